@@ -1,0 +1,1 @@
+//! The BatchJob controller: pods exist only while a task really executes.

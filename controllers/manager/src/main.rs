@@ -1,0 +1,3 @@
+//! The springtide binary.
+
+fn main() {}

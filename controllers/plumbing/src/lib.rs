@@ -1,0 +1,14 @@
+//! What every Springtide controller shares, and the only part of the suite that talks to the API server.
+//!
+//! A change flows through these rooms, in this order:
+//!
+//! 1. [`watch`]: one watch per kind and scope feeds one [`store`] of [`projection`]s.
+//! 2. [`queue`]: events become keys; a key is queued once and runs once at a time.
+//! 3. [`gate`]: a key waits until the stores have seen its own last writes.
+//! 4. [`plan`]: a controller turns what it observed into a plan, by a pure function.
+//! 5. [`executor`]: the one writer performs the plan: leadership, budget, precondition, wire.
+//!
+//! [`controller`] is the loop that joins them; [`lease`] says who may write.
+
+pub mod key;
+pub mod projection;
