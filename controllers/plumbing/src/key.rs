@@ -38,7 +38,9 @@ impl fmt::Debug for ObjectKey {
 }
 
 /// `metadata.uid`: tells two objects apart that bore the same name one after the other.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, serde::Deserialize, serde::Serialize,
+)]
 #[serde(transparent)]
 pub struct Uid(pub Arc<str>);
 
@@ -85,10 +87,16 @@ impl Resource {
     /// Core `v1` Pod.
     pub const POD: Self = Self { group: "", version: "v1", kind: "Pod", plural: "pods", namespaced: true };
     /// Core `v1` Node.
-    pub const NODE: Self = Self { group: "", version: "v1", kind: "Node", plural: "nodes", namespaced: false };
+    pub const NODE: Self =
+        Self { group: "", version: "v1", kind: "Node", plural: "nodes", namespaced: false };
     /// `coordination.k8s.io/v1` Lease.
-    pub const LEASE: Self =
-        Self { group: "coordination.k8s.io", version: "v1", kind: "Lease", plural: "leases", namespaced: true };
+    pub const LEASE: Self = Self {
+        group: "coordination.k8s.io",
+        version: "v1",
+        kind: "Lease",
+        plural: "leases",
+        namespaced: true,
+    };
 
     /// `apiVersion` as manifests write it.
     pub fn api_version(&self) -> String {
@@ -118,7 +126,11 @@ impl Resource {
 
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.group.is_empty() { f.write_str(self.plural) } else { write!(f, "{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            f.write_str(self.plural)
+        } else {
+            write!(f, "{}.{}", self.plural, self.group)
+        }
     }
 }
 
@@ -132,10 +144,7 @@ mod tests {
         assert_eq!(Resource::POD.object_path(&key), "/api/v1/namespaces/ns/pods/a");
         assert_eq!(Resource::POD.collection_path(None), "/api/v1/pods");
         assert_eq!(Resource::NODE.object_path(&ObjectKey::new("", "n1")), "/api/v1/nodes/n1");
-        assert_eq!(
-            Resource::LEASE.object_path(&key),
-            "/apis/coordination.k8s.io/v1/namespaces/ns/leases/a"
-        );
+        assert_eq!(Resource::LEASE.object_path(&key), "/apis/coordination.k8s.io/v1/namespaces/ns/leases/a");
     }
 
     #[test]
