@@ -1,1 +1,22 @@
 //! Real local clusters for tests, benches and the demo: control plane, KWOK, a real node, write counts.
+//!
+//! The rooms, from the ground up:
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`process`] | child processes that never outlive this one |
+//! | [`namespaces`] | private network and mount namespaces |
+//! | [`guardian`] | the one helper that cleans up when this process is gone, however it went |
+//! | [`state_folder`] | temporary folders that are removed in every case |
+//! | [`binaries`] | where etcd, kube-apiserver and the others are found |
+//! | [`pki`] | certificates, the service account key and kubeconfig files |
+//!
+//! Everything here is the real thing run locally: no API server, kubelet or
+//! container runtime is imitated.
+
+pub mod binaries;
+pub mod guardian;
+pub mod namespaces;
+pub mod pki;
+pub mod process;
+pub mod state_folder;
