@@ -1,6 +1,10 @@
 //! The project's own chores, run as `cargo xtask <chore>`; `make` is the
 //! short form for people.
 
+mod ci;
+mod debian;
+mod tools;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -14,13 +18,25 @@ struct Args {
 }
 
 #[derive(Subcommand)]
-enum Chore {}
+enum Chore {
+    /// Run every stage of `make test` in order and print the minutes of each.
+    Ci(ci::Args),
+    /// Check that the Debian packages needed for builds and the real node are there.
+    Deps(debian::Args),
+    /// Build the pinned test binaries that are not yet in the cache.
+    Tools(tools::Args),
+}
 
 fn main() -> Result<()> {
-    match Args::parse().chore {}
+    match Args::parse().chore {
+        Chore::Ci(args) => ci::run(&args),
+        Chore::Deps(args) => debian::run(&args),
+        Chore::Tools(args) => tools::run(&args),
+    }
 }
 
 /// Root folder of the clone this binary was built from.
 fn repository_root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).map(PathBuf::from).unwrap_or(manifest)
 }

@@ -1,0 +1,43 @@
+//! `cargo xtask tools`: the test binaries (etcd, Kubernetes, KWOK, containerd
+//! and what belongs to it), built from the modules pinned in `hack/tools` into
+//! a cache outside the clone, or taken from where the user has them.
+
+mod cache;
+mod go;
+mod progress;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+/// Flags of `cargo xtask tools`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Print the folder that holds the binaries, and nothing else, to stdout.
+    #[arg(long)]
+    print_path: bool,
+    /// Tools or groups (control-plane, kwok, node) to provide; all when none is named.
+    tools: Vec<String>,
+}
+
+/// Provides the named tools; a second run only looks whether they are there.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let folder = provide(&args.tools)?;
+    if args.print_path {
+        println!("{}", folder.display());
+    } else {
+        eprintln!("The test binaries are in {}", folder.display());
+    }
+    Ok(())
+}
+
+/// Builds what is missing of `names` (all tools when empty) and returns the
+/// one folder that holds them all.
+pub(crate) fn provide(names: &[String]) -> Result<PathBuf> {
+    let wanted = table::select(names)?;
+    let modules = crate::repository_root().join("hack/tools");
+    let hash = cache::hash(&modules, table::MODULES)?;
+    let sources = cache::Sources::from_env()?;
+    sources.provide(&hash, &wanted, &go::Go { modules })
+}
