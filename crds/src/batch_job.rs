@@ -1,0 +1,417 @@
+//! BatchJob: finite tasks that run when there is room for them.
+
+mod reasons;
+mod rules;
+mod status;
+mod template;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{CustomResource, CustomResourceExt};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use reasons::{
+    AdmittedReason, CompleteReason, FailedReason, QueuedReason, ReconcilingReason, StalledReason,
+    SuspendedReason, all as all_reasons,
+};
+pub use rules::IMMUTABLE_FIELDS;
+pub use status::{
+    BatchJobStatus, CLOSED_BITMAP_MAX_BITS, CLOSED_BITMAP_MAX_BYTES, EXIT_CODE_ROWS_MAX, ExitCodeCount,
+    FAILED_INDEXES_MAX_BYTES, FAILURE_MESSAGE_MAX_BYTES, FailureRecord, IndexStatus, LAST_FAILURES_MAX,
+    MESSAGE_MAX_BYTES, NODE_NAME_MAX_LENGTH, RESULT_MESSAGE_MAX_BYTES, RETRIES_MAX_BYTES, TaskResult,
+};
+pub use template::PodTemplate;
+
+use crate::common::Tier;
+use crate::schema;
+
+/// Most completions of one job.
+pub const MAX_COMPLETIONS: u32 = 100_000;
+/// Most pods of one job at a time.
+pub const MAX_PARALLELISM: u32 = 5_000;
+/// Highest failure count of one index: [`BatchJobSpec::backoff_limit`]'s bound.
+pub const MAX_ATTEMPTS: u32 = 1_000;
+/// [`BatchJobSpec::backoff_limit`] when the job sets neither it nor
+/// [`BatchJobSpec::backoff_limit_per_index`]; the default of batch/v1.
+pub const DEFAULT_BACKOFF_LIMIT: u32 = 6;
+/// Longest job name: with `-<index>-<failures>` a pod name stays within the
+/// 63 bytes of a hostname.
+pub const NAME_MAX_LENGTH: usize = 52;
+/// Bound of deadlines: 30 days in seconds.
+const MAX_DEADLINE_SECONDS: u32 = 2_592_000;
+
+/// What to run, how often, and what to do when it fails.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "springtide.dev",
+    version = "v1alpha1",
+    kind = "BatchJob",
+    plural = "batchjobs",
+    shortname = "bj",
+    category = "springtide",
+    namespaced,
+    status = "BatchJobStatus",
+    derive = "PartialEq",
+    doc = "Runs finite tasks on capacity that is free: a pod exists only while its task can really run, and is \
+           deleted at exit, once its outcome is in the status.",
+    annotation("springtide.dev/max-per-namespace", "1500"),
+    annotation("springtide.dev/max-per-cluster", "10000"),
+    selectable = ".spec.tier",
+    printcolumn(
+        name = "Complete",
+        type_ = "string",
+        description = "Where the job stands: reason of condition Complete.",
+        json_path = ".status.conditions[?(@.type==\"Complete\")].reason"
+    ),
+    printcolumn(
+        name = "Tier",
+        type_ = "string",
+        description = "Importance of the job.",
+        json_path = ".spec.tier"
+    ),
+    printcolumn(
+        name = "Succeeded",
+        type_ = "integer",
+        description = "Completions that succeeded.",
+        json_path = ".status.succeeded"
+    ),
+    printcolumn(
+        name = "Completions",
+        type_ = "integer",
+        description = "Completions the job needs.",
+        json_path = ".spec.completions"
+    ),
+    printcolumn(
+        name = "Active",
+        type_ = "integer",
+        description = "Pods that exist and have not ended.",
+        json_path = ".status.active"
+    ),
+    printcolumn(
+        name = "Failed",
+        type_ = "integer",
+        description = "Pods that failed.",
+        json_path = ".status.failed"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        description = "Time since the job was created.",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchJobSpec {
+    /// Importance of the job. The built-in queue treats every tier as BestEffort.
+    #[serde(default)]
+    pub tier: Tier,
+    /// Order inside the tier; higher starts first.
+    #[schemars(range(min = -1000, max = 1000))]
+    #[serde(default)]
+    pub priority: i32,
+    /// None runs the job; Hold starts nothing and lets running pods finish; Drain ends running pods too.
+    #[serde(default)]
+    pub stop_policy: StopPolicy,
+    /// How many tasks must succeed.
+    #[schemars(range(min = 1, max = MAX_COMPLETIONS))]
+    #[serde(default = "one")]
+    pub completions: u32,
+    /// How many pods may exist at a time.
+    #[schemars(range(min = 1, max = MAX_PARALLELISM))]
+    #[serde(default = "one")]
+    pub parallelism: u32,
+    /// The job starts when so many pods fit at once; equal to parallelism it starts as a gang.
+    #[schemars(range(min = 1, max = MAX_PARALLELISM))]
+    #[serde(default = "one")]
+    pub min_parallelism: u32,
+    /// NonIndexed tasks are alike; an Indexed task finds its number, from 0, in JOB_COMPLETION_INDEX and in its
+    /// hostname.
+    #[serde(default)]
+    pub completion_mode: CompletionMode,
+    /// The job fails after running this long, in seconds; time without pods does not count. Absent = no limit.
+    #[schemars(range(min = 1, max = MAX_DEADLINE_SECONDS))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_deadline_seconds: Option<u32>,
+    /// The job fails after waiting this long for its first start, in seconds. Absent = it waits for ever.
+    #[schemars(range(min = 1, max = MAX_DEADLINE_SECONDS))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_deadline_seconds: Option<u32>,
+    /// A pod that is not scheduled after so many seconds is taken back, and pods like it wait for a while.
+    #[schemars(range(min = 5, max = 3600))]
+    #[serde(default = "pending_deadline")]
+    pub pending_deadline_seconds: u32,
+    /// How running pods are ended.
+    #[serde(default)]
+    pub interruption: Interruption,
+    /// The job fails when more pods failed than this. Absent = 6, or no limit with backoffLimitPerIndex.
+    #[schemars(range(max = MAX_ATTEMPTS))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_limit: Option<u32>,
+    /// An index fails for good when more of its pods failed than this; the others go on. Needs completionMode
+    /// Indexed. Absent = failures are counted over the whole job.
+    #[schemars(range(max = 100))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_limit_per_index: Option<u32>,
+    /// The job fails at once when more indexes failed for good than this. Needs backoffLimitPerIndex. Absent = all
+    /// indexes are tried.
+    #[schemars(range(max = MAX_COMPLETIONS))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_failed_indexes: Option<u32>,
+    /// What a failed pod means, as in batch/v1. Absent = every failure counts against the backoff limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_failure_policy: Option<PodFailurePolicy>,
+    /// Pauses between the attempts at a task.
+    #[serde(default)]
+    pub retry: Retry,
+    /// What happens to a pod that ended.
+    #[serde(default)]
+    pub release: Release,
+    /// The job is deleted so many seconds after it ended. Absent = the queue decides; the built-in queue keeps it
+    /// for 900 seconds.
+    #[schemars(range(max = 604_800))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds_after_finished: Option<u32>,
+    /// The pod that runs one task.
+    pub template: PodTemplate,
+}
+
+impl BatchJobSpec {
+    /// A job that runs `template` once, everything else at its default.
+    #[must_use]
+    pub fn new(template: PodTemplate) -> Self {
+        Self {
+            tier: Tier::default(),
+            priority: 0,
+            stop_policy: StopPolicy::default(),
+            completions: one(),
+            parallelism: one(),
+            min_parallelism: one(),
+            completion_mode: CompletionMode::default(),
+            active_deadline_seconds: None,
+            queue_deadline_seconds: None,
+            pending_deadline_seconds: pending_deadline(),
+            interruption: Interruption::default(),
+            backoff_limit: None,
+            backoff_limit_per_index: None,
+            max_failed_indexes: None,
+            pod_failure_policy: None,
+            retry: Retry::default(),
+            release: Release::default(),
+            ttl_seconds_after_finished: None,
+            template,
+        }
+    }
+}
+
+/// Whether the user lets the job run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum StopPolicy {
+    /// The job runs.
+    #[default]
+    None,
+    /// Nothing starts; running pods finish.
+    Hold,
+    /// Nothing starts; running pods are ended.
+    Drain,
+}
+
+/// Whether tasks differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum CompletionMode {
+    /// All tasks are alike.
+    #[default]
+    NonIndexed,
+    /// Each task has a number.
+    Indexed,
+}
+
+/// How running pods are ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Interruption {
+    /// Seconds between SIGTERM and SIGKILL when a pod is ended by Drain or a deadline.
+    #[schemars(range(max = 3600))]
+    pub grace_seconds: u32,
+}
+
+impl Default for Interruption {
+    fn default() -> Self {
+        Self { grace_seconds: 30 }
+    }
+}
+
+/// What a failed pod means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(rename_all = "camelCase")]
+pub struct PodFailurePolicy {
+    /// Rules in order; the first that matches decides. A failure that matches none counts.
+    #[schemars(length(min = 1, max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub rules: Vec<PodFailureRule>,
+}
+
+/// One rule of a pod failure policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline, extend("x-kubernetes-validations" = [rules::one_requirement()]))]
+#[serde(rename_all = "camelCase")]
+pub struct PodFailureRule {
+    /// FailJob ends the job as failed; FailIndex gives the index up (needs backoffLimitPerIndex); Ignore treats the
+    /// failure as a disruption; Count counts it against the backoff limit.
+    pub action: PodFailureAction,
+    /// Matches exit codes of containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_exit_codes: Option<OnExitCodes>,
+    /// Matches when the pod has one of these conditions.
+    #[schemars(length(min = 1, max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_pod_conditions: Vec<PodConditionPattern>,
+}
+
+/// What to do with a matching failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum PodFailureAction {
+    /// The job fails at once.
+    FailJob,
+    /// The index fails at once; the others go on.
+    FailIndex,
+    /// The failure is a disruption: not counted, the task runs again.
+    Ignore,
+    /// The failure counts against the backoff limit.
+    Count,
+}
+
+/// Exit codes to match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline, extend("x-kubernetes-validations" = [rules::zero_is_success()]))]
+#[serde(rename_all = "camelCase")]
+pub struct OnExitCodes {
+    /// Only this container's exit code is looked at. Absent = those of all containers.
+    #[schemars(length(min = 1, max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_name: Option<String>,
+    /// In matches the values; NotIn matches every other exit code but 0.
+    pub operator: ExitCodeOperator,
+    /// Exit codes; 0 is success and cannot be used with In.
+    #[schemars(
+        length(min = 1, max = 255),
+        inner(range(min = 0, max = i32::MAX)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub values: Vec<i32>,
+}
+
+/// How exit codes are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ExitCodeOperator {
+    /// One of the values.
+    In,
+    /// None of the values, and not 0.
+    NotIn,
+}
+
+/// A pod condition to match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(rename_all = "camelCase")]
+pub struct PodConditionPattern {
+    /// Type of the pod condition, such as DisruptionTarget.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316))]
+    pub type_: String,
+    /// Status the condition must have.
+    #[serde(default = "condition_true")]
+    pub status: crate::common::ConditionStatus,
+}
+
+/// Pauses between attempts: they double with each failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Retry {
+    /// Pause after the first failure, in seconds; it doubles with each further one.
+    #[schemars(range(max = 3600))]
+    pub initial_backoff_seconds: u32,
+    /// Longest pause, in seconds.
+    #[schemars(range(max = 3600))]
+    pub max_backoff_seconds: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { initial_backoff_seconds: 10, max_backoff_seconds: 600 }
+    }
+}
+
+/// What happens to a pod that ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Release {
+    /// Strict counts each outcome exactly once, by a finalizer on the pod, at the cost of one more write.
+    /// AtLeastOnce runs a task again when its pod vanished unseen. Absent = AtLeastOnce for tier BestEffort, else
+    /// Strict.
+    // `with`: for an optional enum the derive would take the enum's own description.
+    #[schemars(with = "CompletionTracking")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_tracking: Option<CompletionTracking>,
+    /// A pod is kept until it is so many seconds old, for metric scrapers.
+    #[schemars(range(max = 3600))]
+    pub min_pod_age_seconds: u32,
+    /// A failed pod is kept so many seconds, for debugging.
+    #[schemars(range(max = 86_400))]
+    pub hold_on_failure_seconds: u32,
+    /// So many of the newest failed pods stay until the job goes.
+    #[schemars(range(max = 10))]
+    pub keep_failed_pods: u32,
+    /// OnFailure takes the end of a failed container's log as its message, unless the template sets a
+    /// terminationMessagePolicy; Never leaves the template alone.
+    pub log_tail: LogTail,
+}
+
+/// How certain the count of outcomes is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum CompletionTracking {
+    /// Each outcome is counted exactly once.
+    Strict,
+    /// A task whose pod vanished unseen runs again.
+    AtLeastOnce,
+}
+
+/// When the end of a container's log becomes its message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum LogTail {
+    /// When the container failed without a message.
+    #[default]
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+/// The CustomResourceDefinition as it is installed: what the derive gives,
+/// with rules, default status and bounded, documented fields.
+#[must_use]
+pub fn crd() -> CustomResourceDefinition {
+    schema::finish(BatchJob::crd(), |root| {
+        rules::add(root);
+        root["properties"]["status"]["default"] = status::never_seen();
+    })
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn pending_deadline() -> u32 {
+    30
+}
+
+fn condition_true() -> crate::common::ConditionStatus {
+    crate::common::ConditionStatus::True
+}

@@ -1,0 +1,139 @@
+//! Turns a derived CRD into the one that is installed.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceValidation, JSONSchemaProps,
+};
+use kube::core::{Reason, Rule};
+use serde_json::{Map, Value, json};
+
+const RULES: &str = "x-kubernetes-validations";
+
+/// Applies `edit` to the root schema of each version, then makes all schemas
+/// strict: no null, only number formats that the API server knows. The spec's
+/// descriptions state default and bounds, because `kubectl explain` shows
+/// neither.
+pub(crate) fn finish(
+    mut crd: CustomResourceDefinition,
+    edit: impl Fn(&mut Value),
+) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let mut root = json!(version.schema.take().and_then(|schema| schema.open_api_v3_schema));
+        edit(&mut root);
+        tighten(&mut root);
+        describe(&mut root["properties"]["spec"]);
+        version.schema = Some(CustomResourceValidation { open_api_v3_schema: Some(parse(root)) });
+    }
+    crd
+}
+
+/// Appends CEL rules to a schema.
+pub(crate) fn add_rules(schema: &mut Value, rules: Vec<Rule>) {
+    if !schema[RULES].is_array() {
+        schema[RULES] = json!([]);
+    }
+    if let Some(all) = schema[RULES].as_array_mut() {
+        all.extend(rules.into_iter().map(|rule| json!(rule)));
+    }
+}
+
+/// Makes fields of a spec immutable: one transition rule each, presence
+/// included, and a sentence in the description. A field is named by its path
+/// from the spec; the objects on the way need a default.
+pub(crate) fn immutable(spec: &mut Value, fields: &[&str], remedy: &str) {
+    for path in fields {
+        let required = is_required(spec, path);
+        let field = path.split('.').fold(&mut *spec, |schema, name| &mut schema["properties"][name]);
+        let always_present = required || !field["default"].is_null();
+        append_sentence(field, "Immutable.");
+        let rule = if always_present {
+            format!("self.{path} == oldSelf.{path}")
+        } else {
+            format!(
+                "has(self.{path}) == has(oldSelf.{path}) && (!has(self.{path}) || self.{path} == oldSelf.{path})"
+            )
+        };
+        add_rules(
+            spec,
+            vec![
+                Rule::new(rule)
+                    .message(format!("spec.{path} is immutable: {remedy}").as_str())
+                    .reason(Reason::FieldValueForbidden)
+                    .field_path(format!(".{path}")),
+            ],
+        );
+    }
+}
+
+fn is_required(spec: &Value, path: &str) -> bool {
+    spec["required"].as_array().is_some_and(|required| required.iter().any(|name| name == path))
+}
+
+/// A schema of our own making that does not parse is a defect no caller can
+/// handle; it shows in the first test that asks for the CRD.
+#[allow(clippy::expect_used)]
+fn parse(root: Value) -> JSONSchemaProps {
+    serde_json::from_value(root).expect("the schema is a JSONSchemaProps")
+}
+
+fn tighten(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    // Null would be a third state beside absent and set: CEL's has() is true for it.
+    object.remove("nullable");
+    known_format(object);
+    // A line break in a doc comment is layout, not meaning.
+    if let Some(text) = object.get("description").and_then(Value::as_str) {
+        let text = text.replace('\n', " ");
+        object.insert("description".to_owned(), json!(text));
+    }
+    for_each_inner(schema, tighten);
+}
+
+/// Calls `visit` on each schema directly below this one.
+fn for_each_inner(schema: &mut Value, visit: fn(&mut Value)) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.values_mut().for_each(visit);
+    }
+    for keyword in ["items", "additionalProperties"] {
+        if let Some(inner) = object.get_mut(keyword) {
+            visit(inner);
+        }
+    }
+}
+
+/// The API server warns about formats it does not know, such as `uint32`.
+fn known_format(schema: &mut Map<String, Value>) {
+    if schema.get("type").and_then(Value::as_str) != Some("integer") {
+        return;
+    }
+    let fits =
+        schema.get("maximum").and_then(Value::as_f64).is_some_and(|maximum| maximum <= f64::from(i32::MAX));
+    schema.insert("format".to_owned(), json!(if fits { "int32" } else { "int64" }));
+}
+
+fn describe(schema: &mut Value) {
+    if let (Some(minimum), Some(maximum)) = (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
+        // Bounds of a whole number type say nothing.
+        if maximum < f64::from(i32::MAX) && schema["type"] == "integer" {
+            append_sentence(schema, &format!("From {minimum} to {maximum}."));
+        }
+    }
+    let default = match &schema["default"] {
+        Value::Null | Value::Object(_) | Value::Array(_) => None,
+        Value::String(text) => Some(text.clone()),
+        scalar @ (Value::Bool(_) | Value::Number(_)) => Some(scalar.to_string()),
+    };
+    if let Some(default) = default {
+        append_sentence(schema, &format!("Default: {default}."));
+    }
+    for_each_inner(schema, describe);
+}
+
+fn append_sentence(schema: &mut Value, sentence: &str) {
+    let text = schema["description"].as_str().unwrap_or_default();
+    schema["description"] = json!(format!("{text} {sentence}").trim());
+}
