@@ -19,10 +19,10 @@ use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::{Pid, getppid};
 
 use crate::guardian::{Cleanup, Guarded, guard};
-use crate::namespaces::Namespaces;
+use crate::namespaces::{Namespaces, Pids};
 
 /// How often a state that has no event is looked at again.
 const POLL: Duration = Duration::from_millis(20);
@@ -39,6 +39,8 @@ pub struct Command {
     log: PathBuf,
     inner: std::process::Command,
     namespaces: Option<Arc<Namespaces>>,
+    pids: Pids,
+    stdin: Stdio,
 }
 
 impl Command {
@@ -52,6 +54,8 @@ impl Command {
             inner: std::process::Command::new(&program),
             program,
             namespaces: None,
+            pids: Pids::Own,
+            stdin: Stdio::null(),
         }
     }
 
@@ -76,10 +80,26 @@ impl Command {
         self
     }
 
+    /// Gives it an open descriptor as stdin, such as a listening socket.
+    #[must_use]
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
     /// Runs it inside these namespaces, with `/` as working folder: give absolute paths.
     #[must_use]
     pub fn in_namespaces(mut self, namespaces: &Arc<Namespaces>) -> Self {
+        self.pids = namespaces.pids();
         self.namespaces = Some(Arc::clone(namespaces));
+        self
+    }
+
+    /// Makes it the first process of a new PID namespace: with its end the kernel
+    /// kills every other process there. To be called after `in_namespaces`.
+    #[must_use]
+    pub fn as_init(mut self) -> Self {
+        self.pids = Pids::New;
         self
     }
 
@@ -89,20 +109,16 @@ impl Command {
     /// The log cannot be opened, the program cannot be run, or the namespaces cannot
     /// be entered.
     pub fn spawn(self) -> Result<Child> {
-        let Self { name, program, log, mut inner, namespaces } = self;
+        let Self { name, program, log, mut inner, namespaces, pids, stdin } = self;
         let output = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .with_context(|| format!("open the log of {name}, {}", log.display()))?;
-        inner
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().context("share a log")?)
-            .stderr(output)
-            .process_group(0);
-        die_with_parent(&mut inner, namespaces);
+        inner.stdin(stdin).stdout(output.try_clone().context("share a log")?).stderr(output).process_group(0);
+        die_with_parent(&mut inner, namespaces, pids.parent());
         let inner =
-            spawner().spawn(inner).with_context(|| format!("start {name} ({})", program.display()))?;
+            spawner().spawn(inner, pids).with_context(|| format!("start {name} ({})", program.display()))?;
         let pid = i32::try_from(inner.id()).context("pid out of range")?;
         let mut child = Child { name, log, pid: Pid::from_raw(pid), inner, ended: false, _guarded: None };
         child._guarded = Some(guard(&Cleanup::KillGroup { group: pid, started: start_time(pid)? })?);
@@ -112,8 +128,7 @@ impl Command {
 
 /// Has the kernel send SIGKILL when this process dies, and enters namespaces.
 #[allow(unsafe_code)]
-fn die_with_parent(command: &mut std::process::Command, namespaces: Option<Arc<Namespaces>>) {
-    let parent = getpid();
+fn die_with_parent(command: &mut std::process::Command, namespaces: Option<Arc<Namespaces>>, parent: Pid) {
     // SAFETY: between fork and exec only async-signal-safe calls are allowed. The
     // closure makes plain system calls (prctl, getppid, setns), converts errno
     // values, and neither allocates nor takes a lock.
@@ -132,7 +147,7 @@ fn die_with_parent(command: &mut std::process::Command, namespaces: Option<Arc<N
     }
 }
 
-type SpawnRequest = (std::process::Command, mpsc::Sender<io::Result<std::process::Child>>);
+type SpawnRequest = (std::process::Command, Pids, mpsc::Sender<io::Result<std::process::Child>>);
 
 /// The thread from which every child is started. The kernel sends the parent-death
 /// signal when the *thread* that forked ends, and test threads end with their test.
@@ -146,9 +161,9 @@ fn spawner() -> &'static Spawner {
         let (requests, inbox) = mpsc::channel::<SpawnRequest>();
         // Detached: it ends with the process. Should it not start, `spawn` says so.
         let _ = thread::Builder::new().name("spawner".into()).spawn(move || {
-            for (mut command, reply) in inbox {
+            for (mut command, pids, reply) in inbox {
                 // The asker waits for the reply; nobody else holds the channel.
-                let _ = reply.send(command.spawn());
+                let _ = reply.send(pids.place(|| command.spawn()));
             }
         });
         Spawner { requests }
@@ -156,10 +171,10 @@ fn spawner() -> &'static Spawner {
 }
 
 impl Spawner {
-    fn spawn(&self, command: std::process::Command) -> io::Result<std::process::Child> {
+    fn spawn(&self, command: std::process::Command, pids: Pids) -> io::Result<std::process::Child> {
         let (reply, answer) = mpsc::channel();
         let gone = || io::Error::other("the spawner thread is gone");
-        self.requests.send((command, reply)).map_err(|_| gone())?;
+        self.requests.send((command, pids, reply)).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }
 }
