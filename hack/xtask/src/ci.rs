@@ -3,12 +3,11 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 
 use crate::{debian, repository_root, tools};
 
@@ -18,6 +17,10 @@ pub(crate) struct Args {
     /// Only the tests on real clusters, with their long loops.
     #[arg(long)]
     long: bool,
+    /// When compiling this program began, in seconds since 1970, so that the
+    /// table counts that too.
+    #[arg(long, value_name = "SECONDS")]
+    started: Option<u64>,
 }
 
 /// One step of the run.
@@ -36,23 +39,23 @@ enum Work {
     Tools,
     /// Run cargo with these arguments.
     Cargo(&'static [&'static str]),
-    /// The same, with the folder of test binaries in `SPRINGTIDE_BIN`.
-    CargoWithTools(&'static [&'static str]),
+    /// Unit, property and documentation tests, and the tests of each crate alone.
+    CrateTests,
+    /// The tests on real clusters.
+    ClusterTests,
 }
 
-/// Cheap refusals come first where they can; the test binaries come early
-/// because a machine that cannot build them should say so before the tests.
+/// The cheapest refusal comes first; the test binaries come early, because a
+/// machine that cannot build them should say so before it has compiled anything.
 const STAGES: &[Stage] = &[
+    stage("fmt", Work::Cargo(&["fmt", "--all", "--check"])),
     stage("deps", Work::Packages).and_long(),
     stage("tools", Work::Tools).and_long(),
-    stage("fmt", Work::Cargo(&["fmt", "--all", "--check"])),
     stage("build", Work::Cargo(&["build", "--workspace", "--all-targets"])).and_long(),
     stage("clippy", Work::Cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     stage("check", Work::Cargo(&["xtask", "check"])),
-    stage("test", Work::Cargo(&["test", "--workspace", "--exclude", "springtide-e2e"])),
-    // Each binary has one cluster; two tests at a time use it without crowding it.
-    stage("e2e", Work::CargoWithTools(&["test", "-p", "springtide-e2e", "--", "--test-threads=2"]))
-        .and_long(),
+    stage("test", Work::CrateTests),
+    stage("e2e", Work::ClusterTests).and_long(),
 ];
 
 const fn stage(name: &'static str, work: Work) -> Stage {
@@ -67,22 +70,25 @@ impl Stage {
 
 /// Runs the stages up to the first that fails, then prints the table.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let stages: Vec<_> = STAGES.iter().filter(|stage| stage.long || !args.long).collect();
-    let mut times = Vec::new();
-    let mut outcome = Ok(());
-    for stage in &stages {
-        eprintln!("\n==> {}", stage.name);
-        let started = Instant::now();
-        outcome = perform(&stage.work, args.long);
-        times.push(started.elapsed());
-        if outcome.is_err() {
-            break;
-        }
+    let mut rows = Vec::new();
+    if let Some(started) =
+        args.started.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
+    {
+        rows.push(Row { name: "xtask", outcome: Some((started.elapsed().unwrap_or_default(), true)) });
     }
-    let names: Vec<_> = stages.iter().map(|stage| stage.name).collect();
-    eprintln!("\n{}", table(&names, &times, outcome.is_ok()));
-    let last = names[times.len().saturating_sub(1)];
-    outcome.with_context(|| format!("stage {last} failed; the stages after it did not run"))
+    let mut result = Ok(());
+    for stage in STAGES.iter().filter(|stage| stage.long || !args.long) {
+        let outcome = result.is_ok().then(|| {
+            eprintln!("\n==> {}", stage.name);
+            let started = Instant::now();
+            result = perform(&stage.work, args.long)
+                .with_context(|| format!("stage {} failed; the stages after it did not run", stage.name));
+            (started.elapsed(), result.is_ok())
+        });
+        rows.push(Row { name: stage.name, outcome });
+    }
+    eprintln!("\n{}", table(&rows));
+    result
 }
 
 fn perform(work: &Work, long: bool) -> Result<()> {
@@ -93,20 +99,82 @@ fn perform(work: &Work, long: bool) -> Result<()> {
         }
         Work::Tools => tools::provide(&[]).map(drop),
         Work::Cargo(arguments) => cargo(arguments, &[]),
-        Work::CargoWithTools(arguments) => {
+        Work::CrateTests => {
+            let environment = [("SPRINGTIDE_BIN", tools::provide(&[])?.into_os_string())];
+            let targets = test_targets(|package| package != CLUSTER_TESTS)?;
+            cargo(&with(&["test", "--workspace", "--lib", "--bins"], &targets), &environment)?;
+            cargo(&["test", "--workspace", "--doc"], &environment)
+        }
+        Work::ClusterTests => {
             let mut environment = vec![("SPRINGTIDE_BIN", tools::provide(&[])?.into_os_string())];
             if long {
                 environment.push(("SPRINGTIDE_LONG", "1".into()));
             }
-            cargo(arguments, &environment)
+            let targets = test_targets(|package| package == CLUSTER_TESTS)?;
+            if targets.is_empty() {
+                bail!("{CLUSTER_TESTS} has no tests: a run without them would prove nothing");
+            }
+            let mut arguments = with(&["test", "--workspace"], &targets);
+            // Each test binary has one cluster; two tests at a time use it without crowding it.
+            arguments.extend(["--", "--test-threads=2"]);
+            cargo(&arguments, &environment)
         }
     }
 }
 
+/// The package whose tests need real clusters.
+const CLUSTER_TESTS: &str = "springtide-e2e";
+
+/// Arguments that select the integration tests of the packages that `wanted`
+/// names. They are selected one by one inside `--workspace`, because cargo
+/// compiles kube and everything above it once more for each other set of packages.
+fn test_targets(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let output = Command::new(cargo_program())
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(repository_root())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting cargo metadata")?;
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
+    Ok(metadata
+        .packages
+        .into_iter()
+        .filter(|package| wanted(&package.name))
+        .flat_map(|package| package.targets)
+        .filter(|target| target.kind.iter().any(|kind| kind == "test"))
+        .flat_map(|target| ["--test".to_owned(), target.name])
+        .collect())
+}
+
+/// What is read of `cargo metadata`.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+fn with<'a>(first: &[&'a str], then: &'a [String]) -> Vec<&'a str> {
+    first.iter().copied().chain(then.iter().map(String::as_str)).collect()
+}
+
+fn cargo_program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
 /// Runs cargo in the root of the clone; its output is the caller's, unchanged.
-fn cargo(arguments: &[&str], environment: &[(&str, OsString)]) -> Result<()> {
-    let program = env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-    let status = Command::new(program)
+pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, OsString)]) -> Result<()> {
+    let status = Command::new(cargo_program())
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .current_dir(repository_root())
@@ -118,20 +186,28 @@ fn cargo(arguments: &[&str], environment: &[(&str, OsString)]) -> Result<()> {
     Ok(())
 }
 
-/// One line per stage: its minutes, and how it ended.
-fn table(names: &[&str], times: &[Duration], all_passed: bool) -> String {
+/// A line of the final table.
+struct Row {
+    name: &'static str,
+    /// How long it took and whether it passed; none when it did not run.
+    outcome: Option<(Duration, bool)>,
+}
+
+fn table(rows: &[Row]) -> String {
     let minutes = |time: Duration| format!("{:.1}", time.as_secs_f64() / 60.0);
     let mut text = String::from("stage     minutes  result\n");
-    for (position, name) in names.iter().enumerate() {
-        let (time, result) = match times.get(position) {
-            Some(time) if position + 1 < times.len() || all_passed => (minutes(*time), "passed"),
-            Some(time) => (minutes(*time), "FAILED"),
+    let mut total = Duration::ZERO;
+    for Row { name, outcome } in rows {
+        let (time, result) = match *outcome {
+            Some((time, passed)) => {
+                total += time;
+                (minutes(time), if passed { "passed" } else { "FAILED" })
+            }
             None => ("-".to_owned(), "not run"),
         };
-        let _ = writeln!(text, "{name:<8}  {time:>7}  {result}");
+        text += &format!("{name:<8}  {time:>7}  {result}\n");
     }
-    let _ = write!(text, "{:<8}  {:>7}", "all", minutes(times.iter().sum()));
-    text
+    text + &format!("{:<8}  {:>7}", "all", minutes(total))
 }
 
 #[cfg(test)]
@@ -140,8 +216,11 @@ mod tests {
 
     #[test]
     fn the_table_tells_passed_failed_and_not_run_apart() {
-        let text =
-            table(&["deps", "tools", "e2e"], &[Duration::from_secs(6), Duration::from_secs(90)], false);
+        let text = table(&[
+            Row { name: "deps", outcome: Some((Duration::from_secs(6), true)) },
+            Row { name: "tools", outcome: Some((Duration::from_secs(90), false)) },
+            Row { name: "e2e", outcome: None },
+        ]);
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         assert_eq!(lines[1], ["deps", "0.1", "passed"]);
         assert_eq!(lines[2], ["tools", "1.5", "FAILED"]);
@@ -150,14 +229,14 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_failure_has_every_stage_passed() {
-        let text = table(&["deps", "tools"], &[Duration::ZERO, Duration::ZERO], true);
-        assert_eq!(text.matches("passed").count(), 2);
-    }
-
-    #[test]
     fn the_long_run_has_its_binaries_and_only_the_tests_on_clusters() {
         let names: Vec<_> = STAGES.iter().filter(|stage| stage.long).map(|stage| stage.name).collect();
         assert_eq!(names, ["deps", "tools", "build", "e2e"]);
+    }
+
+    #[test]
+    fn a_command_that_fails_fails_its_stage_with_its_name() {
+        let error = cargo(&["no-such-command"], &[]).unwrap_err().to_string();
+        assert!(error.starts_with("`cargo no-such-command` ended with"), "{error}");
     }
 }

@@ -148,7 +148,7 @@ impl Probe {
 }
 
 /// Looks on PATH and where Debian keeps root's programs, which a user's PATH lacks.
-fn find_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))

@@ -1,6 +1,7 @@
 //! The project's own chores, run as `cargo xtask <chore>`; `make` is the
 //! short form for people.
 
+mod audit;
 mod ci;
 mod debian;
 mod tools;
@@ -19,6 +20,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Check licences, banned crates, sources and advisories of the dependencies.
+    Audit,
     /// Run every stage of `make test` in order and print the minutes of each.
     Ci(ci::Args),
     /// Check that the Debian packages needed for builds and the real node are there.
@@ -29,6 +32,7 @@ enum Chore {
 
 fn main() -> Result<()> {
     match Args::parse().chore {
+        Chore::Audit => audit::run(),
         Chore::Ci(args) => ci::run(&args),
         Chore::Deps(args) => debian::run(&args),
         Chore::Tools(args) => tools::run(&args),

@@ -41,3 +41,8 @@ pub(crate) fn provide(names: &[String]) -> Result<PathBuf> {
     let sources = cache::Sources::from_env()?;
     sources.provide(&hash, &wanted, &go::Go { modules })
 }
+
+/// Where built programs are kept, outside the clone.
+pub(crate) fn cache_folder() -> Result<PathBuf> {
+    Ok(cache::Sources::from_env()?.cache)
+}

@@ -1,0 +1,97 @@
+# The chores of the project. Each is a few lines here; what they do is Rust, in
+# hack/xtask and e2e.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# rustup knows the pinned release by its number only where it was installed so.
+# Where the default toolchain is that very release, use it, as nothing else differs.
+PINNED := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+ifeq ($(RUSTUP_TOOLCHAIN),)
+ifneq ($(shell command -v rustup),)
+ifeq ($(shell rustup toolchain list | grep -F '$(PINNED)-'),)
+ifneq ($(shell RUSTUP_TOOLCHAIN=stable rustc --version 2>/dev/null | grep -F 'rustc $(PINNED) '),)
+export RUSTUP_TOOLCHAIN := stable
+endif
+endif
+endif
+endif
+
+# Development builds select the whole workspace (no -p): cargo unites features
+# over what is selected, so every chore finds the same compiled dependencies.
+XTASK := cargo run --quiet --bin xtask --
+
+# A real node takes root; without it, or with SPRINGTIDE_NODE=off, its binaries
+# are not needed.
+ifeq ($(SPRINGTIDE_NODE),off)
+DEMO_TOOLS := control-plane kwok
+else ifneq ($(shell id -u),0)
+DEMO_TOOLS := control-plane kwok
+endif
+
+# KEEP=1 leaves the demo's cluster running.
+KEEP_FLAG := $(if $(filter-out 0 no false,$(KEEP)),--keep)
+
+##@ Try it
+
+.PHONY: demo
+demo: deps xtask ## Run real batch jobs on a real local Kubernetes and show them; KEEP=1 leaves it running.
+	cargo build --workspace --bins
+	bin=$$($(XTASK) tools --print-path $(DEMO_TOOLS)) && SPRINGTIDE_BIN=$$bin cargo run --quiet --bin demo -- $(KEEP_FLAG)
+
+.PHONY: clean-local
+clean-local: ## End what `make demo KEEP=1` left running, and remove all of it.
+	cargo run --bin demo -- clean
+
+##@ Develop
+
+.PHONY: test
+test: ## Run everything a change must pass (format, lints, generated files, unit and cluster tests), with minutes per stage.
+	started=$$(date +%s); cargo build --bin xtask; $(XTASK) ci --started $$started
+
+.PHONY: test-long
+test-long: ## Run the tests on real clusters with their long loops (hours).
+	started=$$(date +%s); cargo build --bin xtask; $(XTASK) ci --long --started $$started
+
+.PHONY: bench-batch
+bench-batch: deps xtask ## Measure BatchJob throughput and its cost on this machine (release build).
+	cargo build --release -p springtide-manager
+	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin cargo run --release -p springtide-e2e --bin bench-batch
+
+.PHONY: fmt
+fmt: ## Format the Rust code.
+	cargo fmt --all
+
+.PHONY: gen
+gen: xtask ## Write CRDs, samples and reference pages anew from the Rust types.
+	$(XTASK) gen
+
+.PHONY: check
+check: xtask ## Compare the generated files with the Rust types, and hold the CRDs to their rules.
+	$(XTASK) check
+
+.PHONY: audit
+audit: xtask ## Check licences, banned crates, sources and advisories of all dependencies (cargo-deny).
+	$(XTASK) audit
+
+##@ Prepare
+
+.PHONY: deps
+deps: xtask ## Install missing Debian packages as root; otherwise name them.
+	$(XTASK) deps --install
+
+.PHONY: tools
+tools: deps ## Build the pinned test binaries (etcd, Kubernetes, KWOK, containerd) that are not in the cache.
+	$(XTASK) tools
+
+# Compiled with cargo's own output, so that a cold start shows what it does.
+.PHONY: xtask
+xtask:
+	@cargo build --bin xtask
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

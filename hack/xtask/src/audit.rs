@@ -1,0 +1,65 @@
+//! `cargo xtask audit`: licences, banned crates, sources and known
+//! vulnerabilities of the dependencies, by cargo-deny and `deny.toml`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{ci, debian, repository_root, tools};
+
+/// Installed when the machine has no cargo-deny of its own.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Runs the checks; fails at the first that does not hold.
+pub(crate) fn run() -> Result<()> {
+    let deny = cargo_deny()?;
+    check(&deny, &["bans", "licenses", "sources"])?;
+    // A machine without access to that database shall still see the rest pass.
+    let fetched = Command::new(&deny)
+        .args(["fetch", "db"])
+        .current_dir(repository_root())
+        .stdin(Stdio::null())
+        .output()
+        .context("starting cargo-deny")?;
+    if !fetched.status.success() {
+        let said = String::from_utf8_lossy(&fetched.stderr).into_owned();
+        eprintln!(
+            "Advisories were NOT checked: their database cannot be reached ({}).",
+            said.lines().next_back().unwrap_or("no reason given").trim()
+        );
+        return Ok(());
+    }
+    check(&deny, &["--disable-fetch", "advisories"])
+}
+
+fn check(deny: &Path, what: &[&str]) -> Result<()> {
+    let status = Command::new(deny)
+        .arg("check")
+        .args(what)
+        .current_dir(repository_root())
+        .status()
+        .context("starting cargo-deny")?;
+    if !status.success() {
+        bail!("`cargo deny check {}` found something to mend: see above", what.join(" "));
+    }
+    Ok(())
+}
+
+/// The machine's cargo-deny, or our own, installed into the cache at first use.
+fn cargo_deny() -> Result<PathBuf> {
+    if let Some(found) = debian::find_program("cargo-deny") {
+        return Ok(found);
+    }
+    let root = tools::cache_folder()?.join(format!("cargo-deny-{CARGO_DENY}"));
+    let program = root.join("bin/cargo-deny");
+    if !program.is_file() {
+        eprintln!(
+            "Installing cargo-deny {CARGO_DENY} into {}: it compiles for some minutes.",
+            root.display()
+        );
+        let root = root.to_str().context("the path of the cache is not UTF-8")?;
+        ci::cargo(&["install", "--locked", "--root", root, "--version", CARGO_DENY, "cargo-deny"], &[])?;
+    }
+    Ok(program)
+}
