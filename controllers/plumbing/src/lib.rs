@@ -10,5 +10,9 @@
 //!
 //! [`controller`] is the loop that joins them; [`lease`] says who may write.
 
+pub mod client;
+pub mod clock;
 pub mod key;
+pub mod lease;
+pub mod plan;
 pub mod projection;

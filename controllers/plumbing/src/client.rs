@@ -1,0 +1,318 @@
+//! Clients of one API server, one per purpose, so that leases and watches never wait behind writes.
+//!
+//! kube's own retry is off: it re-sends a POST whose answer was lost. Reads are retried here,
+//! writes never within a pass.
+
+#![allow(clippy::disallowed_types, reason = "the one place where clients are made")]
+
+use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
+use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use kube::client::{Body, ClientBuilder};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::Status;
+use kube::{Client, Config};
+use serde::Deserialize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tower::retry::budget::{Budget as _, TpsBudget};
+
+/// A server that does not answer the TCP and TLS handshake in this time is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Deadline of one GET, retries not counted.
+const GET_DEADLINE: Duration = Duration::from_secs(30);
+/// Attempts of one GET, the first included.
+const GET_ATTEMPTS: u32 = 3;
+/// Wait before a GET is tried again where the server names no time.
+const GET_RETRY_WAIT: Duration = Duration::from_millis(500);
+
+/// Where the API server is and who we are there.
+#[derive(Clone)]
+pub struct Connection {
+    config: Config,
+}
+
+/// Why no connection could be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The kubeconfig cannot be read or lacks the context.
+    #[error("kubeconfig: {0}")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    /// Neither a kubeconfig nor a service account was found.
+    #[error("neither kubeconfig nor in-cluster credentials: {0}; pass --kubeconfig or set KUBECONFIG")]
+    Infer(#[from] kube::config::InferConfigError),
+    /// The credentials do not make a client.
+    #[error("client: {0}")]
+    Client(#[from] kube::Error),
+    /// The user agent has characters that a header cannot hold.
+    #[error("user agent: {0}")]
+    UserAgent(#[from] http::header::InvalidHeaderValue),
+}
+
+impl Connection {
+    /// Reads the given kubeconfig, else `KUBECONFIG` and `~/.kube/config`, else the service account of the pod.
+    ///
+    /// # Errors
+    /// When none of them gives a usable configuration.
+    pub async fn load(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, ConnectionError> {
+        let options =
+            KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+        let config = match (kubeconfig, context) {
+            (Some(path), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
+            (None, Some(_)) => Config::from_kubeconfig(&options).await?,
+            (None, None) => Config::infer().await?,
+        };
+        Ok(Self::from_config(config))
+    }
+
+    /// Takes a ready configuration.
+    pub fn from_config(mut config: Config) -> Self {
+        config.default_retry = false;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // A watch may be silent for a minute; its own liveness rule ends it, requests have deadlines.
+        config.read_timeout = None;
+        Self { config }
+    }
+
+    /// The namespace of the kubeconfig's context, or of the pod.
+    pub fn default_namespace(&self) -> &str {
+        &self.config.default_namespace
+    }
+
+    /// A client with connections of its own, known to the server's audit log by `user_agent`.
+    ///
+    /// # Errors
+    /// When the credentials do not make a client.
+    pub fn client(&self, user_agent: &str) -> Result<Client, ConnectionError> {
+        let mut config = self.config.clone();
+        config.headers.push((USER_AGENT, HeaderValue::from_str(user_agent)?));
+        Ok(ClientBuilder::try_from(config)?.build())
+    }
+}
+
+/// A whole answer of the API server.
+pub(crate) struct Answer {
+    /// HTTP status.
+    pub(crate) code: StatusCode,
+    /// `Retry-After` in seconds, where the server sent one.
+    pub(crate) retry_after: Option<Duration>,
+    /// The body.
+    pub(crate) body: bytes::Bytes,
+}
+
+impl Answer {
+    /// The server's Status; a body that is none becomes one with the HTTP code and the text.
+    pub(crate) fn status(&self) -> Status {
+        let mut status: Status = serde_json::from_slice(&self.body).unwrap_or_else(|_| Status {
+            message: String::from_utf8_lossy(&self.body).chars().take(512).collect(),
+            reason: self.code.canonical_reason().unwrap_or_default().to_owned(),
+            ..Status::default()
+        });
+        if status.code == 0 {
+            status.code = self.code.as_u16();
+        }
+        status
+    }
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    /// The server was never reached: nothing can have been stored.
+    #[error("cannot connect: {0}")]
+    NotSent(String),
+    /// The request may have reached the server.
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// Sends one request once and reads the whole answer, within `deadline`.
+pub(crate) async fn send(
+    client: &Client,
+    method: Method,
+    path_and_query: &str,
+    content_type: &'static str,
+    body: Vec<u8>,
+    deadline: Duration,
+) -> Result<Answer, SendError> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path_and_query)
+        .header(http::header::CONTENT_TYPE, content_type)
+        .header(http::header::ACCEPT, "application/json")
+        .body(Body::from(body))
+        .map_err(|error| SendError::NotSent(error.to_string()))?;
+    let exchange = async {
+        let response = client.send(request).await.map_err(classify)?;
+        let retry_after = retry_after(&response);
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(|error| SendError::Lost(error.to_string()))?.to_bytes();
+        Ok(Answer { code: parts.status, retry_after, body })
+    };
+    tokio::time::timeout(deadline, exchange)
+        .await
+        .unwrap_or_else(|_| Err(SendError::Lost(format!("no answer within {} s", deadline.as_secs()))))
+}
+
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// A failed connect is the one error after which surely nothing was sent.
+fn classify(error: kube::Error) -> SendError {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(inner) = source {
+        if inner.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
+            return SendError::NotSent(inner_most(inner));
+        }
+        source = inner.source();
+    }
+    SendError::Lost(inner_most(&error))
+}
+
+/// The innermost error names the cause ("connection refused"), the outer ones only where it passed.
+fn inner_most(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last.to_string()
+}
+
+/// What identifies one stored object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `metadata.uid`.
+    pub uid: Uid,
+    /// `metadata.resourceVersion`.
+    pub resource_version: ResourceVersion,
+    /// Whether deletion was asked for.
+    pub deleting: bool,
+}
+
+impl Identity {
+    /// Reads `metadata` of an object; `None` for anything that is no object (a Status, say).
+    pub(crate) fn of_json(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Object {
+            metadata: Metadata,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Metadata {
+            uid: Uid,
+            resource_version: String,
+            #[serde(default)]
+            deletion_timestamp: Option<serde::de::IgnoredAny>,
+        }
+        let Object { metadata } = serde_json::from_slice(body).ok()?;
+        Some(Self {
+            uid: metadata.uid,
+            resource_version: ResourceVersion::parse(&metadata.resource_version)?,
+            deleting: metadata.deletion_timestamp.is_some(),
+        })
+    }
+}
+
+/// Why a read failed for good.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No answer, after all attempts.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// The server refused.
+    #[error("{0}")]
+    Refused(Status),
+    /// The answer is no Kubernetes object.
+    #[error("the answer is not a Kubernetes object")]
+    NotAnObject,
+}
+
+/// Consistent single GETs: they settle what the stores cannot (an unknown outcome, a store that lags).
+///
+/// At most three attempts, and retries are at most a tenth of the reads, so that a sick server is
+/// not hit harder for being sick.
+#[derive(Clone)]
+pub struct Reader {
+    client: Client,
+    retries: Arc<TpsBudget>,
+}
+
+impl Reader {
+    /// Reads through the given client.
+    pub fn new(client: Client) -> Self {
+        // One retry a second is allowed even where hardly anything is read.
+        Self { client, retries: Arc::new(TpsBudget::new(Duration::from_secs(10), 1, 0.1)) }
+    }
+
+    /// The object's identity as the server has it now (quorum read); `None` when it does not exist.
+    ///
+    /// # Errors
+    /// No answer after all attempts, or a refusal other than 404.
+    pub async fn identity(&self, resource: Resource, key: &ObjectKey) -> Result<Option<Identity>, ReadError> {
+        self.retries.deposit();
+        let path = resource.object_path(key);
+        let mut attempt = 1;
+        loop {
+            let answer =
+                send(&self.client, Method::GET, &path, "application/json", Vec::new(), GET_DEADLINE).await;
+            let (error, wait) = match answer {
+                Ok(answer) if answer.code == StatusCode::NOT_FOUND => return Ok(None),
+                Ok(answer) if answer.code.is_success() => {
+                    return Identity::of_json(&answer.body).map(Some).ok_or(ReadError::NotAnObject);
+                }
+                Ok(answer)
+                    if answer.code == StatusCode::TOO_MANY_REQUESTS || answer.code.is_server_error() =>
+                {
+                    (ReadError::Refused(answer.status()), answer.retry_after.unwrap_or(GET_RETRY_WAIT))
+                }
+                Ok(answer) => return Err(ReadError::Refused(answer.status())),
+                Err(error) => (ReadError::NoAnswer(error.to_string()), GET_RETRY_WAIT),
+            };
+            if attempt == GET_ATTEMPTS || !self.retries.withdraw() {
+                return Err(error);
+            }
+            attempt += 1;
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identity_is_read_from_objects_and_not_from_statuses() {
+        let object =
+            br#"{"kind":"Pod","metadata":{"uid":"u","resourceVersion":"7","deletionTimestamp":"x"}}"#;
+        assert_eq!(
+            Identity::of_json(object),
+            Some(Identity { uid: Uid("u".into()), resource_version: ResourceVersion(7), deleting: true })
+        );
+        assert_eq!(Identity::of_json(br#"{"kind":"Status","metadata":{},"status":"Success"}"#), None);
+    }
+
+    #[test]
+    fn a_body_that_is_no_status_still_gives_code_and_text() {
+        let answer = Answer {
+            code: StatusCode::BAD_GATEWAY,
+            retry_after: None,
+            body: bytes::Bytes::from_static(b"upstream is gone"),
+        };
+        let status = answer.status();
+        assert_eq!((status.code, status.message.as_str()), (502, "upstream is gone"));
+    }
+
+    #[tokio::test]
+    async fn a_refused_connect_is_known_not_to_be_sent() {
+        // Port 1 on loopback: nothing listens there.
+        let config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Connection::from_config(config).client("test").unwrap();
+        let sent =
+            send(&client, Method::GET, "/api", "application/json", Vec::new(), Duration::from_secs(5)).await;
+        assert!(matches!(sent, Err(SendError::NotSent(_))), "a refused connect reads {:?}", sent.err());
+    }
+}
