@@ -16,3 +16,4 @@ pub mod key;
 pub mod lease;
 pub mod plan;
 pub mod projection;
+pub mod queue;
