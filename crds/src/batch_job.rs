@@ -37,6 +37,10 @@ pub const DEFAULT_BACKOFF_LIMIT: u32 = 6;
 /// Longest job name: with `-<index>-<failures>` a pod name stays within the
 /// 63 bytes of a hostname.
 pub const NAME_MAX_LENGTH: usize = 52;
+/// Most jobs in one namespace; more are not started.
+pub const MAX_PER_NAMESPACE: u32 = 1_500;
+/// Most jobs in a cluster; more are not started.
+pub const MAX_PER_CLUSTER: u32 = 10_000;
 /// Bound of deadlines: 30 days in seconds.
 const MAX_DEADLINE_SECONDS: u32 = 2_592_000;
 
@@ -54,8 +58,6 @@ const MAX_DEADLINE_SECONDS: u32 = 2_592_000;
     derive = "PartialEq",
     doc = "Runs finite tasks on capacity that is free: a pod exists only while its task can really run, and is \
            deleted at exit, once its outcome is in the status.",
-    annotation("springtide.dev/max-per-namespace", "1500"),
-    annotation("springtide.dev/max-per-cluster", "10000"),
     selectable = ".spec.tier",
     printcolumn(
         name = "Complete",
@@ -398,10 +400,11 @@ pub enum LogTail {
 /// with rules, default status and bounded, documented fields.
 #[must_use]
 pub fn crd() -> CustomResourceDefinition {
-    schema::finish(BatchJob::crd(), |root| {
+    let crd = schema::finish(BatchJob::crd(), &IMMUTABLE_FIELDS, |root| {
         rules::add(root);
         root["properties"]["status"]["default"] = status::never_seen();
-    })
+    });
+    crate::with_maxima(crd, MAX_PER_NAMESPACE, MAX_PER_CLUSTER)
 }
 
 fn one() -> u32 {

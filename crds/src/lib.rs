@@ -6,12 +6,19 @@
 pub mod batch_job;
 pub mod common;
 pub mod reason;
-mod schema;
+pub mod samples;
+pub mod schema;
 mod window;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
 use reason::ReasonDoc;
+use samples::Sample;
+
+/// Annotation of a CRD: most objects of the kind in one namespace.
+pub const MAX_PER_NAMESPACE: &str = "springtide.dev/max-per-namespace";
+/// Annotation of a CRD: most objects of the kind in a cluster.
+pub const MAX_PER_CLUSTER: &str = "springtide.dev/max-per-cluster";
 
 /// One kind, as the generators and lints see it.
 #[derive(Clone, Debug)]
@@ -22,6 +29,23 @@ pub struct Kind {
     pub reasons: Vec<ReasonDoc>,
     /// Fields of the spec that cannot change after creation, by their path.
     pub immutable_fields: &'static [&'static str],
+    /// Examples that the installation ships.
+    pub samples: Vec<Sample>,
+    /// Folder of the controller, below `controllers/`.
+    pub controller: &'static str,
+}
+
+/// Declares how many objects of a kind there may be. Not by the derive, which
+/// would also annotate each object it makes.
+fn with_maxima(
+    mut crd: CustomResourceDefinition,
+    per_namespace: u32,
+    per_cluster: u32,
+) -> CustomResourceDefinition {
+    let annotations = crd.metadata.annotations.get_or_insert_default();
+    annotations.insert(MAX_PER_NAMESPACE.to_owned(), per_namespace.to_string());
+    annotations.insert(MAX_PER_CLUSTER.to_owned(), per_cluster.to_string());
+    crd
 }
 
 /// Every kind of this version.
@@ -31,5 +55,7 @@ pub fn all() -> Vec<Kind> {
         crd: batch_job::crd(),
         reasons: batch_job::all_reasons(),
         immutable_fields: &batch_job::IMMUTABLE_FIELDS,
+        samples: samples::batch_jobs(),
+        controller: "batch-job",
     }]
 }

@@ -10,17 +10,18 @@ const RULES: &str = "x-kubernetes-validations";
 
 /// Applies `edit` to the root schema of each version, then makes all schemas
 /// strict: no null, only number formats that the API server knows. The spec's
-/// descriptions state default and bounds, because `kubectl explain` shows
-/// neither.
+/// descriptions end with [`constraints`], because `kubectl explain` shows none
+/// of them.
 pub(crate) fn finish(
     mut crd: CustomResourceDefinition,
+    immutable_fields: &[&str],
     edit: impl Fn(&mut Value),
 ) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let mut root = json!(version.schema.take().and_then(|schema| schema.open_api_v3_schema));
         edit(&mut root);
         tighten(&mut root);
-        describe(&mut root["properties"]["spec"]);
+        describe(&mut root["properties"]["spec"], "", immutable_fields);
         version.schema = Some(CustomResourceValidation { open_api_v3_schema: Some(parse(root)) });
     }
     crd
@@ -37,14 +38,13 @@ pub(crate) fn add_rules(schema: &mut Value, rules: Vec<Rule>) {
 }
 
 /// Makes fields of a spec immutable: one transition rule each, presence
-/// included, and a sentence in the description. A field is named by its path
-/// from the spec; the objects on the way need a default.
-pub(crate) fn immutable(spec: &mut Value, fields: &[&str], remedy: &str) {
+/// included. A field is named by its path from the spec; the objects on the
+/// way need a default.
+pub(crate) fn add_immutability(spec: &mut Value, fields: &[&str], remedy: &str) {
     for path in fields {
         let required = is_required(spec, path);
-        let field = path.split('.').fold(&mut *spec, |schema, name| &mut schema["properties"][name]);
+        let field = path.split('.').fold(&*spec, |schema, name| &schema["properties"][name]);
         let always_present = required || !field["default"].is_null();
-        append_sentence(field, "Immutable.");
         let rule = if always_present {
             format!("self.{path} == oldSelf.{path}")
         } else {
@@ -56,7 +56,7 @@ pub(crate) fn immutable(spec: &mut Value, fields: &[&str], remedy: &str) {
             spec,
             vec![
                 Rule::new(rule)
-                    .message(format!("spec.{path} is immutable: {remedy}").as_str())
+                    .message(format!("{path} is immutable; {remedy}").as_str())
                     .reason(Reason::FieldValueForbidden)
                     .field_path(format!(".{path}")),
             ],
@@ -87,22 +87,28 @@ fn tighten(schema: &mut Value) {
         let text = text.replace('\n', " ");
         object.insert("description".to_owned(), json!(text));
     }
-    for_each_inner(schema, tighten);
+    for (_, inner) in inner_schemas(schema) {
+        tighten(inner);
+    }
 }
 
-/// Calls `visit` on each schema directly below this one.
-fn for_each_inner(schema: &mut Value, visit: fn(&mut Value)) {
+/// The schemas directly below this one, with the step of the path to them.
+fn inner_schemas(schema: &mut Value) -> Vec<(String, &mut Value)> {
     let Some(object) = schema.as_object_mut() else {
-        return;
+        return Vec::new();
     };
-    if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.values_mut().for_each(visit);
-    }
-    for keyword in ["items", "additionalProperties"] {
-        if let Some(inner) = object.get_mut(keyword) {
-            visit(inner);
+    let mut inner = Vec::new();
+    for (keyword, schema) in object.iter_mut() {
+        match (keyword.as_str(), schema) {
+            ("properties", Value::Object(properties)) => {
+                inner.extend(properties.iter_mut().map(|(name, schema)| (format!(".{name}"), schema)));
+            }
+            ("items", items) => inner.push(("[]".to_owned(), items)),
+            ("additionalProperties", values) => inner.push((".*".to_owned(), values)),
+            _ => {}
         }
     }
+    inner
 }
 
 /// The API server warns about formats it does not know, such as `uint32`.
@@ -115,25 +121,34 @@ fn known_format(schema: &mut Map<String, Value>) {
     schema.insert("format".to_owned(), json!(if fits { "int32" } else { "int64" }));
 }
 
-fn describe(schema: &mut Value) {
+/// What a field's schema allows beyond its type, as the sentences that end its
+/// description: immutability, bounds of numbers, a scalar default.
+#[must_use]
+pub fn constraints(schema: &Value, immutable: bool) -> String {
+    let mut sentences = Vec::new();
+    if immutable {
+        sentences.push("Immutable.".to_owned());
+    }
     if let (Some(minimum), Some(maximum)) = (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
         // Bounds of a whole number type say nothing.
-        if maximum < f64::from(i32::MAX) && schema["type"] == "integer" {
-            append_sentence(schema, &format!("From {minimum} to {maximum}."));
+        if maximum < f64::from(i32::MAX) {
+            sentences.push(format!("From {minimum} to {maximum}."));
         }
     }
-    let default = match &schema["default"] {
-        Value::Null | Value::Object(_) | Value::Array(_) => None,
-        Value::String(text) => Some(text.clone()),
-        scalar @ (Value::Bool(_) | Value::Number(_)) => Some(scalar.to_string()),
-    };
-    if let Some(default) = default {
-        append_sentence(schema, &format!("Default: {default}."));
+    match &schema["default"] {
+        Value::Null | Value::Object(_) | Value::Array(_) => {}
+        Value::String(text) => sentences.push(format!("Default: {text}.")),
+        scalar @ (Value::Bool(_) | Value::Number(_)) => sentences.push(format!("Default: {scalar}.")),
     }
-    for_each_inner(schema, describe);
+    sentences.join(" ")
 }
 
-fn append_sentence(schema: &mut Value, sentence: &str) {
+fn describe(schema: &mut Value, path: &str, immutable_fields: &[&str]) {
+    let immutable = immutable_fields.iter().any(|field| path.strip_prefix('.') == Some(*field));
     let text = schema["description"].as_str().unwrap_or_default();
-    schema["description"] = json!(format!("{text} {sentence}").trim());
+    let text = format!("{text} {}", constraints(schema, immutable));
+    schema["description"] = json!(text.trim());
+    for (step, inner) in inner_schemas(schema) {
+        describe(inner, &format!("{path}{step}"), immutable_fields);
+    }
 }

@@ -25,7 +25,7 @@ pub struct Window {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
     /// When the window opens, as a cron expression of five fields in local time.
-    #[schemars(length(min = 9, max = 128))]
+    #[schemars(length(max = 128), regex(pattern = "^[^ ]+( +[^ ]+){4}$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cron: Option<String>,
     /// How long a window opened by `cron` lasts, in seconds.

@@ -4,7 +4,7 @@ use kube::core::{Reason, Rule};
 use serde_json::Value;
 
 use super::NAME_MAX_LENGTH;
-use crate::schema::{add_rules, immutable};
+use crate::schema::{add_immutability, add_rules};
 
 /// Fields of the spec that cannot change after creation, presence included.
 /// Admission is not persisted, so no rule could say "once admitted".
@@ -27,68 +27,65 @@ pub(super) fn add(root: &mut Value) {
     add_rules(root, name_rules());
     let spec = &mut root["properties"]["spec"];
     add_rules(spec, spec_rules());
-    immutable(spec, &IMMUTABLE_FIELDS, "delete the job and create it again");
+    add_immutability(spec, &IMMUTABLE_FIELDS, "delete the job and create it again");
 }
 
 fn name_rules() -> Vec<Rule> {
+    let rule = |rule: &str, message: &str| Rule::new(rule).message(message).reason(Reason::FieldValueInvalid);
     vec![
-        Rule::new(format!("self.metadata.name.size() <= {NAME_MAX_LENGTH}"))
-            .message(
-                format!(
-                    "metadata.name: at most {NAME_MAX_LENGTH} characters, so that pod names stay within 63"
-                )
-                .as_str(),
-            )
-            .reason(Reason::FieldValueInvalid),
-        Rule::new("!self.metadata.name.contains('.')")
-            .message("metadata.name: no dots, because it becomes part of the pods' hostnames; use a hyphen")
-            .reason(Reason::FieldValueInvalid),
+        rule(
+            &format!("self.metadata.name.size() <= {NAME_MAX_LENGTH}"),
+            &format!(
+                "metadata.name must have at most {NAME_MAX_LENGTH} characters, so that pod names stay within 63"
+            ),
+        ),
+        rule(
+            "!self.metadata.name.contains('.')",
+            "metadata.name must not contain dots, as it is part of the pods' hostnames; use a hyphen",
+        ),
     ]
 }
 
 fn spec_rules() -> Vec<Rule> {
-    let invalid = |field: &str, rule: &str, message: &str| {
-        Rule::new(rule)
-            .message(format!("spec.{field}: {message}").as_str())
-            .reason(Reason::FieldValueInvalid)
-            .field_path(format!(".{field}"))
+    let rule = |field: &str, rule: &str, message: &str| {
+        Rule::new(rule).message(message).reason(Reason::FieldValueInvalid).field_path(format!(".{field}"))
     };
     vec![
-        invalid(
+        rule(
             "minParallelism",
             "self.minParallelism <= self.parallelism",
-            "at most spec.parallelism; lower it or raise parallelism",
+            "minParallelism must be at most parallelism",
         ),
-        invalid(
+        rule(
             "minParallelism",
             "self.minParallelism <= self.completions",
-            "at most spec.completions; lower it or raise completions",
+            "minParallelism must be at most completions",
         ),
-        invalid(
+        rule(
             "backoffLimitPerIndex",
             "!has(self.backoffLimitPerIndex) || self.completionMode == 'Indexed'",
-            "needs spec.completionMode: Indexed",
+            "backoffLimitPerIndex needs completionMode: Indexed",
         ),
-        invalid(
+        rule(
             "maxFailedIndexes",
             "!has(self.maxFailedIndexes) || has(self.backoffLimitPerIndex)",
-            "needs spec.backoffLimitPerIndex",
+            "maxFailedIndexes needs backoffLimitPerIndex",
         ),
-        invalid(
+        rule(
             "maxFailedIndexes",
             "!has(self.maxFailedIndexes) || self.maxFailedIndexes <= self.completions",
-            "at most spec.completions",
+            "maxFailedIndexes must be at most completions",
         ),
-        invalid(
+        rule(
             "podFailurePolicy",
             "!has(self.podFailurePolicy) || has(self.backoffLimitPerIndex) || \
              self.podFailurePolicy.rules.all(r, r.action != 'FailIndex')",
-            "action FailIndex needs spec.backoffLimitPerIndex",
+            "podFailurePolicy: action FailIndex needs backoffLimitPerIndex",
         ),
-        invalid(
+        rule(
             "retry",
             "self.retry.initialBackoffSeconds <= self.retry.maxBackoffSeconds",
-            "initialBackoffSeconds is at most maxBackoffSeconds",
+            "initialBackoffSeconds must be at most maxBackoffSeconds",
         ),
     ]
 }
@@ -96,16 +93,30 @@ fn spec_rules() -> Vec<Rule> {
 /// A failure rule matches by exit codes or by pod conditions.
 pub(super) fn one_requirement() -> Rule {
     Rule::new("has(self.onExitCodes) != has(self.onPodConditions)")
-        .message("spec.podFailurePolicy.rules: give exactly one of onExitCodes and onPodConditions")
+        .message("a rule must have exactly one of onExitCodes and onPodConditions")
         .reason(Reason::FieldValueInvalid)
 }
 
 /// Exit code 0 never is a failure.
 pub(super) fn zero_is_success() -> Rule {
     Rule::new("self.operator != 'In' || !self.values.exists(v, v == 0)")
-        .message(
-            "spec.podFailurePolicy.rules.onExitCodes.values: 0 is success, remove it or use operator NotIn",
-        )
+        .message("values must not contain 0, which is success; remove it or use operator NotIn")
         .reason(Reason::FieldValueInvalid)
         .field_path(".values")
+}
+
+/// The scheduler alone places pods.
+pub(super) fn no_node_name() -> Rule {
+    Rule::new("!has(self.nodeName)")
+        .message("nodeName must be absent, the scheduler places the pods; use nodeSelector or affinity")
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".nodeName")
+}
+
+/// A gated pod would exist without running.
+pub(super) fn no_scheduling_gates() -> Rule {
+    Rule::new("!has(self.schedulingGates)")
+        .message("schedulingGates must be absent, pods are created only when they fit; use stopPolicy: Hold")
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".schedulingGates")
 }

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use kube::core::{Reason, Rule};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use super::rules;
 
 /// Most containers a template may have.
 const MAX_CONTAINERS: u32 = 32;
@@ -54,14 +55,6 @@ impl JsonSchema for PodTemplate {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let no_node = Rule::new("!has(self.nodeName)")
-            .message("spec.template.spec.nodeName: remove it, the scheduler places the pods; use nodeSelector or affinity")
-            .reason(Reason::FieldValueForbidden)
-            .field_path(".nodeName");
-        let no_gates = Rule::new("!has(self.schedulingGates)")
-            .message("spec.template.spec.schedulingGates: remove it, pods are created only when they fit; use stopPolicy: Hold")
-            .reason(Reason::FieldValueForbidden)
-            .field_path(".schedulingGates");
         json_schema!({
             "type": "object",
             "required": ["spec"],
@@ -92,7 +85,7 @@ impl JsonSchema for PodTemplate {
                                     but nodeName and schedulingGates.",
                     "required": ["containers"],
                     "x-kubernetes-preserve-unknown-fields": true,
-                    "x-kubernetes-validations": [no_node, no_gates],
+                    "x-kubernetes-validations": [rules::no_node_name(), rules::no_scheduling_gates()],
                     "properties": {
                         "restartPolicy": {
                             "type": "string", "enum": ["Never"], "default": "Never",

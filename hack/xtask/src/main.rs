@@ -4,6 +4,8 @@
 mod audit;
 mod ci;
 mod debian;
+mod generate;
+mod schema;
 mod tools;
 
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ enum Chore {
     Ci(ci::Args),
     /// Check that the Debian packages needed for builds and the real node are there.
     Deps(debian::Args),
+    /// Write the files that are derived from Rust values: CRDs, samples, reference.
+    Gen,
     /// Build the pinned test binaries that are not yet in the cache.
     Tools(tools::Args),
 }
@@ -35,6 +39,7 @@ fn main() -> Result<()> {
         Chore::Audit => audit::run(),
         Chore::Ci(args) => ci::run(&args),
         Chore::Deps(args) => debian::run(&args),
+        Chore::Gen => generate::run(),
         Chore::Tools(args) => tools::run(&args),
     }
 }

@@ -1,0 +1,122 @@
+//! Examples of each kind, small enough for one machine.
+//!
+//! The images hold one program that sleeps, exits or allocates memory as its
+//! arguments say; the demo builds it.
+
+use serde_json::{Value, json};
+
+use crate::batch_job::{
+    BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, OnExitCodes, PodFailureAction,
+    PodFailurePolicy, PodFailureRule, PodTemplate, Retry,
+};
+
+/// The image of the examples.
+pub const IMAGE: &str = "localhost/springtide-box:1";
+
+/// One example object.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// File name without folder and extension, unique over all kinds.
+    pub file: &'static str,
+    /// What the example shows and how it ends.
+    pub doc: &'static str,
+    /// The object.
+    pub object: Value,
+}
+
+/// The examples of BatchJob.
+#[must_use]
+pub fn batch_jobs() -> Vec<Sample> {
+    vec![
+        Sample {
+            file: "batchjob-hello",
+            doc: "One task in one pod. Ends Complete; its message stands in status.result.",
+            object: job(
+                "hello",
+                BatchJobSpec::new(task(&["sleep", "2", "hello from springtide"], "100m", "32Mi")),
+            ),
+        },
+        Sample {
+            file: "batchjob-indexed",
+            doc: "Twelve numbered tasks, four at a time. Ends Complete with 12 succeeded.",
+            object: job(
+                "indexed",
+                BatchJobSpec {
+                    completions: 12,
+                    parallelism: 4,
+                    completion_mode: CompletionMode::Indexed,
+                    ..BatchJobSpec::new(task(&["sleep", "3"], "100m", "32Mi"))
+                },
+            ),
+        },
+        Sample {
+            file: "batchjob-failure-policy",
+            doc: "A task that exits with 42, which its policy calls hopeless. Ends Failed, reason PodFailurePolicy, \
+                  after one pod.",
+            object: job(
+                "failure-policy",
+                BatchJobSpec {
+                    pod_failure_policy: Some(PodFailurePolicy {
+                        rules: vec![PodFailureRule {
+                            action: PodFailureAction::FailJob,
+                            on_exit_codes: Some(OnExitCodes {
+                                container_name: Some("main".to_owned()),
+                                operator: ExitCodeOperator::In,
+                                values: vec![42],
+                            }),
+                            on_pod_conditions: Vec::new(),
+                        }],
+                    }),
+                    ..BatchJobSpec::new(task(&["exit", "42", "no such customer"], "100m", "32Mi"))
+                },
+            ),
+        },
+        Sample {
+            file: "batchjob-out-of-memory",
+            doc: "A task that takes more memory than its limit, twice. Ends Failed, reason BackoffLimitExceeded; \
+                  exit code 137 and OOMKilled stand in status.result.",
+            object: job(
+                "out-of-memory",
+                BatchJobSpec {
+                    backoff_limit: Some(1),
+                    retry: Retry { initial_backoff_seconds: 1, max_backoff_seconds: 5 },
+                    ..BatchJobSpec::new(task(&["alloc", "256Mi"], "100m", "64Mi"))
+                },
+            ),
+        },
+        Sample {
+            file: "batchjob-more-than-fits",
+            doc: "Sixteen tasks that want eight CPUs at once. Only as many pods exist as the nodes have room for; \
+                  the others wait without pods. Ends Complete with 16 succeeded.",
+            object: job(
+                "more-than-fits",
+                BatchJobSpec {
+                    completions: 16,
+                    parallelism: 16,
+                    ..BatchJobSpec::new(task(&["sleep", "4"], "500m", "32Mi"))
+                },
+            ),
+        },
+    ]
+}
+
+fn job(name: &str, spec: BatchJobSpec) -> Value {
+    json!(BatchJob::new(name, spec))
+}
+
+/// A pod that runs the example program; memory is also its limit.
+fn task(args: &[&str], cpu: &str, memory: &str) -> PodTemplate {
+    let mut template = PodTemplate::default();
+    template.0.insert(
+        "spec".to_owned(),
+        json!({
+            "containers": [{
+                "name": "main",
+                "image": IMAGE,
+                "args": args,
+                "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
+            }],
+        }),
+    );
+    template
+}

@@ -1,0 +1,28 @@
+//! Samples as people write them.
+
+use serde_json::{Value, json};
+use springtide_crds::Kind;
+use springtide_crds::samples::Sample;
+
+use crate::schema;
+
+/// The sample without the fields that have their default anyway: an example
+/// shows what matters.
+pub(super) fn without_defaults(kind: &Kind, sample: &Sample) -> Value {
+    let mut object = sample.object.clone();
+    prune(&mut object, &schema::root(&json!(kind.crd)));
+    object
+}
+
+fn prune(value: &mut Value, schema: &Value) {
+    let Some(fields) = value.as_object_mut() else { return };
+    for (name, field) in fields.iter_mut() {
+        prune(field, &schema["properties"][name]);
+    }
+    fields.retain(|name, field| {
+        let default = &schema["properties"][name]["default"];
+        // An object whose fields all have their defaults is now empty.
+        let emptied = default.is_object() && field.as_object().is_some_and(serde_json::Map::is_empty);
+        default.is_null() || !(emptied || field == default)
+    });
+}
