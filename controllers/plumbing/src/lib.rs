@@ -17,3 +17,5 @@ pub mod lease;
 pub mod plan;
 pub mod projection;
 pub mod queue;
+pub mod store;
+pub mod watch;

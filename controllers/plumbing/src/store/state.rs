@@ -1,0 +1,93 @@
+//! The content of a store and its indexes: plain data, changed under the store's lock.
+
+use super::Change;
+use super::index::{Index, IndexKey, IndexTable};
+use crate::key::ObjectKey;
+use crate::projection::Projection;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+pub(super) struct State<P> {
+    objects: BTreeMap<ObjectKey, Arc<P>>,
+    indexes: Vec<IndexTable<P>>,
+}
+
+impl<P: Projection> State<P> {
+    pub(super) fn new(indexes: &[Index<P>]) -> Self {
+        Self { objects: BTreeMap::new(), indexes: indexes.iter().copied().map(IndexTable::new).collect() }
+    }
+
+    pub(super) fn objects(&self) -> &BTreeMap<ObjectKey, Arc<P>> {
+        &self.objects
+    }
+
+    pub(super) fn list(&self, namespace: Option<&str>) -> Vec<Arc<P>> {
+        let Some(namespace) = namespace else { return self.objects.values().cloned().collect() };
+        // No name is empty, so this bound stands right before the first object of the namespace.
+        let start = ObjectKey::new(namespace, "");
+        self.objects
+            .range((Bound::Included(&start), Bound::Unbounded))
+            .take_while(|(key, _)| *key.namespace == *namespace)
+            .map(|(_, object)| Arc::clone(object))
+            .collect()
+    }
+
+    pub(super) fn by_index(&self, name: &str, key: &IndexKey) -> Option<Vec<Arc<P>>> {
+        self.indexes.iter().find(|table| table.name() == name).map(|table| table.get(key))
+    }
+
+    /// Stores one object. Nothing changes if that very version is stored already; another UID under
+    /// the same key is another object, so the former one is deleted first.
+    pub(super) fn apply(&mut self, new: Arc<P>, initial: bool, changes: &mut Vec<Change<P>>) {
+        let old = self.objects.get(&new.meta().key).cloned();
+        let old = match old {
+            Some(old) if same_version(&*old, &*new) => return,
+            Some(old) if old.meta().uid != new.meta().uid => {
+                self.remove(&new.meta().key);
+                changes.push(Change::Delete { last: old });
+                None
+            }
+            Some(_) | None => old,
+        };
+        for table in &mut self.indexes {
+            table.replace(old.as_ref(), Some(&new));
+        }
+        self.objects.insert(new.meta().key.clone(), Arc::clone(&new));
+        changes.push(Change::Apply { old, new, initial });
+    }
+
+    pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Arc<P>> {
+        let old = self.objects.remove(key)?;
+        for table in &mut self.indexes {
+            table.replace(Some(&old), None);
+        }
+        Some(old)
+    }
+
+    /// Takes over a complete list. Deletes come first, so that a listener that counts capacity frees
+    /// before it takes; within each part the order is that of the keys.
+    pub(super) fn take_list(
+        &mut self,
+        list: BTreeMap<ObjectKey, Arc<P>>,
+        initial: bool,
+        changes: &mut Vec<Change<P>>,
+    ) {
+        let gone: Vec<ObjectKey> = self
+            .objects
+            .iter()
+            .filter(|(key, old)| list.get(key).is_none_or(|new| new.meta().uid != old.meta().uid))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in gone {
+            changes.extend(self.remove(&key).map(|last| Change::Delete { last }));
+        }
+        for new in list.into_values() {
+            self.apply(new, initial, changes);
+        }
+    }
+}
+
+pub(crate) fn same_version<P: Projection>(a: &P, b: &P) -> bool {
+    a.meta().uid == b.meta().uid && a.meta().resource_version == b.meta().resource_version
+}

@@ -1,0 +1,230 @@
+//! The wire through kube's client. Lists and watches only: nothing here writes.
+#![allow(clippy::disallowed_types, reason = "the one reader of collections; it cannot write")]
+
+use super::source::{
+    EventStream, Identity, ListPage, ListRequest, Scope, Selector, Source, Unreadable, WatchError,
+    WatchRequest, WatchStart,
+};
+use crate::key::{ObjectKey, ResourceVersion};
+use crate::projection::Projection;
+use futures::{AsyncBufRead, AsyncBufReadExt, StreamExt, stream};
+use http::{HeaderValue, Request, header};
+use kube::core::params::{ListParams, VersionMatch, WatchParams};
+use kube::core::request::Request as Collection;
+use kube::core::{Status, WatchEvent};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// A client to watch with. kube's own retry must be off in it: the loop has its backoff per watch.
+#[derive(Clone)]
+pub struct KubeConnection {
+    client: kube::Client,
+}
+
+impl From<kube::Client> for KubeConnection {
+    fn from(client: kube::Client) -> Self {
+        Self { client }
+    }
+}
+
+impl fmt::Debug for KubeConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KubeConnection")
+    }
+}
+
+/// The objects of one kind and scope that match a selector.
+#[derive(Debug)]
+pub struct KubeSource<P> {
+    connection: KubeConnection,
+    collection: String,
+    selector: Selector,
+    object: PhantomData<fn() -> P>,
+}
+
+impl<P: Projection> KubeSource<P> {
+    /// Reads `P::RESOURCE` in `scope` over `connection`.
+    pub fn new(connection: KubeConnection, scope: &Scope, selector: Selector) -> Self {
+        let namespace = match scope {
+            Scope::All => None,
+            Scope::Namespace(namespace) => Some(&**namespace),
+        };
+        Self { connection, collection: P::RESOURCE.collection_path(namespace), selector, object: PhantomData }
+    }
+
+    fn watch_request(&self, request: &WatchRequest) -> Result<Request<Vec<u8>>, WatchError> {
+        let (send_initial_events, version) = match request.start {
+            WatchStart::StreamingList { at: None } => (true, String::new()),
+            WatchStart::StreamingList { at: Some(at) } => (true, at.to_string()),
+            WatchStart::Watch { from } => (false, from.to_string()),
+        };
+        let params = WatchParams {
+            label_selector: self.selector.labels.clone(),
+            field_selector: self.selector.fields.clone(),
+            timeout: Some(request.timeout_seconds),
+            bookmarks: true,
+            send_initial_events,
+        };
+        let mut built =
+            Collection::new(self.collection.as_str()).watch(&params, &version).map_err(transport)?;
+        // A server may gzip a watch as one member per event, which decoders that end with the first
+        // member cut short.
+        built.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        Ok(built)
+    }
+
+    fn list_request(&self, request: ListRequest) -> Result<Request<Vec<u8>>, WatchError> {
+        let params = ListParams {
+            label_selector: self.selector.labels.clone(),
+            field_selector: self.selector.fields.clone(),
+            version_match: Some(VersionMatch::NotOlderThan),
+            resource_version: Some(request.at.unwrap_or_default().to_string()),
+            continue_token: request.continue_token,
+            // With a limit kube would leave resourceVersion=0 out, and the server would read etcd.
+            limit: None,
+            ..ListParams::default()
+        };
+        Collection::new(self.collection.as_str()).list(&params).map_err(transport)
+    }
+}
+
+impl<P: Projection> Source for KubeSource<P> {
+    type Object = P;
+
+    async fn open(&self, request: WatchRequest) -> Result<EventStream<P>, WatchError> {
+        let request = self.watch_request(&request)?;
+        let lines = self.connection.client.request_stream(request).await.map_err(request_error)?;
+        Ok(events(Box::pin(lines)))
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListPage<P>, WatchError> {
+        let request = self.list_request(request)?;
+        let text = self.connection.client.request_text(request).await.map_err(request_error)?;
+        decode_list(&text)
+    }
+}
+
+fn transport(error: impl std::error::Error) -> WatchError {
+    // hyper's errors say what happened only in their sources.
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    WatchError::Transport(text)
+}
+
+fn request_error(error: kube::Error) -> WatchError {
+    if let kube::Error::Api(status) = &error { WatchError::from_status(status) } else { transport(error) }
+}
+
+/// Frames are lines. A last line without its end was cut by the connection and is no frame: the
+/// resumed watch brings it again.
+fn events<P: Projection>(lines: impl AsyncBufRead + Unpin + Send + 'static) -> EventStream<P> {
+    stream::unfold(Some((lines, Vec::new())), |open| async move {
+        let (mut lines, mut line) = open?;
+        line.clear();
+        match lines.read_until(b'\n', &mut line).await {
+            Ok(_) if line.last() == Some(&b'\n') => {
+                let event = decode_event(&line);
+                Some((event, Some((lines, line))))
+            }
+            Ok(_) => None,
+            Err(error) => Some((Err(transport(error)), None)),
+        }
+    })
+    .boxed()
+}
+
+fn decode_event<P: Projection>(line: &[u8]) -> Result<WatchEvent<P>, WatchError> {
+    let error = match serde_json::from_slice(line) {
+        Ok(event) => return Ok(event),
+        Err(error) => error,
+    };
+    let identity = match serde_json::from_slice::<WatchEvent<Identified>>(line) {
+        Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => Some(object.identity(false)),
+        Ok(WatchEvent::Deleted(object)) => Some(object.identity(true)),
+        // Those do not contain what `P` could fail on.
+        Ok(WatchEvent::Bookmark(_) | WatchEvent::Error(_)) => None,
+        // An error that came after the stream was opened may be sent without its event.
+        Err(_) => match serde_json::from_slice::<Status>(line) {
+            Ok(status) if status.code != 0 => return Err(WatchError::from_status(&status)),
+            Ok(_) | Err(_) => None,
+        },
+    };
+    Err(WatchError::Unreadable(Unreadable { identity, message: error.to_string() }))
+}
+
+/// The least that says whose an object is.
+#[derive(Deserialize, Clone)]
+struct Identified {
+    metadata: IdentifiedMeta,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(rename_all = "camelCase")]
+struct IdentifiedMeta {
+    #[serde(default)]
+    namespace: Option<Arc<str>>,
+    name: Arc<str>,
+    resource_version: String,
+}
+
+impl Identified {
+    fn identity(self, deleted: bool) -> Identity {
+        let IdentifiedMeta { namespace, name, resource_version } = self.metadata;
+        Identity {
+            key: ObjectKey::new(namespace.unwrap_or_else(|| Arc::from("")), name),
+            resource_version: ResourceVersion::parse(&resource_version).unwrap_or_default(),
+            deleted,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+struct WireList<T> {
+    metadata: WireListMeta,
+    items: Vec<T>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireListMeta {
+    resource_version: String,
+    #[serde(default)]
+    r#continue: String,
+}
+
+fn decode_list<P: Projection>(text: &str) -> Result<ListPage<P>, WatchError> {
+    let (metadata, objects, unreadable) = match serde_json::from_str::<WireList<P>>(text) {
+        Ok(list) => (list.metadata, list.items, Vec::new()),
+        // Slower and larger, but one bad object does not hide the others.
+        Err(_) => {
+            let list: WireList<serde_json::Value> = serde_json::from_str(text).map_err(|error| {
+                WatchError::Unreadable(Unreadable { identity: None, message: error.to_string() })
+            })?;
+            let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
+            for item in list.items {
+                match P::deserialize(&item) {
+                    Ok(object) => objects.push(object),
+                    Err(error) => unreadable.push(Unreadable {
+                        identity: Identified::deserialize(&item).ok().map(|object| object.identity(false)),
+                        message: error.to_string(),
+                    }),
+                }
+            }
+            (list.metadata, objects, unreadable)
+        }
+    };
+    let resource_version = ResourceVersion::parse(&metadata.resource_version).ok_or_else(|| {
+        let message = format!("list with resourceVersion `{}`", metadata.resource_version);
+        WatchError::Unreadable(Unreadable { identity: None, message })
+    })?;
+    let continue_token = (!metadata.r#continue.is_empty()).then_some(metadata.r#continue);
+    Ok(ListPage { objects, unreadable, resource_version, continue_token })
+}

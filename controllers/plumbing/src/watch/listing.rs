@@ -1,0 +1,255 @@
+//! How a watch gets the whole of its objects: by a streaming list, else by one plain LIST.
+
+use super::run::{Cause, Ended, Following, Watch, closed, unreadable};
+use super::source::{ListRequest, Source, WatchError, WatchRequest, WatchStart};
+use super::{LIST_DEADLINE, LIST_SILENCE};
+use crate::key::{ObjectKey, ResourceVersion};
+use crate::projection::Projection;
+use crate::store::{Store, same_version};
+use futures::StreamExt;
+use kube::core::WatchEvent;
+use kube::core::watch::Bookmark;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// The annotation that marks the end of a streaming list's objects.
+const END_OF_LIST: &str = "k8s.io/initial-events-end";
+
+/// Whether streaming lists work against this server, as found by all watches of one client together:
+/// the first that had to fall back, and could, spares the others the wait.
+#[derive(Clone, Debug, Default)]
+pub struct StreamingLists {
+    given_up: Arc<AtomicBool>,
+}
+
+impl StreamingLists {
+    /// Whether a watch is to try one.
+    pub fn available(&self) -> bool {
+        !self.given_up.load(Relaxed)
+    }
+
+    fn give_up(&self, why: &str) {
+        if !self.given_up.swap(true, Relaxed) {
+            tracing::warn!(
+                why,
+                "streaming lists do not work here; plain LIST from the watch cache from now on"
+            );
+        }
+    }
+}
+
+/// The version a list is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ListAt {
+    /// Not older than what was last seen.
+    LastSeen,
+    /// Unset: consistent, whatever was seen before.
+    Unset,
+}
+
+/// Why a streaming list came to nothing.
+enum StreamingFailure {
+    /// The server cannot do it, or does not finish it.
+    Unusable(String),
+    /// Anything else.
+    Ended(Ended),
+}
+
+impl From<Ended> for StreamingFailure {
+    fn from(ended: Ended) -> Self {
+        Self::Ended(ended)
+    }
+}
+
+impl<S: Source> Watch<S> {
+    /// Lists, and gives the open watch that follows when the list came with one.
+    pub(super) async fn list(&mut self, at: ListAt) -> Result<Option<Following<S::Object>>, Ended> {
+        let seen = self.writer.store().last_rv();
+        let not_older = match at {
+            ListAt::LastSeen if seen != ResourceVersion::default() => Some(seen),
+            ListAt::LastSeen | ListAt::Unset => None,
+        };
+        let mut unusable = None;
+        if self.streaming.available() {
+            match self.streaming_list(at, not_older).await {
+                Ok(following) => return Ok(Some(following)),
+                Err(StreamingFailure::Ended(ended)) => return Err(ended),
+                Err(StreamingFailure::Unusable(why)) => unusable = Some(why),
+            }
+        }
+        self.plain_list(not_older).await?;
+        // Only a LIST that works where the stream did not shows that the stream is at fault.
+        if let Some(why) = unusable {
+            self.streaming.give_up(&why);
+        }
+        Ok(None)
+    }
+
+    async fn streaming_list(
+        &mut self,
+        at: ListAt,
+        not_older: Option<ResourceVersion>,
+    ) -> Result<Following<S::Object>, StreamingFailure> {
+        let opened = Instant::now();
+        let mut deadline = opened + LIST_SILENCE;
+        let request = WatchRequest {
+            start: WatchStart::StreamingList { at: not_older },
+            timeout_seconds: self.watch_timeout(),
+        };
+        let silent = || StreamingFailure::Unusable(format!("nothing for {} s", LIST_SILENCE.as_secs()));
+        self.count_connection();
+        let mut events = timeout_at(deadline, self.source.open(request))
+            .await
+            .map_err(|_| silent())?
+            .map_err(streaming_error)?;
+        let mut listing = Listing::over(self.writer.store().clone());
+        loop {
+            let Some(frame) = timeout_at(deadline, events.next()).await.map_err(|_| silent())? else {
+                // A server that ignores `sendInitialEvents` closes at the watch's timeout.
+                return Err(if opened.elapsed() >= LIST_SILENCE {
+                    StreamingFailure::Unusable("closed without the end bookmark".to_owned())
+                } else {
+                    closed(opened).into()
+                });
+            };
+            match frame {
+                // Objects of the list come as ADDED, so only these are progress: a server that does not
+                // know streaming lists sends changes and bookmarks for ever, but no end.
+                Ok(WatchEvent::Added(object)) => {
+                    self.writer.store().stats().count_event();
+                    listing.put(object);
+                    deadline = Instant::now() + LIST_SILENCE;
+                }
+                Ok(WatchEvent::Modified(object)) => {
+                    self.writer.store().stats().count_event();
+                    listing.put(object);
+                }
+                Ok(WatchEvent::Deleted(object)) => {
+                    self.writer.store().stats().count_event();
+                    listing.objects.remove(&object.meta().key);
+                }
+                Ok(WatchEvent::Bookmark(bookmark)) => {
+                    if let Some(end) = bookmark.metadata.annotations.get(END_OF_LIST)
+                        && end == "true"
+                    {
+                        let rv = bookmark_rv(&bookmark).map_err(|cause| Ended::early(cause))?;
+                        self.take_list(listing, rv, at)?;
+                        return Ok(Following { events, opened });
+                    }
+                }
+                Ok(WatchEvent::Error(status)) => {
+                    return Err(streaming_error(WatchError::from_status(&status)));
+                }
+                Err(WatchError::Unreadable(object)) => {
+                    let Some(identity) = unreadable(self.writer.store(), object) else {
+                        return Err(Ended::early(Cause::Unreadable).into());
+                    };
+                    if identity.deleted {
+                        listing.objects.remove(&identity.key);
+                    } else {
+                        listing.keep(&identity.key);
+                    }
+                }
+                Err(error) => return Err(streaming_error(error)),
+            }
+        }
+    }
+
+    async fn plain_list(&mut self, at: Option<ResourceVersion>) -> Result<(), Ended> {
+        let mut listing = Listing::over(self.writer.store().clone());
+        let mut request = ListRequest { at, continue_token: None };
+        loop {
+            let answer = timeout(LIST_DEADLINE, self.source.list(request)).await;
+            let page = match answer {
+                Ok(page) => page.map_err(|error| Ended::early(error.into()))?,
+                Err(_) => {
+                    let message = format!("no answer to a LIST for {} s", LIST_DEADLINE.as_secs());
+                    return Err(Ended::early(WatchError::Transport(message).into()));
+                }
+            };
+            for object in page.objects {
+                self.writer.store().stats().count_event();
+                listing.put(object);
+            }
+            for object in page.unreadable {
+                let Some(identity) = unreadable(self.writer.store(), object) else {
+                    return Err(Ended::early(Cause::Unreadable));
+                };
+                listing.keep(&identity.key);
+            }
+            match page.continue_token {
+                Some(token) => request = ListRequest { at: None, continue_token: Some(token) },
+                None => return self.take_list(listing, page.resource_version, ListAt::LastSeen),
+            }
+        }
+    }
+
+    fn take_list(
+        &mut self,
+        listing: Listing<S::Object>,
+        rv: ResourceVersion,
+        at: ListAt,
+    ) -> Result<(), Ended> {
+        let seen = self.writer.store().last_rv();
+        if rv < seen {
+            self.writer.store().stats().count_rv_regression();
+            match at {
+                ListAt::LastSeen => return Err(Ended::early(Cause::Regressed { rv })),
+                // A consistent read cannot be behind, so it is the cluster that went back.
+                ListAt::Unset => tracing::error!(
+                    resource = %S::Object::RESOURCE, %seen, %rv,
+                    "the cluster's state is older than what was seen before (restored from a backup?); following it"
+                ),
+            }
+        }
+        self.writer.replace(listing.objects, rv);
+        Ok(())
+    }
+}
+
+fn streaming_error(error: WatchError) -> StreamingFailure {
+    match error {
+        WatchError::Refused { .. } => StreamingFailure::Unusable(error.to_string()),
+        WatchError::Expired(_)
+        | WatchError::AheadOfServer(_)
+        | WatchError::NotServed(_)
+        | WatchError::Server { .. }
+        | WatchError::Unreadable(_)
+        | WatchError::Transport(_) => StreamingFailure::Ended(Ended::early(error.into())),
+    }
+}
+
+/// `metadata.resourceVersion` of a bookmark.
+pub(super) fn bookmark_rv(bookmark: &Bookmark) -> Result<ResourceVersion, Cause> {
+    let text = &bookmark.metadata.resource_version;
+    ResourceVersion::parse(text)
+        .ok_or_else(|| WatchError::Transport(format!("bookmark with resourceVersion `{text}`")).into())
+}
+
+/// A list under way, kept apart from the store, which serves its former content until this is whole.
+struct Listing<P: Projection> {
+    store: Store<P>,
+    objects: BTreeMap<ObjectKey, Arc<P>>,
+}
+
+impl<P: Projection> Listing<P> {
+    fn over(store: Store<P>) -> Self {
+        Self { store, objects: BTreeMap::new() }
+    }
+
+    /// Takes the stored object where the version is the same, so that a relist does not double memory.
+    fn put(&mut self, object: P) {
+        let stored = self.store.get(&object.meta().key).filter(|stored| same_version(&**stored, &object));
+        let object = stored.unwrap_or_else(|| Arc::new(object));
+        self.objects.insert(object.meta().key.clone(), object);
+    }
+
+    /// What exists but cannot be read stays as it was known, if it was.
+    fn keep(&mut self, key: &ObjectKey) {
+        if let Some(stored) = self.store.get(key) {
+            self.objects.insert(key.clone(), stored);
+        }
+    }
+}

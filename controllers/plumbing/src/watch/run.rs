@@ -1,0 +1,283 @@
+//! The loop of one watch: list, follow, and what is done about each way that can end.
+
+use super::backoff::Backoff;
+use super::listing::{ListAt, StreamingLists, bookmark_rv};
+use super::source::{EventStream, Identity, Source, Unreadable, WatchError, WatchRequest, WatchStart};
+use super::{
+    LIST_SILENCE, LIVENESS, RELIST_INTERVAL, RELIST_JITTER, SOUND_CONNECTION, WATCH_TIMEOUT_SECONDS,
+};
+use crate::key::ResourceVersion;
+use crate::projection::Projection;
+use crate::store::{Store, StoreWriter};
+use futures::StreamExt;
+use kube::core::WatchEvent;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Keeps the store of `writer` equal to what `source` shows, for ever; drop the future to end it.
+///
+/// `streaming` is shared by all watches of one client. `seed` decides the random part of every wait.
+pub async fn run<S: Source>(
+    source: S,
+    writer: StoreWriter<S::Object>,
+    streaming: StreamingLists,
+    seed: u64,
+) -> Infallible {
+    let mut watch = Watch {
+        source,
+        writer,
+        streaming,
+        rng: StdRng::seed_from_u64(seed),
+        backoff: Backoff::default(),
+        next: Next::List(ListAt::LastSeen),
+        last_relist: None,
+        connected_before: false,
+    };
+    loop {
+        let Err(ended) = watch.attempt().await;
+        let wait = watch.settle(ended);
+        sleep(wait).await;
+    }
+}
+
+pub(super) struct Watch<S: Source> {
+    pub(super) source: S,
+    pub(super) writer: StoreWriter<S::Object>,
+    pub(super) streaming: StreamingLists,
+    rng: StdRng,
+    backoff: Backoff,
+    next: Next,
+    last_relist: Option<Instant>,
+    connected_before: bool,
+}
+
+/// What the next attempt begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Everything, as the store is empty or may have missed something.
+    List(ListAt),
+    /// A watch from the version last seen.
+    Resume,
+}
+
+/// An open watch whose list, if it had one, is complete.
+pub(super) struct Following<P> {
+    pub(super) events: EventStream<P>,
+    pub(super) opened: Instant,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    cause: Cause,
+    /// How long the connection lasted; zero if it never opened.
+    lived: Duration,
+}
+
+impl Ended {
+    /// Before the connection was of any use.
+    pub(super) fn early(cause: Cause) -> Self {
+        Self { cause, lived: Duration::ZERO }
+    }
+}
+
+pub(super) fn closed(opened: Instant) -> Ended {
+    Ended { cause: Cause::Closed, lived: opened.elapsed() }
+}
+
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// The server closed the stream.
+    Closed,
+    /// Neither event nor bookmark for [`LIVENESS`].
+    Silent,
+    /// A frame bore this version, lower than one seen before: another, lagging server, or a replay.
+    Regressed { rv: ResourceVersion },
+    /// An event that nobody can read, not even whose it is, so something is missing from now on.
+    Unreadable,
+    /// The request or the stream failed.
+    Failed(WatchError),
+}
+
+impl From<WatchError> for Cause {
+    fn from(error: WatchError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Counts and reports what could not be decoded; gives whose it is, if that is known.
+pub(super) fn unreadable<P: Projection>(store: &Store<P>, object: Unreadable) -> Option<Identity> {
+    store.stats().count_unreadable();
+    tracing::error!(resource = %P::RESOURCE, %object, "cannot decode; its last known state stays in the store");
+    object.identity
+}
+
+impl<S: Source> Watch<S> {
+    /// Leaves in `next` what was being tried when it ended.
+    async fn attempt(&mut self) -> Result<Infallible, Ended> {
+        let listed_and_open = match self.next {
+            Next::Resume => None,
+            Next::List(at) => {
+                let following = self.list(at).await?;
+                self.next = Next::Resume;
+                following
+            }
+        };
+        let following = match listed_and_open {
+            Some(following) => following,
+            None => self.resume().await?,
+        };
+        Err(self.follow(following).await)
+    }
+
+    async fn resume(&mut self) -> Result<Following<S::Object>, Ended> {
+        self.count_connection();
+        let request = WatchRequest {
+            start: WatchStart::Watch { from: self.writer.store().last_rv() },
+            timeout_seconds: self.watch_timeout(),
+        };
+        let events = match timeout(LIST_SILENCE, self.source.open(request)).await {
+            Ok(events) => events.map_err(|error| Ended::early(error.into()))?,
+            Err(_) => {
+                let message = format!("no answer to a WATCH for {} s", LIST_SILENCE.as_secs());
+                return Err(Ended::early(WatchError::Transport(message).into()));
+            }
+        };
+        Ok(Following { events, opened: Instant::now() })
+    }
+
+    async fn follow(&mut self, Following { mut events, opened }: Following<S::Object>) -> Ended {
+        loop {
+            let cause = match timeout(LIVENESS, events.next()).await {
+                Err(_) => Cause::Silent,
+                Ok(None) => Cause::Closed,
+                Ok(Some(frame)) => match self.take(frame) {
+                    Ok(()) => continue,
+                    Err(cause) => cause,
+                },
+            };
+            return Ended { cause, lived: opened.elapsed() };
+        }
+    }
+
+    /// Takes one frame of a watch whose list is complete.
+    fn take(&mut self, frame: Result<WatchEvent<S::Object>, WatchError>) -> Result<(), Cause> {
+        match frame {
+            Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                self.check_rv(object.meta().resource_version)?;
+                self.writer.store().stats().count_event();
+                self.writer.apply(object);
+            }
+            Ok(WatchEvent::Deleted(object)) => {
+                self.check_rv(object.meta().resource_version)?;
+                self.writer.store().stats().count_event();
+                self.writer.delete(object);
+            }
+            Ok(WatchEvent::Bookmark(bookmark)) => {
+                let rv = bookmark_rv(&bookmark)?;
+                self.check_rv(rv)?;
+                self.writer.advance(rv);
+            }
+            Ok(WatchEvent::Error(status)) => return Err(WatchError::from_status(&status).into()),
+            Err(WatchError::Unreadable(object)) => {
+                let identity = unreadable(self.writer.store(), object).ok_or(Cause::Unreadable)?;
+                self.check_rv(identity.resource_version)?;
+                if identity.deleted {
+                    self.writer.delete_unread(&identity.key, identity.resource_version);
+                } else {
+                    self.writer.advance(identity.resource_version);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn check_rv(&self, rv: ResourceVersion) -> Result<(), Cause> {
+        if rv < self.writer.store().last_rv() {
+            self.writer.store().stats().count_rv_regression();
+            return Err(Cause::Regressed { rv });
+        }
+        Ok(())
+    }
+
+    /// Decides what comes next, and gives the wait before it.
+    fn settle(&mut self, Ended { cause, lived }: Ended) -> Duration {
+        let tried = self.next;
+        if tried == Next::List(ListAt::Unset) {
+            // Once; after that the version last seen counts again.
+            self.next = Next::List(ListAt::LastSeen);
+        }
+        let resource = S::Object::RESOURCE;
+        let sound = lived >= SOUND_CONNECTION;
+        if sound {
+            self.backoff.reset();
+        }
+        let (wait, why) = match cause {
+            Cause::Closed if sound => {
+                tracing::debug!(%resource, "watch closed by the server");
+                return Duration::ZERO;
+            }
+            Cause::Closed => (self.back_off(), "closed early".to_owned()),
+            Cause::Silent => (Duration::ZERO, format!("silent for {} s", LIVENESS.as_secs())),
+            Cause::Regressed { rv } => {
+                let seen = self.writer.store().last_rv();
+                (self.back_off(), format!("sent resourceVersion {rv} after {seen}"))
+            }
+            Cause::Unreadable => (self.relist(), "an event was lost".to_owned()),
+            Cause::Failed(error) => {
+                let wait = match &error {
+                    WatchError::Expired(_) | WatchError::Unreadable(_) => self.relist(),
+                    WatchError::NotServed(_) => {
+                        // When the kind comes back it may have another history.
+                        self.next = Next::List(ListAt::LastSeen);
+                        self.writer.set_unsynced();
+                        self.back_off()
+                    }
+                    WatchError::AheadOfServer(_) => match tried {
+                        Next::List(ListAt::LastSeen) => {
+                            self.next = Next::List(ListAt::Unset);
+                            Duration::ZERO
+                        }
+                        Next::List(ListAt::Unset) | Next::Resume => self.back_off(),
+                    },
+                    WatchError::Server { retry_after, .. } => {
+                        self.back_off().max(retry_after.unwrap_or_default())
+                    }
+                    WatchError::Refused { .. } | WatchError::Transport(_) => self.back_off(),
+                };
+                (wait, error.to_string())
+            }
+        };
+        tracing::warn!(%resource, why, wait_seconds = wait.as_secs_f32(), next = ?self.next, "watch ended");
+        wait
+    }
+
+    fn back_off(&mut self) -> Duration {
+        self.backoff.next(&mut self.rng)
+    }
+
+    /// Has everything listed next; gives the wait until that may begin.
+    fn relist(&mut self) -> Duration {
+        self.next = Next::List(ListAt::LastSeen);
+        self.writer.store().stats().count_relist();
+        let now = Instant::now();
+        let earliest = self.last_relist.map_or(now, |last| now.max(last + RELIST_INTERVAL));
+        let at = earliest + self.rng.random_range(Duration::ZERO..=RELIST_JITTER);
+        self.last_relist = Some(at);
+        at - now
+    }
+
+    pub(super) fn watch_timeout(&mut self) -> u32 {
+        self.rng.random_range(WATCH_TIMEOUT_SECONDS)
+    }
+
+    pub(super) fn count_connection(&mut self) {
+        if std::mem::replace(&mut self.connected_before, true) {
+            self.writer.store().stats().count_restart();
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! All watches of one API server in this process.
+
+use super::kube_source::{KubeConnection, KubeSource};
+use super::listing::StreamingLists;
+use super::run::run;
+use super::source::{Scope, Selector};
+use crate::key::Resource;
+use crate::projection::Projection;
+use crate::store::{Index, Store, StoreView};
+use futures::future::{BoxFuture, FutureExt, join_all};
+use std::any::type_name;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+/// The watches to run against one API server: registered first, then started together.
+///
+/// At most one watch reads any object: each further one would make every write to it dearer for all.
+pub struct WatchSet {
+    seed: u64,
+    watches: Vec<Registration>,
+}
+
+struct Registration {
+    identity: WatchIdentity,
+    store: Arc<dyn StoreView>,
+    launch: Launch,
+}
+
+/// Starts the loop; what `P` is, only this closure still knows.
+type Launch = Box<dyn FnOnce(&KubeConnection, StreamingLists, u64) -> BoxFuture<'static, Infallible> + Send>;
+
+#[derive(Clone)]
+struct WatchIdentity {
+    resource: Resource,
+    scope: Scope,
+    selector: Selector,
+    projection: &'static str,
+}
+
+impl fmt::Display for WatchIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resource, scope, selector, projection } = self;
+        write!(f, "{resource} in {scope} ({selector}) as {projection}")
+    }
+}
+
+/// Two registrations would watch the same objects.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "two watches of one kind: {first}, and {second}; register it once, with the fields and indexes of both, \
+     and clone its store"
+)]
+pub struct DuplicateWatch {
+    /// The one that is registered.
+    pub first: String,
+    /// The one that was refused.
+    pub second: String,
+}
+
+/// A watch ended although nobody had stopped it.
+#[derive(Debug, thiserror::Error)]
+#[error("the watch of {watch} panicked: {message}")]
+pub struct WatchPanicked {
+    /// Which one.
+    pub watch: String,
+    /// What the panic said.
+    pub message: String,
+}
+
+impl WatchSet {
+    /// An empty set. `seed` decides the random part of all waits; take it from the system's
+    /// randomness, so that the processes of a fleet differ.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, watches: Vec::new() }
+    }
+
+    /// Registers the watch of `P::RESOURCE`, and gives the store it will fill.
+    ///
+    /// # Errors
+    /// If the kind is registered already in that scope, or in one that holds or lies in it.
+    pub fn add<P: Projection>(
+        &mut self,
+        scope: Scope,
+        selector: Selector,
+        indexes: &[Index<P>],
+    ) -> Result<Store<P>, DuplicateWatch> {
+        let identity = WatchIdentity { resource: P::RESOURCE, scope, selector, projection: type_name::<P>() };
+        if let Some(other) = self.watches.iter().find(|other| other.identity.overlaps(&identity)) {
+            return Err(DuplicateWatch { first: other.identity.to_string(), second: identity.to_string() });
+        }
+        let (store, writer) = Store::new(indexes);
+        let WatchIdentity { scope, selector, .. } = identity.clone();
+        let launch: Launch = Box::new(move |connection, streaming, seed| {
+            let source = KubeSource::<P>::new(connection.clone(), &scope, selector);
+            run(source, writer, streaming, seed).boxed()
+        });
+        self.watches.push(Registration { identity, store: Arc::new(store.clone()), launch });
+        Ok(store)
+    }
+
+    /// Starts every watch as a task of the current runtime, until `stop` is cancelled.
+    pub fn start(self, client: impl Into<KubeConnection>, stop: &CancellationToken) -> RunningWatches {
+        let connection = client.into();
+        let streaming = StreamingLists::default();
+        let mut tasks = JoinSet::new();
+        let mut watches = HashMap::new();
+        let mut stores = Vec::new();
+        for (number, Registration { identity, store, launch }) in (0_u64..).zip(self.watches) {
+            let span = tracing::info_span!("watch", resource = %identity.resource, scope = %identity.scope);
+            let watch = launch(&connection, streaming.clone(), self.seed.wrapping_add(number));
+            let until_stopped = stop.clone().run_until_cancelled_owned(watch).map(drop);
+            let task = tasks.spawn(until_stopped.instrument(span));
+            watches.insert(task.id(), identity);
+            stores.push(store);
+        }
+        RunningWatches { tasks, watches, stores: stores.into() }
+    }
+}
+
+impl fmt::Debug for WatchSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.watches.iter().map(|watch| watch.identity.to_string())).finish()
+    }
+}
+
+impl WatchIdentity {
+    fn overlaps(&self, other: &Self) -> bool {
+        self.resource == other.resource
+            && match (&self.scope, &other.scope) {
+                (Scope::All, _) | (_, Scope::All) => true,
+                (Scope::Namespace(one), Scope::Namespace(another)) => one == another,
+            }
+    }
+}
+
+/// The watches of a started [`WatchSet`]. Dropping it ends them.
+pub struct RunningWatches {
+    tasks: JoinSet<()>,
+    watches: HashMap<Id, WatchIdentity>,
+    stores: Arc<[Arc<dyn StoreView>]>,
+}
+
+impl RunningWatches {
+    /// Every store, in the order of registration: for readiness, metrics and the read-your-writes gate.
+    pub fn stores(&self) -> Arc<[Arc<dyn StoreView>]> {
+        Arc::clone(&self.stores)
+    }
+
+    /// Resolves when every store is synced.
+    pub fn all_synced(&self) -> impl Future<Output = ()> + Send + 'static {
+        join_all(self.stores.iter().map(|store| store.wait_synced())).map(drop)
+    }
+
+    /// Resolves with the first watch that panics, or with `Ok` once all have been stopped.
+    ///
+    /// # Errors
+    /// A watch that has ended by itself: its store will not change again, so the process must end.
+    pub async fn ended(&mut self) -> Result<(), WatchPanicked> {
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            let Err(error) = ended else { continue };
+            let watch = self.watches.get(&error.id()).map_or_else(String::new, ToString::to_string);
+            let message = match error.try_into_panic() {
+                Ok(panic) => panic_message(&*panic),
+                // Aborted with the set, which nobody else does.
+                Err(_) => continue,
+            };
+            return Err(WatchPanicked { watch, message });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RunningWatches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.watches.values().map(ToString::to_string)).finish()
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
