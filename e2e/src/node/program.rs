@@ -1,0 +1,159 @@
+//! The static test program `springtide-box`, compiled on first use.
+//!
+//! One source file, one call of `rustc`: about a second, so there is no build
+//! script and no second cargo target. See `e2e/programs/springtide_box.rs` for
+//! its verbs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use sha2::{Digest as _, Sha256};
+
+use super::image::{Image, ImageSpec};
+
+/// Name of the program, also inside images.
+pub const BOX: &str = "springtide-box";
+/// The sandbox image of every pod: `springtide-box pause`.
+pub const PAUSE_IMAGE: &str = "localhost/pause:1";
+/// The image whose containers run `springtide-box` with the pod's `args`.
+pub const BOX_IMAGE: &str = "localhost/springtide-box:1";
+
+const SOURCE: &str = include_str!("../../programs/springtide_box.rs");
+/// Static, as its images hold nothing else; small, as it is imported often.
+const FLAGS: &[&str] = &[
+    "--edition=2024",
+    "--crate-name=springtide_box",
+    "-Copt-level=3",
+    "-Cpanic=abort",
+    "-Cstrip=symbols",
+    "-Ctarget-feature=+crt-static",
+];
+
+/// Path of the compiled program, compiling it when the cache has none for this
+/// source. Any number of processes may ask at once: each compiles into a file
+/// of its own, and the last rename wins with the same content.
+///
+/// # Errors
+/// `rustc` (or what `RUSTC` names) is missing or fails; the cache cannot be
+/// written.
+pub fn box_program() -> Result<PathBuf> {
+    let own =
+        |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = own("XDG_CACHE_HOME")
+        .or_else(|| own("HOME").map(|home| home.join(".cache")))
+        .context("no cache folder: set XDG_CACHE_HOME or HOME")?;
+    compiled_in(&cache.join("springtide/programs"))
+}
+
+fn compiled_in(cache: &Path) -> Result<PathBuf> {
+    let mut hash = Sha256::new();
+    hash.update(SOURCE);
+    for flag in FLAGS {
+        hash.update([0]);
+        hash.update(flag);
+    }
+    let folder = cache.join(&hex::encode(hash.finalize())[..16]);
+    let program = folder.join(BOX);
+    if program.is_file() {
+        return Ok(program);
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let work = tempfile::Builder::new()
+        .prefix(".build")
+        .tempdir_in(&folder)
+        .with_context(|| format!("work folder in {}", folder.display()))?;
+    let source = work.path().join("springtide_box.rs");
+    let output = work.path().join(BOX);
+    std::fs::write(&source, SOURCE)?;
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let result = Command::new(&rustc)
+        .args(FLAGS)
+        .arg("-o")
+        .arg(&output)
+        .arg(&source)
+        // Not the workspace's folder: its toolchain file would be read again.
+        .current_dir(work.path())
+        .output()
+        .with_context(|| format!("start {} (set RUSTC to a Rust compiler)", rustc.display()))?;
+    ensure!(
+        result.status.success(),
+        "{} could not compile {BOX}: {}",
+        rustc.display(),
+        String::from_utf8_lossy(&result.stderr).trim()
+    );
+    std::fs::rename(&output, &program).with_context(|| format!("put {}", program.display()))?;
+    Ok(program)
+}
+
+/// The images every node starts with: [`PAUSE_IMAGE`] and [`BOX_IMAGE`].
+///
+/// # Errors
+/// As [`box_program`].
+pub fn base_images() -> Result<Vec<Image>> {
+    let program = box_program()?;
+    let content = std::fs::read(&program).with_context(|| format!("read {}", program.display()))?;
+    let path = format!("/bin/{BOX}");
+    let pause = ImageSpec::new(PAUSE_IMAGE).file(&path, content.clone()).entrypoint([&*path, "pause"]);
+    let tasks = ImageSpec::new(BOX_IMAGE).file(&path, content).entrypoint([&*path]);
+    [pause, tasks].iter().map(ImageSpec::build).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(program: &Path, arguments: &[&str], message: &Path) -> Option<i32> {
+        Command::new(program).args(arguments).env("TERMINATION_LOG", message).output().unwrap().status.code()
+    }
+
+    #[test]
+    fn parallel_callers_get_one_working_program() {
+        let cache = tempfile::tempdir().unwrap();
+        let programs: Vec<PathBuf> = std::thread::scope(|scope| {
+            let calls: Vec<_> = (0..4).map(|_| scope.spawn(|| compiled_in(cache.path()))).collect();
+            calls.into_iter().map(|call| call.join().unwrap().unwrap()).collect()
+        });
+        assert!(programs.iter().all(|program| *program == programs[0]));
+        let beside: Vec<_> = std::fs::read_dir(programs[0].parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(beside, [BOX], "no work folder stays");
+
+        let (program, message) = (&programs[0], cache.path().join("message"));
+        assert_eq!(run(program, &["exit", "42", "disk is full"], &message), Some(42));
+        assert_eq!(std::fs::read_to_string(&message).unwrap(), "disk is full");
+        assert_eq!(run(program, &["sleep", "0.01"], &message), Some(0));
+        assert_eq!(run(program, &["alloc", "3Mi", "grows"], &message), Some(0));
+        assert_eq!(std::fs::read_to_string(&message).unwrap(), "grows");
+        for wrong in [&["exit", "256"][..], &["alloc", "1Ti"], &["sleep", "-1"], &[]] {
+            assert_eq!(run(program, wrong, &message), Some(64), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_sleeper_ends_on_sigterm_like_under_a_shell() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = folder.path().join("message");
+        let mut sleeper = Command::new(box_program().unwrap())
+            .args(["sleep", "60", "started"])
+            .env("TERMINATION_LOG", &message)
+            .spawn()
+            .unwrap();
+        // The message is written when the signal can be taken.
+        while !std::fs::read(&message).is_ok_and(|text| text == b"started") {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(sleeper.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        let status = sleeper.wait().unwrap();
+        assert_eq!(status.code(), Some(143));
+    }
+
+    #[test]
+    fn base_images_have_their_names() {
+        let references: Vec<_> = base_images().unwrap().into_iter().map(|image| image.reference).collect();
+        assert_eq!(references, [PAUSE_IMAGE, BOX_IMAGE]);
+    }
+}
