@@ -10,6 +10,7 @@
 //! | [`state_folder`] | temporary folders that are removed in every case |
 //! | [`binaries`] | where etcd, kube-apiserver and the others are found |
 //! | [`pki`] | certificates, the service account key and kubeconfig files |
+//! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
 //!
 //! Everything here is the real thing run locally: no API server, kubelet or
 //! container runtime is imitated.
@@ -17,6 +18,7 @@
 pub mod binaries;
 pub mod guardian;
 pub mod namespaces;
+pub mod node;
 pub mod pki;
 pub mod process;
 pub mod state_folder;

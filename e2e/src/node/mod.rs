@@ -1,0 +1,17 @@
+//! A real Kubernetes node on one small machine: containerd, runc, the kubelet and
+//! kube-proxy in private namespaces, with images built here.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`preflight`] | whether a node can run here, and what is missing |
+//! | [`image`] | OCI images from static programs |
+//! | [`program`] | the test program `springtide-box` and the images made of it |
+//! | [`leftovers`] | the search for anything that a run left behind |
+
+mod cgroup;
+mod config;
+pub mod image;
+pub mod leftovers;
+mod machine;
+pub mod preflight;
+pub mod program;
