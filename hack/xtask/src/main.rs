@@ -9,6 +9,7 @@ mod schema;
 mod tools;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -34,8 +35,19 @@ enum Chore {
     Tools(tools::Args),
 }
 
-fn main() -> Result<()> {
-    match Args::parse().chore {
+fn main() -> ExitCode {
+    match perform(Args::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One clear line: a backtrace through this program helps nobody.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(chore: Chore) -> Result<()> {
+    match chore {
         Chore::Audit => audit::run(),
         Chore::Ci(args) => ci::run(&args),
         Chore::Deps(args) => debian::run(&args),

@@ -133,7 +133,9 @@ fn build_missing(home: &Path, wanted: &[&'static Tool], builder: &impl Build) ->
     fs::create_dir_all(&bin).with_context(|| format!("making {}", bin.display()))?;
     let _lock = lock(&home.join("lock"))?;
     let missing = missing(&bin, wanted);
-    let staging = home.join("staging");
+    clear_staging(home)?;
+    // Of this process alone: the compiler of a killed one may still be writing to its own.
+    let staging = home.join(format!("{STAGING}{}", process::id()));
     for module in MODULES {
         let tools: Vec<&Tool> = missing
             .iter()
@@ -143,10 +145,6 @@ fn build_missing(home: &Path, wanted: &[&'static Tool], builder: &impl Build) ->
         if tools.is_empty() {
             continue;
         }
-        // What is in it was left by a builder that was killed: the lock is ours.
-        if staging.exists() {
-            fs::remove_dir_all(&staging).with_context(|| format!("removing {}", staging.display()))?;
-        }
         fs::create_dir(&staging).with_context(|| format!("making {}", staging.display()))?;
         builder.build(module, &tools, &staging)?;
         for tool in tools {
@@ -154,6 +152,22 @@ fn build_missing(home: &Path, wanted: &[&'static Tool], builder: &impl Build) ->
                 .with_context(|| format!("moving the new {} into {}", tool.name, bin.display()))?;
         }
         fs::remove_dir_all(&staging).with_context(|| format!("removing {}", staging.display()))?;
+    }
+    Ok(())
+}
+
+/// How the names of folders begin in which builders put what is not yet whole.
+const STAGING: &str = "staging-";
+
+/// Removes what killed or failed builders left; the caller holds the lock, so
+/// no other builder is at work.
+fn clear_staging(home: &Path) -> Result<()> {
+    for entry in fs::read_dir(home).with_context(|| format!("listing {}", home.display()))? {
+        let entry = entry.with_context(|| format!("listing {}", home.display()))?;
+        if entry.file_name().as_encoded_bytes().starts_with(STAGING.as_bytes()) {
+            let left = entry.path();
+            fs::remove_dir_all(&left).with_context(|| format!("removing {}", left.display()))?;
+        }
     }
     Ok(())
 }

@@ -253,6 +253,11 @@ fn a_failed_build_leaves_no_half_binary_and_the_next_one_succeeds() {
     let error = sources.provide("h", &wanted, &failing).unwrap_err().to_string();
     assert_eq!(error, "the compiler is unhappy");
     assert!(!folder.0.join("cache/h/bin/kwok").exists());
+    fs::create_dir(folder.0.join("cache/h/staging-0")).unwrap();
     let bin = sources.provide("h", &wanted, &Counting::default()).unwrap();
     assert_eq!(fs::read_to_string(bin.join("kwok")).unwrap(), "whole");
+    let mut left: Vec<_> =
+        fs::read_dir(folder.0.join("cache/h")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["bin", "lock"], "what the failed and the killed builder left is gone");
 }
