@@ -10,6 +10,10 @@
 //! | [`state_folder`] | temporary folders that are removed in every case |
 //! | [`binaries`] | where etcd, kube-apiserver and the others are found |
 //! | [`pki`] | certificates, the service account key and kubeconfig files |
+//! | [`relay`] | a loopback port into a private network namespace |
+//! | [`local_cluster`] | the control plane, its clients and kubectl |
+//! | [`kwok`] | nodes and pods that exist only in the API |
+//! | [`write_count`] | requests by user agent, verb and resource, from the audit log |
 //! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
 //!
 //! Everything here is the real thing run locally: no API server, kubelet or
@@ -17,8 +21,12 @@
 
 pub mod binaries;
 pub mod guardian;
+pub mod kwok;
+pub mod local_cluster;
 pub mod namespaces;
 pub mod node;
 pub mod pki;
 pub mod process;
+pub mod relay;
 pub mod state_folder;
+pub mod write_count;

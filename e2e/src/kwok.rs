@@ -1,0 +1,220 @@
+//! Nodes and pods that exist only in the API, played by KWOK with our own Stages.
+//!
+//! A pod on such a node starts at once. One with `restartPolicy: Never` ends by
+//! itself, whoever owns it; all others run until they are deleted. Annotations of
+//! the pod steer its end:
+//!
+//! | annotation | meaning | default |
+//! |---|---|---|
+//! | [`RUN_SECONDS`] | seconds from start to end, fractions allowed, or `never` | `1` |
+//! | [`EXIT_CODE`] | exit code of the first container; the others end with 0 | `0` |
+//! | [`TERMINATION_REASON`] | its reason, such as `OOMKilled` | `Completed` or `Error` |
+//! | [`TERMINATION_MESSAGE`] | its termination message | none |
+//!
+//! A change of a running pod starts its delay anew, since KWOK counts it from the
+//! last change that it saw.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::{Api, ListParams, ObjectMeta, PostParams};
+
+use crate::local_cluster::LocalCluster;
+use crate::process::{Child, Command};
+
+/// Annotation: seconds from start to end of a pod's containers, or `never`.
+pub const RUN_SECONDS: &str = "kwok.springtide.dev/run-seconds";
+/// Annotation: exit code of a pod's first container.
+pub const EXIT_CODE: &str = "kwok.springtide.dev/exit-code";
+/// Annotation: reason in the terminated state of a pod's first container.
+pub const TERMINATION_REASON: &str = "kwok.springtide.dev/termination-reason";
+/// Annotation: termination message of a pod's first container.
+pub const TERMINATION_MESSAGE: &str = "kwok.springtide.dev/termination-message";
+
+/// Annotation that puts a node into KWOK's hands; all others are left alone.
+const MANAGED: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
+/// Label that names the set of a node.
+const NODE_SET: &str = "springtide.dev/node-set";
+
+/// Files for KWOK's `--config`. It has no Stages built in.
+const FILES: [(&str, &str); 5] = [
+    ("config.yaml", include_str!("kwok/config.yaml")),
+    ("node.yaml", include_str!("kwok/stages/node.yaml")),
+    ("pod-start.yaml", include_str!("kwok/stages/pod-start.yaml")),
+    ("pod-complete.yaml", include_str!("kwok/stages/pod-complete.yaml")),
+    ("pod-delete.yaml", include_str!("kwok/stages/pod-delete.yaml")),
+];
+
+/// Bound for new nodes to become Ready.
+const NODES_READY: Duration = Duration::from_secs(180);
+
+/// A set of equal nodes.
+#[derive(Debug, Clone)]
+pub struct NodeSpec {
+    /// Name of the set; the nodes are `<name>-0`, `<name>-1` and so on.
+    pub name: String,
+    /// Number of nodes. Beyond 256 nodes the controller manager has no pod range left.
+    pub count: usize,
+    /// Allocatable CPU, a Kubernetes quantity.
+    pub cpu: String,
+    /// Allocatable memory, a Kubernetes quantity.
+    pub memory: String,
+    /// Allocatable number of pods.
+    pub pods: u32,
+    /// Labels beside `kubernetes.io/hostname`.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Default for NodeSpec {
+    /// Ten nodes named `kwok-…` with 32 CPUs, 128 GiB and 110 pods each.
+    fn default() -> Self {
+        Self {
+            name: "kwok".into(),
+            count: 10,
+            cpu: "32".into(),
+            memory: "128Gi".into(),
+            pods: 110,
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl NodeSpec {
+    fn node(&self, index: usize) -> Node {
+        let name = format!("{}-{index}", self.name);
+        let mut labels = self.labels.clone();
+        for (key, value) in [
+            ("kubernetes.io/hostname", name.as_str()),
+            ("kubernetes.io/os", "linux"),
+            ("kubernetes.io/arch", "amd64"),
+            (NODE_SET, &self.name),
+        ] {
+            labels.insert(key.into(), value.into());
+        }
+        let resources = BTreeMap::from([
+            ("cpu".to_owned(), Quantity(self.cpu.clone())),
+            ("memory".to_owned(), Quantity(self.memory.clone())),
+            ("pods".to_owned(), Quantity(self.pods.to_string())),
+        ]);
+        Node {
+            metadata: ObjectMeta {
+                name: Some(name),
+                labels: Some(labels),
+                annotations: Some(BTreeMap::from([(MANAGED.0.into(), MANAGED.1.into())])),
+                ..ObjectMeta::default()
+            },
+            status: Some(NodeStatus {
+                allocatable: Some(resources.clone()),
+                capacity: Some(resources),
+                ..NodeStatus::default()
+            }),
+            ..Node::default()
+        }
+    }
+}
+
+/// A running KWOK.
+#[derive(Debug)]
+pub struct Kwok {
+    child: Child,
+}
+
+impl Kwok {
+    /// Starts KWOK for a cluster and adds `nodes`; returns when they are Ready.
+    /// Drop it before the cluster.
+    ///
+    /// # Errors
+    /// It does not start, or as [`Kwok::add_nodes`].
+    pub async fn start(cluster: &LocalCluster, nodes: &NodeSpec) -> Result<Self> {
+        let folder = cluster.folder().join("kwok");
+        std::fs::create_dir_all(&folder).context("make KWOK's folder")?;
+        let log = cluster.folder().join("log").join("kwok.log");
+        let mut command = Command::new("kwok", cluster.binaries().path("kwok")?, log)
+            // Else it looks for a configuration in the user's home.
+            .env("KWOK_WORKDIR", &folder)
+            .arg("--kubeconfig")
+            .arg(cluster.inner_kubeconfig_path())
+            .arg("--manage-all-nodes=false")
+            .arg(format!("--manage-nodes-with-annotation-selector={}={}", MANAGED.0, MANAGED.1));
+        for (name, text) in FILES {
+            let path = folder.join(name);
+            std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+            command = command.arg("--config").arg(path);
+        }
+        if let Some(namespaces) = cluster.namespaces() {
+            command = command.in_namespaces(namespaces);
+        }
+        let mut kwok = Self { child: command.spawn()? };
+        let added = kwok.add_nodes(cluster, nodes).await;
+        // Its own end explains more than nodes that do not become Ready.
+        kwok.child.ensure_running()?;
+        added?;
+        Ok(kwok)
+    }
+
+    /// Adds a set of nodes; returns their names when all are Ready and without taints.
+    ///
+    /// # Errors
+    /// A node exists already, or they are not Ready within three minutes.
+    pub async fn add_nodes(&self, cluster: &LocalCluster, spec: &NodeSpec) -> Result<Vec<String>> {
+        let nodes: Api<Node> = Api::all(cluster.client("springtide-e2e")?);
+        let names = stream::iter(0..spec.count)
+            .map(|index| {
+                let nodes = nodes.clone();
+                async move {
+                    let node = spec.node(index);
+                    nodes.create(&PostParams::default(), &node).await?;
+                    Ok::<_, kube::Error>(node.metadata.name.unwrap_or_default())
+                }
+            })
+            .buffered(16)
+            .try_collect::<Vec<_>>()
+            .await
+            .with_context(|| format!("create the nodes {}-…", spec.name))?;
+
+        let params = ListParams::default().labels(&format!("{NODE_SET}={}", spec.name));
+        let deadline = tokio::time::Instant::now() + NODES_READY;
+        loop {
+            let listed = nodes.list(&params).await.context("list nodes")?;
+            let ready = listed.items.iter().filter(|node| usable(node)).count();
+            if ready >= spec.count {
+                return Ok(names);
+            }
+            if !self.child.is_running() || tokio::time::Instant::now() >= deadline {
+                bail!(
+                    "{ready} of {} nodes {}-… are Ready; KWOK's log ends with:\n{}",
+                    spec.count,
+                    spec.name,
+                    self.child.log_tail()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Its process, for pauses and for resource figures.
+    #[must_use]
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// Its process, for an orderly stop.
+    #[must_use]
+    pub(crate) fn into_child(self) -> Child {
+        self.child
+    }
+}
+
+/// Ready, and without taints that keep pods away.
+fn usable(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.is_some_and(|conditions| {
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    });
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    ready && taints.is_none_or(Vec::is_empty)
+}
