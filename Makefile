@@ -22,13 +22,8 @@ endif
 # over what is selected, so every chore finds the same compiled dependencies.
 XTASK := cargo run --quiet --bin xtask --
 
-# A real node takes root; without it, or with SPRINGTIDE_NODE=off, its binaries
-# are not needed.
-ifeq ($(SPRINGTIDE_NODE),off)
-DEMO_TOOLS := control-plane kwok
-else ifneq ($(shell id -u),0)
-DEMO_TOOLS := control-plane kwok
-endif
+# A real node takes root; without it the demo does not need its binaries.
+DEMO_TOOLS := $(if $(filter 0,$(shell id -u)),,control-plane kwok)
 
 # KEEP=1 leaves the demo's cluster running.
 KEEP_FLAG := $(if $(filter-out 0 no false,$(KEEP)),--keep)

@@ -87,11 +87,11 @@ pub(crate) fn install_missing() {
     }
 }
 
-/// Fails with one clear line when `what` cannot be built for want of packages.
-pub(crate) fn require_for_build(what: &str) -> Result<()> {
+/// Fails with one clear line when a package is missing that building with C takes.
+pub(crate) fn require_for_build() -> Result<()> {
     let missing = missing(PACKAGES.iter().filter(|package| package.needed == Needed::Build));
     if !missing.is_empty() {
-        bail!("{what} cannot be built: {}", advice(&missing));
+        bail!("{}", advice(&missing));
     }
     Ok(())
 }

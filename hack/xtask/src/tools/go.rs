@@ -27,7 +27,7 @@ impl Build for Go {
     /// they share once and links them side by side.
     fn build(&self, module: &Module, tools: &[&Tool], into: &Path) -> Result<()> {
         if module.cgo {
-            crate::debian::require_for_build(&names(tools))?;
+            crate::debian::require_for_build()?;
         }
         let mut command = Command::new("go");
         command

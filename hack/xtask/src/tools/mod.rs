@@ -7,6 +7,7 @@ mod go;
 mod progress;
 mod table;
 
+use std::env;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -17,7 +18,8 @@ pub(crate) struct Args {
     /// Print the folder that holds the binaries, and nothing else, to stdout.
     #[arg(long)]
     print_path: bool,
-    /// Tools or groups (control-plane, kwok, node) to provide; all when none is named.
+    /// Tools or groups (control-plane, kwok, node) to provide; when none is named,
+    /// all, but those of a real node only without SPRINGTIDE_NODE=off.
     tools: Vec<String>,
 }
 
@@ -32,10 +34,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds what is missing of `names` (all tools when empty) and returns the
-/// one folder that holds them all.
+/// Builds what is missing of `names` (see [`Args`] for when there are none) and
+/// returns the one folder that holds them all.
 pub(crate) fn provide(names: &[String]) -> Result<PathBuf> {
-    let wanted = table::select(names)?;
+    let mut wanted = table::select(names)?;
+    if names.is_empty() && env::var_os("SPRINGTIDE_NODE").is_some_and(|value| value == "off") {
+        wanted.retain(|tool| tool.group != table::Group::Node);
+    }
     let modules = crate::repository_root().join("hack/tools");
     let hash = cache::hash(&modules, table::MODULES)?;
     let sources = cache::Sources::from_env()?;
