@@ -13,6 +13,7 @@
 //! | [`relay`] | a loopback port into a private network namespace |
 //! | [`local_cluster`] | the control plane, its clients and kubectl |
 //! | [`kwok`] | nodes and pods that exist only in the API |
+//! | [`manager`] | the real `springtide manager` as a child process |
 //! | [`write_count`] | requests by user agent, verb and resource, from the audit log |
 //! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
 //!
@@ -23,6 +24,7 @@ pub mod binaries;
 pub mod guardian;
 pub mod kwok;
 pub mod local_cluster;
+pub mod manager;
 pub mod namespaces;
 pub mod node;
 pub mod pki;

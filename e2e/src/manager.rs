@@ -1,0 +1,139 @@
+//! The real `springtide manager` as a child process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OnceCell;
+
+use crate::local_cluster::LocalCluster;
+use crate::process::{Child, Command};
+
+/// Prefix of the user agents of all requests of a manager.
+pub const USER_AGENT: &str = "springtide/";
+/// Bound for a manager to become ready, and for a drain at its end.
+const BOUND: Duration = Duration::from_secs(60);
+
+static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
+
+/// The `springtide` binary of this checkout, built in the profile of the caller when it is not fresh.
+///
+/// # Errors
+/// It does not build.
+pub async fn springtide_binary() -> Result<&'static Path> {
+    BINARY.get_or_try_init(build).await.map(PathBuf::as_path)
+}
+
+async fn build() -> Result<PathBuf> {
+    let mut args = vec!["build", "--quiet", "--package", "springtide-manager", "--bin", "springtide"];
+    let release = !cfg!(debug_assertions);
+    if release {
+        args.push("--release");
+    }
+    let status = tokio::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(args)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .status()
+        .await
+        .context("run cargo to build the springtide binary")?;
+    if !status.success() {
+        bail!("the springtide binary does not build");
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+    let binary = target.join(if release { "release" } else { "debug" }).join("springtide");
+    binary.canonicalize().with_context(|| format!("find {}", binary.display()))
+}
+
+/// A running manager.
+pub struct Manager {
+    child: Child,
+    health: SocketAddr,
+}
+
+impl Manager {
+    /// Starts a manager on `cluster`, with `args` beside the ones that tests always need, and waits
+    /// until it has read its options and serves its health. `name` tells its log from others'.
+    ///
+    /// # Errors
+    /// It does not build or start; the end of its log is in the error.
+    pub async fn start(cluster: &LocalCluster, name: &str, args: &[&str]) -> Result<Self> {
+        let log = cluster.folder().join(format!("{name}.log"));
+        let mut child = Command::new(name, springtide_binary().await?, &log)
+            .args(["manager", "--health-address", "127.0.0.1:0", "--lease-namespace", "default"])
+            .arg("--kubeconfig")
+            .arg(cluster.kubeconfig_path())
+            .args(args)
+            .spawn()?;
+        let health = child
+            .wait_ready(BOUND, async || health_address(&log).context("it has not logged its health_address"))
+            .await
+            .with_context(|| format!("{name} does not serve its health"))?;
+        Ok(Self { child, health })
+    }
+
+    /// Waits until all its stores are synced.
+    ///
+    /// # Errors
+    /// It ends first, or takes longer than a minute.
+    pub async fn wait_ready(&mut self) -> Result<()> {
+        let health = self.health;
+        self.child.wait_ready(BOUND, async || get(health, "/readyz").await.map(drop)).await
+    }
+
+    /// The body of `/metrics`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        get(self.health, "/metrics").await
+    }
+
+    /// The process, to be paused, resumed or killed.
+    #[must_use]
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// SIGTERM, and the end of the drain.
+    ///
+    /// # Errors
+    /// It cannot be signalled.
+    pub fn stop(self) -> Result<ExitStatus> {
+        self.child.stop(Signal::SIGTERM, BOUND)
+    }
+
+    /// SIGKILL: no drain, no release of the lease.
+    ///
+    /// # Errors
+    /// It cannot be signalled.
+    pub fn kill(self) -> Result<ExitStatus> {
+        self.child.stop(Signal::SIGKILL, BOUND)
+    }
+}
+
+/// Reads the port that the manager chose from its log.
+fn health_address(log: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(log).ok()?;
+    text.lines().find_map(|line| {
+        let event: serde_json::Value = serde_json::from_str(line).ok()?;
+        event["health_address"].as_str()?.parse().ok()
+    })
+}
+
+/// A plain GET; anything but 200 is an error.
+async fn get(address: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    if head.split(' ').nth(1) != Some("200") {
+        bail!("{path}: {}", head.lines().next().unwrap_or_default());
+    }
+    Ok(body.to_owned())
+}
