@@ -1,0 +1,87 @@
+use super::*;
+use crate::key::Resource;
+use crate::projection::{Meta, NoLabels};
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Pod {
+    metadata: Meta,
+    #[serde(default)]
+    node: Option<Arc<str>>,
+}
+
+impl Projection for Pod {
+    const RESOURCE: Resource = Resource::POD;
+    type Labels = NoLabels;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+}
+
+const BY_NODE: Index<Pod> = Index::new("node", |pod| pod.node.as_ref().map(IndexKey::from));
+const BY_OWNER: Index<Pod> =
+    Index::new("owner", |pod| pod.metadata.controller.as_ref().map(|owner| IndexKey::from(&owner.uid)));
+
+fn pod(namespace: &str, name: &str, version: u32, node: Option<&str>) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {
+            "namespace": namespace, "name": name, "uid": format!("{namespace}-{name}"),
+            "resourceVersion": version.to_string(),
+            "ownerReferences": [{"kind": "Job", "name": "j", "uid": "job", "controller": true}],
+        },
+        "node": node,
+    }))
+    .unwrap()
+}
+
+fn names(pods: &[Arc<Pod>]) -> Vec<String> {
+    pods.iter().map(|pod| pod.metadata.key.to_string()).collect()
+}
+
+#[test]
+fn an_index_follows_its_objects_and_answers_in_key_order() {
+    let (store, mut writer) = Store::new(&[BY_NODE, BY_OWNER]);
+    let on = |node: &str| names(&store.by_index(&BY_NODE, &IndexKey::from(node)));
+    for (number, name) in ["c", "a", "d", "b"].into_iter().enumerate() {
+        writer.apply(pod("ns", name, number as u32, None));
+    }
+    assert_eq!(names(&store.by_index(&BY_OWNER, &IndexKey::from("job"))), ["ns/a", "ns/b", "ns/c", "ns/d"]);
+    assert_eq!(on("n1"), Vec::<String>::new());
+
+    writer.apply(pod("ns", "c", 10, Some("n1")));
+    writer.apply(pod("ns", "a", 11, Some("n1")));
+    writer.apply(pod("ns", "b", 12, Some("n2")));
+    assert_eq!(on("n1"), ["ns/a", "ns/c"]);
+    assert_eq!(on("n2"), ["ns/b"]);
+
+    writer.apply(pod("ns", "a", 13, Some("n2")));
+    writer.apply(pod("ns", "c", 14, None));
+    assert_eq!(on("n1"), Vec::<String>::new());
+    assert_eq!(on("n2"), ["ns/a", "ns/b"]);
+    writer.delete(pod("ns", "a", 15, None));
+    assert_eq!(on("n2"), ["ns/b"]);
+    assert_eq!(store.by_index(&BY_OWNER, &IndexKey::from("job")).len(), 3);
+    // The same bucket must hold the present version.
+    writer.apply(pod("ns", "b", 16, Some("n2")));
+    assert_eq!(store.by_index(&BY_NODE, &IndexKey::from("n2"))[0].metadata.resource_version.0, 16);
+}
+
+#[test]
+fn a_namespace_is_listed_without_its_neighbours() {
+    let (store, mut writer) = Store::new(&[]);
+    for (version, namespace) in ["a", "a-b", "b", "", "a"].into_iter().enumerate() {
+        writer.apply(pod(namespace, &format!("p{version}"), version as u32, None));
+    }
+    assert_eq!(names(&store.list(Some("a"))), ["a/p0", "a/p4"]);
+    assert_eq!(names(&store.list(Some("c"))), Vec::<String>::new());
+    assert_eq!(store.list(None).len(), 5);
+}
+
+#[test]
+#[should_panic(expected = "the store of pods has no index `node`")]
+fn an_index_the_store_was_not_made_with_is_no_empty_answer() {
+    let (store, _writer) = Store::new(&[BY_OWNER]);
+    store.by_index(&BY_NODE, &IndexKey::from("n1"));
+}

@@ -1,0 +1,264 @@
+//! Connections that fall silent, break, go back in time, or bring what nobody can read.
+
+use crate::script::*;
+use springtide_plumbing::watch::{
+    Identity, LIVENESS, RELIST_INTERVAL, STALE_AFTER, StreamingLists, Unreadable, WATCH_TIMEOUT_SECONDS,
+    WatchError,
+};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_is_replaced_and_its_store_goes_stale() {
+    let mut script = Script::start();
+    let feed = script.sync(&[thing("a", 1)], 5).await;
+    sleep(Duration::from_secs(70)).await;
+    feed.bookmark(9);
+    settle().await;
+    let last_frame = Instant::now();
+
+    sleep(LIVENESS - 2 * SECOND).await;
+    assert!(script.is_quiet().await);
+    assert!(!feed.is_dropped());
+    let reconnect = script.open().await;
+    assert!(feed.is_dropped());
+    assert_eq!(reconnect.request.start, watch_from(9));
+    assert!(reconnect.at - last_frame <= LIVENESS);
+    assert!(!script.store.is_stale());
+
+    sleep(STALE_AFTER - (Instant::now() - last_frame) + SECOND).await;
+    assert!(script.store.is_stale());
+    assert!(script.store.is_synced());
+    let feed = reconnect.accept();
+    settle().await;
+    assert!(script.store.is_stale(), "an open connection alone says nothing about the content");
+    feed.bookmark(9);
+    settle().await;
+    assert!(!script.store.is_stale());
+    assert_eq!(script.store.stats().relists(), 0);
+    assert_eq!(script.store.stats().restarts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_servers_own_timeout_is_followed_by_an_immediate_resume() {
+    let mut script = Script::start();
+    let mut feed = script.sync(&[thing("a", 1)], 5).await;
+    let mut timeouts = Vec::new();
+    for round in 0..10 {
+        for _ in 0..5 {
+            sleep(Duration::from_secs(60)).await;
+            feed.bookmark(10 + round);
+        }
+        settle().await;
+        drop(feed);
+        let ended = Instant::now();
+        let resumed = script.open().await;
+        assert_eq!(resumed.at, ended);
+        assert_eq!(resumed.request.start, watch_from(10 + round));
+        timeouts.push(resumed.request.timeout_seconds);
+        feed = resumed.accept();
+    }
+    assert!(timeouts.iter().all(|seconds| WATCH_TIMEOUT_SECONDS.contains(seconds)), "{timeouts:?}");
+    timeouts.dedup();
+    assert!(timeouts.len() > 5, "one fixed timeout: {timeouts:?}");
+    assert_eq!(script.store.stats().relists(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_closed_early_back_off_and_do_not_relist() {
+    let mut script = Script::start();
+    let mut feed = script.sync(&[thing("a", 1)], 5).await;
+    let mut waits = Vec::new();
+    for round in 0..12 {
+        // A frame each time: progress does not make a connection sound.
+        feed.bookmark(6 + round);
+        settle().await;
+        drop(feed);
+        let closed = Instant::now();
+        let resumed = script.open().await;
+        assert_eq!(resumed.request.start, watch_from(6 + round));
+        waits.push(resumed.at - closed);
+        feed = resumed.accept();
+    }
+    let minimum = Duration::from_millis(800);
+    assert!(waits.iter().all(|wait| *wait >= minimum && *wait <= 30 * SECOND), "{waits:?}");
+    assert!(waits[6..].iter().all(|wait| *wait >= 15 * SECOND), "{waits:?}");
+    assert_eq!(script.store.stats().relists(), 0);
+    assert_eq!(script.store.stats().restarts(), 12);
+
+    // A sound connection starts the backoff anew.
+    sleep(31 * SECOND).await;
+    feed.send(Err(broken()));
+    let broke = Instant::now();
+    assert!(script.open().await.at - broke <= 2 * minimum + Duration::from_millis(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_server_is_not_asked_before_the_time_it_named() {
+    let mut script = Script::start();
+    let first = script.open().await;
+    let asked = first.at;
+    let retry_after = Some(17 * SECOND);
+    first.refuse(WatchError::Server { code: 429, message: "busy".into(), retry_after });
+    assert_eq!(script.open().await.at - asked, 17 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_broken_watch_slows_no_other() {
+    let streaming = StreamingLists::default();
+    let mut sound = Script::start_with(&streaming, 1);
+    let feed = sound.sync(&[], 5).await;
+    let mut broken_one = Script::start_with(&streaming, 2);
+    let failing = tokio::spawn(async move {
+        for failures in 0_u32.. {
+            match broken_one.call().await {
+                Call::Open(call) if failures % 3 == 0 => call.refuse(expired()),
+                Call::Open(call) if failures % 3 == 1 => drop(call.accept()),
+                Call::Open(call) => call.refuse(broken()),
+                Call::List(call) => call.answer(Err(broken())),
+            }
+        }
+    });
+    let log = sound.log();
+    for number in 0..600 {
+        feed.added(thing(&format!("t{number}"), 10 + number));
+        let sent = Instant::now();
+        settle().await;
+        assert_eq!(log.take(), [format!("apply t{number}@{}", 10 + number)]);
+        assert!(Instant::now() - sent <= Duration::from_millis(2), "an event was late");
+        sleep(SECOND).await;
+    }
+    assert!(!failing.is_finished());
+    failing.abort();
+    assert_eq!(sound.store.stats().restarts(), 0);
+    assert_eq!(sound.store.len(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_older_than_seen_is_counted_and_not_applied() {
+    let mut script = Script::start();
+    let feed = script.sync(&[thing("a", 10)], 20).await;
+    let log = script.log();
+    log.take();
+
+    feed.modified(thing("a", 19));
+    let resumed = script.open().await;
+    assert!(feed.is_dropped(), "the connection was kept");
+    assert_eq!(resumed.request.start, watch_from(20));
+    let feed = resumed.accept();
+    feed.deleted(thing("a", 15));
+    let feed = script.open().await.accept();
+    feed.bookmark(19);
+    let feed = script.open().await.accept();
+    assert_eq!(script.store.stats().rv_regressions(), 3);
+    assert_eq!(script.store.last_rv(), rv(20));
+    assert_eq!(log.take(), Vec::<String>::new());
+
+    // So is a whole list.
+    feed.error_event(410, "Expired");
+    drop(script.open().await.list(&[], 19));
+    let again = script.open().await;
+    assert_eq!(again.request.start, streaming_list(Some(20)));
+    assert_eq!(script.store.stats().rv_regressions(), 4);
+    assert_eq!(script.content(), [("a".into(), 10)]);
+    let feed = again.list(&[thing("a", 10)], 21);
+
+    // Another object's event may bear the very version a bookmark had.
+    feed.bookmark(22);
+    feed.modified(thing("a", 22));
+    // And the same event once more changes nothing.
+    feed.modified(thing("a", 22));
+    settle().await;
+    assert_eq!(log.take(), ["apply a@22 was a@10"]);
+    assert_eq!(script.store.stats().rv_regressions(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_not_served_is_waited_for() {
+    let mut script = Script::start();
+    let missing = || WatchError::NotServed("the server could not find the requested resource".into());
+    for _ in 0..20 {
+        let call = script.open().await;
+        assert_eq!(call.request.start, streaming_list(None));
+        call.refuse(missing());
+    }
+    assert!(!script.store.is_synced());
+    let feed = script.sync(&[thing("a", 7)], 8).await;
+
+    // Its definition is removed, and made again.
+    drop(feed);
+    script.open().await.refuse(missing());
+    settle().await;
+    assert!(!script.store.is_synced());
+    assert_eq!(script.content(), [("a".into(), 7)]);
+    let log = script.log();
+    log.take();
+    let relist = script.open().await;
+    assert_eq!(relist.request.start, streaming_list(Some(8)));
+    let _feed = relist.list(&[], 12);
+    settle().await;
+    assert!(script.store.is_synced());
+    assert_eq!(log.take(), ["delete a@7"]);
+}
+
+fn unreadable(identity: Option<Identity>) -> WatchError {
+    WatchError::Unreadable(Unreadable { identity, message: "invalid type".to_owned() })
+}
+
+fn identity(name: &str, version: u32, deleted: bool) -> Option<Identity> {
+    Some(Identity { key: key(name), resource_version: rv(version), deleted })
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_unreadable_object_leaves_the_watch_and_the_others_alone() {
+    let mut script = Script::start();
+    let feed = script.sync(&[thing("a", 1), thing("b", 2)], 5).await;
+    let log = script.log();
+    log.take();
+    feed.send(Err(unreadable(identity("a", 6, false))));
+    feed.modified(thing("b", 7));
+    settle().await;
+    assert_eq!(log.take(), ["apply b@7 was b@2"]);
+    assert_eq!(script.store.get(&key("a")).unwrap().metadata.resource_version, rv(1));
+    assert!(!feed.is_dropped());
+
+    // In a list too: it exists, so it is not deleted.
+    feed.error_event(410, "Expired");
+    let relist = script.open().await.accept();
+    relist.send(Err(unreadable(identity("a", 6, false))));
+    relist.send(Err(unreadable(identity("never-seen", 8, false))));
+    relist.added(thing("b", 7));
+    relist.end_of_list(9);
+    settle().await;
+    assert_eq!(log.take(), Vec::<String>::new());
+    assert_eq!(script.content(), [("a".into(), 1), ("b".into(), 7)]);
+
+    // Its deletion needs no more than its name.
+    relist.send(Err(unreadable(identity("a", 10, true))));
+    settle().await;
+    assert_eq!(log.take(), ["delete a@1"]);
+    assert_eq!(script.store.last_rv(), rv(10));
+    assert_eq!(script.store.stats().unreadable(), 4);
+    assert_eq!(script.store.stats().relists(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_are_no_events_cost_at_most_a_list_a_minute() {
+    let mut script = Script::start();
+    let mut feed = script.sync(&[thing("a", 1)], 5).await;
+    let mut listed: Vec<Instant> = Vec::new();
+    for round in 0..5 {
+        feed.send(Err(unreadable(None)));
+        let relist = script.open().await;
+        assert_eq!(relist.request.start, streaming_list(Some(5 + round)));
+        listed.push(relist.at);
+        feed = relist.list(&[thing("a", 1)], 6 + round);
+        settle().await;
+    }
+    for pair in listed.windows(2) {
+        assert!(pair[1] - pair[0] >= RELIST_INTERVAL, "{listed:?}");
+    }
+    assert_eq!(script.store.stats().unreadable(), 5);
+}

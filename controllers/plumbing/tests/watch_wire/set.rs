@@ -1,0 +1,94 @@
+//! The watches of one process.
+
+use crate::source::Pod;
+use crate::wire::{Sent, bookmark, client, event, held_open, object, refuse};
+use axum::body::Body;
+use http::Response;
+use serde::Deserialize;
+use springtide_plumbing::key::Resource;
+use springtide_plumbing::projection::{Meta, NoLabels, Projection};
+use springtide_plumbing::watch::{Scope, Selector, WatchSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Clone, Debug, Deserialize)]
+struct Node {
+    metadata: Meta,
+}
+
+impl Projection for Node {
+    const RESOURCE: Resource = Resource::NODE;
+    type Labels = NoLabels;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+}
+
+fn one_object(_: &Sent) -> Response<Body> {
+    held_open(&[event("ADDED", object("a", 3)), bookmark(9, true)])
+}
+
+#[test]
+fn a_second_watch_of_the_same_objects_is_refused_by_name() {
+    let mut watches = WatchSet::new(1);
+    let labelled = Selector { labels: Some("app=x".to_owned()), fields: None };
+    watches.add::<Pod>(Scope::Namespace("a".into()), Selector::default(), &[]).unwrap();
+    watches.add::<Pod>(Scope::Namespace("b".into()), Selector::default(), &[]).unwrap();
+    watches.add::<Node>(Scope::All, Selector::default(), &[]).unwrap();
+    let same = watches.add::<Pod>(Scope::Namespace("a".into()), labelled, &[]).unwrap_err().to_string();
+    assert!(same.contains("pods in namespace a (no selector) as watch_wire::source::Pod"), "{same}");
+    assert!(same.contains("pods in namespace a (labels `app=x`)"), "{same}");
+    watches.add::<Pod>(Scope::All, Selector::default(), &[]).unwrap_err();
+    watches.add::<Node>(Scope::Namespace("a".into()), Selector::default(), &[]).unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_stores_fill_and_all_watches_stop() {
+    let (client, requests) = client(one_object);
+    let mut watches = WatchSet::new(1);
+    let pods = watches.add::<Pod>(Scope::All, Selector::default(), &[]).unwrap();
+    let nodes = watches.add::<Node>(Scope::All, Selector::default(), &[]).unwrap();
+    let stop = CancellationToken::new();
+    let mut running = watches.start(client, &stop);
+    running.all_synced().await;
+    assert_eq!((pods.len(), nodes.len()), (1, 1));
+    let resources: Vec<Resource> = running.stores().iter().map(|store| store.resource()).collect();
+    assert_eq!(resources, [Resource::POD, Resource::NODE]);
+    assert_eq!(requests.all().len(), 2);
+
+    stop.cancel();
+    running.ended().await.unwrap();
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(requests.all().len(), 2, "a stopped watch goes on");
+    assert!(pods.is_stale());
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_waits_for_the_last_store() {
+    let (client, _) =
+        client(|sent| if sent.path.ends_with("nodes") { refuse(404, "NotFound") } else { one_object(sent) });
+    let mut watches = WatchSet::new(1);
+    let pods = watches.add::<Pod>(Scope::All, Selector::default(), &[]).unwrap();
+    let nodes = watches.add::<Node>(Scope::All, Selector::default(), &[]).unwrap();
+    let running = watches.start(client, &CancellationToken::new());
+    pods.synced().await;
+    let all = tokio::time::timeout(Duration::from_secs(600), running.all_synced()).await;
+    assert!(all.is_err());
+    assert!(!nodes.is_synced());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_panics_is_reported_by_name() {
+    let (client, _) = client(one_object);
+    let mut watches = WatchSet::new(1);
+    let _pods = watches.add::<Pod>(Scope::All, Selector::default(), &[]).unwrap();
+    let nodes = watches.add::<Node>(Scope::All, Selector::default(), &[]).unwrap();
+    nodes.on_change(Arc::new(|_| panic!("a listener's bug")));
+    let mut running = watches.start(client, &CancellationToken::new());
+    let error = running.ended().await.unwrap_err();
+    assert!(error.watch.starts_with("nodes in all namespaces"), "{error}");
+    assert_eq!(error.message, "a listener's bug");
+}
