@@ -18,7 +18,8 @@ pub use rules::IMMUTABLE_FIELDS;
 pub use status::{
     BatchJobStatus, CLOSED_BITMAP_MAX_BITS, CLOSED_BITMAP_MAX_BYTES, EXIT_CODE_ROWS_MAX, ExitCodeCount,
     FAILED_INDEXES_MAX_BYTES, FAILURE_MESSAGE_MAX_BYTES, FailureRecord, IndexStatus, LAST_FAILURES_MAX,
-    MESSAGE_MAX_BYTES, NODE_NAME_MAX_LENGTH, RESULT_MESSAGE_MAX_BYTES, RETRIES_MAX_BYTES, TaskResult,
+    MESSAGE_MAX_BYTES, NODE_NAME_MAX_LENGTH, RESULT_MESSAGE_MAX_BYTES, RETRIES_MAX_BYTES,
+    TEMPLATE_HASH_MAX_LENGTH, TaskResult,
 };
 pub use template::PodTemplate;
 
@@ -45,6 +46,8 @@ pub const MAX_PER_CLUSTER: u32 = 10_000;
 const MAX_DEADLINE_SECONDS: u32 = 2_592_000;
 
 /// What to run, how often, and what to do when it fails.
+// Each printer column has a `type_`, which clippy takes for one attribute said twice.
+#[allow(clippy::duplicated_attributes)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "springtide.dev",

@@ -19,6 +19,9 @@ pub const VERSION: &str = "v1alpha1";
 /// pods that we copy (`CreateContainerConfigError`) are cut to it.
 pub const REASON_MAX_LENGTH: usize = 32;
 
+/// Longest condition type, in bytes; the longest of ours is `CapacityStale`.
+const TYPE_MAX_LENGTH: usize = 16;
+
 /// Where the API server's default puts `lastTransitionTime` before any
 /// controller has seen the object; Gateway API uses the same instant.
 pub const NEVER_SEEN_TIME: &str = "1970-01-01T00:00:00Z";
@@ -195,7 +198,7 @@ pub(crate) fn conditions_schema(types: usize, message_max_bytes: usize) -> Schem
             "description": "One observed aspect of the object.",
             "required": ["type", "status", "observedGeneration", "reason", "message", "lastTransitionTime"],
             "properties": {
-                "type": {"type": "string", "maxLength": 32, "description": "What the condition is about."},
+                "type": {"type": "string", "maxLength": TYPE_MAX_LENGTH, "description": "What the condition is about."},
                 "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
                 "observedGeneration": {
                     "type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_GENERATION,
@@ -215,8 +218,8 @@ pub(crate) fn conditions_schema(types: usize, message_max_bytes: usize) -> Schem
 }
 
 /// Bound of `observedGeneration`: the API server counts spec changes in int64,
-/// and 10^12 of them is more than one a millisecond for 30 years.
-pub const MAX_GENERATION: i64 = 1_000_000_000_000;
+/// and 10^9 of them is one a second for 30 years.
+pub const MAX_GENERATION: i64 = 1_000_000_000;
 
 /// A reference to an object of a known kind in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -27,7 +27,9 @@ pub const CLOSED_BITMAP_MAX_BYTES: usize = CLOSED_BITMAP_MAX_BITS.div_ceil(8).di
 /// Longest [`IndexStatus::retries`], in bytes.
 pub const RETRIES_MAX_BYTES: usize = 1024;
 /// Longest [`IndexStatus::failed`], in bytes.
-pub const FAILED_INDEXES_MAX_BYTES: usize = 512;
+pub const FAILED_INDEXES_MAX_BYTES: usize = 256;
+/// Longest [`BatchJobStatus::template_hash`]: 64 bits in hex.
+pub const TEMPLATE_HASH_MAX_LENGTH: usize = 16;
 /// Longest node name kept; a longer one is cut.
 pub const NODE_NAME_MAX_LENGTH: usize = 63;
 /// Bound of every counter of pods.
@@ -46,7 +48,7 @@ pub struct BatchJobStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Hash of spec.template when the job first started; a different template starts no pods.
-    #[schemars(length(max = 63))]
+    #[schemars(length(max = TEMPLATE_HASH_MAX_LENGTH))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_hash: Option<String>,
     /// When the job was first granted capacity.

@@ -2,6 +2,7 @@
 //! short form for people.
 
 mod audit;
+mod check;
 mod ci;
 mod debian;
 mod generate;
@@ -25,6 +26,8 @@ struct Args {
 enum Chore {
     /// Check licences, banned crates, sources and advisories of the dependencies.
     Audit,
+    /// Check that generated files are up to date and that the CRDs keep the rules of all kinds.
+    Check,
     /// Run every stage of `make test` in order and print the minutes of each.
     Ci(ci::Args),
     /// Check that the Debian packages needed for builds and the real node are there.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
 fn perform(chore: Chore) -> Result<()> {
     match chore {
         Chore::Audit => audit::run(),
+        Chore::Check => check::run(),
         Chore::Ci(args) => ci::run(&args),
         Chore::Deps(args) => debian::run(&args),
         Chore::Gen => generate::run(),

@@ -1,0 +1,91 @@
+//! CEL rules speak to people, have examples, and cover what is immutable.
+
+use serde_json::Value;
+
+use super::{Problem, Subject};
+use crate::schema;
+
+/// Every rule has a message that names a field, a reason and examples; every
+/// immutable field has its transition rule.
+pub(super) fn rules(subject: &Subject) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut known = Vec::new();
+    schema::walk("", &subject.root, &mut |node| {
+        let names = names_below(node.schema);
+        for rule in node.schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            let text = rule["rule"].as_str().unwrap_or_default();
+            let message = rule["message"].as_str().unwrap_or_default();
+            let mut complain = |problem: &str| {
+                problems.push((node.path.to_owned(), format!("rule `{text}`: {problem}")));
+            };
+            if !names.iter().any(|name| message.contains(name.as_str())) && !message.contains("metadata.") {
+                complain("the message must name the field and what to do");
+            }
+            if rule["reason"].is_null() {
+                complain("needs a reason");
+            }
+            if let Some(problem) = example_problem(subject, message, text.contains("oldSelf")) {
+                complain(problem);
+            }
+            known.push((message.to_owned(), text.to_owned()));
+        }
+    });
+    for example in &subject.examples.rules {
+        if !known.iter().any(|(message, _)| *message == example.message) {
+            problems.push((String::new(), format!("examples for {:?}, which no rule says", example.message)));
+        }
+    }
+    let transitions: Vec<&str> =
+        known.iter().map(|(_, rule)| rule.as_str()).filter(|rule| rule.contains("oldSelf")).collect();
+    problems.extend(immutability(subject, &transitions));
+    problems
+}
+
+fn example_problem(subject: &Subject, message: &str, transition: bool) -> Option<&'static str> {
+    let mut found = subject.examples.rules.iter().filter(|example| example.message == message);
+    let (Some(example), None) = (found.next(), found.next()) else {
+        return Some("needs one entry of examples under crds/tests/fixtures/cel");
+    };
+    if example.accept.is_empty() || example.reject.is_empty() {
+        return Some("needs an accepted and a rejected example");
+    }
+    if example.old.is_some() != transition {
+        return Some("examples have `old` exactly when the rule compares with oldSelf");
+    }
+    None
+}
+
+fn immutability(subject: &Subject, transitions: &[&str]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for field in subject.kind.immutable_fields {
+        let schema = field
+            .split('.')
+            .fold(&subject.root["properties"]["spec"], |schema, name| &schema["properties"][name]);
+        let equal = format!("self.{field} == oldSelf.{field}");
+        if schema["type"].is_null() {
+            problems.push((format!("spec.{field}"), "is listed as immutable but does not exist".to_owned()));
+        } else if !transitions.iter().any(|rule| rule.contains(&equal)) {
+            problems.push((
+                format!("spec.{field}"),
+                "is listed as immutable but no transition rule guards it".to_owned(),
+            ));
+        }
+    }
+    if transitions.len() != subject.kind.immutable_fields.len() {
+        problems.push((
+            "spec".to_owned(),
+            "there must be one transition rule per immutable field, no more".to_owned(),
+        ));
+    }
+    problems
+}
+
+fn names_below(schema: &Value) -> Vec<String> {
+    let mut names = Vec::new();
+    schema::walk("", schema, &mut |node| {
+        if !node.name.is_empty() {
+            names.push(node.name.to_owned());
+        }
+    });
+    names
+}

@@ -1,0 +1,100 @@
+//! The source text of a controller, as far as it is not a test.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use regex::Regex;
+
+/// Concatenated source of one controller crate, without tests and comments.
+#[derive(Debug, Default)]
+pub(super) struct Sources(pub(super) String);
+
+impl Sources {
+    /// Reads `controllers/<controller>/src`.
+    pub(super) fn read(root: &Path, controller: &str) -> Result<Self> {
+        let folder = root.join("controllers").join(controller).join("src");
+        let mut all = String::new();
+        for entry in walkdir::WalkDir::new(&folder).sort_by_file_name() {
+            let entry = entry.with_context(|| format!("walk {}", folder.display()))?;
+            if !is_code(entry.path().strip_prefix(&folder).unwrap_or(entry.path())) {
+                continue;
+            }
+            let text = fs::read_to_string(entry.path())
+                .with_context(|| format!("read {}", entry.path().display()))?;
+            all.push_str(&without_tests(&text));
+        }
+        Ok(Self(all))
+    }
+
+    /// Whether a field called `name` in the API is read: `.name` in Rust.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        self.matches(&format!(r"\.{}\b[^(]", identifier(name)))
+    }
+
+    /// Whether a field called `name` in the API is mentioned at all.
+    pub(super) fn mentions(&self, name: &str) -> bool {
+        self.matches(&format!(r"\b{}\b", identifier(name)))
+    }
+
+    fn matches(&self, pattern: &str) -> bool {
+        // Identifiers need no escape, so the pattern always compiles.
+        Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(&self.0))
+    }
+}
+
+fn is_code(path: &Path) -> bool {
+    let is_test = |name: &str| name == "tests" || name == "tests.rs" || name.ends_with("_tests.rs");
+    path.extension().is_some_and(|extension| extension == "rs")
+        && !path.iter().any(|part| part.to_str().is_some_and(is_test))
+}
+
+/// Cuts the text at its test module, which stands last, and drops comments.
+fn without_tests(text: &str) -> String {
+    text.lines()
+        .take_while(|line| line.trim() != "#[cfg(test)]")
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+/// The Rust identifier of an API field: snake case, `type_` for the keyword.
+pub(super) fn identifier(name: &str) -> String {
+    let mut identifier = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() {
+            identifier.push('_');
+        }
+        identifier.push(letter.to_ascii_lowercase());
+    }
+    if identifier == "type" {
+        identifier.push('_');
+    }
+    identifier
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_field_access_outside_tests_and_comments_is_a_read() {
+        let text = "let a = spec.stop_policy;\n// spec.tier\nspec.parallelism();\nconst X: u8 = completions;\n\
+                    #[cfg(test)]\nmod tests { fn t() { spec.priority; } }\n";
+        let sources = Sources(without_tests(text));
+        assert!(sources.reads("stopPolicy"));
+        for name in ["tier", "parallelism", "completions", "priority"] {
+            assert!(!sources.reads(name), "{name}");
+        }
+        assert!(sources.mentions("completions"));
+    }
+
+    #[test]
+    fn test_files_are_no_code() {
+        for (path, code) in
+            [("plan.rs", true), ("plan/fit.rs", true), ("plan/tests.rs", false), ("fit_tests.rs", false)]
+        {
+            assert_eq!(is_code(Path::new(path)), code, "{path}");
+        }
+    }
+}
