@@ -23,10 +23,11 @@ pub(crate) fn run() -> Result<()> {
         .output()
         .context("starting cargo-deny")?;
     if !fetched.status.success() {
+        // Git's own reason is the last it says.
         let said = String::from_utf8_lossy(&fetched.stderr).into_owned();
         eprintln!(
             "Advisories were NOT checked: their database cannot be reached ({}).",
-            said.lines().next_back().unwrap_or("no reason given").trim()
+            said.trim_end().lines().next_back().unwrap_or("no reason given")
         );
         return Ok(());
     }
@@ -35,7 +36,7 @@ pub(crate) fn run() -> Result<()> {
 
 fn check(deny: &Path, what: &[&str]) -> Result<()> {
     let status = Command::new(deny)
-        .arg("check")
+        .args(["check", "--hide-inclusion-graph"])
         .args(what)
         .current_dir(repository_root())
         .status()
