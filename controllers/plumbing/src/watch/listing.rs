@@ -134,7 +134,7 @@ impl<S: Source> Watch<S> {
                     if let Some(end) = bookmark.metadata.annotations.get(END_OF_LIST)
                         && end == "true"
                     {
-                        let rv = bookmark_rv(&bookmark).map_err(|cause| Ended::early(cause))?;
+                        let rv = bookmark_rv(&bookmark).map_err(Ended::early)?;
                         self.take_list(listing, rv, at)?;
                         return Ok(Following { events, opened });
                     }

@@ -1,4 +1,5 @@
 //! The watch loop and its store against a scripted source, on paused time.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod connection;
 mod fallback;
