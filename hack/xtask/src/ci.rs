@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: everything a change must pass, in one order, with the
 //! minutes of each stage. `make test` and the pipeline both run this.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
@@ -102,7 +103,7 @@ fn perform(work: &Work, long: bool) -> Result<()> {
         Work::CrateTests => {
             let environment = [("SPRINGTIDE_BIN", tools::provide(&[])?.into_os_string())];
             let targets = test_targets(|package| package != CLUSTER_TESTS)?;
-            cargo(&with(&["test", "--workspace", "--lib", "--bins"], &targets), &environment)?;
+            cargo(&with_tests(&["test", "--workspace", "--lib", "--bins"], &targets), &environment)?;
             cargo(&["test", "--workspace", "--doc"], &environment)
         }
         Work::ClusterTests => {
@@ -114,7 +115,7 @@ fn perform(work: &Work, long: bool) -> Result<()> {
             if targets.is_empty() {
                 bail!("{CLUSTER_TESTS} has no tests: a run without them would prove nothing");
             }
-            let mut arguments = with(&["test", "--workspace"], &targets);
+            let mut arguments = with_tests(&["test", "--workspace"], &targets);
             // Each test binary has one cluster; two tests at a time use it without crowding it.
             arguments.extend(["--", "--test-threads=2"]);
             cargo(&arguments, &environment)
@@ -125,10 +126,10 @@ fn perform(work: &Work, long: bool) -> Result<()> {
 /// The package whose tests need real clusters.
 const CLUSTER_TESTS: &str = "springtide-e2e";
 
-/// Arguments that select the integration tests of the packages that `wanted`
-/// names. They are selected one by one inside `--workspace`, because cargo
-/// compiles kube and everything above it once more for each other set of packages.
-fn test_targets(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+/// Names of the integration tests of the packages that `wanted` accepts. They are
+/// selected one by one inside `--workspace`, because cargo compiles kube and
+/// everything above it once more for each other set of packages.
+fn test_targets(wanted: impl Fn(&str) -> bool) -> Result<BTreeSet<String>> {
     let output = Command::new(cargo_program())
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .current_dir(repository_root())
@@ -142,7 +143,7 @@ fn test_targets(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         .filter(|package| wanted(&package.name))
         .flat_map(|package| package.targets)
         .filter(|target| target.kind.iter().any(|kind| kind == "test"))
-        .flat_map(|target| ["--test".to_owned(), target.name])
+        .map(|target| target.name)
         .collect())
 }
 
@@ -164,8 +165,8 @@ struct Target {
     kind: Vec<String>,
 }
 
-fn with<'a>(first: &[&'a str], then: &'a [String]) -> Vec<&'a str> {
-    first.iter().copied().chain(then.iter().map(String::as_str)).collect()
+fn with_tests<'a>(first: &[&'a str], targets: &'a BTreeSet<String>) -> Vec<&'a str> {
+    first.iter().copied().chain(targets.iter().flat_map(|target| ["--test", target.as_str()])).collect()
 }
 
 fn cargo_program() -> OsString {
@@ -232,6 +233,16 @@ mod tests {
     fn the_long_run_has_its_binaries_and_only_the_tests_on_clusters() {
         let names: Vec<_> = STAGES.iter().filter(|stage| stage.long).map(|stage| stage.name).collect();
         assert_eq!(names, ["deps", "tools", "build", "e2e"]);
+    }
+
+    #[test]
+    fn every_integration_test_runs_in_exactly_one_stage() {
+        let on_clusters = test_targets(|package| package == CLUSTER_TESTS).unwrap();
+        let others = test_targets(|package| package != CLUSTER_TESTS).unwrap();
+        assert!(!on_clusters.is_empty());
+        // They are selected by name alone, over all packages.
+        assert_eq!(on_clusters.intersection(&others).next(), None);
+        assert_eq!(on_clusters.len() + others.len(), test_targets(|_| true).unwrap().len());
     }
 
     #[test]
