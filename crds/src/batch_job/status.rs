@@ -28,8 +28,8 @@ pub const CLOSED_BITMAP_MAX_BYTES: usize = CLOSED_BITMAP_MAX_BITS.div_ceil(8).di
 pub const RETRIES_MAX_BYTES: usize = 1024;
 /// Longest [`IndexStatus::failed`], in bytes.
 pub const FAILED_INDEXES_MAX_BYTES: usize = 256;
-/// Longest [`BatchJobStatus::template_hash`]: 64 bits in hex.
-pub const TEMPLATE_HASH_MAX_LENGTH: usize = 16;
+/// Longest [`BatchJobStatus::template_hash`]: 128 bits in hex.
+pub const TEMPLATE_HASH_MAX_LENGTH: usize = 32;
 /// Longest node name kept; a longer one is cut.
 pub const NODE_NAME_MAX_LENGTH: usize = 63;
 /// Bound of every counter of pods.

@@ -1,4 +1,4 @@
-//! The rules every CRD keeps; `docs/development.md` lists them for people.
+//! The rules every CRD keeps, each a function over one kind.
 
 mod bounds;
 mod fields;
