@@ -1,0 +1,262 @@
+//! Read-your-writes: a key is not planned before the stores show what it wrote last.
+//!
+//! Without this, a planner that looks at a store which lags its own create plans the create once
+//! more. The writer notes per owner what a store has to show ([`Expectation`]); the stores, as they
+//! advance, open the gate and wake the owner, exactly once. What is not met for 10 s is put to the
+//! API server: one consistent GET decides.
+
+mod state;
+#[cfg(test)]
+mod tests;
+
+use crate::client::{Identity, ReadError};
+use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
+use crate::store::StoreView;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use state::{Ask, State};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// What the stores do not show for this long is asked of the API server, and again after as long.
+const ASK_AFTER: Duration = Duration::from_secs(10);
+/// GETs in flight at once: when a watch hangs, many owners wait for it together.
+const CONCURRENT_ASKS: usize = 8;
+
+/// What a store must show before an owner is planned again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// The store has reached the version that a write was answered with.
+    Seen {
+        /// Resource type of the object written.
+        resource: Resource,
+        /// The object written.
+        key: ObjectKey,
+        /// Its version after the write.
+        rv: ResourceVersion,
+    },
+    /// A delete was answered: the store shows this incarnation as deleting, or no more.
+    Gone {
+        /// Resource type of the object deleted.
+        resource: Resource,
+        /// The object deleted.
+        key: ObjectKey,
+        /// The incarnation deleted.
+        uid: Uid,
+    },
+    /// Nobody knows what became of a write, or the view it was decided on was old: the store shows
+    /// the object anew (it appears, disappears, or in another version), or a consistent GET agrees
+    /// with the store that nothing happened.
+    Resolve {
+        /// Resource type of the object written.
+        resource: Resource,
+        /// The object written.
+        key: ObjectKey,
+        /// What [`Gate::shown`] said right before the write. The event of a write may well arrive
+        /// before its answer is given up for lost.
+        before: Option<ResourceVersion>,
+    },
+}
+
+impl Expectation {
+    fn resource(&self) -> Resource {
+        match self {
+            Self::Seen { resource, .. } | Self::Gone { resource, .. } | Self::Resolve { resource, .. } => {
+                *resource
+            }
+        }
+    }
+
+    fn key(&self) -> &ObjectKey {
+        match self {
+            Self::Seen { key, .. } | Self::Gone { key, .. } | Self::Resolve { key, .. } => key,
+        }
+    }
+}
+
+/// A consistent GET of one object's identity; `None` when the server has no such object.
+pub type Confirm =
+    Box<dyn Fn(Resource, ObjectKey) -> BoxFuture<'static, Result<Option<Identity>, ReadError>> + Send + Sync>;
+
+/// The gate of one controller. Owners are its keys.
+pub struct Gate {
+    views: Views,
+    state: Mutex<State>,
+    wake: Box<dyn Fn(&ObjectKey) + Send + Sync>,
+    confirm: Confirm,
+    /// Tells [`Gate::run`] that there is something to wait for.
+    noted: Notify,
+}
+
+impl Gate {
+    /// A gate on these stores. `wake` is called, on the task of a watch or of [`Gate::run`], with
+    /// each owner whose gate has opened; it must be brief. `confirm` reads past the stores.
+    pub fn new(
+        stores: &[Arc<dyn StoreView>],
+        wake: impl Fn(&ObjectKey) + Send + Sync + 'static,
+        confirm: Confirm,
+    ) -> Arc<Self> {
+        let gate = Arc::new(Self {
+            views: Views::new(stores),
+            state: Mutex::default(),
+            wake: Box::new(wake),
+            confirm,
+            noted: Notify::new(),
+        });
+        for store in stores {
+            let (gate, resource) = (Arc::downgrade(&gate), store.resource());
+            store.on_advance(Arc::new(move |_| {
+                if let Some(gate) = gate.upgrade() {
+                    gate.advanced(resource);
+                }
+            }));
+        }
+        gate
+    }
+
+    /// Closes the gate of `owner` until the expectation is met, unless it is met already.
+    ///
+    /// A kind without a store is not waited for, as no plan rests on it; but an outcome that is
+    /// unknown is resolved for it too, by a GET.
+    pub fn note(&self, owner: ObjectKey, expectation: Expectation) {
+        // The store is read under the lock: an advance after the reading finds the owner noted.
+        let mut state = self.lock();
+        state.note(owner, expectation, &self.views, Instant::now());
+        drop(state);
+        self.noted.notify_one();
+    }
+
+    /// Whether the stores show everything that `owner` wrote.
+    pub fn is_open(&self, owner: &ObjectKey) -> bool {
+        !self.lock().is_waiting(owner)
+    }
+
+    /// The version of an object that the store shows now, for [`Expectation::Resolve`].
+    pub fn shown(&self, resource: Resource, key: &ObjectKey) -> Option<ResourceVersion> {
+        self.views.shown(resource, key).map(|shown| shown.resource_version)
+    }
+
+    /// Number of owners whose gate is closed.
+    pub fn closed(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Asks the API server about what the stores do not show in time, until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut asked = FuturesUnordered::new();
+        loop {
+            while asked.len() < CONCURRENT_ASKS {
+                let due = self.lock().take_due(Instant::now());
+                match due {
+                    Some(ask) => asked.push(self.ask(ask)),
+                    None => break,
+                }
+            }
+            let next = self.lock().next_ask().filter(|_| asked.len() < CONCURRENT_ASKS);
+            let timer = async {
+                match next {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(()) = asked.next() => {}
+                () = timer => {}
+                () = self.noted.notified() => {}
+            }
+        }
+    }
+
+    async fn ask(&self, ask: Ask) {
+        let answer = (self.confirm)(ask.resource, ask.key.clone()).await;
+        if let Err(error) = &answer {
+            tracing::warn!(
+                owner = %ask.owner, resource = %ask.resource, object = %ask.key, %error,
+                "cannot confirm the outcome of a write, will ask again"
+            );
+        }
+        let opened = {
+            let mut state = self.lock();
+            // The store is read after the answer, so it had the whole time of the request to catch up.
+            let agrees = answer.is_ok_and(|answer| self.views.agrees(ask.resource, &ask.key, answer));
+            state.answered(&ask, agrees, &self.views, Instant::now())
+        };
+        if opened {
+            (self.wake)(&ask.owner);
+        }
+    }
+
+    fn advanced(&self, resource: Resource) {
+        let opened = self.lock().advance(resource, &self.views);
+        for owner in opened {
+            (self.wake)(&owner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No panic can leave the state half changed in a way that a lock would mend.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("closed", &self.closed()).finish_non_exhaustive()
+    }
+}
+
+/// The stores by kind; several where a kind is watched in single namespaces.
+struct Views(HashMap<Resource, Vec<Arc<dyn StoreView>>>);
+
+impl Views {
+    fn new(stores: &[Arc<dyn StoreView>]) -> Self {
+        let mut views = HashMap::<_, Vec<_>>::new();
+        for store in stores {
+            views.entry(store.resource()).or_default().push(Arc::clone(store));
+        }
+        Self(views)
+    }
+
+    /// The version that every store of the kind has reached; `None` without a store.
+    fn last_rv(&self, resource: Resource) -> Option<ResourceVersion> {
+        self.0.get(&resource)?.iter().map(|store| store.last_rv()).min()
+    }
+
+    fn shown(&self, resource: Resource, key: &ObjectKey) -> Option<Identity> {
+        let (uid, resource_version, deleting) =
+            self.0.get(&resource)?.iter().find_map(|store| store.identity(key))?;
+        Some(Identity { uid, resource_version, deleting })
+    }
+
+    fn is_met(&self, expectation: &Expectation) -> bool {
+        match expectation {
+            Expectation::Seen { resource, rv, .. } => self.last_rv(*resource).is_none_or(|last| last >= *rv),
+            Expectation::Gone { resource, key, uid } => {
+                self.shown(*resource, key).is_none_or(|shown| shown.deleting || shown.uid != *uid)
+            }
+            Expectation::Resolve { resource, key, before } => {
+                self.shown(*resource, key).map(|shown| shown.resource_version) != *before
+            }
+        }
+    }
+
+    /// Whether the store is as new as the answer of a consistent GET: then the plan may rest on it,
+    /// whatever became of the write. Without a store, the answer is all there is to wait for.
+    fn agrees(&self, resource: Resource, key: &ObjectKey, answer: Option<Identity>) -> bool {
+        if !self.0.contains_key(&resource) {
+            return true;
+        }
+        match (self.shown(resource, key), answer) {
+            (None, None) => true,
+            (Some(shown), Some(answer)) => shown.resource_version >= answer.resource_version,
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
+}
