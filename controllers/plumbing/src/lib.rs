@@ -10,10 +10,18 @@
 //!
 //! [`controller`] is the loop that joins them; [`lease`] says who may write.
 
+pub mod budget;
 pub mod client;
 pub mod clock;
+pub mod controller;
+pub mod error;
+pub mod executor;
+pub mod gate;
+pub mod health;
 pub mod key;
 pub mod lease;
+pub mod metrics;
+mod panic_text;
 pub mod plan;
 pub mod projection;
 pub mod queue;

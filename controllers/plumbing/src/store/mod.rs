@@ -50,6 +50,14 @@ impl<P> Change<P> {
             Self::Delete { last } => last,
         }
     }
+
+    /// The object where it is there now; `None` after a delete.
+    pub fn present(&self) -> Option<&Arc<P>> {
+        match self {
+            Self::Apply { new, .. } => Some(new),
+            Self::Delete { .. } => None,
+        }
+    }
 }
 
 /// A synchronous listener to changes; see [`Store::on_change`] for what it may do.

@@ -5,6 +5,7 @@ use super::listing::StreamingLists;
 use super::run::run;
 use super::source::{Scope, Selector};
 use crate::key::Resource;
+use crate::panic_text::panic_text;
 use crate::projection::Projection;
 use crate::store::{Index, Store, StoreView};
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -165,7 +166,7 @@ impl RunningWatches {
             let Err(error) = ended else { continue };
             let watch = self.watches.get(&error.id()).map_or_else(String::new, ToString::to_string);
             let message = match error.try_into_panic() {
-                Ok(panic) => panic_message(&*panic),
+                Ok(panic) => panic_text(&*panic),
                 // Aborted with the set, which nobody else does.
                 Err(_) => continue,
             };
@@ -179,12 +180,4 @@ impl fmt::Debug for RunningWatches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.watches.values().map(ToString::to_string)).finish()
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
 }

@@ -1,0 +1,184 @@
+//! The write budget: how fast this process may write, in several dimensions at once.
+//!
+//! API Priority and Fairness bounds how many requests are under way, not how many come in a second, and
+//! others have dropped their client-side limits without a replacement. A write here needs a token of
+//! every bucket above it: its object (status only), its class (events only), its namespace, its
+//! controller, the process. All are checked first and then taken together, so a wide bucket is
+//! never drained for a write that a narrow one refuses.
+//!
+//! Nothing ever waits here: a refusal names the time at which to come again, and the key goes back
+//! into its queue.
+
+mod bucket;
+mod config;
+#[cfg(test)]
+mod tests;
+
+pub use config::{BucketConfig, BudgetConfig, InvalidBudget};
+
+use crate::key::ObjectKey;
+use crate::plan::WriteClass;
+use bucket::Bucket;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::Instant;
+
+/// After so many admissions the buckets that are full again are dropped, so that memory follows
+/// the namespaces and objects written lately.
+const SWEEP_EVERY: u32 = 4096;
+
+/// One dimension of the budget, from narrow to wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// Status writes of one object.
+    Object,
+    /// All writes of a class.
+    Class,
+    /// All writes of a controller into a namespace.
+    Namespace,
+    /// All writes of a controller.
+    Controller,
+    /// All writes of the process.
+    Process,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Object => "object",
+            Self::Class => "class",
+            Self::Namespace => "namespace",
+            Self::Controller => "controller",
+            Self::Process => "process",
+        })
+    }
+}
+
+/// A refusal: nothing was taken from any bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no token in the bucket of the {level}")]
+pub struct Throttled {
+    /// When to come again. Those refused by one bucket get different times, as far apart as its
+    /// rate, so that they do not all come back for one token. No token is reserved.
+    pub until: Instant,
+    /// The bucket that refused; with several, the one with the longest wait.
+    pub level: Level,
+}
+
+/// The right to send one write; spent by sending it.
+#[derive(Debug)]
+#[must_use = "a permit is spent by the write it was given for"]
+pub struct Permit(());
+
+/// What the budget needs to know of a write.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteTicket<'a> {
+    /// Name of the controller.
+    pub controller: &'static str,
+    /// Namespace of the object written; empty for a cluster-scoped one.
+    pub namespace: &'a str,
+    /// Class of the write.
+    pub class: WriteClass,
+    /// The object, for the bucket of its status writes; `None` for other writes.
+    pub object: Option<&'a ObjectKey>,
+}
+
+/// The write budget of a process. Leases do not pass it: they have a client of their own.
+#[derive(Debug)]
+pub struct WriteBudget {
+    config: BudgetConfig,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    buckets: HashMap<BucketKey, Bucket>,
+    admissions: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum BucketKey {
+    Object(&'static str, ObjectKey),
+    Class(WriteClass),
+    Namespace(&'static str, Arc<str>),
+    Controller(&'static str),
+    Process,
+}
+
+impl BucketKey {
+    fn level(&self) -> Level {
+        match self {
+            Self::Object(..) => Level::Object,
+            Self::Class(_) => Level::Class,
+            Self::Namespace(..) => Level::Namespace,
+            Self::Controller(_) => Level::Controller,
+            Self::Process => Level::Process,
+        }
+    }
+}
+
+impl WriteBudget {
+    /// A budget with full buckets.
+    pub fn new(config: BudgetConfig) -> Self {
+        Self { config, state: Mutex::default() }
+    }
+
+    /// Takes a token of every bucket that the write needs, or of none.
+    ///
+    /// # Errors
+    /// A bucket has no token; when to come again.
+    pub fn try_admit(&self, ticket: &WriteTicket<'_>) -> Result<Permit, Throttled> {
+        let now = Instant::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let needed = self.needed(ticket);
+        let longest = needed
+            .iter()
+            .map(|(key, config)| {
+                (state.buckets.get(key).map_or_else(Default::default, |b| b.wait(config, now)), key, config)
+            })
+            .max_by_key(|(wait, ..)| *wait);
+        if let Some((wait, key, config)) = longest
+            && !wait.is_zero()
+        {
+            let until = state.bucket(key, now).promise(config, now + wait);
+            return Err(Throttled { until, level: key.level() });
+        }
+        for (key, config) in &needed {
+            state.bucket(key, now).take(config, now);
+        }
+        state.admissions += 1;
+        if state.admissions >= SWEEP_EVERY {
+            state.admissions = 0;
+            state.buckets.retain(|_, bucket| !bucket.is_idle(now));
+        }
+        Ok(Permit(()))
+    }
+
+    /// The buckets of a write, narrow first.
+    fn needed(&self, ticket: &WriteTicket<'_>) -> Vec<(BucketKey, BucketConfig)> {
+        let WriteTicket { controller, namespace, class, object } = *ticket;
+        let config = &self.config;
+        let object =
+            object.map(|object| (BucketKey::Object(controller, object.clone()), config.object_status));
+        let class = match class {
+            WriteClass::Event => Some((BucketKey::Class(class), config.events)),
+            WriteClass::Protective | WriteClass::Spec | WriteClass::Status | WriteClass::Low => None,
+        };
+        object
+            .into_iter()
+            .chain(class)
+            .chain([
+                (BucketKey::Namespace(controller, namespace.into()), config.namespace),
+                (BucketKey::Controller(controller), config.controller),
+                (BucketKey::Process, config.process),
+            ])
+            .collect()
+    }
+}
+
+impl State {
+    fn bucket(&mut self, key: &BucketKey, now: Instant) -> &mut Bucket {
+        self.buckets.entry(key.clone()).or_insert_with(|| Bucket::full(now))
+    }
+}

@@ -1,0 +1,101 @@
+//! The figures of the budget.
+
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Rate and burst of one bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct BucketConfig {
+    /// Tokens a second, 0.001 to 100 000.
+    pub rate: f64,
+    /// Tokens of a full bucket, 1 to 1 000 000.
+    pub burst: u32,
+}
+
+impl BucketConfig {
+    const fn new(rate: f64, burst: u32) -> Self {
+        Self { rate, burst }
+    }
+
+    /// Time in which one token comes.
+    pub(super) fn interval(&self) -> Duration {
+        Duration::from_secs_f64(1.0 / self.rate)
+    }
+
+    fn check(&self, field: &'static str) -> Result<(), InvalidBudget> {
+        if !(0.001..=100_000.0).contains(&self.rate) {
+            return Err(InvalidBudget { field, part: "rate", bounds: "0.001 to 100000" });
+        }
+        if !(1..=1_000_000).contains(&self.burst) {
+            return Err(InvalidBudget { field, part: "burst", bounds: "1 to 1000000" });
+        }
+        Ok(())
+    }
+}
+
+/// All buckets. The defaults keep one process well below what a small API server bears.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct BudgetConfig {
+    /// All writes of the process.
+    pub process: BucketConfig,
+    /// All writes of a controller.
+    pub controller: BucketConfig,
+    /// All writes of a controller into one namespace.
+    pub namespace: BucketConfig,
+    /// All events.
+    pub events: BucketConfig,
+    /// Status writes of one object.
+    pub object_status: BucketConfig,
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        Self {
+            process: BucketConfig::new(300.0, 600),
+            controller: BucketConfig::new(200.0, 400),
+            namespace: BucketConfig::new(100.0, 200),
+            events: BucketConfig::new(5.0, 25),
+            object_status: BucketConfig::new(1.0, 2),
+        }
+    }
+}
+
+/// A figure out of bounds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("writeBudget.{field}.{part} must be {bounds}")]
+pub struct InvalidBudget {
+    field: &'static str,
+    part: &'static str,
+    bounds: &'static str,
+}
+
+impl BudgetConfig {
+    /// All rates and bursts multiplied, except those of one object's status: a larger budget means
+    /// more objects at once, not more writes of one.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        let scale = |bucket: BucketConfig| BucketConfig {
+            rate: bucket.rate * factor,
+            burst: ((f64::from(bucket.burst) * factor) as u32).max(1),
+        };
+        Self {
+            process: scale(self.process),
+            controller: scale(self.controller),
+            namespace: scale(self.namespace),
+            events: scale(self.events),
+            object_status: self.object_status,
+        }
+    }
+
+    /// # Errors
+    /// The first figure out of bounds, by field.
+    pub fn check(&self) -> Result<(), InvalidBudget> {
+        self.process.check("process")?;
+        self.controller.check("controller")?;
+        self.namespace.check("namespace")?;
+        self.events.check("events")?;
+        self.object_status.check("objectStatus")
+    }
+}

@@ -1,0 +1,153 @@
+//! What can go wrong with a write, and what each class of error means for the next pass.
+
+use crate::budget::Throttled;
+use kube::core::Status;
+use std::time::Duration;
+
+/// Every failure belongs to exactly one class; the class decides the next pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// 5xx, reset, time-out: it may work the next time. Backoff.
+    Transient,
+    /// 409 or a failed precondition: decided on an old view. Planned again when the store has caught up.
+    Conflict,
+    /// 422, 400, 404 of something referred to: only a change by the user helps.
+    UserConfig,
+    /// 403: missing right or quota. Backoff from 30 s.
+    Forbidden,
+    /// 413: the object is too large. Backoff from 300 s.
+    TooLarge,
+    /// A defect of ours: panic, impossible answer. Backoff from 300 s.
+    Bug,
+}
+
+impl ErrorClass {
+    /// All classes, for metrics that start at zero.
+    pub const ALL: [Self; 6] =
+        [Self::Transient, Self::Conflict, Self::UserConfig, Self::Forbidden, Self::TooLarge, Self::Bug];
+
+    /// The least backoff before the next pass.
+    pub fn backoff_floor(self) -> Duration {
+        match self {
+            Self::Transient | Self::Conflict | Self::UserConfig => Duration::ZERO,
+            Self::Forbidden => Duration::from_secs(30),
+            Self::TooLarge | Self::Bug => Duration::from_secs(300),
+        }
+    }
+
+    /// The class of an HTTP status that the API server answered to a write.
+    pub fn of_http(code: u16) -> Self {
+        match code {
+            409 => Self::Conflict,
+            401 | 403 => Self::Forbidden,
+            413 => Self::TooLarge,
+            400 | 404 | 405 | 415 | 422 => Self::UserConfig,
+            // 408, 429 and the 5xx; an unfamiliar code is worth another try.
+            _ => Self::Transient,
+        }
+    }
+
+    /// The label value in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Conflict => "conflict",
+            Self::UserConfig => "user_config",
+            Self::Forbidden => "forbidden",
+            Self::TooLarge => "too_large",
+            Self::Bug => "bug",
+        }
+    }
+}
+
+/// Why one write did not succeed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// No budget now; nothing was sent.
+    #[error("write budget: {0}")]
+    Throttled(Throttled),
+    /// The server asked for a pause (429); nothing was stored.
+    #[error("the API server asked to wait {} ms", .retry_after.as_millis())]
+    Busy {
+        /// The server's Retry-After, else one second.
+        retry_after: Duration,
+    },
+    /// This process may not write now: it does not hold the lease, or its fence has closed.
+    #[error("not the leader")]
+    NotLeading,
+    /// An earlier write of the same pass failed; nothing was sent.
+    #[error("not sent, as an earlier write of the pass did not succeed")]
+    Skipped,
+    /// POST of a name that is taken.
+    #[error("an object of this name exists already")]
+    AlreadyExists,
+    /// The object is not there any more (404 or another UID).
+    #[error("the object is gone")]
+    Gone,
+    /// The object changed since it was observed.
+    #[error("the object has changed since it was observed: {0}")]
+    Conflict(String),
+    /// The server refused; nothing was stored.
+    #[error("refused with {code} {reason}: {message}", code = .0.code, reason = .0.reason, message = .0.message)]
+    Refused(Refusal),
+    /// The server was never reached: nothing was stored.
+    #[error("not sent: {0}")]
+    NotSent(String),
+    /// Nobody knows whether it was stored: 5xx, reset or time-out after the request began.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+}
+
+/// An answer by which the server refused a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub code: u16,
+    /// Machine-readable reason, like `Forbidden`.
+    pub reason: String,
+    /// The server's sentence.
+    pub message: String,
+    /// Its causes: which fields, as far as the server names them.
+    pub fields: Vec<String>,
+}
+
+impl Refusal {
+    /// Reads a refusal from the API server's Status.
+    pub fn from_status(status: &Status) -> Self {
+        let fields = status
+            .details
+            .iter()
+            .flat_map(|details| details.causes.iter())
+            .filter(|cause| !cause.field.is_empty())
+            .map(|cause| cause.field.clone())
+            .collect();
+        Self { code: status.code, reason: status.reason.clone(), message: status.message.clone(), fields }
+    }
+
+    /// The class that decides the next pass.
+    pub fn class(&self) -> ErrorClass {
+        ErrorClass::of_http(self.code)
+    }
+
+    /// Whether a 403 comes from a ResourceQuota: it goes away when other objects end.
+    pub fn is_quota(&self) -> bool {
+        self.code == 403 && self.message.contains("exceeded quota")
+    }
+
+    /// Whether a 403 says that the namespace is being deleted: nothing can be created there any more.
+    pub fn is_namespace_terminating(&self) -> bool {
+        self.code == 403 && self.message.contains("being terminated")
+    }
+}
+
+impl WriteError {
+    /// The class that decides the next pass; `None` where it is no failure (throttled, not leading, gone).
+    pub fn class(&self) -> Option<ErrorClass> {
+        match self {
+            Self::Throttled(_) | Self::Busy { .. } | Self::NotLeading | Self::Skipped | Self::Gone => None,
+            Self::AlreadyExists | Self::Conflict(_) => Some(ErrorClass::Conflict),
+            Self::Refused(refusal) => Some(refusal.class()),
+            Self::NotSent(_) | Self::Unknown(_) => Some(ErrorClass::Transient),
+        }
+    }
+}

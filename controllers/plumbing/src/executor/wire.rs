@@ -1,0 +1,208 @@
+//! One write as one HTTP request, and its answer as an outcome.
+
+use super::Done;
+use crate::budget::Permit;
+use crate::client::{Answer, Identity, SendError, send as send_request};
+use crate::error::{Refusal, WriteError};
+use crate::plan::{Action, Write};
+use http::{Method, StatusCode};
+use kube::core::response::reason;
+use serde_json::json;
+use std::time::Duration;
+
+/// Deadline of a write on our side.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Deadline in the request: the server gives up first, so an answer after it cannot come.
+const SERVER_TIMEOUT: &str = "8s";
+/// Pause after a 429 that names none.
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[allow(clippy::disallowed_types, reason = "the one place that writes")]
+pub(super) async fn send(
+    client: &kube::Client,
+    controller: &str,
+    write: &Write,
+    // Spent here: no request leaves without one.
+    _permit: Permit,
+) -> Result<Done, WriteError> {
+    let Request { method, path, content_type, body } = Request::of(controller, write);
+    match send_request(client, method, &path, content_type, body, WRITE_DEADLINE).await {
+        Ok(answer) => read(write, &answer),
+        Err(SendError::NotSent(error)) => Err(WriteError::NotSent(error)),
+        Err(SendError::Lost(error)) => Err(WriteError::Unknown(error)),
+    }
+}
+
+/// A write as it goes out.
+#[derive(Debug, PartialEq)]
+struct Request {
+    method: Method,
+    path: String,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl Request {
+    fn of(controller: &str, write: &Write) -> Self {
+        let object = write.resource.object_path(&write.key);
+        let query = format!("timeout={SERVER_TIMEOUT}&fieldManager=springtide-{controller}");
+        match &write.action {
+            Action::Create { manifest } => Self {
+                method: Method::POST,
+                path: format!("{}?{query}", write.resource.collection_path(Some(&write.key.namespace))),
+                content_type: "application/json",
+                body: manifest.to_string().into_bytes(),
+            },
+            Action::Delete { uid, resource_version, grace_seconds } => {
+                let mut preconditions = json!({"uid": uid});
+                if let Some(version) = resource_version {
+                    preconditions["resourceVersion"] = version.to_string().into();
+                }
+                let mut options = json!({
+                    "apiVersion": "v1",
+                    "kind": "DeleteOptions",
+                    "propagationPolicy": "Background",
+                    "preconditions": preconditions,
+                });
+                if let Some(seconds) = grace_seconds {
+                    options["gracePeriodSeconds"] = (*seconds).into();
+                }
+                Self {
+                    method: Method::DELETE,
+                    path: format!("{object}?timeout={SERVER_TIMEOUT}"),
+                    content_type: "application/json",
+                    body: options.to_string().into_bytes(),
+                }
+            }
+            Action::Patch { operations } => Self {
+                method: Method::PATCH,
+                path: format!("{object}?{query}"),
+                content_type: "application/json-patch+json",
+                body: operations.to_string().into_bytes(),
+            },
+            // Writing uid and resourceVersion makes the server compare them: 409 when they differ.
+            Action::Status { uid, resource_version, status, .. } => Self {
+                method: Method::PATCH,
+                path: format!("{object}/status?{query}"),
+                content_type: "application/json-patch+json",
+                body: json!([
+                    {"op": "replace", "path": "/metadata/uid", "value": uid},
+                    {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version.to_string()},
+                    {"op": "add", "path": "/status", "value": status},
+                ])
+                .to_string()
+                .into_bytes(),
+            },
+        }
+    }
+}
+
+fn read(write: &Write, answer: &Answer) -> Result<Done, WriteError> {
+    if answer.code.is_success() {
+        let resource_version = Identity::of_json(&answer.body).map(|identity| identity.resource_version);
+        return Ok(Done { resource_version, noop: false });
+    }
+    let creates = matches!(write.action, Action::Create { .. });
+    let status = answer.status();
+    Err(match answer.code {
+        StatusCode::TOO_MANY_REQUESTS => {
+            WriteError::Busy { retry_after: answer.retry_after.unwrap_or(DEFAULT_RETRY_AFTER) }
+        }
+        StatusCode::CONFLICT if status.reason == reason::ALREADY_EXISTS => WriteError::AlreadyExists,
+        StatusCode::CONFLICT => WriteError::Conflict(status.message),
+        StatusCode::NOT_FOUND if !creates => WriteError::Gone,
+        StatusCode::UNPROCESSABLE_ENTITY if is_failed_test(write) => WriteError::Conflict(status.message),
+        code if code.is_server_error() || code == StatusCode::REQUEST_TIMEOUT => {
+            WriteError::Unknown(format!("{} {}", code.as_u16(), status.message))
+        }
+        _ => WriteError::Refused(Refusal::from_status(&status)),
+    })
+}
+
+/// The server answers a failed `test` of a JSON patch with 422. Our patches are tests and a removal
+/// of what was tested, so nothing else in them can be refused.
+fn is_failed_test(write: &Write) -> bool {
+    match &write.action {
+        Action::Patch { operations } => operations[0]["op"] == "test",
+        Action::Create { .. } | Action::Delete { .. } | Action::Status { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
+    use crate::plan::{WriteClass, remove_finalizer};
+    use serde_json::Value;
+
+    fn write(action: Action) -> Write {
+        Write { resource: Resource::POD, key: ObjectKey::new("ns", "p"), class: WriteClass::Spec, action }
+    }
+
+    fn answer(code: u16, body: Value) -> Answer {
+        Answer {
+            code: StatusCode::from_u16(code).unwrap(),
+            retry_after: None,
+            body: body.to_string().into_bytes().into(),
+        }
+    }
+
+    fn create() -> Write {
+        write(Action::Create { manifest: json!({"kind": "Pod"}) })
+    }
+
+    fn delete() -> Write {
+        write(Action::Delete {
+            uid: Uid("u".into()),
+            resource_version: Some(ResourceVersion(7)),
+            grace_seconds: Some(5),
+        })
+    }
+
+    fn unfinalize() -> Write {
+        write(remove_finalizer(&Uid("u".into()), &["f".into()], "f").unwrap())
+    }
+
+    fn status() -> Write {
+        write(Action::Status {
+            uid: Uid("u".into()),
+            resource_version: ResourceVersion(7),
+            status: json!({"active": 1}),
+            stored: json!({}),
+        })
+    }
+
+    #[test]
+    fn every_write_carries_its_precondition_and_the_servers_deadline() {
+        let sent = Request::of("batch-job", &delete());
+        let body: Value = serde_json::from_slice(&sent.body).unwrap();
+        assert_eq!(body["preconditions"], json!({"uid": "u", "resourceVersion": "7"}));
+        assert_eq!(body["gracePeriodSeconds"], 5);
+
+        let sent = Request::of("batch-job", &status());
+        assert!(sent.path.starts_with("/api/v1/namespaces/ns/pods/p/status?timeout=8s"));
+        let body: Value = serde_json::from_slice(&sent.body).unwrap();
+        assert_eq!(body[1]["value"], "7");
+
+        let sent = Request::of("batch-job", &create());
+        assert_eq!(sent.path, "/api/v1/namespaces/ns/pods?timeout=8s&fieldManager=springtide-batch-job");
+    }
+
+    #[test]
+    fn answers_become_outcomes() {
+        let read = |write: &Write, code, body| read(write, &answer(code, body));
+        let object = json!({"metadata": {"uid": "u", "resourceVersion": "9"}});
+        assert_eq!(read(&create(), 201, object).unwrap().resource_version, Some(ResourceVersion(9)));
+        assert_eq!(read(&delete(), 200, json!({"kind": "Status"})).unwrap().resource_version, None);
+        let exists = json!({"reason": "AlreadyExists", "code": 409});
+        assert!(matches!(read(&create(), 409, exists), Err(WriteError::AlreadyExists)));
+        assert!(matches!(read(&delete(), 409, json!({"reason": "Conflict"})), Err(WriteError::Conflict(_))));
+        assert!(matches!(read(&delete(), 404, json!({})), Err(WriteError::Gone)));
+        assert!(matches!(read(&create(), 404, json!({})), Err(WriteError::Refused(_))));
+        assert!(matches!(read(&unfinalize(), 422, json!({})), Err(WriteError::Conflict(_))));
+        assert!(matches!(read(&create(), 422, json!({})), Err(WriteError::Refused(_))));
+        assert!(matches!(read(&status(), 422, json!({})), Err(WriteError::Refused(_))));
+        assert!(matches!(read(&create(), 500, json!({})), Err(WriteError::Unknown(_))));
+        assert!(matches!(read(&create(), 429, json!({})), Err(WriteError::Busy { .. })));
+    }
+}
