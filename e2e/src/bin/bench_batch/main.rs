@@ -1,0 +1,91 @@
+//! `make bench-batch`: single-pod BatchJobs against the raw limit of the same machine, in one run.
+//!
+//! The raw limit R' is the write chain of one job (create job, create pod, bind, two pod statuses,
+//! status, delete pod, delete job) driven by a generator without a controller, with the same
+//! scheduler and KWOK. Both use the same cluster, one after the other.
+
+mod manifests;
+mod raw;
+mod report;
+mod through;
+mod usage;
+mod watcher;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use springtide_e2e::kwok::NodeSpec;
+use springtide_e2e::local_cluster::LocalCluster;
+use springtide_e2e::manager::Manager;
+
+/// Namespaces over which jobs are spread: the declared maximum of one is 1 500.
+const NAMESPACES: usize = 8;
+
+/// What is measured, and how much of it.
+#[derive(Parser)]
+#[command(name = "bench-batch")]
+struct Options {
+    /// Jobs of the throughput runs.
+    #[arg(long, default_value_t = 10_000)]
+    jobs: usize,
+    /// Lives of each step of the R' sweep.
+    #[arg(long, default_value_t = 3_000)]
+    lives: usize,
+    /// In-flight lives of the R' sweep; the best counts.
+    #[arg(long, value_delimiter = ',', default_values_t = [32, 64, 128, 256])]
+    in_flight: Vec<usize>,
+    /// Nodes that KWOK plays.
+    #[arg(long, default_value_t = 200)]
+    nodes: usize,
+    /// Seconds of the latency run at ten jobs a second.
+    #[arg(long, default_value_t = 60)]
+    latency_seconds: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    eprintln!("[1/5] control plane with {} KWOK nodes", options.nodes);
+    let nodes = NodeSpec { count: options.nodes, ..NodeSpec::default() };
+    let cluster = LocalCluster::builder().without_audit().with_fsync().kwok(nodes).start().await?;
+    cluster.install_crds().await?;
+    let mut namespaces = Vec::new();
+    for _ in 0..NAMESPACES {
+        namespaces.push(cluster.create_namespace("bench").await?);
+    }
+
+    eprintln!("[2/5] R': {} lives at each of {:?} in flight", options.lives, options.in_flight);
+    let mut sweep = Vec::new();
+    for in_flight in &options.in_flight {
+        let rate = raw::lives_per_second(&cluster, &namespaces, options.lives, *in_flight).await?;
+        eprintln!("      {in_flight:>4} in flight: {rate:.1} lives/s");
+        sweep.push((*in_flight, rate));
+    }
+
+    let mut runs = Vec::new();
+    for (step, factor) in [(3, 1.0), (4, 10.0)] {
+        eprintln!("[{step}/5] {} jobs through the manager, write budget x {factor}", options.jobs);
+        let factor_text = factor.to_string();
+        let mut manager =
+            Manager::start(&cluster, &format!("manager-{factor}"), &["--write-budget-factor", &factor_text])
+                .await?;
+        manager.wait_ready().await?;
+        let run = through::throughput(&cluster, &namespaces, options.jobs, manager.child().pid()).await;
+        let run = run.with_context(|| format!("write budget x {factor}"))?;
+        eprintln!(
+            "      {:.1} jobs/s, {:.1} CPU-s, {} MiB RSS",
+            run.rate, run.usage.cpu_seconds, run.usage.peak_mib
+        );
+        runs.push((factor, run));
+        manager.stop()?;
+    }
+
+    eprintln!("[5/5] latency at 10 jobs/s for {} s", options.latency_seconds);
+    let mut manager = Manager::start(&cluster, "manager-latency", &[]).await?;
+    manager.wait_ready().await?;
+    let latency = through::paced(&cluster, &namespaces, options.latency_seconds * 10).await?;
+    manager.stop()?;
+
+    let measured = report::Measured { options: report::Shape::of(&options), sweep, runs, latency };
+    report::write(&measured)?;
+    cluster.stop()
+}
