@@ -85,3 +85,24 @@ fn an_index_the_store_was_not_made_with_is_no_empty_answer() {
     let (store, _writer) = Store::new(&[BY_OWNER]);
     store.by_index(&BY_NODE, &IndexKey::from("n1"));
 }
+
+#[test]
+fn another_uid_under_the_same_name_is_another_object() {
+    let (store, mut writer) = Store::new(&[BY_OWNER]);
+    writer.apply(pod("ns", "a", 1, None));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&log);
+    store.on_change(Arc::new(move |change| {
+        let (kind, had) = match change {
+            Change::Apply { old, .. } => ("apply", old.is_some()),
+            Change::Delete { .. } => ("delete", true),
+        };
+        lock(&lines).push((kind, had, change.object().metadata.uid.to_string()));
+    }));
+    let mut second = pod("ns", "a", 5, None);
+    second.metadata.uid = crate::key::Uid("second".into());
+    writer.apply(second);
+    let expected = [("apply", false, "ns-a"), ("delete", true, "ns-a"), ("apply", false, "second")];
+    assert_eq!(*lock(&log), expected.map(|(kind, had, uid)| (kind, had, uid.to_owned())));
+    assert_eq!(store.by_index(&BY_OWNER, &IndexKey::from("job")).len(), 1);
+}

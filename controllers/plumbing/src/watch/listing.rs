@@ -131,9 +131,7 @@ impl<S: Source> Watch<S> {
                     listing.objects.remove(&object.meta().key);
                 }
                 Ok(WatchEvent::Bookmark(bookmark)) => {
-                    if let Some(end) = bookmark.metadata.annotations.get(END_OF_LIST)
-                        && end == "true"
-                    {
+                    if bookmark.metadata.annotations.contains_key(END_OF_LIST) {
                         let rv = bookmark_rv(&bookmark).map_err(Ended::early)?;
                         self.take_list(listing, rv, at)?;
                         return Ok(Following { events, opened });

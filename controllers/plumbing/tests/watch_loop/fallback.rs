@@ -1,7 +1,7 @@
 //! Servers that cannot stream a list.
 
 use crate::script::*;
-use springtide_plumbing::watch::{LIST_SILENCE, StreamingLists, WatchError};
+use springtide_plumbing::watch::{Identity, LIST_SILENCE, ListPage, StreamingLists, Unreadable, WatchError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -105,4 +105,26 @@ async fn a_list_older_than_what_was_seen_is_not_taken() {
     again.answer(Ok(page(vec![], 6)));
     settle().await;
     assert_eq!(script.content(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_object_of_a_plain_list_stays_as_it_was_known() {
+    let mut script = Script::start();
+    script.open().await.refuse(refused());
+    script.list().await.answer(Ok(page(vec![thing("a", 1), thing("b", 2)], 5)));
+    script.open().await.accept().error_event(410, "Expired");
+    let unreadable = |identity| Unreadable { identity, message: "invalid type".to_owned() };
+    let identity = Identity { key: key("a"), resource_version: rv(6), deleted: false };
+    let unreadable_a = vec![unreadable(Some(identity))];
+    script.list().await.answer(Ok(ListPage { unreadable: unreadable_a, ..page(vec![], 7) }));
+    let watch = script.open().await;
+    assert_eq!(watch.request.start, watch_from(7));
+    assert_eq!(script.content(), [("a".into(), 1)]);
+
+    // Of one without a name it cannot be said whether it is known: the list is of no use.
+    watch.accept().error_event(410, "Expired");
+    let unreadable_one = vec![unreadable(None)];
+    script.list().await.answer(Ok(ListPage { unreadable: unreadable_one, ..page(vec![], 8) }));
+    assert_eq!(script.list().await.request, list_at(Some(7)));
+    assert_eq!(script.content(), [("a".into(), 1)]);
 }

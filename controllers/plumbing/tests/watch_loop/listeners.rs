@@ -4,8 +4,10 @@ use crate::script::*;
 use springtide_plumbing::key::ResourceVersion;
 use springtide_plumbing::store::{Change, IndexKey, Store, StoreView};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
 async fn a_late_listener_sees_the_snapshot_then_every_change_once() {
@@ -52,6 +54,35 @@ fn a_listener_registered_amid_changes_neither_misses_nor_repeats_one() {
         let replayed: Vec<Arc<Thing>> = replayed.lock().unwrap().values().cloned().collect();
         assert_eq!(replayed, store.list(None));
     }
+}
+
+#[test]
+fn a_change_waits_until_a_late_listener_has_its_snapshot() {
+    let (store, mut writer) = Store::new(&[BY_NODE]);
+    writer.apply(thing("a", 1));
+    writer.apply(thing("b", 2));
+    let (begin, begun) = mpsc::channel();
+    let written = Arc::new(AtomicBool::new(false));
+    let done = Arc::clone(&written);
+    let writing = thread::spawn(move || {
+        begun.recv().unwrap();
+        writer.apply(thing("b", 3));
+        done.store(true, SeqCst);
+    });
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&seen);
+    store.on_change(Arc::new(move |change| {
+        let thing = change.object();
+        lines.lock().unwrap().push((thing.metadata.key.name.to_string(), thing.metadata.resource_version.0));
+        if *thing.metadata.key.name == *"a" {
+            begin.send(()).unwrap();
+            // Long enough for a writer that does not wait.
+            thread::sleep(Duration::from_millis(50));
+            assert!(!written.load(SeqCst), "a change came amid the snapshot");
+        }
+    }));
+    writing.join().unwrap();
+    assert_eq!(*seen.lock().unwrap(), [("a".to_owned(), 1), ("b".to_owned(), 2), ("b".to_owned(), 3)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -172,6 +172,9 @@ async fn changes_that_come_before_the_end_of_a_list_are_part_of_it() {
     list.added(thing("b", 2));
     list.modified(thing("a", 6));
     list.deleted(thing("b", 7));
+    list.bookmark(7);
+    settle().await;
+    assert!(!script.store.is_synced());
     list.end_of_list(7);
     script.store.synced().await;
     assert_eq!(log.take(), ["apply a@6 initial"]);
