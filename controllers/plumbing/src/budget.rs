@@ -43,15 +43,25 @@ pub enum Level {
     Process,
 }
 
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Level {
+    /// All levels, from narrow to wide.
+    pub const ALL: [Self; 5] = [Self::Object, Self::Class, Self::Namespace, Self::Controller, Self::Process];
+
+    /// The label value in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Object => "object",
             Self::Class => "class",
             Self::Namespace => "namespace",
             Self::Controller => "controller",
             Self::Process => "process",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -95,6 +105,21 @@ pub struct WriteBudget {
 struct State {
     buckets: HashMap<BucketKey, Bucket>,
     admissions: u32,
+    /// Refusals by [`Level`], in the order of [`Level::ALL`].
+    refusals: [u64; Level::ALL.len()],
+}
+
+/// What metrics show of a budget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BudgetStats {
+    /// Tokens in the bucket of the process.
+    pub process_tokens: f64,
+    /// Tokens in the bucket of all events.
+    pub event_tokens: f64,
+    /// Tokens in the buckets of the controllers asked for, in their order.
+    pub controller_tokens: Vec<f64>,
+    /// Refusals since the start, in the order of [`Level::ALL`].
+    pub refusals: [u64; Level::ALL.len()],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -142,6 +167,7 @@ impl WriteBudget {
             && !wait.is_zero()
         {
             let until = state.bucket(key, now).promise(config, now + wait);
+            state.refusals[key.level() as usize] += 1;
             return Err(Throttled { until, level: key.level() });
         }
         for (key, config) in &needed {
@@ -153,6 +179,26 @@ impl WriteBudget {
             state.buckets.retain(|_, bucket| !bucket.is_idle(now));
         }
         Ok(Permit(()))
+    }
+
+    /// The figures of this moment: of the process and of these controllers.
+    pub fn stats(&self, controllers: &[&'static str]) -> BudgetStats {
+        let now = Instant::now();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // A bucket that is not there is full.
+        let tokens = |key: BucketKey, config: &BucketConfig| {
+            state.buckets.get(&key).map_or(f64::from(config.burst), |bucket| bucket.tokens(config, now))
+        };
+        let config = &self.config;
+        BudgetStats {
+            process_tokens: tokens(BucketKey::Process, &config.process),
+            event_tokens: tokens(BucketKey::Class(WriteClass::Event), &config.events),
+            controller_tokens: controllers
+                .iter()
+                .map(|name| tokens(BucketKey::Controller(name), &config.controller))
+                .collect(),
+            refusals: state.refusals,
+        }
     }
 
     /// The buckets of a write, narrow first.

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_types, reason = "the one place where clients are made")]
 
 use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
+use crate::metrics::{MeasureRequests, Metrics};
 use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -32,6 +33,7 @@ const GET_RETRY_WAIT: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Connection {
     config: Config,
+    measure: Option<MeasureRequests>,
 }
 
 /// Why no connection could be set up.
@@ -73,7 +75,15 @@ impl Connection {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // A watch may be silent for a minute; its own liveness rule ends it, requests have deadlines.
         config.read_timeout = None;
-        Self { config }
+        Self { config, measure: None }
+    }
+
+    /// The same, and the requests of the clients made from it are measured.
+    #[must_use]
+    pub fn measured(self, metrics: &Metrics) -> Self {
+        let host = self.config.cluster_url.authority().map_or("", |authority| authority.as_str());
+        let measure = metrics.measure_requests(host);
+        Self { measure: Some(measure), ..self }
     }
 
     /// The namespace of the kubeconfig's context, or of the pod.
@@ -88,7 +98,11 @@ impl Connection {
     pub fn client(&self, user_agent: &str) -> Result<Client, ConnectionError> {
         let mut config = self.config.clone();
         config.headers.push((USER_AGENT, HeaderValue::from_str(user_agent)?));
-        Ok(ClientBuilder::try_from(config)?.build())
+        let builder = ClientBuilder::try_from(config)?;
+        Ok(match &self.measure {
+            Some(measure) => builder.with_layer(measure).build(),
+            None => builder.build(),
+        })
     }
 }
 

@@ -24,6 +24,12 @@ impl Bucket {
         full_at.saturating_duration_since(now + config.interval() * config.burst)
     }
 
+    /// The tokens that are there, parts of one included.
+    pub(super) fn tokens(&self, config: &BucketConfig, now: Instant) -> f64 {
+        let missing = self.full_at.saturating_duration_since(now).div_duration_f64(config.interval());
+        f64::from(config.burst) - missing
+    }
+
     /// Takes one token; the caller has seen that it is there.
     pub(super) fn take(&mut self, config: &BucketConfig, now: Instant) {
         self.full_at = self.full_at.max(now) + config.interval();

@@ -69,6 +69,45 @@ async fn buckets_that_are_full_again_are_forgotten() {
     assert!(budget.state.lock().unwrap().buckets.len() < 10);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_takes_a_token_that_was_only_promised_and_the_retries_stay_few() {
+    let budget = WriteBudget::new(BudgetConfig::default());
+    admitted(&budget, &ticket("ns"), 200);
+    let first = budget.try_admit(&ticket("ns")).unwrap_err();
+    tokio::time::sleep_until(first.until).await;
+    assert_eq!(admitted(&budget, &ticket("ns"), 1), 1, "a promise reserves nothing");
+    let again = budget.try_admit(&ticket("ns")).unwrap_err();
+    assert!(again.until > first.until);
+
+    // 300 keys wait, and as many come in the meantime, faster than the bucket fills.
+    let mut waiting: std::collections::BinaryHeap<_> =
+        (0..300).map(|_| std::cmp::Reverse(budget.try_admit(&ticket("ns")).unwrap_err().until)).collect();
+    let start = Instant::now();
+    waiting.extend((0..300).map(|n| std::cmp::Reverse(start + Duration::from_millis(7 * n))));
+    let mut tries = 0;
+    while let Some(std::cmp::Reverse(at)) = waiting.pop() {
+        tokio::time::sleep_until(at).await;
+        tries += 1;
+        waiting.extend(budget.try_admit(&ticket("ns")).err().map(|refused| std::cmp::Reverse(refused.until)));
+    }
+    assert!(tries <= 3 * 600, "600 keys needed {tries} tries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_figures_tell_tokens_and_refusals() {
+    let budget = WriteBudget::new(BudgetConfig::default());
+    let full = budget.stats(&["c", "idle"]);
+    assert_eq!((full.process_tokens, full.event_tokens), (600.0, 25.0));
+    assert_eq!(full.controller_tokens, [400.0, 400.0]);
+    admitted(&budget, &ticket("ns"), 207);
+    let stats = budget.stats(&["c", "idle"]);
+    assert!((stats.process_tokens - 400.0).abs() < 1e-3);
+    assert!((stats.controller_tokens[0] - 200.0).abs() < 1e-3);
+    assert_eq!(stats.refusals, [0, 0, 7, 0, 0]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(budget.stats(&["c"]).controller_tokens, [400.0]);
+}
+
 #[test]
 fn a_bad_figure_is_named() {
     let mut config = BudgetConfig::default();
@@ -125,6 +164,56 @@ proptest! {
                 within(config.controller, times(&|c, _| c == controller));
                 for namespace in ["a", "b", "c"] {
                     within(config.namespace, times(&|c, n| c == controller && n == namespace));
+                }
+            }
+        });
+    }
+
+    /// A refusal takes nothing from any bucket, an admission one token of each that the write needs.
+    #[test]
+    fn a_refusal_takes_from_no_bucket(
+        steps in prop::collection::vec((0_u64..200, 0_usize..3, 0_usize..5, 0_usize..3), 1..300),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let budget = WriteBudget::new(BudgetConfig {
+                process: BucketConfig { rate: 10.0, burst: 12 },
+                controller: BucketConfig { rate: 6.0, burst: 8 },
+                namespace: BucketConfig { rate: 3.0, burst: 4 },
+                events: BucketConfig { rate: 1.0, burst: 2 },
+                ..BudgetConfig::default()
+            });
+            let objects = ["x", "y", "z"].map(|name| ObjectKey::new("ns", name));
+            for (millis, namespace, class, object) in steps {
+                tokio::time::advance(Duration::from_millis(millis)).await;
+                let class = WriteClass::ALL[class];
+                let ticket = WriteTicket {
+                    class,
+                    object: (class == WriteClass::Status).then_some(&objects[object]),
+                    ..ticket(["a", "b", "c"][namespace])
+                };
+                let tokens = || -> Vec<f64> {
+                    let (state, now) = (budget.state.lock().unwrap(), Instant::now());
+                    let of = |(key, config): &(BucketKey, BucketConfig)| {
+                        state.buckets.get(key).map_or(f64::from(config.burst), |bucket| bucket.tokens(config, now))
+                    };
+                    budget.needed(&ticket).iter().map(of).collect()
+                };
+                let before = tokens();
+                let taken = match budget.try_admit(&ticket) {
+                    Ok(_permit) => 1.0,
+                    Err(refused) => {
+                        assert!(refused.until > Instant::now());
+                        assert!(before.iter().any(|tokens| *tokens < 1.0), "refused with room everywhere");
+                        0.0
+                    }
+                };
+                for (before, after) in before.iter().zip(tokens()) {
+                    assert!((before - taken - after).abs() < 1e-6, "{before} - {taken} is not {after}");
                 }
             }
         });

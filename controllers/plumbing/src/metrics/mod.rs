@@ -4,19 +4,27 @@
 //! Families that a controller owns start at zero, so a rate over them never misses the first event.
 //! Values that a queue or a store holds anyway are read at scrape time ([`scrape`]).
 
+#[cfg(test)]
+mod exposition_test;
+mod rest_client;
 mod scrape;
 
-pub use scrape::{LeaderSource, QueueSource, StoreSource};
+pub use rest_client::{MeasureRequests, MeasuredRequests};
+pub use scrape::{BudgetSource, LeaderSource, StoreSource};
 
 use crate::error::ErrorClass;
+use crate::key::ObjectKey;
+use crate::queue::WorkQueue;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use rest_client::{REQUEST_SECONDS, RequestLabels, RequestTimeLabels};
+use scrape::Queues;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Content type of [`Metrics::encode`].
@@ -100,6 +108,7 @@ pub struct Metrics {
     errors: Family<ControllerLabel, Counter>,
     terminal_errors: Family<ControllerLabel, Counter>,
     panics: Family<ControllerLabel, Counter>,
+    timeouts: Family<ControllerLabel, Counter>,
     reconcile_seconds: Seconds<ControllerLabel>,
     max_concurrent: Family<ControllerLabel, Gauge>,
     active_workers: Family<ControllerLabel, Gauge>,
@@ -110,6 +119,9 @@ pub struct Metrics {
     write_errors: Family<ErrorLabels, Counter>,
     stale_skips: Family<ControllerLabel, Counter>,
     fence_refusals: Family<ControllerLabel, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Seconds<RequestTimeLabels>,
+    queues: Queues,
 }
 
 impl fmt::Debug for Metrics {
@@ -122,6 +134,8 @@ impl Metrics {
     /// The metrics of a process that runs these controllers, all at zero.
     pub fn new(controllers: &[&'static str]) -> Self {
         let mut registry = Registry::default();
+        let queues = Queues::default();
+        registry.register_collector(Box::new(queues.clone()));
         let mut into = Registering(&mut registry);
         let metrics = Self {
             reconciles: into.add("controller_runtime_reconcile", "Reconcile passes by result"),
@@ -131,6 +145,10 @@ impl Metrics {
                 "Reconcile passes that failed where another try alone cannot help",
             ),
             panics: into.add("controller_runtime_reconcile_panics", "Reconcile passes that panicked"),
+            timeouts: into.add(
+                "controller_runtime_reconcile_timeouts",
+                "Always zero: a pass has no time limit as a whole, each of its requests has one",
+            ),
             reconcile_seconds: into.seconds(
                 "controller_runtime_reconcile_time_seconds",
                 "Time of a reconcile pass, its writes included",
@@ -154,6 +172,13 @@ impl Metrics {
                 .add("springtide_stale_skips", "Passes put off until the stores show the key's own writes"),
             fence_refusals: into
                 .add("springtide_fence_refusals", "Writes not sent as this process does not hold the lease"),
+            requests: into.add("rest_client_requests", "Requests to the API server by code of the answer"),
+            request_seconds: into.seconds(
+                "rest_client_request_duration_seconds",
+                "Time from a request to the head of its answer",
+                || Histogram::new(REQUEST_SECONDS),
+            ),
+            queues,
             registry: Mutex::new(registry),
         };
         for controller in controllers {
@@ -174,6 +199,7 @@ impl Metrics {
             &self.errors,
             &self.terminal_errors,
             &self.panics,
+            &self.timeouts,
             &self.noop_writes,
             &self.stale_skips,
             &self.fence_refusals,
@@ -253,6 +279,22 @@ impl Metrics {
     /// A write was not sent, as the fence is closed.
     pub fn fence_refusal(&self, controller: &'static str) {
         self.fence_refusals.get_or_create(&ControllerLabel { controller }).inc();
+    }
+
+    /// Measures the requests to the API server at `host`, for the clients that it is laid around.
+    pub fn measure_requests(&self, host: &str) -> MeasureRequests {
+        let measure = MeasureRequests {
+            requests: self.requests.clone(),
+            seconds: self.request_seconds.clone(),
+            host: Arc::from(host),
+        };
+        measure.start_at_zero();
+        measure
+    }
+
+    /// Shows the queue of a controller.
+    pub fn add_queue(&self, controller: &'static str, queue: WorkQueue<ObjectKey>) {
+        self.queues.add(controller, queue);
     }
 
     /// Adds metrics of a controller's own.

@@ -1,27 +1,40 @@
 //! Values read at scrape time from whoever holds them anyway.
 
+use crate::budget::{Level, WriteBudget};
 use crate::key::ObjectKey;
-use crate::queue::{Priority, WorkQueue};
+use crate::queue::{Priority, Stats, WorkQueue};
 use crate::store::StoreView;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
-/// The figures of one controller's queue.
-#[derive(Debug)]
-pub struct QueueSource {
-    /// Name of the controller, and of its queue.
-    pub controller: &'static str,
-    /// The queue.
-    pub queue: WorkQueue<ObjectKey>,
+/// The figures of the queues, all in one collector: a family must not be begun twice in one scrape.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queues(Arc<Mutex<Vec<(&'static str, WorkQueue<ObjectKey>)>>>);
+
+impl Queues {
+    pub(super) fn add(&self, controller: &'static str, queue: WorkQueue<ObjectKey>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((controller, queue));
+    }
 }
 
 #[derive(Debug, EncodeLabelSet)]
 struct QueueLabels {
     name: &'static str,
+    controller: &'static str,
+}
+
+impl QueueLabels {
+    fn of(controller: &'static str) -> Self {
+        Self { name: controller, controller }
+    }
+}
+
+#[derive(Debug, EncodeLabelSet)]
+struct ControllerLabel {
     controller: &'static str,
 }
 
@@ -32,55 +45,98 @@ struct DepthLabels {
     priority: &'static str,
 }
 
-impl Collector for QueueSource {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let stats = self.queue.stats();
-        let labels = QueueLabels { name: self.controller, controller: self.controller };
+impl Collector for Queues {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        type Read<T> = fn(&Stats) -> T;
+        let queues = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stats: Vec<_> = queues.iter().map(|(controller, queue)| (*controller, queue.stats())).collect();
 
-        let mut depth =
-            encoder.encode_descriptor("workqueue_depth", "Keys ready to run", None, MetricType::Gauge)?;
-        for (priority, keys) in Priority::ALL.into_iter().zip(stats.depth) {
-            let labels = DepthLabels {
-                name: self.controller,
-                controller: self.controller,
-                priority: priority.as_str(),
-            };
-            depth.encode_family(&labels)?.encode_gauge(&count(keys))?;
+        let depth = stats.iter().flat_map(|(controller, stats)| {
+            Priority::ALL.into_iter().zip(stats.depth).map(|(priority, keys)| {
+                (DepthLabels { name: controller, controller, priority: priority.as_str() }, count(keys))
+            })
+        });
+        gauge(&mut encoder, "workqueue_depth", "Keys ready to run", depth)?;
+
+        let counters: [(&str, &str, Read<u64>); 2] = [
+            ("workqueue_adds", "Times a key was made ready", |stats| stats.adds),
+            ("workqueue_retries", "Passes that failed or met a conflict", |stats| stats.retries),
+        ];
+        for (name, help, read) in counters {
+            let samples = stats.iter().map(|(controller, stats)| (QueueLabels::of(controller), read(stats)));
+            counter(&mut encoder, name, help, samples)?;
         }
-        for (name, help, value) in [
-            ("workqueue_adds", "Times a key was made ready", stats.adds),
-            ("workqueue_retries", "Passes that failed or met a conflict", stats.retries),
-        ] {
-            let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            counter.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], _, u64>(&value, None)?;
+        let ages: [(&str, &str, Read<f64>); 2] = [
+            ("workqueue_unfinished_work_seconds", "Sum of the ages of the passes under way", |stats| {
+                stats.unfinished.as_secs_f64()
+            }),
+            ("workqueue_longest_running_processor_seconds", "Age of the longest pass under way", |stats| {
+                stats.longest_run.as_secs_f64()
+            }),
+        ];
+        for (name, help, read) in ages {
+            let samples = stats.iter().map(|(controller, stats)| (QueueLabels::of(controller), read(stats)));
+            gauge(&mut encoder, name, help, samples)?;
         }
-        for (name, help, value) in [
-            (
-                "workqueue_unfinished_work_seconds",
-                "Sum of the ages of the passes under way",
-                stats.unfinished.as_secs_f64(),
-            ),
-            (
-                "workqueue_longest_running_processor_seconds",
-                "Age of the longest pass under way",
-                stats.longest_run.as_secs_f64(),
-            ),
-            (
-                "springtide_keys_in_backoff",
-                "Keys that wait for their backoff",
-                count(stats.in_backoff) as f64,
-            ),
-            ("springtide_keys_throttled", "Keys that wait for write budget", count(stats.throttled) as f64),
-            (
-                "springtide_keys_gated",
-                "Keys whose own writes the stores do not show yet",
-                count(stats.gated) as f64,
-            ),
-        ] {
-            let mut gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            gauge.encode_family(&labels)?.encode_gauge(&value)?;
+        let waiting: [(&str, &str, Read<usize>); 3] = [
+            ("springtide_keys_in_backoff", "Keys that wait for their backoff", |stats| stats.in_backoff),
+            ("springtide_keys_throttled", "Keys that wait for write budget", |stats| stats.throttled),
+            ("springtide_keys_gated", "Keys whose own writes the stores do not show yet", |stats| {
+                stats.gated
+            }),
+        ];
+        for (name, help, read) in waiting {
+            let samples =
+                stats.iter().map(|(controller, stats)| (ControllerLabel { controller }, count(read(stats))));
+            gauge(&mut encoder, name, help, samples)?;
         }
         Ok(())
+    }
+}
+
+/// The tokens and refusals of the write budget.
+#[derive(Debug)]
+pub struct BudgetSource {
+    /// The budget.
+    pub budget: Arc<WriteBudget>,
+    /// Names of the controllers that it serves.
+    pub controllers: Vec<&'static str>,
+}
+
+#[derive(Debug, EncodeLabelSet)]
+struct BucketLabels {
+    bucket: &'static str,
+    controller: &'static str,
+}
+
+#[derive(Debug, EncodeLabelSet)]
+struct LevelLabel {
+    bucket: &'static str,
+}
+
+impl Collector for BudgetSource {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let stats = self.budget.stats(&self.controllers);
+        let whole = |level: Level, tokens| (BucketLabels { bucket: level.as_str(), controller: "" }, tokens);
+        let controllers =
+            self.controllers.iter().zip(&stats.controller_tokens).map(|(controller, tokens)| {
+                (BucketLabels { bucket: Level::Controller.as_str(), controller }, *tokens)
+            });
+        gauge(
+            &mut encoder,
+            "springtide_write_budget_tokens",
+            "Writes that a bucket would let through at once",
+            [whole(Level::Process, stats.process_tokens), whole(Level::Class, stats.event_tokens)]
+                .into_iter()
+                .chain(controllers),
+        )?;
+        let refusals = Level::ALL.into_iter().zip(stats.refusals);
+        counter(
+            &mut encoder,
+            "springtide_write_budget_throttled",
+            "Writes put off, by the bucket that had no token",
+            refusals.map(|(level, refusals)| (LevelLabel { bucket: level.as_str() }, refusals)),
+        )
     }
 }
 
@@ -137,14 +193,10 @@ impl Collector for StoreSource {
                 store.stats().unreadable()
             }),
         ];
+        let labels = |store: &dyn StoreView| ResourceLabel { resource: store.resource().to_string() };
         for (name, help, read) in counters {
-            let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for store in self.0.iter() {
-                let labels = ResourceLabel { resource: store.resource().to_string() };
-                counter
-                    .encode_family(&labels)?
-                    .encode_counter::<[(&str, &str); 0], _, u64>(&read(store.as_ref()), None)?;
-            }
+            let samples = self.0.iter().map(|store| (labels(store.as_ref()), read(store.as_ref())));
+            counter(&mut encoder, name, help, samples)?;
         }
         let gauges: [(&str, &str, Read<f64>); 3] = [
             ("springtide_store_objects", "Objects stored", |store| count(store.object_count()) as f64),
@@ -156,14 +208,39 @@ impl Collector for StoreSource {
             }),
         ];
         for (name, help, read) in gauges {
-            let mut gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for store in self.0.iter() {
-                let labels = ResourceLabel { resource: store.resource().to_string() };
-                gauge.encode_family(&labels)?.encode_gauge(&read(store.as_ref()))?;
-            }
+            let samples = self.0.iter().map(|store| (labels(store.as_ref()), read(store.as_ref())));
+            gauge(&mut encoder, name, help, samples)?;
         }
         Ok(())
     }
+}
+
+/// Encodes one family of counters; the encoder appends `_total`.
+fn counter<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = (L, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in samples {
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+    }
+    Ok(())
+}
+
+/// Encodes one family of gauges.
+fn gauge<L: EncodeLabelSet, V: EncodeGaugeValue>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = (L, V)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in samples {
+        family.encode_family(&labels)?.encode_gauge(&value)?;
+    }
+    Ok(())
 }
 
 fn count(number: usize) -> i64 {
@@ -180,8 +257,7 @@ mod tests {
     async fn a_queue_is_read_at_scrape_time() {
         let queue = WorkQueue::new(1);
         let metrics = Metrics::new(&["c"]);
-        let source = QueueSource { controller: "c", queue: queue.clone() };
-        metrics.register(|registry| registry.register_collector(Box::new(source)));
+        metrics.add_queue("c", queue.clone());
         queue.add(ObjectKey::new("ns", "a"), Priority::High, Urgency::Routine);
         let text = metrics.encode().unwrap();
         for line in [

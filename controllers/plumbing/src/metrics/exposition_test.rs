@@ -1,0 +1,203 @@
+//! What a scrape sees: the whole text is parsed, and every name and label is held against the list
+//! that dashboards and alerts rely on.
+
+use super::*;
+use crate::budget::{BudgetConfig, WriteBudget};
+use crate::projection::{Meta, NoLabels, Projection};
+use crate::queue::{Priority, Urgency};
+use crate::store::{Store, StoreView};
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::watch;
+
+#[derive(Clone, serde::Deserialize)]
+struct Pod {
+    metadata: Meta,
+}
+
+impl Projection for Pod {
+    const RESOURCE: crate::key::Resource = crate::key::Resource::POD;
+    type Labels = NoLabels;
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+}
+
+/// The metrics of a process with two controllers, as the manager puts them together.
+fn process() -> Metrics {
+    let controllers = vec!["batch-job", "other"];
+    let metrics = Metrics::new(&controllers);
+    for controller in &controllers {
+        metrics.add_queue(controller, WorkQueue::new(1));
+    }
+    let (pods, _writer) = Store::<Pod>::new(&[]);
+    let views: Arc<[Arc<dyn StoreView>]> = Arc::new([Arc::new(pods)]);
+    let budget = Arc::new(WriteBudget::new(BudgetConfig::default()));
+    let (_elector, leading) = watch::channel(true);
+    metrics.register(|registry| {
+        registry.register_collector(Box::new(StoreSource(views)));
+        registry.register_collector(Box::new(BudgetSource { budget, controllers }));
+        registry.register_collector(Box::new(LeaderSource { lease: "springtide".to_owned(), leading }));
+    });
+    drop(metrics.measure_requests("api:6443"));
+    metrics
+}
+
+/// One sample: its name and its labels with their values.
+type Sample = (String, BTreeMap<String, String>);
+
+/// Parses a whole exposition; panics where a scraper would refuse it.
+fn parse(text: &str) -> Vec<(Sample, f64)> {
+    let mut families: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut current = "";
+    let mut samples = Vec::new();
+    let mut seen = BTreeSet::new();
+    let body = text.strip_suffix("# EOF\n").expect("the text ends with its end mark");
+    for line in body.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let (kind, rest) = comment.split_once(' ').unwrap();
+            let (name, value) = rest.split_once(' ').unwrap();
+            match kind {
+                "HELP" => assert!(value.len() > 5, "{name} is not explained"),
+                "TYPE" => {
+                    assert!(families.insert(name, value).is_none(), "{name} is begun twice");
+                    current = name;
+                }
+                other => panic!("{other} in {line}"),
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let (name, labels) = match series.split_once('{') {
+            Some((name, labels)) => (name, labels.strip_suffix('}').unwrap()),
+            None => (series, ""),
+        };
+        let suffix = name.strip_prefix(current).unwrap_or_else(|| panic!("{name} stands below {current}"));
+        match families[current] {
+            "counter" => assert_eq!(suffix, "_total", "{name}"),
+            "gauge" => assert_eq!(suffix, "", "{name}"),
+            "histogram" => assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{name}"),
+            other => panic!("{name} is a {other}"),
+        }
+        assert!(seen.insert(series), "{series} is there twice");
+        let labels = labels.split_terminator(',').map(|label| {
+            let (label, value) = label.split_once('=').unwrap();
+            (label.to_owned(), value.trim_matches('"').to_owned())
+        });
+        samples.push(((name.to_owned(), labels.collect()), value.parse().unwrap()));
+    }
+    samples
+}
+
+/// Every family that the process shows at its start, with the labels of its series.
+const EXPECTED: &[(&str, &[&str])] = &[
+    ("controller_runtime_reconcile_total", &["controller", "result"]),
+    ("controller_runtime_reconcile_errors_total", &["controller"]),
+    ("controller_runtime_terminal_reconcile_errors_total", &["controller"]),
+    ("controller_runtime_reconcile_panics_total", &["controller"]),
+    ("controller_runtime_reconcile_timeouts_total", &["controller"]),
+    ("controller_runtime_reconcile_time_seconds_bucket", &["controller", "le"]),
+    ("controller_runtime_max_concurrent_reconciles", &["controller"]),
+    ("controller_runtime_active_workers", &["controller"]),
+    ("workqueue_depth", &["controller", "name", "priority"]),
+    ("workqueue_adds_total", &["controller", "name"]),
+    ("workqueue_queue_duration_seconds_bucket", &["controller", "le", "name"]),
+    ("workqueue_work_duration_seconds_bucket", &["controller", "le", "name"]),
+    ("workqueue_unfinished_work_seconds", &["controller", "name"]),
+    ("workqueue_longest_running_processor_seconds", &["controller", "name"]),
+    ("workqueue_retries_total", &["controller", "name"]),
+    ("rest_client_requests_total", &["code", "host", "method"]),
+    ("rest_client_request_duration_seconds_bucket", &["host", "le", "verb"]),
+    ("leader_election_master_status", &["name"]),
+    ("springtide_noop_writes_total", &["controller"]),
+    ("springtide_stale_skips_total", &["controller"]),
+    ("springtide_fence_refusals_total", &["controller"]),
+    ("springtide_errors_total", &["class", "controller"]),
+    ("springtide_keys_in_backoff", &["controller"]),
+    ("springtide_keys_throttled", &["controller"]),
+    ("springtide_keys_gated", &["controller"]),
+    ("springtide_write_budget_tokens", &["bucket", "controller"]),
+    ("springtide_write_budget_throttled_total", &["bucket"]),
+    ("springtide_watch_events_total", &["resource"]),
+    ("springtide_watch_restarts_total", &["resource"]),
+    ("springtide_watch_relists_total", &["resource"]),
+    ("springtide_watch_rv_regressions_total", &["resource"]),
+    ("springtide_watch_unreadable_total", &["resource"]),
+    ("springtide_watch_last_frame_seconds", &["resource"]),
+    ("springtide_watch_stale", &["resource"]),
+    ("springtide_store_objects", &["resource"]),
+];
+
+#[tokio::test]
+async fn a_fresh_process_shows_every_family_under_its_name_and_labels() {
+    let samples = parse(&process().encode().unwrap());
+    let mut shown: BTreeMap<&str, BTreeSet<Vec<&str>>> = BTreeMap::new();
+    for ((name, labels), _) in &samples {
+        if name.ends_with("_sum") || name.ends_with("_count") {
+            continue;
+        }
+        shown.entry(name).or_default().insert(labels.keys().map(String::as_str).collect());
+    }
+    let expected: BTreeMap<&str, BTreeSet<Vec<&str>>> =
+        EXPECTED.iter().map(|(name, labels)| (*name, BTreeSet::from([labels.to_vec()]))).collect();
+    assert_eq!(shown, expected);
+}
+
+#[tokio::test]
+async fn counters_and_histograms_start_at_zero_for_every_controller() {
+    let samples = parse(&process().encode().unwrap());
+    let of = |name: &str, labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+        let series = (name.to_owned(), labels);
+        samples.iter().find(|(sample, _)| *sample == series).map(|(_, value)| *value)
+    };
+    for controller in ["batch-job", "other"] {
+        for result in ["success", "error", "requeue", "requeue_after"] {
+            let labels = [("controller", controller), ("result", result)];
+            assert_eq!(of("controller_runtime_reconcile_total", &labels), Some(0.0));
+        }
+        for priority in Priority::ALL {
+            let labels = [("name", controller), ("controller", controller), ("priority", priority.as_str())];
+            assert_eq!(of("workqueue_depth", &labels), Some(0.0));
+        }
+    }
+    for bucket in ["object", "class", "namespace", "controller", "process"] {
+        assert_eq!(of("springtide_write_budget_throttled_total", &[("bucket", bucket)]), Some(0.0));
+    }
+    let process_bucket = [("bucket", "process"), ("controller", "")];
+    assert_eq!(of("springtide_write_budget_tokens", &process_bucket), Some(600.0));
+    assert_eq!(of("leader_election_master_status", &[("name", "springtide")]), Some(1.0));
+    let counters =
+        samples.iter().filter(|((name, _), _)| name.ends_with("_total") || name.ends_with("_count"));
+    for ((name, labels), value) in counters {
+        assert_eq!(*value, 0.0, "{name} {labels:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_happens_is_counted_where_it_belongs() {
+    let metrics = process();
+    let queue = WorkQueue::new(1);
+    metrics.add_queue("third", queue.clone());
+    queue.add(ObjectKey::new("ns", "a"), Priority::High, Urgency::Routine);
+    metrics.pass_started("other", Duration::from_millis(2));
+    metrics.pass_ended("other", ReconcileResult::Success, Duration::from_secs(1));
+    metrics.write("other", "spec", "pods", "success");
+    metrics.write("other", "spec", "pods", "success");
+    metrics.stale_skip("other");
+    let text = metrics.encode().unwrap();
+    let counted: Vec<_> = parse(&text).into_iter().filter(|(_, value)| *value != 0.0).collect();
+    let value = |name: &str, part: (&str, &str)| -> Vec<f64> {
+        let matches = |(shown, labels): &Sample| {
+            shown == name && labels.get(part.0).is_some_and(|value| value == part.1)
+        };
+        counted.iter().filter(|(sample, _)| matches(sample)).map(|(_, value)| *value).collect()
+    };
+    assert_eq!(value("controller_runtime_reconcile_total", ("controller", "other")), [1.0]);
+    assert_eq!(value("controller_runtime_reconcile_time_seconds_sum", ("controller", "other")), [1.0]);
+    assert_eq!(value("workqueue_queue_duration_seconds_count", ("name", "other")), [1.0]);
+    assert_eq!(value("workqueue_depth", ("controller", "third")), [1.0]);
+    assert_eq!(value("workqueue_adds_total", ("controller", "third")), [1.0]);
+    assert_eq!(value("springtide_writes_total", ("resource", "pods")), [2.0]);
+    assert_eq!(value("springtide_stale_skips_total", ("controller", "other")), [1.0]);
+    assert_eq!(value("controller_runtime_reconcile_total", ("controller", "batch-job")), [0.0_f64; 0]);
+}
