@@ -324,9 +324,12 @@ mod tests {
     async fn a_refused_connect_is_known_not_to_be_sent() {
         // Port 1 on loopback: nothing listens there.
         let config = Config::new("http://127.0.0.1:1".parse().unwrap());
-        let client = Connection::from_config(config).client("test").unwrap();
+        let metrics = Metrics::new(&[]);
+        let client = Connection::from_config(config).measured(&metrics).client("test").unwrap();
         let sent =
             send(&client, Method::GET, "/api", "application/json", Vec::new(), Duration::from_secs(5)).await;
         assert!(matches!(sent, Err(SendError::NotSent(_))), "a refused connect reads {:?}", sent.err());
+        let counted = r#"rest_client_requests_total{code="<error>",method="GET",host="127.0.0.1:1"} 1"#;
+        assert!(metrics.encode().unwrap().contains(counted));
     }
 }

@@ -130,3 +130,92 @@ async fn beat(shared: &Shared) {
         tokio::time::sleep(HEARTBEAT).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::ResourceVersion;
+    use crate::projection::{Meta, NoLabels, Projection};
+    use crate::store::{Store, StoreWriter};
+    use std::collections::BTreeMap;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    #[derive(Clone, serde::Deserialize)]
+    struct Node {
+        metadata: Meta,
+    }
+
+    impl Projection for Node {
+        const RESOURCE: crate::key::Resource = crate::key::Resource::NODE;
+        type Labels = NoLabels;
+        fn meta(&self) -> &Meta {
+            &self.metadata
+        }
+    }
+
+    fn health() -> (Health, StoreWriter<Node>) {
+        let (store, writer) = Store::<Node>::new(&[]);
+        let metrics = Arc::new(Metrics::new(&["batch-job"]));
+        let stores: Arc<[Arc<dyn StoreView>]> = Arc::new([Arc::new(store)]);
+        (Health { metrics, stores, controllers: vec!["batch-job"] }, writer)
+    }
+
+    /// One request on a connection of its own: the status, the head and the body.
+    async fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (code, head.to_owned(), body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_process_is_ready_when_its_stores_are_synced_and_ends_when_told() {
+        let (health, mut nodes) = health();
+        let server = HealthServer::bind("127.0.0.1:0".parse().unwrap(), health).await.unwrap();
+        let address = server.address().unwrap();
+        assert_ne!(address.port(), 0);
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(server.serve(stop.clone()));
+
+        let (code, _, body) = get(address, "/readyz").await;
+        assert_eq!(code, 503);
+        assert!(body.contains("[-] store nodes not synced"), "{body}");
+        assert!(body.contains("[-] controller batch-job waits for its stores"), "{body}");
+        assert_eq!(get(address, "/livez").await.0, 200, "alive before it is ready");
+
+        nodes.replace(BTreeMap::new(), ResourceVersion(1));
+        let (code, _, body) = get(address, "/readyz").await;
+        assert_eq!((code, body.as_str()), (200, "ok\n"));
+        let (_, _, body) = get(address, "/readyz?verbose").await;
+        assert_eq!(body, "[+] store nodes synced, 0 objects\n[+] controller batch-job ready\nok\n");
+
+        let (code, head, body) = get(address, "/metrics").await;
+        assert_eq!(code, 200);
+        assert!(head.to_lowercase().contains(&format!("content-type: {CONTENT_TYPE}")), "{head}");
+        assert!(body.ends_with("# EOF\n"), "{body}");
+        assert_eq!(get(address, "/other").await.0, 404);
+
+        stop.cancel();
+        served.await.unwrap().unwrap();
+        TcpStream::connect(address).await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_loop_that_does_not_turn_is_not_alive() {
+        let (health, _nodes) = health();
+        let shared = Arc::new(Shared { health, beat: Mutex::new(Instant::now()) });
+        let code = async || livez(State(Arc::clone(&shared))).await.status();
+        tokio::time::advance(HEARTBEAT_LOST - Duration::from_secs(1)).await;
+        assert_eq!(code().await, StatusCode::OK);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(code().await, StatusCode::SERVICE_UNAVAILABLE);
+        // It turns again.
+        tokio::time::timeout(Duration::from_secs(5), beat(&shared)).await.unwrap_err();
+        assert_eq!(code().await, StatusCode::OK);
+    }
+}

@@ -13,7 +13,10 @@ use tokio::sync::watch;
 
 /// The figures of the queues, all in one collector: a family must not be begun twice in one scrape.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Queues(Arc<Mutex<Vec<(&'static str, WorkQueue<ObjectKey>)>>>);
+pub(super) struct Queues(Arc<Mutex<Vec<NamedQueue>>>);
+
+/// A queue with the name of its controller.
+type NamedQueue = (&'static str, WorkQueue<ObjectKey>);
 
 impl Queues {
     pub(super) fn add(&self, controller: &'static str, queue: WorkQueue<ObjectKey>) {
