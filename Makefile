@@ -35,6 +35,10 @@ demo: deps xtask ## Run real batch jobs on a real local Kubernetes and show them
 	cargo build --workspace --bins
 	bin=$$($(XTASK) tools --print-path $(DEMO_TOOLS)) && SPRINGTIDE_BIN=$$bin cargo run --quiet --bin demo -- $(KEEP_FLAG)
 
+# Every kind will have a demo of its own; so far there is one.
+.PHONY: demo-batch-job
+demo-batch-job: demo ## The demo of BatchJob, which is all of the demo so far.
+
 .PHONY: clean-local
 clean-local: ## End what `make demo KEEP=1` left running, and remove all of it.
 	cargo run --bin demo -- clean
