@@ -1,0 +1,109 @@
+//! BatchJob, as its own controller reads it.
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use springtide_crds::batch_job::{BatchJobSpec, BatchJobStatus, CompleteReason, PodTemplate};
+use springtide_crds::common::{Condition, ConditionStatus, GROUP, VERSION, condition};
+use springtide_crds::reason::Reason;
+use springtide_plumbing::key::Resource;
+use springtide_plumbing::projection::{Meta, NoLabels, Projection};
+use std::sync::Arc;
+
+/// `springtide.dev/v1alpha1` BatchJob.
+pub const BATCH_JOB: Resource =
+    Resource { group: GROUP, version: VERSION, kind: "BatchJob", plural: "batchjobs", namespaced: true };
+
+/// Bytes of the template's SHA-256 that are kept: enough that no edit goes unnoticed by chance.
+const TEMPLATE_HASH_BYTES: usize = 16;
+
+/// One BatchJob.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Wire")]
+pub struct JobView {
+    meta: Meta,
+    /// The spec, but for its template, which is empty here: see [`JobView::template`].
+    pub spec: BatchJobSpec,
+    /// The pod template.
+    pub template: Arc<Template>,
+    /// The status as stored.
+    pub status: BatchJobStatus,
+}
+
+/// A pod template in the form that takes the least memory: ten thousand jobs may wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    json: Box<str>,
+    /// Hash of the whole template, fields included that no schema names.
+    pub hash: Box<str>,
+}
+
+impl Template {
+    /// Packs a template.
+    pub fn new(template: &PodTemplate) -> Self {
+        // A map of JSON values cannot fail to be JSON.
+        let json = serde_json::to_string(template).unwrap_or_default().into_boxed_str();
+        let digest = Sha256::digest(json.as_bytes());
+        Self { hash: hex::encode(&digest[..TEMPLATE_HASH_BYTES]).into_boxed_str(), json }
+    }
+
+    /// Unpacks it.
+    pub fn unpack(&self) -> PodTemplate {
+        serde_json::from_str(&self.json).unwrap_or_default()
+    }
+}
+
+impl JobView {
+    /// Whether the outcome of the whole job stands in the stored status.
+    pub fn is_finished(&self) -> bool {
+        self.completed() || self.holds("Failed")
+    }
+
+    /// Whether condition Complete is true.
+    pub fn completed(&self) -> bool {
+        self.holds(CompleteReason::CONDITION)
+    }
+
+    /// The stored condition of a type.
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        condition(&self.status.conditions, type_)
+    }
+
+    /// Whether the stored condition of a type is true.
+    pub fn holds(&self, type_: &str) -> bool {
+        self.condition(type_).is_some_and(|condition| condition.status == ConditionStatus::True)
+    }
+
+    /// Whether the job has one task only, whose status needs no indexes.
+    pub fn is_single(&self) -> bool {
+        self.spec.completions == 1
+    }
+}
+
+impl Projection for JobView {
+    const RESOURCE: Resource = BATCH_JOB;
+    type Labels = NoLabels;
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    metadata: Meta,
+    spec: BatchJobSpec,
+    #[serde(default)]
+    status: BatchJobStatus,
+}
+
+impl From<Wire> for JobView {
+    fn from(mut wire: Wire) -> Self {
+        let template = std::mem::take(&mut wire.spec.template);
+        Self {
+            meta: wire.metadata,
+            spec: wire.spec,
+            template: Arc::new(Template::new(&template)),
+            status: wire.status,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The few fields of each watched kind that this controller reads.
+
+pub mod job;
+pub mod pod;

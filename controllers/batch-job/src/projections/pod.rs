@@ -1,0 +1,282 @@
+//! Pod, as the ledger and the planner of BatchJobs read it.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use springtide_crds::batch_job::RESULT_MESSAGE_MAX_BYTES;
+use springtide_crds::common::{ConditionStatus, REASON_MAX_LENGTH, bounded_text};
+use springtide_plumbing::key::Resource;
+use springtide_plumbing::projection::{Meta, OwnerRef, Projection};
+use std::sync::Arc;
+
+/// The finalizer that keeps a pod of a Strict job until its outcome stands in the job's status.
+pub const TRACKING_FINALIZER: &str = "springtide.dev/job-tracking";
+/// Kind of the owner by which a pod is known to belong to a BatchJob.
+const OWNER_KIND: &str = "BatchJob";
+
+/// One pod. Pods that belong to no BatchJob are kept for the ledger only, without [`PodView::task`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Wire")]
+pub struct PodView {
+    meta: Meta<PodLabels>,
+    /// `spec.nodeName`: the node it is bound to.
+    pub node: Option<Arc<str>>,
+    /// `status.phase`.
+    pub phase: PodPhase,
+    /// Name of the first of `spec.schedulingGates`.
+    pub scheduling_gate: Option<Arc<str>>,
+    /// How its task fares; only of pods that belong to a BatchJob.
+    pub task: Option<Arc<TaskView>>,
+}
+
+/// The labels of a pod that somebody reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct PodLabels {
+    /// Name of the BatchJob. Orphaning a job's pods takes the owner reference, but not this.
+    #[serde(rename = "springtide.dev/job", default)]
+    pub job: Option<Arc<str>>,
+}
+
+/// `status.phase` of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum PodPhase {
+    /// Accepted; not all containers have started.
+    #[default]
+    Pending,
+    /// Bound, and at least one container runs or is starting.
+    Running,
+    /// All containers ended with 0.
+    Succeeded,
+    /// All containers ended, one of them not with 0.
+    Failed,
+    /// The node does not report.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What the planner reads of the status of a BatchJob's pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskView {
+    /// `status.reason`, such as `Evicted`.
+    pub reason: Option<Box<str>>,
+    /// `status.message`, cut and freed of control characters.
+    pub message: Option<Box<str>>,
+    /// `status.conditions`.
+    pub conditions: Vec<PodCondition>,
+    /// Containers that ended, init containers first; those that run beside the others (sidecars) are
+    /// left out, as their end says nothing about the task.
+    pub ended: Vec<EndedContainer>,
+    /// When its first container began to run.
+    pub started: Option<Timestamp>,
+    /// When its last container ended.
+    pub finished: Option<Timestamp>,
+}
+
+/// One of `status.conditions` of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PodCondition {
+    /// Its type, such as `DisruptionTarget`.
+    #[serde(rename = "type")]
+    pub type_: Box<str>,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+}
+
+/// A container that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedContainer {
+    /// Its name in the template.
+    pub name: Box<str>,
+    /// Exit code.
+    pub exit_code: i32,
+    /// Reason of the runtime, such as `OOMKilled`.
+    pub reason: Box<str>,
+    /// Termination message, cut and freed of control characters.
+    pub message: Box<str>,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+}
+
+impl PodView {
+    /// The controlling BatchJob.
+    pub fn job_owner(&self) -> Option<&OwnerRef> {
+        self.meta.controller.as_ref().filter(|owner| owner.kind.as_ref() == OWNER_KIND)
+    }
+
+    /// Name of the BatchJob this pod belongs to; of a pod whose owner reference was taken away while
+    /// it still holds our finalizer, the name in its label.
+    pub fn job_name(&self) -> Option<&Arc<str>> {
+        match self.job_owner() {
+            Some(owner) => Some(&owner.name),
+            None if self.is_tracked() => self.meta.labels.job.as_ref(),
+            None => None,
+        }
+    }
+
+    /// Whether it ended for good.
+    pub fn is_terminal(&self) -> bool {
+        match self.phase {
+            PodPhase::Succeeded | PodPhase::Failed => true,
+            PodPhase::Pending | PodPhase::Running | PodPhase::Unknown => false,
+        }
+    }
+
+    /// Whether it holds [`TRACKING_FINALIZER`].
+    pub fn is_tracked(&self) -> bool {
+        self.meta.finalizers.iter().any(|held| held.as_ref() == TRACKING_FINALIZER)
+    }
+
+    /// Index and attempt, as its name says: `<job>-<index>-<attempt>`.
+    pub fn attempt(&self) -> Option<(u32, u32)> {
+        let (index, attempt) =
+            self.meta.key.name.strip_prefix(self.job_name()?.as_ref())?.strip_prefix('-')?.split_once('-')?;
+        Some((index.parse().ok()?, attempt.parse().ok()?))
+    }
+}
+
+impl Projection for PodView {
+    const RESOURCE: Resource = Resource::POD;
+    type Labels = PodLabels;
+
+    fn meta(&self) -> &Meta<PodLabels> {
+        &self.meta
+    }
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    metadata: Meta<PodLabels>,
+    #[serde(default)]
+    spec: WireSpec,
+    #[serde(default)]
+    status: WireStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireSpec {
+    node_name: Option<Arc<str>>,
+    scheduling_gates: Vec<WireGate>,
+    init_containers: Vec<WireInitContainer>,
+}
+
+#[derive(Deserialize)]
+struct WireGate {
+    name: Arc<str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireInitContainer {
+    name: Box<str>,
+    #[serde(default)]
+    restart_policy: Option<Box<str>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireStatus {
+    phase: PodPhase,
+    reason: Option<Box<str>>,
+    message: Option<Box<str>>,
+    start_time: Option<Timestamp>,
+    conditions: Vec<PodCondition>,
+    init_container_statuses: Vec<WireContainerStatus>,
+    container_statuses: Vec<WireContainerStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireContainerStatus {
+    name: Box<str>,
+    #[serde(default)]
+    state: WireContainerState,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireContainerState {
+    running: Option<WireRunning>,
+    terminated: Option<WireTerminated>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireRunning {
+    started_at: Option<Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireTerminated {
+    exit_code: i32,
+    reason: Box<str>,
+    message: Box<str>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+}
+
+impl From<Wire> for PodView {
+    fn from(wire: Wire) -> Self {
+        let mut pod = Self {
+            meta: wire.metadata,
+            node: wire.spec.node_name,
+            phase: wire.status.phase,
+            scheduling_gate: wire.spec.scheduling_gates.into_iter().next().map(|gate| gate.name),
+            task: None,
+        };
+        if pod.job_owner().is_some() {
+            pod.task = Some(Arc::new(task(pod.phase, &wire.spec.init_containers, wire.status)));
+        }
+        pod
+    }
+}
+
+fn task(phase: PodPhase, init_containers: &[WireInitContainer], status: WireStatus) -> TaskView {
+    let is_sidecar = |name: &str| {
+        init_containers
+            .iter()
+            .any(|init| init.name.as_ref() == name && init.restart_policy.as_deref() == Some("Always"))
+    };
+    let has_started = match phase {
+        PodPhase::Running | PodPhase::Succeeded | PodPhase::Failed => true,
+        PodPhase::Pending | PodPhase::Unknown => false,
+    };
+    let started = status
+        .container_statuses
+        .iter()
+        .filter_map(|container| match (&container.state.running, &container.state.terminated) {
+            (Some(running), _) => running.started_at,
+            (None, Some(terminated)) => terminated.started_at,
+            (None, None) => None,
+        })
+        .min()
+        .or(status.start_time.filter(|_| has_started));
+    let mut ended = Vec::new();
+    let mut finished = None;
+    for container in status.init_container_statuses.into_iter().chain(status.container_statuses) {
+        let Some(terminated) = container.state.terminated else { continue };
+        if is_sidecar(&container.name) {
+            continue;
+        }
+        finished = finished.max(terminated.finished_at);
+        ended.push(EndedContainer {
+            name: container.name,
+            exit_code: terminated.exit_code,
+            reason: text(&terminated.reason, REASON_MAX_LENGTH),
+            message: text(&terminated.message, RESULT_MESSAGE_MAX_BYTES),
+            finished: terminated.finished_at,
+        });
+    }
+    TaskView {
+        reason: status.reason.map(|reason| text(&reason, REASON_MAX_LENGTH)),
+        message: status.message.map(|message| text(&message, RESULT_MESSAGE_MAX_BYTES)),
+        conditions: status.conditions,
+        ended,
+        started,
+        finished,
+    }
+}
+
+fn text(foreign: &str, max_bytes: usize) -> Box<str> {
+    bounded_text(foreign, max_bytes).into_boxed_str()
+}
