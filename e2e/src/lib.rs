@@ -15,18 +15,24 @@
 //! | [`kwok`] | nodes and pods that exist only in the API |
 //! | [`manager`] | the real `springtide manager` as a child process |
 //! | [`write_count`] | requests by user agent, verb and resource, from the audit log |
+//! | [`oracle`] | independent witnesses of pods, jobs and leadership |
+//! | [`late_watch`] | a proxy that shows one kind late |
+//! | [`batch`] | a cluster with a manager, and namespaces for tests of BatchJob |
 //! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
 //!
 //! Everything here is the real thing run locally: no API server, kubelet or
 //! container runtime is imitated.
 
+pub mod batch;
 pub mod binaries;
 pub mod guardian;
 pub mod kwok;
+pub mod late_watch;
 pub mod local_cluster;
 pub mod manager;
 pub mod namespaces;
 pub mod node;
+pub mod oracle;
 pub mod pki;
 pub mod process;
 pub mod relay;

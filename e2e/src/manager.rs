@@ -15,6 +15,8 @@ use crate::process::{Child, Command};
 
 /// Prefix of the user agents of all requests of a manager.
 pub const USER_AGENT: &str = "springtide/";
+/// Name of the Lease that managers hold, in the namespace `default`.
+pub const LEASE_NAME: &str = "springtide-manager";
 /// Bound for a manager to become ready, and for a drain at its end.
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -62,11 +64,24 @@ impl Manager {
     /// # Errors
     /// It does not build or start; the end of its log is in the error.
     pub async fn start(cluster: &LocalCluster, name: &str, args: &[&str]) -> Result<Self> {
+        Self::start_with(cluster, &cluster.kubeconfig_path(), name, args).await
+    }
+
+    /// As [`Manager::start`], with the rights and by the way of `kubeconfig`.
+    ///
+    /// # Errors
+    /// As [`Manager::start`].
+    pub async fn start_with(
+        cluster: &LocalCluster,
+        kubeconfig: &Path,
+        name: &str,
+        args: &[&str],
+    ) -> Result<Self> {
         let log = cluster.folder().join(format!("{name}.log"));
         let mut child = Command::new(name, springtide_binary().await?, &log)
             .args(["manager", "--health-address", "127.0.0.1:0", "--lease-namespace", "default"])
             .arg("--kubeconfig")
-            .arg(cluster.kubeconfig_path())
+            .arg(kubeconfig)
             .args(args)
             .spawn()?;
         let health = child

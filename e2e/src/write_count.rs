@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -72,6 +72,8 @@ impl Verb {
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
+    /// Name of the authenticated user; empty where the line has none.
+    pub user: String,
     /// The complete User-Agent header; empty where there is none.
     pub user_agent: String,
     /// What it does.
@@ -89,6 +91,8 @@ pub struct Request {
     pub code: u16,
     /// A write that was only tried (`dryRun=All`).
     pub dry_run: bool,
+    /// The query of the URL, as sent: what a list or watch asked for.
+    pub query: String,
 }
 
 impl Request {
@@ -117,10 +121,18 @@ struct Line {
     request_uri: String,
     verb: Verb,
     #[serde(default)]
+    user: User,
+    #[serde(default)]
     user_agent: String,
     #[serde(default)]
     object_ref: ObjectRef,
     response_status: Option<Status>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct User {
+    username: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -141,7 +153,7 @@ struct Status {
 
 impl From<Line> for Request {
     fn from(line: Line) -> Self {
-        let Line { request_uri, verb, user_agent, object_ref, response_status } = line;
+        let Line { request_uri, verb, user, user_agent, object_ref, response_status } = line;
         let (path, query) = request_uri.split_once('?').unwrap_or((request_uri.as_str(), ""));
         let resource = match (&*object_ref.resource, &*object_ref.subresource) {
             ("", _) => path.to_owned(),
@@ -149,6 +161,7 @@ impl From<Line> for Request {
             (resource, subresource) => format!("{resource}/{subresource}"),
         };
         Self {
+            user: user.username,
             user_agent,
             verb,
             group: object_ref.api_group,
@@ -157,6 +170,7 @@ impl From<Line> for Request {
             name: object_ref.name,
             code: response_status.map_or(0, |status| status.code),
             dry_run: query.split('&').any(|pair| pair == "dryRun=All"),
+            query: query.to_owned(),
         }
     }
 }
@@ -178,6 +192,12 @@ impl AuditLog {
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
+    }
+
+    /// The file, for another process to read.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The first place of the log: counts everything since the cluster's start.
@@ -256,6 +276,12 @@ impl WriteCount {
     pub fn filter(&self, keep: impl Fn(&Request) -> bool) -> Self {
         let kept = self.requests.iter().filter(|request| keep(request));
         Self { requests: kept.cloned().collect() }
+    }
+
+    /// Those of a user.
+    #[must_use]
+    pub fn by_user(&self, user: &str) -> Self {
+        self.filter(|request| request.user == user)
     }
 
     /// Those of clients whose user agent starts with `prefix`.
@@ -396,6 +422,7 @@ mod tests {
         assert_eq!(all.of_resource("pod").len(), 0);
         assert_eq!(all.reads().of_verb(Verb::Watch).len(), 1);
         assert_eq!(all.by_agent("kwok").in_namespace("a").len(), 1);
+        assert_eq!(all.by_user("admin").requests()[0].query, "fieldManager=x");
         assert_eq!(all.requests()[4].resource, "/version");
         let table = all.writes().to_string();
         assert!(table.contains("| kwok  | patch"), "{table}");

@@ -1,0 +1,65 @@
+//! What the tests of BatchJob share: a cluster with a running manager, and for each
+//! test a namespace with its own oracles.
+
+mod task;
+mod testbed;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use tokio::sync::OnceCell;
+
+use crate::kwok::NodeSpec;
+use crate::local_cluster::LocalCluster;
+use crate::manager::Manager;
+
+pub use task::{GENERAL, POOL, Task};
+pub use testbed::Testbed;
+
+static SHARED: OnceCell<(LocalCluster, Manager)> = OnceCell::const_new();
+
+/// The cluster that all tests of a binary share, with the pool [`GENERAL`] of ten
+/// nodes, the CRDs and one manager that is ready; started by the first caller.
+///
+/// # Errors
+/// A part does not start; the next caller tries again.
+pub async fn shared() -> Result<&'static LocalCluster> {
+    let (cluster, _) = SHARED
+        .get_or_try_init(async || {
+            let cluster = cluster().await?;
+            let mut manager = Manager::start(&cluster, "manager", &[]).await?;
+            manager.wait_ready().await?;
+            Ok::<_, anyhow::Error>((cluster, manager))
+        })
+        .await?;
+    Ok(cluster)
+}
+
+/// A cluster of one's own with the pool [`GENERAL`] and the CRDs, without a manager.
+///
+/// # Errors
+/// A part does not start.
+pub async fn cluster() -> Result<LocalCluster> {
+    let cluster = LocalCluster::builder().kwok(pool(GENERAL, 10, "32", 110)).start().await?;
+    cluster.install_crds().await?;
+    Ok(cluster)
+}
+
+/// Nodes of a pool.
+#[must_use]
+pub fn pool(name: &str, count: usize, cpu: &str, pods: u32) -> NodeSpec {
+    NodeSpec {
+        name: name.to_owned(),
+        count,
+        cpu: cpu.to_owned(),
+        pods,
+        labels: BTreeMap::from([(POOL.to_owned(), name.to_owned())]),
+        ..NodeSpec::default()
+    }
+}
+
+/// Whether the long loops are wanted; else tests run a fixed sample of them.
+#[must_use]
+pub fn long() -> bool {
+    std::env::var_os("SPRINGTIDE_LONG").is_some_and(|value| value != "0" && !value.is_empty())
+}

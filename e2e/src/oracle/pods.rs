@@ -1,0 +1,300 @@
+//! Every pod of every job of a namespace: which ones ran, and how each ended.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::ResourceExt;
+
+use super::feed::{Feed, Fold};
+
+/// A watch on the pods of jobs in one namespace.
+pub type PodFeed = Feed<Pods>;
+
+/// The finalizer of pods whose outcome must not get lost.
+pub const TRACKING_FINALIZER: &str = "springtide.dev/job-tracking";
+
+/// How a pod ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Whether all its containers ended with 0.
+    pub succeeded: bool,
+    /// Exit code of its first container that failed, or 0.
+    pub exit_code: i32,
+    /// Reason of that container.
+    pub reason: String,
+}
+
+/// The life of one pod, in numbers of events: a lower one was seen earlier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    /// UID of the pod.
+    pub uid: String,
+    /// Name of the pod.
+    pub name: String,
+    /// Name of the job that controls it.
+    pub job: String,
+    /// UID of that job.
+    pub job_uid: String,
+    /// Index in the job.
+    pub index: u32,
+    /// Failures of the index before it.
+    pub attempt: u32,
+    /// Node it is bound to.
+    pub node: Option<String>,
+    /// First seen.
+    pub created: usize,
+    /// First seen with a container that runs or has run.
+    pub ran: Option<usize>,
+    /// First seen succeeded or failed, and how.
+    pub ended: Option<(usize, End)>,
+    /// First seen with a deletion timestamp.
+    pub deleting: Option<usize>,
+    /// Seen to be gone.
+    pub gone: Option<usize>,
+    /// Whether the scheduler ever found no node for it.
+    pub unschedulable: bool,
+    /// Whether it ever had the finalizer of strict tracking.
+    pub tracked: bool,
+}
+
+impl Life {
+    /// Exists and has not ended.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.ended.is_none() && self.gone.is_none()
+    }
+
+    /// Runs now, as far as its status says.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.is_active() && self.ran.is_some() && self.deleting.is_none()
+    }
+
+    /// From when on another pod of its index may be.
+    fn over(&self) -> usize {
+        let ended = self.ended.as_ref().map(|(at, _)| *at);
+        ended.into_iter().chain(self.gone).min().unwrap_or(usize::MAX)
+    }
+}
+
+/// All pods seen so far, gone ones too.
+#[derive(Debug, Default)]
+pub struct Pods {
+    events: usize,
+    lists: usize,
+    lives: BTreeMap<String, Life>,
+    /// Active pods by job, and the most that there were at a time.
+    most: BTreeMap<String, (usize, usize)>,
+    violations: Vec<String>,
+}
+
+impl Pods {
+    /// Lives of the pods of a job (of that name), by creation.
+    #[must_use]
+    pub fn of(&self, job: &str) -> Vec<&Life> {
+        let mut lives: Vec<_> = self.lives.values().filter(|life| life.job == job).collect();
+        lives.sort_by_key(|life| life.created);
+        lives
+    }
+
+    /// Lives of all pods.
+    pub fn all(&self) -> impl Iterator<Item = &Life> {
+        self.lives.values()
+    }
+
+    /// How often the watch had to begin anew: what happened in between was not seen.
+    #[must_use]
+    pub fn gaps(&self) -> usize {
+        self.lists.saturating_sub(1)
+    }
+
+    /// Most pods of a job that existed and had not ended at one time.
+    #[must_use]
+    pub fn most_active(&self, job: &str) -> usize {
+        self.most.get(job).map_or(0, |(_, most)| *most)
+    }
+
+    /// What may never be seen, whatever a test does: two pods of one index at once.
+    #[must_use]
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// # Errors
+    /// Not each of the indexes below `completions` had exactly one pod that ran, or
+    /// it did not succeed, or two were there at once.
+    pub fn exactly_one_run(&self, job: &str, completions: u32) -> Result<()> {
+        let mut runs: BTreeMap<u32, Vec<&Life>> = BTreeMap::new();
+        for life in self.of(job).into_iter().filter(|life| life.ran.is_some()) {
+            runs.entry(life.index).or_default().push(life);
+        }
+        let mut wrong = String::new();
+        for index in 0..completions {
+            match runs.remove(&index).unwrap_or_default().as_slice() {
+                [life] if life.ended.as_ref().is_some_and(|(_, end)| end.succeeded) => {}
+                [] => writeln!(wrong, "index {index} never ran")?,
+                lives => writeln!(wrong, "index {index}: {lives:?}")?,
+            }
+        }
+        for (index, lives) in runs {
+            writeln!(wrong, "index {index} is none of the job's: {lives:?}")?;
+        }
+        ensure!(self.gaps() == 0, "the oracle has missed events: it relisted {} times", self.gaps());
+        ensure!(wrong.is_empty(), "{job} has not exactly one run per index:\n{wrong}");
+        ensure!(self.violations.is_empty(), "{}", self.violations.join("\n"));
+        Ok(())
+    }
+
+    fn end_active(&mut self, uid: &str) {
+        if let Some(life) = self.lives.get(uid)
+            && life.is_active()
+            && let Some((now, _)) = self.most.get_mut(&life.job)
+        {
+            *now -= 1;
+        }
+    }
+
+    /// Called for a pod that is new: all earlier pods of its index must be over.
+    fn begin(&mut self, new: &Life) {
+        let others = self.lives.values().filter(|life| {
+            (&life.job_uid, life.index) == (&new.job_uid, new.index) && life.over() > new.created
+        });
+        self.violations
+            .extend(others.map(|other| format!("two pods of one index at once: {other:?} and {new:?}")));
+        let (now, most) = self.most.entry(new.job.clone()).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
+    }
+}
+
+impl Fold for Pods {
+    type Object = Pod;
+
+    fn apply(&mut self, pod: Pod) {
+        self.events += 1;
+        let at = self.events;
+        let uid = pod.uid().unwrap_or_default();
+        if !self.lives.contains_key(&uid) {
+            let Some(life) = born(&pod, at) else { return };
+            self.begin(&life);
+            self.lives.insert(uid.clone(), life);
+        }
+        let terminal = end(&pod);
+        if terminal.is_some() {
+            self.end_active(&uid);
+        }
+        let Some(life) = self.lives.get_mut(&uid) else { return };
+        if life.ended.is_none() {
+            life.ended = terminal.map(|end| (at, end));
+        }
+        life.node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        life.tracked |= pod.finalizers().iter().any(|held| held == TRACKING_FINALIZER);
+        if pod.metadata.deletion_timestamp.is_some() {
+            life.deleting.get_or_insert(at);
+        }
+        if has_run(&pod) {
+            life.ran.get_or_insert(at);
+        }
+        life.unschedulable |= condition_reason(&pod, "PodScheduled") == Some("Unschedulable");
+    }
+
+    fn delete(&mut self, pod: &Pod) {
+        self.events += 1;
+        let uid = pod.uid().unwrap_or_default();
+        self.end_active(&uid);
+        if let Some(life) = self.lives.get_mut(&uid) {
+            life.gone.get_or_insert(self.events);
+        }
+    }
+
+    fn relisted(&mut self, present: &[Pod]) {
+        self.lists += 1;
+        let gone: Vec<String> = self
+            .lives
+            .values()
+            .filter(|life| life.gone.is_none())
+            .filter(|life| !present.iter().any(|pod| pod.metadata.uid.as_deref() == Some(&life.uid)))
+            .map(|life| life.uid.clone())
+            .collect();
+        for uid in gone {
+            self.end_active(&uid);
+            self.events += 1;
+            if let Some(life) = self.lives.get_mut(&uid) {
+                life.gone = Some(self.events);
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        let mut text = format!("{} events, {} lists\n", self.events, self.lists);
+        for life in self.lives.values().filter(|life| life.gone.is_none()).take(20) {
+            text += &format!("{life:?}\n");
+        }
+        let gone = self.lives.values().filter(|life| life.gone.is_some());
+        text + &format!("and {} pods that are gone", gone.count())
+    }
+}
+
+/// A pod of a job, as it was created.
+fn born(pod: &Pod, created: usize) -> Option<Life> {
+    let owner = pod
+        .owner_references()
+        .iter()
+        .find(|owner| owner.kind == "BatchJob" && owner.controller == Some(true))?;
+    let name = pod.name_any();
+    let (index, attempt) = name.strip_prefix(&owner.name)?.strip_prefix('-')?.split_once('-')?;
+    Some(Life {
+        uid: pod.uid()?,
+        job: owner.name.clone(),
+        job_uid: owner.uid.clone(),
+        index: index.parse().ok()?,
+        attempt: attempt.parse().ok()?,
+        node: None,
+        created,
+        ran: None,
+        ended: None,
+        deleting: None,
+        gone: None,
+        unschedulable: false,
+        tracked: false,
+        name,
+    })
+}
+
+/// Whether a container runs or has run. Not the phase alone: a kubelet may report a
+/// quick container only when it has ended.
+fn has_run(pod: &Pod) -> bool {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    statuses.into_iter().flatten().filter_map(|status| status.state.as_ref()).any(|state| {
+        let ended = state.terminated.as_ref();
+        state.running.is_some() || ended.is_some_and(|ended| ended.started_at.is_some())
+    })
+}
+
+fn end(pod: &Pod) -> Option<End> {
+    let status = pod.status.as_ref()?;
+    let succeeded = match status.phase.as_deref() {
+        Some("Succeeded") => true,
+        Some("Failed") => false,
+        Some(_) | None => return None,
+    };
+    let ends: Vec<&ContainerStateTerminated> = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|status| status.state.as_ref()?.terminated.as_ref())
+        .collect();
+    let decisive = ends.iter().find(|end| end.exit_code != 0).or(ends.first());
+    Some(End {
+        succeeded,
+        exit_code: decisive.map_or(0, |end| end.exit_code),
+        reason: decisive.and_then(|end| end.reason.clone()).unwrap_or_default(),
+    })
+}
+
+fn condition_reason<'a>(pod: &'a Pod, type_: &str) -> Option<&'a str> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == type_)?.reason.as_deref()
+}
