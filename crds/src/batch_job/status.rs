@@ -104,7 +104,11 @@ pub struct BatchJobStatus {
     )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_failures: Vec<FailureRecord>,
-    /// Seconds during which at least one pod ran, over all starts of the job that have ended.
+    /// Since when at least one pod has been running; absent while none is.
+    #[schemars(schema_with = "time_schema")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_since_time: Option<Time>,
+    /// Seconds during which at least one pod ran, over all runs before the present one.
     #[schemars(range(max = MAX_COUNT))]
     #[serde(default, skip_serializing_if = "is_zero")]
     pub running_seconds: u32,
