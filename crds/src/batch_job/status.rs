@@ -27,7 +27,7 @@ pub const CLOSED_BITMAP_MAX_BYTES: usize = CLOSED_BITMAP_MAX_BITS.div_ceil(8).di
 /// Longest [`IndexStatus::retries`], in bytes.
 pub const RETRIES_MAX_BYTES: usize = 1024;
 /// Longest [`IndexStatus::failed`], in bytes.
-pub const FAILED_INDEXES_MAX_BYTES: usize = 256;
+pub const FAILED_INDEXES_MAX_BYTES: usize = 224;
 /// Longest [`BatchJobStatus::template_hash`]: 128 bits in hex.
 pub const TEMPLATE_HASH_MAX_LENGTH: usize = 32;
 /// Longest node name kept; a longer one is cut.
