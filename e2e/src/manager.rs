@@ -31,11 +31,15 @@ pub async fn springtide_binary() -> Result<&'static Path> {
 }
 
 async fn build() -> Result<PathBuf> {
-    let mut args = vec!["build", "--quiet", "--package", "springtide-manager", "--bin", "springtide"];
     let release = !cfg!(debug_assertions);
-    if release {
-        args.push("--release");
-    }
+    let mut args = vec!["build", "--quiet", "--bin", "springtide"];
+    args.extend(match release {
+        // As `make bench-batch` builds it: nothing of the tests is in a release.
+        true => ["--release", "--package=springtide-manager"].as_slice(),
+        // As everything for development is built: cargo unites features over the packages
+        // that are selected, and would compile the project's crates once more for this one.
+        false => &["--workspace"],
+    });
     let status = tokio::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(args)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
