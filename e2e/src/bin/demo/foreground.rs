@@ -109,7 +109,7 @@ async fn play(
         tokio::select! {
             Some(change) = changes.next() => match change {
                 Ok(change) => live.see(change)?,
-                Err(error) => steps.note(&format!("the watch broke and starts again: {error}")),
+                Err(error) => screen.remark(&format!("   the watch broke and starts again: {error}")),
             },
             _ = tick.tick() => screen.show(&live, expected, capacity)?,
             failed = server.failure() => return Err(failed),
@@ -117,7 +117,7 @@ async fn play(
         }
     }
     screen.show(&live, expected, capacity)?;
-    screen.finish();
+    drop(screen);
 
     steps.begin("Ask the API server and its audit log what came of it");
     let summary = read_back(&client, cluster, expected, live.peak(), capacity).await?;

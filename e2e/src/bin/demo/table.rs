@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
 
@@ -35,7 +35,9 @@ impl Screen {
     pub(crate) fn new() -> Self {
         let terminal = std::io::stdout().is_terminal() && env::var_os("CI").is_none();
         let terminal = terminal.then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
+            // However it ends, the last table stays where it is.
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout())
+                .with_finish(ProgressFinish::Abandon);
             if let Ok(style) = ProgressStyle::with_template("{msg}") {
                 bar.set_style(style);
             }
@@ -77,10 +79,11 @@ impl Screen {
         Ok(())
     }
 
-    /// Leaves the last table where it is.
-    pub(crate) fn finish(self) {
-        if let Some(bar) = self.terminal {
-            bar.abandon();
+    /// A line above the table.
+    pub(crate) fn remark(&self, text: &str) {
+        match &self.terminal {
+            Some(bar) => bar.println(text),
+            None => println!("{text}"),
         }
     }
 }
