@@ -236,3 +236,93 @@ fn outcome(status: &BatchJobStatus) -> impl PartialEq + use<> {
 fn shown(status: &BatchJobStatus) -> String {
     serde_json::to_string(status).unwrap_or_else(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn job(status: Value) -> BatchJob {
+        serde_json::from_value(json!({
+            "apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob",
+            "metadata": {"name": "a", "uid": "1", "generation": 1},
+            "spec": {"completions": 3, "template": {"spec": {"containers": []}}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn status(reason: &str, holds: &str, succeeded: u32) -> Value {
+        let mut status = json!({
+            "observedGeneration": 1, "active": 0, "succeeded": succeeded, "failed": 0,
+            "conditions": [{
+                "type": "Complete", "status": holds, "observedGeneration": 1, "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }],
+        });
+        if holds == "True" {
+            status["completionTime"] = "2026-01-01T00:00:00Z".into();
+        }
+        status
+    }
+
+    fn judged(versions: impl IntoIterator<Item = Value>) -> Jobs {
+        let mut jobs = Jobs::default();
+        versions.into_iter().for_each(|status| jobs.apply(job(status)));
+        jobs
+    }
+
+    #[test]
+    fn a_plain_life_has_no_violation() {
+        let jobs = judged([
+            status("Pending", "Unknown", 0),
+            status("Running", "False", 1),
+            status("Running", "False", 2),
+            status("Completed", "True", 3),
+        ]);
+        assert_eq!(jobs.violations(), [] as [String; 0]);
+        assert_eq!(jobs.finished(), 1);
+        assert_eq!(jobs.history("a").unwrap().reasons, ["Pending", "Running", "Completed"]);
+    }
+
+    #[test]
+    fn what_may_never_go_back_is_seen() {
+        let cases = [
+            ("succeeded went back", vec![status("Running", "False", 2), status("Running", "False", 1)]),
+            ("more succeeded than completions", vec![status("Running", "False", 4)]),
+            ("is not documented", vec![status("Running", "True", 0)]),
+            ("is not documented", vec![status("Resting", "False", 0)]),
+            ("it ended and goes on", vec![status("Completed", "True", 3), status("Running", "False", 3)]),
+            ("its end changed", vec![status("Completed", "True", 2), status("Completed", "True", 3)]),
+        ];
+        for (what, versions) in cases {
+            let jobs = judged(versions);
+            assert!(
+                jobs.violations().iter().any(|seen| seen.contains(what)),
+                "{what}: {:?}",
+                jobs.violations()
+            );
+        }
+    }
+
+    #[test]
+    fn kstatus_reads_generation_and_the_first_decisive_condition() {
+        let with = |types: &[&str]| {
+            let mut status = status("Running", "False", 0);
+            for type_ in types {
+                let condition = json!({
+                    "type": type_, "status": "True", "observedGeneration": 1, "reason": "Running", "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                });
+                status["conditions"].as_array_mut().unwrap().push(condition);
+            }
+            job(status)
+        };
+        assert_eq!(kstatus(&with(&[])), Kstatus::Current);
+        assert_eq!(kstatus(&with(&["Reconciling"])), Kstatus::InProgress);
+        assert_eq!(kstatus(&with(&["Stalled", "Reconciling"])), Kstatus::Failed);
+        let mut edited = with(&[]);
+        edited.metadata.generation = Some(2);
+        assert_eq!(kstatus(&edited), Kstatus::InProgress);
+    }
+}

@@ -39,3 +39,47 @@ impl Terms {
         terms
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::write_count::AuditLog;
+    use std::fmt::Write;
+
+    /// `user resource name code` a line, all of them updates.
+    fn terms(lines: &[(&str, &str, &str, u16)]) -> Terms {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = String::new();
+        for (user, resource, name, code) in lines {
+            let line = serde_json::json!({
+                "requestURI": "/", "verb": "update", "user": {"username": user},
+                "objectRef": {"resource": resource, "name": name}, "responseStatus": {"code": code},
+            });
+            writeln!(text, "{line}").unwrap();
+        }
+        let path = folder.path().join("audit.log");
+        std::fs::write(&path, text).unwrap();
+        let log = AuditLog::at(path);
+        Terms::of(&["a", "b"], &log.since(log.start()).unwrap())
+    }
+
+    #[test]
+    fn writes_of_who_does_not_hold_the_lease_are_found() {
+        let lease = |user, code| (user, "leases", LEASE_NAME, code);
+        let pod = |user, code| (user, "pods", "p", code);
+        let kept = terms(&[
+            lease("a", 201),
+            pod("a", 200),
+            pod("kwok", 200),
+            lease("b", 409),
+            pod("a", 200),
+            lease("b", 200),
+            pod("b", 200),
+            pod("a", 409),
+        ]);
+        assert_eq!(kept.leaders, ["a", "b"]);
+        assert!(kept.without_lease.is_empty(), "{kept:?}");
+        let broken = terms(&[pod("b", 200), lease("a", 201), pod("b", 200), ("b", "leases", "other", 200)]);
+        assert_eq!(broken.without_lease.len(), 3, "{broken:?}");
+    }
+}

@@ -298,3 +298,88 @@ fn condition_reason<'a>(pod: &'a Pod, type_: &str) -> Option<&'a str> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == type_)?.reason.as_deref()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(uid: &str, name: &str, phase: &str, code: Option<i32>) -> Pod {
+        let state = match code {
+            Some(code) => json!({"terminated": {"exitCode": code, "startedAt": "2026-01-01T00:00:00Z"}}),
+            None if phase == "Running" => json!({"running": {}}),
+            None => json!({"waiting": {}}),
+        };
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "uid": uid, "ownerReferences": [{
+                "apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob", "controller": true,
+                "name": "a-job", "uid": "owner",
+            }]},
+            "spec": {"containers": []},
+            "status": {"phase": phase, "containerStatuses": [{
+                "name": "main", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+            }]},
+        }))
+        .unwrap()
+    }
+
+    /// A pod that runs and ends.
+    fn life(pods: &mut Pods, uid: &str, name: &str, code: i32) {
+        pods.apply(pod(uid, name, "Pending", None));
+        pods.apply(pod(uid, name, "Running", None));
+        pods.apply(pod(uid, name, if code == 0 { "Succeeded" } else { "Failed" }, Some(code)));
+    }
+
+    fn runs(pods: &Pods, completions: u32) -> String {
+        pods.exactly_one_run("a-job", completions).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn one_run_of_each_index_is_told_from_none_and_two() {
+        let mut pods = Pods::default();
+        life(&mut pods, "1", "a-job-0-0", 0);
+        life(&mut pods, "2", "a-job-1-0", 0);
+        assert_eq!(runs(&pods, 2), "");
+        assert!(runs(&pods, 3).contains("index 2 never ran"), "{}", runs(&pods, 3));
+        assert!(runs(&pods, 1).contains("index 1 is none of the job's"));
+        pods.delete(&pod("1", "a-job-0-0", "Succeeded", Some(0)));
+        life(&mut pods, "3", "a-job-0-0", 0);
+        assert!(runs(&pods, 2).contains("index 0: ["), "{}", runs(&pods, 2));
+        assert!(pods.violations().is_empty(), "one after the other");
+    }
+
+    #[test]
+    fn a_pod_that_failed_or_never_ran_is_no_run() {
+        let mut pods = Pods::default();
+        life(&mut pods, "1", "a-job-0-0", 7);
+        assert!(runs(&pods, 1).contains("exit_code: 7"), "{}", runs(&pods, 1));
+        let mut pods = Pods::default();
+        pods.apply(pod("1", "a-job-0-0", "Pending", None));
+        pods.delete(&pod("1", "a-job-0-0", "Pending", None));
+        life(&mut pods, "2", "a-job-0-0", 0);
+        assert_eq!(runs(&pods, 1), "");
+    }
+
+    #[test]
+    fn two_pods_of_an_index_at_once_are_a_violation() {
+        let mut pods = Pods::default();
+        pods.apply(pod("1", "a-job-4-0", "Running", None));
+        pods.apply(pod("2", "a-job-5-0", "Running", None));
+        assert!(pods.violations().is_empty());
+        assert_eq!(pods.most_active("a-job"), 2);
+        pods.apply(pod("3", "a-job-4-1", "Pending", None));
+        assert_eq!(pods.violations().len(), 1);
+        assert_eq!(pods.most_active("a-job"), 3);
+    }
+
+    #[test]
+    fn a_relist_buries_the_missing_and_counts_as_a_gap() {
+        let mut pods = Pods::default();
+        pods.relisted(&[]);
+        life(&mut pods, "1", "a-job-0-0", 0);
+        assert_eq!(pods.gaps(), 0);
+        pods.relisted(&[]);
+        assert!(pods.of("a-job")[0].gone.is_some());
+        assert!(runs(&pods, 1).contains("missed events"));
+    }
+}
