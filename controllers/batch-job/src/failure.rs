@@ -3,7 +3,8 @@
 use crate::projections::pod::{EndedContainer, PodPhase, PodView, TaskView};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{
-    ExitCodeOperator, NODE_NAME_MAX_LENGTH, OnExitCodes, PodFailureAction, PodFailurePolicy, PodFailureRule, Retry,
+    ExitCodeOperator, NODE_NAME_MAX_LENGTH, OnExitCodes, PodFailureAction, PodFailurePolicy, PodFailureRule,
+    Retry,
 };
 use springtide_crds::common::{ConditionStatus, bounded_text};
 use springtide_plumbing::projection::Projection;
@@ -67,7 +68,10 @@ fn failure(pod: &PodView, policy: Option<&PodFailurePolicy>) -> Ending {
     let Some(task) = pod.task.as_deref() else { return Ending::Disrupted };
     let disrupted = pod.meta().is_deleting()
         || task.reason.as_deref().is_some_and(is_disruption)
-        || task.conditions.iter().any(|c| &*c.type_ == DISRUPTION_TARGET && c.status == ConditionStatus::True);
+        || task
+            .conditions
+            .iter()
+            .any(|c| &*c.type_ == DISRUPTION_TARGET && c.status == ConditionStatus::True);
     let rules = policy.iter().flat_map(|policy| policy.rules.iter().enumerate());
     match rules.into_iter().find(|(_, rule)| rule_matches(rule, task, disrupted)) {
         None if disrupted => Ending::Disrupted,
@@ -141,7 +145,8 @@ impl Exit {
             PodPhase::Succeeded => "Completed",
             PodPhase::Failed | PodPhase::Pending | PodPhase::Running | PodPhase::Unknown => "Error",
         };
-        let container_reason = speaker.map(|container| &*container.reason).filter(|reason| !reason.is_empty());
+        let container_reason =
+            speaker.map(|container| &*container.reason).filter(|reason| !reason.is_empty());
         Self {
             code: failed.map_or(0, |container| container.exit_code),
             reason: pod_reason.or(container_reason).unwrap_or(fallback).to_owned(),

@@ -269,7 +269,8 @@ impl Ranges {
         let mut text = String::new();
         for &(first, last) in &self.ranges {
             let comma = if text.is_empty() { "" } else { "," };
-            let entry = if first == last { format!("{comma}{first}") } else { format!("{comma}{first}-{last}") };
+            let entry =
+                if first == last { format!("{comma}{first}") } else { format!("{comma}{first}-{last}") };
             if text.len() + entry.len() > FAILED_INDEXES_MAX_BYTES - CUT.len() {
                 return text + CUT;
             }

@@ -1,5 +1,6 @@
 //! BatchJob, as its own controller reads it.
 
+use crate::shape::Shape;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use springtide_crds::batch_job::{BatchJobSpec, BatchJobStatus, CompleteReason, PodTemplate};
@@ -35,6 +36,8 @@ pub struct Template {
     json: Box<str>,
     /// Hash of the whole template, fields included that no schema names.
     pub hash: Box<str>,
+    /// What decides where its pods fit.
+    pub shape: Arc<Shape>,
 }
 
 impl Template {
@@ -43,7 +46,8 @@ impl Template {
         // A map of JSON values cannot fail to be JSON.
         let json = serde_json::to_string(template).unwrap_or_default().into_boxed_str();
         let digest = Sha256::digest(json.as_bytes());
-        Self { hash: hex::encode(&digest[..TEMPLATE_HASH_BYTES]).into_boxed_str(), json }
+        let hash = hex::encode(&digest[..TEMPLATE_HASH_BYTES]).into_boxed_str();
+        Self { hash, json, shape: Arc::new(Shape::of_template(template)) }
     }
 
     /// Unpacks it.

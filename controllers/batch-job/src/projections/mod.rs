@@ -1,4 +1,5 @@
 //! The few fields of each watched kind that this controller reads.
 
 pub mod job;
+pub mod node;
 pub mod pod;

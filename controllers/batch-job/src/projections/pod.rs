@@ -1,5 +1,8 @@
 //! Pod, as the ledger and the planner of BatchJobs read it.
 
+use crate::resources::{
+    ContainerRequests, ContainerStatusRequests, PodSpecRequests, PodStatusRequests, ResourceList, Resources,
+};
 use jiff::Timestamp;
 use serde::Deserialize;
 use springtide_crds::batch_job::RESULT_MESSAGE_MAX_BYTES;
@@ -22,6 +25,8 @@ pub struct PodView {
     pub node: Option<Arc<str>>,
     /// `status.phase`.
     pub phase: PodPhase,
+    /// What it holds on its node, as the scheduler counts it.
+    pub requests: ResourceList,
     /// Name of the first of `spec.schedulingGates`.
     pub scheduling_gate: Option<Arc<str>>,
     /// How its task fares; only of pods that belong to a BatchJob.
@@ -156,20 +161,15 @@ struct Wire {
 struct WireSpec {
     node_name: Option<Arc<str>>,
     scheduling_gates: Vec<WireGate>,
-    init_containers: Vec<WireInitContainer>,
+    containers: Vec<ContainerRequests>,
+    init_containers: Vec<ContainerRequests>,
+    overhead: Option<ResourceList>,
+    resources: Resources,
 }
 
 #[derive(Deserialize)]
 struct WireGate {
     name: Arc<str>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WireInitContainer {
-    name: Box<str>,
-    #[serde(default)]
-    restart_policy: Option<Box<str>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -179,15 +179,29 @@ struct WireStatus {
     reason: Option<Box<str>>,
     message: Option<Box<str>>,
     start_time: Option<Timestamp>,
-    conditions: Vec<PodCondition>,
+    conditions: Vec<WireCondition>,
     init_container_statuses: Vec<WireContainerStatus>,
     container_statuses: Vec<WireContainerStatus>,
+    allocated_resources: Option<ResourceList>,
+    resources: Resources,
+}
+
+#[derive(Deserialize)]
+struct WireCondition {
+    #[serde(flatten)]
+    condition: PodCondition,
+    #[serde(default)]
+    reason: Option<Box<str>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireContainerStatus {
     name: Box<str>,
+    #[serde(default)]
+    allocated_resources: Option<ResourceList>,
+    #[serde(default)]
+    resources: Resources,
     #[serde(default)]
     state: WireContainerState,
 }
@@ -217,26 +231,56 @@ struct WireTerminated {
 
 impl From<Wire> for PodView {
     fn from(wire: Wire) -> Self {
+        let (spec, mut status) = (wire.spec, wire.status);
+        let containers = status.container_statuses.iter_mut().chain(&mut status.init_container_statuses);
+        let in_force = PodStatusRequests {
+            containers: containers.map(WireContainerStatus::take_requests).collect(),
+            allocated_resources: status.allocated_resources.take(),
+            resources: std::mem::take(&mut status.resources),
+            is_resize_infeasible: status.conditions.iter().any(WireCondition::is_infeasible_resize),
+        };
+        let asked = PodSpecRequests {
+            containers: spec.containers,
+            init_containers: spec.init_containers,
+            overhead: spec.overhead,
+            resources: spec.resources,
+        };
         let mut pod = Self {
             meta: wire.metadata,
-            node: wire.spec.node_name,
-            phase: wire.status.phase,
-            scheduling_gate: wire.spec.scheduling_gates.into_iter().next().map(|gate| gate.name),
+            node: spec.node_name,
+            phase: status.phase,
+            requests: asked.of_pod(&in_force),
+            scheduling_gate: spec.scheduling_gates.into_iter().next().map(|gate| gate.name),
             task: None,
         };
         if pod.job_owner().is_some() {
-            pod.task = Some(Arc::new(task(pod.phase, &wire.spec.init_containers, wire.status)));
+            pod.task = Some(Arc::new(task(pod.phase, &asked.init_containers, status)));
         }
         pod
     }
 }
 
-fn task(phase: PodPhase, init_containers: &[WireInitContainer], status: WireStatus) -> TaskView {
-    let is_sidecar = |name: &str| {
-        init_containers
-            .iter()
-            .any(|init| init.name.as_ref() == name && init.restart_policy.as_deref() == Some("Always"))
-    };
+impl WireContainerStatus {
+    fn take_requests(&mut self) -> ContainerStatusRequests {
+        ContainerStatusRequests {
+            name: self.name.clone(),
+            allocated_resources: self.allocated_resources.take(),
+            resources: std::mem::take(&mut self.resources),
+        }
+    }
+}
+
+impl WireCondition {
+    /// The node can never carry out the resize that the spec asks for.
+    fn is_infeasible_resize(&self) -> bool {
+        self.condition.status == ConditionStatus::True
+            && &*self.condition.type_ == "PodResizePending"
+            && self.reason.as_deref() == Some("Infeasible")
+    }
+}
+
+fn task(phase: PodPhase, init_containers: &[ContainerRequests], status: WireStatus) -> TaskView {
+    let is_sidecar = |name: &str| init_containers.iter().any(|init| &*init.name == name && init.is_sidecar());
     let has_started = match phase {
         PodPhase::Running | PodPhase::Succeeded | PodPhase::Failed => true,
         PodPhase::Pending | PodPhase::Unknown => false,
@@ -270,7 +314,7 @@ fn task(phase: PodPhase, init_containers: &[WireInitContainer], status: WireStat
     TaskView {
         reason: status.reason.map(|reason| text(&reason, REASON_MAX_LENGTH)),
         message: status.message.map(|message| text(&message, RESULT_MESSAGE_MAX_BYTES)),
-        conditions: status.conditions,
+        conditions: status.conditions.into_iter().map(|wire| wire.condition).collect(),
         ended,
         started,
         finished,

@@ -1,0 +1,138 @@
+//! A class: jobs of one namespace and priority whose pods have the same shape.
+
+use super::{Demand, Place};
+use crate::shape::Shape;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// First pause after a refusal; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// Longest pause.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(60);
+/// Pods of a shape that is not modelled that may be unscheduled at once, at first.
+const UNMODELLED_PODS: usize = 10;
+
+/// What makes two jobs alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ClassKey {
+    pub(super) namespace: Arc<str>,
+    pub(super) priority: i32,
+    /// Pods that must fit at once; 1 for most jobs.
+    pub(super) gang: u32,
+    pub(super) shape: Arc<Shape>,
+}
+
+impl ClassKey {
+    pub(super) fn of(demand: &Demand) -> Self {
+        Self {
+            namespace: Arc::clone(&demand.job.namespace),
+            priority: demand.priority,
+            gang: demand.min_parallelism,
+            shape: Arc::clone(&demand.shape),
+        }
+    }
+}
+
+/// One class.
+#[derive(Debug)]
+pub(super) struct Class {
+    /// Jobs of it, waiting or not.
+    pub(super) jobs: usize,
+    /// Those that want more than they have, oldest first.
+    pub(super) waiting: BTreeSet<Place>,
+    /// Grants of it whose pods do not exist yet.
+    pub(super) in_flight: usize,
+    /// Grants in flight it may have: 1, 2, 4, ... as creates succeed, so that a quota that refuses
+    /// costs one call.
+    credit: usize,
+    confirmed: usize,
+    /// Pods created and not bound yet.
+    pub(super) unbound: usize,
+    unbound_limit: usize,
+    bound: usize,
+    /// Nothing is granted until then.
+    pub(super) paused_until: Option<Timestamp>,
+    until_a_pod_ends: bool,
+    refusals: u32,
+    /// The pass in which it was last served.
+    pub(super) served: u64,
+}
+
+impl Default for Class {
+    fn default() -> Self {
+        Self {
+            jobs: 0,
+            waiting: BTreeSet::new(),
+            in_flight: 0,
+            credit: 1,
+            confirmed: 0,
+            unbound: 0,
+            unbound_limit: UNMODELLED_PODS,
+            bound: 0,
+            paused_until: None,
+            until_a_pod_ends: false,
+            refusals: 0,
+            served: 0,
+        }
+    }
+}
+
+impl Class {
+    /// Grants it may get now by its own history.
+    pub(super) fn allowance(&self, modelled: bool) -> usize {
+        let credit = self.credit.saturating_sub(self.in_flight);
+        if modelled {
+            return credit;
+        }
+        credit.min(self.unbound_limit.saturating_sub(self.unbound + self.in_flight))
+    }
+
+    /// A granted pod exists.
+    pub(super) fn confirm(&mut self) {
+        self.refusals = 0;
+        self.confirmed += 1;
+        if self.confirmed >= self.credit {
+            self.confirmed = 0;
+            self.credit = self.credit.saturating_mul(2).min(1 << 20);
+        }
+    }
+
+    /// A pod of it was bound to a node.
+    pub(super) fn bind(&mut self) {
+        self.bound += 1;
+        if self.bound >= self.unbound_limit {
+            self.bound = 0;
+            self.unbound_limit = self.unbound_limit.saturating_mul(2).min(1 << 20);
+        }
+    }
+
+    /// Creates were refused, or pods not scheduled.
+    pub(super) fn pause(&mut self, now: Timestamp, until_a_pod_ends: bool) {
+        let doubled = FIRST_PAUSE.checked_mul(1 << self.refusals.min(6)).unwrap_or(LONGEST_PAUSE);
+        self.paused_until = now.checked_add(doubled.min(LONGEST_PAUSE)).ok();
+        self.until_a_pod_ends = until_a_pod_ends;
+        self.refusals += 1;
+        self.credit = 1;
+        self.confirmed = 0;
+        self.unbound_limit = UNMODELLED_PODS;
+        self.bound = 0;
+    }
+
+    /// A pod of the namespace has ended: quota may be free again. Returns whether that ends a pause.
+    pub(super) fn pod_ended(&mut self) -> bool {
+        let ends = self.until_a_pod_ends && self.paused_until.is_some();
+        if ends {
+            self.paused_until = None;
+        }
+        ends
+    }
+
+    /// Ends a pause that is over; returns when it ends otherwise.
+    pub(super) fn resume(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
+        }
+        self.paused_until
+    }
+}

@@ -1,0 +1,173 @@
+//! One admission pass: every class that waits, once, and as many grants at once as fit.
+
+use super::class::ClassKey;
+use super::{Admission, Place};
+use jiff::Timestamp;
+use springtide_plumbing::key::ObjectKey;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Grants that a namespace gets in its turn before the next one has its own.
+const QUANTUM: usize = 16;
+
+impl Admission {
+    /// Gives out what can be given out now, where anything has changed since the last pass. Returns the
+    /// jobs whose grant, or whose chance ever to fit, has changed.
+    pub fn pass(&mut self, now: Timestamp) -> Vec<ObjectKey> {
+        let mut resumed = false;
+        for class in self.classes.values_mut() {
+            let paused = class.paused_until.is_some();
+            resumed |= class.resume(now).is_none() && paused;
+        }
+        if !self.dirty && !resumed {
+            return Vec::new();
+        }
+        self.dirty = false;
+        let mut woken = self.refresh_fits();
+        if !self.ready || self.stale {
+            return woken;
+        }
+        self.turn += 1;
+        for (_, namespaces) in self.candidates() {
+            self.serve(namespaces, &mut woken);
+        }
+        woken.sort();
+        woken.dedup();
+        woken
+    }
+
+    /// Brings the tables of shapes that wait up to date. Returns the jobs for which "could it ever fit"
+    /// has changed.
+    fn refresh_fits(&mut self) -> Vec<ObjectKey> {
+        let mut woken = Vec::new();
+        let mut turned: Vec<Arc<crate::shape::Shape>> = Vec::new();
+        for (key, class) in &self.classes {
+            if class.waiting.is_empty() {
+                continue;
+            }
+            if let Some(fit) = self.fits.get_mut(&key.shape)
+                && fit.table.refresh(&key.shape, &self.ledger)
+            {
+                turned.push(Arc::clone(&key.shape));
+            }
+        }
+        if !turned.is_empty() {
+            for (key, class) in &self.classes {
+                if turned.contains(&key.shape) {
+                    woken.extend(
+                        class
+                            .waiting
+                            .iter()
+                            .filter_map(|(_, uid)| self.jobs.get(uid).map(|job| job.demand.job.clone())),
+                    );
+                }
+            }
+        }
+        woken
+    }
+
+    /// The classes that can be given something, by priority, then by namespace; those served least
+    /// recently first.
+    fn candidates(&self) -> BTreeMap<Reverse<i32>, VecDeque<VecDeque<ClassKey>>> {
+        let mut by_priority: BTreeMap<
+            Reverse<i32>,
+            BTreeMap<(u64, &Arc<str>), Vec<(u64, &Place, &ClassKey)>>,
+        > = BTreeMap::new();
+        for (key, class) in &self.classes {
+            let Some(head) = class.waiting.first() else { continue };
+            let fits =
+                self.fits.get(&key.shape).is_some_and(|fit| fit.table.total() >= u64::from(key.gang.min(1)));
+            if class.paused_until.is_some() || !fits || class.allowance(key.shape.modelled) == 0 {
+                continue;
+            }
+            let served = self.namespaces.get(&key.namespace).map_or(0, |namespace| namespace.served);
+            by_priority
+                .entry(Reverse(key.priority))
+                .or_default()
+                .entry((served, &key.namespace))
+                .or_default()
+                .push((class.served, head, key));
+        }
+        by_priority
+            .into_iter()
+            .map(|(priority, namespaces)| {
+                let namespaces = namespaces
+                    .into_values()
+                    .map(|mut classes| {
+                        classes.sort_by_key(|(served, head, _)| (*served, *head));
+                        classes.into_iter().map(|(.., key)| key.clone()).collect()
+                    })
+                    .collect();
+                (priority, namespaces)
+            })
+            .collect()
+    }
+
+    /// Turn by turn: a namespace gets a quantum for one of its classes, then the next namespace.
+    fn serve(&mut self, mut namespaces: VecDeque<VecDeque<ClassKey>>, woken: &mut Vec<ObjectKey>) {
+        while let Some(mut classes) = namespaces.pop_front() {
+            let Some(key) = classes.pop_front() else { continue };
+            // Nobody else waits: turns would only cost time.
+            let alone = namespaces.is_empty() && classes.is_empty();
+            if self.grant(&key, if alone { usize::MAX } else { QUANTUM }, woken).is_some() {
+                // It may take more, after its sisters and the other namespaces.
+                classes.push_back(key);
+            }
+            if !classes.is_empty() {
+                namespaces.push_back(classes);
+            }
+        }
+    }
+
+    /// Grants up to `quantum` pods to the oldest jobs of a class; `None` when it takes no more in this
+    /// pass.
+    fn grant(&mut self, key: &ClassKey, quantum: usize, woken: &mut Vec<ObjectKey>) -> Option<()> {
+        let fit = &mut self.fits.get_mut(&key.shape)?.table;
+        fit.refresh(&key.shape, &self.ledger);
+        let class = self.classes.get_mut(key)?;
+        let room = usize::try_from(fit.total()).unwrap_or(usize::MAX);
+        let allowance = class.allowance(key.shape.modelled);
+        if allowance == 0 {
+            return None;
+        }
+        let mut left = allowance.min(quantum).min(room);
+        let mut shares = Vec::new();
+        for (_, uid) in &class.waiting {
+            let job = self.jobs.get(uid)?;
+            let granted = self.live.get(uid).copied().unwrap_or(0) as usize + job.in_flight.len();
+            let wanted = (job.demand.target as usize).saturating_sub(granted);
+            // A gang gets its minimum or nothing, whatever credit and quantum say: half of it helps nobody.
+            let gang = (job.demand.min_parallelism as usize).saturating_sub(granted).min(wanted);
+            if gang > left {
+                if shares.is_empty() && gang <= room {
+                    shares.push((uid.clone(), gang));
+                }
+                break;
+            }
+            let share = wanted.min(left);
+            left -= share;
+            shares.push((uid.clone(), share));
+            if left == 0 {
+                break;
+            }
+        }
+        let count = shares.iter().map(|(_, share)| share).sum();
+        let mut places = fit.place(count, &key.shape, &mut self.ledger).into_iter();
+        if count == 0 || places.len() < count {
+            return None;
+        }
+        class.in_flight += count;
+        class.served = self.turn;
+        if let Some(namespace) = self.namespaces.get_mut(&key.namespace) {
+            namespace.served = self.turn;
+        }
+        for (uid, share) in shares {
+            let job = self.jobs.get_mut(&uid)?;
+            job.in_flight.extend(places.by_ref().take(share).map(Some));
+            woken.push(job.demand.job.clone());
+            self.place_in_line(&uid);
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,202 @@
+//! What pods mean to admission: charges on nodes, live pods of jobs, grants that have become pods.
+
+use super::Admission;
+use crate::ledger::{Ledger, Slot};
+use crate::projections::pod::PodView;
+use crate::resources::ResourceList;
+use springtide_plumbing::key::{ObjectKey, Uid};
+use springtide_plumbing::projection::Projection;
+use springtide_plumbing::store::Change;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// All pods that hold something.
+#[derive(Debug, Default)]
+pub(super) struct Pods {
+    held: HashMap<ObjectKey, Held>,
+    /// Bound pods by the name of a node that is not known (yet).
+    homeless: HashMap<Arc<str>, HashSet<ObjectKey>>,
+    /// Pods by the slot they are charged to.
+    by_slot: HashMap<Slot, HashSet<ObjectKey>>,
+}
+
+/// One pod that has not ended.
+#[derive(Debug)]
+struct Held {
+    uid: Uid,
+    job: Option<Uid>,
+    requests: ResourceList,
+    node: Option<Arc<str>>,
+    slot: Option<Slot>,
+}
+
+impl Pods {
+    /// A node is known now: the pods bound to it are charged.
+    pub(super) fn node_appeared(&mut self, name: &Arc<str>, slot: Slot, ledger: &mut Ledger) {
+        for key in self.homeless.remove(name).unwrap_or_default() {
+            if let Some(held) = self.held.get_mut(&key) {
+                held.slot = Some(slot);
+                ledger.charge(slot, &held.requests);
+                self.by_slot.entry(slot).or_default().insert(key);
+            }
+        }
+    }
+
+    /// A node is gone; its pods may outlive it for a while, and it may come back.
+    pub(super) fn node_gone(&mut self, name: &Arc<str>, slot: Slot) {
+        for key in self.by_slot.remove(&slot).unwrap_or_default() {
+            if let Some(held) = self.held.get_mut(&key) {
+                held.slot = None;
+                if held.node.is_some() {
+                    self.homeless.entry(Arc::clone(name)).or_default().insert(key);
+                }
+            }
+        }
+    }
+
+    /// The slot a pod is charged to.
+    #[cfg(test)]
+    pub(super) fn slot_of(&self, key: &ObjectKey) -> Option<Slot> {
+        self.held.get(key)?.slot
+    }
+
+    fn remove(&mut self, key: &ObjectKey, ledger: &mut Ledger) -> Option<Held> {
+        let held = self.held.remove(key)?;
+        match (held.slot, &held.node) {
+            (Some(slot), _) => {
+                ledger.credit(slot, &held.requests);
+                if let Some(keys) = self.by_slot.get_mut(&slot) {
+                    keys.remove(key);
+                    if keys.is_empty() {
+                        self.by_slot.remove(&slot);
+                    }
+                }
+            }
+            (None, Some(node)) => {
+                if let Some(keys) = self.homeless.get_mut(node) {
+                    keys.remove(key);
+                    if keys.is_empty() {
+                        self.homeless.remove(node);
+                    }
+                }
+            }
+            (None, None) => {}
+        }
+        Some(held)
+    }
+
+    fn insert(&mut self, key: ObjectKey, held: Held, ledger: &mut Ledger) {
+        match (held.slot, &held.node) {
+            (Some(slot), _) => {
+                ledger.charge(slot, &held.requests);
+                self.by_slot.entry(slot).or_default().insert(key.clone());
+            }
+            (None, Some(node)) => {
+                self.homeless.entry(Arc::clone(node)).or_default().insert(key.clone());
+            }
+            (None, None) => {}
+        }
+        self.held.insert(key, held);
+    }
+}
+
+impl Admission {
+    /// Takes in a change of a pod, ours or not.
+    pub fn pod_changed(&mut self, change: &Change<PodView>) {
+        match change {
+            Change::Apply { new, .. } if new.is_terminal() => self.pod_ended(&new.meta().key),
+            Change::Apply { new, .. } => self.pod_holds(new),
+            Change::Delete { last } => self.pod_ended(&last.meta().key),
+        }
+    }
+
+    fn pod_ended(&mut self, key: &ObjectKey) {
+        let Some(held) = self.pods.remove(key, &mut self.ledger) else { return };
+        self.dirty = true;
+        if let Some(job) = &held.job {
+            self.lives(job, -1);
+            if held.node.is_none() {
+                self.unbound(job, -1);
+            }
+        }
+        for (class, state) in &mut self.classes {
+            if class.namespace == key.namespace {
+                state.pod_ended();
+            }
+        }
+    }
+
+    fn pod_holds(&mut self, pod: &PodView) {
+        let meta = pod.meta();
+        let job = pod.job_owner().map(|owner| owner.uid.clone());
+        if let Some(held) = self.pods.held.get(&meta.key) {
+            if held.uid != meta.uid {
+                self.pod_ended(&meta.key);
+            } else if held.node == pod.node && held.requests == pod.requests {
+                return;
+            }
+        }
+        if job.is_none() && pod.node.is_none() {
+            // Nobody knows where a foreign pod will go; it is charged once it is bound.
+            return;
+        }
+        self.dirty = true;
+        let before = self.pods.remove(&meta.key, &mut self.ledger);
+        let bound = pod.node.as_ref().and_then(|node| self.ledger.slot(node));
+        let slot = match (&pod.node, &before, &job) {
+            (Some(_), ..) => bound,
+            // It stays where its grant was, until the scheduler has decided.
+            (None, Some(before), _) => before.slot,
+            (None, None, Some(job)) => {
+                self.take_grant(job).flatten().or_else(|| self.ledger.roomiest(&pod.requests))
+            }
+            (None, None, None) => None,
+        };
+        if let Some(job) = &job {
+            if before.is_none() {
+                self.lives(job, 1);
+                match &pod.node {
+                    // Bound before we first saw it: its grant is used all the same.
+                    Some(_) => drop(self.take_grant(job)),
+                    None => self.unbound(job, 1),
+                }
+            } else if pod.node.is_some() && before.as_ref().is_some_and(|before| before.node.is_none()) {
+                self.unbound(job, -1);
+                if let Some(class) = self.jobs.get(job).and_then(|job| self.classes.get_mut(&job.class)) {
+                    class.bind();
+                }
+            }
+        }
+        let held =
+            Held { uid: meta.uid.clone(), job, requests: pod.requests.clone(), node: pod.node.clone(), slot };
+        self.pods.insert(meta.key.clone(), held, &mut self.ledger);
+    }
+
+    /// A granted pod exists: its grant ends, and its place is the pod's.
+    fn take_grant(&mut self, uid: &Uid) -> Option<Option<Slot>> {
+        let job = self.jobs.get_mut(uid)?;
+        let place = job.in_flight.pop()?;
+        if let Some(slot) = place {
+            self.ledger.credit(slot, &job.class.shape.requests);
+        }
+        if let Some(class) = self.classes.get_mut(&job.class) {
+            class.in_flight -= 1;
+            class.confirm();
+        }
+        Some(place)
+    }
+
+    fn lives(&mut self, job: &Uid, by: i32) {
+        let live = self.live.entry(job.clone()).or_default();
+        *live = live.saturating_add_signed(by);
+        if *live == 0 {
+            self.live.remove(job);
+        }
+    }
+
+    fn unbound(&mut self, job: &Uid, by: isize) {
+        if let Some(class) = self.jobs.get(job).and_then(|job| self.classes.get_mut(&job.class)) {
+            class.unbound = class.unbound.saturating_add_signed(by);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! How many pods of one shape fit on each node, kept up to date by what has changed.
+
+use super::{Ledger, Slot};
+use crate::resources::ResourceList;
+use crate::shape::{Placement, Shape};
+
+/// The fit of one shape: the sum over eligible nodes of whole pods that fit.
+#[derive(Debug, Default)]
+pub(crate) struct FitTable {
+    /// Pods that fit, by slot.
+    times: Vec<u32>,
+    total: u64,
+    /// Whether some node could hold one, were it empty and willing.
+    ever: bool,
+    /// Nodes that would take it now, room aside.
+    eligible: usize,
+    position: Option<(u64, usize)>,
+}
+
+impl FitTable {
+    /// Takes in what has changed in the ledger. Returns whether "could it ever fit" has changed.
+    pub(crate) fn refresh(&mut self, shape: &Shape, ledger: &Ledger) -> bool {
+        let before = self.position.is_some().then_some(self.ever);
+        match self.position.and_then(|position| ledger.changes_since(position)) {
+            Some(changes) => {
+                for slot in changes {
+                    self.update(*slot, shape, ledger);
+                }
+            }
+            None => self.rebuild(shape, ledger),
+        }
+        self.position = Some(ledger.position());
+        before.is_some_and(|before| before != self.ever)
+    }
+
+    /// Whole pods that fit now.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether some node could hold one pod, were it empty and willing.
+    pub(crate) fn ever(&self) -> bool {
+        self.ever
+    }
+
+    /// Nodes that would take it now, room aside.
+    pub(crate) fn eligible(&self) -> usize {
+        self.eligible
+    }
+
+    /// Up to `count` places, one pod each, spread over the nodes with most room; charges the ledger.
+    pub(crate) fn place(&mut self, count: usize, shape: &Shape, ledger: &mut Ledger) -> Vec<Slot> {
+        let mut heap: std::collections::BinaryHeap<(u32, std::cmp::Reverse<Slot>)> = self
+            .times
+            .iter()
+            .enumerate()
+            .filter(|(_, times)| **times > 0)
+            .map(|(slot, times)| (*times, std::cmp::Reverse(slot)))
+            .collect();
+        let mut places = Vec::with_capacity(count);
+        while places.len() < count
+            && let Some((_, std::cmp::Reverse(slot))) = heap.pop()
+        {
+            ledger.charge(slot, &shape.requests);
+            places.push(slot);
+            self.update(slot, shape, ledger);
+            let left = self.times.get(slot).copied().unwrap_or(0);
+            if left > 0 {
+                heap.push((left, std::cmp::Reverse(slot)));
+            }
+        }
+        places
+    }
+
+    fn rebuild(&mut self, shape: &Shape, ledger: &Ledger) {
+        *self = Self::default();
+        let none = ResourceList::default();
+        for (slot, node) in ledger.nodes() {
+            let placement = shape.placement(&node.view);
+            if placement == Placement::Eligible {
+                self.eligible += 1;
+            }
+            self.ever |= placement != Placement::Never
+                && shape.requests.times_within(&node.view.allocatable, &none) > 0;
+            self.update(slot, shape, ledger);
+        }
+    }
+
+    fn update(&mut self, slot: Slot, shape: &Shape, ledger: &Ledger) {
+        let times = ledger
+            .node(slot)
+            .filter(|node| shape.placement(&node.view) == Placement::Eligible)
+            .map_or(0, |node| shape.requests.times_within(&node.view.allocatable, &node.used));
+        if self.times.len() <= slot {
+            self.times.resize(slot + 1, 0);
+        }
+        self.total = self.total - u64::from(self.times[slot]) + u64::from(times);
+        self.times[slot] = times;
+    }
+}

@@ -1,0 +1,203 @@
+//! What this process remembers of a job and no object says: when setbacks happened, and what the API
+//! server refused. All of it can be lost: it only makes waits exact and spares refused writes.
+
+use crate::failure::Ending;
+use crate::plan::Attempt;
+use crate::projections::job::JobView;
+use jiff::{SignedDuration, Timestamp};
+use springtide_plumbing::error::Refusal;
+use springtide_plumbing::key::Uid;
+use springtide_plumbing::projection::Projection;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// First pause after a create that was forbidden; it doubles with each further one.
+const FORBIDDEN_BACKOFF: SignedDuration = SignedDuration::from_secs(30);
+/// Longest pause between creates that are forbidden.
+const FORBIDDEN_BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(300);
+
+/// What planners may know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// When this process first saw the job.
+    pub since: Timestamp,
+    /// When the job's status was last written.
+    pub last_flush: Option<Timestamp>,
+    /// The last create was refused like this.
+    pub refusal: Option<CreateRefusal>,
+    /// A pod of the job was created by this process.
+    pub created: bool,
+    /// The last pods were taken back, as they were not scheduled in time.
+    pub pending_deadline: bool,
+    /// By index, the last end that was no success.
+    pub setbacks: BTreeMap<u32, Setback>,
+    /// Disruptions in all: those in the status when the job was first seen, and those seen since.
+    pub disrupted: u32,
+}
+
+/// The last end of an index that was no success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setback {
+    /// When its pod ended, or was found gone.
+    pub at: Timestamp,
+    /// Disruptions in a row, this one included; 0 after a failure.
+    pub disruptions: u32,
+}
+
+/// How the API server refused a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateRefusal {
+    /// `metadata.generation` of the job then: an edit deserves another try.
+    pub generation: i64,
+    /// What kind of refusal it was.
+    pub kind: RefusalKind,
+    /// The server's sentence.
+    pub message: String,
+}
+
+/// Refusals that the job itself has to wait out; those of a quota are the admission's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The pod is not valid, whoever asks.
+    InvalidTemplate,
+    /// Forbidden: a right, a policy or a PriorityClass is missing.
+    Forbidden {
+        /// Refusals in a row.
+        attempts: u32,
+        /// When it is tried again.
+        until: Timestamp,
+    },
+    /// The namespace is being deleted, so nothing will start in it again.
+    NamespaceTerminating,
+}
+
+/// What is remembered of one incarnation of a job.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// The part that planners see.
+    pub facts: Facts,
+    /// Pods that had not ended when last looked at.
+    live: HashMap<Uid, Live>,
+    /// Ended pods that are taken into account.
+    noted: HashSet<Uid>,
+    /// Unscheduled pods that were found too old.
+    overdue: HashSet<Uid>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    index: u32,
+    has_node: bool,
+    started: Option<Timestamp>,
+}
+
+impl Memory {
+    /// Nothing is remembered of a job first seen now.
+    pub fn new(job: &JobView, now: Timestamp) -> Self {
+        let facts = Facts {
+            since: now,
+            last_flush: None,
+            refusal: None,
+            created: false,
+            pending_deadline: false,
+            setbacks: BTreeMap::new(),
+            disrupted: job.status.disrupted,
+        };
+        Self { facts, live: HashMap::new(), noted: HashSet::new(), overdue: HashSet::new() }
+    }
+
+    /// Takes in the job's pods as they are now; how often and when it is called makes no difference
+    /// beyond the time at which the end of a pod that reports none is noticed.
+    ///
+    /// Returns whether an unscheduled pod was found too old that was not before.
+    pub fn look(&mut self, job: &JobView, pods: &[Attempt], now: Timestamp) -> bool {
+        let mut live = HashMap::new();
+        let mut noted = HashSet::new();
+        let mut overdue = HashSet::new();
+        let streak_ends = SignedDuration::from_secs(job.spec.retry.max_backoff_seconds.into());
+        for pod in pods {
+            let uid = &pod.view.meta().uid;
+            let task = pod.view.task.as_deref();
+            let started = task.and_then(|task| task.started);
+            let at = task.and_then(|task| task.finished).unwrap_or(now);
+            let was_live = self.live.remove(uid);
+            let Some(ending) = &pod.ending else {
+                live.insert(uid.clone(), Live { index: pod.index, has_node: pod.view.node.is_some(), started });
+                if pod.is_overdue(job, now) {
+                    overdue.insert(uid.clone());
+                }
+                continue;
+            };
+            noted.insert(uid.clone());
+            if self.noted.contains(uid) {
+                continue;
+            }
+            match ending {
+                Ending::Succeeded => {
+                    self.facts.setbacks.remove(&pod.index);
+                }
+                Ending::Failed(_) => {
+                    self.facts.setbacks.insert(pod.index, Setback { at, disruptions: 0 });
+                }
+                Ending::Disrupted if pod.view.node.is_some() => {
+                    let started = started.or(was_live.and_then(|live| live.started));
+                    self.disrupted(pod.index, at, started, streak_ends);
+                }
+                Ending::Disrupted => {}
+            }
+        }
+        // What is left was there and is gone: nobody will tell how it ended.
+        let vanished = std::mem::replace(&mut self.live, live);
+        for gone in vanished.into_values().filter(|gone| gone.has_node) {
+            self.disrupted(gone.index, now, gone.started, streak_ends);
+        }
+        self.noted = noted;
+        let newly_overdue = !overdue.is_subset(&self.overdue);
+        self.overdue = overdue;
+        if newly_overdue {
+            self.facts.pending_deadline = true;
+        } else if self.live.values().any(|pod| pod.has_node) {
+            self.facts.pending_deadline = false;
+        }
+        newly_overdue
+    }
+
+    fn disrupted(&mut self, index: u32, at: Timestamp, started: Option<Timestamp>, streak_ends: SignedDuration) {
+        self.facts.disrupted += 1;
+        let ran_long = started.is_some_and(|started| at.duration_since(started) >= streak_ends);
+        let before = self.facts.setbacks.get(&index).map_or(0, |setback| setback.disruptions);
+        let disruptions = if ran_long { 1 } else { before + 1 };
+        self.facts.setbacks.insert(index, Setback { at, disruptions });
+    }
+
+    /// A create succeeded.
+    pub fn created(&mut self) {
+        self.facts.created = true;
+        self.facts.refusal = None;
+    }
+
+    /// A create was refused, and not by a quota. `false` when that says nothing that this memory could
+    /// act upon: the failure is an ordinary one.
+    pub fn refused(&mut self, generation: i64, refusal: &Refusal, now: Timestamp) -> bool {
+        let kind = match refusal.code {
+            400 | 413 | 422 => RefusalKind::InvalidTemplate,
+            403 if refusal.is_namespace_terminating() => RefusalKind::NamespaceTerminating,
+            403 => {
+                let before = self.facts.refusal.as_ref().filter(|before| before.generation == generation);
+                let attempts = match before.map(|before| before.kind) {
+                    // Several creates of one pass were refused: that is one refusal.
+                    Some(RefusalKind::Forbidden { until, .. }) if until > now => return true,
+                    Some(RefusalKind::Forbidden { attempts, .. }) => attempts + 1,
+                    Some(RefusalKind::InvalidTemplate | RefusalKind::NamespaceTerminating) | None => 1,
+                };
+                let pause = FORBIDDEN_BACKOFF
+                    .checked_mul(1 << (attempts - 1).min(4))
+                    .unwrap_or(FORBIDDEN_BACKOFF_MAX)
+                    .min(FORBIDDEN_BACKOFF_MAX);
+                RefusalKind::Forbidden { attempts, until: now + pause }
+            }
+            _ => return false,
+        };
+        self.facts.refusal = Some(CreateRefusal { generation, kind, message: refusal.message.clone() });
+        true
+    }
+}

@@ -1,0 +1,76 @@
+//! Ending pods that may still run: by the user's word, a deadline, a failed job, a lowered parallelism.
+
+use super::course::{Course, Stop};
+use super::state::{Attempt, JobState};
+use super::{Draft, delete_pod};
+use jiff::{SignedDuration, Timestamp};
+use springtide_crds::batch_job::StalledReason;
+use springtide_crds::reason::Reason;
+use springtide_plumbing::projection::Projection;
+
+/// Plans the deletion of live pods that have to go.
+pub(super) fn live_pods(state: &JobState, draft: &mut Draft, now: Timestamp) {
+    // The intent comes first: why the job fails stands in its status before the first pod is ended.
+    let stands = |reason: &str| state.job.condition(StalledReason::CONDITION).is_some_and(|c| c.reason == reason);
+    let all = match &state.course {
+        Course::Failing { reason, .. } => stands(reason.as_str()),
+        Course::Completing | Course::Finished | Course::Stopped(Stop::Drain) => true,
+        // Its pods go with it: that is the garbage collector's work.
+        Course::Deleting => return,
+        Course::Stopped(Stop::Hold) | Course::Stuck { .. } | Course::Open => false,
+    };
+    let staying: Vec<&Attempt> =
+        state.pods.iter().filter(|pod| pod.is_live() && !pod.view.meta().is_deleting()).collect();
+    if all {
+        for pod in staying {
+            end(state, pod, draft);
+        }
+        return;
+    }
+    let mut ending: Vec<&Attempt> = taken_back(state, &staying, draft, now);
+    let surplus = (staying.len() - ending.len()).saturating_sub(state.job.spec.parallelism as usize);
+    if surplus > 0 {
+        let mut rest: Vec<&Attempt> =
+            staying.into_iter().filter(|pod| !ending.iter().any(|other| std::ptr::eq(*other, *pod))).collect();
+        // Those that lose the least: without a node first, then the newest.
+        rest.sort_by_key(|pod| {
+            std::cmp::Reverse((pod.view.node.is_none(), pod.view.meta().creation_time, pod.index))
+        });
+        ending.extend(rest.into_iter().take(surplus));
+    }
+    for pod in ending {
+        end(state, pod, draft);
+    }
+}
+
+/// Pods that were not scheduled in time. With them go those of a gang that was left half-created: one
+/// that is not much older than the pod it waits for would only hold its place.
+fn taken_back<'a>(
+    state: &JobState,
+    staying: &[&'a Attempt],
+    draft: &mut Draft,
+    now: Timestamp,
+) -> Vec<&'a Attempt> {
+    let job = &state.job;
+    for until in staying.iter().filter_map(|pod| pod.pending_until(job)).filter(|until| *until > now) {
+        draft.wake_at(until);
+    }
+    let overdue: Vec<&Attempt> = staying.iter().copied().filter(|pod| pod.is_overdue(job, now)).collect();
+    let Some(oldest) = overdue.iter().map(|pod| pod.view.meta().creation_time).min() else { return overdue };
+    let bound = staying.len() - overdue.len();
+    if bound >= job.spec.min_parallelism as usize {
+        return overdue;
+    }
+    let deadline = SignedDuration::from_secs(job.spec.pending_deadline_seconds.into());
+    let is_established = |pod: &Attempt| pod.view.meta().creation_time + deadline < oldest;
+    if staying.iter().any(|pod| is_established(pod)) { overdue } else { staying.to_vec() }
+}
+
+fn end(state: &JobState, pod: &Attempt, draft: &mut Draft) {
+    // The version is a precondition: a pod that ended meanwhile would be deleted with its outcome.
+    let mut write = delete_pod(&pod.view, Some(state.job.spec.interruption.grace_seconds));
+    if let springtide_plumbing::plan::Action::Delete { resource_version, .. } = &mut write.action {
+        *resource_version = Some(pod.view.meta().resource_version);
+    }
+    draft.end(write);
+}

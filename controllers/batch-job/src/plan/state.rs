@@ -1,0 +1,207 @@
+//! What a pass knows of one job: its pods with what their ends mean, its progress, its course.
+
+use super::course::{self, Course};
+use super::dispatch::{self, Dispatch};
+use super::tally::Tally;
+use crate::ceiling::Standing;
+use crate::failure::{Ending, ending};
+use crate::indexes::{IndexError, Indexes};
+use crate::memory::Facts;
+use crate::projections::job::JobView;
+use crate::projections::pod::{PodPhase, PodView};
+use jiff::{SignedDuration, Timestamp};
+use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::projection::Projection;
+use std::sync::Arc;
+
+/// One pod of the job's present incarnation: an attempt at an index.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The pod.
+    pub view: Arc<PodView>,
+    /// Which task.
+    pub index: u32,
+    /// Which attempt at it; 0 is the first.
+    pub attempt: u32,
+    /// How it ended; `None` while it may still run.
+    pub ending: Option<Ending>,
+}
+
+impl Attempt {
+    /// Reads the job's pods: those of this incarnation whose names are of ours.
+    pub fn of_job(job: &JobView, pods: &[Arc<PodView>]) -> Vec<Self> {
+        let policy = job.spec.pod_failure_policy.as_ref();
+        let own = pods.iter().filter(|pod| pod.job_owner().is_some_and(|owner| owner.uid == job.meta().uid));
+        own.filter_map(|pod| {
+            let (index, attempt) = pod.attempt()?;
+            let ending = ending(pod, policy);
+            (index < job.spec.completions).then(|| Self { view: Arc::clone(pod), index, attempt, ending })
+        })
+        .collect()
+    }
+
+    /// Whether it may still run.
+    pub fn is_live(&self) -> bool {
+        self.ending.is_none()
+    }
+
+    /// Whether its containers run.
+    pub fn is_running(&self) -> bool {
+        self.is_live() && self.view.phase == PodPhase::Running
+    }
+
+    /// Whether it ended and its outcome counts.
+    pub fn has_outcome(&self) -> bool {
+        match &self.ending {
+            Some(Ending::Succeeded | Ending::Failed(_)) => true,
+            Some(Ending::Disrupted) | None => false,
+        }
+    }
+
+    /// When its first container began to run.
+    pub fn started(&self) -> Option<Timestamp> {
+        self.view.task.as_deref().and_then(|task| task.started)
+    }
+
+    /// When a pod that waits for a node is taken back; `None` for any other. What a foreign gate holds
+    /// back is not: it would be held back again.
+    pub fn pending_until(&self, job: &JobView) -> Option<Timestamp> {
+        let waits = self.is_live()
+            && self.view.node.is_none()
+            && self.view.scheduling_gate.is_none()
+            && !self.view.meta().is_deleting();
+        let deadline = SignedDuration::from_secs(job.spec.pending_deadline_seconds.into());
+        waits.then(|| self.view.meta().creation_time + deadline)
+    }
+
+    /// Whether it waits for a node too long.
+    pub fn is_overdue(&self, job: &JobView, now: Timestamp) -> bool {
+        self.pending_until(job).is_some_and(|until| until <= now)
+    }
+}
+
+/// A pod of somebody else under a name that the job needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The pod.
+    pub pod: ObjectKey,
+    /// Its controller, as `Kind name`; empty when it has none.
+    pub owner: String,
+}
+
+/// Bounds that the manager sets for all jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a finished job stays that does not say so itself, in seconds.
+    pub ttl_seconds: u32,
+    /// Finished jobs kept in one namespace.
+    pub history_limit: usize,
+    /// Declared maximum of jobs in one namespace.
+    pub max_per_namespace: usize,
+    /// Declared maximum of jobs in the cluster.
+    pub max_per_cluster: usize,
+}
+
+impl Default for Settings {
+    /// The defaults of the built-in queue, and the maxima that the CRD declares.
+    fn default() -> Self {
+        Self { ttl_seconds: 900, history_limit: 400, max_per_namespace: 1500, max_per_cluster: 10_000 }
+    }
+}
+
+/// Everything a plan for one job rests on, but for the grant.
+#[derive(Clone, Debug)]
+pub struct JobState {
+    /// The job.
+    pub job: Arc<JobView>,
+    /// What this process remembers of it.
+    pub facts: Facts,
+    /// Where it stands among the declared maxima.
+    pub standing: Standing,
+    /// Manager-wide bounds.
+    pub settings: Settings,
+    /// Its progress as the stored status says.
+    pub indexes: Indexes,
+    /// Its pods.
+    pub pods: Vec<Attempt>,
+    /// Its progress, the outcomes included that no status says yet.
+    pub tally: Tally,
+    /// Where it is heading.
+    pub course: Course,
+    /// What it could start now.
+    pub dispatch: Dispatch,
+    /// Names it needs that somebody else has.
+    pub conflicts: Vec<Conflict>,
+}
+
+impl JobState {
+    /// Takes stock. `pods` are those of all incarnations of the job's name; `pods` of others than this
+    /// one hold their names and indexes until they are gone.
+    pub fn new(
+        job: Arc<JobView>,
+        pods: &[Arc<PodView>],
+        facts: Facts,
+        standing: Standing,
+        settings: Settings,
+        now: Timestamp,
+    ) -> Self {
+        let (indexes, unreadable) = match stored_indexes(&job) {
+            Ok(indexes) => (indexes, None),
+            Err(error) => (Indexes::new(job.spec.completions), Some(error)),
+        };
+        // Nothing is counted, started or released on a record that cannot be read.
+        let own = if unreadable.is_some() { Vec::new() } else { Attempt::of_job(&job, pods) };
+        let mut tally = Tally::count(&job, &indexes, &own, &facts, false, now);
+        let course = course::of(&job, &own, &tally, &facts, standing, unreadable.as_ref(), now);
+        if course.is_ending() && !own.iter().any(Attempt::is_live) {
+            tally = Tally::count(&job, &indexes, &own, &facts, true, now);
+        }
+        let dispatch = match course {
+            Course::Open => dispatch::of(&job, &tally, &own, pods, &facts, now),
+            Course::Deleting
+            | Course::Finished
+            | Course::Failing { .. }
+            | Course::Completing
+            | Course::Stopped(_)
+            | Course::Stuck { .. } => Dispatch::default(),
+        };
+        Self { job, facts, standing, settings, indexes, pods: own, tally, course, dispatch, conflicts: Vec::new() }
+    }
+
+    /// Takes the names out of what could start that somebody else has: `holder` gives the pod of a name.
+    pub fn yield_names(&mut self, holder: impl Fn(&ObjectKey) -> Option<Arc<PodView>>) {
+        let job = &self.job.meta().key;
+        let conflicts = &mut self.conflicts;
+        self.dispatch.startable.retain(|&(index, attempt)| {
+            let Some(pod) = holder(&crate::pods::pod_key(job, index, attempt)) else { return true };
+            let owner = pod.meta().controller.as_ref();
+            let owner = owner.map(|owner| format!("{} {}", owner.kind, owner.name)).unwrap_or_default();
+            conflicts.push(Conflict { pod: pod.meta().key.clone(), owner });
+            false
+        });
+    }
+
+    /// Pods that may still run, those being deleted included.
+    pub fn live(&self) -> u32 {
+        count(self.pods.iter().filter(|pod| pod.is_live()))
+    }
+
+    /// Whether the stored status, or its being final, accounts for this pod.
+    pub fn is_counted(&self, pod: &Attempt) -> bool {
+        self.job.is_finished() || self.indexes.is_counted(pod.index, pod.attempt)
+    }
+}
+
+/// Counts, within the bounds of the API.
+pub(super) fn count(items: impl Iterator) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}
+
+fn stored_indexes(job: &JobView) -> Result<Indexes, IndexError> {
+    let completions = job.spec.completions;
+    match &job.status.indexes {
+        _ if job.is_single() => Ok(Indexes::single(job.status.failed, job.is_finished())),
+        Some(stored) => Indexes::decode(stored, completions),
+        None => Ok(Indexes::new(completions)),
+    }
+}
