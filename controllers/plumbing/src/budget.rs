@@ -7,10 +7,13 @@
 //! never drained for a write that a narrow one refuses.
 //!
 //! Nothing ever waits here: a refusal names the time at which to come again, and the key goes back
-//! into its queue.
+//! into its queue. A token is kept for it then, so whoever is refused passes in its turn.
 
 mod bucket;
 mod config;
+mod promises;
+#[cfg(test)]
+mod promises_test;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +22,7 @@ pub use config::{BucketConfig, BudgetConfig, InvalidBudget};
 use crate::key::ObjectKey;
 use crate::plan::WriteClass;
 use bucket::Bucket;
+use promises::{Caller, Promise, Promises};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,9 +74,9 @@ impl fmt::Display for Level {
 #[error("no token in the bucket of the {level}")]
 pub struct Throttled {
     /// When to come again. Those refused by one bucket get different times, as far apart as its
-    /// rate, so that they do not all come back for one token. No token is reserved.
+    /// rate, so that they do not all come back for one token; the token is kept for a second.
     pub until: Instant,
-    /// The bucket that refused; with several, the one with the longest wait.
+    /// The bucket that refused; with several, the narrowest.
     pub level: Level,
 }
 
@@ -90,6 +94,8 @@ pub struct WriteTicket<'a> {
     pub namespace: &'a str,
     /// Class of the write.
     pub class: WriteClass,
+    /// The key on whose behalf it is written: who is refused comes back under this name.
+    pub owner: &'a ObjectKey,
     /// The object, for the bucket of its status writes; `None` for other writes.
     pub object: Option<&'a ObjectKey>,
 }
@@ -104,6 +110,7 @@ pub struct WriteBudget {
 #[derive(Debug, Default)]
 struct State {
     buckets: HashMap<BucketKey, Bucket>,
+    promises: Promises,
     admissions: u32,
     /// Refusals by [`Level`], in the order of [`Level::ALL`].
     refusals: [u64; Level::ALL.len()],
@@ -151,24 +158,27 @@ impl WriteBudget {
 
     /// Takes a token of every bucket that the write needs, or of none.
     ///
+    /// A caller that comes when it was told to finds the token that was kept for it. Whoever else
+    /// comes gets only what is not kept, so that newcomers, however many, do not starve the refused.
+    ///
     /// # Errors
-    /// A bucket has no token; when to come again.
+    /// A bucket has no token to spare; when to come again.
     pub fn try_admit(&self, ticket: &WriteTicket<'_>) -> Result<Permit, Throttled> {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(lapsed) = state.promises.pop_lapsed(now) {
+            state.give_up(&lapsed);
+        }
         let needed = self.needed(ticket);
-        let longest = needed
-            .iter()
-            .map(|(key, config)| {
-                (state.buckets.get(key).map_or_else(Default::default, |b| b.wait(config, now)), key, config)
-            })
-            .max_by_key(|(wait, ..)| *wait);
-        if let Some((wait, key, config)) = longest
-            && !wait.is_zero()
-        {
-            let until = state.bucket(key, now).promise(config, now + wait);
-            state.refusals[key.level() as usize] += 1;
-            return Err(Throttled { until, level: key.level() });
+        let caller = (ticket.controller, ticket.owner.clone());
+        for (key, config) in &needed {
+            if let Some(until) = state.refusal(&caller, key, config, now) {
+                state.refusals[key.level() as usize] += 1;
+                return Err(Throttled { until, level: key.level() });
+            }
+        }
+        if let Some(kept) = state.promises.remove(&caller) {
+            state.give_up(&kept);
         }
         for (key, config) in &needed {
             state.bucket(key, now).take(config, now);
@@ -203,7 +213,7 @@ impl WriteBudget {
 
     /// The buckets of a write, narrow first.
     fn needed(&self, ticket: &WriteTicket<'_>) -> Vec<(BucketKey, BucketConfig)> {
-        let WriteTicket { controller, namespace, class, object } = *ticket;
+        let WriteTicket { controller, namespace, class, owner: _, object } = *ticket;
         let config = &self.config;
         let object =
             object.map(|object| (BucketKey::Object(controller, object.clone()), config.object_status));
@@ -226,5 +236,49 @@ impl WriteBudget {
 impl State {
     fn bucket(&mut self, key: &BucketKey, now: Instant) -> &mut Bucket {
         self.buckets.entry(key.clone()).or_insert_with(|| Bucket::full(now))
+    }
+
+    /// When `caller` is to come again if this bucket has no token for it; a token is kept for it then.
+    ///
+    /// Only the narrowest bucket that refuses keeps one: were it kept in the wide ones too, a namespace
+    /// with many refused writes would leave nothing to the others. Who has got past a bucket keeps
+    /// its token there while it waits for one in a wider bucket.
+    fn refusal(
+        &mut self,
+        caller: &Caller,
+        key: &BucketKey,
+        config: &BucketConfig,
+        now: Instant,
+    ) -> Option<Instant> {
+        let bucket = *self.bucket(key, now);
+        let promise = self.promises.get(caller);
+        let until = match promise.filter(|promise| promise.buckets.contains(key)) {
+            Some(promise) if promise.until <= now => {
+                // Refused only where more tokens were kept than the bucket holds.
+                now + Some(bucket.wait(config, 1, now)).filter(|wait| !wait.is_zero())?
+            }
+            // Before its time it gets what anybody would get.
+            Some(promise) => {
+                Some(bucket.wait(config, bucket.kept, now)).filter(|wait| !wait.is_zero())?;
+                promise.until
+            }
+            None => now + Some(bucket.wait(config, bucket.kept + 1, now)).filter(|wait| !wait.is_zero())?,
+        };
+        let until = promise.map_or(until, |promise| promise.until.max(until));
+        let mut buckets = promise.map(|promise| promise.buckets.clone()).unwrap_or_default();
+        if !buckets.contains(key) {
+            self.bucket(key, now).kept += 1;
+            buckets.push(key.clone());
+        }
+        self.promises.insert(caller.clone(), Promise { until, buckets });
+        Some(until)
+    }
+
+    fn give_up(&mut self, promise: &Promise) {
+        for key in &promise.buckets {
+            if let Some(bucket) = self.buckets.get_mut(key) {
+                bucket.kept -= 1;
+            }
+        }
     }
 }

@@ -9,18 +9,19 @@ use tokio::time::Instant;
 pub(super) struct Bucket {
     /// The theoretical arrival time: when the bucket will be full again.
     full_at: Instant,
-    /// When the next refused caller is asked to come again.
-    next_promise: Instant,
+    /// Tokens, of those that are there or will come, that are kept for refused callers.
+    pub(super) kept: u32,
 }
 
 impl Bucket {
     pub(super) fn full(now: Instant) -> Self {
-        Self { full_at: now, next_promise: now }
+        Self { full_at: now, kept: 0 }
     }
 
-    /// How long until one token is there; zero when it is.
-    pub(super) fn wait(&self, config: &BucketConfig, now: Instant) -> Duration {
-        let full_at = self.full_at.max(now) + config.interval();
+    /// How long until so many tokens would be there if none were taken; zero when they are. More than
+    /// a full bucket holds stand for those that are taken in the meantime.
+    pub(super) fn wait(&self, config: &BucketConfig, tokens: u32, now: Instant) -> Duration {
+        let full_at = self.full_at.max(now) + config.interval() * tokens;
         full_at.saturating_duration_since(now + config.interval() * config.burst)
     }
 
@@ -35,15 +36,8 @@ impl Bucket {
         self.full_at = self.full_at.max(now) + config.interval();
     }
 
-    /// A time not before `earliest` that no other refused caller was given.
-    pub(super) fn promise(&mut self, config: &BucketConfig, earliest: Instant) -> Instant {
-        let at = self.next_promise.max(earliest);
-        self.next_promise = at + config.interval();
-        at
-    }
-
-    /// Full, and nobody was told to come again later: it can be forgotten.
+    /// Full, and nothing is kept in it: it can be forgotten.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        self.full_at <= now && self.next_promise <= now
+        self.full_at <= now && self.kept == 0
     }
 }

@@ -18,9 +18,9 @@ impl BucketConfig {
         Self { rate, burst }
     }
 
-    /// Time in which one token comes.
+    /// Time in which one token comes; rounded up, so that the rate is never exceeded.
     pub(super) fn interval(&self) -> Duration {
-        Duration::from_secs_f64(1.0 / self.rate)
+        Duration::from_nanos((1e9 / self.rate).ceil() as u64)
     }
 
     fn check(&self, field: &'static str) -> Result<(), InvalidBudget> {

@@ -83,7 +83,7 @@ impl Executor {
             .map(|write| {
                 let admitted = match &refused {
                     Some(error) => Err(error.clone()),
-                    None => self.admit(&write).inspect_err(|error| refused = Some(error.clone())),
+                    None => self.admit(owner, &write).inspect_err(|error| refused = Some(error.clone())),
                 };
                 async move {
                     let outcome = match admitted {
@@ -101,7 +101,7 @@ impl Executor {
         }
     }
 
-    fn admit(&self, write: &Write) -> Result<Admitted, WriteError> {
+    fn admit(&self, owner: &ObjectKey, write: &Write) -> Result<Admitted, WriteError> {
         if write.action.is_noop() {
             return Ok(Admitted::Noop);
         }
@@ -112,6 +112,7 @@ impl Executor {
             controller: self.controller,
             namespace: &write.key.namespace,
             class: write.class,
+            owner,
             object: (write.class == WriteClass::Status).then_some(&write.key),
         };
         self.budget.try_admit(&ticket).map(Admitted::Send).map_err(WriteError::Throttled)
