@@ -76,7 +76,9 @@ impl Tiers {
 
     /// Takes a job out; appends those whose standing gets better.
     fn remove(&mut self, rank: &Rank, better: &mut Vec<ObjectKey>) {
-        let gone = [&mut self.within, &mut self.beyond, &mut self.far].into_iter().any(|tier| tier.remove(rank).is_some());
+        let gone = [&mut self.within, &mut self.beyond, &mut self.far]
+            .into_iter()
+            .any(|tier| tier.remove(rank).is_some());
         if !gone {
             return;
         }
@@ -152,13 +154,19 @@ struct Namespace {
 pub struct Ceiling {
     settings: Settings,
     cluster: Tiers,
+    finished: usize,
     namespaces: HashMap<Arc<str>, Namespace>,
 }
 
 impl Ceiling {
     /// No jobs.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, cluster: Tiers::new(settings.max_per_cluster), namespaces: HashMap::new() }
+        Self {
+            settings,
+            cluster: Tiers::new(settings.max_per_cluster),
+            finished: 0,
+            namespaces: HashMap::new(),
+        }
     }
 
     /// Takes in a change of a job. Returns other jobs for which something is different now: they may
@@ -175,6 +183,7 @@ impl Ceiling {
             jobs: Tiers::new(limits.max_per_namespace),
             history: History::default(),
         });
+        let finished_before = namespace.history.len();
         if let Some(rank) = gone.and_then(|job| finish_rank(job)) {
             namespace.history.remove(&rank);
         }
@@ -200,10 +209,16 @@ impl Ceiling {
         let unfinished = namespace.jobs.len().saturating_sub(namespace.history.len());
         let room = limits.max_per_namespace.saturating_sub(unfinished);
         namespace.history.trim(limits.history_limit.min(room), &mut woken);
+        self.finished = self.finished + namespace.history.len() - finished_before;
         if namespace.jobs.len() == 0 {
             self.namespaces.remove(&key.namespace);
         }
         woken
+    }
+
+    /// Jobs in the cluster that have not finished.
+    pub fn unfinished(&self) -> usize {
+        self.cluster.len().saturating_sub(self.finished)
     }
 
     /// Where a job stands; within, for one that is not known.
@@ -217,7 +232,9 @@ impl Ceiling {
     /// Whether a finished job exceeds the history of its namespace.
     pub fn exceeds_history(&self, job: &JobView) -> bool {
         let namespace = self.namespaces.get(&job.meta().key.namespace);
-        namespace.zip(finish_rank(job)).is_some_and(|(namespace, rank)| namespace.history.excess.contains_key(&rank))
+        namespace
+            .zip(finish_rank(job))
+            .is_some_and(|(namespace, rank)| namespace.history.excess.contains_key(&rank))
     }
 }
 

@@ -1,9 +1,135 @@
 //! The BatchJob controller: pods exist only while a task really executes.
+//!
+//! - [`watches`] is the table of what is watched, and which keys a change wakes.
+//! - [`observe`] gathers plain data about one job, and asks the [`admission`] for its grant.
+//! - [`plan`] decides, as a pure function: it counts outcomes, releases and creates pods.
+//! - [`status`] says in the job's status where it stands.
+//! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
 
 pub mod admission;
+pub mod ceiling;
 pub mod failure;
 pub mod indexes;
 mod ledger;
+pub mod memory;
+pub mod observe;
+pub mod plan;
+pub mod pods;
 pub mod projections;
 pub mod resources;
 pub mod shape;
+pub mod status;
+pub mod watches;
+
+pub use plan::Settings;
+pub use watches::Stores;
+
+use admission::Admission;
+use ceiling::Ceiling;
+use jiff::Timestamp;
+use observe::{Observed, Record};
+use springtide_plumbing::controller::{Reconciler, Settled};
+use springtide_plumbing::error::WriteError;
+use springtide_plumbing::executor::WriteResult;
+use springtide_plumbing::key::{ObjectKey, Resource};
+use springtide_plumbing::plan::{Action, Plan};
+use springtide_plumbing::queue::WorkQueue;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// The BatchJob controller, as the loop drives it.
+pub struct BatchJobReconciler {
+    stores: Stores,
+    settings: Settings,
+    admission: Mutex<Admission>,
+    ceiling: Mutex<Ceiling>,
+    /// What is remembered by job name. A key runs once at a time, so its record is taken out while it does.
+    records: Mutex<HashMap<ObjectKey, Record>>,
+    /// Jobs by the foreign pod whose name they need.
+    conflicts: Mutex<HashMap<ObjectKey, ObjectKey>>,
+    queue: OnceLock<WorkQueue<ObjectKey>>,
+}
+
+impl BatchJobReconciler {
+    /// A controller over these stores, with default settings.
+    pub fn new(stores: Stores) -> Arc<Self> {
+        Self::with_settings(stores, Settings::default())
+    }
+
+    /// A controller over these stores.
+    pub fn with_settings(stores: Stores, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            stores,
+            settings,
+            admission: Mutex::default(),
+            ceiling: Mutex::new(Ceiling::new(settings)),
+            records: Mutex::default(),
+            conflicts: Mutex::default(),
+            queue: OnceLock::new(),
+        })
+    }
+}
+
+impl Reconciler for BatchJobReconciler {
+    const NAME: &'static str = "batch-job";
+    type Observed = Observed;
+
+    fn observe(&self, key: &ObjectKey, now: Timestamp) -> Option<Observed> {
+        if watches::is_admission(key) {
+            self.admit(now);
+            return None;
+        }
+        self.observe_job(key, now)
+    }
+
+    fn plan(&self, observed: &Observed, now: Timestamp) -> Plan {
+        plan::plan(observed, now)
+    }
+
+    fn settle(&self, key: &ObjectKey, results: &[WriteResult], now: Timestamp) -> Settled {
+        let mut records = lock(&self.records);
+        let Some((job, memory)) = records.get_mut(key).and_then(Record::job_mut) else {
+            return Settled::Default;
+        };
+        let mut quota = false;
+        let mut handled = true;
+        for WriteResult { write, outcome } in results {
+            let creates = write.resource == Resource::POD && matches!(write.action, Action::Create { .. });
+            match outcome {
+                Ok(done) if creates && !done.noop => memory.created(),
+                Ok(done) if matches!(write.action, Action::Status { .. }) && !done.noop => {
+                    memory.facts.last_flush = Some(now);
+                }
+                Err(WriteError::Refused(refusal)) if creates && refusal.is_quota() => quota = true,
+                Err(WriteError::Refused(refusal)) if creates => {
+                    handled &= memory.refused(job.generation, refusal, now);
+                }
+                Err(WriteError::Refused(_) | WriteError::NotSent(_) | WriteError::Unknown(_)) => {
+                    handled = false
+                }
+                // No failures, or such as the loop knows how to go on from.
+                Ok(_)
+                | Err(
+                    WriteError::Throttled(_)
+                    | WriteError::Busy { .. }
+                    | WriteError::NotLeading
+                    | WriteError::Skipped
+                    | WriteError::AlreadyExists
+                    | WriteError::Gone
+                    | WriteError::Conflict(_),
+                ) => {}
+            }
+        }
+        let uid = job.uid.clone();
+        drop(records);
+        if quota {
+            lock(&self.admission).creates_refused(&uid, now);
+        }
+        if handled { Settled::Handled } else { Settled::Default }
+    }
+}
+
+/// The data under these locks is whole wherever a panic can happen, so poisoning says nothing more.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

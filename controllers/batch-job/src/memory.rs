@@ -121,7 +121,10 @@ impl Memory {
             let at = task.and_then(|task| task.finished).unwrap_or(now);
             let was_live = self.live.remove(uid);
             let Some(ending) = &pod.ending else {
-                live.insert(uid.clone(), Live { index: pod.index, has_node: pod.view.node.is_some(), started });
+                live.insert(
+                    uid.clone(),
+                    Live { index: pod.index, has_node: pod.view.node.is_some(), started },
+                );
                 if pod.is_overdue(job, now) {
                     overdue.insert(uid.clone());
                 }
@@ -161,7 +164,13 @@ impl Memory {
         newly_overdue
     }
 
-    fn disrupted(&mut self, index: u32, at: Timestamp, started: Option<Timestamp>, streak_ends: SignedDuration) {
+    fn disrupted(
+        &mut self,
+        index: u32,
+        at: Timestamp,
+        started: Option<Timestamp>,
+        streak_ends: SignedDuration,
+    ) {
         self.facts.disrupted += 1;
         let ran_long = started.is_some_and(|started| at.duration_since(started) >= streak_ends);
         let before = self.facts.setbacks.get(&index).map_or(0, |setback| setback.disruptions);

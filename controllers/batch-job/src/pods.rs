@@ -76,9 +76,7 @@ impl<'a> PodFactory<'a> {
         spec.insert("restartPolicy".to_owned(), json!("Never"));
         match job.spec.release.log_tail {
             LogTail::OnFailure => each_container(&mut spec, |container| {
-                container
-                    .entry("terminationMessagePolicy")
-                    .or_insert_with(|| json!("FallbackToLogsOnError"));
+                container.entry("terminationMessagePolicy").or_insert_with(|| json!("FallbackToLogsOnError"));
             }),
             LogTail::Never => {}
         }
@@ -139,7 +137,9 @@ mod tests {
     }
 
     fn created(job: &JobView, index: u32, attempt: u32) -> Value {
-        let Action::Create { manifest } = PodFactory::new(job).create(index, attempt).action else { panic!() };
+        let Action::Create { manifest } = PodFactory::new(job).create(index, attempt).action else {
+            panic!()
+        };
         manifest
     }
 
@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn tasks_without_a_number_get_no_trace_of_one() {
-        let job = job("{release: {logTail: Never}, template: {spec: {hostname: h, containers: [{name: c}]}}}");
+        let job =
+            job("{release: {logTail: Never}, template: {spec: {hostname: h, containers: [{name: c}]}}}");
         let pod = created(&job, 0, 0);
         assert_eq!(pod["metadata"].get("finalizers"), None, "BestEffort tracks AtLeastOnce");
         assert_eq!(pod["metadata"].get("annotations"), None);

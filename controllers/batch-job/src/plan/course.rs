@@ -101,19 +101,16 @@ fn decided(job: &JobView) -> Option<Course> {
     Some(Course::Failing { reason, message: stalled.message.clone() })
 }
 
-fn failure(
-    job: &JobView,
-    pods: &[Attempt],
-    tally: &Tally,
-    facts: &Facts,
-    now: Timestamp,
-) -> Option<Course> {
+fn failure(job: &JobView, pods: &[Attempt], tally: &Tally, facts: &Facts, now: Timestamp) -> Option<Course> {
     let spec = &job.spec;
     let failing = |reason, message| Some(Course::Failing { reason, message });
     if tally.indexes.all_closed() {
         return match tally.failed_indexes() {
             0 => None,
-            failed => failing(FailedReason::FailedIndexes, format!("{failed} of {} indexes failed", spec.completions)),
+            failed => failing(
+                FailedReason::FailedIndexes,
+                format!("{failed} of {} indexes failed", spec.completions),
+            ),
         };
     }
     if let Some(fatal) = &tally.fatal {
@@ -137,7 +134,8 @@ fn failure(
         let message = format!("{} pods failed, spec.backoffLimit is {limit}", tally.failed_in_all);
         return failing(FailedReason::BackoffLimitExceeded, message);
     }
-    if let Some(refusal) = facts.refusal.as_ref().filter(|refusal| refusal.generation == job.meta().generation)
+    if let Some(refusal) =
+        facts.refusal.as_ref().filter(|refusal| refusal.generation == job.meta().generation)
         && refusal.kind == RefusalKind::InvalidTemplate
     {
         return failing(FailedReason::InvalidTemplate, refusal.message.clone());
@@ -203,13 +201,20 @@ fn stuck(
         let message = "spec.template was edited after the job started: restore it, or create the job again";
         return Some((StalledReason::TemplateChanged, message.to_owned()));
     }
-    let never_started = pods.is_empty() && status.start_time.is_none() && status.succeeded + status.failed == 0;
+    let never_started =
+        pods.is_empty() && status.start_time.is_none() && status.succeeded + status.failed == 0;
     if never_started && let Some(message) = standing.refusal() {
         return Some((StalledReason::LimitExceeded, message));
     }
-    let gated = pods.iter().filter(|pod| pod.is_live()).find_map(|pod| Some((pod, pod.view.scheduling_gate.as_ref()?)));
+    let gated = pods
+        .iter()
+        .filter(|pod| pod.is_live())
+        .find_map(|pod| Some((pod, pod.view.scheduling_gate.as_ref()?)));
     if let Some((pod, gate)) = gated {
-        let message = format!("pod {} got the scheduling gate {gate}: exempt the job's pods from it", pod.view.meta().key.name);
+        let message = format!(
+            "pod {} got the scheduling gate {gate}: exempt the job's pods from it",
+            pod.view.meta().key.name
+        );
         return Some((StalledReason::ForeignSchedulingGate, message));
     }
     let refusal = facts.refusal.as_ref().filter(|refusal| refusal.generation == job.meta().generation)?;

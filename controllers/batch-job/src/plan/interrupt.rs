@@ -1,17 +1,20 @@
 //! Ending pods that may still run: by the user's word, a deadline, a failed job, a lowered parallelism.
 
+use super::Draft;
 use super::course::{Course, Stop};
 use super::state::{Attempt, JobState};
-use super::{Draft, delete_pod};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::StalledReason;
 use springtide_crds::reason::Reason;
+use springtide_plumbing::key::Resource;
+use springtide_plumbing::plan::{Action, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
 
 /// Plans the deletion of live pods that have to go.
 pub(super) fn live_pods(state: &JobState, draft: &mut Draft, now: Timestamp) {
     // The intent comes first: why the job fails stands in its status before the first pod is ended.
-    let stands = |reason: &str| state.job.condition(StalledReason::CONDITION).is_some_and(|c| c.reason == reason);
+    let stands =
+        |reason: &str| state.job.condition(StalledReason::CONDITION).is_some_and(|c| c.reason == reason);
     let all = match &state.course {
         Course::Failing { reason, .. } => stands(reason.as_str()),
         Course::Completing | Course::Finished | Course::Stopped(Stop::Drain) => true,
@@ -30,8 +33,10 @@ pub(super) fn live_pods(state: &JobState, draft: &mut Draft, now: Timestamp) {
     let mut ending: Vec<&Attempt> = taken_back(state, &staying, draft, now);
     let surplus = (staying.len() - ending.len()).saturating_sub(state.job.spec.parallelism as usize);
     if surplus > 0 {
-        let mut rest: Vec<&Attempt> =
-            staying.into_iter().filter(|pod| !ending.iter().any(|other| std::ptr::eq(*other, *pod))).collect();
+        let mut rest: Vec<&Attempt> = staying
+            .into_iter()
+            .filter(|pod| !ending.iter().any(|other| std::ptr::eq(*other, *pod)))
+            .collect();
         // Those that lose the least: without a node first, then the newest.
         rest.sort_by_key(|pod| {
             std::cmp::Reverse((pod.view.node.is_none(), pod.view.meta().creation_time, pod.index))
@@ -67,10 +72,12 @@ fn taken_back<'a>(
 }
 
 fn end(state: &JobState, pod: &Attempt, draft: &mut Draft) {
-    // The version is a precondition: a pod that ended meanwhile would be deleted with its outcome.
-    let mut write = delete_pod(&pod.view, Some(state.job.spec.interruption.grace_seconds));
-    if let springtide_plumbing::plan::Action::Delete { resource_version, .. } = &mut write.action {
-        *resource_version = Some(pod.view.meta().resource_version);
-    }
-    draft.end(write);
+    let meta = pod.view.meta();
+    let action = Action::Delete {
+        uid: meta.uid.clone(),
+        // A precondition: a pod that ended meanwhile would be deleted with its outcome.
+        resource_version: Some(meta.resource_version),
+        grace_seconds: Some(state.job.spec.interruption.grace_seconds),
+    };
+    draft.end(Write { resource: Resource::POD, key: meta.key.clone(), class: WriteClass::Spec, action });
 }

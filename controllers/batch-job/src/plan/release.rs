@@ -1,14 +1,12 @@
 //! Giving ended pods back: the finalizer once their outcome is recorded, the pod once nobody waits for it.
 
+use super::Draft;
 use super::state::{Attempt, JobState};
-use super::{Draft, delete_pod};
 use crate::failure::Ending;
-use crate::pods::tracking;
 use crate::projections::pod::{PodView, TRACKING_FINALIZER};
 use jiff::{SignedDuration, Timestamp};
-use springtide_crds::batch_job::CompletionTracking;
 use springtide_plumbing::key::Resource;
-use springtide_plumbing::plan::{Write, WriteClass, remove_finalizer};
+use springtide_plumbing::plan::{Action, Write, WriteClass, remove_finalizer};
 use springtide_plumbing::projection::Projection;
 use std::collections::HashSet;
 
@@ -33,8 +31,7 @@ pub(super) fn ended_pods(state: &JobState, draft: &mut Draft, now: Timestamp) ->
                 held = true;
                 draft.wake_at(until);
             }
-            // It has ended and cannot come back, so any version of it may go.
-            None => draft.end(delete_pod(&pod.view, None)),
+            None => draft.end(delete(&pod.view)),
         }
     }
     held
@@ -44,8 +41,20 @@ pub(super) fn ended_pods(state: &JobState, draft: &mut Draft, now: Timestamp) ->
 pub(super) fn release_finalizer(pod: &PodView, draft: &mut Draft) {
     let meta = pod.meta();
     if let Some(action) = remove_finalizer(&meta.uid, &meta.finalizers, TRACKING_FINALIZER) {
-        draft.protect(Write { resource: Resource::POD, key: meta.key.clone(), class: WriteClass::Protective, action });
+        draft.protect(Write {
+            resource: Resource::POD,
+            key: meta.key.clone(),
+            class: WriteClass::Protective,
+            action,
+        });
     }
+}
+
+/// It has ended and cannot come back, so any version of it may go; the server takes no grace for it.
+fn delete(pod: &PodView) -> Write {
+    let meta = pod.meta();
+    let action = Action::Delete { uid: meta.uid.clone(), resource_version: None, grace_seconds: None };
+    Write { resource: Resource::POD, key: meta.key.clone(), class: WriteClass::Spec, action }
 }
 
 /// Until when a recorded pod stays.
@@ -74,12 +83,4 @@ fn kept_failures(state: &JobState) -> HashSet<&str> {
         std::cmp::Reverse((ended, pod.view.meta().creation_time, pod.index, pod.attempt))
     });
     failed.into_iter().take(keep).map(|pod| pod.view.meta().key.name.as_ref()).collect()
-}
-
-/// Whether a pod of the job that vanished may have ended unseen.
-pub(super) fn is_strict(state: &JobState) -> bool {
-    match tracking(&state.job) {
-        CompletionTracking::Strict => true,
-        CompletionTracking::AtLeastOnce => false,
-    }
 }

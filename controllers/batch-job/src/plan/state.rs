@@ -165,7 +165,18 @@ impl JobState {
             | Course::Stopped(_)
             | Course::Stuck { .. } => Dispatch::default(),
         };
-        Self { job, facts, standing, settings, indexes, pods: own, tally, course, dispatch, conflicts: Vec::new() }
+        Self {
+            job,
+            facts,
+            standing,
+            settings,
+            indexes,
+            pods: own,
+            tally,
+            course,
+            dispatch,
+            conflicts: Vec::new(),
+        }
     }
 
     /// Takes the names out of what could start that somebody else has: `holder` gives the pod of a name.

@@ -1,0 +1,206 @@
+//! Gathers what the stores, the admission and this process know of one job name.
+
+use crate::admission::Verdict;
+use crate::memory::Memory;
+use crate::plan::{Attempt, JobState, demand};
+use crate::projections::job::JobView;
+use crate::projections::pod::PodView;
+use crate::watches::pods_of_job;
+use crate::{BatchJobReconciler, lock};
+use jiff::{SignedDuration, Timestamp};
+use springtide_plumbing::key::{ObjectKey, Uid};
+use springtide_plumbing::projection::Projection;
+use springtide_plumbing::queue::{Priority, Urgency};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// How long an owner that was never seen must be absent before its pods count as orphans: one watch
+/// may lag another by half a minute, and a job that is just not seen yet must not lose its pods' record.
+const OWNER_GRACE: SignedDuration = SignedDuration::from_secs(40);
+
+/// Plain data about one job name.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The job that bears the name now.
+    pub state: Option<JobState>,
+    /// What the admission grants it.
+    pub verdict: Option<Verdict>,
+    /// Pods whose job is gone, and that still hold our finalizer.
+    pub orphans: Vec<Arc<PodView>>,
+    /// When other pods will count as orphans, unless their job shows up.
+    pub orphans_until: Option<Timestamp>,
+    /// The finished job exceeds the history of its namespace.
+    pub exceeds_history: bool,
+    /// Unfinished jobs in the cluster.
+    pub unfinished_jobs: usize,
+}
+
+/// What is remembered of one job name.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    job: Option<(Known, Memory)>,
+    /// Incarnations that were seen here and are gone.
+    gone: HashSet<Uid>,
+    /// Owners of pods that were never seen, and since when they are missed.
+    missed: HashMap<Uid, Timestamp>,
+}
+
+/// Which job a memory is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) uid: Uid,
+    pub(crate) generation: i64,
+}
+
+impl Record {
+    /// The job as last observed, and what is remembered of it.
+    pub(crate) fn job_mut(&mut self) -> Option<(&Known, &mut Memory)> {
+        self.job.as_mut().map(|(known, memory)| (&*known, memory))
+    }
+
+    /// Turns to the job that bears the name now. Returns the incarnation that is gone since.
+    fn turn_to(&mut self, job: Option<&JobView>, now: Timestamp) -> Option<Uid> {
+        let uid = job.map(|job| &job.meta().uid);
+        let left = self.job.take_if(|(known, _)| Some(&known.uid) != uid).map(|(known, _)| known.uid);
+        self.gone.extend(left.clone());
+        if let Some(job) = job {
+            let known = Known { uid: job.meta().uid.clone(), generation: job.meta().generation };
+            match &mut self.job {
+                Some((before, _)) => *before = known,
+                None => self.job = Some((known, Memory::new(job, now))),
+            }
+        }
+        left
+    }
+
+    /// Pods of other incarnations that hold our finalizer for nobody, and when further ones will.
+    fn orphans(
+        &mut self,
+        job: Option<&JobView>,
+        pods: &[Arc<PodView>],
+        now: Timestamp,
+    ) -> (Vec<Arc<PodView>>, Option<Timestamp>) {
+        let present = job.map(|job| &job.meta().uid);
+        let mut missed = HashMap::new();
+        let mut orphans = Vec::new();
+        let mut until = None;
+        for pod in pods.iter().filter(|pod| pod.is_tracked()) {
+            // Without owner it was orphaned on purpose, by whoever deleted the job.
+            let owner = pod.job_owner().map(|owner| &owner.uid);
+            if owner.is_some() && owner == present {
+                continue;
+            }
+            let is_gone = match owner {
+                Some(owner) => self.gone.contains(owner),
+                None => job.is_none_or(|job| job.meta().is_deleting()),
+            };
+            let missing = owner.unwrap_or(&pod.meta().uid);
+            let since = self.missed.get(missing).copied().unwrap_or(now);
+            if is_gone || since + OWNER_GRACE <= now {
+                orphans.push(Arc::clone(pod));
+            } else {
+                let at = since + OWNER_GRACE;
+                until = Some(until.map_or(at, |first: Timestamp| first.min(at)));
+            }
+            missed.insert(missing.clone(), since);
+        }
+        self.missed = missed;
+        (orphans, until)
+    }
+}
+
+impl BatchJobReconciler {
+    pub(crate) fn observe_job(&self, key: &ObjectKey, now: Timestamp) -> Option<Observed> {
+        let job = self.stores.jobs.get(key);
+        let pods = self.stores.pods.by_index(&crate::watches::PODS_BY_JOB, &pods_of_job(key));
+        let mut record = lock(&self.records).remove(key).unwrap_or_default();
+        if let Some(left) = record.turn_to(job.as_deref(), now) {
+            lock(&self.admission).withdraw(&left);
+        }
+        let (orphans, orphans_until) = record.orphans(job.as_deref(), &pods, now);
+        let observed = match job {
+            Some(job) => Some(self.observe_present(job, &pods, &mut record, now)),
+            None => None,
+        };
+        if observed.is_some() || !pods.is_empty() {
+            lock(&self.records).insert(key.clone(), record);
+        }
+        match observed {
+            Some(observed) => Some(Observed { orphans, orphans_until, ..observed }),
+            None if orphans.is_empty() && orphans_until.is_none() => None,
+            None => Some(Observed {
+                state: None,
+                verdict: None,
+                orphans,
+                orphans_until,
+                exceeds_history: false,
+                unfinished_jobs: 0,
+            }),
+        }
+    }
+
+    fn observe_present(
+        &self,
+        job: Arc<JobView>,
+        pods: &[Arc<PodView>],
+        record: &mut Record,
+        now: Timestamp,
+    ) -> Observed {
+        let uid = job.meta().uid.clone();
+        let (standing, exceeds_history, unfinished_jobs) = {
+            let ceiling = lock(&self.ceiling);
+            (ceiling.standing(&job), ceiling.exceeds_history(&job), ceiling.unfinished())
+        };
+        let own = Attempt::of_job(&job, pods);
+        let mut overdue = false;
+        let facts = match record.job_mut() {
+            Some((_, memory)) => {
+                overdue = memory.look(&job, &own, now);
+                memory.facts.clone()
+            }
+            None => Memory::new(&job, now).facts,
+        };
+        let mut state = JobState::new(job, pods, facts, standing, self.settings, now);
+        self.yield_names(&mut state);
+        let verdict = self.ask(&state, &uid, overdue, now);
+        Observed {
+            state: Some(state),
+            verdict,
+            orphans: Vec::new(),
+            orphans_until: None,
+            exceeds_history,
+            unfinished_jobs,
+        }
+    }
+
+    /// Leaves out the names that pods of nobody's have, and remembers whom to wake when they go.
+    fn yield_names(&self, state: &mut JobState) {
+        state.yield_names(|key| self.stores.pods.get(key));
+        for conflict in &state.conflicts {
+            lock(&self.conflicts).insert(conflict.pod.clone(), state.job.meta().key.clone());
+        }
+    }
+
+    /// Offers the job's demand and takes the admission's word for it.
+    fn ask(&self, state: &JobState, uid: &Uid, overdue: bool, now: Timestamp) -> Option<Verdict> {
+        let demand = demand(state);
+        let is_wanted = demand.is_some();
+        let (verdict, granted) = {
+            let mut admission = lock(&self.admission);
+            if overdue {
+                admission.pending_deadline(uid, now);
+            }
+            match demand {
+                Some(demand) => admission.offer(demand),
+                None => admission.withdraw(uid),
+            }
+            admission.set_ready(self.stores.are_synced(), self.stores.are_stale());
+            let granted = admission.pass(now);
+            (is_wanted.then(|| admission.verdict(uid)), granted)
+        };
+        for key in granted.into_iter().filter(|key| *key != state.job.meta().key) {
+            self.wake(key, Priority::Normal, Urgency::Routine);
+        }
+        verdict
+    }
+}

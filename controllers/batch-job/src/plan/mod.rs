@@ -1,0 +1,227 @@
+//! Every decision about a BatchJob, as a pure function of what was observed and the time.
+
+mod course;
+mod dispatch;
+mod interrupt;
+mod pace;
+mod release;
+mod state;
+mod tally;
+
+pub use course::{Course, Stop};
+pub use dispatch::{Dispatch, demand};
+pub use state::{Attempt, Conflict, JobState, Settings};
+pub use tally::{Fatal, Tally};
+
+pub(crate) use course::seconds_stopped;
+
+use crate::memory::RefusalKind;
+use crate::observe::Observed;
+use crate::pods::PodFactory;
+use crate::projections::job::BATCH_JOB;
+use crate::status::{self, Outlook};
+use jiff::{SignedDuration, Timestamp};
+use pace::Due;
+use serde_json::Value;
+use springtide_crds::batch_job::QueuedReason;
+use springtide_crds::reason::Reason;
+use springtide_plumbing::plan::{Action, MAX_WRITES, Outcome, Plan, Why, Write, WriteClass};
+use springtide_plumbing::projection::Projection;
+
+/// What has to be written for one job name now, and when to look again.
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
+    let mut draft = Draft::default();
+    for pod in &observed.orphans {
+        release::release_finalizer(pod, &mut draft);
+    }
+    draft.wake = observed.orphans_until;
+    match &observed.state {
+        Some(state) => of_job(observed, state, draft, now),
+        None => draft.into_plan(None, Outcome::Converged, Vec::new()),
+    }
+}
+
+fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestamp) -> Plan {
+    if state.course == Course::Deleting {
+        // Nobody will count these any more, and the job would wait for them.
+        for pod in &state.pods {
+            release::release_finalizer(&pod.view, &mut draft);
+        }
+        return draft.into_plan(None, Outcome::Waiting, Vec::new());
+    }
+    let outlook = status::outlook(state, observed.verdict.as_ref(), now);
+    let why = vec![Why { reason: outlook.summary.as_str(), message: outlook.message.clone() }];
+    let outcome = outcome(state);
+    let held = release::ended_pods(state, &mut draft, now);
+    deadlines(observed, state, &mut draft, now);
+    match pace::due(state, &outlook, observed.unfinished_jobs, now) {
+        // Alone but for what only gives back: creates that the budget refuses would keep the status from
+        // being written, and with it the pods that ended from being released.
+        Due::Now(class) => {
+            let write = status_write(state, &outlook, class);
+            return draft.into_plan(Some(write), outcome, why);
+        }
+        Due::At(at) => draft.wake_at(at),
+        Due::Never => {}
+    }
+    interrupt::live_pods(state, &mut draft, now);
+    match &state.course {
+        Course::Open => create(observed, state, &mut draft),
+        Course::Finished => retire(observed, state, held, &mut draft, now),
+        Course::Deleting
+        | Course::Failing { .. }
+        | Course::Completing
+        | Course::Stopped(_)
+        | Course::Stuck { .. } => {}
+    }
+    draft.into_plan(None, outcome, why)
+}
+
+/// Creates what is granted, in the order of the indexes.
+fn create(observed: &Observed, state: &JobState, draft: &mut Draft) {
+    let granted = observed.verdict.as_ref().map_or(0, |verdict| verdict.granted);
+    let free = granted.saturating_sub(state.live()) as usize;
+    let starting = &state.dispatch.startable[..free.min(state.dispatch.startable.len())];
+    if starting.is_empty() {
+        return;
+    }
+    let factory = PodFactory::new(&state.job);
+    for &(index, attempt) in starting {
+        if !draft.create(|| factory.create(index, attempt)) {
+            break;
+        }
+    }
+}
+
+/// Deletes a finished job whose time is over, once its pods are gone that are not kept for ever.
+fn retire(observed: &Observed, state: &JobState, held: bool, draft: &mut Draft, now: Timestamp) {
+    let job = &state.job;
+    let Some(completion) = &job.status.completion_time else { return };
+    if !observed.exceeds_history {
+        let ttl = job.spec.ttl_seconds_after_finished.unwrap_or(state.settings.ttl_seconds);
+        let over = completion.0 + SignedDuration::from_secs(ttl.into());
+        if over > now {
+            draft.wake_at(over);
+            return;
+        }
+        // Their own events, or the end of their hold, bring the next pass.
+        if held || !draft.stages_are_empty() {
+            return;
+        }
+    }
+    draft.create(|| Write {
+        resource: BATCH_JOB,
+        key: job.meta().key.clone(),
+        class: WriteClass::Low,
+        action: Action::Delete {
+            uid: job.meta().uid.clone(),
+            resource_version: Some(job.meta().resource_version),
+            grace_seconds: None,
+        },
+    });
+}
+
+/// The points in time at which something is decided without an event.
+fn deadlines(observed: &Observed, state: &JobState, draft: &mut Draft, now: Timestamp) {
+    let job = &state.job;
+    if state.course.is_ending() || state.course == Course::Finished {
+        return;
+    }
+    let refused = state.facts.refusal.as_ref().and_then(|refusal| match refusal.kind {
+        RefusalKind::Forbidden { until, .. } => Some(until),
+        RefusalKind::InvalidTemplate | RefusalKind::NamespaceTerminating => None,
+    });
+    let retry = state.dispatch.next_retry.map(|(_, at)| at);
+    let class = observed.verdict.as_ref().and_then(|verdict| verdict.wake_at);
+    let active = course::active_deadline(job, &state.tally);
+    let queue = course::queue_deadline(job, &state.pods, &state.tally, now);
+    let verdict = observed.verdict.as_ref().and_then(|verdict| verdict.waiting.as_ref());
+    let never_fits = verdict
+        .filter(|waiting| waiting.reason == QueuedReason::NeverFits)
+        .map(|_| status::never_fits_time(state));
+    // What is past has been decided in this very pass.
+    for at in [refused, retry, class, active, queue, never_fits].into_iter().flatten().filter(|at| *at > now)
+    {
+        draft.wake_at(at);
+    }
+}
+
+fn outcome(state: &JobState) -> Outcome {
+    let working = if state.live() > 0 { Outcome::Progressing } else { Outcome::Waiting };
+    match &state.course {
+        Course::Finished => Outcome::Converged,
+        Course::Stuck { .. } => Outcome::Blocked,
+        Course::Failing { .. } | Course::Completing => Outcome::Progressing,
+        Course::Deleting | Course::Stopped(_) => working,
+        Course::Open if !state.conflicts.is_empty() => Outcome::Blocked,
+        Course::Open => working,
+    }
+}
+
+fn status_write(state: &JobState, outlook: &Outlook, class: WriteClass) -> Write {
+    let job = &state.job;
+    // A struct of strings, numbers and lists cannot fail to be JSON.
+    let json = |status| serde_json::to_value(status).unwrap_or(Value::Null);
+    Write {
+        resource: BATCH_JOB,
+        key: job.meta().key.clone(),
+        class,
+        action: Action::Status {
+            uid: job.meta().uid.clone(),
+            resource_version: job.meta().resource_version,
+            status: json(&outlook.status),
+            stored: json(&job.status),
+        },
+    }
+}
+
+/// A plan in the making: what gives back goes first, then what ends pods, then what creates.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    protecting: Vec<Write>,
+    ending: Vec<Write>,
+    creating: Vec<Write>,
+    wake: Option<Timestamp>,
+}
+
+impl Draft {
+    pub(super) fn protect(&mut self, write: Write) {
+        if self.has_room() {
+            self.protecting.push(write);
+        }
+    }
+
+    pub(super) fn end(&mut self, write: Write) {
+        if self.has_room() {
+            self.ending.push(write);
+        }
+    }
+
+    /// Whether there was room for it.
+    fn create(&mut self, write: impl FnOnce() -> Write) -> bool {
+        let room = self.has_room();
+        if room {
+            self.creating.push(write());
+        }
+        room
+    }
+
+    /// What has no room is planned again after the events of these writes; one place is for the status.
+    fn has_room(&self) -> bool {
+        self.protecting.len() + self.ending.len() + self.creating.len() < MAX_WRITES - 1
+    }
+
+    fn stages_are_empty(&self) -> bool {
+        self.protecting.is_empty() && self.ending.is_empty() && self.creating.is_empty()
+    }
+
+    pub(super) fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    fn into_plan(self, status: Option<Write>, outcome: Outcome, why: Vec<Why>) -> Plan {
+        let stages = [self.protecting, self.ending, self.creating];
+        let stages = stages.into_iter().filter(|stage| !stage.is_empty()).collect();
+        Plan { stages, status, wake: self.wake, outcome, why }
+    }
+}

@@ -1,0 +1,169 @@
+//! When a status is written: writes are the currency, so not every difference is worth one.
+//!
+//! A job with one task costs one write for its outcome, one more when it runs longer than two
+//! seconds, and one when it waits; a parallel job is written at most once per second.
+
+use super::course::Course;
+use super::state::JobState;
+use crate::ceiling::Standing;
+use crate::pods::tracking;
+use crate::status::Outlook;
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use springtide_crds::batch_job::{
+    AdmittedReason, BatchJobStatus, CompleteReason, CompletionTracking, QueuedReason, StalledReason,
+    SuspendedReason,
+};
+use springtide_crds::common::{ConditionStatus, condition};
+use springtide_crds::reason::Reason;
+use springtide_plumbing::plan::WriteClass;
+use springtide_plumbing::projection::Projection;
+
+/// A task that ends sooner gets no record of its start: the outcome is near.
+const STARTED_RECORD_AFTER: SignedDuration = SignedDuration::from_secs(2);
+/// A job that waits less gets no record of it.
+const WAITING_RECORD_AFTER: SignedDuration = SignedDuration::from_secs(30);
+/// The same for a Strict job with one task, whose finalizer has cost a write already; early enough that
+/// no job stands ten minutes without a word.
+const WAITING_RECORD_AFTER_STRICT: SignedDuration = SignedDuration::from_secs(90);
+/// Waiting records of all jobs together, per second: a full queue must not become a write storm.
+const WAITING_RECORDS_PER_SECOND: usize = 20;
+/// Distance between two status writes of a parallel job.
+const FLUSH_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
+
+/// When to write the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing in it is worth a write until something happens.
+    Never,
+    /// Now, at this class.
+    Now(WriteClass),
+    /// Not before this time, if it still differs then.
+    At(Timestamp),
+}
+
+pub(super) fn due(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Timestamp) -> Due {
+    let stored = &state.job.status;
+    let desired = &outlook.status;
+    let is_silent =
+        matches!(state.standing, Standing::FarBeyond { .. }) && matches!(state.course, Course::Stuck { .. });
+    if desired == stored || is_silent {
+        return Due::Never;
+    }
+    if outcome_differs(stored, desired) || is_news(stored, desired, outlook.summary) {
+        return paced(state, WriteClass::Status, now);
+    }
+    let single = state.job.is_single();
+    let was = complete_reason(stored);
+    let same = was == outlook.summary;
+    match outlook.summary {
+        CompleteReason::Running if single && same => Due::Never,
+        CompleteReason::Running if single => {
+            let since = desired.running_since_time.as_ref().map_or(now, |since| since.0);
+            at(since + STARTED_RECORD_AFTER, WriteClass::Status, now)
+        }
+        CompleteReason::Queued | CompleteReason::Admitted if was == CompleteReason::Pending => {
+            if !single && state.live() > 0 {
+                return paced(state, WriteClass::Status, now);
+            }
+            at(waiting_record_time(state, unfinished_jobs), WriteClass::Low, now)
+        }
+        // Its pod is gone, and nobody knows when the next one comes.
+        CompleteReason::Queued | CompleteReason::Admitted
+            if was == CompleteReason::Running && state.live() == 0 =>
+        {
+            paced(state, WriteClass::Low, now)
+        }
+        CompleteReason::Running | CompleteReason::Queued | CompleteReason::Admitted => {
+            if single || (same && !figures_differ(stored, desired)) {
+                return Due::Never;
+            }
+            paced(state, WriteClass::Status, now)
+        }
+        // Whatever else differs of these has been news already.
+        CompleteReason::Pending
+        | CompleteReason::Draining
+        | CompleteReason::Suspended
+        | CompleteReason::Finishing
+        | CompleteReason::Completed
+        | CompleteReason::Failed(_) => {
+            if single || !figures_differ(stored, desired) {
+                return Due::Never;
+            }
+            paced(state, WriteClass::Status, now)
+        }
+    }
+}
+
+fn paced(state: &JobState, class: WriteClass, now: Timestamp) -> Due {
+    if state.job.is_single() {
+        return Due::Now(class);
+    }
+    let last = state.facts.last_flush.unwrap_or(state.job.meta().creation_time);
+    at(last + FLUSH_INTERVAL, class, now)
+}
+
+fn at(time: Timestamp, class: WriteClass, now: Timestamp) -> Due {
+    if time <= now { Due::Now(class) } else { Due::At(time) }
+}
+
+/// Each job's own moment, spread so that all of them together keep within the rate.
+fn waiting_record_time(state: &JobState, unfinished_jobs: usize) -> Timestamp {
+    let meta = state.job.meta();
+    let after = match tracking(&state.job) {
+        CompletionTracking::Strict if state.job.is_single() => WAITING_RECORD_AFTER_STRICT,
+        CompletionTracking::Strict | CompletionTracking::AtLeastOnce => WAITING_RECORD_AFTER,
+    };
+    let seconds = unfinished_jobs.div_ceil(WAITING_RECORDS_PER_SECOND).max(1);
+    let digest = Sha256::digest(meta.uid.0.as_bytes());
+    let spread = usize::from(u16::from_be_bytes([digest[0], digest[1]])) % seconds;
+    meta.creation_time + after + SignedDuration::from_secs(i64::try_from(spread).unwrap_or(0))
+}
+
+fn outcome_differs(stored: &BatchJobStatus, desired: &BatchJobStatus) -> bool {
+    stored.succeeded != desired.succeeded
+        || stored.failed != desired.failed
+        || stored.indexes != desired.indexes && desired.indexes.is_some()
+        || stored.completion_time.is_some() != desired.completion_time.is_some()
+}
+
+/// What a user must learn at once: that the job needs somebody, stops, goes on, or heard of an edit.
+fn is_news(stored: &BatchJobStatus, desired: &BatchJobStatus, summary: CompleteReason) -> bool {
+    let reason_of = |status: &BatchJobStatus, type_: &str| {
+        condition(&status.conditions, type_).map(|condition| condition.reason.clone())
+    };
+    let differs = |type_| reason_of(stored, type_) != reason_of(desired, type_);
+    let is_turn = |reason| match reason {
+        CompleteReason::Draining
+        | CompleteReason::Suspended
+        | CompleteReason::Finishing
+        | CompleteReason::Completed
+        | CompleteReason::Failed(_) => true,
+        CompleteReason::Pending
+        | CompleteReason::Queued
+        | CompleteReason::Admitted
+        | CompleteReason::Running => false,
+    };
+    let was = complete_reason(stored);
+    let turned = was != summary && (is_turn(summary) || is_turn(was));
+    let edited = stored.observed_generation != 0 && stored.observed_generation != desired.observed_generation;
+    turned || edited || differs(StalledReason::CONDITION) || differs(SuspendedReason::CONDITION)
+}
+
+/// What `kubectl get` shows of a parallel job, besides outcomes.
+fn figures_differ(stored: &BatchJobStatus, desired: &BatchJobStatus) -> bool {
+    let status_of = |status: &BatchJobStatus, type_: &str| {
+        condition(&status.conditions, type_).map(|condition| condition.status == ConditionStatus::True)
+    };
+    let differs = |type_| status_of(stored, type_) != status_of(desired, type_);
+    stored.active != desired.active
+        || stored.granted != desired.granted
+        || differs(QueuedReason::CONDITION)
+        || differs(AdmittedReason::CONDITION)
+}
+
+fn complete_reason(status: &BatchJobStatus) -> CompleteReason {
+    let stored = condition(&status.conditions, CompleteReason::CONDITION);
+    let known = |reason: &CompleteReason| stored.is_some_and(|stored| stored.reason == reason.as_str());
+    CompleteReason::all().into_iter().find(known).unwrap_or(CompleteReason::Pending)
+}

@@ -1,0 +1,322 @@
+//! The status of a job and its conditions, as a pure function of what was observed.
+
+use crate::admission::{Verdict, Waiting};
+use crate::plan::{Course, JobState, Stop, seconds_stopped};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use springtide_crds::batch_job::{
+    AdmittedReason, BatchJobStatus, CompleteReason, IndexStatus, MESSAGE_MAX_BYTES, QueuedReason,
+    ReconcilingReason, StalledReason, StopPolicy, SuspendedReason,
+};
+use springtide_crds::common::{Condition, ConditionWriter, remove_condition, whole_seconds};
+use springtide_crds::reason::Reason;
+use springtide_plumbing::projection::Projection;
+
+/// How old a job must be before "no node is large enough" needs a person: a node may just be coming up.
+const NEVER_FITS_AFTER: SignedDuration = SignedDuration::from_secs(3);
+
+/// The status a job should have now.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    /// The status.
+    pub status: BatchJobStatus,
+    /// The reason of its condition Complete.
+    pub summary: CompleteReason,
+    /// The message of its condition Complete.
+    pub message: String,
+}
+
+/// The status that follows from what was observed.
+pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> Outlook {
+    let job = &state.job;
+    let writer = ConditionWriter {
+        observed_generation: job.meta().generation,
+        now,
+        message_max_bytes: MESSAGE_MAX_BYTES,
+    };
+    if state.course == Course::Finished {
+        return finished(state);
+    }
+    let waiting = verdict.and_then(|verdict| verdict.waiting.as_ref());
+    let (summary, message) = summary(state, waiting);
+    let mut status = job.status.clone();
+    status.observed_generation = job.meta().generation;
+    if !has_unreadable_record(state) {
+        progress(state, verdict, &mut status, now);
+    }
+    let is_final = match summary {
+        CompleteReason::Completed | CompleteReason::Failed(_) => true,
+        CompleteReason::Pending
+        | CompleteReason::Queued
+        | CompleteReason::Admitted
+        | CompleteReason::Running
+        | CompleteReason::Draining
+        | CompleteReason::Suspended
+        | CompleteReason::Finishing => false,
+    };
+    if is_final {
+        status.completion_time = Some(whole_seconds(now));
+        status.granted = 0;
+        status.active = 0;
+    }
+    let conditions = &mut status.conditions;
+    writer.set(conditions, summary, &message);
+    if is_final {
+        remove_condition(conditions, ReconcilingReason::CONDITION);
+    } else {
+        writer.set(conditions, ReconcilingReason(summary), &message);
+    }
+    if let CompleteReason::Failed(reason) = summary {
+        writer.set(conditions, reason, &message);
+    }
+    match stalled(state, waiting, now) {
+        Some((reason, message)) => writer.set(conditions, reason, &message),
+        None => remove_condition(conditions, StalledReason::CONDITION),
+    }
+    let (reason, why) = queued(state, waiting, is_final);
+    writer.set(conditions, reason, &why);
+    let (reason, why) = admitted(state, waiting, status.admitted_time.as_ref(), is_final);
+    writer.set(conditions, reason, why);
+    if let Some((reason, why)) = suspended(state) {
+        writer.set(conditions, reason, why);
+    }
+    Outlook { status, summary, message }
+}
+
+/// A finished job has heard of an edit, and that is all that can still happen to its status.
+fn finished(state: &JobState) -> Outlook {
+    let mut status = state.job.status.clone();
+    status.observed_generation = state.job.meta().generation;
+    for condition in &mut status.conditions {
+        condition.observed_generation = status.observed_generation;
+    }
+    let stored = state.job.condition(CompleteReason::CONDITION);
+    let known = |reason: &CompleteReason| stored.is_some_and(|stored| stored.reason == reason.as_str());
+    let summary = CompleteReason::all().into_iter().find(known).unwrap_or(CompleteReason::Completed);
+    let message = stored.map(|stored| stored.message.clone()).unwrap_or_default();
+    Outlook { status, summary, message }
+}
+
+fn has_unreadable_record(state: &JobState) -> bool {
+    matches!(state.course, Course::Stuck { reason: StalledReason::InternalError, .. })
+}
+
+/// Everything in the status but conditions.
+fn progress(state: &JobState, verdict: Option<&Verdict>, status: &mut BatchJobStatus, now: Timestamp) {
+    let (job, tally) = (&state.job, &state.tally);
+    let live = state.live();
+    status.template_hash.get_or_insert_with(|| job.template.hash.to_string());
+    if status.admitted_time.is_none() {
+        let first = state.pods.iter().map(|pod| pod.view.meta().creation_time).min();
+        status.admitted_time = first.map(whole_seconds);
+    }
+    status.start_time.clone_from(&tally.start_time);
+    status.running_since_time.clone_from(&tally.running_since);
+    status.running_seconds = tally.running_seconds;
+    if job.spec.stop_policy == StopPolicy::None {
+        status.suspended_seconds = status.suspended_seconds.saturating_add(seconds_stopped(job, now));
+    }
+    status.active = live;
+    status.granted = verdict.map_or(live, |verdict| verdict.granted.max(live));
+    status.succeeded = tally.succeeded;
+    status.failed = tally.failed;
+    status.disrupted = state.facts.disrupted;
+    let indexes = tally.indexes.encode();
+    if !job.is_single() && (indexes != IndexStatus::default() || status.indexes.is_some()) {
+        status.indexes = Some(indexes);
+    }
+    status.exit_codes.clone_from(&tally.exit_codes);
+    status.result.clone_from(&tally.result);
+    status.last_failures.clone_from(&tally.last_failures);
+}
+
+fn summary(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, String) {
+    let job = &state.job;
+    let live = state.live();
+    match &state.course {
+        Course::Failing { reason, message } if live == 0 => {
+            (CompleteReason::Failed(*reason), message.clone())
+        }
+        Course::Failing { message, .. } => (CompleteReason::Finishing, message.clone()),
+        Course::Completing | Course::Finished if live == 0 => {
+            let message = match job.spec.completions {
+                1 => "the task succeeded".to_owned(),
+                tasks => format!("all {tasks} tasks succeeded"),
+            };
+            (CompleteReason::Completed, message)
+        }
+        Course::Completing | Course::Finished => {
+            (CompleteReason::Finishing, "the result is certain; the last pods are ending".to_owned())
+        }
+        Course::Deleting => (CompleteReason::Draining, "the job is being deleted".to_owned()),
+        Course::Stopped(Stop::Drain) if live > 0 => {
+            (CompleteReason::Draining, "spec.stopPolicy is Drain; the pods are ending".to_owned())
+        }
+        Course::Stopped(_) if live == 0 => {
+            let policy = job.spec.stop_policy;
+            (CompleteReason::Suspended, format!("spec.stopPolicy is {policy:?}; set it to None to go on"))
+        }
+        Course::Stopped(_) | Course::Stuck { .. } | Course::Open => {
+            let running = state.pods.iter().filter(|pod| pod.is_running()).count();
+            if running > 0 {
+                return (CompleteReason::Running, format!("pods running: {running}"));
+            }
+            if live > 0 {
+                return (CompleteReason::Admitted, "the first pods are starting".to_owned());
+            }
+            idle(state, waiting)
+        }
+    }
+}
+
+/// What an unfinished job without pods waits for.
+fn idle(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, String) {
+    if let Course::Stuck { reason, message } = &state.course {
+        let summary = match reason {
+            StalledReason::LimitExceeded => CompleteReason::Queued,
+            StalledReason::NeverFits
+            | StalledReason::NameConflict
+            | StalledReason::ForeignSchedulingGate
+            | StalledReason::TemplateChanged
+            | StalledReason::Forbidden
+            | StalledReason::InternalError
+            | StalledReason::Failed(_) => CompleteReason::Admitted,
+        };
+        return (summary, message.clone());
+    }
+    let dispatch = &state.dispatch;
+    if let Some(waiting) = waiting {
+        return (CompleteReason::Queued, waiting.message.clone());
+    }
+    if !dispatch.startable.is_empty() {
+        return (CompleteReason::Admitted, "the first pods are being created".to_owned());
+    }
+    if let Some(conflict) = conflict_message(state) {
+        return (CompleteReason::Admitted, conflict);
+    }
+    if let Some(pod) = &dispatch.held_by {
+        return (CompleteReason::Queued, name_held(pod));
+    }
+    match dispatch.next_retry {
+        Some((index, at)) => (CompleteReason::Admitted, format!("task {index} is tried again at {at:.0}")),
+        None => (CompleteReason::Admitted, "the last pod is ending".to_owned()),
+    }
+}
+
+fn name_held(pod: &str) -> String {
+    format!("pod {pod} of an earlier job of this name is still ending")
+}
+
+fn conflict_message(state: &JobState) -> Option<String> {
+    let conflict = state.conflicts.first()?;
+    let owner = if conflict.owner.is_empty() { "nobody" } else { conflict.owner.as_str() };
+    Some(format!("pod {} belongs to {owner}, and this job needs its name: delete it", conflict.pod.name))
+}
+
+fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Option<(StalledReason, String)> {
+    match &state.course {
+        Course::Failing { reason, message } => {
+            return Some((StalledReason::Failed(*reason), message.clone()));
+        }
+        Course::Stuck { reason, message } => return Some((*reason, message.clone())),
+        Course::Open => {}
+        Course::Deleting | Course::Finished | Course::Completing | Course::Stopped(_) => return None,
+    }
+    if let Some(message) = conflict_message(state) {
+        return Some((StalledReason::NameConflict, message));
+    }
+    if let Some(waiting) = waiting
+        && waiting.reason == QueuedReason::NeverFits
+        && never_fits_time(state) <= now
+    {
+        return Some((StalledReason::NeverFits, waiting.message.clone()));
+    }
+    let stored = state.job.condition(StalledReason::CONDITION)?;
+    still_forbidden(state, stored).then(|| (StalledReason::Forbidden, stored.message.clone()))
+}
+
+/// From when on a job that never fits needs a person.
+pub(crate) fn never_fits_time(state: &JobState) -> Timestamp {
+    state.job.meta().creation_time + NEVER_FITS_AFTER
+}
+
+/// What was forbidden stays so until a pod of the job could be created: the next try is a try.
+fn still_forbidden(state: &JobState, stored: &Condition) -> bool {
+    stored.is(StalledReason::Forbidden) && !state.facts.created && state.pods.is_empty()
+}
+
+fn queued(state: &JobState, waiting: Option<&Waiting>, is_final: bool) -> (QueuedReason, String) {
+    if is_final {
+        return (QueuedReason::Finished, "the job has ended".to_owned());
+    }
+    match &state.course {
+        Course::Stopped(_) => return (QueuedReason::Suspended, "spec.stopPolicy holds the job".to_owned()),
+        Course::Stuck { reason: StalledReason::LimitExceeded, message } => {
+            return (QueuedReason::QueueFull, message.clone());
+        }
+        Course::Deleting
+        | Course::Finished
+        | Course::Failing { .. }
+        | Course::Completing
+        | Course::Stuck { .. }
+        | Course::Open => {}
+    }
+    match (waiting, &state.dispatch.held_by) {
+        (Some(waiting), _) => (waiting.reason, waiting.message.clone()),
+        (None, Some(pod)) => (QueuedReason::NameHeld, name_held(pod)),
+        (None, None) => (QueuedReason::Admitted, "every pod the job may have now is granted".to_owned()),
+    }
+}
+
+fn admitted(
+    state: &JobState,
+    waiting: Option<&Waiting>,
+    admitted_time: Option<&Time>,
+    is_final: bool,
+) -> (AdmittedReason, &'static str) {
+    const WAITS: (AdmittedReason, &str) =
+        (AdmittedReason::Waiting, "condition Queued says what the job waits for");
+    const GRANTED: (AdmittedReason, &str) =
+        (AdmittedReason::BuiltInQueue, "the built-in queue granted capacity");
+    if is_final {
+        return if admitted_time.is_some() {
+            GRANTED
+        } else {
+            (AdmittedReason::Waiting, "the job never started")
+        };
+    }
+    if state.live() > 0 {
+        return GRANTED;
+    }
+    match &state.course {
+        Course::Stopped(_) => (AdmittedReason::Suspended, "spec.stopPolicy holds the job"),
+        Course::Stuck { reason: StalledReason::LimitExceeded, .. } => WAITS,
+        Course::Open if waiting.is_some() && state.facts.pending_deadline => {
+            (AdmittedReason::PendingDeadline, "pods were not scheduled within spec.pendingDeadlineSeconds")
+        }
+        Course::Open if waiting.is_some() || is_held(state) => WAITS,
+        Course::Deleting
+        | Course::Finished
+        | Course::Failing { .. }
+        | Course::Completing
+        | Course::Stuck { .. }
+        | Course::Open => GRANTED,
+    }
+}
+
+fn is_held(state: &JobState) -> bool {
+    state.dispatch.held_by.is_some() && state.dispatch.startable.is_empty()
+}
+
+fn suspended(state: &JobState) -> Option<(SuspendedReason, &'static str)> {
+    // The end of the job does not change that it was stopped.
+    let is_stopped = matches!(state.course, Course::Stopped(_));
+    match state.job.spec.stop_policy {
+        StopPolicy::Hold => is_stopped.then_some((SuspendedReason::UserHold, "spec.stopPolicy is Hold")),
+        StopPolicy::Drain => is_stopped.then_some((SuspendedReason::UserDrain, "spec.stopPolicy is Drain")),
+        StopPolicy::None => {
+            let was_stopped = state.job.condition(SuspendedReason::CONDITION).is_some();
+            was_stopped.then_some((SuspendedReason::Resumed, "spec.stopPolicy is None"))
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What this controller watches, and which keys a change wakes.
+//!
+//! | kind | projection | selector | index | wakes |
+//! |---|---|---|---|---|
+//! | BatchJob | [`JobView`] | all | - | itself; jobs that the maximum or the history concerns |
+//! | Pod | [`PodView`] | all: every pod takes room | [`PODS_BY_JOB`] | its job, the admission |
+//! | Node | [`NodeView`] | all | - | the admission |
+
+use crate::projections::job::JobView;
+use crate::projections::node::NodeView;
+use crate::projections::pod::PodView;
+use crate::{BatchJobReconciler, lock};
+use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::projection::Projection;
+use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
+use springtide_plumbing::store::{Change, Index, IndexKey, Store};
+use springtide_plumbing::watch::{DuplicateWatch, Scope, Selector, WatchSet};
+use std::sync::Arc;
+
+/// Pods by the BatchJob they belong to, whichever incarnation of it: see [`pods_of_job`].
+pub const PODS_BY_JOB: Index<PodView> = Index::new("batchjob", |pod| {
+    let meta = pod.meta();
+    Some(pods_of_job(&ObjectKey { namespace: meta.key.namespace.clone(), name: pod.job_name()?.clone() }))
+});
+
+/// The key of [`PODS_BY_JOB`] for one job name.
+pub fn pods_of_job(job: &ObjectKey) -> IndexKey {
+    IndexKey::from(format!("{}/{}", job.namespace, job.name).as_str())
+}
+
+/// The stores this controller reads.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    /// All BatchJobs.
+    pub jobs: Store<JobView>,
+    /// All pods.
+    pub pods: Store<PodView>,
+    /// All nodes.
+    pub nodes: Store<NodeView>,
+}
+
+impl Stores {
+    /// Registers the watches of the table above.
+    ///
+    /// # Errors
+    /// When one of the kinds is watched already.
+    pub fn register(watches: &mut WatchSet) -> Result<Self, DuplicateWatch> {
+        Ok(Self {
+            jobs: watches.add(Scope::All, Selector::default(), &[])?,
+            pods: watches.add(Scope::All, Selector::default(), &[PODS_BY_JOB])?,
+            nodes: watches.add(Scope::All, Selector::default(), &[])?,
+        })
+    }
+
+    /// Whether all of them have been listed.
+    pub fn are_synced(&self) -> bool {
+        self.jobs.is_synced() && self.pods.is_synced() && self.nodes.is_synced()
+    }
+
+    /// Whether the room on the nodes may be another than they say.
+    pub fn are_stale(&self) -> bool {
+        self.pods.is_stale() || self.nodes.is_stale()
+    }
+}
+
+/// The key under which the admission itself runs: no object bears it, as every BatchJob has a namespace.
+fn admission() -> ObjectKey {
+    ObjectKey::new("", "admission")
+}
+
+/// Whether a key is that of the admission.
+pub(crate) fn is_admission(key: &ObjectKey) -> bool {
+    key.namespace.is_empty()
+}
+
+impl BatchJobReconciler {
+    /// Lets the stores fill the queue, from the moment all of them are listed: before, a job would look
+    /// as if it had no pods.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn wire(self: &Arc<Self>, queue: &WorkQueue<ObjectKey>) {
+        // Only the first queue is taken; a reconciler has one.
+        let _ = self.queue.set(queue.clone());
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let stores = &this.stores;
+            tokio::join!(stores.nodes.synced(), stores.pods.synced(), stores.jobs.synced());
+            this.listen();
+        });
+    }
+
+    /// Registers the listeners; each is told first of what its store holds. Room comes before what takes
+    /// room, and that before who asks for it.
+    pub(crate) fn listen(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        self.stores.nodes.on_change(Arc::new(move |change| {
+            lock(&this.admission).node_changed(change);
+            this.wake(admission(), Priority::High, Urgency::Routine);
+        }));
+        let this = Arc::clone(self);
+        self.stores.pods.on_change(Arc::new(move |change| this.pod_changed(change)));
+        let this = Arc::clone(self);
+        self.stores.jobs.on_change(Arc::new(move |change| this.job_changed(change)));
+    }
+
+    fn pod_changed(&self, change: &Change<PodView>) {
+        lock(&self.admission).pod_changed(change);
+        self.wake(admission(), Priority::High, Urgency::Routine);
+        let (priority, before) = match change {
+            Change::Apply { initial: true, .. } => (Priority::Low, None),
+            Change::Apply { old, .. } => (Priority::Normal, old.as_ref()),
+            Change::Delete { last } => (Priority::Normal, Some(last)),
+        };
+        // The job it belonged to matters too: taking its owner away is a change for that one.
+        for pod in [Some(change.object()), before].into_iter().flatten() {
+            if let Some(job) = pod.job_name() {
+                let job = ObjectKey { namespace: pod.meta().key.namespace.clone(), name: job.clone() };
+                self.wake(job, priority, Urgency::Routine);
+            }
+        }
+        if change.present().is_none()
+            && let Some(job) = lock(&self.conflicts).remove(&change.object().meta().key)
+        {
+            self.wake(job, Priority::Normal, Urgency::Routine);
+        }
+    }
+
+    fn job_changed(&self, change: &Change<JobView>) {
+        let concerned = lock(&self.ceiling).apply(change);
+        for job in concerned {
+            self.wake(job, Priority::Low, Urgency::Routine);
+        }
+        let (priority, urgency) = match change {
+            Change::Apply { initial: true, .. } => (Priority::Low, Urgency::Routine),
+            Change::Apply { old, new, initial: false } => {
+                let edited = old.as_ref().is_some_and(|old| {
+                    old.meta().generation != new.meta().generation
+                        || old.meta().is_deleting() != new.meta().is_deleting()
+                });
+                if edited {
+                    (Priority::High, Urgency::BreaksBackoff)
+                } else {
+                    (Priority::Normal, Urgency::Routine)
+                }
+            }
+            Change::Delete { .. } => (Priority::High, Urgency::BreaksBackoff),
+        };
+        self.wake(change.object().meta().key.clone(), priority, urgency);
+    }
+
+    /// One round of admission for whatever changed on the nodes.
+    pub(crate) fn admit(&self, now: jiff::Timestamp) {
+        let granted = {
+            let mut admission = lock(&self.admission);
+            admission.set_ready(self.stores.are_synced(), self.stores.are_stale());
+            admission.pass(now)
+        };
+        for job in granted {
+            self.wake(job, Priority::Normal, Urgency::Routine);
+        }
+    }
+
+    pub(crate) fn wake(&self, key: ObjectKey, priority: Priority, urgency: Urgency) {
+        if let Some(queue) = self.queue.get() {
+            queue.add(key, priority, urgency);
+        }
+    }
+}
