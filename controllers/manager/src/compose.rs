@@ -1,0 +1,298 @@
+//! The composition root: the one place that shows what runs in the process and what is joined to what.
+
+use crate::logging::LogFormat;
+use crate::tasks::Tasks;
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use futures::FutureExt;
+use springtide_batch_job::{BatchJobReconciler, Stores};
+use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
+use springtide_plumbing::client::{Connection, Reader};
+use springtide_plumbing::clock::Clock;
+use springtide_plumbing::controller::{Controller, DEFAULT_WORKERS, Reconciler};
+use springtide_plumbing::executor::Executor;
+use springtide_plumbing::gate::Gate;
+use springtide_plumbing::health::{Health, HealthServer};
+use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::lease::{Elector, Leadership, LeaseConfig, LeaseView, boot_clock};
+use springtide_plumbing::metrics::{BudgetSource, LeaderSource, Metrics, StoreSource};
+use springtide_plumbing::queue::WorkQueue;
+use springtide_plumbing::store::{Store, StoreView};
+use springtide_plumbing::watch::{Scope, Selector, WatchSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Name of the manager's Lease.
+const LEASE_NAME: &str = "springtide-manager";
+/// How long passes under way may take to end after SIGTERM: a write takes 10 s at most.
+const DRAIN_BOUND: Duration = Duration::from_secs(20);
+
+/// Options of `springtide manager`.
+#[derive(Args)]
+pub(crate) struct ManagerArgs {
+    /// Controllers to run, separated by commas; all of them when absent.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    controllers: Vec<ControllerName>,
+    /// Kubeconfig file. Without it: KUBECONFIG, ~/.kube/config, then the pod's service account.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig.
+    #[arg(long)]
+    context: Option<String>,
+    /// Keys that one controller works on at once, 1 to 256.
+    #[arg(long, default_value_t = DEFAULT_WORKERS, value_parser = workers)]
+    workers: usize,
+    /// Factor on all rates and bursts of the write budget, 0.01 to 1000.
+    #[arg(long, default_value_t = 1.0, value_parser = budget_factor)]
+    write_budget_factor: f64,
+    /// Namespace of the Lease; that of the kubeconfig's context, or the pod's own, when absent.
+    #[arg(long)]
+    lease_namespace: Option<String>,
+    /// Runs without leader election: only where no second manager can exist.
+    #[arg(long)]
+    no_leader_election: bool,
+    /// Address of /livez, /readyz and /metrics; port 0 takes a free one.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    health_address: SocketAddr,
+    /// Name of this process in its Lease and in its user agents; the host name and a random number when absent.
+    #[arg(long)]
+    identity: Option<String>,
+    /// error, warn, info, debug, trace, or a filter as in RUST_LOG.
+    #[arg(long, default_value = "info", env = "SPRINGTIDE_LOG")]
+    pub log_level: String,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+}
+
+/// The controllers of the suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ControllerName {
+    /// BatchJob.
+    BatchJob,
+}
+
+impl ControllerName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::BatchJob => BatchJobReconciler::NAME,
+        }
+    }
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(workers @ 1..=256) => Ok(workers),
+        Ok(_) | Err(_) => Err("a number from 1 to 256".to_owned()),
+    }
+}
+
+fn budget_factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (0.01..=1000.0).contains(&factor) => Ok(factor),
+        Ok(_) | Err(_) => Err("a number from 0.01 to 1000".to_owned()),
+    }
+}
+
+/// Runs the manager until SIGTERM or SIGINT, then drains: passes under way end, the Lease is given back.
+///
+/// # Errors
+/// Bad configuration, or a part of the process that ended though nobody asked it to; the error
+/// names it.
+pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
+    let controllers =
+        if args.controllers.is_empty() { ControllerName::value_variants() } else { &args.controllers };
+    let identity = args.identity.clone().unwrap_or_else(self::identity);
+    let agent = |purpose: &str| format!("springtide/{} {purpose} {identity}", env!("CARGO_PKG_VERSION"));
+    let connection = Connection::load(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+    let names: Vec<_> = controllers.iter().map(|controller| controller.name()).collect();
+    let metrics = Arc::new(Metrics::new(&names));
+    let connection = connection.measured(&metrics);
+
+    // Reads: one watch per kind, shared by all controllers.
+    let seed = rand::random();
+    let mut watches = WatchSet::new(seed);
+    let stores = Stores::register(&mut watches)?;
+    let election = if args.no_leader_election {
+        None
+    } else {
+        let namespace = args.lease_namespace.as_deref().unwrap_or_else(|| connection.default_namespace());
+        let key = ObjectKey::new(namespace, LEASE_NAME);
+        let selector =
+            Selector { fields: Some(format!("metadata.name={LEASE_NAME}")), ..Selector::default() };
+        let store = watches.add::<LeaseView>(Scope::Namespace(key.namespace.clone()), selector, &[])?;
+        Some((LeaseConfig::new(key, identity.clone()), store))
+    };
+
+    let stop = Stop::default();
+    let mut services = Tasks::default();
+    let mut running = watches.start(connection.client(&agent("watch"))?, &stop.end);
+    let views = running.stores();
+    metrics.register(|registry| registry.register_collector(Box::new(StoreSource(views.clone()))));
+    let all_synced = running.all_synced();
+    services.spawn("watches", async move { Ok(running.ended().await?) });
+
+    let health = Health { metrics: metrics.clone(), stores: views.clone(), controllers: names.clone() };
+    let server = HealthServer::bind(args.health_address, health)
+        .await
+        .with_context(|| format!("--health-address {}", args.health_address))?;
+    tracing::info!(
+        health_address = %server.address()?, version = env!("CARGO_PKG_VERSION"), identity, "starting"
+    );
+    let serving = server.serve(stop.end.clone());
+    services.spawn("health server", async move { Ok(serving.await?) });
+
+    // Who may write.
+    let leadership = match election {
+        None => Leadership::without_election(),
+        Some((config, lease)) => {
+            let client = connection.client(&agent("lease"))?;
+            let (elector, leadership) = Elector::new(client, config, boot_clock(), observe(&lease));
+            let source = LeaderSource { lease: LEASE_NAME.to_owned(), leading: leadership.leading.clone() };
+            metrics.register(|registry| registry.register_collector(Box::new(source)));
+            let release = stop.release.clone();
+            services.spawn("leader election", async move {
+                // Before its first list a held Lease would look like none.
+                if release.run_until_cancelled(lease.synced()).await.is_some() {
+                    elector.run(release).await;
+                }
+                Ok(())
+            });
+            leadership
+        }
+    };
+
+    // Who writes what.
+    let budget = Arc::new(WriteBudget::new(BudgetConfig::default().scaled(args.write_budget_factor)));
+    let source = BudgetSource { budget: budget.clone(), controllers: names };
+    metrics.register(|registry| registry.register_collector(Box::new(source)));
+    let shared = Shared { connection, views, leadership, metrics, budget, workers: args.workers };
+    let mut tasks = Tasks::default();
+    for controller in controllers {
+        match controller {
+            ControllerName::BatchJob => {
+                let reconciler = BatchJobReconciler::new(stores.clone());
+                let queue = WorkQueue::new(seed);
+                reconciler.wire(&queue);
+                shared.start(reconciler, queue, &agent, &stop.drain, &mut tasks)?;
+            }
+        }
+    }
+    tokio::spawn(async move {
+        all_synced.await;
+        tracing::info!("all stores are synced");
+    });
+
+    let ended = tokio::select! {
+        signalled = signalled() => signalled,
+        error = tasks.ended() => Err(error),
+        error = services.ended() => Err(error),
+    };
+    tracing::info!("draining");
+    stop.drain.cancel();
+    tasks.join(DRAIN_BOUND).await;
+    // Only now: until the last pass has ended, its writes need the Lease.
+    stop.release.cancel();
+    stop.end.cancel();
+    services.join(DRAIN_BOUND).await;
+    ended
+}
+
+/// The three steps of an orderly end.
+#[derive(Default)]
+struct Stop {
+    /// Controllers take no further key.
+    drain: CancellationToken,
+    /// The Lease is given back.
+    release: CancellationToken,
+    /// Everything else.
+    end: CancellationToken,
+}
+
+/// What every controller is joined to.
+struct Shared {
+    connection: Connection,
+    views: Arc<[Arc<dyn StoreView>]>,
+    leadership: Leadership,
+    metrics: Arc<Metrics>,
+    budget: Arc<WriteBudget>,
+    workers: usize,
+}
+
+impl Shared {
+    /// Starts a controller with a gate, a client and an executor of its own.
+    fn start<R: Reconciler>(
+        &self,
+        reconciler: Arc<R>,
+        queue: WorkQueue<ObjectKey>,
+        agent: &dyn Fn(&str) -> String,
+        drain: &CancellationToken,
+        tasks: &mut Tasks,
+    ) -> Result<()> {
+        let client = self.connection.client(&agent(R::NAME))?;
+        let reader = Reader::new(client.clone());
+        let confirm = Box::new(move |resource, key: ObjectKey| {
+            let reader = reader.clone();
+            async move { reader.identity(resource, &key).await }.boxed()
+        });
+        let released = queue.clone();
+        let gate = Gate::new(&self.views, move |key: &ObjectKey| released.release(key), confirm);
+        self.metrics.add_queue(R::NAME, queue.clone());
+        let executor = Executor {
+            controller: R::NAME,
+            client,
+            fence: self.leadership.fence.clone(),
+            budget: self.budget.clone(),
+            gate: gate.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let controller = Controller {
+            reconciler,
+            queue,
+            gate: gate.clone(),
+            executor,
+            leading: self.leadership.leading.clone(),
+            clock: Clock::system(),
+            metrics: self.metrics.clone(),
+            workers: self.workers,
+        };
+        let (run, asks) = (controller.run(drain.clone()), gate.run(drain.clone()));
+        tasks.spawn(R::NAME, async move {
+            tokio::join!(run, asks);
+            Ok(())
+        });
+        Ok(())
+    }
+}
+
+/// The Lease as its watch shows it, with the time at which each version was first seen here.
+fn observe(lease: &Store<LeaseView>) -> watch::Receiver<Option<(Arc<LeaseView>, Duration)>> {
+    let (sender, receiver) = watch::channel(None);
+    let clock = boot_clock();
+    lease.on_change(Arc::new(move |change| {
+        sender.send_replace(change.present().map(|lease| (lease.clone(), clock())));
+    }));
+    receiver
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn signalled() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// A name that no other process bears: two managers on one host must not take each other for themselves.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{:08x}", host.trim(), rand::random::<u32>())
+}
