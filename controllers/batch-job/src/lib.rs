@@ -100,8 +100,8 @@ impl Reconciler for BatchJobReconciler {
                 Ok(done) if matches!(write.action, Action::Status { .. }) && !done.noop => {
                     memory.facts.last_flush = Some(now);
                 }
-                Err(WriteError::Refused(refusal)) if creates && refusal.is_quota() => quota = true,
                 Err(WriteError::Refused(refusal)) if creates => {
+                    quota |= refusal.is_quota();
                     handled &= memory.refused(job.generation, refusal, now);
                 }
                 Err(WriteError::Refused(_) | WriteError::NotSent(_) | WriteError::Unknown(_)) => {

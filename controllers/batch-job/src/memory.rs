@@ -26,6 +26,8 @@ pub struct Facts {
     pub refusal: Option<CreateRefusal>,
     /// A pod of the job was created by this process.
     pub created: bool,
+    /// Hash of the template of which the job's pods are, as far as this process saw them.
+    pub template_hash: Option<Box<str>>,
     /// The last pods were taken back, as they were not scheduled in time.
     pub pending_deadline: bool,
     /// By index, the last end that was no success.
@@ -54,11 +56,13 @@ pub struct CreateRefusal {
     pub message: String,
 }
 
-/// Refusals that the job itself has to wait out; those of a quota are the admission's.
+/// What a refusal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
     /// The pod is not valid, whoever asks.
     InvalidTemplate,
+    /// No quota is left: the admission decides when the class is tried again.
+    Quota,
     /// Forbidden: a right, a policy or a PriorityClass is missing.
     Forbidden {
         /// Refusals in a row.
@@ -81,6 +85,8 @@ pub struct Memory {
     noted: HashSet<Uid>,
     /// Unscheduled pods that were found too old.
     overdue: HashSet<Uid>,
+    /// Hash of the template as last seen.
+    template_hash: Box<str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,11 +104,13 @@ impl Memory {
             last_flush: None,
             refusal: None,
             created: false,
+            template_hash: None,
             pending_deadline: false,
             setbacks: BTreeMap::new(),
             disrupted: job.status.disrupted,
         };
-        Self { facts, live: HashMap::new(), noted: HashSet::new(), overdue: HashSet::new() }
+        let template_hash = job.template.hash.clone();
+        Self { facts, live: HashMap::new(), noted: HashSet::new(), overdue: HashSet::new(), template_hash }
     }
 
     /// Takes in the job's pods as they are now; how often and when it is called makes no difference
@@ -110,6 +118,12 @@ impl Memory {
     ///
     /// Returns whether an unscheduled pod was found too old that was not before.
     pub fn look(&mut self, job: &JobView, pods: &[Attempt], now: Timestamp) -> bool {
+        if self.template_hash != job.template.hash {
+            self.template_hash.clone_from(&job.template.hash);
+        }
+        if !pods.is_empty() {
+            self.facts.template_hash.get_or_insert_with(|| job.template.hash.clone());
+        }
         let mut live = HashMap::new();
         let mut noted = HashSet::new();
         let mut overdue = HashSet::new();
@@ -182,13 +196,15 @@ impl Memory {
     pub fn created(&mut self) {
         self.facts.created = true;
         self.facts.refusal = None;
+        self.facts.template_hash.get_or_insert_with(|| self.template_hash.clone());
     }
 
-    /// A create was refused, and not by a quota. `false` when that says nothing that this memory could
-    /// act upon: the failure is an ordinary one.
+    /// A create was refused. `false` when that says nothing that this memory could act upon: the failure
+    /// is an ordinary one.
     pub fn refused(&mut self, generation: i64, refusal: &Refusal, now: Timestamp) -> bool {
         let kind = match refusal.code {
             400 | 413 | 422 => RefusalKind::InvalidTemplate,
+            403 if refusal.is_quota() => RefusalKind::Quota,
             403 if refusal.is_namespace_terminating() => RefusalKind::NamespaceTerminating,
             403 => {
                 let before = self.facts.refusal.as_ref().filter(|before| before.generation == generation);
@@ -196,7 +212,10 @@ impl Memory {
                     // Several creates of one pass were refused: that is one refusal.
                     Some(RefusalKind::Forbidden { until, .. }) if until > now => return true,
                     Some(RefusalKind::Forbidden { attempts, .. }) => attempts + 1,
-                    Some(RefusalKind::InvalidTemplate | RefusalKind::NamespaceTerminating) | None => 1,
+                    Some(
+                        RefusalKind::InvalidTemplate | RefusalKind::Quota | RefusalKind::NamespaceTerminating,
+                    )
+                    | None => 1,
                 };
                 let pause = FORBIDDEN_BACKOFF
                     .checked_mul(1 << (attempts - 1).min(4))

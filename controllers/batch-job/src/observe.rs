@@ -118,10 +118,7 @@ impl BatchJobReconciler {
             lock(&self.admission).withdraw(&left);
         }
         let (orphans, orphans_until) = record.orphans(job.as_deref(), &pods, now);
-        let observed = match job {
-            Some(job) => Some(self.observe_present(job, &pods, &mut record, now)),
-            None => None,
-        };
+        let observed = job.map(|job| self.observe_present(job, &pods, &mut record, now));
         if observed.is_some() || !pods.is_empty() {
             lock(&self.records).insert(key.clone(), record);
         }

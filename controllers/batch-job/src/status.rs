@@ -105,10 +105,13 @@ fn has_unreadable_record(state: &JobState) -> bool {
 fn progress(state: &JobState, verdict: Option<&Verdict>, status: &mut BatchJobStatus, now: Timestamp) {
     let (job, tally) = (&state.job, &state.tally);
     let live = state.live();
-    status.template_hash.get_or_insert_with(|| job.template.hash.to_string());
     if status.admitted_time.is_none() {
         let first = state.pods.iter().map(|pod| pod.view.meta().creation_time).min();
         status.admitted_time = first.map(whole_seconds);
+    }
+    if status.template_hash.is_none() && status.admitted_time.is_some() {
+        let hash = state.facts.template_hash.as_ref().unwrap_or(&job.template.hash);
+        status.template_hash = Some(hash.to_string());
     }
     status.start_time.clone_from(&tally.start_time);
     status.running_since_time.clone_from(&tally.running_since);
@@ -173,20 +176,19 @@ fn summary(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, Stri
 fn idle(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, String) {
     if let Course::Stuck { reason, message } = &state.course {
         let summary = match reason {
-            StalledReason::LimitExceeded => CompleteReason::Queued,
+            StalledReason::LimitExceeded | StalledReason::Forbidden => CompleteReason::Queued,
             StalledReason::NeverFits
             | StalledReason::NameConflict
             | StalledReason::ForeignSchedulingGate
             | StalledReason::TemplateChanged
-            | StalledReason::Forbidden
             | StalledReason::InternalError
             | StalledReason::Failed(_) => CompleteReason::Admitted,
         };
         return (summary, message.clone());
     }
     let dispatch = &state.dispatch;
-    if let Some(waiting) = waiting {
-        return (CompleteReason::Queued, waiting.message.clone());
+    if let Some((_, message)) = waits_for(state, waiting) {
+        return (CompleteReason::Queued, message);
     }
     if !dispatch.startable.is_empty() {
         return (CompleteReason::Admitted, "the first pods are being created".to_owned());
@@ -201,6 +203,33 @@ fn idle(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, String)
         Some((index, at)) => (CompleteReason::Admitted, format!("task {index} is tried again at {at:.0}")),
         None => (CompleteReason::Admitted, "the last pod is ending".to_owned()),
     }
+}
+
+/// What the job waits for, by the admission's word or by what the API server refused.
+fn waits_for(state: &JobState, waiting: Option<&Waiting>) -> Option<(QueuedReason, String)> {
+    match waiting {
+        Some(waiting) if waiting.reason != QueuedReason::ClassBackoff => {
+            Some((waiting.reason, waiting.message.clone()))
+        }
+        Some(waiting) => {
+            let refusal = refusal(state).unwrap_or_else(|| waiting.message.clone());
+            Some((QueuedReason::ClassBackoff, refusal))
+        }
+        // The next try is a try: until a pod could be created, it waits as before.
+        None if state.dispatch.startable.is_empty() => None,
+        None => refusal(state).map(|refusal| (QueuedReason::ClassBackoff, refusal)),
+    }
+}
+
+/// How the API server refused the last pod, of which none could be created since: as this process
+/// remembers it, else as the status says.
+fn refusal(state: &JobState) -> Option<String> {
+    let job = &state.job;
+    if let Some(refusal) = &state.facts.refusal {
+        return (refusal.generation == job.meta().generation).then(|| refusal.message.clone());
+    }
+    let stored = job.condition(QueuedReason::CONDITION)?;
+    (stored.is(QueuedReason::ClassBackoff) && !state.facts.created).then(|| stored.message.clone())
 }
 
 fn name_held(pod: &str) -> String {
@@ -254,6 +283,9 @@ fn queued(state: &JobState, waiting: Option<&Waiting>, is_final: bool) -> (Queue
         Course::Stuck { reason: StalledReason::LimitExceeded, message } => {
             return (QueuedReason::QueueFull, message.clone());
         }
+        Course::Stuck { reason: StalledReason::Forbidden, message } => {
+            return (QueuedReason::ClassBackoff, message.clone());
+        }
         Course::Deleting
         | Course::Finished
         | Course::Failing { .. }
@@ -261,8 +293,8 @@ fn queued(state: &JobState, waiting: Option<&Waiting>, is_final: bool) -> (Queue
         | Course::Stuck { .. }
         | Course::Open => {}
     }
-    match (waiting, &state.dispatch.held_by) {
-        (Some(waiting), _) => (waiting.reason, waiting.message.clone()),
+    match (waits_for(state, waiting), &state.dispatch.held_by) {
+        (Some(waits), _) => waits,
         (None, Some(pod)) => (QueuedReason::NameHeld, name_held(pod)),
         (None, None) => (QueuedReason::Admitted, "every pod the job may have now is granted".to_owned()),
     }
@@ -290,11 +322,11 @@ fn admitted(
     }
     match &state.course {
         Course::Stopped(_) => (AdmittedReason::Suspended, "spec.stopPolicy holds the job"),
-        Course::Stuck { reason: StalledReason::LimitExceeded, .. } => WAITS,
+        Course::Stuck { reason: StalledReason::LimitExceeded | StalledReason::Forbidden, .. } => WAITS,
         Course::Open if waiting.is_some() && state.facts.pending_deadline => {
             (AdmittedReason::PendingDeadline, "pods were not scheduled within spec.pendingDeadlineSeconds")
         }
-        Course::Open if waiting.is_some() || is_held(state) => WAITS,
+        Course::Open if waits_for(state, waiting).is_some() || is_held(state) => WAITS,
         Course::Deleting
         | Course::Finished
         | Course::Failing { .. }

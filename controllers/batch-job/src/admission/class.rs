@@ -54,6 +54,8 @@ pub(super) struct Class {
     /// Nothing is granted until then.
     pub(super) paused_until: Option<Timestamp>,
     until_a_pod_ends: bool,
+    /// Pods of it were not scheduled: what proves that it does well again is a bound pod.
+    unschedulable: bool,
     refusals: u32,
     /// The pass in which it was last served.
     pub(super) served: u64,
@@ -72,6 +74,7 @@ impl Default for Class {
             bound: 0,
             paused_until: None,
             until_a_pod_ends: false,
+            unschedulable: false,
             refusals: 0,
             served: 0,
         }
@@ -81,7 +84,8 @@ impl Default for Class {
 impl Class {
     /// Grants it may get now by its own history.
     pub(super) fn allowance(&self, modelled: bool) -> usize {
-        let credit = self.credit.saturating_sub(self.in_flight);
+        let pending = if self.unschedulable { self.unbound } else { 0 };
+        let credit = self.credit.saturating_sub(self.in_flight + pending);
         if modelled {
             return credit;
         }
@@ -90,6 +94,12 @@ impl Class {
 
     /// A granted pod exists.
     pub(super) fn confirm(&mut self) {
+        if !self.unschedulable {
+            self.grow();
+        }
+    }
+
+    fn grow(&mut self) {
         self.refusals = 0;
         self.confirmed += 1;
         if self.confirmed >= self.credit {
@@ -100,6 +110,10 @@ impl Class {
 
     /// A pod of it was bound to a node.
     pub(super) fn bind(&mut self) {
+        if self.unschedulable {
+            self.unschedulable = false;
+            self.grow();
+        }
         self.bound += 1;
         if self.bound >= self.unbound_limit {
             self.bound = 0;
@@ -107,8 +121,9 @@ impl Class {
         }
     }
 
-    /// Creates were refused, or pods not scheduled.
+    /// Creates were refused, which may change when a pod ends; or pods were not scheduled.
     pub(super) fn pause(&mut self, now: Timestamp, until_a_pod_ends: bool) {
+        self.unschedulable = !until_a_pod_ends;
         let doubled = FIRST_PAUSE.checked_mul(1 << self.refusals.min(6)).unwrap_or(LONGEST_PAUSE);
         self.paused_until = now.checked_add(doubled.min(LONGEST_PAUSE)).ok();
         self.until_a_pod_ends = until_a_pod_ends;

@@ -187,6 +187,12 @@ pub(crate) fn seconds_stopped(job: &JobView, now: Timestamp) -> u32 {
     stopped.map_or(0, |stopped| seconds_between(stopped.last_transition_time.0, now))
 }
 
+/// Whether the job ever had a pod, as far as anybody knows.
+pub(super) fn has_started(job: &JobView, pods: &[Attempt]) -> bool {
+    let status = &job.status;
+    !pods.is_empty() || status.start_time.is_some() || status.succeeded + status.failed > 0
+}
+
 fn stuck(
     job: &JobView,
     pods: &[Attempt],
@@ -195,15 +201,16 @@ fn stuck(
     now: Timestamp,
 ) -> Option<(StalledReason, String)> {
     let status = &job.status;
-    if let Some(hash) = &status.template_hash
-        && **hash != *job.template.hash
+    let started_with = status.template_hash.as_deref().or(facts.template_hash.as_deref());
+    if let Some(hash) = started_with
+        && *hash != *job.template.hash
     {
         let message = "spec.template was edited after the job started: restore it, or create the job again";
         return Some((StalledReason::TemplateChanged, message.to_owned()));
     }
-    let never_started =
-        pods.is_empty() && status.start_time.is_none() && status.succeeded + status.failed == 0;
-    if never_started && let Some(message) = standing.refusal() {
+    if !has_started(job, pods)
+        && let Some(message) = standing.refusal()
+    {
         return Some((StalledReason::LimitExceeded, message));
     }
     let gated = pods
@@ -224,6 +231,6 @@ fn stuck(
         }
         RefusalKind::NamespaceTerminating => Some((StalledReason::Forbidden, refusal.message.clone())),
         // The next create is due; InvalidTemplate has failed the job before this is asked.
-        RefusalKind::Forbidden { .. } | RefusalKind::InvalidTemplate => None,
+        RefusalKind::Forbidden { .. } | RefusalKind::Quota | RefusalKind::InvalidTemplate => None,
     }
 }

@@ -54,15 +54,12 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
     let outcome = outcome(state);
     let held = release::ended_pods(state, &mut draft, now);
     deadlines(observed, state, &mut draft, now);
-    match pace::due(state, &outlook, observed.unfinished_jobs, now) {
-        // Alone but for what only gives back: creates that the budget refuses would keep the status from
-        // being written, and with it the pods that ended from being released.
-        Due::Now(class) => {
-            let write = status_write(state, &outlook, class);
-            return draft.into_plan(Some(write), outcome, why);
-        }
-        Due::At(at) => draft.wake_at(at),
-        Due::Never => {}
+    let due = pace::due(state, &outlook, observed.unfinished_jobs, now);
+    // Alone but for what only gives back: creates that the budget refuses would keep the status from
+    // being written, and with it the pods that ended from being released.
+    if let Due::Now(class) = due {
+        let write = status_write(state, &outlook, class);
+        return draft.into_plan(Some(write), outcome, why);
     }
     interrupt::live_pods(state, &mut draft, now);
     match &state.course {
@@ -74,13 +71,23 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
         | Course::Stopped(_)
         | Course::Stuck { .. } => {}
     }
-    draft.into_plan(None, outcome, why)
+    let status = match due {
+        Due::WhenQuiet(class) if draft.is_quiet() => Some(status_write(state, &outlook, class)),
+        Due::At(at) => {
+            draft.wake_at(at);
+            None
+        }
+        Due::Now(_) | Due::WhenQuiet(_) | Due::Never => None,
+    };
+    draft.into_plan(status, outcome, why)
 }
 
 /// Creates what is granted, in the order of the indexes.
 fn create(observed: &Observed, state: &JobState, draft: &mut Draft) {
     let granted = observed.verdict.as_ref().map_or(0, |verdict| verdict.granted);
-    let free = granted.saturating_sub(state.live()) as usize;
+    // Of a job without any pod yet one is made first: a template that the server refuses costs one call.
+    let most = if state.has_started() || state.facts.created { u32::MAX } else { 1 };
+    let free = granted.saturating_sub(state.live()).min(most) as usize;
     let starting = &state.dispatch.startable[..free.min(state.dispatch.startable.len())];
     if starting.is_empty() {
         return;
@@ -129,7 +136,7 @@ fn deadlines(observed: &Observed, state: &JobState, draft: &mut Draft, now: Time
     }
     let refused = state.facts.refusal.as_ref().and_then(|refusal| match refusal.kind {
         RefusalKind::Forbidden { until, .. } => Some(until),
-        RefusalKind::InvalidTemplate | RefusalKind::NamespaceTerminating => None,
+        RefusalKind::InvalidTemplate | RefusalKind::Quota | RefusalKind::NamespaceTerminating => None,
     });
     let retry = state.dispatch.next_retry.map(|(_, at)| at);
     let class = observed.verdict.as_ref().and_then(|verdict| verdict.wake_at);
@@ -209,6 +216,11 @@ impl Draft {
     /// What has no room is planned again after the events of these writes; one place is for the status.
     fn has_room(&self) -> bool {
         self.protecting.len() + self.ending.len() + self.creating.len() < MAX_WRITES - 1
+    }
+
+    /// Whether nothing is created or ended.
+    fn is_quiet(&self) -> bool {
+        self.ending.is_empty() && self.creating.is_empty()
     }
 
     fn stages_are_empty(&self) -> bool {

@@ -36,8 +36,10 @@ const FLUSH_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 pub(super) enum Due {
     /// Nothing in it is worth a write until something happens.
     Never,
-    /// Now, at this class.
+    /// Now, at this class, and before anything is created or ended.
     Now(WriteClass),
+    /// Now, unless pods are created or ended in this pass: what it says is about to change again.
+    WhenQuiet(WriteClass),
     /// Not before this time, if it still differs then.
     At(Timestamp),
 }
@@ -53,6 +55,15 @@ pub(super) fn due(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, n
     if outcome_differs(stored, desired) || is_news(stored, desired, outlook.summary) {
         return paced(state, WriteClass::Status, now);
     }
+    match figures(state, outlook, unfinished_jobs, now) {
+        Due::Now(class) => Due::WhenQuiet(class),
+        later @ (Due::Never | Due::WhenQuiet(_) | Due::At(_)) => later,
+    }
+}
+
+/// When a difference that is neither an outcome nor news is worth a write.
+fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Timestamp) -> Due {
+    let (stored, desired) = (&state.job.status, &outlook.status);
     let single = state.job.is_single();
     let was = complete_reason(stored);
     let same = was == outlook.summary;
@@ -156,10 +167,7 @@ fn figures_differ(stored: &BatchJobStatus, desired: &BatchJobStatus) -> bool {
         condition(&status.conditions, type_).map(|condition| condition.status == ConditionStatus::True)
     };
     let differs = |type_| status_of(stored, type_) != status_of(desired, type_);
-    stored.active != desired.active
-        || stored.granted != desired.granted
-        || differs(QueuedReason::CONDITION)
-        || differs(AdmittedReason::CONDITION)
+    stored.active != desired.active || differs(QueuedReason::CONDITION) || differs(AdmittedReason::CONDITION)
 }
 
 fn complete_reason(status: &BatchJobStatus) -> CompleteReason {

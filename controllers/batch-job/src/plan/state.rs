@@ -192,6 +192,11 @@ impl JobState {
         });
     }
 
+    /// Whether the job ever had a pod, as far as anybody knows.
+    pub fn has_started(&self) -> bool {
+        course::has_started(&self.job, &self.pods)
+    }
+
     /// Pods that may still run, those being deleted included.
     pub fn live(&self) -> u32 {
         count(self.pods.iter().filter(|pod| pod.is_live()))

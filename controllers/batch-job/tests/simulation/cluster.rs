@@ -1,0 +1,450 @@
+//! What the objects of one namespace do: the rules of the API server, the kubelet and the garbage
+//! collector that a plan rests on, and every version as a watch would tell it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use springtide_crds::batch_job;
+use springtide_plumbing::error::{Refusal, WriteError};
+use springtide_plumbing::executor::Done;
+use springtide_plumbing::key::{Resource, ResourceVersion};
+use springtide_plumbing::plan::{Action, Write};
+use std::collections::{BTreeMap, VecDeque};
+
+pub(crate) const NAMESPACE: &str = "ns";
+/// The node on which every pod runs.
+pub(crate) const NODE: &str = "n1";
+
+/// The exit code that the failure policy of every job here ignores.
+pub(crate) const IGNORED: i32 = 7;
+
+/// One event of a watch.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Applied(Value),
+    Deleted(Value),
+}
+
+/// Objects of one kind, and the events nobody has been told of yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kind {
+    pub(crate) objects: BTreeMap<String, Value>,
+    pub(crate) events: VecDeque<Event>,
+}
+
+/// The truth.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) now: Timestamp,
+    pub(crate) jobs: Kind,
+    pub(crate) pods: Kind,
+    /// Pods that a ResourceQuota leaves room for.
+    pub(crate) quota: usize,
+    /// Creates of pods are refused like this.
+    pub(crate) refuse_pods: Option<(u16, &'static str)>,
+    version: u64,
+    born: u64,
+    /// Writes that changed something, as `verb resource name`.
+    pub(crate) log: Vec<String>,
+    /// Every pod that ever ended, as its last container reported.
+    pub(crate) ended: Vec<Ended>,
+    pub(crate) violations: Vec<String>,
+}
+
+/// How a pod ended, or was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) uid: String,
+    pub(crate) job: String,
+    pub(crate) index: u32,
+    pub(crate) attempt: u32,
+    pub(crate) how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Succeeded,
+    Failed,
+    /// Whatever it came to does not count.
+    Disrupted,
+}
+
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+pub(crate) fn is_terminal(pod: &Value) -> bool {
+    ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
+}
+
+pub(crate) fn is_deleting(object: &Value) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some()
+}
+
+/// Index and attempt by the name of a pod, `<job>-<index>-<attempt>`.
+pub(crate) fn attempt(pod: &Value) -> (u32, u32) {
+    let mut parts = text(pod, "/metadata/name").rsplit('-');
+    let attempt = parts.next().and_then(|part| part.parse().ok()).unwrap();
+    (parts.next().and_then(|part| part.parse().ok()).unwrap(), attempt)
+}
+
+fn has_finalizers(object: &Value) -> bool {
+    object.pointer("/metadata/finalizers").and_then(Value::as_array).is_some_and(|held| !held.is_empty())
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: "2026-11-11T00:00:00Z".parse().unwrap(),
+            jobs: Kind::default(),
+            pods: Kind::default(),
+            quota: usize::MAX,
+            refuse_pods: None,
+            version: 1,
+            born: 0,
+            log: Vec::new(),
+            ended: Vec::new(),
+            violations: Vec::new(),
+        }
+    }
+
+    pub(crate) fn version(&self) -> ResourceVersion {
+        ResourceVersion(self.version.into())
+    }
+
+    pub(crate) fn pass_time(&mut self, milliseconds: i64) {
+        self.now += SignedDuration::from_millis(milliseconds);
+    }
+
+    fn second(&self) -> String {
+        Timestamp::from_second(self.now.as_second()).unwrap().to_string()
+    }
+
+    fn identify(&mut self, object: &mut Value, name: &str) {
+        self.born += 1;
+        object["metadata"]["namespace"] = json!(NAMESPACE);
+        object["metadata"]["name"] = json!(name);
+        object["metadata"]["uid"] = json!(format!("uid-{}", self.born));
+        object["metadata"]["creationTimestamp"] = json!(self.second());
+    }
+
+    fn kind(&mut self, resource: Resource) -> &mut Kind {
+        if resource == Resource::POD { &mut self.pods } else { &mut self.jobs }
+    }
+
+    /// Stores a version and tells of it.
+    fn store(&mut self, resource: Resource, mut object: Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let name = text(&object, "/metadata/name").to_owned();
+        let kind = self.kind(resource);
+        kind.events.push_back(Event::Applied(object.clone()));
+        kind.objects.insert(name, object);
+        if resource == Resource::POD {
+            self.no_index_runs_twice();
+        }
+    }
+
+    fn remove(&mut self, resource: Resource, name: &str) {
+        self.version += 1;
+        let version = self.version.to_string();
+        let kind = self.kind(resource);
+        let Some(mut last) = kind.objects.remove(name) else { return };
+        last["metadata"]["resourceVersion"] = json!(version);
+        kind.events.push_back(Event::Deleted(last.clone()));
+        if resource == Resource::POD {
+            if !is_terminal(&last) {
+                self.note_end(&last, How::Disrupted);
+            }
+        } else {
+            self.collect_garbage(text(&last, "/metadata/uid"));
+        }
+    }
+
+    /// The garbage collector: pods of a job that is gone are deleted.
+    fn collect_garbage(&mut self, owner: &str) {
+        let owned = |pod: &&Value| text(pod, "/metadata/ownerReferences/0/uid") == owner;
+        let names: Vec<String> = self
+            .pods
+            .objects
+            .values()
+            .filter(owned)
+            .map(|pod| text(pod, "/metadata/name").to_owned())
+            .collect();
+        for name in names {
+            self.delete_pod(&name, 30);
+        }
+    }
+
+    fn no_index_runs_twice(&mut self) {
+        let mut running: BTreeMap<(String, u32), String> = BTreeMap::new();
+        for pod in self.pods.objects.values().filter(|pod| !is_terminal(pod)) {
+            let owner = text(pod, "/metadata/ownerReferences/0/uid").to_owned();
+            if owner.is_empty() {
+                continue;
+            }
+            let name = text(pod, "/metadata/name").to_owned();
+            if let Some(other) = running.insert((owner, attempt(pod).0), name.clone()) {
+                self.violations.push(format!("{other} and {name} run at once"));
+            }
+        }
+    }
+
+    fn note_end(&mut self, pod: &Value, how: How) {
+        let (index, attempt) = attempt(pod);
+        self.ended.push(Ended {
+            uid: text(pod, "/metadata/uid").to_owned(),
+            job: text(pod, "/metadata/ownerReferences/0/uid").to_owned(),
+            index,
+            attempt,
+            how,
+        });
+    }
+
+    // Users.
+
+    /// Creates a job as the API server stores it: with the schema's default status.
+    pub(crate) fn submit(&mut self, name: &str, spec: Value) {
+        let mut job = json!({"metadata": {"generation": 1}, "spec": spec});
+        let crd = json!(batch_job::crd());
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        job["status"] = schema["properties"]["status"]["default"].clone();
+        assert!(job["status"].is_object(), "the schema has a default status");
+        self.identify(&mut job, name);
+        self.store(batch_job_resource(), job);
+    }
+
+    pub(crate) fn edit(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
+        let Some(mut job) = self.jobs.objects.get(name).cloned() else { return };
+        let before = job["spec"].clone();
+        change(&mut job["spec"]);
+        if job["spec"] != before {
+            let generation = job["metadata"]["generation"].as_i64().unwrap();
+            job["metadata"]["generation"] = json!(generation + 1);
+            self.store(batch_job_resource(), job);
+        }
+    }
+
+    /// Deletes a job in the background.
+    pub(crate) fn delete_job(&mut self, name: &str) {
+        self.remove(batch_job_resource(), name);
+    }
+
+    /// A pod of somebody else.
+    pub(crate) fn intrude(&mut self, name: &str) {
+        let mut pod = json!({"metadata": {}, "spec": {"nodeName": NODE}, "status": {"phase": "Running"}});
+        self.identify(&mut pod, name);
+        self.store(Resource::POD, pod);
+    }
+
+    /// DELETE of a pod, as the API server does it.
+    pub(crate) fn delete_pod(&mut self, name: &str, grace_seconds: i64) {
+        let Some(mut pod) = self.pods.objects.get(name).cloned() else { return };
+        let at_once = grace_seconds == 0 || is_terminal(&pod) || text(&pod, "/spec/nodeName").is_empty();
+        if at_once && !has_finalizers(&pod) {
+            return self.remove(Resource::POD, name);
+        }
+        if !is_deleting(&pod) {
+            let grace = if at_once { 0 } else { grace_seconds };
+            let until = self.now.as_second() + grace;
+            pod["metadata"]["deletionTimestamp"] = json!(Timestamp::from_second(until).unwrap().to_string());
+            self.store(Resource::POD, pod);
+        }
+    }
+
+    // The scheduler and the kubelet.
+
+    pub(crate) fn start(&mut self, name: &str) {
+        let second = self.second();
+        self.change_pod(name, |pod| {
+            if text(pod, "/status/phase") != "Pending" || is_deleting(pod) {
+                return false;
+            }
+            pod["spec"]["nodeName"] = json!(NODE);
+            pod["status"] = json!({
+                "phase": "Running", "startTime": second,
+                "containerStatuses": [{"name": "main", "state": {"running": {"startedAt": second}}}],
+            });
+            true
+        });
+    }
+
+    /// The container ends by itself.
+    pub(crate) fn finish(&mut self, name: &str, code: i32) {
+        let second = self.second();
+        let mut how = How::Succeeded;
+        let changed = self.change_pod(name, |pod| {
+            if text(pod, "/status/phase") != "Running" {
+                return false;
+            }
+            if code != 0 {
+                let disrupted = is_deleting(pod) || code == IGNORED;
+                how = if disrupted { How::Disrupted } else { How::Failed };
+            }
+            end(pod, code, &second);
+            true
+        });
+        if let Some(pod) = changed {
+            self.note_end(&pod, how);
+        }
+    }
+
+    /// The kubelet ends a running pod for want of memory on the node.
+    pub(crate) fn evict(&mut self, name: &str) {
+        let second = self.second();
+        let changed = self.change_pod(name, |pod| {
+            if text(pod, "/status/phase") != "Running" {
+                return false;
+            }
+            end(pod, 137, &second);
+            pod["status"]["reason"] = json!("Evicted");
+            true
+        });
+        if let Some(pod) = changed {
+            self.note_end(&pod, How::Disrupted);
+        }
+    }
+
+    /// The kubelet carries out the deletion of a pod: its containers end, then the object goes.
+    pub(crate) fn reap(&mut self, name: &str) {
+        let Some(pod) = self.pods.objects.get(name).filter(|pod| is_deleting(pod)) else { return };
+        if text(pod, "/status/phase") == "Running" {
+            self.finish(name, 143);
+        } else if !is_terminal(pod) {
+            let second = self.second();
+            if let Some(pod) = self.change_pod(name, |pod| {
+                end(pod, 143, &second);
+                true
+            }) {
+                self.note_end(&pod, How::Disrupted);
+            }
+        }
+        self.delete_pod(name, 0);
+    }
+
+    fn change_pod(&mut self, name: &str, change: impl FnOnce(&mut Value) -> bool) -> Option<Value> {
+        let mut pod = self.pods.objects.get(name).cloned()?;
+        change(&mut pod).then(|| {
+            self.store(Resource::POD, pod.clone());
+            pod
+        })
+    }
+
+    // The API server, as far as the plans of the controller need it.
+
+    /// Carries out one write, with its preconditions.
+    pub(crate) fn perform(&mut self, write: &Write) -> Result<Done, WriteError> {
+        assert_eq!(&*write.key.namespace, NAMESPACE);
+        let name = write.key.name.as_ref();
+        let line = format!("{} {} {name}", write.action.verb(), write.resource.plural);
+        if write.action.is_noop() {
+            return Ok(Done { resource_version: None, noop: true });
+        }
+        let result = self.carry_out(write, name);
+        self.log.push(match &result {
+            Ok(_) => line,
+            Err(error) => format!("{line}: {error}"),
+        });
+        result.map(|()| Done { resource_version: Some(self.version()), noop: false })
+    }
+
+    fn carry_out(&mut self, write: &Write, name: &str) -> Result<(), WriteError> {
+        let stored = self.kind(write.resource).objects.get(name).cloned();
+        match &write.action {
+            Action::Create { manifest } => self.create(stored.as_ref(), name, manifest.clone()),
+            Action::Delete { uid, resource_version, grace_seconds } => {
+                let stored = stored.ok_or(WriteError::Gone)?;
+                if text(&stored, "/metadata/uid") != uid.0.as_ref() {
+                    return Err(WriteError::Conflict("uid".into()));
+                }
+                let version = resource_version.map(|version| version.to_string());
+                if version.is_some_and(|version| version != text(&stored, "/metadata/resourceVersion")) {
+                    return Err(WriteError::Conflict("resourceVersion".into()));
+                }
+                if write.resource == Resource::POD {
+                    self.delete_pod(name, grace_seconds.map_or(30, i64::from));
+                } else {
+                    self.remove(write.resource, name);
+                }
+                Ok(())
+            }
+            Action::Patch { operations } => {
+                let mut object = stored.ok_or(WriteError::Gone)?;
+                patch(&mut object, operations)?;
+                let goes = is_deleting(&object) && !has_finalizers(&object) && is_terminal(&object);
+                self.store(write.resource, object);
+                if goes {
+                    self.remove(write.resource, name);
+                }
+                Ok(())
+            }
+            Action::Status { uid, resource_version, status, .. } => {
+                let mut object = stored.ok_or(WriteError::Gone)?;
+                if text(&object, "/metadata/uid") != uid.0.as_ref()
+                    || text(&object, "/metadata/resourceVersion") != resource_version.to_string()
+                {
+                    return Err(WriteError::Conflict("resourceVersion".into()));
+                }
+                object["status"] = status.clone();
+                self.store(write.resource, object);
+                Ok(())
+            }
+        }
+    }
+
+    fn create(&mut self, stored: Option<&Value>, name: &str, mut pod: Value) -> Result<(), WriteError> {
+        if let Some((code, message)) = self.refuse_pods {
+            return Err(refused(code, message));
+        }
+        if stored.is_some() {
+            return Err(WriteError::AlreadyExists);
+        }
+        if self.pods.objects.values().filter(|pod| !is_terminal(pod)).count() >= self.quota {
+            return Err(refused(403, "pods is forbidden: exceeded quota: pods"));
+        }
+        pod["status"] = json!({"phase": "Pending"});
+        self.identify(&mut pod, name);
+        self.store(Resource::POD, pod);
+        Ok(())
+    }
+}
+
+fn refused(code: u16, message: &str) -> WriteError {
+    WriteError::Refused(Refusal {
+        code,
+        reason: "Refused".into(),
+        message: message.into(),
+        fields: Vec::new(),
+    })
+}
+
+fn end(pod: &mut Value, code: i32, second: &str) {
+    let started = text(pod, "/status/containerStatuses/0/state/running/startedAt").to_owned();
+    let reason = if code == 0 { "Completed" } else { "Error" };
+    let mut terminated = json!({"exitCode": code, "reason": reason, "finishedAt": second});
+    if !started.is_empty() {
+        terminated["startedAt"] = json!(started);
+    }
+    pod["status"]["phase"] = json!(if code == 0 { "Succeeded" } else { "Failed" });
+    pod["status"]["containerStatuses"] = json!([{"name": "main", "state": {"terminated": terminated}}]);
+}
+
+/// `test` and `remove` of RFC 6902, which is all the controller uses.
+fn patch(object: &mut Value, operations: &Value) -> Result<(), WriteError> {
+    for operation in operations.as_array().unwrap() {
+        let path = text(operation, "/path");
+        match text(operation, "/op") {
+            "test" if object.pointer(path) == Some(&operation["value"]) => {}
+            "test" => return Err(WriteError::Conflict(format!("test of {path}"))),
+            "remove" => {
+                let (list, at) = path.rsplit_once('/').unwrap();
+                object.pointer_mut(list).and_then(Value::as_array_mut).unwrap().remove(at.parse().unwrap());
+            }
+            other => panic!("{other} in a patch"),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn batch_job_resource() -> Resource {
+    springtide_batch_job::projections::job::BATCH_JOB
+}

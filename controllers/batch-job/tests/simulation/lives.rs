@@ -1,0 +1,387 @@
+//! Whole lives of jobs, write by write.
+
+use crate::world::{World, is_finished, key};
+use serde_json::{Value, json};
+
+fn spec(extra: Value) -> Value {
+    let mut spec = json!({"template": {"spec": {"containers": [{"name": "main", "image": "app"}]}}});
+    for (field, value) in extra.as_object().unwrap() {
+        spec[field] = value.clone();
+    }
+    spec
+}
+
+fn strict(extra: Value) -> Value {
+    let mut spec = spec(extra);
+    spec["release"]["completionTracking"] = json!("Strict");
+    spec
+}
+
+/// A world in which a job was submitted and its pods, if any, are pending.
+fn begin(spec: Value) -> World {
+    let mut world = World::new("4");
+    world.cluster.submit("a", spec);
+    world.settle();
+    world
+}
+
+/// Lets everything go well until the job and all that belongs to it is gone.
+fn to_the_very_end(world: &mut World) {
+    world.run_to_the_end("a");
+    while world.cluster.jobs.objects.contains_key("a") {
+        world.settle();
+        if !world.work() && world.cluster.jobs.objects.contains_key("a") {
+            assert!(world.sleep(), "a finished job waits for its end");
+        }
+    }
+    world.settle();
+    assert_eq!(world.cluster.violations, [] as [String; 0]);
+    assert_eq!(world.pod_names(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_short_task_costs_four_writes() {
+    let mut world = begin(spec(json!({})));
+    to_the_very_end(&mut world);
+    assert_eq!(
+        world.cluster.log,
+        ["create pods a-0-0", "patch batchjobs a", "delete pods a-0-0", "delete batchjobs a"]
+    );
+}
+
+#[test]
+fn a_short_strict_task_costs_five_writes() {
+    let mut world = begin(strict(json!({})));
+    to_the_very_end(&mut world);
+    assert_eq!(
+        world.cluster.log,
+        [
+            "create pods a-0-0",
+            "patch batchjobs a",
+            "patch pods a-0-0",
+            "delete pods a-0-0",
+            "delete batchjobs a"
+        ]
+    );
+}
+
+#[test]
+fn a_long_task_costs_one_more() {
+    let mut world = begin(spec(json!({})));
+    world.cluster.start("a-0-0");
+    for _ in 0..100 {
+        world.settle();
+        world.cluster.pass_time(500);
+    }
+    assert_eq!(world.reason("a", "Complete"), "Running");
+    assert_eq!(world.status("a")["active"], 1);
+    to_the_very_end(&mut world);
+    assert_eq!(world.cluster.log.len(), 5, "{:?}", world.cluster.log);
+}
+
+#[test]
+fn a_task_that_waits_long_costs_one_more() {
+    let mut world = World::new("50m");
+    world.cluster.submit("a", spec(json!({})));
+    for _ in 0..3600 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.cluster.log, ["patch batchjobs a"]);
+    assert_eq!(world.reason("a", "Stalled"), "NeverFits");
+    assert_eq!(world.reason("a", "Complete"), "Queued");
+}
+
+#[test]
+fn what_is_settled_stays_so_over_a_restart() {
+    for extra in [
+        json!({}),
+        json!({"completions": 4, "parallelism": 2}),
+        json!({"stopPolicy": "Hold"}),
+        json!({"completions": 30, "parallelism": 30, "completionMode": "Indexed"}),
+    ] {
+        let mut world = begin(strict(extra.clone()));
+        for name in world.pod_names().into_iter().map(str::to_owned).collect::<Vec<_>>() {
+            world.cluster.start(&name);
+        }
+        for _ in 0..200 {
+            world.settle();
+            world.cluster.pass_time(1000);
+        }
+        world.settle();
+        assert!(!is_finished(&world.cluster.jobs.objects["a"]));
+        let before = world.cluster.log.len();
+        for _ in 0..3 {
+            world.restart();
+            for _ in 0..120 {
+                assert_eq!(world.settle(), 0, "{extra}: {:?}", &world.cluster.log[before..]);
+                world.cluster.pass_time(1000);
+            }
+        }
+        world.cluster.edit("a", |spec| spec["stopPolicy"] = json!("None"));
+        let stored = world.run_to_the_end("a");
+        assert_eq!(stored["status"]["succeeded"], extra.get("completions").unwrap_or(&json!(1)).clone());
+    }
+}
+
+#[test]
+fn a_refused_template_is_tried_once() {
+    let mut world = World::new("64");
+    world.cluster.refuse_pods = Some((422, "spec.containers[0].image: Required value"));
+    world.cluster.submit("a", spec(json!({"completions": 9, "parallelism": 9})));
+    world.settle();
+    world.cluster.pass_time(1000);
+    world.settle();
+    assert_eq!(world.reason("a", "Complete"), "InvalidTemplate");
+    let creates = world.cluster.log.iter().filter(|line| line.starts_with("create")).count();
+    assert_eq!(creates, 1, "{:?}", world.cluster.log);
+    // A class that has proven itself changes nothing about it.
+    world.cluster.refuse_pods = None;
+    world.cluster.submit("good", spec(json!({"completions": 20, "parallelism": 20})));
+    world.run_to_the_end("good");
+    world.cluster.log.clear();
+    world.cluster.refuse_pods = Some((422, "spec.containers[0].image: Required value"));
+    world.cluster.submit("bad", spec(json!({"completions": 9, "parallelism": 9})));
+    world.settle();
+    world.cluster.pass_time(1000);
+    world.settle();
+    assert_eq!(world.reason("bad", "Complete"), "InvalidTemplate");
+    let creates = world.cluster.log.iter().filter(|line| line.starts_with("create")).count();
+    assert_eq!(creates, 1, "{:?}", world.cluster.log);
+}
+
+#[test]
+fn what_is_forbidden_is_said_and_tried_again_later() {
+    for (message, stalled) in [
+        ("pods \"a\" is forbidden: exceeded quota: pods", ""),
+        ("pods \"a\" is forbidden: no PriorityClass with name late was found", "Forbidden"),
+    ] {
+        let mut world = World::new("64");
+        world.cluster.refuse_pods = Some((403, message));
+        world.cluster.submit("a", spec(json!({"completions": 9, "parallelism": 9})));
+        for _ in 0..240 {
+            world.settle();
+            world.cluster.pass_time(1000);
+        }
+        assert_eq!(world.reason("a", "Queued"), "ClassBackoff", "{message}");
+        assert_eq!(world.reason("a", "Stalled"), stalled);
+        assert_eq!(world.reason("a", "Complete"), "Queued");
+        let conditions = world.status("a")["conditions"].as_array().unwrap();
+        let queued = conditions.iter().find(|found| found["type"] == "Queued").unwrap();
+        assert!(queued["message"].as_str().unwrap().contains(&message[20..]), "{queued}");
+        let tries = world.cluster.log.iter().filter(|line| line.starts_with("create")).count();
+        assert!((3..=12).contains(&tries), "{:?}", world.cluster.log);
+        let records = world.cluster.log.iter().filter(|line| line.starts_with("patch batchjobs")).count();
+        assert!(records <= 2, "{:?}", world.cluster.log);
+        // A new process asks once more, and leaves what it says as it is.
+        world.restart();
+        let before = world.cluster.log.len();
+        for _ in 0..20 {
+            world.settle();
+            world.cluster.pass_time(1000);
+        }
+        let patches = world.cluster.log[before..].iter().filter(|line| line.starts_with("patch")).count();
+        assert_eq!(patches, 0, "{:?}", &world.cluster.log[before..]);
+        world.cluster.refuse_pods = None;
+        let status = world.run_to_the_end("a")["status"].clone();
+        assert_eq!(status["succeeded"], 9);
+        assert_eq!(world.reason("a", "Stalled"), "");
+    }
+}
+
+#[test]
+fn an_edit_of_the_template_after_the_start_is_noticed_at_once() {
+    let mut world = begin(spec(json!({"completions": 4, "parallelism": 2})));
+    let image = |image: &'static str| {
+        move |spec: &mut Value| spec["template"]["spec"]["containers"][0]["image"] = json!(image)
+    };
+    world.cluster.edit("a", image("other"));
+    world.settle();
+    world.cluster.pass_time(1500);
+    world.settle();
+    assert_eq!(world.reason("a", "Stalled"), "TemplateChanged");
+    for name in ["a-0-0", "a-1-0"] {
+        world.cluster.start(name);
+        world.cluster.finish(name, 0);
+    }
+    for _ in 0..5 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.status("a")["succeeded"], 2);
+    assert_eq!(world.pod_names(), [] as [&str; 0], "nothing starts from another template");
+    world.restart();
+    world.settle();
+    assert_eq!(world.pod_names(), [] as [&str; 0]);
+    world.cluster.edit("a", image("app"));
+    world.run_to_the_end("a");
+    assert_eq!(world.reason("a", "Stalled"), "");
+}
+
+#[test]
+fn parallelism_shrinks_by_the_newest() {
+    let mut world = begin(spec(json!({"completions": 9, "parallelism": 2, "completionMode": "Indexed"})));
+    world.work();
+    world.cluster.pass_time(5000);
+    world.cluster.edit("a", |spec| spec["parallelism"] = json!(5));
+    world.settle();
+    assert_eq!(world.live(), [0, 1, 2, 3, 4]);
+    for name in ["a-2-0", "a-3-0", "a-4-0"] {
+        world.cluster.start(name);
+    }
+    world.cluster.edit("a", |spec| spec["parallelism"] = json!(1));
+    world.settle();
+    for name in ["a-0-0", "a-1-0", "a-2-0", "a-3-0", "a-4-0"] {
+        world.cluster.reap(name);
+    }
+    world.settle();
+    assert_eq!(world.live(), [0]);
+    let status = world.run_to_the_end("a")["status"].clone();
+    assert_eq!((&status["succeeded"], &status["disrupted"]), (&json!(9), &json!(4)));
+}
+
+#[test]
+fn a_user_stops_and_resumes_a_job() {
+    let mut world = begin(spec(json!({"completions": 3, "parallelism": 3})));
+    for name in ["a-0-0", "a-1-0", "a-2-0"] {
+        world.cluster.start(name);
+    }
+    world.settle();
+    world.cluster.edit("a", |spec| spec["stopPolicy"] = json!("Drain"));
+    world.settle();
+    world.cluster.pass_time(1000);
+    world.settle();
+    assert_eq!((world.reason("a", "Suspended"), world.reason("a", "Complete")), ("UserDrain", "Draining"));
+    while world.work() {
+        world.settle();
+    }
+    world.cluster.pass_time(60_000);
+    world.settle();
+    assert_eq!(world.reason("a", "Complete"), "Suspended");
+    assert_eq!(world.status("a")["disrupted"], 3);
+    world.cluster.edit("a", |spec| spec["stopPolicy"] = json!("None"));
+    world.settle();
+    assert_eq!(world.live(), [0, 1, 2], "one disruption is no reason to wait");
+    let status = world.run_to_the_end("a")["status"].clone();
+    assert_eq!(status["suspendedSeconds"], 61);
+    assert_eq!(world.reason("a", "Suspended"), "Resumed");
+}
+
+#[test]
+fn names_of_others_are_left_alone() {
+    let mut world = World::new("4");
+    world.cluster.intrude("a-0-0");
+    world.cluster.submit("a", spec(json!({})));
+    for _ in 0..5 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Stalled"), "NameConflict");
+    world.cluster.delete_pod("a-0-0", 0);
+    world.settle();
+    assert_eq!(world.live(), [0], "its end is an event for the job");
+    // A job of the same name, while a pod of the former one is still ending.
+    world.cluster.start("a-0-0");
+    world.cluster.delete_job("a");
+    world.cluster.submit("a", spec(json!({})));
+    for _ in 0..60 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Queued"), "NameHeld");
+    world.cluster.reap("a-0-0");
+    world.run_to_the_end("a");
+}
+
+#[test]
+fn the_finalizers_of_a_deleted_job_are_released() {
+    for crash in [false, true] {
+        let mut world = begin(strict(json!({"completions": 4, "parallelism": 4})));
+        world.work();
+        world.cluster.finish("a-0-0", 0);
+        world.cluster.delete_job("a");
+        if crash {
+            world.restart();
+        }
+        for _ in 0..3 {
+            world.settle();
+            while world.work() {
+                world.settle();
+            }
+            world.sleep();
+        }
+        assert_eq!(world.pod_names(), [] as [&str; 0]);
+        assert!(world.plan(&key("a")).is_none_or(|plan| plan.writes() == 0));
+    }
+}
+
+#[test]
+fn deadlines_end_jobs_and_take_pods_back() {
+    let mut world = begin(spec(json!({"activeDeadlineSeconds": 10, "completions": 2})));
+    world.cluster.start("a-0-0");
+    for _ in 0..12 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Complete"), "Finishing");
+    world.settle();
+    world.cluster.reap("a-0-0");
+    world.settle();
+    world.cluster.pass_time(1000);
+    world.settle();
+    assert_eq!(world.reason("a", "Failed"), "DeadlineExceeded");
+    assert_eq!(world.status("a")["failed"], 0);
+
+    let mut world = World::new("50m");
+    world.cluster.submit("a", spec(json!({"queueDeadlineSeconds": 10})));
+    for _ in 0..12 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Failed"), "QueueDeadlineExceeded");
+
+    let mut world = begin(spec(json!({"pendingDeadlineSeconds": 5, "completions": 5, "parallelism": 5})));
+    for _ in 0..240 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Queued"), "ClassBackoff");
+    assert_eq!(world.reason("a", "Admitted"), "PendingDeadline");
+    let creates = world.cluster.log.iter().filter(|line| line.starts_with("create")).count();
+    assert!((6..=16).contains(&creates), "{:?}", world.cluster.log);
+    let records = world.cluster.log.iter().filter(|line| line.starts_with("patch")).count();
+    assert!(records <= 20, "{:?}", world.cluster.log);
+}
+
+#[test]
+fn failures_are_tried_again_after_a_pause_and_held_for_debugging() {
+    let mut world = begin(spec(json!({
+        "backoffLimit": 2, "retry": {"initialBackoffSeconds": 10, "maxBackoffSeconds": 15},
+        "release": {"holdOnFailureSeconds": 100, "keepFailedPods": 1},
+    })));
+    let mut starts = Vec::new();
+    let began = world.cluster.now;
+    for _ in 0..60 {
+        world.settle();
+        for name in world.pod_names().into_iter().map(str::to_owned).collect::<Vec<_>>() {
+            if world.cluster.pods.objects[&name]["status"]["phase"] == "Pending" {
+                starts.push(world.cluster.now.duration_since(began).as_secs());
+                world.cluster.start(&name);
+                world.cluster.finish(&name, 3);
+            }
+        }
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(starts, [0, 10, 25]);
+    assert_eq!(world.reason("a", "Failed"), "BackoffLimitExceeded");
+    assert_eq!(world.status("a")["failed"], 3);
+    assert_eq!(world.status("a")["exitCodes"], json!([{"code": 3, "reason": "Error", "count": 3}]));
+    assert_eq!(world.pod_names(), ["a-0-0", "a-0-1", "a-0-2"]);
+    world.cluster.pass_time(80_000);
+    world.settle();
+    assert_eq!(world.pod_names(), ["a-0-2"], "the newest stays until the job goes");
+    world.cluster.pass_time(1_000_000);
+    world.settle();
+    assert!(world.cluster.jobs.objects.is_empty() && world.pod_names().is_empty());
+}

@@ -1,0 +1,288 @@
+//! A controller process beside the cluster: it sees what its watches have delivered, plans when an
+//! event or a point in time asks for it, and may die between any two writes.
+
+use crate::cluster::{Cluster, Event, Kind, NAMESPACE, NODE, attempt, is_deleting, is_terminal, text};
+use futures::FutureExt;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use springtide_batch_job::projections::job::JobView;
+use springtide_batch_job::projections::node::NodeView;
+use springtide_batch_job::projections::pod::PodView;
+use springtide_batch_job::watches::PODS_BY_JOB;
+use springtide_batch_job::{BatchJobReconciler, Stores};
+use springtide_plumbing::controller::{Reconciler, Settled};
+use springtide_plumbing::error::WriteError;
+use springtide_plumbing::executor::WriteResult;
+use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
+use springtide_plumbing::plan::{MAX_WRITES, Plan};
+use springtide_plumbing::projection::Projection;
+use springtide_plumbing::queue::{Next, WorkQueue};
+use springtide_plumbing::store::{Store, StoreWriter};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Passes without anything new after which a controller is in a hot loop.
+const MAX_PASSES: usize = 300;
+
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    process: Process,
+    cpu: String,
+    /// Passes of all processes.
+    pub(crate) passes: usize,
+}
+
+struct Process {
+    reconciler: Arc<BatchJobReconciler>,
+    queue: WorkQueue<ObjectKey>,
+    jobs: Watch<JobView>,
+    pods: Watch<PodView>,
+    wakes: BTreeMap<ObjectKey, Timestamp>,
+    /// Keys whose pass failed in a way that brings the next one.
+    again: BTreeSet<ObjectKey>,
+}
+
+struct Watch<P: Projection> {
+    writer: StoreWriter<P>,
+    /// Undelivered events that the next pass must have seen, as they tell of its own writes.
+    owed: usize,
+}
+
+impl<P: Projection + DeserializeOwned> Watch<P> {
+    fn list(mut writer: StoreWriter<P>, kind: &mut Kind, version: ResourceVersion) -> Self {
+        kind.events.clear();
+        let objects = kind.objects.values().map(|object| {
+            let view: P = serde_json::from_value(object.clone()).unwrap();
+            (view.meta().key.clone(), Arc::new(view))
+        });
+        writer.replace(objects.collect(), version);
+        Self { writer, owed: 0 }
+    }
+
+    fn deliver(&mut self, kind: &mut Kind, count: usize) {
+        for _ in 0..count {
+            let Some(event) = kind.events.pop_front() else { return };
+            self.owed = self.owed.saturating_sub(1);
+            match event {
+                Event::Applied(object) => self.writer.apply(serde_json::from_value(object).unwrap()),
+                Event::Deleted(object) => self.writer.delete(serde_json::from_value(object).unwrap()),
+            }
+        }
+    }
+}
+
+pub(crate) fn key(job: &str) -> ObjectKey {
+    ObjectKey::new(NAMESPACE, job)
+}
+
+impl World {
+    /// One node with so much cpu; pods without requests count as 100m.
+    pub(crate) fn new(cpu: &str) -> Self {
+        let mut cluster = Cluster::new();
+        let process = Process::start(&mut cluster, cpu);
+        Self { cluster, process, cpu: cpu.to_owned(), passes: 0 }
+    }
+
+    /// The process dies, and another one starts from a list of everything.
+    pub(crate) fn restart(&mut self) {
+        self.process = Process::start(&mut self.cluster, &self.cpu);
+    }
+
+    /// The watches show further events.
+    pub(crate) fn deliver(&mut self, jobs: usize, pods: usize) {
+        self.process.jobs.deliver(&mut self.cluster.jobs, jobs);
+        self.process.pods.deliver(&mut self.cluster.pods, pods);
+    }
+
+    /// What the controller would do now about a job.
+    pub(crate) fn plan(&self, job: &ObjectKey) -> Option<Plan> {
+        let observed = self.process.reconciler.observe(job, self.cluster.now)?;
+        Some(self.process.reconciler.plan(&observed, self.cluster.now))
+    }
+
+    /// One pass over a job, on what its watches have shown. The process dies before the write with
+    /// the number `crash`. Returns the number of writes that changed something.
+    pub(crate) fn pass(&mut self, job: &ObjectKey, crash: Option<usize>) -> usize {
+        // The gate: its own writes have been seen.
+        let owed = (self.process.jobs.owed, self.process.pods.owed);
+        self.deliver(owed.0, owed.1);
+        self.passes += 1;
+        self.process.again.remove(job);
+        self.process.wakes.remove(job);
+        let Some(plan) = self.plan(job) else { return 0 };
+        assert!(plan.writes() <= MAX_WRITES, "{} writes", plan.writes());
+        if let Some(at) = plan.wake {
+            self.process.wakes.insert(job.clone(), at);
+        }
+        let mut results: Vec<WriteResult> = Vec::new();
+        let mut changes = 0;
+        let mut failed = false;
+        for stage in plan.stages.into_iter().chain(plan.status.map(|status| vec![status])) {
+            let skipped = failed;
+            for write in stage {
+                if skipped {
+                    results.push(WriteResult { write, outcome: Err(WriteError::Skipped) });
+                    continue;
+                }
+                if crash == Some(results.len()) {
+                    self.restart();
+                    return changes;
+                }
+                let outcome = self.cluster.perform(&write);
+                let owed = if write.resource == Resource::POD {
+                    (&mut self.process.pods.owed, self.cluster.pods.events.len())
+                } else {
+                    (&mut self.process.jobs.owed, self.cluster.jobs.events.len())
+                };
+                // Refused ones too, where somebody else's object has to be seen first.
+                *owed.0 = owed.1;
+                match &outcome {
+                    Ok(done) => changes += usize::from(!done.noop),
+                    Err(WriteError::Gone) => {}
+                    Err(_) => failed = true,
+                }
+                results.push(WriteResult { write, outcome });
+            }
+        }
+        let settled = self.process.reconciler.settle(job, &results, self.cluster.now);
+        let refused = results.iter().any(|result| matches!(result.outcome, Err(WriteError::Refused(_))));
+        if failed && (!refused || settled == Settled::Handled) {
+            self.process.again.insert(job.clone());
+        }
+        changes
+    }
+
+    /// A job for which an event, a failure or the time asks for a pass.
+    pub(crate) fn next_key(&mut self) -> Option<ObjectKey> {
+        let process = &mut self.process;
+        if let Some(item) = process.queue.next().now_or_never().flatten() {
+            process.queue.done(&item.key, Next::Success);
+            return Some(item.key);
+        }
+        let due = process.wakes.iter().find(|(_, at)| **at <= self.cluster.now).map(|(key, _)| key.clone());
+        due.or_else(|| process.again.first().cloned())
+    }
+
+    /// Shows everything to the controller and lets it work until it has nothing to do now.
+    ///
+    /// Returns the number of writes that changed something.
+    pub(crate) fn settle(&mut self) -> usize {
+        let (mut passes, mut changes) = (0, 0);
+        loop {
+            self.deliver(usize::MAX, usize::MAX);
+            let Some(key) = self.next_key() else { return changes };
+            let writes = self.pass(&key, None);
+            changes += writes;
+            passes = if writes > 0 { 0 } else { passes + 1 };
+            assert!(passes < MAX_PASSES, "a hot loop over {key}: {:?}", self.plan(&key));
+        }
+    }
+
+    /// When the controller wants to look again by itself.
+    pub(crate) fn next_wake(&self) -> Option<Timestamp> {
+        self.process.wakes.values().min().copied()
+    }
+
+    /// Moves the time to the next moment the controller asked for; `false` when it asked for none.
+    pub(crate) fn sleep(&mut self) -> bool {
+        let Some(at) = self.next_wake() else { return false };
+        self.cluster.now = self.cluster.now.max(at);
+        true
+    }
+
+    /// Everything goes well from now on: pods start, succeed and are reaped, until the job has ended.
+    pub(crate) fn run_to_the_end(&mut self, job: &str) -> Value {
+        for _ in 0..10_000 {
+            self.settle();
+            let stored =
+                self.cluster.jobs.objects.get(job).unwrap_or_else(|| panic!("{job} is gone")).clone();
+            if is_finished(&stored) {
+                return stored;
+            }
+            if !self.work() {
+                self.cluster.pass_time(1);
+                assert!(self.sleep(), "{job} waits for nothing: {:#}", json!(stored));
+            }
+        }
+        panic!("{job} does not end: {:#?}", self.cluster.log)
+    }
+
+    /// The kubelet does the next thing for every pod; `false` when there was none.
+    pub(crate) fn work(&mut self) -> bool {
+        let pods: Vec<Value> = self.cluster.pods.objects.values().cloned().collect();
+        let before = self.cluster.version();
+        for pod in pods {
+            let name = text(&pod, "/metadata/name");
+            if is_deleting(&pod) {
+                self.cluster.reap(name);
+            } else if text(&pod, "/status/phase") == "Pending" {
+                self.cluster.start(name);
+            } else if !is_terminal(&pod) && !text(&pod, "/metadata/ownerReferences/0/uid").is_empty() {
+                self.cluster.finish(name, 0);
+            }
+        }
+        self.cluster.version() != before
+    }
+
+    /// Names of the pods there are, in order.
+    pub(crate) fn pod_names(&self) -> Vec<&str> {
+        self.cluster.pods.objects.keys().map(String::as_str).collect()
+    }
+
+    /// The stored status of a job.
+    pub(crate) fn status(&self, job: &str) -> &Value {
+        &self.cluster.jobs.objects[job]["status"]
+    }
+
+    /// Reason of a condition of a job, or nothing.
+    pub(crate) fn reason(&self, job: &str, condition: &str) -> &str {
+        let conditions = self.status(job)["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let found = conditions.iter().find(|found| found["type"] == condition);
+        found.map_or("", |found| text(found, "/reason"))
+    }
+
+    /// Indexes of the pods that may run.
+    pub(crate) fn live(&self) -> Vec<u32> {
+        self.cluster.pods.objects.values().filter(|pod| !is_terminal(pod)).map(|pod| attempt(pod).0).collect()
+    }
+}
+
+pub(crate) fn is_finished(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    conditions
+        .iter()
+        .any(|found| found["status"] == "True" && (found["type"] == "Complete" || found["type"] == "Failed"))
+}
+
+impl Process {
+    fn start(cluster: &mut Cluster, cpu: &str) -> Self {
+        let (jobs_store, jobs) = Store::new(&[]);
+        let (pods_store, pods) = Store::new(&[PODS_BY_JOB]);
+        let (nodes_store, mut nodes) = Store::new(&[]);
+        let node: NodeView = serde_json::from_value(json!({
+            "metadata": {"name": NODE, "uid": NODE, "resourceVersion": "1"},
+            "status": {
+                "allocatable": {"cpu": cpu, "memory": "64Gi", "pods": "1000"},
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }))
+        .unwrap();
+        let version = cluster.version();
+        nodes.replace(BTreeMap::from([(node.meta().key.clone(), Arc::new(node))]), version);
+        let pods = Watch::list(pods, &mut cluster.pods, version);
+        let jobs = Watch::list(jobs, &mut cluster.jobs, version);
+        let stores = Stores { jobs: jobs_store, pods: pods_store, nodes: nodes_store };
+        let reconciler = BatchJobReconciler::new(stores);
+        let queue = WorkQueue::new(7);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            reconciler.wire(&queue);
+            // The node wakes the admission as soon as the stores are listened to.
+            while queue.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        });
+        Self { reconciler, queue, jobs, pods, wakes: BTreeMap::new(), again: BTreeSet::new() }
+    }
+}
