@@ -156,18 +156,22 @@ impl Cluster {
                 self.note_end(&last, How::Disrupted);
             }
         } else {
-            self.collect_garbage(text(&last, "/metadata/uid"));
+            self.collect_garbage();
         }
     }
 
-    /// The garbage collector: pods of a job that is gone are deleted.
-    fn collect_garbage(&mut self, owner: &str) {
-        let owned = |pod: &&Value| text(pod, "/metadata/ownerReferences/0/uid") == owner;
+    /// The garbage collector: pods whose job is gone are deleted, also those made for it afterwards.
+    pub(crate) fn collect_garbage(&mut self) {
+        let jobs: Vec<&str> = self.jobs.objects.values().map(|job| text(job, "/metadata/uid")).collect();
+        let is_garbage = |pod: &&Value| {
+            let owner = text(pod, "/metadata/ownerReferences/0/uid");
+            !owner.is_empty() && !jobs.contains(&owner) && !is_deleting(pod)
+        };
         let names: Vec<String> = self
             .pods
             .objects
             .values()
-            .filter(owned)
+            .filter(is_garbage)
             .map(|pod| text(pod, "/metadata/name").to_owned())
             .collect();
         for name in names {

@@ -208,10 +208,11 @@ impl World {
         panic!("{job} does not end: {:#?}", self.cluster.log)
     }
 
-    /// The kubelet does the next thing for every pod; `false` when there was none.
+    /// Kubelet and garbage collector do the next thing for every pod; `false` when there was none.
     pub(crate) fn work(&mut self) -> bool {
-        let pods: Vec<Value> = self.cluster.pods.objects.values().cloned().collect();
         let before = self.cluster.version();
+        self.cluster.collect_garbage();
+        let pods: Vec<Value> = self.cluster.pods.objects.values().cloned().collect();
         for pod in pods {
             let name = text(&pod, "/metadata/name");
             if is_deleting(&pod) {
