@@ -138,9 +138,9 @@ impl Cluster {
         let name = text(&object, "/metadata/name").to_owned();
         let kind = self.kind(resource);
         kind.events.push_back(Event::Applied(object.clone()));
-        kind.objects.insert(name, object);
+        kind.objects.insert(name.clone(), object);
         if resource == Resource::POD {
-            self.no_index_runs_twice();
+            self.no_index_runs_twice(&name);
         }
     }
 
@@ -179,15 +179,18 @@ impl Cluster {
         }
     }
 
-    fn no_index_runs_twice(&mut self) {
-        let mut running: BTreeMap<(String, u32), String> = BTreeMap::new();
-        for pod in self.pods.objects.values().filter(|pod| !is_terminal(pod)) {
-            let owner = text(pod, "/metadata/ownerReferences/0/uid").to_owned();
-            if owner.is_empty() {
-                continue;
-            }
-            let name = text(pod, "/metadata/name").to_owned();
-            if let Some(other) = running.insert((owner, attempt(pod).0), name.clone()) {
+    /// Of the pods `<job>-<index>-<attempt>` of one incarnation of a job only one may run.
+    fn no_index_runs_twice(&mut self, name: &str) {
+        let Some((index, _)) = name.rsplit_once('-') else { return };
+        let prefix = format!("{index}-");
+        let attempts =
+            self.pods.objects.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix));
+        let mut running = BTreeMap::new();
+        for (name, pod) in attempts.filter(|(_, pod)| !is_terminal(pod)) {
+            let owner = text(pod, "/metadata/ownerReferences/0/uid");
+            if let Some(other) = running.insert(owner, name)
+                && !owner.is_empty()
+            {
                 self.violations.push(format!("{other} and {name} run at once"));
             }
         }
@@ -402,7 +405,8 @@ impl Cluster {
         if stored.is_some() {
             return Err(WriteError::AlreadyExists);
         }
-        if self.pods.objects.values().filter(|pod| !is_terminal(pod)).count() >= self.quota {
+        let used = || self.pods.objects.values().filter(|pod| !is_terminal(pod)).count();
+        if self.quota < usize::MAX && used() >= self.quota {
             return Err(refused(403, "pods is forbidden: exceeded quota: pods"));
         }
         pod["status"] = json!({"phase": "Pending"});

@@ -3,7 +3,7 @@
 use crate::world::{World, is_finished, key};
 use serde_json::{Value, json};
 
-fn spec(extra: Value) -> Value {
+pub(crate) fn spec(extra: Value) -> Value {
     let mut spec = json!({"template": {"spec": {"containers": [{"name": "main", "image": "app"}]}}});
     for (field, value) in extra.as_object().unwrap() {
         spec[field] = value.clone();

@@ -1,6 +1,9 @@
 //! The controller in a world that goes on beside it: pods start, end, fail and vanish, watches lag, the
 //! process dies between any two writes. What must hold, holds at every moment, and every job ends.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bounds;
 mod chaos;
 mod cluster;
 mod lives;

@@ -10,7 +10,7 @@ use springtide_batch_job::projections::job::JobView;
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
 use springtide_batch_job::watches::PODS_BY_JOB;
-use springtide_batch_job::{BatchJobReconciler, Stores};
+use springtide_batch_job::{BatchJobReconciler, Settings, Stores};
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::WriteResult;
@@ -29,8 +29,7 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     process: Process,
     cpu: String,
-    /// Passes of all processes.
-    pub(crate) passes: usize,
+    settings: Settings,
 }
 
 struct Process {
@@ -79,14 +78,19 @@ pub(crate) fn key(job: &str) -> ObjectKey {
 impl World {
     /// One node with so much cpu; pods without requests count as 100m.
     pub(crate) fn new(cpu: &str) -> Self {
+        Self::with_settings(cpu, Settings::default())
+    }
+
+    /// The same under other bounds.
+    pub(crate) fn with_settings(cpu: &str, settings: Settings) -> Self {
         let mut cluster = Cluster::new();
-        let process = Process::start(&mut cluster, cpu);
-        Self { cluster, process, cpu: cpu.to_owned(), passes: 0 }
+        let process = Process::start(&mut cluster, cpu, settings);
+        Self { cluster, process, cpu: cpu.to_owned(), settings }
     }
 
     /// The process dies, and another one starts from a list of everything.
     pub(crate) fn restart(&mut self) {
-        self.process = Process::start(&mut self.cluster, &self.cpu);
+        self.process = Process::start(&mut self.cluster, &self.cpu, self.settings);
     }
 
     /// The watches show further events.
@@ -107,7 +111,6 @@ impl World {
         // The gate: its own writes have been seen.
         let owed = (self.process.jobs.owed, self.process.pods.owed);
         self.deliver(owed.0, owed.1);
-        self.passes += 1;
         self.process.again.remove(job);
         self.process.wakes.remove(job);
         let Some(plan) = self.plan(job) else { return 0 };
@@ -226,6 +229,13 @@ impl World {
         self.cluster.version() != before
     }
 
+    /// The kubelet starts what is to start.
+    pub(crate) fn work_but_finish_nothing(&mut self) {
+        for name in self.pod_names().into_iter().map(str::to_owned).collect::<Vec<_>>() {
+            self.cluster.start(&name);
+        }
+    }
+
     /// Names of the pods there are, in order.
     pub(crate) fn pod_names(&self) -> Vec<&str> {
         self.cluster.pods.objects.keys().map(String::as_str).collect()
@@ -257,7 +267,7 @@ pub(crate) fn is_finished(job: &Value) -> bool {
 }
 
 impl Process {
-    fn start(cluster: &mut Cluster, cpu: &str) -> Self {
+    fn start(cluster: &mut Cluster, cpu: &str, settings: Settings) -> Self {
         let (jobs_store, jobs) = Store::new(&[]);
         let (pods_store, pods) = Store::new(&[PODS_BY_JOB]);
         let (nodes_store, mut nodes) = Store::new(&[]);
@@ -274,7 +284,7 @@ impl Process {
         let pods = Watch::list(pods, &mut cluster.pods, version);
         let jobs = Watch::list(jobs, &mut cluster.jobs, version);
         let stores = Stores { jobs: jobs_store, pods: pods_store, nodes: nodes_store };
-        let reconciler = BatchJobReconciler::new(stores);
+        let reconciler = BatchJobReconciler::with_settings(stores, settings);
         let queue = WorkQueue::new(7);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {

@@ -1,0 +1,133 @@
+//! Many jobs, and jobs with many tasks.
+
+use crate::cluster::{batch_job_resource, is_terminal, text};
+use crate::lives::spec;
+use crate::world::{World, is_finished};
+use serde_json::{Value, json};
+use springtide_batch_job::Settings;
+
+fn names(world: &World) -> Vec<&str> {
+    world.cluster.jobs.objects.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn the_oldest_finished_jobs_go_beyond_the_history() {
+    let mut world = World::with_settings("4", Settings { history_limit: 2, ..Settings::default() });
+    for name in ["a", "b", "c", "d", "e"] {
+        world.cluster.submit(name, spec(json!({})));
+        world.settle();
+        world.run_to_the_end(name);
+        world.cluster.pass_time(1000);
+        world.settle();
+    }
+    assert_eq!(names(&world), ["d", "e"]);
+    assert_eq!(world.pod_names(), [] as [&str; 0]);
+    world.restart();
+    world.settle();
+    assert_eq!(names(&world), ["d", "e"]);
+}
+
+#[test]
+fn the_newest_beyond_the_maximum_is_told_once_and_starts_when_others_go() {
+    let settings = Settings { max_per_namespace: 2, history_limit: 2, ..Settings::default() };
+    let mut world = World::with_settings("4", settings);
+    for name in ["a", "b", "c", "d"] {
+        world.cluster.submit(name, spec(json!({})));
+        world.cluster.pass_time(1000);
+    }
+    for _ in 0..60 {
+        world.settle();
+        world.work_but_finish_nothing();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.pod_names(), ["a-0-0", "b-0-0"]);
+    for name in ["c", "d"] {
+        assert_eq!(
+            (world.reason(name, "Stalled"), world.reason(name, "Queued")),
+            ("LimitExceeded", "QueueFull")
+        );
+        let writes =
+            world.cluster.log.iter().filter(|line| *line == &format!("patch batchjobs {name}")).count();
+        assert_eq!(writes, 1, "{:?}", world.cluster.log);
+    }
+    world.restart();
+    assert_eq!(world.settle(), 0);
+    // Finished jobs make room for those that have work to do.
+    for _ in 0..6 {
+        world.work();
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    for name in ["c", "d"] {
+        assert!(world.cluster.jobs.objects.get(name).is_none_or(is_finished), "{:?}", world.cluster.log);
+    }
+}
+
+#[test]
+fn six_thousand_indexes_leave_no_finished_pod_and_a_small_status() {
+    let mut world = World::new("1000");
+    let completions = 6000;
+    world.cluster.submit(
+        "a",
+        spec(json!({
+            "completions": completions, "parallelism": 500, "completionMode": "Indexed",
+            "backoffLimitPerIndex": 3, "retry": {"initialBackoffSeconds": 1},
+        })),
+    );
+    let mut rounds = 0;
+    loop {
+        world.settle();
+        let stored = &world.cluster.jobs.objects["a"];
+        assert!(stored["status"].to_string().len() < 10_000, "{}", stored["status"]);
+        if is_finished(stored) {
+            break;
+        }
+        let pods: Vec<Value> = world.cluster.pods.objects.values().cloned().collect();
+        assert!(pods.len() <= 500 && !pods.iter().any(is_terminal), "{} pods", pods.len());
+        for (number, pod) in pods.iter().enumerate() {
+            let name = text(pod, "/metadata/name");
+            world.cluster.start(name);
+            // Every fiftieth fails at first; every fifth takes its time.
+            let fails = number % 50 == 0 && name.ends_with("-0");
+            if number % 5 > 0 || rounds % 4 == 0 {
+                world.cluster.finish(name, i32::from(fails));
+            }
+        }
+        // Until the next flush.
+        world.settle();
+        world.cluster.pass_time(1000);
+        rounds += 1;
+    }
+    assert!(rounds < 200, "{rounds}");
+    let status = world.status("a");
+    assert_eq!(status["succeeded"], completions);
+    assert_eq!(status["indexes"], json!({"closedBelow": completions}));
+    let successes =
+        world.cluster.ended.iter().filter(|ended| ended.how == crate::cluster::How::Succeeded).count();
+    assert_eq!(successes, completions, "each index once");
+    let flushes = world.cluster.log.iter().filter(|line| line.contains(batch_job_resource().plural)).count();
+    assert!(flushes <= 2 * rounds + 2, "{flushes} status writes in {rounds} seconds");
+}
+
+#[test]
+fn a_quota_that_leaves_room_for_some_is_used_up() {
+    let mut world = World::new("64");
+    world.cluster.quota = 2;
+    world.cluster.submit("a", spec(json!({"completions": 6, "parallelism": 6})));
+    for _ in 0..60 {
+        world.settle();
+        world.work_but_finish_nothing();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.live().len(), 2);
+    assert_eq!((world.reason("a", "Complete"), world.reason("a", "Queued")), ("Running", "ClassBackoff"));
+    let conditions = world.status("a")["conditions"].as_array().unwrap();
+    let queued = conditions.iter().find(|found| found["type"] == "Queued").unwrap();
+    assert!(text(queued, "/message").contains("exceeded quota"), "{queued}");
+    let refused = world.cluster.log.iter().filter(|line| line.contains("refused")).count();
+    assert!((3..=12).contains(&refused), "{:?}", world.cluster.log);
+    let patches = world.cluster.log.iter().filter(|line| line.starts_with("patch")).count();
+    assert!(patches <= 4, "{:?}", world.cluster.log);
+    world.cluster.quota = 10;
+    assert_eq!(world.run_to_the_end("a")["status"]["succeeded"], 6);
+}
