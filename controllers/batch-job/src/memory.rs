@@ -85,6 +85,8 @@ pub struct Memory {
     noted: HashSet<Uid>,
     /// Unscheduled pods that were found too old.
     overdue: HashSet<Uid>,
+    /// When the pods were last looked at.
+    last_look: Timestamp,
     /// Hash of the template as last seen.
     template_hash: Box<str>,
 }
@@ -110,7 +112,14 @@ impl Memory {
             disrupted: job.status.disrupted,
         };
         let template_hash = job.template.hash.clone();
-        Self { facts, live: HashMap::new(), noted: HashSet::new(), overdue: HashSet::new(), template_hash }
+        Self {
+            facts,
+            live: HashMap::new(),
+            noted: HashSet::new(),
+            overdue: HashSet::new(),
+            last_look: now,
+            template_hash,
+        }
     }
 
     /// Takes in the job's pods as they are now; how often and when it is called makes no difference
@@ -132,8 +141,11 @@ impl Memory {
             let uid = &pod.view.meta().uid;
             let task = pod.view.task.as_deref();
             let started = task.and_then(|task| task.started);
-            let at = task.and_then(|task| task.finished).unwrap_or(now);
             let was_live = self.live.remove(uid);
+            // The clock of the node may be hours off: what it says is taken when it can be true.
+            let earliest = was_live.map_or(pod.view.meta().creation_time, |_| self.last_look);
+            let said = task.and_then(|task| task.finished).filter(|at| (earliest..=now).contains(at));
+            let at = said.unwrap_or(now);
             let Some(ending) = &pod.ending else {
                 live.insert(
                     uid.clone(),
@@ -168,6 +180,7 @@ impl Memory {
             self.disrupted(gone.index, now, gone.started, streak_ends);
         }
         self.noted = noted;
+        self.last_look = now;
         let newly_overdue = !overdue.is_subset(&self.overdue);
         self.overdue = overdue;
         if newly_overdue {

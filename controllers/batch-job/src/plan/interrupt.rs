@@ -30,7 +30,16 @@ pub(super) fn live_pods(state: &JobState, draft: &mut Draft, now: Timestamp) {
         }
         return;
     }
-    let mut ending: Vec<&Attempt> = taken_back(state, &staying, draft, now);
+    let mut ending: Vec<&Attempt> = match &state.course {
+        // Nothing starts any more, and these have not.
+        Course::Stopped(_) => staying.iter().copied().filter(|pod| pod.view.node.is_none()).collect(),
+        Course::Deleting
+        | Course::Finished
+        | Course::Failing { .. }
+        | Course::Completing
+        | Course::Stuck { .. }
+        | Course::Open => taken_back(state, &staying, draft, now),
+    };
     let surplus = (staying.len() - ending.len()).saturating_sub(state.job.spec.parallelism as usize);
     if surplus > 0 {
         let mut rest: Vec<&Attempt> = staying

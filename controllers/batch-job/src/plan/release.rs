@@ -63,7 +63,7 @@ fn hold_until(state: &JobState, pod: &Attempt) -> Option<Timestamp> {
     let seconds = |seconds: u32| (seconds > 0).then(|| SignedDuration::from_secs(seconds.into()));
     let created = pod.view.meta().creation_time;
     let for_scrapers = seconds(release.min_pod_age_seconds).map(|age| created + age);
-    let ended = pod.view.task.as_deref().and_then(|task| task.finished).unwrap_or(created);
+    let ended = pod.finished().unwrap_or(created);
     let for_debugging = seconds(release.hold_on_failure_seconds)
         .filter(|_| matches!(pod.ending, Some(Ending::Failed(_))))
         .map(|hold| ended + hold);
@@ -79,8 +79,7 @@ fn kept_failures(state: &JobState) -> HashSet<&str> {
         .filter(|pod| matches!(pod.ending, Some(Ending::Failed(_))) && !pod.view.meta().is_deleting())
         .collect();
     failed.sort_by_key(|pod| {
-        let ended = pod.view.task.as_deref().and_then(|task| task.finished);
-        std::cmp::Reverse((ended, pod.view.meta().creation_time, pod.index, pod.attempt))
+        std::cmp::Reverse((pod.finished(), pod.view.meta().creation_time, pod.index, pod.attempt))
     });
     failed.into_iter().take(keep).map(|pod| pod.view.meta().key.name.as_ref()).collect()
 }

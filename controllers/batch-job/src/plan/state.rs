@@ -58,9 +58,18 @@ impl Attempt {
         }
     }
 
-    /// When its first container began to run.
-    pub fn started(&self) -> Option<Timestamp> {
-        self.view.task.as_deref().and_then(|task| task.started)
+    /// When its first container began to run; where the clock of its node says what cannot be, the time
+    /// the pod was made.
+    pub fn started(&self, now: Timestamp) -> Option<Timestamp> {
+        let started = self.view.task.as_deref().and_then(|task| task.started)?;
+        let created = self.view.meta().creation_time;
+        Some(if (created..=now).contains(&started) { started } else { created })
+    }
+
+    /// When its last container ended; not before the pod was made.
+    pub fn finished(&self) -> Option<Timestamp> {
+        let finished = self.view.task.as_deref().and_then(|task| task.finished)?;
+        Some(finished.max(self.view.meta().creation_time))
     }
 
     /// When a pod that waits for a node is taken back; `None` for any other. What a foreign gate holds

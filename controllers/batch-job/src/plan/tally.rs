@@ -100,7 +100,7 @@ impl Tally {
             tally.count_index(job, index, attempts, ending, &mut counted);
         }
         tally.indexes.pack();
-        counted.sort_by_key(|pod| (ended(pod), pod.index, pod.attempt));
+        counted.sort_by_key(|pod| (pod.finished(), pod.index, pod.attempt));
         for pod in &counted {
             tally.describe(job, pod);
         }
@@ -194,7 +194,7 @@ impl Tally {
     /// A run lasts as long as at least one pod runs; gaps between runs are no running time.
     fn measure_time(&mut self, pods: &[Attempt], counted: &[&Attempt], facts: &Facts, now: Timestamp) {
         let running = pods.iter().filter(|pod| pod.is_running());
-        let began = running.clone().chain(counted.iter().copied()).filter_map(Attempt::started).min();
+        let began = running.clone().chain(counted.iter().copied()).filter_map(|pod| pod.started(now)).min();
         if self.start_time.is_none() {
             self.start_time = began.map(whole_seconds);
         }
@@ -205,7 +205,7 @@ impl Tally {
         }
         self.running_since = None;
         if let Some(since) = since {
-            let last = counted.iter().filter_map(|pod| ended(pod)).max();
+            let last = counted.iter().filter_map(|pod| pod.finished()).max().map(|last| last.min(now));
             // No outcome: its pods were disrupted.
             let setbacks = facts.setbacks.values().map(|setback| setback.at);
             let end = last.or(setbacks.filter(|at| *at >= since.0).max()).unwrap_or(now);
@@ -217,10 +217,6 @@ impl Tally {
 /// Whole seconds from one time to another; none when the clocks of two machines disagree.
 pub(super) fn seconds_between(from: Timestamp, to: Timestamp) -> u32 {
     u32::try_from(to.duration_since(from).as_secs()).unwrap_or(0)
-}
-
-fn ended(pod: &Attempt) -> Option<Timestamp> {
-    pod.view.task.as_deref().and_then(|task| task.finished)
 }
 
 fn is_failure(pod: &Attempt) -> bool {

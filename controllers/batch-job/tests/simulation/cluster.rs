@@ -39,6 +39,8 @@ pub(crate) struct Cluster {
     pub(crate) pods: Kind,
     /// Pods that a ResourceQuota leaves room for.
     pub(crate) quota: usize,
+    /// By how much the clock of the node is ahead.
+    pub(crate) node_clock_ahead: SignedDuration,
     /// Creates of pods are refused like this.
     pub(crate) refuse_pods: Option<(u16, &'static str)>,
     version: u64,
@@ -98,6 +100,7 @@ impl Cluster {
             jobs: Kind::default(),
             pods: Kind::default(),
             quota: usize::MAX,
+            node_clock_ahead: SignedDuration::ZERO,
             refuse_pods: None,
             version: 1,
             born: 0,
@@ -117,6 +120,11 @@ impl Cluster {
 
     fn second(&self) -> String {
         Timestamp::from_second(self.now.as_second()).unwrap().to_string()
+    }
+
+    /// The second that the node's clock shows.
+    fn node_second(&self) -> String {
+        Timestamp::from_second((self.now + self.node_clock_ahead).as_second()).unwrap().to_string()
     }
 
     fn identify(&mut self, object: &mut Value, name: &str) {
@@ -231,6 +239,23 @@ impl Cluster {
         }
     }
 
+    /// Asks for the deletion of a job that waits for its pods, or lets go of them first.
+    pub(crate) fn delete_job_later(&mut self, name: &str, finalizer: &str) {
+        let second = self.second();
+        let Some(mut job) = self.jobs.objects.get(name).cloned() else { return };
+        job["metadata"]["deletionTimestamp"] = json!(second);
+        job["metadata"]["finalizers"] = json!([finalizer]);
+        self.store(batch_job_resource(), job);
+    }
+
+    /// Takes the owner of a pod away, as the garbage collector does for an orphaning deletion.
+    pub(crate) fn orphan(&mut self, name: &str) {
+        self.change_pod(name, |pod| {
+            pod["metadata"]["ownerReferences"] = json!([]);
+            true
+        });
+    }
+
     /// Deletes a job in the background.
     pub(crate) fn delete_job(&mut self, name: &str) {
         self.remove(batch_job_resource(), name);
@@ -261,7 +286,7 @@ impl Cluster {
     // The scheduler and the kubelet.
 
     pub(crate) fn start(&mut self, name: &str) {
-        let second = self.second();
+        let second = self.node_second();
         self.change_pod(name, |pod| {
             if text(pod, "/status/phase") != "Pending" || is_deleting(pod) {
                 return false;
@@ -277,7 +302,7 @@ impl Cluster {
 
     /// The container ends by itself.
     pub(crate) fn finish(&mut self, name: &str, code: i32) {
-        let second = self.second();
+        let second = self.node_second();
         let mut how = How::Succeeded;
         let changed = self.change_pod(name, |pod| {
             if text(pod, "/status/phase") != "Running" {
@@ -297,7 +322,7 @@ impl Cluster {
 
     /// The kubelet ends a running pod for want of memory on the node.
     pub(crate) fn evict(&mut self, name: &str) {
-        let second = self.second();
+        let second = self.node_second();
         let changed = self.change_pod(name, |pod| {
             if text(pod, "/status/phase") != "Running" {
                 return false;
@@ -317,7 +342,7 @@ impl Cluster {
         if text(pod, "/status/phase") == "Running" {
             self.finish(name, 143);
         } else if !is_terminal(pod) {
-            let second = self.second();
+            let second = self.node_second();
             if let Some(pod) = self.change_pod(name, |pod| {
                 end(pod, 143, &second);
                 true

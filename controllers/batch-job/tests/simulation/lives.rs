@@ -1,6 +1,8 @@
 //! Whole lives of jobs, write by write.
 
+use crate::cluster::is_deleting;
 use crate::world::{World, is_finished, key};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 pub(crate) fn spec(extra: Value) -> Value {
@@ -384,4 +386,154 @@ fn failures_are_tried_again_after_a_pause_and_held_for_debugging() {
     world.cluster.pass_time(1_000_000);
     world.settle();
     assert!(world.cluster.jobs.objects.is_empty() && world.pod_names().is_empty());
+}
+
+#[test]
+fn the_clock_of_a_node_may_be_hours_off() {
+    for hours in [-2, 2] {
+        let mut world = World::new("4");
+        world.cluster.node_clock_ahead = SignedDuration::from_hours(hours);
+        world
+            .cluster
+            .submit("a", spec(json!({"activeDeadlineSeconds": 100, "retry": {"initialBackoffSeconds": 20}})));
+        world.settle();
+        world.cluster.start("a-0-0");
+        world.cluster.pass_time(50_000);
+        world.settle();
+        assert_eq!(world.reason("a", "Complete"), "Running", "{hours} h: not too long yet");
+        world.cluster.finish("a-0-0", 1);
+        world.settle();
+        assert_eq!(world.pod_names(), [] as [&str; 0], "{hours} h: it pauses");
+        world.cluster.pass_time(20_000);
+        world.settle();
+        assert_eq!(world.pod_names(), ["a-0-1"], "{hours} h: not for hours");
+        world.cluster.start("a-0-1");
+        for _ in 0..200 {
+            world.settle();
+            world.cluster.reap("a-0-1");
+            world.cluster.pass_time(1000);
+        }
+        assert_eq!(world.reason("a", "Failed"), "DeadlineExceeded", "{hours} h");
+    }
+}
+
+#[test]
+fn a_job_that_waits_for_its_pods_to_go_lets_them() {
+    for finalizer in ["foregroundDeletion", "orphan"] {
+        let mut world = begin(strict(json!({"completions": 4, "parallelism": 2})));
+        world.work_but_finish_nothing();
+        world.settle();
+        world.cluster.delete_job_later("a", finalizer);
+        let before = world.cluster.log.len();
+        world.settle();
+        world.cluster.finish("a-0-0", 0);
+        world.settle();
+        assert_eq!(world.cluster.log[before..], ["patch pods a-0-0", "patch pods a-1-0"], "{finalizer}");
+        // Some pods are orphaned before their finalizer is off, and the job is gone then.
+        world.cluster.orphan("a-1-0");
+        world.cluster.delete_job("a");
+        world.settle();
+        assert!(world.cluster.pods.objects["a-1-0"]["metadata"]["finalizers"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn an_orphan_is_let_go_even_when_its_job_is_gone_already() {
+    let mut world = begin(strict(json!({})));
+    world.cluster.start("a-0-0");
+    world.cluster.orphan("a-0-0");
+    world.cluster.delete_job("a");
+    world.restart();
+    for _ in 0..60 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    let pod = &world.cluster.pods.objects["a-0-0"];
+    assert!(pod["metadata"]["finalizers"].as_array().unwrap().is_empty() && !is_deleting(pod));
+}
+
+#[test]
+fn hold_takes_back_what_has_not_started() {
+    let mut world = begin(spec(json!({"completions": 4, "parallelism": 2})));
+    world.cluster.start("a-0-0");
+    world.cluster.edit("a", |spec| spec["stopPolicy"] = json!("Hold"));
+    for _ in 0..3 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.pod_names(), ["a-0-0"]);
+    assert_eq!((world.reason("a", "Suspended"), world.reason("a", "Complete")), ("UserHold", "Running"));
+    world.cluster.finish("a-0-0", 0);
+    for _ in 0..3 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Complete"), "Suspended");
+    assert_eq!(world.status("a")["succeeded"], 1);
+}
+
+#[test]
+fn a_restart_writes_nothing_whatever_state_jobs_are_in() {
+    let mut world = World::new("450m");
+    let request =
+        |cpu: &str| json!([{"name": "main", "image": "app", "resources": {"requests": {"cpu": cpu}}}]);
+    let submit = |world: &mut World, name: &str, extra: Value, cpu: &str| {
+        let mut spec = spec(extra);
+        spec["template"]["spec"]["containers"] = request(cpu);
+        world.cluster.submit(name, spec);
+        world.settle();
+        world.work_but_finish_nothing();
+    };
+    submit(&mut world, "runs", json!({}), "100m");
+    submit(&mut world, "strict", json!({"tier": "Standard", "completions": 3}), "100m");
+    submit(
+        &mut world,
+        "wide",
+        json!({"completions": 30, "parallelism": 30, "completionMode": "Indexed"}),
+        "100m",
+    );
+    submit(&mut world, "waits", json!({"completions": 3, "parallelism": 3}), "100m");
+    submit(&mut world, "huge", json!({"completions": 3}), "8");
+    submit(&mut world, "held", json!({"stopPolicy": "Hold"}), "100m");
+    submit(&mut world, "gang", json!({"completions": 9, "parallelism": 9, "minParallelism": 9}), "50m");
+    world.cluster.intrude("named-0-0");
+    submit(&mut world, "named", json!({}), "1m");
+    submit(&mut world, "failed", json!({"backoffLimit": 0, "release": {"keepFailedPods": 1}}), "1m");
+    world.cluster.finish("failed-0-0", 3);
+    submit(&mut world, "done", json!({"ttlSecondsAfterFinished": 100_000}), "1m");
+    world.cluster.finish("done-0-0", 0);
+    for _ in 0..200 {
+        world.settle();
+        world.work_but_finish_nothing();
+        world.cluster.pass_time(1000);
+    }
+    let reasons: Vec<(&str, &str)> =
+        ["runs", "strict", "wide", "waits", "huge", "held", "gang", "named", "failed", "done"]
+            .into_iter()
+            .map(|name| (name, world.reason(name, "Complete")))
+            .collect();
+    assert_eq!(
+        reasons,
+        [
+            ("runs", "Running"),
+            ("strict", "Running"),
+            ("wide", "Running"),
+            ("waits", "Queued"),
+            ("huge", "Queued"),
+            ("held", "Suspended"),
+            ("gang", "Queued"),
+            ("named", "Admitted"),
+            ("failed", "BackoffLimitExceeded"),
+            ("done", "Completed"),
+        ]
+    );
+    let before = world.cluster.log.len();
+    for _ in 0..3 {
+        world.restart();
+        for _ in 0..120 {
+            world.settle();
+            world.cluster.pass_time(1000);
+        }
+    }
+    assert_eq!(world.cluster.log[before..], [] as [String; 0]);
 }
