@@ -120,16 +120,22 @@ struct History {
 }
 
 impl History {
-    /// Brings `kept` to at most `limit`; appends the jobs that exceed it now.
+    /// Brings the newest `limit` to `kept`; appends the jobs that exceed it now.
     fn trim(&mut self, limit: usize, excess: &mut Vec<ObjectKey>) {
-        while self.kept.len() > limit {
-            let Some((rank, key)) = self.kept.pop_first() else { break };
-            excess.push(key.clone());
-            self.excess.insert(rank, key);
-        }
         while self.kept.len() < limit {
             let Some((rank, key)) = self.excess.pop_last() else { break };
             self.kept.insert(rank, key);
+        }
+        // One that was just taken in may be older than what exceeds the history already.
+        while self.kept.len() > limit || self.kept.keys().next() < self.excess.keys().next_back() {
+            let Some((rank, key)) = self.kept.pop_first() else { break };
+            excess.push(key.clone());
+            self.excess.insert(rank, key);
+            if self.kept.len() < limit
+                && let Some((rank, key)) = self.excess.pop_last()
+            {
+                self.kept.insert(rank, key);
+            }
         }
     }
 
@@ -245,4 +251,105 @@ fn rank(job: &JobView) -> Rank {
 fn finish_rank(job: &JobView) -> Option<Rank> {
     let at = job.status.completion_time.as_ref().filter(|_| job.is_finished())?;
     Some((at.0, job.meta().uid.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn job(number: u32, finished: Option<u32>) -> Arc<JobView> {
+        let second = |s: u32| Timestamp::from_second(s.into()).unwrap().to_string();
+        let mut object = serde_json::json!({
+            "metadata": {
+                "namespace": "ns", "name": format!("j{number}"), "uid": format!("u{number}"),
+                "creationTimestamp": second(number / 2),
+            },
+            "spec": {"template": {"spec": {"containers": [{"name": "main"}]}}},
+        });
+        if let Some(at) = finished {
+            object["status"] = serde_json::json!({"completionTime": second(at), "conditions": [{
+                "type": "Complete", "status": "True", "reason": "Completed", "lastTransitionTime": second(at),
+            }]});
+        }
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    fn settings() -> Settings {
+        Settings { history_limit: 4, max_per_namespace: 8, max_per_cluster: 9, ..Settings::default() }
+    }
+
+    #[test]
+    fn the_maxima_are_those_that_the_crd_declares() {
+        let crd = springtide_crds::batch_job::crd();
+        let declared = |name: &str| -> usize {
+            crd.metadata.annotations.as_ref().unwrap()[&format!("springtide.dev/{name}")].parse().unwrap()
+        };
+        assert_eq!(Settings::default().max_per_namespace, declared("max-per-namespace"));
+        assert_eq!(Settings::default().max_per_cluster, declared("max-per-cluster"));
+    }
+
+    #[test]
+    fn who_moves_up_is_woken() {
+        let mut ceiling = Ceiling::new(settings());
+        for number in 0..17 {
+            let change = Change::Apply { old: None, new: job(number, None), initial: false };
+            assert_eq!(ceiling.apply(&change), []);
+        }
+        assert_eq!(ceiling.standing(&job(7, None)), Standing::Within);
+        assert_eq!(ceiling.standing(&job(8, None)), Standing::Beyond { limit: 8 });
+        assert_eq!(ceiling.standing(&job(16, None)), Standing::FarBeyond { limit: 8 });
+        let woken = ceiling.apply(&Change::Delete { last: job(0, None) });
+        let woken: BTreeSet<&str> = woken.iter().map(|key| &*key.name).collect();
+        assert_eq!(woken, BTreeSet::from(["j16", "j8", "j9"]), "j9 by the maximum of the cluster");
+    }
+
+    proptest! {
+        /// Against the plain definition: sort everything, and count.
+        #[test]
+        fn standing_and_history_are_those_of_a_sorted_list(
+            steps in prop::collection::vec((0..24u32, 0..3u8, 0..50u32), 0..200),
+        ) {
+            let limits = settings();
+            let mut ceiling = Ceiling::new(limits);
+            let mut jobs: BTreeMap<u32, Arc<JobView>> = BTreeMap::new();
+            for (number, kind, at) in steps {
+                let old = jobs.get(&number).cloned();
+                let change = match (kind, old) {
+                    (0, Some(last)) => Change::Delete { last },
+                    (0, None) => continue,
+                    (_, Some(old)) if old.is_finished() => continue,
+                    (_, old) => {
+                        let finished = (kind == 2).then_some(at);
+                        Change::Apply { old, new: job(number, finished), initial: false }
+                    }
+                };
+                match &change {
+                    Change::Apply { new, .. } => { jobs.insert(number, Arc::clone(new)); }
+                    Change::Delete { .. } => { jobs.remove(&number); }
+                }
+                ceiling.apply(&change);
+
+                let mut by_age: Vec<_> = jobs.values().collect();
+                by_age.sort_by_key(|job| rank(job));
+                for (place, job) in by_age.iter().enumerate() {
+                    let expected = [limits.max_per_namespace, limits.max_per_cluster].map(|limit| match place / limit {
+                        0 => Standing::Within,
+                        1 => Standing::Beyond { limit },
+                        _ => Standing::FarBeyond { limit },
+                    });
+                    prop_assert_eq!(ceiling.standing(job), expected[0].max(expected[1]));
+                }
+                let mut finished: Vec<_> = jobs.values().filter(|job| job.is_finished()).collect();
+                finished.sort_by_key(|job| std::cmp::Reverse(finish_rank(job)));
+                let unfinished = jobs.len() - finished.len();
+                let kept = limits.history_limit.min(limits.max_per_namespace.saturating_sub(unfinished));
+                for (place, job) in finished.iter().enumerate() {
+                    prop_assert_eq!(ceiling.exceeds_history(job), place >= kept);
+                }
+                prop_assert_eq!(ceiling.unfinished(), unfinished);
+            }
+        }
+    }
 }

@@ -171,3 +171,125 @@ pub fn backoff(retry: &Retry, failures: u32) -> SignedDuration {
     // At most the maximum, which is a u32.
     SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(change: impl FnOnce(&mut Value)) -> PodView {
+        let mut pod = json!({
+            "metadata": {
+                "namespace": "ns", "name": "a-0-0", "uid": "u", "creationTimestamp": "2026-11-11T00:00:00Z",
+                "ownerReferences": [{"kind": "BatchJob", "name": "a", "uid": "j", "controller": true}],
+            },
+            "spec": {
+                "nodeName": "n1",
+                "containers": [{"name": "main"}, {"name": "other"}],
+                "initContainers": [{"name": "proxy", "restartPolicy": "Always"}, {"name": "fetch"}],
+            },
+            "status": {"phase": "Failed", "containerStatuses": [
+                {"name": "main", "state": {"terminated": {"exitCode": 2, "reason": "Error", "message": "late",
+                    "finishedAt": "2026-11-11T00:00:09Z"}}},
+                {"name": "other", "state": {"terminated": {"exitCode": 139, "reason": "Error", "message": "first",
+                    "finishedAt": "2026-11-11T00:00:05Z"}}},
+            ], "initContainerStatuses": [
+                {"name": "proxy", "state": {"terminated": {"exitCode": 143, "reason": "Error",
+                    "finishedAt": "2026-11-11T00:00:01Z"}}},
+                {"name": "fetch", "state": {"terminated": {"exitCode": 0, "reason": "Completed",
+                    "finishedAt": "2026-11-11T00:00:01Z"}}},
+            ]},
+        });
+        change(&mut pod);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn policy(rules: Value) -> PodFailurePolicy {
+        serde_json::from_value(json!({"rules": rules})).unwrap()
+    }
+
+    #[test]
+    fn the_container_that_failed_first_speaks_and_a_sidecar_never_does() {
+        let exit = Exit::of(&pod(|_| {}));
+        assert_eq!((exit.code, exit.signal(), exit.message.as_str()), (139, 11, "first"));
+        assert_eq!(exit.finished.unwrap().to_string(), "2026-11-11T00:00:09Z");
+    }
+
+    #[test]
+    fn rules_are_taken_in_order_and_name_containers() {
+        let rule = |action: &str, container: Option<&str>, operator: &str, values: &[i32]| {
+            let mut codes = json!({"operator": operator, "values": values});
+            if let Some(container) = container {
+                codes["containerName"] = container.into();
+            }
+            json!({"action": action, "onExitCodes": codes})
+        };
+        let decide = |rules: Value| ending(&pod(|_| {}), Some(&policy(rules)));
+        assert_eq!(
+            decide(json!([
+                rule("Ignore", Some("main"), "In", &[139]),
+                rule("FailJob", Some("other"), "In", &[139])
+            ])),
+            Some(Ending::Failed(Verdict::FailJob { rule: 1 }))
+        );
+        assert_eq!(
+            decide(json!([rule("FailIndex", None, "NotIn", &[139]), rule("FailJob", None, "In", &[2])])),
+            Some(Ending::Failed(Verdict::FailIndex)),
+            "2 is not in the list"
+        );
+        assert_eq!(
+            decide(json!([rule("FailJob", None, "NotIn", &[2, 139])])),
+            Some(Ending::Failed(Verdict::Count))
+        );
+    }
+
+    #[test]
+    fn what_something_else_ended_is_a_disruption_whatever_its_exit_code() {
+        let rules = json!([{"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [1]}}]);
+        let policy = policy(rules);
+        let deleted = pod(|pod| pod["metadata"]["deletionTimestamp"] = "2026-11-11T00:00:04Z".into());
+        let evicted = pod(|pod| pod["status"]["reason"] = "Evicted".into());
+        let no_room = pod(|pod| pod["status"]["reason"] = "OutOfcpu".into());
+        let target = pod(|pod| {
+            pod["status"]["conditions"] = json!([{"type": "DisruptionTarget", "status": "True"}]);
+        });
+        for pod in [deleted, evicted, no_room, target] {
+            assert_eq!(ending(&pod, Some(&policy)), Some(Ending::Disrupted));
+        }
+        let over_its_own_deadline = pod(|pod| pod["status"]["reason"] = "DeadlineExceeded".into());
+        assert_eq!(ending(&over_its_own_deadline, None), Some(Ending::Failed(Verdict::Count)));
+    }
+
+    #[test]
+    fn a_pod_deleted_before_it_had_a_node_has_ended() {
+        let waiting = |deleted: bool| {
+            pod(|pod| {
+                pod["status"] = json!({"phase": "Pending"});
+                pod["spec"] = json!({"containers": []});
+                if deleted {
+                    pod["metadata"]["deletionTimestamp"] = "2026-11-11T00:00:04Z".into();
+                }
+            })
+        };
+        assert_eq!(ending(&waiting(false), None), None);
+        assert_eq!(ending(&waiting(true), None), Some(Ending::Disrupted));
+    }
+
+    #[test]
+    fn a_success_is_one_even_while_its_pod_is_deleted() {
+        let pod = pod(|pod| {
+            pod["status"]["phase"] = "Succeeded".into();
+            pod["metadata"]["deletionTimestamp"] = "2026-11-11T00:00:04Z".into();
+        });
+        assert_eq!(ending(&pod, None), Some(Ending::Succeeded));
+    }
+
+    #[test]
+    fn the_pause_doubles_up_to_its_maximum() {
+        let retry = Retry { initial_backoff_seconds: 10, max_backoff_seconds: 600 };
+        let pauses = [0, 1, 2, 3, 7, 64, 1000].map(|failures| backoff(&retry, failures).as_secs());
+        assert_eq!(pauses, [0, 10, 20, 40, 600, 600, 600]);
+        let none = Retry { initial_backoff_seconds: 0, max_backoff_seconds: 600 };
+        assert_eq!(backoff(&none, 1000).as_secs(), 0);
+    }
+}
