@@ -1,20 +1,20 @@
 //! Anything may happen in any order.
 
-use crate::cluster::{Ended, How, is_deleting, text};
-use crate::world::{World, key};
+use crate::cluster::{Ended, How, IGNORED, is_deleting, text};
+use crate::world::{Trouble, World, key};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 const JOB: &str = "a";
+/// The exit code by which a pod fails the whole job.
+const FATAL: i32 = 42;
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
-    /// The controller works on what asks for it, and may die before the write of that number.
-    Pass {
-        crash: Option<usize>,
-    },
+    /// The controller works on what asks for it.
+    Pass(Trouble),
     /// A pass that nothing asked for.
     Spurious,
     /// The watches show so many events.
@@ -41,13 +41,16 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let pod = 0..12_usize;
     prop_oneof![
-        30 => prop::option::weighted(0.2, 0..6_usize).prop_map(|crash| Step::Pass { crash }),
+        24 => Just(Step::Pass(Trouble::None)),
+        4 => (0..6_usize).prop_map(|write| Step::Pass(Trouble::Crash(write))),
+        2 => (0..6_usize).prop_map(|write| Step::Pass(Trouble::LostAnswer(write))),
+        2 => (0..6_usize).prop_map(|write| Step::Pass(Trouble::NoBudget(write))),
         2 => Just(Step::Spurious),
         12 => (0..3_usize, 0..6_usize).prop_map(|(jobs, pods)| Step::Deliver { jobs, pods }),
         1 => Just(Step::Restart),
         8 => (1..4000_i64).prop_map(|milliseconds| Step::Time { milliseconds }),
         12 => pod.clone().prop_map(Step::Start),
-        12 => (pod.clone(), prop_oneof![4 => Just(0), 2 => Just(1), 1 => Just(7)])
+        12 => (pod.clone(), prop_oneof![40 => Just(0), 20 => Just(1), 10 => Just(IGNORED), 1 => Just(FATAL)])
             .prop_map(|(pod, code)| Step::Finish(pod, code)),
         1 => pod.clone().prop_map(Step::Evict),
         1 => pod.clone().prop_map(Step::Delete),
@@ -72,18 +75,28 @@ fn spec() -> impl Strategy<Value = Value> {
         any::<bool>(),
         prop_oneof![3 => Just(1000_u32), 1 => 0..4_u32],
         prop::option::weighted(0.3, 0..3_u32),
-        0..3_u32,
+        (0..3_u32, prop::option::weighted(0.2, 5..60_u32)),
         (prop_oneof![3 => Just(0), 1 => 1..30_u32], prop_oneof![3 => Just(0), 1 => 1..30_u32], 0..2_u32),
     )
         .prop_map(
-            |(completions, parallelism, indexed, strict, limit, per_index, backoff, (age, hold, keep))| {
+            |(
+                completions,
+                parallelism,
+                indexed,
+                strict,
+                limit,
+                per_index,
+                (backoff, deadline),
+                (age, hold, keep),
+            )| {
                 let mut spec = json!({
                     "completions": completions,
                     "parallelism": parallelism,
                     "completionMode": if indexed { "Indexed" } else { "NonIndexed" },
                     "backoffLimit": limit,
                     "podFailurePolicy": {"rules": [
-                        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [7]}},
+                    {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [IGNORED]}},
+                    {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [FATAL]}},
                     ]},
                     "retry": {"initialBackoffSeconds": backoff, "maxBackoffSeconds": 4},
                     "release": {
@@ -92,6 +105,9 @@ fn spec() -> impl Strategy<Value = Value> {
                     },
                     "template": {"spec": {"containers": [{"name": "main", "image": "app"}]}},
                 });
+                if let Some(seconds) = deadline {
+                    spec["activeDeadlineSeconds"] = json!(seconds);
+                }
                 if indexed && let Some(limit) = per_index {
                     spec["backoffLimitPerIndex"] = json!(limit);
                 }
@@ -106,12 +122,12 @@ fn take(world: &mut World, step: &Step, spec: &Value) {
         pods.keys().nth(number % pods.len().max(1)).cloned().unwrap_or_default()
     };
     match step {
-        Step::Pass { crash } => {
+        Step::Pass(trouble) => {
             if let Some(key) = world.next_key() {
-                world.pass(&key, *crash);
+                world.pass(&key, *trouble);
             }
         }
-        Step::Spurious => drop(world.pass(&key(JOB), None)),
+        Step::Spurious => drop(world.pass(&key(JOB), Trouble::None)),
         Step::Deliver { jobs, pods } => world.deliver(*jobs, *pods),
         Step::Restart => world.restart(),
         Step::Time { milliseconds } => world.cluster.pass_time(*milliseconds),

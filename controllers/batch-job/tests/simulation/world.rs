@@ -21,6 +21,7 @@ use springtide_plumbing::queue::{Next, WorkQueue};
 use springtide_plumbing::store::{Store, StoreWriter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Passes without anything new after which a controller is in a hot loop.
 const MAX_PASSES: usize = 300;
@@ -30,6 +31,18 @@ pub(crate) struct World {
     process: Process,
     cpu: String,
     settings: Settings,
+}
+
+/// What befalls the writes of a pass; the first one has number 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    None,
+    /// The process dies before this write.
+    Crash(usize),
+    /// This write succeeds, and nobody hears of it.
+    LostAnswer(usize),
+    /// This write is not sent.
+    NoBudget(usize),
 }
 
 struct Process {
@@ -105,9 +118,9 @@ impl World {
         Some(self.process.reconciler.plan(&observed, self.cluster.now))
     }
 
-    /// One pass over a job, on what its watches have shown. The process dies before the write with
-    /// the number `crash`. Returns the number of writes that changed something.
-    pub(crate) fn pass(&mut self, job: &ObjectKey, crash: Option<usize>) -> usize {
+    /// One pass over a job, on what its watches have shown. Returns the number of writes that changed
+    /// something.
+    pub(crate) fn pass(&mut self, job: &ObjectKey, trouble: Trouble) -> usize {
         // The gate: its own writes have been seen.
         let owed = (self.process.jobs.owed, self.process.pods.owed);
         self.deliver(owed.0, owed.1);
@@ -128,11 +141,23 @@ impl World {
                     results.push(WriteResult { write, outcome: Err(WriteError::Skipped) });
                     continue;
                 }
-                if crash == Some(results.len()) {
+                let number = results.len();
+                if trouble == Trouble::Crash(number) {
                     self.restart();
                     return changes;
                 }
-                let outcome = self.cluster.perform(&write);
+                let outcome = if trouble == Trouble::NoBudget(number) {
+                    Err(WriteError::Busy { retry_after: Duration::from_secs(1) })
+                } else {
+                    self.cluster.perform(&write)
+                };
+                let outcome = match outcome {
+                    Ok(done) if trouble == Trouble::LostAnswer(number) && !done.noop => {
+                        changes += 1;
+                        Err(WriteError::Unknown("connection reset".into()))
+                    }
+                    outcome => outcome,
+                };
                 let owed = if write.resource == Resource::POD {
                     (&mut self.process.pods.owed, self.cluster.pods.events.len())
                 } else {
@@ -175,7 +200,7 @@ impl World {
         loop {
             self.deliver(usize::MAX, usize::MAX);
             let Some(key) = self.next_key() else { return changes };
-            let writes = self.pass(&key, None);
+            let writes = self.pass(&key, Trouble::None);
             changes += writes;
             passes = if writes > 0 { 0 } else { passes + 1 };
             assert!(passes < MAX_PASSES, "a hot loop over {key}: {:?}", self.plan(&key));
