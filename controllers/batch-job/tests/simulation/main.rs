@@ -7,4 +7,5 @@ mod bounds;
 mod chaos;
 mod cluster;
 mod lives;
+mod setbacks;
 mod world;
