@@ -30,19 +30,30 @@ pub struct Facts {
     pub template_hash: Option<Box<str>>,
     /// The last pods were taken back, as they were not scheduled in time.
     pub pending_deadline: bool,
-    /// By index, the last end that was no success.
+    /// By open index, its last ends that were no success.
     pub setbacks: BTreeMap<u32, Setback>,
     /// Disruptions in all: those in the status when the job was first seen, and those seen since.
     pub disrupted: u32,
 }
 
-/// The last end of an index that was no success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The last ends of an open index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Setback {
-    /// When its pod ended, or was found gone.
-    pub at: Timestamp,
-    /// Disruptions in a row, this one included; 0 after a failure.
+    /// Failures with the last one seen.
+    pub failures: u32,
+    /// When that one ended.
+    pub failed: Option<Timestamp>,
+    /// Disruptions in a row since.
     pub disruptions: u32,
+    /// When the last of those ended, or was found gone.
+    pub disrupted: Option<Timestamp>,
+}
+
+impl Setback {
+    /// When the last pod of the index ended.
+    pub fn at(&self) -> Option<Timestamp> {
+        self.failed.max(self.disrupted)
+    }
 }
 
 /// How the API server refused a pod.
@@ -133,6 +144,9 @@ impl Memory {
         if !pods.is_empty() {
             self.facts.template_hash.get_or_insert_with(|| job.template.hash.clone());
         }
+        if let Some(indexes) = &job.status.indexes {
+            self.facts.setbacks = self.facts.setbacks.split_off(&indexes.closed_below);
+        }
         let mut live = HashMap::new();
         let mut noted = HashSet::new();
         let mut overdue = HashSet::new();
@@ -165,7 +179,9 @@ impl Memory {
                     self.facts.setbacks.remove(&pod.index);
                 }
                 Ending::Failed(_) => {
-                    self.facts.setbacks.insert(pod.index, Setback { at, disruptions: 0 });
+                    let failed =
+                        Setback { failures: pod.attempt + 1, failed: Some(at), ..Setback::default() };
+                    self.facts.setbacks.insert(pod.index, failed);
                 }
                 Ending::Disrupted if pod.view.node.is_some() => {
                     let started = started.or(was_live.and_then(|live| live.started));
@@ -200,9 +216,9 @@ impl Memory {
     ) {
         self.facts.disrupted += 1;
         let ran_long = started.is_some_and(|started| at.duration_since(started) >= streak_ends);
-        let before = self.facts.setbacks.get(&index).map_or(0, |setback| setback.disruptions);
-        let disruptions = if ran_long { 1 } else { before + 1 };
-        self.facts.setbacks.insert(index, Setback { at, disruptions });
+        let setback = self.facts.setbacks.entry(index).or_default();
+        setback.disruptions = if ran_long { 1 } else { setback.disruptions + 1 };
+        setback.disrupted = Some(at);
     }
 
     /// A create succeeded.

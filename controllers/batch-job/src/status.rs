@@ -123,7 +123,8 @@ fn progress(state: &JobState, verdict: Option<&Verdict>, status: &mut BatchJobSt
     status.granted = verdict.map_or(live, |verdict| verdict.granted.max(live));
     status.succeeded = tally.succeeded;
     status.failed = tally.failed;
-    status.disrupted = state.facts.disrupted;
+    // Another process may have counted further, while it led.
+    status.disrupted = status.disrupted.max(state.facts.disrupted);
     let indexes = tally.indexes.encode();
     if !job.is_single() && (indexes != IndexStatus::default() || status.indexes.is_some()) {
         status.indexes = Some(indexes);

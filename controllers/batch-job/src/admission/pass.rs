@@ -11,6 +11,11 @@ use std::sync::Arc;
 /// Grants that a namespace gets in its turn before the next one has its own.
 const QUANTUM: usize = 16;
 
+/// When a class was last served, its oldest job, and the class.
+type Candidate<'a> = (u64, &'a Place, &'a ClassKey);
+/// Candidates by when their namespace was last served, and its name.
+type ByNamespace<'a> = BTreeMap<(u64, &'a Arc<str>), Vec<Candidate<'a>>>;
+
 impl Admission {
     /// Gives out what can be given out now, where anything has changed since the last pass. Returns the
     /// jobs whose grant, or whose chance ever to fit, has changed.
@@ -70,10 +75,7 @@ impl Admission {
     /// The classes that can be given something, by priority, then by namespace; those served least
     /// recently first.
     fn candidates(&self) -> BTreeMap<Reverse<i32>, VecDeque<VecDeque<ClassKey>>> {
-        let mut by_priority: BTreeMap<
-            Reverse<i32>,
-            BTreeMap<(u64, &Arc<str>), Vec<(u64, &Place, &ClassKey)>>,
-        > = BTreeMap::new();
+        let mut by_priority: BTreeMap<Reverse<i32>, ByNamespace<'_>> = BTreeMap::new();
         for (key, class) in &self.classes {
             let Some(head) = class.waiting.first() else { continue };
             let fits =

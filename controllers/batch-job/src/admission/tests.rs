@@ -389,7 +389,9 @@ proptest! {
                     match step {
                         Step::Withdraw(_) => world.admission.withdraw(&uid),
                         Step::Refuse(_) => world.admission.creates_refused(&uid, now),
-                        _ => drop(world.make(&uid, sizes[size], namespace)),
+                        Step::Make(_) | Step::Offer(..) | Step::End(_) | Step::Node(..) | Step::Pass => {
+                            drop(world.make(&uid, sizes[size], namespace));
+                        }
                     }
                 }
                 Step::End(pod) => {

@@ -50,7 +50,7 @@ pub(super) fn of(
             None => {}
         }
         let attempt = tally.failures(index);
-        match retry_time(job, index, attempt, facts).filter(|at| *at > now) {
+        match retry_time(job, index, attempt, facts, now).filter(|at| *at > now) {
             Some(at) if dispatch.next_retry.is_none_or(|(_, first)| at < first) => {
                 dispatch.next_retry = Some((index, at));
             }
@@ -84,21 +84,21 @@ fn occupied(uid: Uid, tally: &Tally, pods: &[Attempt], everyone: &[Arc<PodView>]
 }
 
 /// When an index may start again: the pause counts from the end of its last pod.
-fn retry_time(job: &JobView, index: u32, failures: u32, facts: &Facts) -> Option<Timestamp> {
-    let setback = facts.setbacks.get(&index);
+fn retry_time(job: &JobView, index: u32, failures: u32, facts: &Facts, now: Timestamp) -> Option<Timestamp> {
+    let setback = facts.setbacks.get(&index).copied().unwrap_or_default();
     let after_failure = (failures > 0).then(|| {
-        let recorded = || {
-            let row = job.status.last_failures.iter().rev().find(|row| row.index == index)?;
-            row.finish_time.as_ref().map(|time| time.0)
-        };
-        // Of a failure before this process, of which nothing is left: the full pause from its start.
-        let at = setback.map(|setback| setback.at).or_else(recorded).unwrap_or(facts.since);
+        let seen = setback.failed.filter(|_| setback.failures == failures);
+        let row =
+            job.status.last_failures.iter().find(|row| (row.index, row.attempt + 1) == (index, failures));
+        let recorded = row.and_then(|row| row.finish_time.as_ref()).map(|time| time.0);
+        // Of a failure that nothing is left of, or whose node's clock is ahead: the full pause from the
+        // start of this process.
+        let at = seen.or(recorded.filter(|at| *at <= now)).unwrap_or(facts.since);
         at + backoff(&job.spec.retry, failures)
     });
-    let after_disruption = setback.map(|setback| {
-        // One is bad luck; what is disrupted again and again waits like what fails.
-        setback.at + backoff(&job.spec.retry, setback.disruptions.saturating_sub(1))
-    });
+    // One disruption is bad luck; what is disrupted again and again waits like what fails.
+    let pause = backoff(&job.spec.retry, setback.disruptions.saturating_sub(1));
+    let after_disruption = setback.disrupted.map(|at| at + pause);
     after_failure.max(after_disruption)
 }
 

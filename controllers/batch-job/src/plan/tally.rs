@@ -3,7 +3,7 @@
 use super::state::Attempt;
 use crate::failure::{Ending, Exit, Verdict};
 use crate::indexes::Indexes;
-use crate::memory::Facts;
+use crate::memory::{Facts, Setback};
 use crate::projections::job::JobView;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -207,7 +207,7 @@ impl Tally {
         if let Some(since) = since {
             let last = counted.iter().filter_map(|pod| pod.finished()).max().map(|last| last.min(now));
             // No outcome: its pods were disrupted.
-            let setbacks = facts.setbacks.values().map(|setback| setback.at);
+            let setbacks = facts.setbacks.values().filter_map(Setback::at);
             let end = last.or(setbacks.filter(|at| *at >= since.0).max()).unwrap_or(now);
             self.running_seconds = self.running_seconds.saturating_add(seconds_between(since.0, end));
         }
