@@ -1,5 +1,7 @@
 //! What is planned for a given world: each fixture is one look at a job, and the plan it must lead to.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
