@@ -108,6 +108,7 @@ impl BatchJobReconciler {
         lock(&self.admission).pod_changed(change);
         self.wake(admission(), Priority::High, Urgency::Routine);
         let (priority, before) = match change {
+            Change::Apply { old: Some(old), new, initial: false } if old.is_same_for_job(new) => return,
             Change::Apply { initial: true, .. } => (Priority::Low, None),
             Change::Apply { old, .. } => (Priority::Normal, old.as_ref()),
             Change::Delete { last } => (Priority::Normal, Some(last)),

@@ -130,6 +130,23 @@ impl PodView {
         self.meta.finalizers.iter().any(|held| held.as_ref() == TRACKING_FINALIZER)
     }
 
+    /// Whether nothing about it has changed that a decision about its job rests on: a pod on its way to
+    /// Running sends half a dozen events, most of which say nothing new.
+    pub fn is_same_for_job(&self, other: &Self) -> bool {
+        let started = |pod: &Self| pod.task.as_deref().and_then(|task| task.started);
+        let same_task = match self.is_terminal() {
+            true => self.task == other.task,
+            false => started(self) == started(other),
+        };
+        let (a, b) = (&self.meta, &other.meta);
+        same_task
+            && self.phase == other.phase
+            && self.node == other.node
+            && self.scheduling_gate == other.scheduling_gate
+            && (&a.deletion_time, &a.finalizers, &a.controller, &a.labels)
+                == (&b.deletion_time, &b.finalizers, &b.controller, &b.labels)
+    }
+
     /// Index and attempt, as its name says: `<job>-<index>-<attempt>`.
     pub fn attempt(&self) -> Option<(u32, u32)> {
         let (index, attempt) =
