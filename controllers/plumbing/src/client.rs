@@ -28,6 +28,9 @@ const GET_DEADLINE: Duration = Duration::from_secs(30);
 const GET_ATTEMPTS: u32 = 3;
 /// Wait before a GET is tried again where the server names no time.
 const GET_RETRY_WAIT: Duration = Duration::from_millis(500);
+/// The longest wait that the server may name for a GET: somebody waits for the answer, and will ask
+/// again by itself.
+const LONGEST_GET_WAIT: Duration = Duration::from_secs(30);
 
 /// Where the API server is and who we are there.
 #[derive(Clone)]
@@ -280,7 +283,8 @@ impl Reader {
                 Ok(answer)
                     if answer.code == StatusCode::TOO_MANY_REQUESTS || answer.code.is_server_error() =>
                 {
-                    (ReadError::Refused(answer.status()), answer.retry_after.unwrap_or(GET_RETRY_WAIT))
+                    let wait = answer.retry_after.unwrap_or_default().clamp(GET_RETRY_WAIT, LONGEST_GET_WAIT);
+                    (ReadError::Refused(answer.status()), wait)
                 }
                 Ok(answer) => return Err(ReadError::Refused(answer.status())),
                 Err(error) => (ReadError::NoAnswer(error.to_string()), GET_RETRY_WAIT),

@@ -9,9 +9,10 @@ use crate::key::ObjectKey;
 use crate::metrics::{Metrics, ReconcileResult};
 use crate::panic_text::panic_text;
 use crate::plan::{Outcome, Plan};
-use crate::queue::{Item, Next, Priority, Urgency, WorkQueue};
+use crate::queue::{Item, Next, WorkQueue};
+use futures::FutureExt;
 use jiff::Timestamp;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ use tracing::Instrument;
 pub const DEFAULT_WORKERS: usize = 8;
 /// A pass that found itself not leading looks again after this; leadership wakes workers anyway.
 const NOT_LEADING_PAUSE: Duration = Duration::from_secs(1);
+/// A wake time that lies in the past, or is reached within the pass, must not make a key spin.
+const SHORTEST_WAKE: Duration = Duration::from_millis(100);
 
 /// What one controller is, to the loop: pure decisions between a look at the stores and the executor.
 pub trait Reconciler: Send + Sync + 'static {
@@ -38,7 +41,8 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Decides. Pure: no client, no clock, no randomness.
     fn plan(&self, observed: &Self::Observed, now: Timestamp) -> Plan;
 
-    /// Takes in what the writes of a pass came to, before the key is planned again.
+    /// Takes in what the writes of a pass came to, before the key is planned again. Called after each
+    /// pass, also one without writes; its answer matters only where a write was refused or lost.
     fn settle(&self, key: &ObjectKey, results: &[WriteResult], now: Timestamp) -> Settled;
 }
 
@@ -48,7 +52,8 @@ pub enum Settled {
     /// The loop: the key backs off by the class of the error.
     Default,
     /// The controller: it holds the refusal in its own memory and plans for it, so the key is
-    /// planned again at once and no backoff counts.
+    /// planned again at once. Five such passes in a row back off all the same, as after conflicts: a
+    /// controller that plans the same write for ever must not send it for ever.
     Handled,
 }
 
@@ -73,11 +78,12 @@ pub struct Controller<R> {
 }
 
 impl<R: Reconciler> Controller<R> {
-    /// Runs until `shutdown`, then lets the passes under way end.
+    /// Runs until `shutdown`, then lets the passes under way end. Ends before that when nobody can lead
+    /// any more, as the sender of `leading` is gone and last said no.
     ///
     /// # Panics
-    /// Passes a worker's panic on: a defect outside of a pass must not leave a controller that
-    /// looks alive.
+    /// Passes a worker's panic on, once the other workers have ended: a defect outside of a pass must
+    /// not leave a controller that looks alive.
     pub async fn run(self, shutdown: CancellationToken) {
         self.metrics.max_concurrent_reconciles(R::NAME, self.workers);
         let this = Arc::new(self);
@@ -87,32 +93,47 @@ impl<R: Reconciler> Controller<R> {
             let shutdown = shutdown.clone();
             workers.spawn(async move { worker.work(shutdown).await });
         }
-        shutdown.cancelled().await;
+        let mut panic = None;
+        let mut ended = tokio::select! {
+            () = shutdown.cancelled() => None,
+            ended = workers.join_next() => ended,
+        };
         this.queue.close();
-        while let Some(ended) = workers.join_next().await {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
+        loop {
+            if let Some(Err(error)) = ended {
+                panic = error.try_into_panic().ok().or(panic);
             }
+            ended = workers.join_next().await;
+            if ended.is_none() {
+                break;
+            }
+        }
+        if let Some(panic) = panic {
+            std::panic::resume_unwind(panic);
         }
     }
 
     async fn work(&self, shutdown: CancellationToken) {
         let mut leading = self.leading.clone();
         loop {
+            // In this order: a worker that becomes free at the shutdown takes no further key.
             tokio::select! {
-                // The sender lives as long as the elector; without one nobody will lead again.
-                led = leading.wait_for(|leading| *leading) => if led.is_err() { return },
+                biased;
                 () = shutdown.cancelled() => return,
+                led = leading.wait_for(|leading| *leading) => if led.is_err() { return },
             }
-            let Some(item) = self.queue.next().await else { return };
+            let item = tokio::select! {
+                biased;
+                () = no_longer(&mut leading) => continue,
+                item = self.queue.next() => item,
+            };
+            let Some(item) = item else { return };
             let next = self.pass(&item).await;
             self.queue.done(&item.key, next);
         }
     }
 
-    /// One pass over one key, measured.
+    /// One pass over one key, measured. A panic in it is a defect with one object; the others go on.
     async fn pass(&self, item: &Item<ObjectKey>) -> Next {
         let key = &item.key;
         if !self.gate.is_open(key) {
@@ -123,99 +144,111 @@ impl<R: Reconciler> Controller<R> {
         let started = Instant::now();
         self.metrics.pass_started(R::NAME, item.waited);
         let span = tracing::debug_span!("reconcile", controller = R::NAME, %key);
-        let (next, result) = async {
-            let now = self.clock.now();
-            match self.decide(key, now) {
-                Decision::Nothing => (Next::Success, ReconcileResult::Success),
-                Decision::Plan(plan) => {
-                    let sketch = Sketch::of(&plan);
-                    let results = self.executor.perform(key, plan).await;
-                    let settled = self.reconciler.settle(key, &results, self.clock.now());
-                    let (next, result) = self.next(key, &sketch, &results, settled);
-                    log_pass(R::NAME, key, &sketch, &results);
-                    (next, result)
-                }
-                Decision::Panicked(message) => {
-                    tracing::error!(controller = R::NAME, %key, message, "a planner panicked");
-                    self.metrics.pass_panicked(R::NAME);
-                    self.metrics.pass_failed(R::NAME, ErrorClass::Bug);
-                    let class = ErrorClass::Bug;
-                    (Next::Failed { min: class.backoff_floor() }, ReconcileResult::Error { terminal: true })
-                }
-            }
-        }
-        .instrument(span)
-        .await;
+        let pass = AssertUnwindSafe(self.reconcile(key)).catch_unwind().instrument(span);
+        let (next, result) = pass.await.unwrap_or_else(|panic| {
+            let message = panic_text(panic.as_ref());
+            tracing::error!(controller = R::NAME, %key, message, "a pass panicked");
+            self.metrics.pass_panicked(R::NAME);
+            self.failed(ErrorClass::Bug, Duration::ZERO)
+        });
         self.metrics.pass_ended(R::NAME, result, started.elapsed());
         next
     }
 
-    fn decide(&self, key: &ObjectKey, now: Timestamp) -> Decision {
-        // A panic is a defect with one object; the others go on.
-        let decided = catch_unwind(AssertUnwindSafe(|| {
-            self.reconciler.observe(key, now).map(|observed| self.reconciler.plan(&observed, now))
-        }));
-        match decided {
-            Ok(None) => Decision::Nothing,
-            Ok(Some(plan)) => Decision::Plan(plan),
-            Err(panic) => Decision::Panicked(panic_text(panic.as_ref())),
-        }
+    async fn reconcile(&self, key: &ObjectKey) -> (Next, ReconcileResult) {
+        let now = self.clock.now();
+        let Some(observed) = self.reconciler.observe(key, now) else {
+            return (Next::Success, ReconcileResult::Success);
+        };
+        let plan = self.reconciler.plan(&observed, now);
+        drop(observed);
+        let sketch = Sketch::of(&plan);
+        let results = self.executor.perform(key, plan).await;
+        log_pass(R::NAME, key, &sketch, &results);
+        let settled = self.reconciler.settle(key, &results, self.clock.now());
+        self.next(&sketch, &results, settled)
     }
 
-    fn next(
-        &self,
-        key: &ObjectKey,
-        sketch: &Sketch,
-        results: &[WriteResult],
-        settled: Settled,
-    ) -> (Next, ReconcileResult) {
-        let failure = results.iter().find_map(|result| match &result.outcome {
-            Ok(_) | Err(WriteError::Gone | WriteError::Skipped) => None,
-            Err(error) => Some(error),
-        });
-        let Some(error) = failure else {
-            return match sketch.wake {
-                Some(at) => (Next::WakeAt(self.clock.instant_of(at)), ReconcileResult::RequeueAfter),
+    /// The next pass, by all that went wrong in this one.
+    fn next(&self, sketch: &Sketch, results: &[WriteResult], settled: Settled) -> (Next, ReconcileResult) {
+        let now = Instant::now();
+        let trouble = Trouble::of(results, now);
+        let refused = trouble.gravest.filter(|_| settled == Settled::Default);
+        // As soon as the store shows what the plan did not know, or the controller remembers.
+        let again = trouble.conflict || trouble.gravest.is_some();
+        let at = |at| (Next::WakeAt(at), ReconcileResult::RequeueAfter);
+        match (refused, trouble.not_before) {
+            (Some(class), not_before) => {
+                self.failed(class, not_before.map_or(Duration::ZERO, |at| at.duration_since(now)))
+            }
+            (None, Some(until)) => (Next::Throttled { until }, ReconcileResult::RequeueAfter),
+            (None, None) if trouble.not_leading => at(now + NOT_LEADING_PAUSE),
+            (None, None) if again => (Next::Conflict, ReconcileResult::Requeue),
+            (None, None) if trouble.skipped => at(now),
+            (None, None) => match sketch.wake {
+                Some(wake) => at(self.clock.instant_of(wake).max(now + SHORTEST_WAKE)),
                 None => (Next::Success, ReconcileResult::Success),
-            };
-        };
-        match error {
-            WriteError::Throttled(throttled) => {
-                (Next::Throttled { until: throttled.until }, ReconcileResult::RequeueAfter)
-            }
-            WriteError::Busy { retry_after } => {
-                (Next::Throttled { until: Instant::now() + *retry_after }, ReconcileResult::RequeueAfter)
-            }
-            WriteError::NotLeading => {
-                (Next::WakeAt(Instant::now() + NOT_LEADING_PAUSE), ReconcileResult::RequeueAfter)
-            }
-            // Planned again as soon as the store shows what we did not know.
-            WriteError::AlreadyExists | WriteError::Conflict(_) => (Next::Conflict, ReconcileResult::Requeue),
-            WriteError::Gone | WriteError::Skipped => (Next::Success, ReconcileResult::Success),
-            WriteError::Refused(_) | WriteError::NotSent(_) | WriteError::Unknown(_) => match settled {
-                Settled::Handled => {
-                    // An event during the run: it brings the next one.
-                    self.queue.add(key.clone(), Priority::Normal, Urgency::Routine);
-                    (Next::Success, ReconcileResult::Requeue)
-                }
-                Settled::Default => {
-                    let class = error.class().unwrap_or(ErrorClass::Bug);
-                    self.metrics.pass_failed(R::NAME, class);
-                    let terminal = match class {
-                        ErrorClass::Transient | ErrorClass::Conflict | ErrorClass::Forbidden => false,
-                        ErrorClass::UserConfig | ErrorClass::TooLarge | ErrorClass::Bug => true,
-                    };
-                    (Next::Failed { min: class.backoff_floor() }, ReconcileResult::Error { terminal })
-                }
             },
         }
     }
+
+    /// A failed pass, planned again after the backoff of its class and after `min`.
+    fn failed(&self, class: ErrorClass, min: Duration) -> (Next, ReconcileResult) {
+        self.metrics.pass_failed(R::NAME, class);
+        let terminal = match class {
+            ErrorClass::Transient | ErrorClass::Conflict | ErrorClass::Forbidden => false,
+            ErrorClass::UserConfig | ErrorClass::TooLarge | ErrorClass::Bug => true,
+        };
+        (Next::Failed { min: class.backoff_floor().max(min) }, ReconcileResult::Error { terminal })
+    }
 }
 
-enum Decision {
-    Nothing,
-    Plan(Plan),
-    Panicked(String),
+/// Resolves when this process leads no longer. Without election nobody ever says so.
+async fn no_longer(leading: &mut watch::Receiver<bool>) {
+    if leading.wait_for(|leading| !*leading).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// What did not succeed in a pass.
+#[derive(Default)]
+struct Trouble {
+    /// Of refusals and lost answers, the class that asks for the longest backoff.
+    gravest: Option<ErrorClass>,
+    /// When the budget has room again, or the server wants to hear from us again.
+    not_before: Option<Instant>,
+    not_leading: bool,
+    conflict: bool,
+    /// Writes were left for the next plan.
+    skipped: bool,
+}
+
+impl Trouble {
+    fn of(results: &[WriteResult], now: Instant) -> Self {
+        let mut trouble = Self::default();
+        for error in results.iter().filter_map(|result| result.outcome.as_ref().err()) {
+            match error {
+                WriteError::Throttled(throttled) => {
+                    trouble.not_before = trouble.not_before.max(Some(throttled.until));
+                }
+                WriteError::Busy { retry_after } => {
+                    trouble.not_before = trouble.not_before.max(Some(now + *retry_after));
+                }
+                WriteError::NotLeading => trouble.not_leading = true,
+                WriteError::AlreadyExists | WriteError::Conflict(_) => trouble.conflict = true,
+                WriteError::Skipped => trouble.skipped = true,
+                WriteError::Gone => {}
+                WriteError::Refused(_) | WriteError::NotSent(_) | WriteError::Unknown(_) => {
+                    trouble.gravest = trouble
+                        .gravest
+                        .into_iter()
+                        .chain(error.class())
+                        .max_by_key(|class| class.backoff_floor());
+                }
+            }
+        }
+        trouble
+    }
 }
 
 /// What is remembered of a plan once the executor has taken it.

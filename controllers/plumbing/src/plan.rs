@@ -8,9 +8,12 @@ use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// The most writes one plan may hold. A pass that wants more takes the next ones in its next plan,
-/// so that no key holds a worker and the budget for long.
+/// The most writes of one pass, so that no key holds a worker and the budget for long. The executor
+/// leaves what is beyond it to the next plan.
 pub const MAX_WRITES: usize = 200;
+/// The most bytes of a status as JSON; the executor sends no larger one. Every watcher of the kind
+/// gets it with every change.
+pub const MAX_STATUS_BYTES: usize = 10_000;
 
 /// What one reconcile pass will do, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +135,7 @@ pub enum Action {
     },
     /// JSON patch whose `test` operations are the precondition; a failed test is a conflict.
     Patch {
-        /// RFC 6902 operations; the first ones should be tests.
+        /// RFC 6902 operations; the first one is a test.
         operations: Value,
     },
     /// Replaces the status sub-resource of exactly this version.

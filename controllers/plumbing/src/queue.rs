@@ -75,8 +75,8 @@ pub enum Next {
         /// What the class of the error asks for; zero for no more than the ordinary backoff.
         min: Duration,
     },
-    /// Decided on an old view: run again as soon as the gate lets it, from the fifth such pass in a
-    /// row on with backoff.
+    /// Decided on an old view, or without knowing what this pass has taught the controller: run again
+    /// as soon as the gate lets it, from the fifth such pass in a row on with backoff.
     Conflict,
     /// No write budget. No failure; back at its place at this point in time. Events do not bring
     /// that forward, as what they ask for would be refused as well.

@@ -1,20 +1,21 @@
 //! The one writer: it performs plans, and nothing else in the suite writes.
 //!
-//! Each write passes no-op suppression, leadership (the fence), the write budget and its own
-//! precondition, in this order, and is sent once. The stages of a plan go out one after the other;
-//! a write that does not succeed ends the pass after its stage. Status is last.
+//! Each write passes no-op suppression, leadership (the fence), the write budget, the fence once more
+//! and its own precondition, in this order, and is sent once. The stages of a plan go out one after the
+//! other; a write that does not succeed ends the pass after its stage. Status is last.
 
 mod wire;
 
 use crate::budget::{Permit, WriteBudget, WriteTicket};
-use crate::error::WriteError;
+use crate::error::{Refusal, WriteError};
 use crate::gate::{Expectation, Gate};
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::lease::Fence;
 use crate::metrics::Metrics;
-use crate::plan::{Action, Plan, Write, WriteClass};
+use crate::plan::{Action, MAX_STATUS_BYTES, MAX_WRITES, Plan, Write, WriteClass};
 use futures::StreamExt;
-use std::sync::Arc;
+use http::StatusCode;
+use std::sync::{Arc, OnceLock};
 
 /// Writes of one stage in flight together, per plan: enough to hide the latency of the server,
 /// few enough that one object does not fill the server's queue.
@@ -56,42 +57,63 @@ pub struct Executor {
     pub metrics: Arc<Metrics>,
 }
 
+/// A write on its way.
+struct Planned {
+    write: Write,
+    /// The version of the object on which the write was decided, as far as it is known.
+    decided_on: Option<ResourceVersion>,
+}
+
 impl Executor {
-    /// Performs the plan of `owner` and tells what every write came to, those not sent included.
+    /// Performs the plan of `owner`, up to [`MAX_WRITES`], and tells what every write came to, those not
+    /// sent included.
     pub async fn perform(&self, owner: &ObjectKey, plan: Plan) -> Vec<WriteResult> {
         let mut results = Vec::with_capacity(plan.writes());
+        // Before the first write: what is decided on here may be seen to change during the pass.
+        let planned = |write: Write| Planned { decided_on: self.decided_on(&write), write };
+        let stages: Vec<Vec<Planned>> = plan
+            .stages
+            .into_iter()
+            .chain(plan.status.map(|status| vec![status]))
+            .map(|stage| stage.into_iter().map(planned).collect())
+            .collect();
         let mut stopped = false;
-        for stage in plan.stages.into_iter().chain(plan.status.map(|status| vec![status])) {
-            if stopped {
-                results.extend(
-                    stage.into_iter().map(|write| WriteResult { write, outcome: Err(WriteError::Skipped) }),
-                );
-                continue;
-            }
+        for mut stage in stages {
             let from = results.len();
+            let room = if stopped { 0 } else { MAX_WRITES - from };
+            let left = stage.split_off(room.min(stage.len()));
             self.perform_stage(owner, stage, &mut results).await;
-            stopped = results[from..].iter().any(|result| !lets_the_pass_go_on(&result.outcome));
+            stopped |= !left.is_empty();
+            stopped |= results[from..].iter().any(|result| !lets_the_pass_go_on(&result.outcome));
+            let skipped = |Planned { write, .. }| WriteResult { write, outcome: Err(WriteError::Skipped) };
+            results.extend(left.into_iter().map(skipped));
         }
         results
     }
 
-    async fn perform_stage(&self, owner: &ObjectKey, stage: Vec<Write>, results: &mut Vec<WriteResult>) {
-        // Once the budget refuses one write the rest of the stage waits too: it would be refused
-        // as well, and each refusal costs a turn.
-        let mut refused: Option<WriteError> = None;
+    async fn perform_stage(&self, owner: &ObjectKey, stage: Vec<Planned>, results: &mut Vec<WriteResult>) {
+        // Once budget, fence, server or network refuse one write for now, the rest of the stage is not tried: it
+        // would be refused as well, and each refusal costs a turn.
+        let refused: OnceLock<WriteError> = OnceLock::new();
+        let refused = &refused;
         let mut sends = futures::stream::iter(stage)
-            .map(|write| {
-                let admitted = match &refused {
+            .map(|planned| {
+                let admitted = match refused.get() {
                     Some(error) => Err(error.clone()),
-                    None => self.admit(owner, &write).inspect_err(|error| refused = Some(error.clone())),
+                    None => self.admit(owner, &planned.write),
                 };
                 async move {
                     let outcome = match admitted {
                         Ok(Admitted::Noop) => Ok(Done { resource_version: None, noop: true }),
-                        Ok(Admitted::Send(permit)) => self.send(owner, &write, permit).await,
+                        Ok(Admitted::Send(permit)) => self.send(owner, &planned, permit).await,
                         Err(error) => Err(error),
                     };
-                    WriteResult { write, outcome }
+                    if let Err(error) = &outcome
+                        && holds_for_all(error)
+                    {
+                        refused.get_or_init(|| error.clone());
+                    }
+                    WriteResult { write: planned.write, outcome }
                 }
             })
             .buffered(STAGE_CONCURRENCY);
@@ -105,6 +127,7 @@ impl Executor {
         if write.action.is_noop() {
             return Ok(Admitted::Noop);
         }
+        refuse_large_status(write)?;
         if !self.fence.is_open() {
             return Err(WriteError::NotLeading);
         }
@@ -118,21 +141,21 @@ impl Executor {
         self.budget.try_admit(&ticket).map(Admitted::Send).map_err(WriteError::Throttled)
     }
 
-    async fn send(&self, owner: &ObjectKey, write: &Write, permit: Permit) -> Result<Done, WriteError> {
-        // The budget may have been waited for: ask the fence again, right before the wire.
+    async fn send(&self, owner: &ObjectKey, planned: &Planned, permit: Permit) -> Result<Done, WriteError> {
+        let Planned { write, decided_on } = planned;
+        // The fence may have closed since the write was admitted: ask it again, right before the wire.
         if !self.fence.is_open() {
             return Err(WriteError::NotLeading);
         }
-        let before = self.version_decided_on(write);
+        let shown = self.gate.shown(write.resource, &write.key);
         let outcome = wire::send(&self.client, self.controller, write, permit).await;
-        if let Some(expectation) = expectation(write, before, &outcome) {
+        if let Some(expectation) = expectation(write, *decided_on, shown, &outcome) {
             self.gate.note(owner.clone(), expectation);
         }
         outcome
     }
 
-    /// The version of the object on which the write was decided, as far as it is known.
-    fn version_decided_on(&self, write: &Write) -> Option<ResourceVersion> {
+    fn decided_on(&self, write: &Write) -> Option<ResourceVersion> {
         match &write.action {
             Action::Create { .. } => None,
             Action::Status { resource_version, .. } => Some(*resource_version),
@@ -186,10 +209,42 @@ fn lets_the_pass_go_on(outcome: &Result<Done, WriteError>) -> bool {
     }
 }
 
-/// What the stores must show before the owner is planned again.
+/// Whether what refused one write would refuse all others too.
+fn holds_for_all(error: &WriteError) -> bool {
+    match error {
+        WriteError::Throttled(_)
+        | WriteError::Busy { .. }
+        | WriteError::NotLeading
+        | WriteError::NotSent(_) => true,
+        WriteError::Skipped
+        | WriteError::AlreadyExists
+        | WriteError::Gone
+        | WriteError::Conflict(_)
+        | WriteError::Refused(_)
+        | WriteError::Unknown(_) => false,
+    }
+}
+
+fn refuse_large_status(write: &Write) -> Result<(), WriteError> {
+    let Action::Status { status, .. } = &write.action else { return Ok(()) };
+    let bytes = status.to_string().len();
+    if bytes <= MAX_STATUS_BYTES {
+        return Ok(());
+    }
+    Err(WriteError::Refused(Refusal {
+        code: StatusCode::PAYLOAD_TOO_LARGE.as_u16(),
+        reason: "RequestEntityTooLarge".to_owned(),
+        message: format!("the status has {bytes} bytes, of at most {MAX_STATUS_BYTES}; it was not sent"),
+        fields: vec!["status".to_owned()],
+    }))
+}
+
+/// What the stores must show before the owner is planned again. `decided_on` is the version of the
+/// object that the planner saw, `shown` the one right before the write went out.
 fn expectation(
     write: &Write,
-    before: Option<ResourceVersion>,
+    decided_on: Option<ResourceVersion>,
+    shown: Option<ResourceVersion>,
     outcome: &Result<Done, WriteError>,
 ) -> Option<Expectation> {
     let resource = write.resource;
@@ -203,12 +258,17 @@ fn expectation(
         (Ok(Done { resource_version: Some(rv), .. }), _) => {
             Some(Expectation::Seen { resource, key, rv: *rv })
         }
-        (Ok(Done { resource_version: None, .. }), _) => Some(Expectation::Resolve { resource, key, before }),
+        // A name that is taken, or a view that was too old: the store may have caught up by now.
+        (Err(WriteError::AlreadyExists | WriteError::Gone), _)
+        | (
+            Err(WriteError::Conflict(_)),
+            Action::Delete { .. } | Action::Patch { .. } | Action::Status { .. },
+        ) => Some(Expectation::Resolve { resource, key, before: decided_on }),
         // A create can conflict on something else (a quota being updated): there is nothing to wait for.
         (Err(WriteError::Conflict(_)), Action::Create { .. }) => None,
-        (Err(WriteError::Unknown(_) | WriteError::AlreadyExists | WriteError::Conflict(_)), _)
-        | (Err(WriteError::Gone), Action::Patch { .. } | Action::Status { .. } | Action::Create { .. }) => {
-            Some(Expectation::Resolve { resource, key, before })
+        // Only what comes after the sending can tell what became of it.
+        (Ok(Done { resource_version: None, .. }) | Err(WriteError::Unknown(_)), _) => {
+            Some(Expectation::Resolve { resource, key, before: shown })
         }
         (
             Err(

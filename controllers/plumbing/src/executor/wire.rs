@@ -6,6 +6,7 @@ use crate::client::{Answer, Identity, SendError, send as send_request};
 use crate::error::{Refusal, WriteError};
 use crate::plan::{Action, Write};
 use http::{Method, StatusCode};
+use kube::core::Status;
 use kube::core::response::reason;
 use serde_json::json;
 use std::time::Duration;
@@ -14,8 +15,10 @@ use std::time::Duration;
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline in the request: the server gives up first, so an answer after it cannot come.
 const SERVER_TIMEOUT: &str = "8s";
-/// Pause after a 429 that names none.
-const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Pause after a 429 that names none, or none to speak of.
+const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The longest pause that a 429 can ask for, like the longest backoff.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 #[allow(clippy::disallowed_types, reason = "the one place that writes")]
 pub(super) async fn send(
@@ -80,13 +83,14 @@ impl Request {
                 content_type: "application/json-patch+json",
                 body: operations.to_string().into_bytes(),
             },
-            // Writing uid and resourceVersion makes the server compare them: 409 when they differ.
+            // The server compares a resourceVersion that is written: 409 when it differs. A uid that is
+            // written is ignored for custom resources, so that is tested: 422.
             Action::Status { uid, resource_version, status, .. } => Self {
                 method: Method::PATCH,
                 path: format!("{object}/status?{query}"),
                 content_type: "application/json-patch+json",
                 body: json!([
-                    {"op": "replace", "path": "/metadata/uid", "value": uid},
+                    {"op": "test", "path": "/metadata/uid", "value": uid},
                     {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version.to_string()},
                     {"op": "add", "path": "/status", "value": status},
                 ])
@@ -106,12 +110,16 @@ fn read(write: &Write, answer: &Answer) -> Result<Done, WriteError> {
     let status = answer.status();
     Err(match answer.code {
         StatusCode::TOO_MANY_REQUESTS => {
-            WriteError::Busy { retry_after: answer.retry_after.unwrap_or(DEFAULT_RETRY_AFTER) }
+            let named = answer.retry_after.unwrap_or_default();
+            WriteError::Busy { retry_after: named.clamp(SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER) }
         }
         StatusCode::CONFLICT if status.reason == reason::ALREADY_EXISTS => WriteError::AlreadyExists,
+        StatusCode::CONFLICT if is_another_incarnation(&status) => WriteError::Gone,
         StatusCode::CONFLICT => WriteError::Conflict(status.message),
         StatusCode::NOT_FOUND if !creates => WriteError::Gone,
-        StatusCode::UNPROCESSABLE_ENTITY if is_failed_test(write) => WriteError::Conflict(status.message),
+        StatusCode::UNPROCESSABLE_ENTITY if is_failed_test(write, &status) => {
+            WriteError::Conflict("a value that the patch tests differs".to_owned())
+        }
         code if code.is_server_error() || code == StatusCode::REQUEST_TIMEOUT => {
             WriteError::Unknown(format!("{} {}", code.as_u16(), status.message))
         }
@@ -119,12 +127,19 @@ fn read(write: &Write, answer: &Answer) -> Result<Done, WriteError> {
     })
 }
 
-/// The server answers a failed `test` of a JSON patch with 422. Our patches are tests and a removal
-/// of what was tested, so nothing else in them can be refused.
-fn is_failed_test(write: &Write) -> bool {
+/// Whether a delete found another object under the name: the one that it was for is gone. The server
+/// has no machine-readable word for it.
+fn is_another_incarnation(status: &Status) -> bool {
+    status.message.contains("the UID in the precondition")
+}
+
+/// A JSON patch that cannot be applied, be it for a failed `test` or a missing path, is answered with
+/// 422 and no cause. An object that is invalid after the patch is a 422 too, with causes.
+fn is_failed_test(write: &Write, status: &Status) -> bool {
+    let explained = status.details.as_ref().is_some_and(|details| !details.causes.is_empty());
     match &write.action {
-        Action::Patch { operations } => operations[0]["op"] == "test",
-        Action::Create { .. } | Action::Delete { .. } | Action::Status { .. } => false,
+        Action::Patch { .. } | Action::Status { .. } => !explained,
+        Action::Create { .. } | Action::Delete { .. } => false,
     }
 }
 
@@ -182,6 +197,7 @@ mod tests {
         let sent = Request::of("batch-job", &status());
         assert!(sent.path.starts_with("/api/v1/namespaces/ns/pods/p/status?timeout=8s"));
         let body: Value = serde_json::from_slice(&sent.body).unwrap();
+        assert_eq!(body[0], json!({"op": "test", "path": "/metadata/uid", "value": "u"}));
         assert_eq!(body[1]["value"], "7");
 
         let sent = Request::of("batch-job", &create());
@@ -201,7 +217,13 @@ mod tests {
         assert!(matches!(read(&create(), 404, json!({})), Err(WriteError::Refused(_))));
         assert!(matches!(read(&unfinalize(), 422, json!({})), Err(WriteError::Conflict(_))));
         assert!(matches!(read(&create(), 422, json!({})), Err(WriteError::Refused(_))));
-        assert!(matches!(read(&status(), 422, json!({})), Err(WriteError::Refused(_))));
+        assert!(matches!(read(&status(), 422, json!({})), Err(WriteError::Conflict(_))));
+        let invalid = json!({"details": {"causes": [{"field": "status.active", "message": "no"}]}});
+        assert!(matches!(read(&status(), 422, invalid.clone()), Err(WriteError::Refused(_))));
+        assert!(matches!(read(&unfinalize(), 422, invalid), Err(WriteError::Refused(_))));
+        let other =
+            json!({"message": "the UID in the precondition (u) does not match", "reason": "Conflict"});
+        assert!(matches!(read(&delete(), 409, other), Err(WriteError::Gone)));
         assert!(matches!(read(&create(), 500, json!({})), Err(WriteError::Unknown(_))));
         assert!(matches!(read(&create(), 429, json!({})), Err(WriteError::Busy { .. })));
     }

@@ -1,0 +1,283 @@
+//! A controller whose decisions are the test's, with everything around it real.
+
+use crate::wire::{Reply, Sent, Wire, object};
+use futures::FutureExt;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
+use springtide_plumbing::client::Reader;
+use springtide_plumbing::clock::Clock;
+use springtide_plumbing::controller::{Controller, Reconciler, Settled};
+use springtide_plumbing::executor::{Executor, WriteResult};
+use springtide_plumbing::gate::Gate;
+use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion, Uid};
+use springtide_plumbing::lease::Fence;
+use springtide_plumbing::metrics::Metrics;
+use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass};
+use springtide_plumbing::projection::{Meta, NoLabels, Projection};
+use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
+use springtide_plumbing::store::{Store, StoreView, StoreWriter};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// Every test key owns the pod of its own name.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Pod {
+    metadata: Meta,
+}
+
+impl Projection for Pod {
+    const RESOURCE: Resource = Resource::POD;
+    type Labels = NoLabels;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+}
+
+pub(crate) fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("ns", name)
+}
+
+/// The pod as a watch event brings it.
+pub(crate) fn pod(key: &ObjectKey, version: u64) -> Pod {
+    serde_json::from_value(object(&key.namespace, &key.name, version)).unwrap()
+}
+
+/// The pod with its deletion asked for.
+pub(crate) fn deleting_pod(key: &ObjectKey, version: u64) -> Pod {
+    let mut pod = object(&key.namespace, &key.name, version);
+    pod["metadata"]["deletionTimestamp"] = "2026-11-11T00:00:00Z".into();
+    serde_json::from_value(pod).unwrap()
+}
+
+fn write(key: &ObjectKey, class: WriteClass, action: Action) -> Write {
+    Write { resource: Resource::POD, key: key.clone(), class, action }
+}
+
+pub(crate) fn create(key: &ObjectKey) -> Write {
+    let manifest = json!({"kind": "Pod", "metadata": {"name": &*key.name}});
+    write(key, WriteClass::Spec, Action::Create { manifest })
+}
+
+pub(crate) fn delete(key: &ObjectKey) -> Write {
+    let uid = Uid(format!("uid-{}", key.name).into());
+    write(key, WriteClass::Spec, Action::Delete { uid, resource_version: None, grace_seconds: None })
+}
+
+pub(crate) fn patch(key: &ObjectKey) -> Write {
+    let operations = json!([{"op": "test", "path": "/metadata/uid", "value": format!("uid-{}", key.name)}]);
+    write(key, WriteClass::Spec, Action::Patch { operations })
+}
+
+/// A status write decided on version 5.
+pub(crate) fn status(key: &ObjectKey, stored: Value, status: Value) -> Write {
+    let uid = Uid(format!("uid-{}", key.name).into());
+    let resource_version = ResourceVersion(5);
+    write(key, WriteClass::Status, Action::Status { uid, resource_version, status, stored })
+}
+
+pub(crate) fn plan(stages: Vec<Vec<Write>>) -> Plan {
+    Plan { stages, ..Plan::idle(Outcome::Progressing) }
+}
+
+pub(crate) fn idle() -> Plan {
+    Plan::idle(Outcome::Converged)
+}
+
+/// What a planner of a test sees.
+pub(crate) struct Seen {
+    pub(crate) key: ObjectKey,
+    /// The pod of the key's name, as the store shows it.
+    pub(crate) pod: Option<Arc<Pod>>,
+    /// Passes over this key before this one.
+    pub(crate) passes: usize,
+}
+
+type Planner = Box<dyn Fn(&Seen) -> Plan + Send + Sync>;
+type Settle = Box<dyn Fn(&ObjectKey, &[WriteResult]) -> Settled + Send + Sync>;
+
+pub(crate) struct Scripted {
+    plan: Planner,
+    settle: Settle,
+    pods: Store<Pod>,
+    passes: Mutex<BTreeMap<ObjectKey, usize>>,
+}
+
+impl Reconciler for Scripted {
+    const NAME: &'static str = "scripted";
+    type Observed = Seen;
+
+    fn observe(&self, key: &ObjectKey, _: Timestamp) -> Option<Seen> {
+        let mut passes = self.passes.lock().unwrap();
+        let count = passes.entry(key.clone()).or_default();
+        *count += 1;
+        Some(Seen { key: key.clone(), pod: self.pods.get(key), passes: *count - 1 })
+    }
+
+    fn plan(&self, seen: &Seen, _: Timestamp) -> Plan {
+        (self.plan)(seen)
+    }
+
+    fn settle(&self, key: &ObjectKey, results: &[WriteResult], _: Timestamp) -> Settled {
+        (self.settle)(key, results)
+    }
+}
+
+/// What differs between tests; all else is as in the manager.
+pub(crate) struct Setup {
+    pub(crate) plan: Planner,
+    pub(crate) settle: Settle,
+    pub(crate) budget: BudgetConfig,
+    pub(crate) workers: usize,
+    pub(crate) fence: Fence,
+}
+
+impl Setup {
+    pub(crate) fn new(plan: impl Fn(&Seen) -> Plan + Send + Sync + 'static) -> Self {
+        Self {
+            plan: Box::new(plan),
+            settle: Box::new(|_, _| Settled::Default),
+            budget: BudgetConfig::default(),
+            workers: 8,
+            fence: Fence::always_open(),
+        }
+    }
+
+    pub(crate) fn settled(
+        self,
+        settle: impl Fn(&ObjectKey, &[WriteResult]) -> Settled + Send + Sync + 'static,
+    ) -> Self {
+        Self { settle: Box::new(settle), ..self }
+    }
+
+    /// Starts the controller against a wire that answers so. The store is synced at version 1, empty.
+    pub(crate) fn start(self, reply: impl Fn(&Sent) -> Reply + Send + Sync + 'static) -> Rig {
+        let (wire, client) = Wire::new(reply);
+        let (store, mut pods) = Store::<Pod>::new(&[]);
+        pods.replace(BTreeMap::new(), ResourceVersion(1));
+        let queue = WorkQueue::new(7);
+        let metrics = Arc::new(Metrics::new(&[Scripted::NAME]));
+        let reader = Reader::new(client.clone());
+        let confirm = Box::new(move |resource, key: ObjectKey| {
+            let reader = reader.clone();
+            async move { reader.identity(resource, &key).await }.boxed()
+        });
+        let views: [Arc<dyn StoreView>; 1] = [Arc::new(store.clone())];
+        let released = queue.clone();
+        let gate = Gate::new(&views, move |key: &ObjectKey| released.release(key), confirm);
+        let executor = Executor {
+            controller: Scripted::NAME,
+            client,
+            fence: self.fence,
+            budget: Arc::new(WriteBudget::new(self.budget)),
+            gate: gate.clone(),
+            metrics: metrics.clone(),
+        };
+        let reconciler = Arc::new(Scripted {
+            plan: self.plan,
+            settle: self.settle,
+            pods: store,
+            passes: Mutex::default(),
+        });
+        let (leading, led) = watch::channel(true);
+        let start = Instant::now();
+        let controller = Controller {
+            reconciler: reconciler.clone(),
+            queue: queue.clone(),
+            gate: gate.clone(),
+            executor: executor.clone(),
+            leading: led,
+            clock: Clock::from_fn(move || Timestamp::UNIX_EPOCH + start.elapsed()),
+            metrics: metrics.clone(),
+            workers: self.workers,
+        };
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(controller.run(shutdown.clone()));
+        let asks = tokio::spawn(gate.clone().run(shutdown.clone()));
+        Rig {
+            wire,
+            pods,
+            queue,
+            gate,
+            executor,
+            metrics,
+            leading,
+            shutdown,
+            running,
+            asks,
+            reconciler,
+            start,
+        }
+    }
+}
+
+/// A running controller and all that a test does to it.
+pub(crate) struct Rig {
+    pub(crate) wire: Wire,
+    pub(crate) pods: StoreWriter<Pod>,
+    pub(crate) queue: WorkQueue<ObjectKey>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) executor: Executor,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) leading: watch::Sender<bool>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) running: JoinHandle<()>,
+    asks: JoinHandle<()>,
+    reconciler: Arc<Scripted>,
+    start: Instant,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.asks.abort();
+        self.running.abort();
+    }
+}
+
+impl Rig {
+    /// An ordinary event for the key.
+    pub(crate) fn event(&self, key: &ObjectKey) {
+        self.queue.add(key.clone(), Priority::Normal, Urgency::Routine);
+    }
+
+    /// An event every 100 ms for so long.
+    pub(crate) async fn events(&self, key: &ObjectKey, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.event(key);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// How often the key was planned.
+    pub(crate) fn passes(&self, key: &ObjectKey) -> usize {
+        self.reconciler.passes.lock().unwrap().get(key).copied().unwrap_or_default()
+    }
+
+    /// How often each key was planned.
+    pub(crate) fn all_passes(&self) -> BTreeMap<ObjectKey, usize> {
+        self.reconciler.passes.lock().unwrap().clone()
+    }
+
+    /// Time since the start.
+    pub(crate) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+pub(crate) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
