@@ -47,8 +47,9 @@ pub(super) enum Due {
 pub(super) fn due(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Timestamp) -> Due {
     let stored = &state.job.status;
     let desired = &outlook.status;
-    let is_silent =
-        matches!(state.standing, Standing::FarBeyond { .. }) && matches!(state.course, Course::Stuck { .. });
+    // So far beyond the maximum even the word that a job is not started would be a write too many.
+    let is_silent = matches!(state.standing, Standing::FarBeyond { .. })
+        && matches!(state.course, Course::Stuck { reason: StalledReason::LimitExceeded, .. });
     if desired == stored || is_silent {
         return Due::Never;
     }
