@@ -116,19 +116,16 @@ impl Elector {
     }
 
     /// Runs until `shutdown`; then gives the Lease back when it holds it. Cancel `shutdown` only
-    /// when the workers have stopped, or they write without a lease for a moment.
+    /// when the workers have stopped: the fence closes at once, under whatever they still do. Takes at
+    /// most some 15 s to end, when the server does not answer.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        while !shutdown.is_cancelled() {
-            let held = tokio::select! {
-                held = self.acquire() => held,
-                () = shutdown.cancelled() => return,
-            };
+        while let Some(held) = self.acquire(&shutdown).await {
             tracing::info!(lease = %self.config.key, identity = self.config.identity, "leading");
             self.fence.open_until(held.renewed + self.config.renew_deadline);
             self.leading.send_replace(true);
             let kept = self.keep(held, &shutdown).await;
-            self.leading.send_replace(false);
             self.fence.close();
+            self.leading.send_replace(false);
             match kept {
                 Some(held) => self.release(held).await,
                 None => tracing::warn!(lease = %self.config.key, "leadership lost"),
@@ -136,9 +133,10 @@ impl Elector {
         }
     }
 
-    /// Waits until the Lease is ours.
-    async fn acquire(&mut self) -> Held {
-        loop {
+    /// Waits until the Lease is ours; `None` at the shutdown. A write under way is waited for: stored
+    /// without being known here, it would keep others waiting for nothing.
+    async fn acquire(&mut self, shutdown: &CancellationToken) -> Option<Held> {
+        while !shutdown.is_cancelled() {
             let now = self.fence.now();
             let seen = self.observed.borrow_and_update().clone();
             let decision = decide(
@@ -154,7 +152,7 @@ impl Elector {
                     None => (None, 0),
                 },
                 Standby::WaitUntil(at) => {
-                    self.changed_or_after(at.saturating_sub(now)).await;
+                    self.changed_or_after(at.saturating_sub(now), shutdown).await;
                     continue;
                 }
             };
@@ -163,15 +161,18 @@ impl Elector {
                 .write(&self.config.identity, version, self.config.duration, transitions, acquired)
                 .await
             {
-                Written::Stored(version) => return Held { version, transitions, acquired, renewed: now },
+                Written::Stored(version) => {
+                    return Some(Held { version, transitions, acquired, renewed: now });
+                }
                 // Somebody was faster, or the watch has not shown the newest version yet.
-                Written::Conflict => self.changed_or_after(self.config.retry_period).await,
+                Written::Conflict => {}
                 Written::Failed(error) => {
                     tracing::warn!(lease = %self.config.key, error, "cannot write the lease");
-                    self.changed_or_after(self.config.retry_period).await;
                 }
             }
+            self.changed_or_after(self.config.retry_period, shutdown).await;
         }
+        None
     }
 
     /// Renews until shutdown (gives the Lease back) or until it is lost (`None`).
@@ -180,6 +181,7 @@ impl Elector {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = self.shown_to_be_anothers(held.version) => return None,
                 () = shutdown.cancelled() => return Some(held),
             }
             if !self.fence.is_open() {
@@ -206,7 +208,7 @@ impl Elector {
                 Written::Conflict => match self.read().await {
                     Ok(Some(lease)) if lease.holder() == Some(&self.config.identity) => {
                         held.version = lease.version();
-                        Duration::ZERO
+                        RETRY_AFTER_FAILURE
                     }
                     Ok(_) => return None,
                     Err(error) => {
@@ -234,14 +236,30 @@ impl Elector {
         }
     }
 
-    async fn changed_or_after(&mut self, wait: Duration) {
+    async fn changed_or_after(&mut self, wait: Duration, shutdown: &CancellationToken) {
         // A closed channel means that the watch has ended; the time still passes.
         let changed = async {
             if self.observed.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
-        let _elapsed = tokio::time::timeout(wait, changed).await;
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep(wait) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    /// Resolves when the watch shows another holder in a version after the one that we hold. What is
+    /// older tells nothing, and nothing shown is no proof of anything: the renewals find out.
+    async fn shown_to_be_anothers(&mut self, ours: ResourceVersion) {
+        let identity = &self.config.identity;
+        let anothers = |seen: &Option<(Arc<LeaseView>, Duration)>| {
+            seen.as_ref().is_some_and(|(lease, _)| lease.version() > ours && lease.holder() != Some(identity))
+        };
+        if self.observed.wait_for(anothers).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn write(

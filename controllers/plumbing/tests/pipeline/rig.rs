@@ -194,7 +194,7 @@ impl Setup {
             reconciler: reconciler.clone(),
             queue: queue.clone(),
             gate: gate.clone(),
-            executor: executor.clone(),
+            executor,
             leading: led,
             clock: Clock::from_fn(move || Timestamp::UNIX_EPOCH + start.elapsed()),
             metrics: metrics.clone(),
@@ -203,20 +203,7 @@ impl Setup {
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(controller.run(shutdown.clone()));
         let asks = tokio::spawn(gate.clone().run(shutdown.clone()));
-        Rig {
-            wire,
-            pods,
-            queue,
-            gate,
-            executor,
-            metrics,
-            leading,
-            shutdown,
-            running,
-            asks,
-            reconciler,
-            start,
-        }
+        Rig { wire, pods, queue, gate, metrics, leading, shutdown, running, asks, reconciler, start }
     }
 }
 
@@ -226,7 +213,6 @@ pub(crate) struct Rig {
     pub(crate) pods: StoreWriter<Pod>,
     pub(crate) queue: WorkQueue<ObjectKey>,
     pub(crate) gate: Arc<Gate>,
-    pub(crate) executor: Executor,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) leading: watch::Sender<bool>,
     pub(crate) shutdown: CancellationToken,
