@@ -13,4 +13,5 @@ mod election;
 mod panics;
 mod pressure;
 mod read_your_writes;
+mod reads;
 mod stages;
