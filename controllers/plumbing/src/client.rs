@@ -241,7 +241,7 @@ pub enum ReadError {
     NoAnswer(String),
     /// The server refused.
     #[error("{0}")]
-    Refused(Status),
+    Refused(Box<Status>),
     /// The answer is no Kubernetes object.
     #[error("the answer is not a Kubernetes object")]
     NotAnObject,
@@ -284,9 +284,9 @@ impl Reader {
                     if answer.code == StatusCode::TOO_MANY_REQUESTS || answer.code.is_server_error() =>
                 {
                     let wait = answer.retry_after.unwrap_or_default().clamp(GET_RETRY_WAIT, LONGEST_GET_WAIT);
-                    (ReadError::Refused(answer.status()), wait)
+                    (ReadError::Refused(Box::new(answer.status())), wait)
                 }
-                Ok(answer) => return Err(ReadError::Refused(answer.status())),
+                Ok(answer) => return Err(ReadError::Refused(Box::new(answer.status()))),
                 Err(error) => (ReadError::NoAnswer(error.to_string()), GET_RETRY_WAIT),
             };
             if attempt == GET_ATTEMPTS || !self.retries.withdraw() {

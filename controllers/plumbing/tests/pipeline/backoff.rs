@@ -1,7 +1,7 @@
 //! What each way of failing means for the next pass.
 
 use crate::rig::{HOUR, Rig, Seen, Setup, create, idle, key, pass, patch, plan, pod, seconds, status};
-use crate::wire::{Reply, Sent, done, object, refuse};
+use crate::wire::{Reply, Sent, busy, done, object, refuse};
 use http::Method;
 use serde_json::json;
 use springtide_plumbing::controller::Settled;
@@ -138,13 +138,12 @@ async fn a_conflict_that_no_store_shows_backs_off_after_the_fifth() {
 
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_honoured_within_reason() {
-    let busy = refuse(429, "TooManyRequests");
     for (reply, nominal) in [
-        (busy.clone().with_retry_after(7), 7),
-        (busy.clone(), 1),
+        (busy(7), 7),
+        (refuse(429, "TooManyRequests"), 1),
         // Neither at once nor never.
-        (busy.clone().with_retry_after(0), 1),
-        (busy.with_retry_after(100_000), 300),
+        (busy(0), 1),
+        (busy(100_000), 300),
     ] {
         let rig = refused_with(reply);
         rig.event(&key("a"));
@@ -213,7 +212,7 @@ async fn a_controller_that_handles_everything_cannot_spin() {
 async fn a_handled_refusal_does_not_hide_what_else_happened() {
     let make = |_: &Seen| plan(vec![vec![create(&key("forbidden")), create(&key("busy"))]]);
     let rig = Setup::new(make).settled(|_, _| Settled::Handled).start(|sent| match sent.name() {
-        "busy" => refuse(429, "TooManyRequests").with_retry_after(20),
+        "busy" => busy(20),
         _ => refuse(403, "Forbidden"),
     });
     rig.event(&key("a"));

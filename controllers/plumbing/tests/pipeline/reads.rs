@@ -1,7 +1,7 @@
 //! Single GETs: retried within bounds, so that a sick server is not hit harder for being sick.
 
 use crate::rig::{key, pass, seconds};
-use crate::wire::{Reply, Wire, answer, object, refuse};
+use crate::wire::{Reply, Wire, answer, busy, object, refuse};
 use futures::future::join_all;
 use springtide_plumbing::client::{ReadError, Reader};
 use springtide_plumbing::key::{Resource, ResourceVersion};
@@ -55,7 +55,6 @@ async fn an_answer_is_not_asked_for_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_honoured_up_to_half_a_minute() {
-    let busy = |seconds| refuse(429, "TooManyRequests").with_retry_after(seconds);
     let (wire, reader) = reader(vec![busy(4), busy(100_000), found()]);
     reader.identity(Resource::POD, &key("a")).await.unwrap();
     assert_eq!(wire.gaps(), [seconds(4), seconds(30)]);

@@ -1,7 +1,7 @@
 //! What the executor makes of a plan: order, what ends a pass, what is never sent.
 
 use crate::rig::{Seen, Setup, create, delete, idle, key, pass, patch, plan, pod, seconds, status};
-use crate::wire::{Reply, done, refuse};
+use crate::wire::{Reply, busy, done, refuse};
 use http::Method;
 use serde_json::json;
 use springtide_plumbing::budget::BudgetConfig;
@@ -108,7 +108,7 @@ async fn the_writes_of_a_stage_are_in_flight_together_within_a_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn what_refuses_one_write_for_now_is_not_sent_the_rest_of_the_stage() {
-    for refusal in [refuse(429, "TooManyRequests").with_retry_after(30), Reply::Unreachable] {
+    for refusal in [busy(30), Reply::Unreachable] {
         let make = || plan(vec![(0..100).map(|n| create(&key(&format!("{n:03}")))).collect()]);
         let reply = refusal.clone();
         let rig = Setup::new(once(make)).start(move |_| reply.clone().after(Duration::from_millis(10)));

@@ -68,25 +68,24 @@ impl Reply {
     pub(crate) fn after(self, time: Duration) -> Self {
         Self::After(time, Box::new(self))
     }
-
-    pub(crate) fn with_retry_after(self, seconds: u32) -> Self {
-        match self {
-            Self::Answer(code, _, body) => Self::Answer(code, Some(seconds), body),
-            other => other,
-        }
-    }
 }
 
 pub(crate) fn answer(code: u16, body: Value) -> Reply {
     Reply::Answer(code, None, body)
 }
 
+fn failure(code: u16, reason: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
+           "message": "scripted"})
+}
+
 pub(crate) fn refuse(code: u16, reason: &str) -> Reply {
-    answer(
-        code,
-        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
-               "message": "scripted"}),
-    )
+    answer(code, failure(code, reason))
+}
+
+/// Asks to come again after so many seconds.
+pub(crate) fn busy(retry_after: u32) -> Reply {
+    Reply::Answer(429, Some(retry_after), failure(429, "TooManyRequests"))
 }
 
 /// An object of that name, as the server shows it in the given version.
