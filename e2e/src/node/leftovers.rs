@@ -18,7 +18,7 @@ pub(super) const RUN: &str = "SPRINGTIDE_RUN";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Footprint {
     id: String,
-    folder: PathBuf,
+    folders: Vec<PathBuf>,
     namespaces: Vec<Namespace>,
 }
 
@@ -40,9 +40,25 @@ impl Footprint {
         });
         Ok(Self {
             id: id.to_owned(),
-            folder: folder.to_owned(),
+            folders: vec![folder.to_owned()],
             namespaces: namespaces.into_iter().collect::<Result<_>>()?,
         })
+    }
+
+    /// The footprint of a cluster without a private machine: the processes that have
+    /// its state folder on their command line, and the folder.
+    ///
+    /// # Errors
+    /// The folder has no name in UTF-8.
+    pub fn of_folder(folder: &Path) -> Result<Self> {
+        let id = folder.file_name().and_then(|name| name.to_str()).context("the folder has no name")?;
+        Ok(Self { id: id.to_owned(), folders: vec![folder.to_owned()], namespaces: Vec::new() })
+    }
+
+    /// Adds the folder of something that runs on the machine.
+    pub(super) fn with_folder(mut self, folder: &Path) -> Self {
+        self.folders.push(folder.to_owned());
+        self
     }
 
     /// Name of the machine, of its folder below the temporary folder, and of its
@@ -70,8 +86,8 @@ impl Footprint {
         for group in groups_named(&self.id)? {
             found.push(format!("control group {}", group.display()));
         }
-        if self.folder.exists() {
-            found.push(format!("folder {}", self.folder.display()));
+        for folder in self.folders.iter().filter(|folder| folder.exists()) {
+            found.push(format!("folder {}", folder.display()));
         }
         Ok(found)
     }
@@ -93,7 +109,8 @@ impl Footprint {
         }
         if process != Path::new(&format!("/proc/{}", std::process::id())) {
             let command = fs::read(process.join("cmdline")).unwrap_or_default();
-            if String::from_utf8_lossy(&command).contains(&*self.folder.to_string_lossy()) {
+            let command = String::from_utf8_lossy(&command);
+            if self.folders.iter().any(|folder| command.contains(&*folder.to_string_lossy())) {
                 report("by its command line:");
             }
         }
@@ -141,7 +158,7 @@ mod tests {
         assert!(left.contains(&format!("net namespace of process {own} ")), "{left}");
         assert!(left.contains(&format!("folder {}", folder.path().display())), "{left}");
         let stranger =
-            Footprint { id: "springtide-none".into(), folder: "/none".into(), namespaces: Vec::new() };
+            Footprint { id: "springtide-none".into(), folders: vec!["/none".into()], namespaces: Vec::new() };
         assert_eq!(stranger.leftovers().unwrap(), Vec::<String>::new());
     }
 }

@@ -9,9 +9,15 @@
 //! | [`leftovers`] | the search for anything that a run left behind |
 
 mod cgroup;
+mod cluster;
 mod config;
 pub mod image;
 pub mod leftovers;
 mod machine;
 pub mod preflight;
 pub mod program;
+mod real_node;
+
+pub use cluster::{Builder, NodeCluster};
+pub use preflight::required_or_skipped;
+pub use real_node::{Allocatable, NODE_NAME};

@@ -1,0 +1,164 @@
+//! A control plane and one real node, together on one private machine.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::image::Image;
+use super::leftovers::Footprint;
+use super::machine::{ADDRESS, Machine};
+use super::program::base_images;
+use super::real_node::{Allocatable, Containerd, NodeOptions, RealNode};
+use crate::binaries::Binaries;
+use crate::local_cluster::{self, LocalCluster};
+use crate::process::Child;
+
+/// Options of a [`NodeCluster`].
+#[derive(Debug)]
+pub struct Builder {
+    control_plane: local_cluster::Builder,
+    options: NodeOptions,
+    images: Vec<Image>,
+}
+
+impl Builder {
+    /// Options of the control plane. Default: [`LocalCluster::builder`].
+    #[must_use]
+    pub fn control_plane(mut self, builder: local_cluster::Builder) -> Self {
+        self.control_plane = builder;
+        self
+    }
+
+    /// Most pods on the node at a time. Default: 110, as the kubelet has it.
+    #[must_use]
+    pub fn max_pods(mut self, pods: u32) -> Self {
+        self.options.max_pods = pods;
+        self
+    }
+
+    /// What the node offers to pods, whatever the machine has beyond that. Default:
+    /// all of the machine.
+    #[must_use]
+    pub fn allocatable(mut self, allocatable: Allocatable) -> Self {
+        self.options.allocatable = Some(allocatable);
+        self
+    }
+
+    /// Puts a further image on the node, besides those of
+    /// [`base_images`](super::program::base_images).
+    #[must_use]
+    pub fn image(mut self, image: Image) -> Self {
+        self.images.push(image);
+        self
+    }
+
+    /// Starts everything and waits until the node is Ready, has the images and takes
+    /// pods.
+    ///
+    /// # Errors
+    /// What [`preflight`](super::preflight) finds missing, or a component that does
+    /// not become ready; its last log lines stand in the error. Nothing is left behind.
+    pub async fn start(self) -> Result<NodeCluster> {
+        let Self { control_plane, options, mut images } = self;
+        let binaries = Binaries::locate()?;
+        let machine = Machine::create(&binaries.search_path()).await?;
+        images.splice(0..0, base_images()?);
+        let (control_plane, containerd) = tokio::try_join!(
+            control_plane.in_namespaces(machine.namespaces(), ADDRESS.into()).start(),
+            async {
+                let containerd = Containerd::start(&machine, &binaries).await?;
+                containerd.import(&machine, &images).await?;
+                Ok(containerd)
+            }
+        )?;
+        let node = RealNode::start(&machine, containerd, &control_plane, &options).await?;
+        Ok(NodeCluster { node, control_plane, machine })
+    }
+}
+
+/// A running cluster with a real node. Dropping it ends every process, container
+/// and namespace of it, and removes its state.
+pub struct NodeCluster {
+    // Dropped in this order: the machine's first process ends only after all others.
+    node: RealNode,
+    control_plane: LocalCluster,
+    machine: Machine,
+}
+
+impl NodeCluster {
+    /// Options with their defaults.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            control_plane: LocalCluster::builder(),
+            options: NodeOptions::default(),
+            images: Vec::new(),
+        }
+    }
+
+    /// The control plane: clients, kubeconfig, audit log.
+    #[must_use]
+    pub fn control_plane(&self) -> &LocalCluster {
+        &self.control_plane
+    }
+
+    /// The control plane, to restart its parts.
+    #[must_use]
+    pub fn control_plane_mut(&mut self) -> &mut LocalCluster {
+        &mut self.control_plane
+    }
+
+    /// The kubelet's process, to pause it or to read its log.
+    #[must_use]
+    pub fn kubelet(&self) -> &Child {
+        self.node.kubelet()
+    }
+
+    /// Puts a further image on the node.
+    ///
+    /// # Errors
+    /// containerd refuses the archive.
+    pub async fn import(&self, image: Image) -> Result<()> {
+        self.node.containerd().import(&self.machine, &[image]).await
+    }
+
+    /// Ids of the containers that containerd has for pods of a namespace, those of
+    /// their sandboxes included, running or ended.
+    ///
+    /// # Errors
+    /// containerd does not answer.
+    pub fn containers(&self, namespace: &str) -> Result<Vec<String>> {
+        let filter = format!(r#"labels."io.kubernetes.pod.namespace"=={namespace}"#);
+        let listed = self.node.containerd().ctr(&self.machine, &["containers", "ls", "-q", &filter])?;
+        Ok(listed.lines().map(str::to_owned).collect())
+    }
+
+    /// Runs a program inside the cluster's network and mounts and gives its standard
+    /// output; blocks the thread.
+    ///
+    /// # Errors
+    /// It fails, or takes longer than two minutes.
+    pub fn run_inside(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        self.machine.run(Path::new(program), arguments)
+    }
+
+    /// What to look for when nothing of this cluster may be left.
+    #[must_use]
+    pub fn footprint(&self) -> Footprint {
+        self.machine.footprint().clone().with_folder(self.control_plane.folder())
+    }
+
+    /// Ends everything in order, each component with time to finish. Dropping the
+    /// cluster is quicker, but kills.
+    ///
+    /// # Errors
+    /// A process cannot be waited for; the others are still ended.
+    pub fn stop(self) -> Result<()> {
+        let Self { node, control_plane, machine } = self;
+        let node = node.stop();
+        let control_plane = control_plane.stop();
+        drop(machine);
+        node.context("stop the node")?;
+        control_plane.context("stop the control plane")
+    }
+}

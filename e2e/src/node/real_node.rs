@@ -1,0 +1,264 @@
+//! The node itself: containerd, the kubelet and kube-proxy.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use nix::sys::signal::Signal;
+
+use super::config::{self, Kubelet, NODE};
+use super::image::Image;
+use super::machine::{ADDRESS, Machine};
+use crate::local_cluster::LocalCluster;
+use crate::process::Child;
+
+/// Name of the node object.
+pub const NODE_NAME: &str = "node1";
+/// The user agent of the node's own questions to the API server.
+const USER_AGENT: &str = "springtide-node";
+/// The kubelet registers within 2 s on an idle machine; tests share theirs with compilers.
+const READY: Duration = Duration::from_secs(120);
+/// Bound for the kubelet's reaction to SIGTERM: it ends at once.
+const STOP: Duration = Duration::from_secs(10);
+/// The kubelet's own default.
+const MAX_PODS: u32 = 110;
+/// Plugins that [`config::cni`] names.
+const PLUGINS: [&str; 4] = ["bridge", "loopback", "host-local", "portmap"];
+
+/// What pods get of the machine in sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocatable {
+    /// CPU in millicores.
+    pub cpu_millis: u64,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Options of a node.
+#[derive(Clone, Debug)]
+pub(super) struct NodeOptions {
+    pub(super) max_pods: u32,
+    pub(super) allocatable: Option<Allocatable>,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self { max_pods: MAX_PODS, allocatable: None }
+    }
+}
+
+/// containerd, ready for images.
+#[derive(Debug)]
+pub(super) struct Containerd {
+    process: Child,
+    ctr: PathBuf,
+}
+
+/// A node of a running cluster.
+#[derive(Debug)]
+pub(super) struct RealNode {
+    // Dropped in this order: who uses containers before who runs them.
+    kubelet: Child,
+    kube_proxy: Child,
+    containerd: Containerd,
+}
+
+impl Containerd {
+    /// Starts it inside the machine and waits until it answers.
+    pub(super) async fn start(machine: &Machine, binaries: &crate::binaries::Binaries) -> Result<Self> {
+        let folder = machine.node_folder();
+        let plugins = folder.join("cni/bin");
+        fs::create_dir_all(&plugins)?;
+        for plugin in PLUGINS {
+            let path = binaries.path(plugin)?;
+            fs::copy(&path, plugins.join(plugin)).with_context(|| format!("copy {}", path.display()))?;
+        }
+        write(&folder.join("cni/net.d/10-pods.conflist"), &config::cni().to_string())?;
+        write(&folder.join("containerd.toml"), &config::containerd()?)?;
+        let process = machine
+            .command("containerd", &binaries.path("containerd")?)
+            .args(["--config", &format!("{NODE}/containerd.toml")])
+            .spawn()?;
+        let mut containerd = Self { process, ctr: binaries.path("ctr")? };
+        let ctr = containerd.ctr.clone();
+        let answers = async || machine.run(&ctr, &["version"]);
+        containerd.process.wait_ready(READY, answers).await?;
+        Ok(containerd)
+    }
+
+    /// Imports images and waits until the kubelet's side of containerd knows them.
+    pub(super) async fn import(&self, machine: &Machine, images: &[Image]) -> Result<()> {
+        for (number, image) in images.iter().enumerate() {
+            let name = format!("image-{number}.tar");
+            let path = machine.node_folder().join(&name);
+            fs::write(&path, &image.archive).with_context(|| format!("write {}", path.display()))?;
+            let imported = self.ctr(machine, &["images", "import", &format!("{NODE}/{name}")]);
+            fs::remove_file(&path)?;
+            imported.with_context(|| format!("import the image {}", image.reference))?;
+        }
+        // Its own store follows the import by an event.
+        let wanted: BTreeSet<&str> = images.iter().map(|image| &*image.reference).collect();
+        let deadline = tokio::time::Instant::now() + READY;
+        loop {
+            let known =
+                self.ctr(machine, &["images", "ls", "-q", r#"labels."io.cri-containerd.image"==managed"#])?;
+            let known: BTreeSet<&str> = known.lines().collect();
+            let missing: Vec<&&str> = wanted.difference(&known).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "containerd does not offer {missing:?} to the kubelet; its log ends with:\n{}",
+                self.process.log_tail()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Runs `ctr` in the namespace of Kubernetes.
+    pub(super) fn ctr(&self, machine: &Machine, arguments: &[&str]) -> Result<String> {
+        machine.run(&self.ctr, &[&["--namespace", "k8s.io"], arguments].concat())
+    }
+}
+
+impl RealNode {
+    /// Joins a machine with containerd to a cluster whose control plane runs on it.
+    pub(super) async fn start(
+        machine: &Machine,
+        containerd: Containerd,
+        cluster: &LocalCluster,
+        options: &NodeOptions,
+    ) -> Result<Self> {
+        let folder = machine.node_folder();
+        let reserved = options.allocatable.map(reserved).transpose()?;
+        let cgroup_root = machine.cgroup_root();
+        let kubelet = Kubelet {
+            cgroup_root: &cgroup_root,
+            max_pods: options.max_pods,
+            reserved_cpu: reserved.map_or(0, |reserved| reserved.cpu_millis),
+            reserved_memory: reserved.map_or(0, |reserved| reserved.memory_bytes),
+        };
+        write(&folder.join("kubelet.yaml"), &kubelet.render().to_string())?;
+        write(&folder.join("kube-proxy.yaml"), &config::kube_proxy(NODE_NAME).to_string())?;
+        fs::copy(cluster.pki().authority_certificate(), folder.join("ca.crt"))?;
+        // Each as the user whose rights it has in a cluster, not as administrator.
+        let server = format!("https://127.0.0.1:{}", cluster.inner_port());
+        for (name, user, group) in [
+            ("kubelet", format!("system:node:{NODE_NAME}"), "system:nodes"),
+            ("kube-proxy", "system:kube-proxy".to_owned(), "system:node-proxiers"),
+        ] {
+            let certificate = cluster.pki().client(name, &user, group)?;
+            cluster.pki().kubeconfig(&folder.join(format!("{name}.kubeconfig")), &server, &certificate)?;
+        }
+        let kube_proxy = machine
+            .command("kube-proxy", &cluster.binaries().path("kube-proxy")?)
+            .args(["--config", &format!("{NODE}/kube-proxy.yaml")])
+            .spawn()?;
+        let kubelet = machine
+            .command("kubelet", &cluster.binaries().path("kubelet")?)
+            .args(["--config", &format!("{NODE}/kubelet.yaml")])
+            .args(["--kubeconfig", &format!("{NODE}/kubelet.kubeconfig")])
+            .args(["--root-dir", &format!("{NODE}/kubelet")])
+            .args(["--hostname-override", NODE_NAME])
+            .args(["--node-ip", &ADDRESS.to_string()])
+            .spawn()?;
+        let mut node = Self { kubelet, kube_proxy, containerd };
+        let nodes: Api<Node> = Api::all(cluster.client(USER_AGENT)?);
+        node.kubelet.wait_ready(READY, async || ready(&nodes.get(NODE_NAME).await?)).await?;
+        node.kube_proxy.ensure_running()?;
+        Ok(node)
+    }
+
+    pub(super) fn containerd(&self) -> &Containerd {
+        &self.containerd
+    }
+
+    /// The kubelet's process, for faults and logs.
+    pub(super) fn kubelet(&self) -> &Child {
+        &self.kubelet
+    }
+
+    /// Ends the processes; containers are left to the end of the machine.
+    pub(super) fn stop(self) -> Result<()> {
+        self.kubelet.stop(Signal::SIGTERM, STOP)?;
+        self.kube_proxy.stop(Signal::SIGTERM, STOP)?;
+        self.containerd.process.stop(Signal::SIGTERM, STOP)?;
+        Ok(())
+    }
+}
+
+/// Ready, and without the taints that keep pods away while it was not.
+fn ready(node: &Node) -> Result<()> {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
+    let ready = ready.context("the node has no condition Ready")?;
+    ensure!(
+        ready.status == "True",
+        "the node is not Ready: {}",
+        ready.message.as_deref().unwrap_or_default()
+    );
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    ensure!(taints.is_none_or(Vec::is_empty), "the node still has taints: {taints:?}");
+    Ok(())
+}
+
+/// What the kubelet must keep back so that pods get this much: it offers what the
+/// machine has, less the reserve.
+fn reserved(wanted: Allocatable) -> Result<Allocatable> {
+    let memory = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    let memory = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .context("/proc/meminfo has no MemTotal")?;
+    let cpus = fs::read_to_string("/sys/devices/system/cpu/online").context("read the number of CPUs")?;
+    let cpus = count_cpus(cpus.trim()).with_context(|| format!("a list of CPUs: {cpus:?}"))?;
+    let (cpu_millis, memory_bytes) = (cpus * 1000, memory * 1024);
+    let missing = || format!("{wanted:?} is more than the machine has ({cpus} CPUs, {memory} kB)");
+    Ok(Allocatable {
+        cpu_millis: cpu_millis.checked_sub(wanted.cpu_millis).with_context(missing)?,
+        memory_bytes: memory_bytes.checked_sub(wanted.memory_bytes).with_context(missing)?,
+    })
+}
+
+/// The number of CPUs in a list such as `0-3,6`.
+fn count_cpus(list: &str) -> Option<u64> {
+    list.split(',')
+        .map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some(last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)? + 1)
+        })
+        .sum()
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_counted() {
+        assert_eq!(count_cpus("0"), Some(1));
+        assert_eq!(count_cpus("0-3,6,8-9"), Some(7));
+        assert_eq!(count_cpus("3-1"), None);
+        assert_eq!(count_cpus(""), None);
+    }
+
+    #[test]
+    fn more_than_the_machine_is_refused() {
+        let huge = Allocatable { cpu_millis: 1, memory_bytes: u64::MAX };
+        assert!(reserved(huge).unwrap_err().to_string().contains("more than the machine has"));
+        let none = Allocatable { cpu_millis: 0, memory_bytes: 0 };
+        assert!(reserved(none).unwrap().memory_bytes > 0);
+    }
+}
