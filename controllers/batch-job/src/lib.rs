@@ -113,6 +113,7 @@ impl Reconciler for BatchJobReconciler {
                     WriteError::Throttled(_)
                     | WriteError::Busy { .. }
                     | WriteError::NotLeading
+                    | WriteError::StaleStore(_)
                     | WriteError::Skipped
                     | WriteError::AlreadyExists
                     | WriteError::Gone

@@ -25,6 +25,8 @@ use tracing::Instrument;
 pub const DEFAULT_WORKERS: usize = 8;
 /// A pass that found itself not leading looks again after this; leadership wakes workers anyway.
 const NOT_LEADING_PAUSE: Duration = Duration::from_secs(1);
+/// A pass that may destroy nothing, as a store is stale, looks again after this. It sends nothing.
+const STALE_PAUSE: Duration = Duration::from_secs(5);
 /// A wake time that lies in the past, or is reached within the pass, must not make a key spin.
 const SHORTEST_WAKE: Duration = Duration::from_millis(100);
 
@@ -183,6 +185,7 @@ impl<R: Reconciler> Controller<R> {
             }
             (None, Some(until)) => (Next::Throttled { until }, ReconcileResult::RequeueAfter),
             (None, None) if trouble.not_leading => at(now + NOT_LEADING_PAUSE),
+            (None, None) if trouble.stale => at(now + STALE_PAUSE),
             (None, None) if again => (Next::Conflict, ReconcileResult::Requeue),
             (None, None) if trouble.skipped => at(now),
             (None, None) => match sketch.wake {
@@ -218,6 +221,7 @@ struct Trouble {
     /// When the budget has room again, or the server wants to hear from us again.
     not_before: Option<Instant>,
     not_leading: bool,
+    stale: bool,
     conflict: bool,
     /// Writes were left for the next plan.
     skipped: bool,
@@ -235,6 +239,7 @@ impl Trouble {
                     trouble.not_before = trouble.not_before.max(Some(now + *retry_after));
                 }
                 WriteError::NotLeading => trouble.not_leading = true,
+                WriteError::StaleStore(_) => trouble.stale = true,
                 WriteError::AlreadyExists | WriteError::Conflict(_) => trouble.conflict = true,
                 WriteError::Skipped => trouble.skipped = true,
                 WriteError::Gone => {}
@@ -276,6 +281,7 @@ fn log_pass(controller: &str, key: &ObjectKey, sketch: &Sketch, results: &[Write
                 WriteError::Throttled(_)
                 | WriteError::Busy { .. }
                 | WriteError::NotLeading
+                | WriteError::StaleStore(_)
                 | WriteError::Skipped
                 | WriteError::AlreadyExists
                 | WriteError::Gone

@@ -1,6 +1,7 @@
 //! What can go wrong with a write, and what each class of error means for the next pass.
 
 use crate::budget::Throttled;
+use crate::key::Resource;
 use kube::core::Status;
 use std::time::Duration;
 
@@ -75,8 +76,12 @@ pub enum WriteError {
     /// This process may not write now: it does not hold the lease, or its fence has closed.
     #[error("not the leader")]
     NotLeading,
-    /// An earlier write of the same pass failed; nothing was sent.
-    #[error("not sent, as an earlier write of the pass did not succeed")]
+    /// A store behind the plan has not heard from the server for too long: nothing is destroyed on its
+    /// word.
+    #[error("not sent, as the store of {0} is stale")]
+    StaleStore(Resource),
+    /// An earlier write of the same pass failed, or the plan held too many; nothing was sent.
+    #[error("not sent: left for the next plan, as an earlier write did not succeed or there were too many")]
     Skipped,
     /// POST of a name that is taken.
     #[error("an object of this name exists already")]
@@ -141,10 +146,16 @@ impl Refusal {
 }
 
 impl WriteError {
-    /// The class that decides the next pass; `None` where it is no failure (throttled, not leading, gone).
+    /// The class that decides the next pass; `None` where it is no failure of the write's own (throttled,
+    /// not leading, gone).
     pub fn class(&self) -> Option<ErrorClass> {
         match self {
-            Self::Throttled(_) | Self::Busy { .. } | Self::NotLeading | Self::Skipped | Self::Gone => None,
+            Self::Throttled(_)
+            | Self::Busy { .. }
+            | Self::NotLeading
+            | Self::StaleStore(_)
+            | Self::Skipped
+            | Self::Gone => None,
             Self::AlreadyExists | Self::Conflict(_) => Some(ErrorClass::Conflict),
             Self::Refused(refusal) => Some(refusal.class()),
             Self::NotSent(_) | Self::Unknown(_) => Some(ErrorClass::Transient),

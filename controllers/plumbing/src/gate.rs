@@ -142,6 +142,11 @@ impl Gate {
         self.views.shown(resource, key).map(|shown| shown.resource_version)
     }
 
+    /// A kind whose store has not heard from the server for too long, if there is one.
+    pub fn stale_kind(&self) -> Option<Resource> {
+        self.views.stale_kind()
+    }
+
     /// Number of owners whose gate is closed.
     pub fn closed(&self) -> usize {
         self.lock().len()
@@ -227,6 +232,10 @@ impl Views {
     /// The version that every store of the kind has reached; `None` without a store.
     fn last_rv(&self, resource: Resource) -> Option<ResourceVersion> {
         self.0.get(&resource)?.iter().map(|store| store.last_rv()).min()
+    }
+
+    fn stale_kind(&self) -> Option<Resource> {
+        self.0.values().flatten().find(|store| store.is_stale()).map(|store| store.resource())
     }
 
     fn shown(&self, resource: Resource, key: &ObjectKey) -> Option<Identity> {

@@ -169,6 +169,18 @@ impl Action {
         }
     }
 
+    /// Whether it destroys something: a delete, or a finalizer removed, which may complete one.
+    pub fn is_destructive(&self) -> bool {
+        match self {
+            Self::Delete { .. } => true,
+            Self::Patch { operations } => operations.as_array().into_iter().flatten().any(|operation| {
+                let path = operation["path"].as_str().unwrap_or_default();
+                operation["op"] == "remove" && path.starts_with("/metadata/finalizers")
+            }),
+            Self::Create { .. } | Self::Status { .. } => false,
+        }
+    }
+
     /// Whether the write would change nothing, by what the planner saw.
     pub fn is_noop(&self) -> bool {
         match self {

@@ -1,7 +1,8 @@
 //! The one writer: it performs plans, and nothing else in the suite writes.
 //!
-//! Each write passes no-op suppression, leadership (the fence), the write budget, the fence once more
-//! and its own precondition, in this order, and is sent once. The stages of a plan go out one after the
+//! Each write passes no-op suppression, leadership (the fence), freshness of the stores where it
+//! destroys something, the write budget, the fence once more and its own precondition, in this order,
+//! and is sent once. The stages of a plan go out one after the
 //! other; a write that does not succeed ends the pass after its stage. Status is last.
 
 mod wire;
@@ -131,6 +132,11 @@ impl Executor {
         if !self.fence.is_open() {
             return Err(WriteError::NotLeading);
         }
+        if write.action.is_destructive()
+            && let Some(kind) = self.gate.stale_kind()
+        {
+            return Err(WriteError::StaleStore(kind));
+        }
         let ticket = WriteTicket {
             controller: self.controller,
             namespace: &write.key.namespace,
@@ -174,6 +180,7 @@ impl Executor {
             Err(WriteError::Throttled(_)) => "throttled",
             Err(WriteError::Busy { .. }) => "busy",
             Err(WriteError::NotLeading) => return self.metrics.fence_refusal(self.controller),
+            Err(WriteError::StaleStore(_)) => "stale_store",
             Err(WriteError::AlreadyExists) => "already_exists",
             Err(WriteError::Gone) => "gone",
             Err(WriteError::Conflict(_)) => "conflict",
@@ -199,6 +206,7 @@ fn lets_the_pass_go_on(outcome: &Result<Done, WriteError>) -> bool {
             WriteError::Throttled(_)
             | WriteError::Busy { .. }
             | WriteError::NotLeading
+            | WriteError::StaleStore(_)
             | WriteError::Skipped
             | WriteError::AlreadyExists
             | WriteError::Conflict(_)
@@ -216,7 +224,8 @@ fn holds_for_all(error: &WriteError) -> bool {
         | WriteError::Busy { .. }
         | WriteError::NotLeading
         | WriteError::NotSent(_) => true,
-        WriteError::Skipped
+        WriteError::StaleStore(_)
+        | WriteError::Skipped
         | WriteError::AlreadyExists
         | WriteError::Gone
         | WriteError::Conflict(_)
@@ -275,6 +284,7 @@ fn expectation(
                 WriteError::Throttled(_)
                 | WriteError::Busy { .. }
                 | WriteError::NotLeading
+                | WriteError::StaleStore(_)
                 | WriteError::Skipped
                 | WriteError::Refused(_)
                 | WriteError::NotSent(_),

@@ -5,7 +5,8 @@ use crate::wire::{Reply, busy, done, refuse};
 use http::Method;
 use serde_json::json;
 use springtide_plumbing::budget::BudgetConfig;
-use springtide_plumbing::plan::{MAX_WRITES, Plan};
+use springtide_plumbing::key::{ResourceVersion, Uid};
+use springtide_plumbing::plan::{MAX_WRITES, Plan, Write, remove_finalizer};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,11 +148,39 @@ async fn what_is_above_the_bound_of_a_plan_waits_for_the_next() {
     };
     let budget = BudgetConfig::default().scaled(10.0);
     let mut rig = Setup { budget, ..Setup::new(make) }.start(|sent| done(sent, 10));
-    rig.pods.advance(springtide_plumbing::key::ResourceVersion(10));
+    rig.pods.advance(ResourceVersion(10));
     rig.event(&key("owner"));
     pass(seconds(1)).await;
     let mut expected: Vec<_> = pods.iter().map(|pod| pod.name.to_string()).collect();
     expected.push("status".to_owned());
     assert_eq!(rig.wire.names()[..451], expected);
     assert_eq!(rig.wire.count(&Method::POST), 450);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_destroyed_on_the_word_of_a_stale_store() {
+    let a = key("a");
+    let unfinalize =
+        Write { action: remove_finalizer(&Uid::default(), &["f".into()], "f").unwrap(), ..patch(&a) };
+    let writes = [
+        (create(&a), false),
+        (patch(&a), false),
+        (status(&a, json!({}), json!({"active": 1})), false),
+        (unfinalize, true),
+        (delete(&a), true),
+    ];
+    for (write, destroys) in writes {
+        let verb = write.action.verb();
+        // Each pass ends with the write of another object, which is held back as well.
+        let make = move |_: &Seen| plan(vec![vec![write.clone()], vec![create(&key("next"))]]);
+        let mut rig = Setup::new(make).start(|sent| done(sent, 10));
+        pass(seconds(100)).await;
+        rig.event(&a);
+        rig.events(&a, seconds(9)).await;
+        assert_eq!(rig.wire.len(), if destroys { 0 } else { 2 }, "{verb}");
+        // The watch is back: no event of the key is needed.
+        rig.pods.advance(ResourceVersion(9));
+        pass(seconds(9)).await;
+        assert!(rig.wire.len() >= 2, "{verb}");
+    }
 }
