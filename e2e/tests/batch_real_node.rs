@@ -1,0 +1,149 @@
+//! Outcomes of containers that really run stand in the status after their pods are gone.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use springtide_crds::batch_job::{
+    BatchJobSpec, CompleteReason, CompletionMode, FailedReason, PodTemplate, TaskResult,
+};
+use springtide_crds::samples;
+use springtide_e2e::batch::Testbed;
+use springtide_e2e::manager::Manager;
+use springtide_e2e::node::program::BOX_IMAGE;
+use springtide_e2e::node::{NodeCluster, required_or_skipped};
+use springtide_e2e::oracle::feed::PATIENCE;
+use tokio::time::Instant;
+
+fn task(args: &[&str], memory: &str) -> PodTemplate {
+    let template = json!({"spec": {"containers": [{
+        "name": "main",
+        "image": BOX_IMAGE,
+        "args": args,
+        "resources": {"requests": {"cpu": "10m", "memory": memory}, "limits": {"memory": memory}},
+    }]}});
+    match template {
+        Value::Object(fields) => PodTemplate(fields),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            PodTemplate::default()
+        }
+    }
+}
+
+fn once(args: &[&str], memory: &str) -> BatchJobSpec {
+    BatchJobSpec { backoff_limit: Some(0), ..BatchJobSpec::new(task(args, memory)) }
+}
+
+fn assert_result(result: &TaskResult, code: i32, reason: &str, message: &str) {
+    assert_eq!((result.exit_code, result.reason.as_str()), (code, reason), "{result:?}");
+    assert_eq!(result.message, message);
+    assert_eq!(result.signal, if code == 137 { 9 } else { 0 });
+    assert!(!result.node.is_empty() && result.finish_time.is_some(), "{result:?}");
+}
+
+#[tokio::test]
+async fn outcomes_outlive_their_pods() -> Result<()> {
+    if !required_or_skipped().await? {
+        return Ok(());
+    }
+    let cluster = NodeCluster::builder().start().await?;
+    let plane = cluster.control_plane();
+    plane.install_crds().await?;
+    let mut manager = Manager::start(plane, "manager", &[]).await?;
+    manager.wait_ready().await?;
+    let test = Testbed::new(plane, "outcomes").await?;
+
+    test.submit("good", once(&["exit", "0", "all done"], "32Mi")).await?;
+    test.submit("bad", once(&["exit", "42", "disk is full"], "32Mi")).await?;
+    test.submit("hungry", once(&["alloc", "256Mi", "growing"], "32Mi")).await?;
+    let indexed = BatchJobSpec {
+        completions: 6,
+        parallelism: 3,
+        completion_mode: CompletionMode::Indexed,
+        ..once(&["sleep", "0.5"], "16Mi")
+    };
+    test.submit("indexed", indexed).await?;
+    test.submit("drained", once(&["sleep", "100000", "started"], "16Mi")).await?;
+
+    let names = ["good", "bad", "hungry", "indexed"];
+    test.completed("good").await?;
+    test.completed("indexed").await?;
+    for name in ["bad", "hungry"] {
+        test.failed(name, FailedReason::BackoffLimitExceeded).await?;
+    }
+    for name in names {
+        test.no_pods(name).await?;
+    }
+    test.running("drained", 1).await?;
+    test.edit("drained", json!({"spec": {"stopPolicy": "Drain", "interruption": {"graceSeconds": 1}}}))
+        .await?;
+    test.no_pods("drained").await?;
+    test.reason("drained", CompleteReason::Suspended).await?;
+    test.delete("drained").await?;
+    test.gone("drained").await?;
+    // Read back only now: the pods are gone, and their containers too.
+    let deadline = Instant::now() + PATIENCE;
+    while !cluster.containers(&test.namespace)?.is_empty() {
+        ensure!(Instant::now() < deadline, "containers stay: {:?}", cluster.containers(&test.namespace)?);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for (name, code, reason, message) in [
+        ("good", 0, "Completed", "all done"),
+        ("bad", 42, "Error", "disk is full"),
+        ("hungry", 137, "OOMKilled", "growing"),
+    ] {
+        let job = test.api::<springtide_crds::batch_job::BatchJob>().get(name).await?;
+        let status = job.status.context("status")?;
+        assert_result(&status.result.context("result")?, code, reason, message);
+        assert_eq!(status.exit_codes.len(), 1);
+        assert_eq!((status.exit_codes[0].code, status.exit_codes[0].count), (code, 1));
+    }
+    test.pods.now().exactly_one_run("indexed", 6)?;
+    manager.stop()?;
+    test.verify()?;
+    drop(test);
+    cluster.stop()
+}
+
+#[tokio::test]
+async fn the_samples_end_as_they_say() -> Result<()> {
+    if !required_or_skipped().await? {
+        return Ok(());
+    }
+    let cluster = NodeCluster::builder().start().await?;
+    let plane = cluster.control_plane();
+    plane.install_crds().await?;
+    let mut manager = Manager::start(plane, "manager", &[]).await?;
+    manager.wait_ready().await?;
+    let test = Testbed::new(plane, "samples").await?;
+    for sample in samples::batch_jobs() {
+        let mut object = sample.object;
+        object["metadata"]["namespace"] = test.namespace.clone().into();
+        plane.apply(&object.to_string()).await.context(sample.file)?;
+    }
+    for (name, succeeded) in [("hello", 1), ("indexed", 12), ("more-than-fits", 16)] {
+        let status = test.completed(name).await?.status.context("status")?;
+        assert_eq!((status.succeeded, status.failed), (succeeded, 0), "{name}");
+        test.pods.now().exactly_one_run(name, succeeded)?;
+    }
+    test.failed("failure-policy", FailedReason::PodFailurePolicy).await?;
+    assert_eq!(test.pods.now().of("failure-policy").len(), 1);
+    let killed = test.failed("out-of-memory", FailedReason::BackoffLimitExceeded).await?;
+    let status = killed.status.context("status")?;
+    assert_eq!(status.failed, 2);
+    let result = status.result.context("result")?;
+    assert_eq!((result.exit_code, result.reason.as_str()), (137, "OOMKilled"));
+    {
+        let pods = test.pods.now();
+        assert!(pods.all().all(|life| !life.unschedulable), "a pod was created that did not fit");
+    }
+    for name in ["hello", "indexed", "more-than-fits", "failure-policy", "out-of-memory"] {
+        test.no_pods(name).await?;
+    }
+    manager.stop()?;
+    test.verify()?;
+    drop(test);
+    cluster.stop()
+}
