@@ -1,6 +1,6 @@
 //! The local cluster does what its users rely on, and leaves nothing behind.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of a test fail as a test does")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -165,7 +165,8 @@ mod tests {
             .spawn()?;
         daemon
             .wait_ready(SETUP, async || {
-                Ok(ensure!(machine.run(Path::new("ls"), &["/var/lib/springtide-test"]).is_ok()))
+                ensure!(machine.run(Path::new("ls"), &["/var/lib/springtide-test"]).is_ok());
+                Ok(())
             })
             .await?;
         let addresses = machine.run(Path::new("ip"), &["-4", "-brief", "address"])?;
