@@ -152,12 +152,14 @@ impl Admission {
             }
             (None, None, None) => None,
         };
+        // Where it was thought to go, and did not.
+        let mut guess = before.as_ref().filter(|before| before.node.is_none()).and_then(|before| before.slot);
         if let Some(job) = &job {
             if before.is_none() {
                 self.lives(job, 1);
                 match &pod.node {
                     // Bound before we first saw it: its grant is used all the same.
-                    Some(_) => drop(self.take_grant(job)),
+                    Some(_) => guess = self.take_grant(job).flatten(),
                     None => self.unbound(job, 1),
                 }
             } else if pod.node.is_some() && before.as_ref().is_some_and(|before| before.node.is_none()) {
@@ -170,6 +172,35 @@ impl Admission {
         let held =
             Held { uid: meta.uid.clone(), job, requests: pod.requests.clone(), node: pod.node.clone(), slot };
         self.pods.insert(meta.key.clone(), held, &mut self.ledger);
+        if let (Some(guess), Some(bound)) = (guess, bound)
+            && guess != bound
+        {
+            self.trade_places(bound, guess);
+        }
+    }
+
+    /// The scheduler bound a pod to another node than was guessed. What else was guessed to go there and
+    /// has no room now is expected on the node that the pod left free, or the same room would be
+    /// counted twice: as free there, and as missing here.
+    fn trade_places(&mut self, crowded: Slot, freed: Slot) {
+        while self.ledger.is_overcommitted(crowded) {
+            let unbound = self.pods.by_slot.get(&crowded).and_then(|keys| {
+                keys.iter().find(|key| self.pods.held.get(*key).is_some_and(|held| held.node.is_none()))
+            });
+            if let Some(key) = unbound.cloned() {
+                let Some(mut held) = self.pods.remove(&key, &mut self.ledger) else { return };
+                held.slot = Some(freed);
+                self.pods.insert(key, held, &mut self.ledger);
+                continue;
+            }
+            let granted = self.jobs.values_mut().find_map(|job| {
+                Some((&job.class, job.in_flight.iter_mut().find(|at| **at == Some(crowded))?))
+            });
+            let Some((class, place)) = granted else { return };
+            *place = Some(freed);
+            self.ledger.credit(crowded, &class.shape.requests);
+            self.ledger.charge(freed, &class.shape.requests);
+        }
     }
 
     /// A granted pod exists: its grant ends, and its place is the pod's.

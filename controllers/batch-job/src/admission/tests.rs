@@ -101,6 +101,20 @@ impl World {
         Some(name)
     }
 
+    /// Makes one granted pod of the job, which the scheduler has not bound yet.
+    fn make_unbound(&mut self, job: &Uid, cpu: &str, namespace: &str) -> String {
+        self.made += 1;
+        let name = format!("p{}", self.made);
+        self.pods.insert(name.clone(), (job.clone(), cpu.to_owned(), namespace.to_owned(), None));
+        self.admission.pod_changed(&self.pod(&name, "Pending"));
+        name
+    }
+
+    fn bind(&mut self, name: &str, node: &str) {
+        self.pods.get_mut(name).unwrap().3 = Some(node.to_owned());
+        self.admission.pod_changed(&self.pod(name, "Running"));
+    }
+
     fn end(&mut self, name: &str) {
         self.admission.pod_changed(&self.pod(name, "Succeeded"));
         self.pods.remove(name);
@@ -312,6 +326,28 @@ fn the_newest_beyond_the_bound_wait_outside() {
         world.admission.withdraw(job);
     }
     assert_ne!(reason(&world, last), QueuedReason::QueueFull, "taken in when others leave");
+}
+
+#[test]
+fn a_pod_bound_elsewhere_makes_no_room_that_is_not_there() {
+    let mut world = World::new(&[("n1", "1"), ("n2", "1")]);
+    let half = shape("500m", json!({}));
+    let job = world.offer("a", "j", &half, 9);
+    let mut names: Vec<String> = Vec::new();
+    for _ in 0..4 {
+        world.admission.pass(at(1));
+        while !world.admission.jobs[&job].in_flight.is_empty() {
+            names.push(world.make_unbound(&job, "500m", "a"));
+        }
+    }
+    assert_eq!(names.len(), 4);
+    // The scheduler fills the nodes in another order than the grants did.
+    for (name, node) in names.iter().zip(["n2", "n2", "n1", "n1"]) {
+        world.bind(name, node);
+        world.admission.pass(at(2));
+        assert_eq!(world.admission.verdict(&job).granted, 4);
+        world.nothing_overcommitted();
+    }
 }
 
 #[test]

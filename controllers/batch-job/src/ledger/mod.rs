@@ -107,6 +107,12 @@ impl Ledger {
         }
     }
 
+    /// Whether more is charged to a node than it has.
+    pub(crate) fn is_overcommitted(&self, slot: Slot) -> bool {
+        self.node(slot)
+            .is_some_and(|node| node.used.iter().any(|(name, used)| used > node.view.allocatable.get(name)))
+    }
+
     /// The node with the most room for `amount` by size alone; for a pod whose shape is not known.
     pub(crate) fn roomiest(&self, amount: &ResourceList) -> Option<Slot> {
         self.nodes()
