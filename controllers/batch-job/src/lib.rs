@@ -32,7 +32,7 @@ use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::WriteResult;
 use springtide_plumbing::key::{ObjectKey, Resource};
-use springtide_plumbing::plan::{Action, Plan};
+use springtide_plumbing::plan::{Action, Plan, Write};
 use springtide_plumbing::queue::WorkQueue;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -93,14 +93,22 @@ impl Reconciler for BatchJobReconciler {
         };
         let mut quota = false;
         let mut handled = true;
+        let creates =
+            |write: &Write| write.resource == Resource::POD && matches!(write.action, Action::Create { .. });
+        // Before the refusals: of creates sent together, which one finds the last room is chance, and the
+        // refusal of another one stays true.
+        if results
+            .iter()
+            .any(|result| creates(&result.write) && matches!(&result.outcome, Ok(done) if !done.noop))
+        {
+            memory.created();
+        }
         for WriteResult { write, outcome } in results {
-            let creates = write.resource == Resource::POD && matches!(write.action, Action::Create { .. });
             match outcome {
-                Ok(done) if creates && !done.noop => memory.created(),
                 Ok(done) if matches!(write.action, Action::Status { .. }) && !done.noop => {
                     memory.facts.last_flush = Some(now);
                 }
-                Err(WriteError::Refused(refusal)) if creates => {
+                Err(WriteError::Refused(refusal)) if creates(write) => {
                     quota |= refusal.is_quota();
                     handled &= memory.refused(job.generation, refusal, now);
                 }
