@@ -1,0 +1,181 @@
+//! What jobs cost the API server, from its audit log.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use springtide_crds::batch_job::{
+    BatchJobSpec, CompleteReason, CompletionMode, FailedReason, QueuedReason, StopPolicy,
+};
+use springtide_crds::common::Tier;
+use springtide_e2e::batch::{self, Task, Testbed, pool};
+use springtide_e2e::local_cluster::LocalCluster;
+use springtide_e2e::manager::{Manager, USER_AGENT};
+use springtide_e2e::oracle::feed::PATIENCE;
+use springtide_e2e::write_count::{AuditLog, Mark, Verb, WriteCount};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// Counts are of the whole cluster.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+async fn manager(cluster: &LocalCluster, name: &str) -> Result<Manager> {
+    let mut manager = Manager::start(cluster, name, &["--no-leader-election"]).await?;
+    manager.wait_ready().await?;
+    Ok(manager)
+}
+
+/// All of the writes in a namespace that a life of jobs takes, Events apart (those
+/// of scheduler and kubelet are the same for every batch system), and of them ours.
+async fn writes_of_jobs(cluster: &LocalCluster, jobs: usize, spec: BatchJobSpec) -> Result<[WriteCount; 2]> {
+    let test = Testbed::new(cluster, "count").await?;
+    let prepared = test.requests()?.writes().len();
+    let spec = BatchJobSpec { ttl_seconds_after_finished: Some(0), ..spec };
+    test.submit_many("job", jobs, &spec).await?;
+    for number in 0..jobs {
+        let name = format!("job-{number}");
+        test.gone(&name).await?;
+        test.no_pods(&name).await?;
+        test.pods.now().exactly_one_run(&name, 1)?;
+    }
+    test.verify()?;
+    let all = test.requests()?.writes();
+    // The namespace's own beginning is no cost of jobs.
+    let of_jobs = |kind: &str| kind.starts_with("pods") || kind.starts_with("batchjobs");
+    let all = all.filter(|request| of_jobs(&request.resource));
+    ensure!(prepared < 10, "a namespace that is being used: {prepared} writes");
+    Ok([all.by_agent(USER_AGENT), all])
+}
+
+#[tokio::test]
+async fn a_short_job_takes_four_writes_of_ours_and_a_strict_one_five() -> Result<()> {
+    let _one = ONE_AT_A_TIME.lock().await;
+    const JOBS: usize = 60;
+    let cluster = batch::cluster().await?;
+    let manager = manager(&cluster, "manager").await?;
+    let spec = |tier| BatchJobSpec { tier, ..BatchJobSpec::new(Task::quick().template()) };
+    for (tier, most) in [(Tier::BestEffort, 4), (Tier::Standard, 5)] {
+        let [own, all] = writes_of_jobs(&cluster, JOBS, spec(tier)).await?;
+        ensure!(own.len() <= most * JOBS, "{tier:?}: {} own writes for {JOBS} jobs:\n{own}", own.len());
+        ensure!(all.len() <= 10 * JOBS, "{tier:?}: {} writes for {JOBS} jobs:\n{all}", all.len());
+        eprintln!("{JOBS} jobs, {tier:?}:\n{all}");
+    }
+    manager.stop()?;
+    Ok(())
+}
+
+/// Waits until nobody of ours has written for a while; then the time in which
+/// nothing may be written begins.
+async fn at_rest(log: &AuditLog) -> Result<Mark> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut mark = log.mark()?;
+    loop {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let written = own_writes(log, mark)?;
+        if written.is_empty() {
+            return Ok(mark);
+        }
+        mark = log.mark()?;
+        ensure!(Instant::now() < deadline, "the manager does not come to rest:\n{written}");
+    }
+}
+
+fn own_writes(log: &AuditLog, since: Mark) -> Result<WriteCount> {
+    Ok(log.since(since)?.by_agent(USER_AGENT).writes().without_leases())
+}
+
+/// No requests but watches, and single GETs of pods whose outcome was unknown.
+fn only_watches(own: &WriteCount) -> Result<()> {
+    let lists = own.of_verb(Verb::List);
+    ensure!(lists.is_empty(), "lists:\n{lists}");
+    let gets = own.of_verb(Verb::Get).filter(|request| !request.name.is_empty());
+    ensure!(gets.is_empty(), "gets of objects:\n{gets}");
+    let mut watches: BTreeMap<&str, usize> = BTreeMap::new();
+    let watched = own.of_verb(Verb::Watch);
+    for request in watched.requests() {
+        *watches.entry(&request.resource).or_default() += 1;
+        let first = request.query.split('&').any(|pair| pair == "sendInitialEvents=true");
+        let paged = request.query.split('&').any(|pair| pair.starts_with("limit="));
+        ensure!(first && !paged, "no streaming list: {}", request.query);
+    }
+    ensure!(watches.contains_key("pods") && watches.contains_key("batchjobs"), "{watches:?}");
+    ensure!(watches.values().all(|count| *count == 1), "more than one watch of a kind: {watches:?}");
+    Ok(())
+}
+
+/// 500 jobs, as they stand in a cluster on a quiet evening.
+async fn mixed(test: &Testbed<'_>) -> Result<()> {
+    let long_ttl = |spec| BatchJobSpec { ttl_seconds_after_finished: Some(86_400), ..spec };
+    let full = Task { cpu: "1".into(), ..Task::endless().on("full") };
+    test.submit("fills", BatchJobSpec::new(full.template())).await?;
+    test.running("fills", 1).await?;
+    test.submit_many("waits", 150, &BatchJobSpec::new(full.template())).await?;
+    let huge = Task { cpu: "64".into(), ..full };
+    test.submit_many("never", 20, &BatchJobSpec::new(huge.template())).await?;
+    let held = BatchJobSpec { stop_policy: StopPolicy::Hold, ..BatchJobSpec::new(Task::quick().template()) };
+    test.submit_many("held", 80, &held).await?;
+    test.submit_many("runs", 60, &BatchJobSpec::new(Task::endless().template())).await?;
+    let strict = BatchJobSpec {
+        tier: Tier::Standard,
+        completions: 5,
+        parallelism: 2,
+        completion_mode: CompletionMode::Indexed,
+        ..BatchJobSpec::new(Task::endless().template())
+    };
+    test.submit_many("wide", 20, &strict).await?;
+    test.submit_many("done", 100, &long_ttl(BatchJobSpec::new(Task::quick().template()))).await?;
+    let failing = BatchJobSpec { backoff_limit: Some(0), ..BatchJobSpec::new(Task::failing(1).template()) };
+    test.submit_many("failed", 69, &long_ttl(failing)).await?;
+    for number in 0..150 {
+        test.reason(&format!("waits-{number}"), QueuedReason::NoCapacity).await?;
+    }
+    for number in 0..20 {
+        test.reason(&format!("never-{number}"), QueuedReason::NeverFits).await?;
+    }
+    for number in 0..80 {
+        test.reason(&format!("held-{number}"), CompleteReason::Suspended).await?;
+    }
+    for number in 0..60 {
+        test.reason(&format!("runs-{number}"), CompleteReason::Running).await?;
+    }
+    for number in 0..20 {
+        test.running(&format!("wide-{number}"), 2).await?;
+    }
+    for number in 0..100 {
+        test.completed(&format!("done-{number}")).await?;
+    }
+    for number in 0..69 {
+        test.failed(&format!("failed-{number}"), FailedReason::BackoffLimitExceeded).await?;
+    }
+    assert_eq!(test.listed().await?.len(), 500);
+    Ok(())
+}
+
+#[tokio::test]
+async fn jobs_at_rest_cost_nothing_not_even_a_restart() -> Result<()> {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let quiet = Duration::from_secs(if batch::long() { 120 } else { 20 });
+    let cluster = batch::cluster().await?;
+    let log = cluster.audit_log()?;
+    cluster.kwok().context("KWOK")?.add_nodes(&cluster, &pool("full", 1, "1", 10)).await?;
+    let first = manager(&cluster, "first").await?;
+    let test = Testbed::new(&cluster, "rest").await?;
+    mixed(&test).await?;
+    let mark = at_rest(&log).await?;
+    tokio::time::sleep(quiet).await;
+    let written = own_writes(&log, mark)?;
+    ensure!(written.is_empty(), "written at rest:\n{written}");
+    only_watches(&log.since(log.start())?.by_agent(USER_AGENT).filter(|request| !request.verb.is_write()))?;
+    first.stop()?;
+
+    let mark = log.mark()?;
+    let second = manager(&cluster, "second").await?;
+    tokio::time::sleep(quiet).await;
+    let written = own_writes(&log, mark)?;
+    ensure!(written.is_empty(), "written after a restart:\n{written}");
+    only_watches(&log.since(mark)?.by_agent(USER_AGENT))?;
+    second.stop()?;
+    test.verify()
+}
