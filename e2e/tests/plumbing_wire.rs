@@ -7,7 +7,8 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
+use kube::core::WatchEvent;
 use serde_json::{Value, json};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
@@ -19,7 +20,9 @@ use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion, Uid};
 use springtide_plumbing::lease::{Elector, Fence, Leadership, LeaseConfig, LeaseView, boot_clock};
 use springtide_plumbing::metrics::Metrics;
 use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass, remove_finalizer};
-use springtide_plumbing::watch::{Scope, Selector, WatchSet};
+use springtide_plumbing::watch::{
+    KubeSource, PROBE_TIMEOUT_SECONDS, Scope, Selector, Source, WatchRequest, WatchSet, WatchStart,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -318,4 +321,28 @@ async fn a_lease_is_handed_over() {
     assert!(second.fence.is_open());
     assert!(!*first.leading.borrow() && !first.fence.is_open());
     stop_second.cancel();
+}
+
+#[tokio::test]
+async fn a_brief_watch_on_what_does_not_change_brings_a_bookmark_before_it_ends() {
+    let desk = Desk::new().await;
+    let client = Connection::from_config(desk.cluster.config()).client("plumbing-wire-watch").unwrap();
+    let scope = Scope::Namespace(desk.namespace.as_str().into());
+    let source = KubeSource::<LeaseView>::new(client.into(), &scope, Selector::default());
+    let open = async |start| {
+        let request = WatchRequest { start, timeout_seconds: PROBE_TIMEOUT_SECONDS };
+        source.open(request).await.unwrap()
+    };
+    let bookmark = |event| match event {
+        Some(Ok(WatchEvent::Bookmark(bookmark))) => {
+            ResourceVersion::parse(&bookmark.metadata.resource_version).unwrap()
+        }
+        other => panic!("no bookmark: {other:?}"),
+    };
+    let listed = open(WatchStart::StreamingList { at: None }).await.next().await;
+    let from = bookmark(listed);
+    let mut probe = open(WatchStart::Watch { from }).await;
+    let first = tokio::time::timeout(PATIENCE, probe.next()).await.unwrap();
+    assert!(bookmark(first) >= from);
+    assert!(tokio::time::timeout(PATIENCE, probe.next()).await.unwrap().is_none(), "then it ends");
 }

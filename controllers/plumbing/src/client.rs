@@ -177,16 +177,24 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// A failed connect is the one error after which surely nothing was sent.
 fn classify(error: kube::Error) -> SendError {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    match never_connected(&error) {
+        Some(why) => SendError::NotSent(why),
+        None => SendError::Lost(inner_most(&error)),
+    }
+}
+
+/// Why no connection came about; `None` for every other failure. It is the one error after which surely
+/// nothing was sent.
+pub(crate) fn never_connected(error: &kube::Error) -> Option<String> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
         if inner.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
-            return SendError::NotSent(inner_most(inner));
+            return Some(inner_most(inner));
         }
         source = inner.source();
     }
-    SendError::Lost(inner_most(&error))
+    None
 }
 
 /// The innermost error names the cause ("connection refused"), the outer ones only where it passed.

@@ -5,6 +5,7 @@ use super::source::{
     EventStream, Identity, ListPage, ListRequest, Scope, Selector, Source, Unreadable, WatchError,
     WatchRequest, WatchStart,
 };
+use crate::client::never_connected;
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::projection::Projection;
 use futures::{AsyncBufRead, AsyncBufReadExt, StreamExt, stream};
@@ -119,7 +120,13 @@ fn transport(error: impl std::error::Error) -> WatchError {
 }
 
 fn request_error(error: kube::Error) -> WatchError {
-    if let kube::Error::Api(status) = &error { WatchError::from_status(status) } else { transport(error) }
+    match &error {
+        kube::Error::Api(status) => WatchError::from_status(status),
+        error => match never_connected(error) {
+            Some(why) => WatchError::Unreachable(why),
+            None => transport(error),
+        },
+    }
 }
 
 /// Frames are lines. A last line without its end was cut by the connection and is no frame: the

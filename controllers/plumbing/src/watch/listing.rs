@@ -215,7 +215,8 @@ fn streaming_error(error: WatchError) -> StreamingFailure {
         | WatchError::NotServed(_)
         | WatchError::Server { .. }
         | WatchError::Unreadable(_)
-        | WatchError::Transport(_) => StreamingFailure::Ended(Ended::early(error.into())),
+        | WatchError::Transport(_)
+        | WatchError::Unreachable(_) => StreamingFailure::Ended(Ended::early(error.into())),
     }
 }
 

@@ -50,6 +50,11 @@ pub const RELIST_JITTER: Duration = Duration::from_secs(5);
 /// The lower bound is well above the server's bookmark interval.
 pub const WATCH_TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 240..=420;
 
+/// The timeout in seconds of the watch that follows a silence. Without change of its objects a server
+/// sends the first bookmark after a minute, or else 2 s before the watch's own end: so a healthy one is
+/// heard again before [`STALE_AFTER`], and no quiet kind holds up what must not be done on stale stores.
+pub const PROBE_TIMEOUT_SECONDS: u32 = 10;
+
 /// A connection that lived this long was sound: its end is followed by an immediate reconnect, and
 /// the backoff starts anew. One that ends sooner counts as a failure, however cleanly it ends.
 pub const SOUND_CONNECTION: Duration = Duration::from_secs(30);

@@ -1,10 +1,11 @@
 //! The loop of one watch: list, follow, and what is done about each way that can end.
 
-use super::backoff::Backoff;
+use super::backoff::{self, Backoff};
 use super::listing::{ListAt, StreamingLists, bookmark_rv};
 use super::source::{EventStream, Identity, Source, Unreadable, WatchError, WatchRequest, WatchStart};
 use super::{
-    LIST_SILENCE, LIVENESS, RELIST_INTERVAL, RELIST_JITTER, SOUND_CONNECTION, WATCH_TIMEOUT_SECONDS,
+    LIST_SILENCE, LIVENESS, PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL, RELIST_JITTER, SOUND_CONNECTION,
+    WATCH_TIMEOUT_SECONDS,
 };
 use crate::key::ResourceVersion;
 use crate::projection::Projection;
@@ -61,6 +62,8 @@ enum Next {
     List(ListAt),
     /// A watch from the version last seen.
     Resume,
+    /// The same after a silence: so brief a watch that its bookmark tells soon whether anything was missed.
+    Probe,
 }
 
 /// An open watch whose list, if it had one, is complete.
@@ -118,26 +121,26 @@ pub(super) fn unreadable<P: Projection>(store: &Store<P>, object: Unreadable) ->
 impl<S: Source> Watch<S> {
     /// Leaves in `next` what was being tried when it ended.
     async fn attempt(&mut self) -> Result<Infallible, Ended> {
-        let listed_and_open = match self.next {
-            Next::Resume => None,
-            Next::List(at) => {
-                let following = self.list(at).await?;
-                self.next = Next::Resume;
-                following
+        if let Next::List(at) = self.next {
+            let following = self.list(at).await?;
+            self.next = Next::Resume;
+            if let Some(following) = following {
+                return Err(self.follow(following).await);
             }
+        }
+        let timeout_seconds = match self.next {
+            Next::Probe => PROBE_TIMEOUT_SECONDS,
+            Next::Resume | Next::List(_) => self.watch_timeout(),
         };
-        let following = match listed_and_open {
-            Some(following) => following,
-            None => self.resume().await?,
-        };
+        let following = self.resume(timeout_seconds).await?;
         Err(self.follow(following).await)
     }
 
-    async fn resume(&mut self) -> Result<Following<S::Object>, Ended> {
+    async fn resume(&mut self, timeout_seconds: u32) -> Result<Following<S::Object>, Ended> {
         self.count_connection();
         let request = WatchRequest {
             start: WatchStart::Watch { from: self.writer.store().last_rv() },
-            timeout_seconds: self.watch_timeout(),
+            timeout_seconds,
         };
         let events = match timeout(LIST_SILENCE, self.source.open(request)).await {
             Ok(events) => events.map_err(|error| Ended::early(error.into()))?,
@@ -207,12 +210,18 @@ impl<S: Source> Watch<S> {
     /// Decides what comes next, and gives the wait before it.
     fn settle(&mut self, Ended { cause, lived }: Ended) -> Duration {
         let tried = self.next;
-        if tried == Next::List(ListAt::Unset) {
+        let mut sound = lived >= SOUND_CONNECTION;
+        match tried {
             // Once; after that the version last seen counts again.
-            self.next = Next::List(ListAt::LastSeen);
+            Next::List(ListAt::Unset) => self.next = Next::List(ListAt::LastSeen),
+            Next::Probe => {
+                // Its end is of our own asking.
+                sound |= lived >= Duration::from_secs(PROBE_TIMEOUT_SECONDS.into());
+                self.next = Next::Resume;
+            }
+            Next::List(ListAt::LastSeen) | Next::Resume => {}
         }
         let resource = S::Object::RESOURCE;
-        let sound = lived >= SOUND_CONNECTION;
         if sound {
             self.backoff.reset();
         }
@@ -222,7 +231,10 @@ impl<S: Source> Watch<S> {
                 return Duration::ZERO;
             }
             Cause::Closed => (self.back_off(), "closed early".to_owned()),
-            Cause::Silent => (Duration::ZERO, format!("silent for {} s", LIVENESS.as_secs())),
+            Cause::Silent => {
+                self.next = Next::Probe;
+                (Duration::ZERO, format!("silent for {} s", LIVENESS.as_secs()))
+            }
             Cause::Regressed { rv } => {
                 let seen = self.writer.store().last_rv();
                 (self.back_off(), format!("sent resourceVersion {rv} after {seen}"))
@@ -242,12 +254,13 @@ impl<S: Source> Watch<S> {
                             self.next = Next::List(ListAt::Unset);
                             Duration::ZERO
                         }
-                        Next::List(ListAt::Unset) | Next::Resume => self.back_off(),
+                        Next::List(ListAt::Unset) | Next::Resume | Next::Probe => self.back_off(),
                     },
                     WatchError::Server { retry_after, .. } => {
                         self.back_off().max(retry_after.unwrap_or_default())
                     }
                     WatchError::Refused { .. } | WatchError::Transport(_) => self.back_off(),
+                    WatchError::Unreachable(_) => self.backoff.next(&mut self.rng, backoff::MAX_UNREACHABLE),
                 };
                 (wait, error.to_string())
             }
@@ -257,7 +270,7 @@ impl<S: Source> Watch<S> {
     }
 
     fn back_off(&mut self) -> Duration {
-        self.backoff.next(&mut self.rng)
+        self.backoff.next(&mut self.rng, backoff::MAX)
     }
 
     /// Has everything listed next; gives the wait until that may begin.

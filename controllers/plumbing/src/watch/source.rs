@@ -152,6 +152,9 @@ pub enum WatchError {
     /// The connection failed, or nobody answered in time.
     #[error("connection: {0}")]
     Transport(String),
+    /// Nobody accepts a connection.
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
 }
 
 impl WatchError {

@@ -2,8 +2,8 @@
 
 use crate::script::*;
 use springtide_plumbing::watch::{
-    Identity, LIVENESS, RELIST_INTERVAL, STALE_AFTER, StreamingLists, Unreadable, WATCH_TIMEOUT_SECONDS,
-    WatchError,
+    Identity, LIVENESS, PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL, STALE_AFTER, StreamingLists, Unreadable,
+    WATCH_TIMEOUT_SECONDS, WatchError,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -39,6 +39,51 @@ async fn a_silent_connection_is_replaced_and_its_store_goes_stale() {
     assert!(!script.store.is_stale());
     assert_eq!(script.store.stats().relists(), 0);
     assert_eq!(script.store.stats().restarts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_silence_a_brief_watch_brings_a_sign_of_life_before_the_store_is_stale() {
+    let mut script = Script::start();
+    let _silent = script.sync(&[thing("a", 1)], 5).await;
+    let probe = script.open().await;
+    assert_eq!(probe.request.start, watch_from(5));
+    assert_eq!(probe.request.timeout_seconds, PROBE_TIMEOUT_SECONDS);
+    let opened = probe.at;
+    let feed = probe.accept();
+    // As kube-apiserver does it, whose timer for bookmarks ticks every 1.25 s at most.
+    sleep(Duration::from_secs(u64::from(PROBE_TIMEOUT_SECONDS) - 2) + Duration::from_millis(1250)).await;
+    assert!(!script.store.is_stale());
+    feed.bookmark(5);
+    sleep(Duration::from_secs(PROBE_TIMEOUT_SECONDS.into()) - opened.elapsed()).await;
+    drop(feed);
+    let closed = Instant::now();
+    let resumed = script.open().await;
+    assert_eq!(resumed.at, closed, "an end of our own asking is no failure");
+    assert!(WATCH_TIMEOUT_SECONDS.contains(&resumed.request.timeout_seconds));
+    assert!(!script.store.is_stale());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_nobody_reaches_is_asked_every_few_seconds_however_long_it_was_away() {
+    let mut script = Script::start();
+    drop(script.sync(&[thing("a", 1)], 5).await);
+    let mut call = script.open().await;
+    for _ in 0..200 {
+        let asked = call.at;
+        call.refuse(WatchError::Unreachable("connection refused".to_owned()));
+        call = script.open().await;
+        assert!(call.at - asked <= 4 * SECOND, "{:?}", call.at - asked);
+    }
+    // One that answers, but not well, is left alone for longer with each time.
+    let mut longest = Duration::ZERO;
+    for _ in 0..6 {
+        let asked = call.at;
+        call.refuse(WatchError::Server { code: 503, message: "starting".into(), retry_after: None });
+        call = script.open().await;
+        longest = longest.max(call.at - asked);
+    }
+    assert!(longest >= 15 * SECOND, "{longest:?}");
+    drop(call);
 }
 
 #[tokio::test(start_paused = true)]
