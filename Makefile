@@ -20,7 +20,10 @@ endif
 
 # Development builds select the whole workspace (no -p): cargo unites features
 # over what is selected, so every chore finds the same compiled dependencies.
-XTASK := cargo run --quiet --bin xtask --
+# Programs are built by cargo, but not run by it: what `cargo run` puts into their
+# environment would have a cargo inside compile ring, and all above it, once more.
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
+XTASK := $(BUILT)/xtask
 
 # A real node takes root; without it the demo does not need its binaries.
 DEMO_TOOLS := $(if $(filter 0,$(shell id -u)),,control-plane kwok)
@@ -33,7 +36,7 @@ KEEP_FLAG := $(if $(filter-out 0 no false,$(KEEP)),--keep)
 .PHONY: demo
 demo: deps xtask ## Run real batch jobs on a real local Kubernetes and show them; KEEP=1 leaves it running.
 	cargo build --workspace --bins
-	bin=$$($(XTASK) tools --print-path $(DEMO_TOOLS)) && SPRINGTIDE_BIN=$$bin cargo run --quiet --bin demo -- $(KEEP_FLAG)
+	bin=$$($(XTASK) tools --print-path $(DEMO_TOOLS)) && SPRINGTIDE_BIN=$$bin $(BUILT)/demo $(KEEP_FLAG)
 
 # Every kind will have a demo of its own; so far there is one.
 .PHONY: demo-batch-job
@@ -41,7 +44,8 @@ demo-batch-job: demo ## The demo of BatchJob, which is all of the demo so far.
 
 .PHONY: clean-local
 clean-local: ## End what `make demo KEEP=1` left running, and remove all of it.
-	cargo run --bin demo -- clean
+	cargo build --bin demo
+	$(BUILT)/demo clean
 
 ##@ Develop
 
@@ -56,7 +60,8 @@ test-long: ## Run the tests on real clusters with their long loops (hours).
 .PHONY: bench-batch
 bench-batch: deps xtask ## Measure BatchJob throughput and its cost on this machine (release build).
 	cargo build --release -p springtide-manager
-	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin cargo run --release -p springtide-e2e --bin bench-batch
+	cargo build --release -p springtide-e2e --bin bench-batch
+	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-batch
 
 .PHONY: fmt
 fmt: ## Format the Rust code.

@@ -2,9 +2,10 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::cargo::cargo;
 
 /// The folders that hold the test binaries.
 #[derive(Debug, Clone)]
@@ -66,11 +67,8 @@ fn folder_of(variable: &str) -> Result<Option<PathBuf>> {
 /// Asks `cargo xtask tools` for its cache, since the path depends on a hash that
 /// only it knows.
 fn cache() -> Result<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let output = Command::new(cargo)
+    let output = cargo()
         .args(["xtask", "tools", "--print-path"])
-        .current_dir(&workspace)
         .output()
         .context("run `cargo xtask tools --print-path`; or set SPRINGTIDE_BIN")?;
     ensure!(

@@ -25,6 +25,7 @@
 
 pub mod batch;
 pub mod binaries;
+mod cargo;
 pub mod guardian;
 pub mod kwok;
 pub mod late_watch;

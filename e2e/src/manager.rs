@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
 
+use crate::cargo::cargo;
 use crate::local_cluster::LocalCluster;
 use crate::process::{Child, Command};
 
@@ -40,9 +41,8 @@ async fn build() -> Result<PathBuf> {
         // that are selected, and would compile the project's crates once more for this one.
         false => &["--workspace"],
     });
-    let status = tokio::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let status = tokio::process::Command::from(cargo())
         .args(args)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .status()
         .await
         .context("run cargo to build the springtide binary")?;

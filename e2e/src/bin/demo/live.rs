@@ -80,11 +80,11 @@ fn millicores(quantity: &Quantity) -> Result<u64> {
 /// The most that was there at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Peak {
-    /// Pods that existed, ended ones included.
+    /// Pods that had not ended.
     pub(crate) pods: usize,
     /// CPU that pods asked for that had not ended, in millicores.
     pub(crate) cpu_millis: u64,
-    /// Pods of each job.
+    /// Those of each job.
     pub(crate) pods_of: BTreeMap<String, usize>,
 }
 
@@ -107,10 +107,10 @@ impl Live {
             Change::Pod(event) => {
                 self.pods.see(*event);
                 let mut pods_of: BTreeMap<String, usize> = BTreeMap::new();
-                for pod in self.pods.now.values() {
+                for pod in self.pods.now.values().filter(|pod| !is_over(pod)) {
                     *pods_of.entry(owner(pod).to_owned()).or_default() += 1;
                 }
-                self.peak.pods = self.peak.pods.max(self.pods.now.len());
+                self.peak.pods = self.peak.pods.max(pods_of.values().sum());
                 self.peak.cpu_millis = self.peak.cpu_millis.max(self.cpu_millis()?);
                 for (job, pods) in pods_of {
                     let peak = self.peak.pods_of.entry(job).or_default();
@@ -312,7 +312,7 @@ mod tests {
         see(&mut live, Event::Delete(pod("a", "0-0", "Succeeded", "500m")));
         assert_eq!((live.pods(), live.cpu_millis().unwrap()), (2, 800));
         let pods_of = BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 1)]);
-        assert_eq!(*live.peak(), Peak { pods: 3, cpu_millis: 1000, pods_of });
+        assert_eq!(*live.peak(), Peak { pods: 2, cpu_millis: 1000, pods_of });
     }
 
     #[test]

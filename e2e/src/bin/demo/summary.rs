@@ -77,7 +77,7 @@ impl Facts {
         let pods = self.pods_created("");
         writeln!(
             text,
-            "At most {} pods existed at once. Together they asked for {} of the {} CPUs that the node offers.",
+            "At most {} pods were running or about to run at once. Together they asked for {} of the {} CPUs that the node offers.",
             peak.pods,
             cores(peak.cpu_millis),
             cores(capacity.cpu_millis)
