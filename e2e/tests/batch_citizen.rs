@@ -27,28 +27,6 @@ async fn manager(cluster: &LocalCluster, name: &str) -> Result<Manager> {
     Ok(manager)
 }
 
-/// All of the writes in a namespace that a life of jobs takes, Events apart (those
-/// of scheduler and kubelet are the same for every batch system), and of them ours.
-async fn writes_of_jobs(cluster: &LocalCluster, jobs: usize, spec: BatchJobSpec) -> Result<[WriteCount; 2]> {
-    let test = Testbed::new(cluster, "count").await?;
-    let prepared = test.requests()?.writes().len();
-    let spec = BatchJobSpec { ttl_seconds_after_finished: Some(0), ..spec };
-    test.submit_many("job", jobs, &spec).await?;
-    for number in 0..jobs {
-        let name = format!("job-{number}");
-        test.gone(&name).await?;
-        test.no_pods(&name).await?;
-        test.pods.now().exactly_one_run(&name, 1)?;
-    }
-    test.verify()?;
-    let all = test.requests()?.writes();
-    // The namespace's own beginning is no cost of jobs.
-    let of_jobs = |kind: &str| kind.starts_with("pods") || kind.starts_with("batchjobs");
-    let all = all.filter(|request| of_jobs(&request.resource));
-    ensure!(prepared < 10, "a namespace that is being used: {prepared} writes");
-    Ok([all.by_agent(USER_AGENT), all])
-}
-
 #[tokio::test]
 async fn a_single_pod_job_takes_four_writes_of_ours_five_when_strict_or_long_six_when_both() -> Result<()> {
     let _one = ONE_AT_A_TIME.lock().await;
@@ -67,7 +45,7 @@ async fn a_single_pod_job_takes_four_writes_of_ours_five_when_strict_or_long_six
         (Tier::Standard, &long, 6),
     ] {
         let spec = BatchJobSpec { tier, ..BatchJobSpec::new(task.template()) };
-        let [own, all] = writes_of_jobs(&cluster, JOBS, spec).await?;
+        let [own, all] = batch::writes_of_jobs(&cluster, JOBS, spec).await?;
         let what = format!("{JOBS} jobs, {tier:?}, {} s", task.run_seconds);
         ensure!(own.len() <= most * JOBS, "{what}: {} own writes:\n{own}", own.len());
         ensure!(all.len() <= ALL * JOBS, "{what}: {} writes:\n{all}", all.len());

@@ -1,6 +1,7 @@
 //! What the tests of BatchJob share: a cluster with a running manager, and for each
 //! test a namespace with its own oracles.
 
+mod cost;
 mod task;
 mod testbed;
 
@@ -13,6 +14,7 @@ use crate::kwok::NodeSpec;
 use crate::local_cluster::LocalCluster;
 use crate::manager::Manager;
 
+pub use cost::writes_of_jobs;
 pub use task::{GENERAL, POOL, Task};
 pub use testbed::Testbed;
 

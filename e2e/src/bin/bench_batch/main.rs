@@ -4,12 +4,15 @@
 //! status, delete pod, delete job) driven by a generator without a controller, with the same
 //! scheduler and KWOK. Both use the same cluster, one after the other.
 
+mod decision;
 mod manifests;
 mod raw;
 mod report;
 mod through;
 mod usage;
+mod waiting;
 mod watcher;
+mod writes;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -44,7 +47,7 @@ struct Options {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    eprintln!("[1/5] control plane with {} KWOK nodes", options.nodes);
+    eprintln!("[1/8] control plane with {} KWOK nodes", options.nodes);
     let nodes = NodeSpec { count: options.nodes, ..NodeSpec::default() };
     let cluster = LocalCluster::builder().without_audit().with_fsync().kwok(nodes).start().await?;
     cluster.install_crds().await?;
@@ -53,7 +56,7 @@ async fn main() -> Result<()> {
         namespaces.push(cluster.create_namespace("bench").await?);
     }
 
-    eprintln!("[2/5] R': {} lives at each of {:?} in flight", options.lives, options.in_flight);
+    eprintln!("[2/8] R': {} lives at each of {:?} in flight", options.lives, options.in_flight);
     let mut sweep = Vec::new();
     for in_flight in &options.in_flight {
         let rate = raw::lives_per_second(&cluster, &namespaces, options.lives, *in_flight).await?;
@@ -63,7 +66,7 @@ async fn main() -> Result<()> {
 
     let mut runs = Vec::new();
     for (step, factor) in [(3, 1.0), (4, 10.0)] {
-        eprintln!("[{step}/5] {} jobs through the manager, write budget x {factor}", options.jobs);
+        eprintln!("[{step}/8] {} jobs through the manager, write budget x {factor}", options.jobs);
         let factor_text = factor.to_string();
         let mut manager =
             Manager::start(&cluster, &format!("manager-{factor}"), &["--write-budget-factor", &factor_text])
@@ -72,20 +75,29 @@ async fn main() -> Result<()> {
         let run = through::throughput(&cluster, &namespaces, options.jobs, manager.child().pid()).await;
         let run = run.with_context(|| format!("write budget x {factor}"))?;
         eprintln!(
-            "      {:.1} jobs/s, {:.1} CPU-s, {} MiB RSS",
+            "      {:.1} jobs/s, {:.1} CPU-s, {:.0} MiB RSS",
             run.rate, run.usage.cpu_seconds, run.usage.peak_mib
         );
         runs.push((factor, run));
         manager.stop()?;
     }
 
-    eprintln!("[5/5] latency at 10 jobs/s for {} s", options.latency_seconds);
+    eprintln!("[5/8] latency at 10 jobs/s for {} s", options.latency_seconds);
     let mut manager = Manager::start(&cluster, "manager-latency", &[]).await?;
     manager.wait_ready().await?;
     let latency = through::paced(&cluster, &namespaces, options.latency_seconds * 10).await?;
     manager.stop()?;
 
-    let measured = report::Measured { options: report::Shape::of(&options), sweep, runs, latency };
-    report::write(&measured)?;
-    cluster.stop()
+    eprintln!("[6/8] {} jobs that wait and {} that run", waiting::WAITING, waiting::RUNNING);
+    let waiting = waiting::measure(&cluster, &namespaces).await?;
+    cluster.stop()?;
+
+    eprintln!("[7/8] writes a job, on a cluster of its own with an audit log");
+    let writes = writes::per_job().await?;
+
+    eprintln!("[8/8] CPU time of a decision over {} jobs", decision::JOBS);
+    let decision = decision::cpu_time()?;
+
+    let options = report::Shape::of(&options);
+    report::write(&report::Measured { options, sweep, runs, latency, waiting, writes, decision })
 }

@@ -8,7 +8,7 @@ pub(crate) struct Usage {
     /// User and system time in seconds.
     pub(crate) cpu_seconds: f64,
     /// Highest resident set, in MiB.
-    pub(crate) peak_mib: u64,
+    pub(crate) peak_mib: f64,
 }
 
 /// Reads the usage of `pid` so far.
@@ -18,11 +18,20 @@ pub(crate) fn of(pid: i32) -> Result<Usage> {
     let fields: Vec<&str> = stat.rsplit_once(')').context("no stat")?.1.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("no clock tick")?;
+    Ok(Usage { cpu_seconds: ticks as f64 / per_second as f64, peak_mib: mib(pid, "VmHWM:")? })
+}
+
+/// The resident set of `pid` now, in MiB.
+pub(crate) fn resident_mib(pid: i32) -> Result<f64> {
+    mib(pid, "VmRSS:")
+}
+
+fn mib(pid: i32, field: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status
+    let kib = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .find_map(|line| line.strip_prefix(field))
         .and_then(|text| text.split_whitespace().next())
-        .context("no VmHWM")?;
-    Ok(Usage { cpu_seconds: ticks as f64 / per_second as f64, peak_mib: peak.parse::<u64>()? / 1024 })
+        .with_context(|| format!("no {field}"))?;
+    Ok(kib.parse::<f64>()? / 1024.0)
 }

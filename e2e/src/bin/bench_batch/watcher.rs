@@ -4,6 +4,7 @@ use anyhow::Result;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use springtide_crds::batch_job::BatchJob;
 use springtide_e2e::local_cluster::LocalCluster;
@@ -51,6 +52,7 @@ impl Watcher {
             }
         };
         let pods = watcher(Api::<Pod>::all(client.clone()), Config::default().labels("springtide.dev/job"));
+        let pods = pods.default_backoff();
         let on_pod = note.clone();
         tasks.spawn(async move {
             pods.try_for_each(|event| {
@@ -75,7 +77,7 @@ impl Watcher {
         });
         let on_job = note;
         if outcomes {
-            let jobs = watcher(Api::<BatchJob>::all(client), Config::default());
+            let jobs = watcher(Api::<BatchJob>::all(client), Config::default()).default_backoff();
             tasks.spawn(async move {
                 jobs.try_for_each(|event| {
                     let now = Instant::now();
@@ -99,6 +101,7 @@ impl Watcher {
             });
         } else {
             let jobs = watcher(Api::<PartialObjectMeta<BatchJob>>::all(client), Config::default());
+            let jobs = jobs.default_backoff();
             tasks.spawn(async move {
                 jobs.try_for_each(|event: Event<PartialObjectMeta<BatchJob>>| {
                     let now = Instant::now();
