@@ -13,19 +13,19 @@ pub(crate) fn pods(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods")
 }
 
-fn pod_spec() -> Value {
+fn pod_spec(run_seconds: &str) -> Value {
     json!({
         "restartPolicy": "Never",
         "containers": [{
             "name": "main",
             "image": "localhost/springtide-box:1",
-            "args": ["sleep", "0"],
+            "args": ["sleep", run_seconds],
             "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
         }],
     })
 }
 
-/// A job of one pod, gone as soon as it has ended. `run_seconds` is what KWOK plays.
+/// A job of one pod, gone as soon as it has ended. It runs `run_seconds`, on a real node or as KWOK plays it.
 pub(crate) fn job(namespace: &str, name: &str, run_seconds: &str) -> Value {
     json!({
         "apiVersion": "springtide.dev/v1alpha1",
@@ -33,7 +33,7 @@ pub(crate) fn job(namespace: &str, name: &str, run_seconds: &str) -> Value {
         "metadata": {"namespace": namespace, "name": name},
         "spec": {
             "ttlSecondsAfterFinished": 0,
-            "template": {"metadata": {"annotations": {RUN_SECONDS: run_seconds}}, "spec": pod_spec()},
+            "template": {"metadata": {"annotations": {RUN_SECONDS: run_seconds}}, "spec": pod_spec(run_seconds)},
         },
     })
 }
@@ -53,7 +53,7 @@ pub(crate) fn pod(namespace: &str, job: &str, job_uid: &str, run_seconds: &str) 
                 "controller": true, "blockOwnerDeletion": true,
             }],
         },
-        "spec": pod_spec(),
+        "spec": pod_spec(run_seconds),
     })
 }
 

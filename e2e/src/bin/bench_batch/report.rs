@@ -42,6 +42,8 @@ pub(crate) struct Measured {
     pub(crate) runs: Vec<(f64, Run)>,
     /// The latency run.
     pub(crate) latency: Latency,
+    /// The same with real containers, where the machine can run them.
+    pub(crate) containers: Option<Latency>,
     /// The full queue.
     pub(crate) waiting: Waiting,
     /// Writes a job.
@@ -74,7 +76,7 @@ fn raw_limit(measured: &Measured) -> f64 {
 }
 
 fn page(measured: &Measured, commit: &str, machine: &str) -> Result<String> {
-    let Measured { options, sweep, runs, latency, waiting, writes, decision } = measured;
+    let Measured { options, sweep, runs, latency, containers, waiting, writes, decision } = measured;
     let limit = raw_limit(measured);
     let mut page = String::new();
     writeln!(page, "# BatchJob: jobs a second, cost and latency\n")?;
@@ -114,6 +116,11 @@ fn page(measured: &Measured, commit: &str, machine: &str) -> Result<String> {
     row(&paced, "create → pod", &latency.create_to_pod)?;
     row(&paced, "exit → outcome in status", &latency.exit_to_outcome)?;
     row(&paced, "exit → pod gone", &latency.exit_to_gone)?;
+    if let Some(latency) = containers {
+        row("real containers", "create → pod", &latency.create_to_pod)?;
+        row("real containers", "exit → outcome in status", &latency.exit_to_outcome)?;
+        row("real containers", "exit → pod gone", &latency.exit_to_gone)?;
+    }
     for (factor, run) in runs {
         let name = format!("all at once, write budget x {factor}");
         row(&name, "create → pod", &run.create_to_pod)?;
@@ -184,6 +191,11 @@ fn goals(measured: &Measured) -> Vec<serde_json::Value> {
     ] {
         let value = 1000.0 * quantile(spans, 0.99);
         goals.push(goal(id, what, value, "ms", &format!("< {bound}"), value < bound));
+    }
+    if let Some(containers) = &measured.containers {
+        let value = 1000.0 * quantile(&containers.exit_to_gone, 0.99);
+        let what = "exit to pod gone with real containers, p99";
+        goals.push(goal("G6-real-containers", what, value, "ms", "< 1000", value < 1000.0));
     }
     for Writes { what, id, own, own_budget, all } in &measured.writes {
         let own_what = format!("writes of the manager a short job, {what}");

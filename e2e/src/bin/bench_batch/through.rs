@@ -80,12 +80,17 @@ pub(crate) struct Latency {
     pub(crate) exit_to_gone: Vec<f64>,
 }
 
-/// Creates ten jobs a second, each of one second.
-pub(crate) async fn paced(cluster: &LocalCluster, namespaces: &[String], jobs: usize) -> Result<Latency> {
+/// Creates jobs of one second each, one every `pace`.
+pub(crate) async fn paced(
+    cluster: &LocalCluster,
+    namespaces: &[String],
+    jobs: usize,
+    pace: Duration,
+) -> Result<Latency> {
     let watcher = Watcher::start(cluster, true)?;
     let client = cluster.client("bench-generator")?;
     let created = Mutex::new(HashMap::new());
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    let mut tick = tokio::time::interval(pace);
     for number in 0..jobs {
         tick.tick().await;
         let namespace = &namespaces[number % namespaces.len()];
