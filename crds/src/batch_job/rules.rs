@@ -83,6 +83,16 @@ fn spec_rules() -> Vec<Rule> {
             "podFailurePolicy: action FailIndex needs backoffLimitPerIndex",
         ),
         rule(
+            "podFailurePolicy",
+            &format!(
+                "!has(self.podFailurePolicy) || self.podFailurePolicy.rules.all(r, !has(r.onExitCodes) || \
+                 !has(r.onExitCodes.containerName) || {} || (has(self.template.spec.initContainers) && {}))",
+                "self.template.spec.containers.exists(c, c.name == r.onExitCodes.containerName)",
+                "self.template.spec.initContainers.exists(c, c.name == r.onExitCodes.containerName)",
+            ),
+            "podFailurePolicy: each containerName must be the name of a container of the template",
+        ),
+        rule(
             "retry",
             "self.retry.initialBackoffSeconds <= self.retry.maxBackoffSeconds",
             "initialBackoffSeconds must be at most maxBackoffSeconds",

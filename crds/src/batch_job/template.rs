@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::rules;
 
-/// Most containers a template may have.
+/// Most containers, and most init containers, a template may have.
 const MAX_CONTAINERS: u32 = 32;
 
 /// A pod template, kept as the JSON the user wrote.
@@ -112,28 +112,41 @@ impl JsonSchema for PodTemplate {
                             "type": "string", "maxLength": 253,
                             "description": "PriorityClass of the pods.",
                         },
-                        "containers": {
-                            "type": "array", "minItems": 1, "maxItems": MAX_CONTAINERS,
-                            "description": "The containers; the pod succeeds when all of them exit with 0.",
-                            "x-kubernetes-list-type": "map",
-                            "x-kubernetes-list-map-keys": ["name"],
-                            "items": {
-                                "type": "object",
-                                "description": "A container, as in a Pod.",
-                                "required": ["name"],
-                                "x-kubernetes-preserve-unknown-fields": true,
-                                "properties": {
-                                    "name": {
-                                        "type": "string", "minLength": 1, "maxLength": 63,
-                                        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-                                        "description": "Name of the container.",
-                                    },
-                                },
-                            },
-                        },
+                        "initContainers": containers("Containers that run before, one after the other."),
+                        "containers": required(containers(
+                            "The containers; the pod succeeds when all of them exit with 0.",
+                        )),
                     },
                 },
             },
         })
     }
+}
+
+/// A list of containers of which only the names are checked here.
+fn containers(description: &str) -> Value {
+    json!({
+        "type": "array", "maxItems": MAX_CONTAINERS,
+        "description": description,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+        "items": {
+            "type": "object",
+            "description": "A container, as in a Pod.",
+            "required": ["name"],
+            "x-kubernetes-preserve-unknown-fields": true,
+            "properties": {
+                "name": {
+                    "type": "string", "minLength": 1, "maxLength": 63,
+                    "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+                    "description": "Name of the container.",
+                },
+            },
+        },
+    })
+}
+
+fn required(mut list: Value) -> Value {
+    list["minItems"] = 1.into();
+    list
 }
