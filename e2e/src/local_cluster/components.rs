@@ -173,6 +173,9 @@ impl Layout<'_> {
             flag("listen-peer-urls", &peer),
             flag("initial-advertise-peer-urls", &peer),
             flag("initial-cluster", format!("default={peer}")),
+            // As kubeadm has it. With etcd's 10 min, the watch cache of a kind that nothing changes
+            // would know of no newer version for as long, and send no bookmark.
+            flag("watch-progress-notify-interval", "5s"),
         ];
         if !self.fsync {
             args.push("--unsafe-no-fsync".into());

@@ -50,10 +50,23 @@ pub const RELIST_JITTER: Duration = Duration::from_secs(5);
 /// The lower bound is well above the server's bookmark interval.
 pub const WATCH_TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 240..=420;
 
-/// The timeout in seconds of the watch that follows a silence. Without change of its objects a server
-/// sends the first bookmark after a minute, or else 2 s before the watch's own end: so a healthy one is
-/// heard again before [`STALE_AFTER`], and no quiet kind holds up what must not be done on stale stores.
-pub const PROBE_TIMEOUT_SECONDS: u32 = 10;
+/// A watch that resumes when nothing has brought its store forward for longer than this begins with a
+/// probe, as the first bookmark of an ordinary one, after about a minute, might come when the store is
+/// stale already.
+pub const PROBE_AGE: Duration = STALE_AFTER.saturating_sub(Duration::from_secs(65));
+
+/// The timeout in seconds of a probe: so brief a watch that its bookmark, 2 s before its end, tells soon
+/// whether anything was missed. A server leaves that bookmark out when its version is the one that the
+/// watch began with; then a streaming list, which always ends with one, tells that nothing was.
+pub const PROBE_TIMEOUT_SECONDS: u32 = 6;
+
+/// A probe from which nothing is heard for this long is given up, as [`LIVENESS`] is for other watches:
+/// the server should have ended it 5 s before.
+pub const PROBE_SILENCE: Duration = Duration::from_secs(PROBE_TIMEOUT_SECONDS as u64 + 5);
+
+/// The list after a probe that brought nothing waits up to this long at random: such a list is the rule
+/// for kinds that nothing changes, and their watches may have begun together.
+pub const PROBE_JITTER: Duration = Duration::from_secs(1);
 
 /// A connection that lived this long was sound: its end is followed by an immediate reconnect, and
 /// the backoff starts anew. One that ends sooner counts as a failure, however cleanly it ends.

@@ -4,8 +4,8 @@ use super::backoff::{self, Backoff};
 use super::listing::{ListAt, StreamingLists, bookmark_rv};
 use super::source::{EventStream, Identity, Source, Unreadable, WatchError, WatchRequest, WatchStart};
 use super::{
-    LIST_SILENCE, LIVENESS, PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL, RELIST_JITTER, SOUND_CONNECTION,
-    WATCH_TIMEOUT_SECONDS,
+    LIST_SILENCE, LIVENESS, PROBE_AGE, PROBE_JITTER, PROBE_SILENCE, PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL,
+    RELIST_JITTER, SOUND_CONNECTION, WATCH_TIMEOUT_SECONDS,
 };
 use crate::key::ResourceVersion;
 use crate::projection::Projection;
@@ -34,6 +34,7 @@ pub async fn run<S: Source>(
         rng: StdRng::seed_from_u64(seed),
         backoff: Backoff::default(),
         next: Next::List(ListAt::LastSeen),
+        probing: false,
         last_relist: None,
         connected_before: false,
     };
@@ -51,6 +52,8 @@ pub(super) struct Watch<S: Source> {
     rng: StdRng,
     backoff: Backoff,
     next: Next,
+    /// Whether the present attempt is a brief watch that is to show soon whether anything was missed.
+    probing: bool,
     last_relist: Option<Instant>,
     connected_before: bool,
 }
@@ -62,8 +65,6 @@ enum Next {
     List(ListAt),
     /// A watch from the version last seen.
     Resume,
-    /// The same after a silence: so brief a watch that its bookmark tells soon whether anything was missed.
-    Probe,
 }
 
 /// An open watch whose list, if it had one, is complete.
@@ -95,8 +96,8 @@ pub(super) fn closed(opened: Instant) -> Ended {
 pub(super) enum Cause {
     /// The server closed the stream.
     Closed,
-    /// Neither event nor bookmark for [`LIVENESS`].
-    Silent,
+    /// Neither event nor bookmark for so long.
+    Silent(Duration),
     /// A frame bore this version, lower than one seen before: another, lagging server, or a replay.
     Regressed { rv: ResourceVersion },
     /// An event that nobody can read, not even whose it is, so something is missing from now on.
@@ -121,19 +122,25 @@ pub(super) fn unreadable<P: Projection>(store: &Store<P>, object: Unreadable) ->
 impl<S: Source> Watch<S> {
     /// Leaves in `next` what was being tried when it ended.
     async fn attempt(&mut self) -> Result<Infallible, Ended> {
+        self.probing = false;
         if let Next::List(at) = self.next {
             let following = self.list(at).await?;
             self.next = Next::Resume;
             if let Some(following) = following {
-                return Err(self.follow(following).await);
+                return Err(self.follow(following, LIVENESS).await);
             }
         }
-        let timeout_seconds = match self.next {
-            Next::Probe => PROBE_TIMEOUT_SECONDS,
-            Next::Resume | Next::List(_) => self.watch_timeout(),
+        self.probing = self.is_due_for_probe();
+        let (timeout_seconds, silence) = match self.probing {
+            true => (PROBE_TIMEOUT_SECONDS, PROBE_SILENCE),
+            false => (self.watch_timeout(), LIVENESS),
         };
         let following = self.resume(timeout_seconds).await?;
-        Err(self.follow(following).await)
+        Err(self.follow(following, silence).await)
+    }
+
+    fn is_due_for_probe(&self) -> bool {
+        self.writer.store().stats().since_last_frame() > PROBE_AGE
     }
 
     async fn resume(&mut self, timeout_seconds: u32) -> Result<Following<S::Object>, Ended> {
@@ -152,10 +159,15 @@ impl<S: Source> Watch<S> {
         Ok(Following { events, opened: Instant::now() })
     }
 
-    async fn follow(&mut self, Following { mut events, opened }: Following<S::Object>) -> Ended {
+    /// Takes frames until the connection ends, or brings none for `silence`.
+    async fn follow(
+        &mut self,
+        Following { mut events, opened }: Following<S::Object>,
+        silence: Duration,
+    ) -> Ended {
         loop {
-            let cause = match timeout(LIVENESS, events.next()).await {
-                Err(_) => Cause::Silent,
+            let cause = match timeout(silence, events.next()).await {
+                Err(_) => Cause::Silent(silence),
                 Ok(None) => Cause::Closed,
                 Ok(Some(frame)) => match self.take(frame) {
                     Ok(()) => continue,
@@ -210,15 +222,10 @@ impl<S: Source> Watch<S> {
     /// Decides what comes next, and gives the wait before it.
     fn settle(&mut self, Ended { cause, lived }: Ended) -> Duration {
         let tried = self.next;
-        let mut sound = lived >= SOUND_CONNECTION;
+        let sound = lived >= SOUND_CONNECTION;
         match tried {
             // Once; after that the version last seen counts again.
             Next::List(ListAt::Unset) => self.next = Next::List(ListAt::LastSeen),
-            Next::Probe => {
-                // Its end is of our own asking.
-                sound |= lived >= Duration::from_secs(PROBE_TIMEOUT_SECONDS.into());
-                self.next = Next::Resume;
-            }
             Next::List(ListAt::LastSeen) | Next::Resume => {}
         }
         let resource = S::Object::RESOURCE;
@@ -226,15 +233,18 @@ impl<S: Source> Watch<S> {
             self.backoff.reset();
         }
         let (wait, why) = match cause {
+            // However soon: its end is of our own asking.
+            Cause::Closed | Cause::Silent(_) if self.probing => {
+                let mute = self.is_due_for_probe();
+                tracing::debug!(%resource, mute, "probe has ended");
+                return if mute { self.confirm() } else { Duration::ZERO };
+            }
             Cause::Closed if sound => {
                 tracing::debug!(%resource, "watch closed by the server");
                 return Duration::ZERO;
             }
             Cause::Closed => (self.back_off(), "closed early".to_owned()),
-            Cause::Silent => {
-                self.next = Next::Probe;
-                (Duration::ZERO, format!("silent for {} s", LIVENESS.as_secs()))
-            }
+            Cause::Silent(silence) => (Duration::ZERO, format!("silent for {} s", silence.as_secs())),
             Cause::Regressed { rv } => {
                 let seen = self.writer.store().last_rv();
                 (self.back_off(), format!("sent resourceVersion {rv} after {seen}"))
@@ -254,7 +264,7 @@ impl<S: Source> Watch<S> {
                             self.next = Next::List(ListAt::Unset);
                             Duration::ZERO
                         }
-                        Next::List(ListAt::Unset) | Next::Resume | Next::Probe => self.back_off(),
+                        Next::List(ListAt::Unset) | Next::Resume => self.back_off(),
                     },
                     WatchError::Server { retry_after, .. } => {
                         self.back_off().max(retry_after.unwrap_or_default())
@@ -271,6 +281,13 @@ impl<S: Source> Watch<S> {
 
     fn back_off(&mut self) -> Duration {
         self.backoff.next(&mut self.rng, backoff::MAX)
+    }
+
+    /// Has a list show that nothing was missed; gives the wait before it. It is no relist: nothing says
+    /// that anything was.
+    fn confirm(&mut self) -> Duration {
+        self.next = Next::List(ListAt::LastSeen);
+        self.rng.random_range(Duration::ZERO..=PROBE_JITTER)
     }
 
     /// Has everything listed next; gives the wait until that may begin.

@@ -2,8 +2,8 @@
 
 use crate::script::*;
 use springtide_plumbing::watch::{
-    Identity, LIVENESS, PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL, STALE_AFTER, StreamingLists, Unreadable,
-    WATCH_TIMEOUT_SECONDS, WatchError,
+    Identity, LIVENESS, PROBE_AGE, PROBE_JITTER, PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL, STALE_AFTER,
+    StreamingLists, Unreadable, WATCH_TIMEOUT_SECONDS, WatchError,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -34,33 +34,113 @@ async fn a_silent_connection_is_replaced_and_its_store_goes_stale() {
     let feed = reconnect.accept();
     settle().await;
     assert!(script.store.is_stale(), "an open connection alone says nothing about the content");
-    feed.bookmark(9);
+    feed.bookmark(10);
     settle().await;
     assert!(!script.store.is_stale());
     assert_eq!(script.store.stats().relists(), 0);
     assert_eq!(script.store.stats().restarts(), 1);
 }
 
+/// The next request, which is a probe from that version.
+async fn probe(script: &mut Script, from: u32) -> OpenCall {
+    let call = script.open().await;
+    assert_eq!(call.request.start, watch_from(from));
+    assert_eq!(call.request.timeout_seconds, PROBE_TIMEOUT_SECONDS);
+    call
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_silence_a_brief_watch_brings_a_sign_of_life_before_the_store_is_stale() {
     let mut script = Script::start();
     let _silent = script.sync(&[thing("a", 1)], 5).await;
-    let probe = script.open().await;
-    assert_eq!(probe.request.start, watch_from(5));
-    assert_eq!(probe.request.timeout_seconds, PROBE_TIMEOUT_SECONDS);
+    let probe = probe(&mut script, 5).await;
     let opened = probe.at;
     let feed = probe.accept();
     // As kube-apiserver does it, whose timer for bookmarks ticks every 1.25 s at most.
     sleep(Duration::from_secs(u64::from(PROBE_TIMEOUT_SECONDS) - 2) + Duration::from_millis(1250)).await;
     assert!(!script.store.is_stale());
-    feed.bookmark(5);
+    feed.bookmark(6);
     sleep(Duration::from_secs(PROBE_TIMEOUT_SECONDS.into()) - opened.elapsed()).await;
     drop(feed);
     let closed = Instant::now();
     let resumed = script.open().await;
     assert_eq!(resumed.at, closed, "an end of our own asking is no failure");
+    assert_eq!(resumed.request.start, watch_from(6));
     assert!(WATCH_TIMEOUT_SECONDS.contains(&resumed.request.timeout_seconds));
     assert!(!script.store.is_stale());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_nothing_changes_is_listed_once_after_each_mute_probe_and_its_store_is_never_stale() {
+    // kube-apiserver sends a watch no bookmark of the version it began with; a streaming list gets one.
+    let mut script = Script::start();
+    let mut feed = script.sync(&[thing("a", 1)], 5).await;
+    for round in 0..20 {
+        let probe = probe(&mut script, 5).await;
+        assert!(feed.is_dropped());
+        let answers = round % 2 == 0;
+        let mute = probe.accept();
+        let ended = if answers {
+            sleep(Duration::from_secs(PROBE_TIMEOUT_SECONDS.into())).await;
+            drop(mute);
+            Instant::now()
+        } else {
+            // The server never ends it.
+            Instant::now() + Duration::from_secs(PROBE_TIMEOUT_SECONDS.into()) + 5 * SECOND
+        };
+        let list = script.open().await;
+        assert!(list.at - ended <= PROBE_JITTER + Duration::from_millis(1), "{:?}", list.at - ended);
+        assert_eq!(list.request.start, streaming_list(Some(5)));
+        assert!(!script.store.is_stale(), "round {round}");
+        feed = list.list(&[thing("a", 1)], 5);
+        settle().await;
+    }
+    assert_eq!(script.store.stats().relists(), 0);
+    assert_eq!(script.content(), [("a".into(), 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_a_probe_tells_first_whether_anything_was_missed() {
+    let mut script = Script::start();
+    drop(script.sync(&[thing("a", 1)], 5).await);
+    let down = Instant::now();
+    let mut call = script.open().await;
+    while call.at - down <= PROBE_AGE {
+        assert!(WATCH_TIMEOUT_SECONDS.contains(&call.request.timeout_seconds));
+        call.refuse(broken());
+        call = script.open().await;
+    }
+    // One that is refused is followed by another.
+    while call.at - down < 95 * SECOND {
+        assert_eq!(call.request.timeout_seconds, PROBE_TIMEOUT_SECONDS);
+        call.refuse(broken());
+        call = script.open().await;
+    }
+    assert_eq!((call.request.start, call.request.timeout_seconds), (watch_from(5), PROBE_TIMEOUT_SECONDS));
+    let feed = call.accept();
+    feed.modified(thing("a", 6));
+    settle().await;
+    assert!(!script.store.is_stale());
+    drop(feed);
+    let resumed = script.open().await;
+    assert_eq!(resumed.request.start, watch_from(6));
+    assert!(WATCH_TIMEOUT_SECONDS.contains(&resumed.request.timeout_seconds));
+    assert_eq!(script.store.stats().relists(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mute_probe_of_a_cluster_that_went_back_ends_with_what_it_holds_now() {
+    let mut script = Script::start();
+    let _silent = script.sync(&[thing("a", 90)], 100).await;
+    drop(probe(&mut script, 100).await.accept());
+    let list = script.open().await;
+    assert_eq!(list.request.start, streaming_list(Some(100)));
+    list.refuse(WatchError::AheadOfServer("current: 40".into()));
+    let unset = script.open().await;
+    assert_eq!(unset.request.start, streaming_list(None));
+    let _feed = unset.list(&[thing("a", 30)], 40);
+    settle().await;
+    assert_eq!(script.content(), [("a".into(), 30)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,22 +196,33 @@ async fn watches_closed_early_back_off_and_do_not_relist() {
     let mut script = Script::start();
     let mut feed = script.sync(&[thing("a", 1)], 5).await;
     let mut waits = Vec::new();
+    let mut restarts = 0;
     for round in 0..12 {
         // A frame each time: progress does not make a connection sound.
         feed.bookmark(6 + round);
         settle().await;
         drop(feed);
         let closed = Instant::now();
-        let resumed = script.open().await;
+        let mut resumed = script.open().await;
         assert_eq!(resumed.request.start, watch_from(6 + round));
         waits.push(resumed.at - closed);
+        restarts += 1;
+        if resumed.request.timeout_seconds == PROBE_TIMEOUT_SECONDS {
+            // After the longest waits. It shows that nothing is missed, so an ordinary one follows.
+            let probe = resumed.accept();
+            probe.modified(thing("a", 6 + round));
+            settle().await;
+            drop(probe);
+            resumed = script.open().await;
+            restarts += 1;
+        }
         feed = resumed.accept();
     }
     let minimum = Duration::from_millis(800);
     assert!(waits.iter().all(|wait| *wait >= minimum && *wait <= 30 * SECOND), "{waits:?}");
     assert!(waits[6..].iter().all(|wait| *wait >= 15 * SECOND), "{waits:?}");
     assert_eq!(script.store.stats().relists(), 0);
-    assert_eq!(script.store.stats().restarts(), 12);
+    assert_eq!(script.store.stats().restarts(), restarts);
 
     // A sound connection starts the backoff anew.
     sleep(31 * SECOND).await;
