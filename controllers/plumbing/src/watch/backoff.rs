@@ -3,12 +3,9 @@
 use rand::{Rng, RngExt};
 use std::time::Duration;
 
-/// The first wait, and the longest one towards a server that answers, as client-go's reflector has them.
+/// The first wait and the longest one, as client-go's reflector has them.
 const MIN: Duration = Duration::from_millis(800);
-pub(super) const MAX: Duration = Duration::from_secs(30);
-/// The longest wait while nobody accepts a connection. Such an attempt costs the server nothing, and
-/// work is to go on within seconds after it is back.
-pub(super) const MAX_UNREACHABLE: Duration = Duration::from_secs(4);
+const MAX: Duration = Duration::from_secs(30);
 
 /// Doubles with every failure; half of each step is random, so that watches cut at the same moment
 /// do not come back at the same moment.
@@ -18,14 +15,13 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after one more failure, `max` at most. Failures beyond that are not counted: how long
-    /// a server was away says nothing of how it is to be treated once it answers.
-    pub(super) fn next(&mut self, rng: &mut impl Rng, max: Duration) -> Duration {
+    /// The wait after one more failure.
+    pub(super) fn next(&mut self, rng: &mut impl Rng) -> Duration {
         let doubled = MIN * (2 << self.failures);
-        if doubled < max {
+        if doubled < MAX {
             self.failures += 1;
         }
-        let ceiling = doubled.min(max);
+        let ceiling = doubled.min(MAX);
         rng.random_range(ceiling / 2..=ceiling)
     }
 
@@ -46,22 +42,12 @@ mod tests {
             let mut rng = StdRng::seed_from_u64(seed);
             let mut backoff = Backoff::default();
             for step in 0..12 {
-                let wait = backoff.next(&mut rng, MAX);
+                let wait = backoff.next(&mut rng);
                 let ceiling = MAX.min(MIN * 2 * 2_u32.pow(step));
                 assert!(wait >= MIN && wait >= ceiling / 2 && wait <= ceiling, "step {step}: {wait:?}");
             }
             backoff.reset();
-            assert!(backoff.next(&mut rng, MAX) <= MIN * 2);
+            assert!(backoff.next(&mut rng) <= MIN * 2);
         }
-    }
-
-    #[test]
-    fn a_long_absence_of_the_server_lengthens_no_later_wait() {
-        let mut rng = StdRng::seed_from_u64(1);
-        let mut backoff = Backoff::default();
-        for _ in 0..1000 {
-            assert!(backoff.next(&mut rng, MAX_UNREACHABLE) <= MAX_UNREACHABLE);
-        }
-        assert!(backoff.next(&mut rng, MAX) <= MAX_UNREACHABLE * 2);
     }
 }

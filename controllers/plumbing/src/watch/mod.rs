@@ -68,6 +68,12 @@ pub const PROBE_SILENCE: Duration = Duration::from_secs(PROBE_TIMEOUT_SECONDS as
 /// for kinds that nothing changes, and their watches may have begun together.
 pub const PROBE_JITTER: Duration = Duration::from_secs(1);
 
+/// The wait, at random, after an attempt that nobody accepted the connection of. It costs the server
+/// nothing, and work is to go on within seconds after it is back; and how long it was away says nothing
+/// of how it is to be treated once it answers, so this stays out of the backoff.
+pub const UNREACHABLE_WAIT: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1500)..=Duration::from_secs(3);
+
 /// A connection that lived this long was sound: its end is followed by an immediate reconnect, and
 /// the backoff starts anew. One that ends sooner counts as a failure, however cleanly it ends.
 pub const SOUND_CONNECTION: Duration = Duration::from_secs(30);

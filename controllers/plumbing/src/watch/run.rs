@@ -1,11 +1,11 @@
 //! The loop of one watch: list, follow, and what is done about each way that can end.
 
-use super::backoff::{self, Backoff};
+use super::backoff::Backoff;
 use super::listing::{ListAt, StreamingLists, bookmark_rv};
 use super::source::{EventStream, Identity, Source, Unreadable, WatchError, WatchRequest, WatchStart};
 use super::{
     LIST_SILENCE, LIVENESS, PROBE_AGE, PROBE_JITTER, PROBE_SILENCE, PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL,
-    RELIST_JITTER, SOUND_CONNECTION, WATCH_TIMEOUT_SECONDS,
+    RELIST_JITTER, SOUND_CONNECTION, UNREACHABLE_WAIT, WATCH_TIMEOUT_SECONDS,
 };
 use crate::key::ResourceVersion;
 use crate::projection::Projection;
@@ -270,7 +270,7 @@ impl<S: Source> Watch<S> {
                         self.back_off().max(retry_after.unwrap_or_default())
                     }
                     WatchError::Refused { .. } | WatchError::Transport(_) => self.back_off(),
-                    WatchError::Unreachable(_) => self.backoff.next(&mut self.rng, backoff::MAX_UNREACHABLE),
+                    WatchError::Unreachable(_) => self.rng.random_range(UNREACHABLE_WAIT),
                 };
                 (wait, error.to_string())
             }
@@ -280,7 +280,7 @@ impl<S: Source> Watch<S> {
     }
 
     fn back_off(&mut self) -> Duration {
-        self.backoff.next(&mut self.rng, backoff::MAX)
+        self.backoff.next(&mut self.rng)
     }
 
     /// Has a list show that nothing was missed; gives the wait before it. It is no relist: nothing says
