@@ -194,8 +194,9 @@ impl<K: Clone + Ord + Hash + Debug> WorkQueue<K> {
         self.change(|state, now| state.done(key, next, now));
     }
 
-    /// Says that the gate of `key` has opened: a key that waits for it comes back at its place.
-    /// During a run it is remembered, so that a [`Next::Gated`] which crosses it is not lost.
+    /// Says that the gate of `key` has opened: a key that waits for it comes back at its place, and one
+    /// at rest runs too, as what opened the gate may have been no event (an object that is missing after
+    /// a relist). During a run it is remembered, so that what crosses it is not lost.
     pub fn release(&self, key: &K) {
         self.change(|state, now| state.release(key, now));
     }

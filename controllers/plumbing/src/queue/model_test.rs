@@ -66,6 +66,7 @@ struct Wait {
     latest: Instant,
     /// Which events end it.
     ended_by: fn(Urgency) -> bool,
+    ended_by_release: bool,
 }
 
 proptest! {
@@ -111,10 +112,7 @@ async fn check(ops: Vec<Op>, seed: u64) {
                 }
             }
             Op::Release(key) => {
-                queue.release(&key);
-                let known = model.get_mut(&key).unwrap();
-                known.gated = false;
-                known.released |= known.running;
+                release(&queue, model.get_mut(&key).unwrap(), key);
             }
             Op::Pass(ms) => pass(Duration::from_millis(ms)).await,
         }
@@ -124,8 +122,7 @@ async fn check(ops: Vec<Op>, seed: u64) {
         if known.running {
             finish(&queue, known, *key, Ending::Success);
         }
-        queue.release(key);
-        known.gated = false;
+        release(&queue, known, *key);
     }
     while let Ok(item) = tokio::time::timeout(Duration::from_secs(400), queue.next()).await {
         let key = item.unwrap().key;
@@ -134,6 +131,15 @@ async fn check(ops: Vec<Op>, seed: u64) {
     }
     assert!(model.values().all(|known| !known.owed && !known.running), "a key never ran");
     assert!(queue.shared.state.lock().unwrap().is_at_rest(), "entries of keys at rest are gone");
+}
+
+fn release(queue: &WorkQueue<u32>, known: &mut Model, key: u32) {
+    queue.release(&key);
+    known.gated = false;
+    known.released |= known.running;
+    // Also a key at rest or asleep; what waits for anything else waits on.
+    known.owed |= !known.running;
+    known.wait.take_if(|wait| wait.ended_by_release);
 }
 
 fn begin(model: &mut BTreeMap<u32, Model>, key: u32) {
@@ -159,17 +165,19 @@ fn finish(queue: &WorkQueue<u32>, known: &mut Model, key: u32, ending: Ending) {
             earliest: now + nominal.mul_f64(0.75),
             latest: now + nominal.mul_f64(1.25) + Duration::from_millis(1),
             ended_by: |urgency| urgency == Urgency::BreaksBackoff,
+            ended_by_release: false,
         })
     };
     let next = match ending {
         Ending::Success => {
-            *known = Model { owed: during.is_some(), ..Model::default() };
+            *known = Model { owed: during.is_some() || released, ..Model::default() };
             Next::Success
         }
         Ending::Wake(ms) => {
             let at = in_ms(ms);
-            let wait = Wait { earliest: at, latest: at, ended_by: |_| true };
-            *known = Model { owed: true, wait: during.is_none().then_some(wait), ..Model::default() };
+            let wait = Wait { earliest: at, latest: at, ended_by: |_| true, ended_by_release: true };
+            let asleep = during.is_none() && !released;
+            *known = Model { owed: true, wait: asleep.then_some(wait), ..Model::default() };
             Next::WakeAt(at)
         }
         Ending::Failed(ms) => {
@@ -188,7 +196,8 @@ fn finish(queue: &WorkQueue<u32>, known: &mut Model, key: u32, ending: Ending) {
         }
         Ending::Throttled(ms) => {
             let at = in_ms(ms);
-            known.wait = Some(Wait { earliest: at, latest: at, ended_by: |_| false });
+            known.wait =
+                Some(Wait { earliest: at, latest: at, ended_by: |_| false, ended_by_release: false });
             Next::Throttled { until: at }
         }
         Ending::Gated => {

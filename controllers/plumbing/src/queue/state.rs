@@ -151,18 +151,20 @@ impl<K: Clone + Ord + Hash + Debug> State<K> {
             tracing::error!(?key, "a pass was reported for a key that is not running");
             return;
         };
-        let (again, released) = (*again, *released);
+        // A gate that opened during the run was closed by it, so the run did not see what opened it.
+        let released = released.then_some(Again { priority: Priority::Normal, urgency: Urgency::Routine });
+        let again = *again;
         let place = again.map_or(*place, |again| place.raised_to(again.priority));
         match next {
-            Next::Success => self.rest(key, again, None, now),
-            Next::WakeAt(at) => self.rest(key, again, Some(at), now),
+            Next::Success => self.rest(key, again.or(released), None, now),
+            Next::WakeAt(at) => self.rest(key, again.or(released), Some(at), now),
             Next::Failed { min } => self.retry(key, place.priority, again, min, now),
             Next::Conflict => self.conflict(key, place.priority, again, now),
             Next::Throttled { until } => {
                 let place = self.step_aside(key, place);
                 self.set_timer(key, Phase::Throttled { place }, until);
             }
-            Next::Gated if released => {
+            Next::Gated if released.is_some() => {
                 let place = self.step_aside(key, place);
                 self.queue_at(key.clone(), place, now);
             }
@@ -174,15 +176,16 @@ impl<K: Clone + Ord + Hash + Debug> State<K> {
     }
 
     pub(super) fn release(&mut self, key: &K, now: Instant) {
-        let Some(entry) = self.keys.get_mut(key) else { return };
-        match &mut entry.phase {
-            Phase::Gated { place } => {
+        match self.keys.get_mut(key).map(|entry| &mut entry.phase) {
+            Some(Phase::Gated { place }) => {
                 let place = *place;
                 self.queue_at(key.clone(), place, now);
             }
-            Phase::Running { released, .. } => *released = true,
-            Phase::Queued { .. } | Phase::Backoff { .. } | Phase::Throttled { .. } | Phase::Asleep { .. } => {
+            Some(Phase::Running { released, .. }) => *released = true,
+            None | Some(Phase::Asleep { .. }) => {
+                self.add(key.clone(), Priority::Normal, Urgency::Routine, now);
             }
+            Some(Phase::Queued { .. } | Phase::Backoff { .. } | Phase::Throttled { .. }) => {}
         }
     }
 

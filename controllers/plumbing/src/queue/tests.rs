@@ -264,8 +264,42 @@ async fn a_gated_key_waits_for_its_release_even_if_they_cross() {
     queue.done(&1, Next::Gated);
     assert_eq!(pop_all(&queue), [1, 2]);
     queue.done(&1, Next::Success);
-    queue.release(&1);
-    assert_eq!(pop(&queue), None, "a key at rest is not woken");
+    queue.done(&2, Next::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_opens_without_an_event_wakes_its_key_once() {
+    let queue = queue();
+    for next in [Next::Success, Next::WakeAt(Instant::now() + HALF)] {
+        add(&queue, 1);
+        pop(&queue);
+        queue.done(&1, next);
+        queue.release(&1);
+        queue.release(&1);
+        assert_eq!(pop(&queue), Some(1), "at rest after {next:?}");
+        // It opens before the pass that closed it has ended.
+        queue.release(&1);
+        queue.done(&1, next);
+        assert_eq!(pop(&queue), Some(1), "released before {next:?}");
+        // The event comes first, as it does in all ordinary cases: it and the release are one cause.
+        add(&queue, 1);
+        queue.release(&1);
+        queue.done(&1, next);
+        assert_eq!(pop(&queue), Some(1));
+        queue.done(&1, Next::Success);
+        assert_eq!(pop(&queue), None);
+    }
+    for throttled in [false, true] {
+        add(&queue, 1);
+        pop(&queue);
+        let failed = Next::Failed { min: Duration::ZERO };
+        queue.done(&1, if throttled { Next::Throttled { until: Instant::now() + HALF } } else { failed });
+        queue.release(&1);
+        assert_eq!(pop(&queue), None, "an open gate ends no backoff");
+        pass(2 * HALF).await;
+        assert_eq!(pop(&queue), Some(1));
+        queue.done(&1, Next::Success);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,10 @@ use http::Method;
 use serde_json::json;
 use springtide_plumbing::key::ResourceVersion;
 use springtide_plumbing::plan::Plan;
+use springtide_plumbing::projection::Projection;
+use springtide_plumbing::queue::{Priority, Urgency};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Creates the pod when the store does not show it.
 fn create_once(seen: &Seen) -> Plan {
@@ -59,6 +63,31 @@ async fn a_bookmark_opens_the_gate_too() {
     rig.pods.advance(ResourceVersion(11));
     pass(seconds(1)).await;
     assert_eq!((rig.passes(&a), rig.wire.len()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_at_rest_learns_that_what_it_wrote_is_gone_without_an_event() {
+    // Created and deleted while the watch was down: the relist has nothing to say of it.
+    let mut rig = Setup::new(create_once).start(|sent| done(sent, 10));
+    let a = key("a");
+    creates_at_once(&rig).await;
+    rig.pods.replace(BTreeMap::new(), ResourceVersion(12));
+    pass(seconds(1)).await;
+    assert_eq!((rig.passes(&a), rig.wire.len()), (2, 2), "nobody made it again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_key_wrote_brings_one_pass_and_no_second_one_for_the_gate() {
+    let mut rig = Setup::new(create_once).start(|sent| done(sent, 10));
+    let (queue, a) = (rig.queue.clone(), key("a"));
+    rig.pods.store().on_change(Arc::new(move |change| {
+        queue.add(change.object().meta().key.clone(), Priority::Normal, Urgency::Routine);
+    }));
+    rig.event(&a);
+    pass(seconds(1)).await;
+    rig.pods.apply(pod(&a, 10));
+    pass(seconds(20)).await;
+    assert_eq!(rig.passes(&a), 2, "one for the event, one for the pod");
 }
 
 #[tokio::test(start_paused = true)]
