@@ -13,7 +13,7 @@ use crate::{BatchJobReconciler, lock};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
-use springtide_plumbing::store::{Change, Index, IndexKey, Store};
+use springtide_plumbing::store::{Change, FreshListener, Index, IndexKey, Store};
 use springtide_plumbing::watch::{DuplicateWatch, Scope, Selector, WatchSet};
 use std::sync::Arc;
 
@@ -93,6 +93,11 @@ impl BatchJobReconciler {
     /// Registers the listeners; each is told first of what its store holds. Room comes before what takes
     /// room, and that before who asks for it.
     pub(crate) fn listen(self: &Arc<Self>) {
+        // What was not granted on the word of stale stores is asked for again.
+        let this = Arc::clone(self);
+        let admit: FreshListener = Arc::new(move || this.wake(admission(), Priority::High, Urgency::Routine));
+        self.stores.nodes.on_fresh(Arc::clone(&admit));
+        self.stores.pods.on_fresh(admit);
         let this = Arc::clone(self);
         self.stores.nodes.on_change(Arc::new(move |change| {
             lock(&this.admission).node_changed(change);
@@ -165,6 +170,39 @@ impl BatchJobReconciler {
     pub(crate) fn wake(&self, key: ObjectKey, priority: Priority, urgency: Urgency) {
         if let Some(queue) = self.queue.get() {
             queue.add(key, priority, urgency);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use springtide_plumbing::key::ResourceVersion;
+    use springtide_plumbing::watch::STALE_AFTER;
+    use std::collections::BTreeMap;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_admission_runs_when_a_store_is_fresh_again() {
+        let (jobs, _jobs) = Store::new(&[]);
+        let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
+        let (nodes, mut node_writer) = Store::new(&[]);
+        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes });
+        let queue = WorkQueue::new(1);
+        let _ = reconciler.queue.set(queue.clone());
+        reconciler.listen();
+        pod_writer.replace(BTreeMap::new(), ResourceVersion(1));
+        node_writer.replace(BTreeMap::new(), ResourceVersion(1));
+        assert!(queue.is_empty());
+        for writer in [true, false] {
+            tokio::time::sleep(STALE_AFTER).await;
+            match writer {
+                true => pod_writer.advance(ResourceVersion(1)),
+                false => node_writer.advance(ResourceVersion(1)),
+            }
+            let item = queue.next().now_or_never().flatten().map(|item| item.key);
+            assert_eq!(item, Some(admission()));
+            queue.done(&admission(), springtide_plumbing::queue::Next::Success);
         }
     }
 }

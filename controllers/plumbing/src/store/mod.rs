@@ -64,6 +64,8 @@ impl<P> Change<P> {
 pub type ChangeListener<P> = Arc<dyn Fn(&Change<P>) + Send + Sync>;
 /// A synchronous listener to the progress of [`Store::last_rv`]; bound by the same rules.
 pub type AdvanceListener = Arc<dyn Fn(ResourceVersion) + Send + Sync>;
+/// A synchronous listener to the end of a stale time, see [`Store::on_fresh`]; bound by the same rules.
+pub type FreshListener = Arc<dyn Fn() + Send + Sync>;
 
 /// A handle on the objects of one kind and scope, as last seen; cheap to clone, for reading only.
 ///
@@ -101,6 +103,7 @@ struct Shared<P> {
 struct Listeners<P> {
     change: Vec<ChangeListener<P>>,
     advance: Vec<AdvanceListener>,
+    fresh: Vec<FreshListener>,
 }
 
 impl<P: Projection> Store<P> {
@@ -109,7 +112,7 @@ impl<P: Projection> Store<P> {
         let shared = Arc::new(Shared {
             state: RwLock::new(State::new(indexes)),
             last_rv: Mutex::default(),
-            listeners: Mutex::new(Listeners { change: Vec::new(), advance: Vec::new() }),
+            listeners: Mutex::new(Listeners { change: Vec::new(), advance: Vec::new(), fresh: Vec::new() }),
             synced: watch::Sender::new(false),
             stats: WatchStats::default(),
         });
@@ -205,6 +208,12 @@ impl<P: Projection> Store<P> {
     pub fn on_advance(&self, listener: AdvanceListener) {
         lock(&self.shared.listeners).advance.push(listener);
     }
+
+    /// Calls `listener` each time the store was stale and has been brought forward, by whatever frame;
+    /// after the listeners of that frame itself. Under the rules of [`Store::on_change`].
+    pub fn on_fresh(&self, listener: FreshListener) {
+        lock(&self.shared.listeners).fresh.push(listener);
+    }
 }
 
 /// The one way to fill a store: the watch loop holds it, and so may a test.
@@ -276,11 +285,17 @@ impl<P: Projection> StoreWriter<P> {
                 listener(change);
             }
         }
+        let was_stale = self.store.is_stale();
         shared.stats.frame();
         let before = std::mem::replace(&mut *lock(&shared.last_rv), rv);
         if before != rv {
             for listener in &listeners.advance {
                 listener(rv);
+            }
+        }
+        if was_stale {
+            for listener in &listeners.fresh {
+                listener();
             }
         }
     }

@@ -3,6 +3,7 @@ use crate::key::Resource;
 use crate::projection::{Meta, NoLabels};
 use serde::Deserialize;
 use serde_json::json;
+use std::time::Duration;
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 struct Pod {
@@ -105,4 +106,24 @@ fn another_uid_under_the_same_name_is_another_object() {
     let expected = [("apply", false, "ns-a"), ("delete", true, "ns-a"), ("apply", false, "second")];
     assert_eq!(*lock(&log), expected.map(|(kind, had, uid)| (kind, had, uid.to_owned())));
     assert_eq!(store.by_index(&BY_OWNER, &IndexKey::from("job")).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_stale_time_is_told_once_whatever_frame_ends_it() {
+    let (store, mut writer) = Store::<Pod>::new(&[]);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (log, reader) = (Arc::clone(&told), store.clone());
+    store.on_fresh(Arc::new(move || log.lock().unwrap().push((reader.last_rv().0, reader.is_stale()))));
+    let told = || std::mem::take(&mut *told.lock().unwrap());
+    writer.replace(BTreeMap::new(), ResourceVersion(5));
+    tokio::time::sleep(STALE_AFTER - Duration::from_secs(1)).await;
+    writer.advance(ResourceVersion(6));
+    assert_eq!(told(), [], "it never was");
+    tokio::time::sleep(STALE_AFTER).await;
+    writer.advance(ResourceVersion(6));
+    writer.advance(ResourceVersion(7));
+    assert_eq!(told(), [(6, false)], "though the version is the same");
+    tokio::time::sleep(STALE_AFTER).await;
+    writer.apply(pod("ns", "a", 8, None));
+    assert_eq!(told(), [(8, false)]);
 }
