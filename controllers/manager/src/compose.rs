@@ -77,6 +77,12 @@ enum ControllerName {
     BatchJob,
 }
 
+/// The controllers that are named, each once; all where none is.
+fn chosen(named: &[ControllerName]) -> Vec<ControllerName> {
+    let all = ControllerName::value_variants().iter().copied();
+    all.filter(|controller| named.is_empty() || named.contains(controller)).collect()
+}
+
 impl ControllerName {
     fn name(self) -> &'static str {
         match self {
@@ -105,8 +111,7 @@ fn budget_factor(text: &str) -> Result<f64, String> {
 /// Bad configuration, or a part of the process that ended though nobody asked it to; the error
 /// names it.
 pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
-    let controllers =
-        if args.controllers.is_empty() { ControllerName::value_variants() } else { &args.controllers };
+    let controllers = chosen(&args.controllers);
     let identity = args.identity.clone().unwrap_or_else(self::identity);
     let agent = |purpose: &str| format!("springtide/{} {purpose} {identity}", env!("CARGO_PKG_VERSION"));
     let connection = Connection::load(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
@@ -295,4 +300,16 @@ async fn signalled() -> Result<()> {
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{:08x}", host.trim(), rand::random::<u32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_that_is_named_twice_runs_once() {
+        let all = ControllerName::value_variants();
+        assert_eq!(chosen(&[]), all);
+        assert_eq!(chosen(&[ControllerName::BatchJob, ControllerName::BatchJob]), [ControllerName::BatchJob]);
+    }
 }
