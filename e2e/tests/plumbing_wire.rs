@@ -18,7 +18,7 @@ use springtide_plumbing::error::{Refusal, WriteError};
 use springtide_plumbing::executor::{Done, Executor};
 use springtide_plumbing::gate::Gate;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion, Uid};
-use springtide_plumbing::lease::{Elector, Fence, Leadership, LeaseConfig, LeaseView, boot_clock};
+use springtide_plumbing::lease::{Elector, Fence, Leadership, LeaseConfig, LeaseView, boot_clock, observe};
 use springtide_plumbing::metrics::Metrics;
 use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass, remove_finalizer};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
@@ -26,7 +26,6 @@ use springtide_plumbing::watch::{
     KubeSource, PROBE_SILENCE, PROBE_TIMEOUT_SECONDS, Scope, Selector, Source, WatchRequest, WatchSet,
     WatchStart,
 };
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Bound on everything that is waited for.
@@ -284,11 +283,7 @@ async fn candidate(desk: &Desk, identity: &str) -> (Leadership, CancellationToke
     let mut watches = WatchSet::new(1);
     let selector = Selector { fields: Some("metadata.name=lease".to_owned()), ..Selector::default() };
     let lease = watches.add::<LeaseView>(Scope::Namespace(key.namespace.clone()), selector, &[]).unwrap();
-    let (sender, observed) = watch::channel(None);
-    let clock = boot_clock();
-    lease.on_change(Arc::new(move |change| {
-        sender.send_replace(change.present().map(|lease| (lease.clone(), clock())));
-    }));
+    let observed = observe(&lease, boot_clock());
     let stop = CancellationToken::new();
     let mut running = watches.start(connection.client("plumbing-wire-watch").unwrap(), &stop);
     tokio::time::timeout(PATIENCE, running.all_synced()).await.unwrap();

@@ -14,17 +14,16 @@ use springtide_plumbing::executor::Executor;
 use springtide_plumbing::gate::Gate;
 use springtide_plumbing::health::{Health, HealthServer};
 use springtide_plumbing::key::ObjectKey;
-use springtide_plumbing::lease::{Elector, Leadership, LeaseConfig, LeaseView, boot_clock};
+use springtide_plumbing::lease::{Elector, Leadership, LeaseConfig, LeaseView, boot_clock, observe};
 use springtide_plumbing::metrics::{BudgetSource, LeaderSource, Metrics, StoreSource};
 use springtide_plumbing::queue::WorkQueue;
-use springtide_plumbing::store::{Store, StoreView};
+use springtide_plumbing::store::StoreView;
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Name of the manager's Lease.
@@ -157,7 +156,8 @@ pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
         None => Leadership::without_election(),
         Some((config, lease)) => {
             let client = connection.client(&agent("lease"))?;
-            let (elector, leadership) = Elector::new(client, config, boot_clock(), observe(&lease));
+            let (elector, leadership) =
+                Elector::new(client, config, boot_clock(), observe(&lease, boot_clock()));
             let source = LeaderSource { lease: LEASE_NAME.to_owned(), leading: leadership.leading.clone() };
             metrics.register(|registry| registry.register_collector(Box::new(source)));
             let release = stop.release.clone();
@@ -273,16 +273,6 @@ impl Shared {
         });
         Ok(())
     }
-}
-
-/// The Lease as its watch shows it, with the time at which each version was first seen here.
-fn observe(lease: &Store<LeaseView>) -> watch::Receiver<Option<(Arc<LeaseView>, Duration)>> {
-    let (sender, receiver) = watch::channel(None);
-    let clock = boot_clock();
-    lease.on_change(Arc::new(move |change| {
-        sender.send_replace(change.present().map(|lease| (lease.clone(), clock())));
-    }));
-    receiver
 }
 
 /// Resolves at SIGTERM or SIGINT.

@@ -12,6 +12,7 @@ pub use record::LeaseView;
 
 use crate::client::{Answer, SendError, send};
 use crate::key::{ObjectKey, Resource, ResourceVersion};
+use crate::store::Store;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use record::{Manifest, Standby, decide};
@@ -54,6 +55,19 @@ impl LeaseConfig {
     }
 }
 
+/// The Lease as its watch last showed it, and when that version was first seen here, on the clock of the
+/// election; `None` while there is no Lease.
+pub type Observed = Option<(Arc<LeaseView>, Duration)>;
+
+/// Follows the Lease in its store, on the clock that the [`Elector`] has too.
+pub fn observe(lease: &Store<LeaseView>, clock: MonotonicClock) -> watch::Receiver<Observed> {
+    let (sender, receiver) = watch::channel(None);
+    lease.on_change(Arc::new(move |change| {
+        sender.send_replace(change.present().map(|lease| (Arc::clone(lease), clock())));
+    }));
+    receiver
+}
+
 /// What the rest of the process sees of the election.
 #[derive(Clone)]
 pub struct Leadership {
@@ -80,8 +94,7 @@ pub struct Elector {
     config: LeaseConfig,
     fence: Fence,
     leading: watch::Sender<bool>,
-    /// The Lease as the watch last showed it, and when that version was first seen.
-    observed: watch::Receiver<Option<(Arc<LeaseView>, Duration)>>,
+    observed: watch::Receiver<Observed>,
 }
 
 /// The Lease while we hold it.
@@ -107,7 +120,7 @@ impl Elector {
         client: kube::Client,
         config: LeaseConfig,
         clock: MonotonicClock,
-        observed: watch::Receiver<Option<(Arc<LeaseView>, Duration)>>,
+        observed: watch::Receiver<Observed>,
     ) -> (Self, Leadership) {
         let (leading, receiver) = watch::channel(false);
         let fence = Fence::closed(clock);
@@ -254,7 +267,7 @@ impl Elector {
     /// older tells nothing, and nothing shown is no proof of anything: the renewals find out.
     async fn shown_to_be_anothers(&mut self, ours: ResourceVersion) {
         let identity = &self.config.identity;
-        let anothers = |seen: &Option<(Arc<LeaseView>, Duration)>| {
+        let anothers = |seen: &Observed| {
             seen.as_ref().is_some_and(|(lease, _)| lease.version() > ours && lease.holder() != Some(identity))
         };
         if self.observed.wait_for(anothers).await.is_err() {
