@@ -1,7 +1,7 @@
 //! The composition root: the one place that shows what runs in the process and what is joined to what.
 
 use crate::logging::LogFormat;
-use crate::tasks::Tasks;
+use crate::tasks::{Joined, Tasks};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use futures::FutureExt;
@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 const LEASE_NAME: &str = "springtide-manager";
 /// How long passes under way may take to end after SIGTERM: a write takes 10 s at most.
 const DRAIN_BOUND: Duration = Duration::from_secs(20);
+/// How long all else may take after that, the release of the Lease above all. Both are within the 30 s
+/// that a pod has by default.
+const END_BOUND: Duration = Duration::from_secs(8);
 
 /// Options of `springtide manager`.
 #[derive(Args)]
@@ -160,12 +163,15 @@ pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
                 Elector::new(client, config, boot_clock(), observe(&lease, boot_clock()));
             let source = LeaderSource { lease: LEASE_NAME.to_owned(), leading: leadership.leading.clone() };
             metrics.register(|registry| registry.register_collector(Box::new(source)));
-            let release = stop.release.clone();
+            let (release, abandon) = (stop.release.clone(), stop.abandon.clone());
             services.spawn("leader election", async move {
-                // Before its first list a held Lease would look like none.
-                if release.run_until_cancelled(lease.synced()).await.is_some() {
-                    elector.run(release).await;
-                }
+                let election = async {
+                    // Before its first list a held Lease would look like none.
+                    if release.run_until_cancelled(lease.synced()).await.is_some() {
+                        elector.run(release.clone()).await;
+                    }
+                };
+                abandon.run_until_cancelled(election).await;
                 Ok(())
             });
             leadership
@@ -200,21 +206,26 @@ pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
     };
     tracing::info!("draining");
     stop.drain.cancel();
-    tasks.join(DRAIN_BOUND).await;
-    // Only now: until the last pass has ended, its writes need the Lease.
-    stop.release.cancel();
+    // Only then: until the last pass has ended, its writes need the Lease. Those of a pass that was cut
+    // off may still be under way in the server, and the Lease expires after they can be.
+    match tasks.join(DRAIN_BOUND).await {
+        Joined::All => stop.release.cancel(),
+        Joined::CutOff => stop.abandon.cancel(),
+    }
     stop.end.cancel();
-    services.join(DRAIN_BOUND).await;
+    services.join(END_BOUND).await;
     ended
 }
 
-/// The three steps of an orderly end.
+/// The steps of an orderly end.
 #[derive(Default)]
 struct Stop {
     /// Controllers take no further key.
     drain: CancellationToken,
     /// The Lease is given back.
     release: CancellationToken,
+    /// The Lease is left to expire.
+    abandon: CancellationToken,
     /// Everything else.
     end: CancellationToken,
 }

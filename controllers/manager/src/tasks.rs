@@ -13,6 +13,15 @@ pub(crate) struct Tasks {
     names: HashMap<Id, &'static str>,
 }
 
+/// How tasks that were told to end have done so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Joined {
+    /// All by themselves.
+    All,
+    /// Some did not in time: what they had begun may go on elsewhere.
+    CutOff,
+}
+
 impl Tasks {
     /// Starts a task.
     pub(crate) fn spawn(
@@ -33,8 +42,9 @@ impl Tasks {
         }
     }
 
-    /// Waits until all tasks, told to end before, have done so; after `bound` they are dropped.
-    pub(crate) async fn join(&mut self, bound: Duration) {
+    /// Waits until all tasks, told to end before, have done so; after `bound` they are dropped, at some
+    /// moment after this returns.
+    pub(crate) async fn join(&mut self, bound: Duration) -> Joined {
         let all = async {
             while let Some(ended) = self.set.join_next_with_id().await {
                 if !matches!(ended, Ok((_, Ok(())))) {
@@ -45,7 +55,9 @@ impl Tasks {
         if tokio::time::timeout(bound, all).await.is_err() {
             tracing::warn!(seconds = bound.as_secs(), left = self.set.len(), "tasks did not end in time");
             self.set.abort_all();
+            return Joined::CutOff;
         }
+        Joined::All
     }
 
     fn describe(&self, ended: Result<(Id, Result<()>), JoinError>) -> Error {
@@ -73,5 +85,31 @@ mod tests {
         assert_eq!(tasks.ended().await.to_string(), "brief has ended unexpectedly");
         tasks.spawn("broken", async { panic!("as planned") });
         assert!(format!("{:#}", tasks.ended().await).starts_with("broken has failed: "));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_that_are_cut_off_are_told_from_those_that_end() {
+        let bound = Duration::from_secs(20);
+        let mut tasks = Tasks::default();
+        assert_eq!(tasks.join(bound).await, Joined::All);
+        let (writes, written) = tokio::sync::oneshot::channel::<()>();
+        for seconds in [1, 19] {
+            tasks.spawn("in time", async move {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                Ok(())
+            });
+        }
+        assert_eq!(tasks.join(bound).await, Joined::All);
+        tasks.spawn("late", async move {
+            tokio::time::sleep(Duration::from_secs(21)).await;
+            drop(writes);
+            Ok(())
+        });
+        let start = tokio::time::Instant::now();
+        assert_eq!(tasks.join(bound).await, Joined::CutOff);
+        assert_eq!(start.elapsed(), bound);
+        // It is dropped, not left running.
+        assert!(written.await.is_err());
+        assert_eq!(start.elapsed(), bound);
     }
 }
