@@ -277,13 +277,20 @@ impl Shared {
             metrics: self.metrics.clone(),
             workers: self.workers,
         };
-        let (run, asks) = (controller.run(drain.clone()), gate.run(drain.clone()));
-        tasks.spawn(R::NAME, async move {
-            tokio::join!(run, asks);
-            Ok(())
-        });
+        // The gate has no end of its own: it answers for as long as passes are under way.
+        let (run, asks) = (controller.run(drain.clone()), gate.run(CancellationToken::new()));
+        tasks.spawn(R::NAME, first_end(run, asks));
         Ok(())
     }
+}
+
+/// A controller and its gate as one task: neither is of any use without the other.
+async fn first_end(run: impl Future<Output = ()>, asks: impl Future<Output = ()>) -> Result<()> {
+    tokio::select! {
+        () = run => {}
+        () = asks => {}
+    }
+    Ok(())
 }
 
 /// Resolves at SIGTERM or SIGINT.
@@ -306,11 +313,21 @@ fn identity() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::pending;
 
     #[test]
     fn a_controller_that_is_named_twice_runs_once() {
         let all = ControllerName::value_variants();
         assert_eq!(chosen(&[]), all);
         assert_eq!(chosen(&[ControllerName::BatchJob, ControllerName::BatchJob]), [ControllerName::BatchJob]);
+    }
+
+    #[tokio::test]
+    async fn a_controller_that_ends_by_itself_ends_its_task_though_its_gate_goes_on() {
+        let mut tasks = Tasks::default();
+        tasks.spawn("without a leader", first_end(async {}, pending()));
+        assert_eq!(tasks.ended().await.to_string(), "without a leader has ended unexpectedly");
+        tasks.spawn("without a gate", first_end(pending(), async {}));
+        assert_eq!(tasks.ended().await.to_string(), "without a gate has ended unexpectedly");
     }
 }
