@@ -75,19 +75,16 @@ pub(crate) fn is_admission(key: &ObjectKey) -> bool {
 
 impl BatchJobReconciler {
     /// Lets the stores fill the queue, from the moment all of them are listed: before, a job would look
-    /// as if it had no pods.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    pub fn wire(self: &Arc<Self>, queue: &WorkQueue<ObjectKey>) {
+    /// as if it had no pods. Nothing happens but by the future, which is done when that is so.
+    pub fn wire(self: &Arc<Self>, queue: &WorkQueue<ObjectKey>) -> impl Future<Output = ()> + Send + use<> {
         // Only the first queue is taken; a reconciler has one.
         let _ = self.queue.set(queue.clone());
         let this = Arc::clone(self);
-        tokio::spawn(async move {
+        async move {
             let stores = &this.stores;
             tokio::join!(stores.nodes.synced(), stores.pods.synced(), stores.jobs.synced());
             this.listen();
-        });
+        }
     }
 
     /// Registers the listeners; each is told first of what its store holds. Room comes before what takes

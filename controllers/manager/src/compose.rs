@@ -19,6 +19,8 @@ use springtide_plumbing::metrics::{BudgetSource, LeaderSource, Metrics, StoreSou
 use springtide_plumbing::queue::WorkQueue;
 use springtide_plumbing::store::StoreView;
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
+use std::convert::Infallible;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -189,8 +191,8 @@ pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
             ControllerName::BatchJob => {
                 let reconciler = BatchJobReconciler::new(stores.clone());
                 let queue = WorkQueue::new(seed);
-                reconciler.wire(&queue);
-                shared.start(reconciler, queue, &agent, &stop.drain, &mut tasks)?;
+                let wired = reconciler.wire(&queue);
+                shared.start(reconciler, queue, wired, &agent, &stop.drain, &mut tasks)?;
             }
         }
     }
@@ -241,11 +243,13 @@ struct Shared {
 }
 
 impl Shared {
-    /// Starts a controller with a gate, a client and an executor of its own.
+    /// Starts a controller with a gate, a client and an executor of its own. `wired` joins its queue to
+    /// the stores.
     fn start<R: Reconciler>(
         &self,
         reconciler: Arc<R>,
         queue: WorkQueue<ObjectKey>,
+        wired: impl Future<Output = ()> + Send + 'static,
         agent: &dyn Fn(&str) -> String,
         drain: &CancellationToken,
         tasks: &mut Tasks,
@@ -279,14 +283,20 @@ impl Shared {
         };
         // The gate has no end of its own: it answers for as long as passes are under way.
         let (run, asks) = (controller.run(drain.clone()), gate.run(CancellationToken::new()));
-        tasks.spawn(R::NAME, first_end(run, asks));
+        tasks.spawn(R::NAME, first_end(wired, run, asks));
         Ok(())
     }
 }
 
-/// A controller and its gate as one task: neither is of any use without the other.
-async fn first_end(run: impl Future<Output = ()>, asks: impl Future<Output = ()>) -> Result<()> {
+/// A controller, its gate and what fills its queue as one task: none is of any use without the others.
+async fn first_end(
+    wired: impl Future<Output = ()>,
+    run: impl Future<Output = ()>,
+    asks: impl Future<Output = ()>,
+) -> Result<()> {
     tokio::select! {
+        // Once it is done, the watches do the rest.
+        never = wired.then(|()| pending::<Infallible>()) => match never {},
         () = run => {}
         () = asks => {}
     }
@@ -313,7 +323,6 @@ fn identity() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::pending;
 
     #[test]
     fn a_controller_that_is_named_twice_runs_once() {
@@ -325,9 +334,17 @@ mod tests {
     #[tokio::test]
     async fn a_controller_that_ends_by_itself_ends_its_task_though_its_gate_goes_on() {
         let mut tasks = Tasks::default();
-        tasks.spawn("without a leader", first_end(async {}, pending()));
+        tasks.spawn("without a leader", first_end(async {}, async {}, pending()));
         assert_eq!(tasks.ended().await.to_string(), "without a leader has ended unexpectedly");
-        tasks.spawn("without a gate", first_end(pending(), async {}));
+        tasks.spawn("without a gate", first_end(async {}, pending(), async {}));
         assert_eq!(tasks.ended().await.to_string(), "without a gate has ended unexpectedly");
+        tasks.spawn("without events", first_end(async { panic!("a listener's bug") }, pending(), pending()));
+        assert!(format!("{:#}", tasks.ended().await).starts_with("without events has failed: "));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_controller_goes_on_when_its_queue_is_joined_to_the_stores() {
+        let going = first_end(async {}, pending(), pending());
+        assert!(tokio::time::timeout(Duration::from_secs(60), going).await.is_err());
     }
 }

@@ -312,13 +312,7 @@ impl Process {
         let reconciler = BatchJobReconciler::with_settings(stores, settings);
         let queue = WorkQueue::new(7);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            reconciler.wire(&queue);
-            // The node wakes the admission as soon as the stores are listened to.
-            while queue.is_empty() {
-                tokio::task::yield_now().await;
-            }
-        });
+        runtime.block_on(reconciler.wire(&queue));
         Self { reconciler, queue, jobs, pods, wakes: BTreeMap::new(), again: BTreeSet::new() }
     }
 }
