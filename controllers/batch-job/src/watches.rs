@@ -13,7 +13,7 @@ use crate::{BatchJobReconciler, lock};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
-use springtide_plumbing::store::{Change, FreshListener, Index, IndexKey, Store};
+use springtide_plumbing::store::{Change, FreshListener, Index, IndexKey, Store, StoreView};
 use springtide_plumbing::watch::{DuplicateWatch, Scope, Selector, WatchSet};
 use std::sync::Arc;
 
@@ -50,6 +50,11 @@ impl Stores {
             pods: watches.add(Scope::All, Selector::default(), &[PODS_BY_JOB])?,
             nodes: watches.add(Scope::All, Selector::default(), &[])?,
         })
+    }
+
+    /// All of them, for the gate: these and no others are behind a plan of this controller.
+    pub fn views(&self) -> [Arc<dyn StoreView>; 3] {
+        [Arc::new(self.jobs.clone()), Arc::new(self.pods.clone()), Arc::new(self.nodes.clone())]
     }
 
     /// Whether all of them have been listed.
@@ -178,6 +183,15 @@ mod tests {
     use springtide_plumbing::key::ResourceVersion;
     use springtide_plumbing::watch::STALE_AFTER;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn a_plan_rests_on_every_store_of_this_controller_and_on_no_other() {
+        let mut watches = WatchSet::new(1);
+        let stores = Stores::register(&mut watches).expect("one watch each");
+        let kinds = stores.views().map(|view| view.resource());
+        assert_eq!(kinds, [JobView::RESOURCE, PodView::RESOURCE, NodeView::RESOURCE]);
+        assert_eq!(format!("{watches:?}").matches(" in ").count(), kinds.len(), "{watches:?}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_admission_runs_when_a_store_is_fresh_again() {

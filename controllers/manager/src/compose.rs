@@ -146,7 +146,7 @@ pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
     let all_synced = running.all_synced();
     services.spawn("watches", async move { Ok(running.ended().await?) });
 
-    let health = Health { metrics: metrics.clone(), stores: views.clone(), controllers: names.clone() };
+    let health = Health { metrics: metrics.clone(), stores: views, controllers: names.clone() };
     let server = HealthServer::bind(args.health_address, health)
         .await
         .with_context(|| format!("--health-address {}", args.health_address))?;
@@ -184,7 +184,8 @@ pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
     let budget = Arc::new(WriteBudget::new(BudgetConfig::default().scaled(args.write_budget_factor)));
     let source = BudgetSource { budget: budget.clone(), controllers: names };
     metrics.register(|registry| registry.register_collector(Box::new(source)));
-    let shared = Shared { connection, views, leadership, metrics, budget, workers: args.workers };
+    let drain = stop.drain.clone();
+    let shared = Shared { connection, leadership, metrics, budget, workers: args.workers, drain };
     let mut tasks = Tasks::default();
     for controller in controllers {
         match controller {
@@ -192,7 +193,7 @@ pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
                 let reconciler = BatchJobReconciler::new(stores.clone());
                 let queue = WorkQueue::new(seed);
                 let wired = reconciler.wire(&queue);
-                shared.start(reconciler, queue, wired, &agent, &stop.drain, &mut tasks)?;
+                shared.start(reconciler, queue, &stores.views(), wired, &agent, &mut tasks)?;
             }
         }
     }
@@ -235,23 +236,23 @@ struct Stop {
 /// What every controller is joined to.
 struct Shared {
     connection: Connection,
-    views: Arc<[Arc<dyn StoreView>]>,
     leadership: Leadership,
     metrics: Arc<Metrics>,
     budget: Arc<WriteBudget>,
     workers: usize,
+    drain: CancellationToken,
 }
 
 impl Shared {
-    /// Starts a controller with a gate, a client and an executor of its own. `wired` joins its queue to
-    /// the stores.
+    /// Starts a controller with a gate, a client and an executor of its own. `views` are the stores that
+    /// its plans rest on, `wired` joins its queue to them.
     fn start<R: Reconciler>(
         &self,
         reconciler: Arc<R>,
         queue: WorkQueue<ObjectKey>,
+        views: &[Arc<dyn StoreView>],
         wired: impl Future<Output = ()> + Send + 'static,
         agent: &dyn Fn(&str) -> String,
-        drain: &CancellationToken,
         tasks: &mut Tasks,
     ) -> Result<()> {
         let client = self.connection.client(&agent(R::NAME))?;
@@ -261,7 +262,7 @@ impl Shared {
             async move { reader.identity(resource, &key).await }.boxed()
         });
         let released = queue.clone();
-        let gate = Gate::new(&self.views, move |key: &ObjectKey| released.release(key), confirm);
+        let gate = Gate::new(views, move |key: &ObjectKey| released.release(key), confirm);
         self.metrics.add_queue(R::NAME, queue.clone());
         let executor = Executor {
             controller: R::NAME,
@@ -282,7 +283,7 @@ impl Shared {
             workers: self.workers,
         };
         // The gate has no end of its own: it answers for as long as passes are under way.
-        let (run, asks) = (controller.run(drain.clone()), gate.run(CancellationToken::new()));
+        let (run, asks) = (controller.run(self.drain.clone()), gate.run(CancellationToken::new()));
         tasks.spawn(R::NAME, first_end(wired, run, asks));
         Ok(())
     }
