@@ -260,13 +260,15 @@ impl Views {
     /// Whether the store is as new as the answer of a consistent GET: then the plan may rest on it,
     /// whatever became of the write. Without a store, the answer is all there is to wait for.
     fn agrees(&self, resource: Resource, key: &ObjectKey, answer: Option<Identity>) -> bool {
-        if !self.0.contains_key(&resource) {
-            return true;
-        }
+        let Some(last) = self.last_rv(resource) else { return true };
         match (self.shown(resource, key), answer) {
             (None, None) => true,
-            (Some(shown), Some(answer)) => shown.resource_version >= answer.resource_version,
-            (None, Some(_)) | (Some(_), None) => false,
+            // A store that is past the version and does not show it never will: nobody can read the
+            // object, or the store's selector leaves it out.
+            (shown, Some(answer)) => {
+                shown.map_or(last, |shown| shown.resource_version.max(last)) >= answer.resource_version
+            }
+            (Some(_), None) => false,
         }
     }
 }

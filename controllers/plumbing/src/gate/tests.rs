@@ -300,6 +300,25 @@ async fn it_opens_where_get_and_store_show_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_opens_where_the_store_is_past_what_it_cannot_show() {
+    let mut bench = bench();
+    let stop = bench.run();
+    // Changed to what nobody can read: the store keeps the last known state.
+    bench.pods.apply(pod("a", "ua", 11));
+    bench.pods.advance(ResourceVersion(20));
+    bench.server.lock().unwrap().insert(key("a"), identity("ua", 15));
+    bench.note(resolve("a", Some(11)));
+    // Outside of the store's selector, under a name that is taken.
+    bench.server.lock().unwrap().insert(key("b"), identity("ub", 8));
+    bench.note(resolve("b", None));
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(bench.is_open());
+    assert_eq!((bench.asked(), bench.wakes()), (vec![10, 10], 1));
+    bench.assert_forgotten();
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kind_without_a_store_is_not_waited_for_but_resolved() {
     let bench = bench();
     let stop = bench.run();
