@@ -120,6 +120,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) async fn read(response: Response<Body>) -> Result<Self, kube::Error> {
+        let retry_after = retry_after(&response);
+        let (parts, body) = response.into_parts();
+        Ok(Self { code: parts.status, retry_after, body: body.collect().await?.to_bytes() })
+    }
+
     /// The server's Status; a body that is none becomes one with the HTTP code and the text.
     pub(crate) fn status(&self) -> Status {
         let mut status: Status = serde_json::from_slice(&self.body).unwrap_or_else(|_| Status {
@@ -163,10 +169,7 @@ pub(crate) async fn send(
         .map_err(|error| SendError::NotSent(error.to_string()))?;
     let exchange = async {
         let response = client.send(request).await.map_err(classify)?;
-        let retry_after = retry_after(&response);
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| SendError::Lost(error.to_string()))?.to_bytes();
-        Ok(Answer { code: parts.status, retry_after, body })
+        Answer::read(response).await.map_err(|error| SendError::Lost(error.to_string()))
     };
     tokio::time::timeout(deadline, exchange)
         .await

@@ -5,11 +5,13 @@ use super::source::{
     EventStream, Identity, ListPage, ListRequest, Scope, Selector, Source, Unreadable, WatchError,
     WatchRequest, WatchStart,
 };
-use crate::client::never_connected;
+use crate::client::{Answer, never_connected};
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::projection::Projection;
-use futures::{AsyncBufRead, AsyncBufReadExt, StreamExt, stream};
-use http::{HeaderValue, Request, header};
+use futures::{AsyncBufRead, AsyncBufReadExt, StreamExt, TryStreamExt, stream};
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
 use kube::core::params::{ListParams, VersionMatch, WatchParams};
 use kube::core::request::Request as Collection;
 use kube::core::{Status, WatchEvent};
@@ -28,6 +30,23 @@ pub struct KubeConnection {
 impl From<kube::Client> for KubeConnection {
     fn from(client: kube::Client) -> Self {
         Self { client }
+    }
+}
+
+impl KubeConnection {
+    /// Sends a request; a refusal is an error. Not by kube's own functions for it: they drop the head of
+    /// the answer, and kube-apiserver names the time to wait in `Retry-After` alone.
+    async fn request(&self, request: Request<Vec<u8>>) -> Result<Response<Body>, WatchError> {
+        let response = self.client.send(request.map(Body::from)).await.map_err(request_error)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let answer = Answer::read(response).await.map_err(transport)?;
+        let mut error = WatchError::from_status(&answer.status());
+        if let WatchError::Server { retry_after, .. } = &mut error {
+            *retry_after = (*retry_after).max(answer.retry_after);
+        }
+        Err(error)
     }
 }
 
@@ -97,14 +116,15 @@ impl<P: Projection> Source for KubeSource<P> {
 
     async fn open(&self, request: WatchRequest) -> Result<EventStream<P>, WatchError> {
         let request = self.watch_request(&request)?;
-        let lines = self.connection.client.request_stream(request).await.map_err(request_error)?;
+        let response = self.connection.request(request).await?;
+        let lines = response.into_body().into_data_stream().map_err(std::io::Error::other).into_async_read();
         Ok(events(Box::pin(lines)))
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage<P>, WatchError> {
         let request = self.list_request(request)?;
-        let text = self.connection.client.request_text(request).await.map_err(request_error)?;
-        decode_list(&text)
+        let answer = Answer::read(self.connection.request(request).await?).await.map_err(transport)?;
+        decode_list(&answer.body)
     }
 }
 
@@ -120,12 +140,9 @@ fn transport(error: impl std::error::Error) -> WatchError {
 }
 
 fn request_error(error: kube::Error) -> WatchError {
-    match &error {
-        kube::Error::Api(status) => WatchError::from_status(status),
-        error => match never_connected(error) {
-            Some(why) => WatchError::Unreachable(why),
-            None => transport(error),
-        },
+    match never_connected(&error) {
+        Some(why) => WatchError::Unreachable(why),
+        None => transport(error),
     }
 }
 
@@ -207,12 +224,12 @@ struct WireListMeta {
     r#continue: String,
 }
 
-fn decode_list<P: Projection>(text: &str) -> Result<ListPage<P>, WatchError> {
-    let (metadata, objects, unreadable) = match serde_json::from_str::<WireList<P>>(text) {
+fn decode_list<P: Projection>(text: &[u8]) -> Result<ListPage<P>, WatchError> {
+    let (metadata, objects, unreadable) = match serde_json::from_slice::<WireList<P>>(text) {
         Ok(list) => (list.metadata, list.items, Vec::new()),
         // Slower and larger, but one bad object does not hide the others.
         Err(_) => {
-            let list: WireList<serde_json::Value> = serde_json::from_str(text).map_err(|error| {
+            let list: WireList<serde_json::Value> = serde_json::from_slice(text).map_err(|error| {
                 WatchError::Unreadable(Unreadable { identity: None, message: error.to_string() })
             })?;
             let (mut objects, mut unreadable) = (Vec::new(), Vec::new());

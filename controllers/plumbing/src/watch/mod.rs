@@ -74,6 +74,9 @@ pub const PROBE_JITTER: Duration = Duration::from_secs(1);
 pub const UNREACHABLE_WAIT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1500)..=Duration::from_secs(3);
 
+/// The longest pause that a server can ask for: a store that lags for longer is of no use.
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// A connection that lived this long was sound: its end is followed by an immediate reconnect, and
 /// the backoff starts anew. One that ends sooner counts as a failure, however cleanly it ends.
 pub const SOUND_CONNECTION: Duration = Duration::from_secs(30);

@@ -4,8 +4,9 @@ use super::backoff::Backoff;
 use super::listing::{ListAt, StreamingLists, bookmark_rv};
 use super::source::{EventStream, Identity, Source, Unreadable, WatchError, WatchRequest, WatchStart};
 use super::{
-    LIST_SILENCE, LIVENESS, PROBE_AGE, PROBE_JITTER, PROBE_SILENCE, PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL,
-    RELIST_JITTER, SOUND_CONNECTION, UNREACHABLE_WAIT, WATCH_TIMEOUT_SECONDS,
+    LIST_SILENCE, LIVENESS, LONGEST_RETRY_AFTER, PROBE_AGE, PROBE_JITTER, PROBE_SILENCE,
+    PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL, RELIST_JITTER, SOUND_CONNECTION, UNREACHABLE_WAIT,
+    WATCH_TIMEOUT_SECONDS,
 };
 use crate::key::ResourceVersion;
 use crate::projection::Projection;
@@ -267,7 +268,7 @@ impl<S: Source> Watch<S> {
                         Next::List(ListAt::Unset) | Next::Resume => self.back_off(),
                     },
                     WatchError::Server { retry_after, .. } => {
-                        self.back_off().max(retry_after.unwrap_or_default())
+                        self.back_off().max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
                     }
                     WatchError::Refused { .. } | WatchError::Transport(_) => self.back_off(),
                     WatchError::Unreachable(_) => self.rng.random_range(UNREACHABLE_WAIT),

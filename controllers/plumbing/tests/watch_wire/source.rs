@@ -3,7 +3,7 @@
 use crate::wire::{self, Requests, Sent, answer, bookmark, client, ending, event, object, refuse};
 use axum::body::Body;
 use futures::StreamExt;
-use http::Response;
+use http::{HeaderValue, Response};
 use kube::core::WatchEvent;
 use serde::Deserialize;
 use serde_json::json;
@@ -12,6 +12,7 @@ use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::watch::{
     Identity, KubeSource, ListRequest, Scope, Selector, Source, WatchError, WatchRequest, WatchStart,
 };
+use std::time::Duration;
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Pod {
@@ -182,6 +183,19 @@ async fn statuses_are_errors_wherever_they_come() {
     assert!(matches!(failed(404, "NotFound").await, WatchError::NotServed(_)));
     assert!(matches!(failed(400, "BadRequest").await, WatchError::Refused { code: 400, .. }));
     assert!(matches!(failed(503, "ServiceUnavailable").await, WatchError::Server { code: 503, .. }));
+
+    // The flow control of kube-apiserver: the time to wait is in the head alone.
+    let (source, _) = pods(Scope::All, |_| {
+        let mut busy = answer(429, "Too many requests, please try again later.");
+        busy.headers_mut().insert("retry-after", HeaderValue::from_static("17"));
+        busy
+    });
+    let list = source.list(ListRequest { at: None, continue_token: None }).await.unwrap_err();
+    let Err(open) = source.open(watch(FROM_5)).await else { panic!("a 429 opened a watch") };
+    for busy in [list, open] {
+        let WatchError::Server { code: 429, retry_after, message } = busy else { panic!("{busy}") };
+        assert_eq!(retry_after, Some(Duration::from_secs(17)), "{message}");
+    }
 
     // A proxy's answer is no Status.
     let (source, _) = pods(Scope::All, |_| answer(502, "<html>bad gateway</html>"));
