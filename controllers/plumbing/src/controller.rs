@@ -179,13 +179,15 @@ impl<R: Reconciler> Controller<R> {
         // As soon as the store shows what the plan did not know, or the controller remembers.
         let again = trouble.conflict || trouble.gravest.is_some();
         let at = |at| (Next::WakeAt(at), ReconcileResult::RequeueAfter);
+        // Neither failure nor success, so the failures before still count.
+        let aside = |until| (Next::Throttled { until }, ReconcileResult::RequeueAfter);
         match (refused, trouble.not_before) {
             (Some(class), not_before) => {
                 self.failed(class, not_before.map_or(Duration::ZERO, |at| at.duration_since(now)))
             }
-            (None, Some(until)) => (Next::Throttled { until }, ReconcileResult::RequeueAfter),
-            (None, None) if trouble.not_leading => at(now + NOT_LEADING_PAUSE),
-            (None, None) if trouble.stale => at(now + STALE_PAUSE),
+            (None, Some(until)) => aside(until),
+            (None, None) if trouble.not_leading => aside(now + NOT_LEADING_PAUSE),
+            (None, None) if trouble.stale => aside(now + STALE_PAUSE),
             (None, None) if again => (Next::Conflict, ReconcileResult::Requeue),
             (None, None) if trouble.skipped => at(now),
             (None, None) => match sketch.wake {

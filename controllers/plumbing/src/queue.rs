@@ -78,10 +78,10 @@ pub enum Next {
     /// Decided on an old view, or without knowing what this pass has taught the controller: run again
     /// as soon as the gate lets it, from the fifth such pass in a row on with backoff.
     Conflict,
-    /// No write budget. No failure; back at its place at this point in time. Events do not bring
-    /// that forward, as what they ask for would be refused as well.
+    /// No write budget, or no right to write for now. Neither failure nor success; back at its place at
+    /// this point in time. Events do not bring that forward, as what they ask for would be refused as well.
     Throttled {
-        /// When the budget expects to have room.
+        /// When a write may have a chance again.
         until: Instant,
     },
     /// The stores have not caught up with the key's own writes. No failure; back at its place when

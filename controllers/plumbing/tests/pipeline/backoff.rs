@@ -1,6 +1,8 @@
 //! What each way of failing means for the next pass.
 
-use crate::rig::{HOUR, Rig, Seen, Setup, create, idle, key, pass, patch, plan, pod, seconds, status};
+use crate::rig::{
+    HOUR, Rig, Seen, Setup, create, delete, idle, key, pass, patch, plan, pod, seconds, status,
+};
 use crate::wire::{Reply, Sent, busy, done, object, refuse};
 use http::Method;
 use serde_json::json;
@@ -228,6 +230,23 @@ async fn a_wake_time_that_has_passed_does_not_spin() {
     rig.event(&key("a"));
     pass(seconds(10)).await;
     assert!((50..=110).contains(&rig.passes(&key("a"))), "{} passes in 10 s", rig.passes(&key("a")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_may_not_write_forgets_no_failure() {
+    // The store hears nothing, so it is stale by then.
+    let make = |seen: &Seen| match seen.passes {
+        8 => plan(vec![vec![delete(&seen.key)]]),
+        _ => create_always(seen),
+    };
+    let rig = Setup::new(make).start(|_| refuse(422, "Invalid"));
+    rig.event(&key("a"));
+    pass(seconds(600)).await;
+    assert_eq!(rig.wire.count(&Method::DELETE), 0);
+    let gaps = rig.wire.gaps();
+    assert!(is_about(gaps[6], 32.0), "{gaps:?}");
+    assert!(is_about(gaps[7] - seconds(5), 64.0), "{gaps:?}");
+    assert!(is_about(gaps[8], 128.0), "{gaps:?}");
 }
 
 #[tokio::test(start_paused = true)]
