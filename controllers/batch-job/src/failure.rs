@@ -58,8 +58,7 @@ pub fn ending(pod: &PodView, policy: Option<&PodFailurePolicy>) -> Option<Ending
     match pod.phase {
         PodPhase::Succeeded => Some(Ending::Succeeded),
         PodPhase::Failed => Some(failure(pod, policy)),
-        // Deleted before it had a node: no kubelet will ever report its end.
-        PodPhase::Pending if pod.node.is_none() && pod.meta().is_deleting() => Some(Ending::Disrupted),
+        PodPhase::Pending if pod.will_never_run() => Some(Ending::Disrupted),
         PodPhase::Pending | PodPhase::Running | PodPhase::Unknown => None,
     }
 }

@@ -1,6 +1,7 @@
 //! What pods mean to admission: charges on nodes, live pods of jobs, grants that have become pods.
 
 use super::Admission;
+use super::class::{Class, ClassKey};
 use crate::ledger::{Ledger, Slot};
 use crate::projections::pod::PodView;
 use crate::resources::ResourceList;
@@ -28,6 +29,8 @@ struct Held {
     requests: ResourceList,
     node: Option<Arc<str>>,
     slot: Option<Slot>,
+    /// The class that counts it as unbound: its job may have left that class since.
+    unbound_in: Option<ClassKey>,
 }
 
 impl Pods {
@@ -104,7 +107,9 @@ impl Admission {
     /// Takes in a change of a pod, ours or not.
     pub fn pod_changed(&mut self, change: &Change<PodView>) {
         match change {
-            Change::Apply { new, .. } if new.is_terminal() => self.pod_ended(&new.meta().key),
+            Change::Apply { new, .. } if new.is_terminal() || new.will_never_run() => {
+                self.pod_ended(&new.meta().key);
+            }
             Change::Apply { new, .. } => self.pod_holds(new),
             Change::Delete { last } => self.pod_ended(&last.meta().key),
         }
@@ -115,10 +120,8 @@ impl Admission {
         self.dirty = true;
         if let Some(job) = &held.job {
             self.lives(job, -1);
-            if held.node.is_none() {
-                self.unbound(job, -1);
-            }
         }
+        self.no_longer_unbound(held.unbound_in.as_ref());
         for (class, state) in &mut self.classes {
             if class.namespace == key.namespace {
                 state.pod_ended();
@@ -154,23 +157,28 @@ impl Admission {
         };
         // Where it was thought to go, and did not.
         let mut guess = before.as_ref().filter(|before| before.node.is_none()).and_then(|before| before.slot);
-        if let Some(job) = &job {
-            if before.is_none() {
-                self.lives(job, 1);
-                match &pod.node {
-                    // Bound before we first saw it: its grant is used all the same.
-                    Some(_) => guess = self.take_grant(job).flatten(),
-                    None => self.unbound(job, 1),
-                }
-            } else if pod.node.is_some() && before.as_ref().is_some_and(|before| before.node.is_none()) {
-                self.unbound(job, -1);
-                if let Some(class) = self.jobs.get(job).and_then(|job| self.classes.get_mut(&job.class)) {
-                    class.bind();
-                }
+        let mut unbound_in = before.as_ref().and_then(|before| before.unbound_in.clone());
+        if let Some(job) = job.as_ref().filter(|_| before.is_none()) {
+            self.lives(job, 1);
+            match &pod.node {
+                // Bound before we first saw it: its grant is used all the same.
+                Some(_) => guess = self.take_grant(job).flatten(),
+                None => unbound_in = self.unbound(job),
             }
         }
-        let held =
-            Held { uid: meta.uid.clone(), job, requests: pod.requests.clone(), node: pod.node.clone(), slot };
+        if pod.node.is_some()
+            && let Some(class) = self.no_longer_unbound(unbound_in.take().as_ref())
+        {
+            class.bind();
+        }
+        let held = Held {
+            uid: meta.uid.clone(),
+            job,
+            requests: pod.requests.clone(),
+            node: pod.node.clone(),
+            slot,
+            unbound_in,
+        };
         self.pods.insert(meta.key.clone(), held, &mut self.ledger);
         if let (Some(guess), Some(bound)) = (guess, bound)
             && guess != bound
@@ -225,9 +233,17 @@ impl Admission {
         }
     }
 
-    fn unbound(&mut self, job: &Uid, by: isize) {
-        if let Some(class) = self.jobs.get(job).and_then(|job| self.classes.get_mut(&job.class)) {
-            class.unbound = class.unbound.saturating_add_signed(by);
-        }
+    /// Counts an unbound pod in the class of its job, which it returns.
+    fn unbound(&mut self, job: &Uid) -> Option<ClassKey> {
+        let key = &self.jobs.get(job)?.class;
+        self.classes.get_mut(key)?.unbound += 1;
+        Some(key.clone())
+    }
+
+    /// Ends that, and returns the class.
+    fn no_longer_unbound(&mut self, key: Option<&ClassKey>) -> Option<&mut Class> {
+        let class = self.classes.get_mut(key?)?;
+        class.unbound = class.unbound.saturating_sub(1);
+        Some(class)
     }
 }

@@ -1,7 +1,11 @@
+mod fairness;
+mod pauses;
+
 use super::*;
 use crate::projections::pod::PodView;
 use jiff::SignedDuration;
 use proptest::prelude::*;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::PodTemplate;
 use std::collections::BTreeMap;
@@ -22,7 +26,11 @@ fn node(name: &str, cpu: &str, extra: Value) -> Change<NodeView> {
     for (key, value) in extra.as_object().unwrap() {
         node[key] = value.clone();
     }
-    Change::Apply { old: None, new: Arc::new(serde_json::from_value(node).unwrap()), initial: false }
+    apply(node)
+}
+
+fn apply<P: DeserializeOwned>(object: Value) -> Change<P> {
+    Change::Apply { old: None, new: Arc::new(serde_json::from_value(object).unwrap()), initial: false }
 }
 
 fn shape(cpu: &str, extra: Value) -> Arc<Shape> {
@@ -32,6 +40,19 @@ fn shape(cpu: &str, extra: Value) -> Arc<Shape> {
     }
     let template: PodTemplate = serde_json::from_value(json!({"spec": spec})).unwrap();
     Arc::new(Shape::of_template(&template))
+}
+
+/// One pod of a job of low age and no priority.
+fn demand(namespace: &str, name: &str, shape: &Arc<Shape>) -> Demand {
+    Demand {
+        job: ObjectKey::new(namespace, name),
+        uid: Uid(format!("{namespace}-{name}").into()),
+        created: at(0),
+        priority: 0,
+        shape: Arc::clone(shape),
+        target: 1,
+        min_parallelism: 1,
+    }
 }
 
 /// A cluster as admission sees it: every granted pod is made, and bound where its grant was.
@@ -56,20 +77,20 @@ impl World {
     }
 
     fn offer_gang(&mut self, ns: &str, name: &str, shape: &Arc<Shape>, target: u32, gang: u32) -> Uid {
-        let uid = Uid(format!("{ns}-{name}").into());
-        self.admission.offer(Demand {
-            job: ObjectKey::new(ns, name),
-            uid: uid.clone(),
-            created: at(0),
-            priority: 0,
-            shape: Arc::clone(shape),
-            target,
-            min_parallelism: gang,
-        });
+        self.ask(Demand { target, min_parallelism: gang, ..demand(ns, name, shape) })
+    }
+
+    fn ask(&mut self, demand: Demand) -> Uid {
+        let uid = demand.uid.clone();
+        self.admission.offer(demand);
         uid
     }
 
     fn pod(&self, name: &str, phase: &str) -> Change<PodView> {
+        apply(self.manifest(name, phase))
+    }
+
+    fn manifest(&self, name: &str, phase: &str) -> Value {
         let (job, cpu, namespace, node) = &self.pods[name];
         let mut pod = json!({
             "metadata": {
@@ -84,7 +105,7 @@ impl World {
         if let Some(node) = node {
             pod["spec"]["nodeName"] = node.as_str().into();
         }
-        Change::Apply { old: None, new: Arc::new(serde_json::from_value(pod).unwrap()), initial: false }
+        pod
     }
 
     /// Makes one granted pod of the job, and binds it to the place of its grant.
@@ -108,6 +129,20 @@ impl World {
         self.pods.insert(name.clone(), (job.clone(), cpu.to_owned(), namespace.to_owned(), None));
         self.admission.pod_changed(&self.pod(&name, "Pending"));
         name
+    }
+
+    /// A pod that waits for a node is deleted, and a finalizer keeps it.
+    fn mark_deleted(&mut self, name: &str) {
+        let mut pod = self.manifest(name, "Pending");
+        pod["metadata"]["deletionTimestamp"] = json!(at(0));
+        self.admission.pod_changed(&apply(pod));
+    }
+
+    /// A pod is gone from the store.
+    fn remove(&mut self, name: &str) {
+        let Change::Apply { new, .. } = self.pod(name, "Pending") else { unreachable!() };
+        self.admission.pod_changed(&Change::Delete { last: new });
+        self.pods.remove(name);
     }
 
     fn bind(&mut self, name: &str, node: &str) {
@@ -167,53 +202,6 @@ fn grants_go_out_while_pods_fit_and_the_rest_waits_with_a_reason() {
     world.offer("a", "j", &one, 6);
     assert_eq!(world.admission.pass(at(2)), [ObjectKey::new("a", "j")]);
     assert_eq!(world.admission.verdict(&job).granted, 4);
-}
-
-#[test]
-fn the_first_creates_of_a_class_go_one_two_four() {
-    let mut world = World::new(&[("n1", "100")]);
-    let one = shape("1", json!({}));
-    let job = world.offer("a", "j", &one, 50);
-    let mut steps = Vec::new();
-    for _ in 0..4 {
-        world.admission.pass(at(1));
-        let mut made = 0;
-        while world.make(&job, "1", "a").is_some() {
-            made += 1;
-        }
-        steps.push(made);
-    }
-    assert_eq!(steps, [1, 2, 4, 8]);
-}
-
-#[test]
-fn a_refusal_pauses_the_class_until_a_pod_of_the_namespace_ends() {
-    let mut world = World::new(&[("n1", "100")]);
-    let one = shape("1", json!({}));
-    let (job, other) = (world.offer("a", "j", &one, 5), world.offer("b", "k", &one, 5));
-    world.admission.pass(at(1));
-    let running = world.make(&job, "1", "a").unwrap();
-    world.admission.creates_refused(&job, at(1));
-    let verdict = world.admission.verdict(&job);
-    assert_eq!((verdict.granted, verdict.wake_at), (1, Some(at(2))));
-    assert_eq!(verdict.waiting.unwrap().reason, QueuedReason::ClassBackoff);
-    world.settle(&[(other.clone(), "1", "b")]);
-    assert_eq!(world.admission.verdict(&other).granted, 5, "another namespace has a quota of its own");
-    world.end(&running);
-    world.admission.pass(at(1));
-    assert_eq!(world.admission.verdict(&job).granted, 1, "quota is free again");
-    // Pauses double, up to a minute.
-    let pauses: Vec<_> = (0..8)
-        .map(|_| {
-            world.admission.creates_refused(&job, at(100));
-            world.admission.verdict(&job).wake_at.unwrap().duration_since(at(100)).as_secs()
-        })
-        .collect();
-    assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
-    world.admission.pass(at(100));
-    assert_eq!(world.admission.verdict(&job).granted, 0);
-    world.admission.pass(at(160));
-    assert_eq!(world.admission.verdict(&job).granted, 1, "a pause ends by itself");
 }
 
 #[test]
@@ -291,41 +279,6 @@ fn affinity(key: &str, operator: &str, values: &[&str]) -> Value {
     json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
         "nodeSelectorTerms": [{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]
     }}}})
-}
-
-#[test]
-fn a_thousand_equal_jobs_starve_no_other_class() {
-    let mut world = World::new(&[("n1", "1")]);
-    let (one, half) = (shape("1", json!({})), shape("600m", json!({})));
-    let crowd: Vec<Uid> = (0..999).map(|number| world.offer("a", &format!("c{number}"), &one, 1)).collect();
-    let other = world.offer("a", "other", &half, 1);
-    let mut turns = 0;
-    while world.admission.verdict(&other).granted == 0 {
-        turns += 1;
-        assert!(turns <= 3, "one slot at a time, and the other class waits still");
-        world.admission.pass(at(1));
-        if let Some(job) = crowd.iter().find(|job| !world.admission.jobs[*job].in_flight.is_empty()) {
-            let pod = world.make(job, "1", "a").unwrap();
-            world.offer("a", &job.0.as_ref()[2..], &one, 0);
-            world.end(&pod);
-        }
-    }
-}
-
-#[test]
-fn the_newest_beyond_the_bound_wait_outside() {
-    let mut world = World::new(&[("n1", "1")]);
-    let big = shape("2", json!({}));
-    let jobs: Vec<Uid> =
-        (0..MAX_QUEUED_JOBS + 5).map(|number| world.offer("a", &format!("{number:05}"), &big, 1)).collect();
-    let reason = |world: &World, uid: &Uid| world.admission.verdict(uid).waiting.unwrap().reason;
-    let last = jobs.last().unwrap();
-    assert_eq!(reason(&world, last), QueuedReason::QueueFull);
-    assert_ne!(reason(&world, &jobs[0]), QueuedReason::QueueFull);
-    for job in &jobs[..5] {
-        world.admission.withdraw(job);
-    }
-    assert_ne!(reason(&world, last), QueuedReason::QueueFull, "taken in when others leave");
 }
 
 #[test]

@@ -125,6 +125,11 @@ impl PodView {
         }
     }
 
+    /// Whether it is being deleted before it had a node: no kubelet will run it, or report its end.
+    pub fn will_never_run(&self) -> bool {
+        self.node.is_none() && self.meta.is_deleting()
+    }
+
     /// Whether it holds [`TRACKING_FINALIZER`].
     pub fn is_tracked(&self) -> bool {
         self.meta.finalizers.iter().any(|held| held.as_ref() == TRACKING_FINALIZER)

@@ -1,0 +1,80 @@
+//! Classes whose pods are refused, or not scheduled.
+
+use super::*;
+
+#[test]
+fn the_first_creates_of_a_class_go_one_two_four() {
+    let mut world = World::new(&[("n1", "100")]);
+    let one = shape("1", json!({}));
+    let job = world.offer("a", "j", &one, 50);
+    let mut steps = Vec::new();
+    for _ in 0..4 {
+        world.admission.pass(at(1));
+        let mut made = 0;
+        while world.make(&job, "1", "a").is_some() {
+            made += 1;
+        }
+        steps.push(made);
+    }
+    assert_eq!(steps, [1, 2, 4, 8]);
+}
+
+#[test]
+fn a_refusal_pauses_the_class_until_a_pod_of_the_namespace_ends() {
+    let mut world = World::new(&[("n1", "100")]);
+    let one = shape("1", json!({}));
+    let (job, other) = (world.offer("a", "j", &one, 5), world.offer("b", "k", &one, 5));
+    world.admission.pass(at(1));
+    let running = world.make(&job, "1", "a").unwrap();
+    world.admission.creates_refused(&job, at(1));
+    let verdict = world.admission.verdict(&job);
+    assert_eq!((verdict.granted, verdict.wake_at), (1, Some(at(2))));
+    assert_eq!(verdict.waiting.unwrap().reason, QueuedReason::ClassBackoff);
+    world.settle(&[(other.clone(), "1", "b")]);
+    assert_eq!(world.admission.verdict(&other).granted, 5, "another namespace has a quota of its own");
+    world.end(&running);
+    world.admission.pass(at(1));
+    assert_eq!(world.admission.verdict(&job).granted, 1, "quota is free again");
+    // Pauses double, up to a minute.
+    let pauses: Vec<_> = (0..8)
+        .map(|_| {
+            world.admission.creates_refused(&job, at(100));
+            world.admission.verdict(&job).wake_at.unwrap().duration_since(at(100)).as_secs()
+        })
+        .collect();
+    assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
+    world.admission.pass(at(100));
+    assert_eq!(world.admission.verdict(&job).granted, 0);
+    world.admission.pass(at(160));
+    assert_eq!(world.admission.verdict(&job).granted, 1, "a pause ends by itself");
+}
+
+#[test]
+fn a_pod_taken_back_counts_no_longer_though_its_job_wants_nothing_now() {
+    let mut world = World::new(&[("n1", "100")]);
+    let one = shape("1", json!({}));
+    let (job, other) = (world.offer("a", "j", &one, 1), world.offer("a", "k", &one, 1));
+    world.admission.pass(at(1));
+    let pod = world.make_unbound(&job, "1", "a");
+    world.admission.pending_deadline(&job, at(31));
+    world.mark_deleted(&pod);
+    assert_eq!(world.admission.verdict(&job).granted, 0, "nobody will run it");
+    world.admission.withdraw(&job);
+    world.remove(&pod);
+    world.admission.pass(at(33));
+    assert_eq!(world.admission.verdict(&other).granted, 1);
+}
+
+#[test]
+fn a_pod_counts_in_the_class_in_which_it_was_made() {
+    let mut world = World::new(&[("n1", "100")]);
+    let one = shape("1", json!({}));
+    let (job, other) = (world.offer("a", "j", &one, 1), world.offer("a", "k", &one, 1));
+    world.admission.pass(at(1));
+    let pod = world.make_unbound(&job, "1", "a");
+    world.admission.pending_deadline(&other, at(31));
+    world.ask(Demand { priority: 5, ..demand("a", "j", &one) });
+    world.end(&pod);
+    world.admission.pass(at(33));
+    assert_eq!(world.admission.verdict(&other).granted, 1);
+}
