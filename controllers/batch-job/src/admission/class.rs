@@ -57,6 +57,8 @@ pub(super) struct Class {
     /// Pods of it were not scheduled: what proves that it does well again is a bound pod.
     unschedulable: bool,
     refusals: u32,
+    /// Until then its refusals are remembered, even when no job of it is left.
+    remembered_until: Option<Timestamp>,
     /// The pass in which it was last served.
     pub(super) served: u64,
 }
@@ -76,6 +78,7 @@ impl Default for Class {
             until_a_pod_ends: false,
             unschedulable: false,
             refusals: 0,
+            remembered_until: None,
             served: 0,
         }
     }
@@ -101,6 +104,7 @@ impl Class {
 
     fn grow(&mut self) {
         self.refusals = 0;
+        self.remembered_until = None;
         self.confirmed += 1;
         if self.confirmed >= self.credit {
             self.confirmed = 0;
@@ -127,6 +131,7 @@ impl Class {
         let doubled = FIRST_PAUSE.checked_mul(1 << self.refusals.min(6)).unwrap_or(LONGEST_PAUSE);
         self.paused_until = now.checked_add(doubled.min(LONGEST_PAUSE)).ok();
         self.until_a_pod_ends = until_a_pod_ends;
+        self.remembered_until = self.paused_until.and_then(|until| until.checked_add(LONGEST_PAUSE).ok());
         self.refusals += 1;
         self.credit = 1;
         self.confirmed = 0;
@@ -149,5 +154,11 @@ impl Class {
             self.paused_until = None;
         }
         self.paused_until
+    }
+
+    /// Whether nobody needs it any more. A job that was taken back may leave and come again: its class
+    /// must not forget the pause meanwhile.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        self.jobs == 0 && self.unbound == 0 && self.remembered_until.is_none_or(|until| until <= now)
     }
 }

@@ -181,17 +181,8 @@ impl Admission {
         self.leave_line(uid);
         let Some(job) = self.jobs.remove(uid) else { return };
         let Some(class) = self.classes.get_mut(&job.class) else { return };
+        // It stays until the next pass at least, and as long as what happened to it matters.
         class.jobs -= 1;
-        if class.jobs == 0 {
-            self.classes.remove(&job.class);
-            let shape = &job.class.shape;
-            if let Some(fit) = self.fits.get_mut(shape) {
-                fit.classes -= 1;
-                if fit.classes == 0 {
-                    self.fits.remove(shape);
-                }
-            }
-        }
         self.dirty = true;
     }
 

@@ -20,6 +20,7 @@ impl Admission {
     /// Gives out what can be given out now, where anything has changed since the last pass. Returns the
     /// jobs whose grant, or whose chance ever to fit, has changed.
     pub fn pass(&mut self, now: Timestamp) -> Vec<ObjectKey> {
+        self.drop_classes(now);
         let mut resumed = false;
         for class in self.classes.values_mut() {
             let paused = class.paused_until.is_some();
@@ -40,6 +41,18 @@ impl Admission {
         woken.sort();
         woken.dedup();
         woken
+    }
+
+    /// Drops the classes, and the tables of their shapes, that nobody needs any more.
+    fn drop_classes(&mut self, now: Timestamp) {
+        for (key, _) in self.classes.extract_if(|_, class| class.is_over(now)) {
+            if let Some(fit) = self.fits.get_mut(&key.shape) {
+                fit.classes -= 1;
+                if fit.classes == 0 {
+                    self.fits.remove(&key.shape);
+                }
+            }
+        }
     }
 
     /// Brings the tables of shapes that wait up to date. Returns the jobs for which "could it ever fit"

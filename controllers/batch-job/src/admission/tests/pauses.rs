@@ -78,3 +78,31 @@ fn a_pod_counts_in_the_class_in_which_it_was_made() {
     world.admission.pass(at(33));
     assert_eq!(world.admission.verdict(&other).granted, 1);
 }
+
+#[test]
+fn a_pause_outlasts_the_last_job_of_its_class() {
+    let mut world = World::new(&[("n1", "100")]);
+    let one = shape("1", json!({}));
+    let mut now = 0;
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let job = world.offer("a", "j", &one, 1);
+        let offered = now;
+        while world.admission.verdict(&job).granted == 0 {
+            world.admission.pass(at(now));
+            now += 1;
+        }
+        waits.push(now - 1 - offered);
+        // Its pod is not scheduled in time; while it goes, the job wants nothing.
+        let pod = world.make_unbound(&job, "1", "a");
+        now += 30;
+        world.admission.pending_deadline(&job, at(now));
+        world.mark_deleted(&pod);
+        world.admission.withdraw(&job);
+        world.admission.pass(at(now));
+        world.remove(&pod);
+    }
+    assert_eq!(waits, [0, 1, 2, 4]);
+    world.admission.pass(at(now + 100));
+    assert!(world.admission.classes.is_empty() && world.admission.fits.is_empty());
+}
