@@ -59,12 +59,13 @@ pub(super) struct Class {
     refusals: u32,
     /// Until then its refusals are remembered, even when no job of it is left.
     remembered_until: Option<Timestamp>,
-    /// The pass in which it was last served.
+    /// The pass in which it was last served, or made.
     pub(super) served: u64,
 }
 
-impl Default for Class {
-    fn default() -> Self {
+impl Class {
+    /// A class that is new in this pass: it comes after those that wait already.
+    pub(super) fn new(turn: u64) -> Self {
         Self {
             jobs: 0,
             waiting: BTreeSet::new(),
@@ -79,12 +80,10 @@ impl Default for Class {
             unschedulable: false,
             refusals: 0,
             remembered_until: None,
-            served: 0,
+            served: turn,
         }
     }
-}
 
-impl Class {
     /// Grants it may get now by its own history.
     pub(super) fn allowance(&self, modelled: bool) -> usize {
         let pending = if self.unschedulable { self.unbound } else { 0 };

@@ -103,6 +103,8 @@ struct Namespace {
     waiting: BTreeSet<Place>,
     /// Jobs beyond the bound, oldest first.
     outside: BTreeSet<Place>,
+    /// The pass in which it was last served. One that is new comes after those that wait already: it may
+    /// have been here before.
     served: u64,
 }
 
@@ -164,7 +166,7 @@ impl Admission {
         let uid = demand.uid.clone();
         let class = self.classes.entry(key.clone()).or_insert_with(|| {
             self.fits.entry(Arc::clone(&key.shape)).or_default().classes += 1;
-            Class::default()
+            Class::new(self.turn)
         });
         let job = self.jobs.entry(uid.clone()).or_insert_with(|| {
             class.jobs += 1;
@@ -291,7 +293,10 @@ impl Admission {
         let Some(job) = self.jobs.get(uid) else { return };
         let wants_more = self.granted(uid) < job.demand.target;
         let place = job.place();
-        let namespace = self.namespaces.entry(Arc::clone(&job.demand.job.namespace)).or_default();
+        let namespace = self
+            .namespaces
+            .entry(Arc::clone(&job.demand.job.namespace))
+            .or_insert_with(|| Namespace { served: self.turn, ..Namespace::default() });
         if !wants_more {
             self.leave_line(uid);
             return;

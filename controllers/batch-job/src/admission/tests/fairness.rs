@@ -36,3 +36,52 @@ fn the_newest_beyond_the_bound_wait_outside() {
     }
     assert_ne!(reason(&world, last), QueuedReason::QueueFull, "taken in when others leave");
 }
+
+/// Pods of which jobs run when one slot is freed again and again, the first letter of each: a job of
+/// `b` comes only when the one before it runs.
+fn slots_of_a_backlog_and_a_trickle(trickle: impl Fn(&mut World, u32) -> Uid, namespace: &str) -> String {
+    let mut world = World::new(&[("n1", "1")]);
+    let one = shape("1", json!({}));
+    let backlog: Vec<Uid> = (0..20).map(|number| world.offer("a", &format!("a{number}"), &one, 1)).collect();
+    let mut next = trickle(&mut world, 0);
+    let mut order = String::new();
+    for number in 1..=8 {
+        world.admission.pass(at(1));
+        let (job, of) = if world.admission.verdict(&next).granted > 0 {
+            (next.clone(), namespace)
+        } else {
+            (backlog.iter().find(|job| world.admission.verdict(job).granted > 0).unwrap().clone(), "a")
+        };
+        let pod = world.make(&job, "1", of).unwrap();
+        world.admission.withdraw(&job);
+        if job == next {
+            order.push('b');
+            next = trickle(&mut world, number);
+        } else {
+            order.push('a');
+        }
+        world.end(&pod);
+    }
+    order
+}
+
+#[test]
+fn a_trickle_does_not_starve_the_backlog_of_another_namespace() {
+    let one = shape("1", json!({}));
+    let order = slots_of_a_backlog_and_a_trickle(
+        |world, number| world.offer("b", &format!("b{number}"), &one, 1),
+        "b",
+    );
+    assert_eq!(order.matches('a').count(), 4, "{order}");
+}
+
+#[test]
+fn a_trickle_does_not_starve_the_backlog_of_another_class() {
+    // As large, and another class all the same.
+    let like = shape("1", json!({"nodeSelector": {"zone": "a"}}));
+    let order = slots_of_a_backlog_and_a_trickle(
+        |world, number| world.offer("a", &format!("b{number}"), &like, 1),
+        "a",
+    );
+    assert_eq!(order.matches('a').count(), 4, "{order}");
+}
