@@ -39,7 +39,7 @@ pub struct Demand {
     pub uid: Uid,
     /// Its age decides its place.
     pub created: Timestamp,
-    /// Higher goes first.
+    /// Higher goes first, inside the namespace.
     pub priority: i32,
     /// What its pods look like.
     pub shape: Arc<Shape>,

@@ -1,7 +1,7 @@
 //! One admission pass: every class that waits, once, and as many grants at once as fit.
 
+use super::Admission;
 use super::class::ClassKey;
-use super::{Admission, Place};
 use jiff::Timestamp;
 use springtide_plumbing::key::ObjectKey;
 use std::cmp::Reverse;
@@ -10,11 +10,6 @@ use std::sync::Arc;
 
 /// Grants that a namespace gets in its turn before the next one has its own.
 const QUANTUM: usize = 16;
-
-/// When a class was last served, its oldest job, and the class.
-type Candidate<'a> = (u64, &'a Place, &'a ClassKey);
-/// Candidates by when their namespace was last served, and its name.
-type ByNamespace<'a> = BTreeMap<(u64, &'a Arc<str>), Vec<Candidate<'a>>>;
 
 impl Admission {
     /// Gives out what can be given out now, where anything has changed since the last pass. Returns the
@@ -35,9 +30,7 @@ impl Admission {
             return woken;
         }
         self.turn += 1;
-        for (_, namespaces) in self.candidates() {
-            self.serve(namespaces, &mut woken);
-        }
+        self.serve(self.candidates(), &mut woken);
         woken.sort();
         woken.dedup();
         woken
@@ -85,10 +78,10 @@ impl Admission {
         woken
     }
 
-    /// The classes that can be given something, by priority, then by namespace; those served least
-    /// recently first.
-    fn candidates(&self) -> BTreeMap<Reverse<i32>, VecDeque<VecDeque<ClassKey>>> {
-        let mut by_priority: BTreeMap<Reverse<i32>, ByNamespace<'_>> = BTreeMap::new();
+    /// The classes that can be given something: namespaces take turns, those served least recently
+    /// first; inside one the higher priority goes first, then the class served least recently.
+    fn candidates(&self) -> VecDeque<VecDeque<ClassKey>> {
+        let mut by_namespace: BTreeMap<_, BTreeMap<_, &ClassKey>> = BTreeMap::new();
         for (key, class) in &self.classes {
             let Some(head) = class.waiting.first() else { continue };
             let fits =
@@ -97,37 +90,24 @@ impl Admission {
                 continue;
             }
             let served = self.namespaces.get(&key.namespace).map_or(0, |namespace| namespace.served);
-            by_priority
-                .entry(Reverse(key.priority))
-                .or_default()
+            by_namespace
                 .entry((served, &key.namespace))
                 .or_default()
-                .push((class.served, head, key));
+                .insert((Reverse(key.priority), class.served, head), key);
         }
-        by_priority
-            .into_iter()
-            .map(|(priority, namespaces)| {
-                let namespaces = namespaces
-                    .into_values()
-                    .map(|mut classes| {
-                        classes.sort_by_key(|(served, head, _)| (*served, *head));
-                        classes.into_iter().map(|(.., key)| key.clone()).collect()
-                    })
-                    .collect();
-                (priority, namespaces)
-            })
-            .collect()
+        by_namespace.into_values().map(|classes| classes.into_values().cloned().collect()).collect()
     }
 
     /// Turn by turn: a namespace gets a quantum for one of its classes, then the next namespace.
     fn serve(&mut self, mut namespaces: VecDeque<VecDeque<ClassKey>>, woken: &mut Vec<ObjectKey>) {
         while let Some(mut classes) = namespaces.pop_front() {
             let Some(key) = classes.pop_front() else { continue };
+            let is_rival = |other: &ClassKey| other.priority >= key.priority;
             // Nobody else waits: turns would only cost time.
-            let alone = namespaces.is_empty() && classes.is_empty();
+            let alone = namespaces.is_empty() && !classes.front().is_some_and(is_rival);
             if self.grant(&key, if alone { usize::MAX } else { QUANTUM }, woken).is_some() {
                 // It may take more, after its sisters and the other namespaces.
-                classes.push_back(key);
+                classes.insert(classes.partition_point(is_rival), key);
             }
             if !classes.is_empty() {
                 namespaces.push_back(classes);

@@ -85,3 +85,44 @@ fn a_trickle_does_not_starve_the_backlog_of_another_class() {
     );
     assert_eq!(order.matches('a').count(), 4, "{order}");
 }
+
+#[test]
+fn priority_orders_inside_a_namespace_and_buys_nothing_from_others() {
+    let mut world = World::new(&[("n1", "1")]);
+    let one = shape("1", json!({}));
+    let ask = |world: &mut World, namespace: &str, name: &str, priority| {
+        world.ask(Demand { priority, ..demand(namespace, name, &one) })
+    };
+    let mut jobs = Vec::new();
+    for number in 0..4 {
+        jobs.push(("a", "high", ask(&mut world, "a", &format!("high{number}"), 1000)));
+        jobs.push(("b", "low", ask(&mut world, "b", &format!("low{number}"), -5)));
+    }
+    jobs.push(("b", "high", ask(&mut world, "b", "late", 5)));
+    let mut order = Vec::new();
+    while !jobs.is_empty() {
+        world.admission.pass(at(1));
+        let next = jobs.iter().position(|(.., job)| world.admission.verdict(job).granted > 0).unwrap();
+        let (namespace, kind, job) = jobs.remove(next);
+        let pod = world.make(&job, "1", namespace).unwrap();
+        world.admission.withdraw(&job);
+        world.end(&pod);
+        order.push((namespace, kind));
+    }
+    assert_eq!(order[..4], [("a", "high"), ("b", "high"), ("a", "high"), ("b", "low")]);
+    assert_eq!(order.iter().filter(|(namespace, _)| *namespace == "b").count(), 5);
+    assert_eq!(order[7], ("b", "low"), "in turn to the end: {order:?}");
+}
+
+#[test]
+fn a_lower_priority_gets_what_the_higher_one_leaves() {
+    let mut world = World::new(&[("n1", "40")]);
+    let (one, two) = (shape("1", json!({})), shape("2", json!({})));
+    let high = world.ask(Demand { priority: 1, target: 17, ..demand("a", "high", &two) });
+    let low = world.offer("a", "low", &one, 40);
+    world.settle(&[(high.clone(), "2", "a")]);
+    assert_eq!(world.admission.verdict(&high).granted, 17);
+    world.settle(&[(low.clone(), "1", "a")]);
+    assert_eq!(world.admission.verdict(&low).granted, 6);
+    world.nothing_overcommitted();
+}
