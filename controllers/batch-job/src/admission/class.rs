@@ -124,8 +124,14 @@ impl Class {
         }
     }
 
-    /// Creates were refused, which may change when a pod ends; or pods were not scheduled.
-    pub(super) fn pause(&mut self, now: Timestamp, until_a_pod_ends: bool) {
+    /// Creates were refused, which may change when a pod ends; or pods were not scheduled. Returns
+    /// whether that is news: what goes wrong while it pauses belongs to the try that ended in the pause.
+    pub(super) fn pause(&mut self, now: Timestamp, until_a_pod_ends: bool) -> bool {
+        self.unschedulable |= !until_a_pod_ends;
+        if self.paused_until.is_some_and(|until| until > now) {
+            self.until_a_pod_ends &= until_a_pod_ends;
+            return false;
+        }
         self.unschedulable = !until_a_pod_ends;
         let doubled = FIRST_PAUSE.checked_mul(1 << self.refusals.min(6)).unwrap_or(LONGEST_PAUSE);
         self.paused_until = now.checked_add(doubled.min(LONGEST_PAUSE)).ok();
@@ -136,6 +142,7 @@ impl Class {
         self.confirmed = 0;
         self.unbound_limit = UNMODELLED_PODS;
         self.bound = 0;
+        true
     }
 
     /// A pod of the namespace has ended: quota may be free again. Returns whether that ends a pause.

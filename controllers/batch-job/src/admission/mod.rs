@@ -200,13 +200,19 @@ impl Admission {
     }
 
     fn pause(&mut self, uid: &Uid, now: Timestamp, until_a_pod_ends: bool) {
-        self.give_back(uid, 0);
-        if let Some(job) = self.jobs.get(uid)
-            && let Some(class) = self.classes.get_mut(&job.class)
-        {
-            class.pause(now, until_a_pod_ends);
+        let Some(key) = self.jobs.get(uid).map(|job| job.class.clone()) else { return };
+        let Some(class) = self.classes.get_mut(&key) else { return };
+        // What goes wrong for one job goes wrong for all of the class: their creates wait as well.
+        let concerned: Vec<Uid> = if class.pause(now, until_a_pod_ends) {
+            let granted = self.jobs.values().filter(|job| job.class == key && !job.in_flight.is_empty());
+            granted.map(|job| job.demand.uid.clone()).collect()
+        } else {
+            vec![uid.clone()]
+        };
+        for uid in &concerned {
+            self.give_back(uid, 0);
+            self.place_in_line(uid);
         }
-        self.place_in_line(uid);
         self.dirty = true;
     }
 

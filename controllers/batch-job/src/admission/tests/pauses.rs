@@ -35,17 +35,21 @@ fn a_refusal_pauses_the_class_until_a_pod_of_the_namespace_ends() {
     world.end(&running);
     world.admission.pass(at(1));
     assert_eq!(world.admission.verdict(&job).granted, 1, "quota is free again");
-    // Pauses double, up to a minute.
+    // Pauses double with each try, up to a minute.
+    let mut now = 100;
     let pauses: Vec<_> = (0..8)
         .map(|_| {
-            world.admission.creates_refused(&job, at(100));
-            world.admission.verdict(&job).wake_at.unwrap().duration_since(at(100)).as_secs()
+            world.admission.creates_refused(&job, at(now));
+            let until = world.admission.verdict(&job).wake_at.unwrap();
+            let pause = until.duration_since(at(now)).as_secs();
+            now += pause;
+            pause
         })
         .collect();
     assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
-    world.admission.pass(at(100));
+    world.admission.pass(at(now - 1));
     assert_eq!(world.admission.verdict(&job).granted, 0);
-    world.admission.pass(at(160));
+    world.admission.pass(at(now));
     assert_eq!(world.admission.verdict(&job).granted, 1, "a pause ends by itself");
 }
 
@@ -105,4 +109,25 @@ fn a_pause_outlasts_the_last_job_of_its_class() {
     assert_eq!(waits, [0, 1, 2, 4]);
     world.admission.pass(at(now + 100));
     assert!(world.admission.classes.is_empty() && world.admission.fits.is_empty());
+}
+
+#[test]
+fn what_is_refused_at_one_instant_is_one_refusal_and_stops_the_rest() {
+    let mut world = World::new(&[("n1", "100")]);
+    let one = shape("1", json!({}));
+    let proven = world.offer("a", "proven", &one, 40);
+    world.settle(&[(proven.clone(), "1", "a")]);
+    let jobs: Vec<Uid> = (0..30).map(|number| world.offer("a", &format!("j{number}"), &one, 1)).collect();
+    world.admission.pass(at(10));
+    assert!(jobs.iter().all(|job| world.admission.verdict(job).granted == 1));
+    world.admission.creates_refused(&jobs[0], at(10));
+    assert!(jobs.iter().all(|job| world.admission.verdict(job).granted == 0), "they would be refused too");
+    for job in &jobs[1..] {
+        world.admission.creates_refused(job, at(10));
+    }
+    assert_eq!(world.admission.verdict(&jobs[0]).wake_at, Some(at(11)));
+    world.nothing_overcommitted();
+    world.admission.pass(at(11));
+    let tries = jobs.iter().filter(|job| world.admission.verdict(job).granted == 1).count();
+    assert_eq!(tries, 1);
 }
