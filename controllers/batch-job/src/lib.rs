@@ -24,7 +24,7 @@ pub mod watches;
 pub use plan::Settings;
 pub use watches::Stores;
 
-use admission::Admission;
+use admission::{Admission, Trouble};
 use ceiling::Ceiling;
 use jiff::Timestamp;
 use observe::{Observed, Record};
@@ -91,7 +91,7 @@ impl Reconciler for BatchJobReconciler {
         let Some((job, memory)) = records.get_mut(key).and_then(Record::job_mut) else {
             return Settled::Default;
         };
-        let mut quota = false;
+        let mut trouble: Option<Trouble> = None;
         let mut handled = true;
         let creates =
             |write: &Write| write.resource == Resource::POD && matches!(write.action, Action::Create { .. });
@@ -109,8 +109,17 @@ impl Reconciler for BatchJobReconciler {
                     memory.facts.last_flush = Some(now);
                 }
                 Err(WriteError::Refused(refusal)) if creates(write) => {
-                    quota |= refusal.is_quota();
-                    handled &= memory.refused(job.generation, refusal, now);
+                    if refusal.is_quota() {
+                        trouble = trouble.max(Some(Trouble::Quota));
+                    }
+                    if !memory.refused(job.generation, refusal, now) {
+                        trouble = Some(Trouble::Create);
+                    }
+                }
+                // Its grants would be idle for as long as the key backs off: others may use them, and the
+                // pause of the class is the backoff. A pod that exists all the same counts when it is seen.
+                Err(WriteError::NotSent(_) | WriteError::Unknown(_)) if creates(write) => {
+                    trouble = Some(Trouble::Create);
                 }
                 Err(WriteError::Refused(_) | WriteError::NotSent(_) | WriteError::Unknown(_)) => {
                     handled = false
@@ -131,8 +140,8 @@ impl Reconciler for BatchJobReconciler {
         }
         let uid = job.uid.clone();
         drop(records);
-        if quota {
-            lock(&self.admission).creates_refused(&uid, now);
+        if let Some(trouble) = trouble {
+            lock(&self.admission).pause(&uid, trouble, now);
         }
         if handled { Settled::Handled } else { Settled::Default }
     }

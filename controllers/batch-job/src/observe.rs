@@ -1,6 +1,6 @@
 //! Gathers what the stores, the admission and this process know of one job name.
 
-use crate::admission::Verdict;
+use crate::admission::{Trouble, Verdict};
 use crate::memory::Memory;
 use crate::plan::{Attempt, JobState, demand};
 use crate::projections::job::JobView;
@@ -185,7 +185,7 @@ impl BatchJobReconciler {
         let (verdict, granted) = {
             let mut admission = lock(&self.admission);
             if overdue {
-                admission.pending_deadline(uid, now);
+                admission.pause(uid, Trouble::Schedule, now);
             }
             match demand {
                 Some(demand) => admission.offer(demand),

@@ -1,6 +1,6 @@
 //! A class: jobs of one namespace and priority whose pods have the same shape.
 
-use super::{Demand, Place};
+use super::{Demand, Place, Trouble};
 use crate::shape::Shape;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
@@ -124,15 +124,17 @@ impl Class {
         }
     }
 
-    /// Creates were refused, which may change when a pod ends; or pods were not scheduled. Returns
-    /// whether that is news: what goes wrong while it pauses belongs to the try that ended in the pause.
-    pub(super) fn pause(&mut self, now: Timestamp, until_a_pod_ends: bool) -> bool {
-        self.unschedulable |= !until_a_pod_ends;
+    /// Something went wrong. Returns whether that is news: what goes wrong while it pauses belongs to
+    /// the try that ended in the pause.
+    pub(super) fn pause(&mut self, trouble: Trouble, now: Timestamp) -> bool {
+        let until_a_pod_ends = trouble == Trouble::Quota;
+        let unschedulable = trouble == Trouble::Schedule;
         if self.paused_until.is_some_and(|until| until > now) {
             self.until_a_pod_ends &= until_a_pod_ends;
+            self.unschedulable |= unschedulable;
             return false;
         }
-        self.unschedulable = !until_a_pod_ends;
+        self.unschedulable = unschedulable;
         let doubled = FIRST_PAUSE.checked_mul(1 << self.refusals.min(6)).unwrap_or(LONGEST_PAUSE);
         self.paused_until = now.checked_add(doubled.min(LONGEST_PAUSE)).ok();
         self.until_a_pod_ends = until_a_pod_ends;

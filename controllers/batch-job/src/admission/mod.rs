@@ -69,6 +69,17 @@ pub struct Waiting {
     pub message: String,
 }
 
+/// What went wrong with pods of a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// No quota is left for them: a pod of the namespace that ends makes room.
+    Quota,
+    /// They could not be created, or nobody knows whether they were.
+    Create,
+    /// They were not scheduled in time, and are taken back.
+    Schedule,
+}
+
 /// The place of a job among those of its class or namespace.
 type Place = (Timestamp, Uid);
 
@@ -188,22 +199,12 @@ impl Admission {
         self.dirty = true;
     }
 
-    /// The server refused to create a pod of this job for want of quota: its grants are taken back and
-    /// its class pauses, until a pod of the namespace ends or the pause is over.
-    pub fn creates_refused(&mut self, uid: &Uid, now: Timestamp) {
-        self.pause(uid, now, true);
-    }
-
-    /// A pod of this job was not scheduled in time and is taken back: its class pauses.
-    pub fn pending_deadline(&mut self, uid: &Uid, now: Timestamp) {
-        self.pause(uid, now, false);
-    }
-
-    fn pause(&mut self, uid: &Uid, now: Timestamp, until_a_pod_ends: bool) {
+    /// Something went wrong with pods of this job: its class pauses, and its grants are taken back.
+    pub fn pause(&mut self, uid: &Uid, trouble: Trouble, now: Timestamp) {
         let Some(key) = self.jobs.get(uid).map(|job| job.class.clone()) else { return };
         let Some(class) = self.classes.get_mut(&key) else { return };
         // What goes wrong for one job goes wrong for all of the class: their creates wait as well.
-        let concerned: Vec<Uid> = if class.pause(now, until_a_pod_ends) {
+        let concerned: Vec<Uid> = if class.pause(trouble, now) {
             let granted = self.jobs.values().filter(|job| job.class == key && !job.in_flight.is_empty());
             granted.map(|job| job.demand.uid.clone()).collect()
         } else {

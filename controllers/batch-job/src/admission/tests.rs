@@ -377,7 +377,7 @@ proptest! {
                     let uid = Uid(format!("{namespace}-{name}").into());
                     match step {
                         Step::Withdraw(_) => world.admission.withdraw(&uid),
-                        Step::Refuse(_) => world.admission.creates_refused(&uid, now),
+                        Step::Refuse(_) => world.admission.pause(&uid, Trouble::Quota, now),
                         Step::Make(_) | Step::Offer(..) | Step::End(_) | Step::Node(..) | Step::Pass => {
                             drop(world.make(&uid, sizes[size], namespace));
                         }

@@ -43,6 +43,8 @@ pub(crate) struct Cluster {
     pub(crate) node_clock_ahead: SignedDuration,
     /// Creates of pods are refused like this.
     pub(crate) refuse_pods: Option<(u16, &'static str)>,
+    /// Creates of pods of this job are answered by a 500.
+    pub(crate) broken: Option<&'static str>,
     version: u64,
     born: u64,
     /// Writes that changed something, as `verb resource name`.
@@ -102,6 +104,7 @@ impl Cluster {
             quota: usize::MAX,
             node_clock_ahead: SignedDuration::ZERO,
             refuse_pods: None,
+            broken: None,
             version: 1,
             born: 0,
             log: Vec::new(),
@@ -426,6 +429,9 @@ impl Cluster {
     fn create(&mut self, stored: Option<&Value>, name: &str, mut pod: Value) -> Result<(), WriteError> {
         if let Some((code, message)) = self.refuse_pods {
             return Err(refused(code, message));
+        }
+        if self.broken.is_some_and(|job| text(&pod, "/metadata/ownerReferences/0/name") == job) {
+            return Err(WriteError::Unknown("500: failed calling webhook".into()));
         }
         if stored.is_some() {
             return Err(WriteError::AlreadyExists);

@@ -169,3 +169,27 @@ fn the_clock_of_a_node_may_be_hours_off() {
         assert_eq!(world.reason("a", "Failed"), "DeadlineExceeded", "{hours} h");
     }
 }
+
+#[test]
+fn creates_that_fail_hold_no_room_that_others_need() {
+    let mut world = World::new("1");
+    let sized = |cpu: &str| {
+        spec(json!({"template": {"spec": {"containers": [
+            {"name": "main", "image": "app", "resources": {"requests": {"cpu": cpu}}}]}}}))
+    };
+    world.cluster.broken = Some("a");
+    world.cluster.submit("a", sized("1"));
+    world.settle();
+    world.cluster.submit("b", sized("900m"));
+    for _ in 0..120 {
+        world.settle();
+        world.cluster.pass_time(500);
+    }
+    assert_eq!(world.pod_names(), ["b-0-0"]);
+    let tries = world.cluster.log.iter().filter(|line| line.starts_with("create pods a-")).count();
+    assert!(tries <= 7, "{:?}", world.cluster.log);
+    assert_eq!((world.reason("a", "Queued"), world.reason("a", "Stalled")), ("NoCapacity", ""));
+    world.cluster.broken = None;
+    world.run_to_the_end("b");
+    world.run_to_the_end("a");
+}

@@ -26,7 +26,7 @@ fn a_refusal_pauses_the_class_until_a_pod_of_the_namespace_ends() {
     let (job, other) = (world.offer("a", "j", &one, 5), world.offer("b", "k", &one, 5));
     world.admission.pass(at(1));
     let running = world.make(&job, "1", "a").unwrap();
-    world.admission.creates_refused(&job, at(1));
+    world.admission.pause(&job, Trouble::Quota, at(1));
     let verdict = world.admission.verdict(&job);
     assert_eq!((verdict.granted, verdict.wake_at), (1, Some(at(2))));
     assert_eq!(verdict.waiting.unwrap().reason, QueuedReason::ClassBackoff);
@@ -39,7 +39,7 @@ fn a_refusal_pauses_the_class_until_a_pod_of_the_namespace_ends() {
     let mut now = 100;
     let pauses: Vec<_> = (0..8)
         .map(|_| {
-            world.admission.creates_refused(&job, at(now));
+            world.admission.pause(&job, Trouble::Quota, at(now));
             let until = world.admission.verdict(&job).wake_at.unwrap();
             let pause = until.duration_since(at(now)).as_secs();
             now += pause;
@@ -60,7 +60,7 @@ fn a_pod_taken_back_counts_no_longer_though_its_job_wants_nothing_now() {
     let (job, other) = (world.offer("a", "j", &one, 1), world.offer("a", "k", &one, 1));
     world.admission.pass(at(1));
     let pod = world.make_unbound(&job, "1", "a");
-    world.admission.pending_deadline(&job, at(31));
+    world.admission.pause(&job, Trouble::Schedule, at(31));
     world.mark_deleted(&pod);
     assert_eq!(world.admission.verdict(&job).granted, 0, "nobody will run it");
     world.admission.withdraw(&job);
@@ -76,7 +76,7 @@ fn a_pod_counts_in_the_class_in_which_it_was_made() {
     let (job, other) = (world.offer("a", "j", &one, 1), world.offer("a", "k", &one, 1));
     world.admission.pass(at(1));
     let pod = world.make_unbound(&job, "1", "a");
-    world.admission.pending_deadline(&other, at(31));
+    world.admission.pause(&other, Trouble::Schedule, at(31));
     world.ask(Demand { priority: 5, ..demand("a", "j", &one) });
     world.end(&pod);
     world.admission.pass(at(33));
@@ -100,7 +100,7 @@ fn a_pause_outlasts_the_last_job_of_its_class() {
         // Its pod is not scheduled in time; while it goes, the job wants nothing.
         let pod = world.make_unbound(&job, "1", "a");
         now += 30;
-        world.admission.pending_deadline(&job, at(now));
+        world.admission.pause(&job, Trouble::Schedule, at(now));
         world.mark_deleted(&pod);
         world.admission.withdraw(&job);
         world.admission.pass(at(now));
@@ -120,10 +120,10 @@ fn what_is_refused_at_one_instant_is_one_refusal_and_stops_the_rest() {
     let jobs: Vec<Uid> = (0..30).map(|number| world.offer("a", &format!("j{number}"), &one, 1)).collect();
     world.admission.pass(at(10));
     assert!(jobs.iter().all(|job| world.admission.verdict(job).granted == 1));
-    world.admission.creates_refused(&jobs[0], at(10));
+    world.admission.pause(&jobs[0], Trouble::Quota, at(10));
     assert!(jobs.iter().all(|job| world.admission.verdict(job).granted == 0), "they would be refused too");
     for job in &jobs[1..] {
-        world.admission.creates_refused(job, at(10));
+        world.admission.pause(job, Trouble::Quota, at(10));
     }
     assert_eq!(world.admission.verdict(&jobs[0]).wake_at, Some(at(11)));
     world.nothing_overcommitted();
