@@ -109,17 +109,12 @@ impl Reconciler for BatchJobReconciler {
                     memory.facts.last_flush = Some(now);
                 }
                 Err(WriteError::Refused(refusal)) if creates(write) => {
-                    if refusal.is_quota() {
-                        trouble = trouble.max(Some(Trouble::Quota));
-                    }
-                    if !memory.refused(job.generation, refusal, now) {
-                        trouble = Some(Trouble::Create);
-                    }
+                    trouble = trouble.max(memory.refused(job.generation, refusal, now));
                 }
                 // Its grants would be idle for as long as the key backs off: others may use them, and the
                 // pause of the class is the backoff. A pod that exists all the same counts when it is seen.
                 Err(WriteError::NotSent(_) | WriteError::Unknown(_)) if creates(write) => {
-                    trouble = Some(Trouble::Create);
+                    trouble = trouble.max(Some(Trouble::Create));
                 }
                 Err(WriteError::Refused(_) | WriteError::NotSent(_) | WriteError::Unknown(_)) => {
                     handled = false

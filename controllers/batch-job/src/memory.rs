@@ -1,6 +1,7 @@
 //! What this process remembers of a job and no object says: when setbacks happened, and what the API
 //! server refused. All of it can be lost: it only makes waits exact and spares refused writes.
 
+use crate::admission::Trouble;
 use crate::failure::Ending;
 use crate::plan::Attempt;
 use crate::projections::job::JobView;
@@ -9,11 +10,6 @@ use springtide_plumbing::error::Refusal;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
 use std::collections::{BTreeMap, HashMap, HashSet};
-
-/// First pause after a create that was forbidden; it doubles with each further one.
-const FORBIDDEN_BACKOFF: SignedDuration = SignedDuration::from_secs(30);
-/// Longest pause between creates that are forbidden.
-const FORBIDDEN_BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(300);
 
 /// What planners may know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +59,8 @@ pub struct CreateRefusal {
     pub generation: i64,
     /// What kind of refusal it was.
     pub kind: RefusalKind,
+    /// When that was.
+    pub at: Timestamp,
     /// The server's sentence.
     pub message: String,
 }
@@ -74,12 +72,10 @@ pub enum RefusalKind {
     InvalidTemplate,
     /// No quota is left: the admission decides when the class is tried again.
     Quota,
-    /// Forbidden: a right, a policy or a PriorityClass is missing.
+    /// Forbidden: a right, a policy or a PriorityClass is missing. Tried again like [`Self::Quota`].
     Forbidden {
         /// Refusals in a row.
         attempts: u32,
-        /// When it is tried again.
-        until: Timestamp,
     },
     /// The namespace is being deleted, so nothing will start in it again.
     NamespaceTerminating,
@@ -228,33 +224,31 @@ impl Memory {
         self.facts.template_hash.get_or_insert_with(|| self.template_hash.clone());
     }
 
-    /// A create was refused. `false` when that says nothing that this memory could act upon: the failure
-    /// is an ordinary one.
-    pub fn refused(&mut self, generation: i64, refusal: &Refusal, now: Timestamp) -> bool {
-        let kind = match refusal.code {
-            400 | 413 | 422 => RefusalKind::InvalidTemplate,
-            403 if refusal.is_quota() => RefusalKind::Quota,
-            403 if refusal.is_namespace_terminating() => RefusalKind::NamespaceTerminating,
+    /// A create was refused. Returns the trouble that this means for all pods of its class; none where
+    /// it concerns the job alone, which does not try again.
+    pub fn refused(&mut self, generation: i64, refusal: &Refusal, now: Timestamp) -> Option<Trouble> {
+        let (kind, trouble) = match refusal.code {
+            400 | 413 | 422 => (RefusalKind::InvalidTemplate, None),
+            403 if refusal.is_quota() => (RefusalKind::Quota, Some(Trouble::Quota)),
+            403 if refusal.is_namespace_terminating() => (RefusalKind::NamespaceTerminating, None),
             403 => {
                 let before = self.facts.refusal.as_ref().filter(|before| before.generation == generation);
-                let attempts = match before.map(|before| before.kind) {
+                let attempts = match before.map(|before| (before.kind, before.at)) {
                     // Several creates of one pass were refused: that is one refusal.
-                    Some(RefusalKind::Forbidden { until, .. }) if until > now => return true,
-                    Some(RefusalKind::Forbidden { attempts, .. }) => attempts + 1,
-                    Some(
+                    Some((RefusalKind::Forbidden { attempts }, at)) if at == now => attempts,
+                    Some((RefusalKind::Forbidden { attempts }, _)) => attempts.saturating_add(1),
+                    Some((
                         RefusalKind::InvalidTemplate | RefusalKind::Quota | RefusalKind::NamespaceTerminating,
-                    )
+                        _,
+                    ))
                     | None => 1,
                 };
-                let pause = FORBIDDEN_BACKOFF
-                    .checked_mul(1 << (attempts - 1).min(4))
-                    .unwrap_or(FORBIDDEN_BACKOFF_MAX)
-                    .min(FORBIDDEN_BACKOFF_MAX);
-                RefusalKind::Forbidden { attempts, until: now + pause }
+                (RefusalKind::Forbidden { attempts }, Some(Trouble::Create))
             }
-            _ => return false,
+            _ => return Some(Trouble::Create),
         };
-        self.facts.refusal = Some(CreateRefusal { generation, kind, message: refusal.message.clone() });
-        true
+        let message = refusal.message.clone();
+        self.facts.refusal = Some(CreateRefusal { generation, kind, at: now, message });
+        trouble
     }
 }

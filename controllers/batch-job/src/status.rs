@@ -1,6 +1,7 @@
 //! The status of a job and its conditions, as a pure function of what was observed.
 
 use crate::admission::{Verdict, Waiting};
+use crate::memory::RefusalKind;
 use crate::plan::{Course, JobState, Stop, seconds_stopped};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,6 +15,9 @@ use springtide_plumbing::projection::Projection;
 
 /// How old a job must be before "no node is large enough" needs a person: a node may just be coming up.
 const NEVER_FITS_AFTER: SignedDuration = SignedDuration::from_secs(3);
+
+/// Creates that are forbidden in a row, after which it needs a person.
+const FORBIDDEN_ATTEMPTS: u32 = 3;
 
 /// The status a job should have now.
 #[derive(Clone, Debug)]
@@ -261,6 +265,9 @@ fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Optio
     {
         return Some((StalledReason::NeverFits, waiting.message.clone()));
     }
+    if let Some(message) = forbidden(state) {
+        return Some((StalledReason::Forbidden, message));
+    }
     let stored = state.job.condition(StalledReason::CONDITION)?;
     still_forbidden(state, stored).then(|| (StalledReason::Forbidden, stored.message.clone()))
 }
@@ -268,6 +275,18 @@ fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Optio
 /// From when on a job that never fits needs a person.
 pub(crate) fn never_fits_time(state: &JobState) -> Timestamp {
     state.job.meta().creation_time + NEVER_FITS_AFTER
+}
+
+/// What the API server says to creates that it forbids again and again. Once or twice may be an object
+/// that is applied after the job.
+fn forbidden(state: &JobState) -> Option<String> {
+    let refusal = state.facts.refusal.as_ref()?;
+    let holds = refusal.generation == state.job.meta().generation
+        && match refusal.kind {
+            RefusalKind::Forbidden { attempts } => attempts >= FORBIDDEN_ATTEMPTS,
+            RefusalKind::InvalidTemplate | RefusalKind::Quota | RefusalKind::NamespaceTerminating => false,
+        };
+    holds.then(|| refusal.message.clone())
 }
 
 /// What was forbidden stays so until a pod of the job could be created: the next try is a try.

@@ -86,7 +86,7 @@ pub(super) fn of(
     match job.spec.stop_policy {
         StopPolicy::Hold => Course::Stopped(Stop::Hold),
         StopPolicy::Drain => Course::Stopped(Stop::Drain),
-        StopPolicy::None => match stuck(job, pods, facts, standing, now) {
+        StopPolicy::None => match stuck(job, pods, facts, standing) {
             Some((reason, message)) => Course::Stuck { reason, message },
             None => Course::Open,
         },
@@ -198,7 +198,6 @@ fn stuck(
     pods: &[Attempt],
     facts: &Facts,
     standing: Standing,
-    now: Timestamp,
 ) -> Option<(StalledReason, String)> {
     let status = &job.status;
     let started_with = status.template_hash.as_deref().or(facts.template_hash.as_deref());
@@ -226,11 +225,9 @@ fn stuck(
     }
     let refusal = facts.refusal.as_ref().filter(|refusal| refusal.generation == job.meta().generation)?;
     match refusal.kind {
-        RefusalKind::Forbidden { until, .. } if until > now => {
-            Some((StalledReason::Forbidden, refusal.message.clone()))
-        }
         RefusalKind::NamespaceTerminating => Some((StalledReason::Forbidden, refusal.message.clone())),
-        // The next create is due; InvalidTemplate has failed the job before this is asked.
+        // The admission says when the next create is due; InvalidTemplate has failed the job before this
+        // is asked.
         RefusalKind::Forbidden { .. } | RefusalKind::Quota | RefusalKind::InvalidTemplate => None,
     }
 }

@@ -15,7 +15,6 @@ pub use tally::{Fatal, Tally};
 
 pub(crate) use course::seconds_stopped;
 
-use crate::memory::RefusalKind;
 use crate::observe::Observed;
 use crate::pods::PodFactory;
 use crate::projections::job::BATCH_JOB;
@@ -134,10 +133,6 @@ fn deadlines(observed: &Observed, state: &JobState, draft: &mut Draft, now: Time
     if state.course.is_ending() || state.course == Course::Finished {
         return;
     }
-    let refused = state.facts.refusal.as_ref().and_then(|refusal| match refusal.kind {
-        RefusalKind::Forbidden { until, .. } => Some(until),
-        RefusalKind::InvalidTemplate | RefusalKind::Quota | RefusalKind::NamespaceTerminating => None,
-    });
     let retry = state.dispatch.next_retry.map(|(_, at)| at);
     let class = observed.verdict.as_ref().and_then(|verdict| verdict.wake_at);
     let active = course::active_deadline(job, &state.tally);
@@ -147,8 +142,7 @@ fn deadlines(observed: &Observed, state: &JobState, draft: &mut Draft, now: Time
         .filter(|waiting| waiting.reason == QueuedReason::NeverFits)
         .map(|_| status::never_fits_time(state));
     // What is past has been decided in this very pass.
-    for at in [refused, retry, class, active, queue, never_fits].into_iter().flatten().filter(|at| *at > now)
-    {
+    for at in [retry, class, active, queue, never_fits].into_iter().flatten().filter(|at| *at > now) {
         draft.wake_at(at);
     }
 }

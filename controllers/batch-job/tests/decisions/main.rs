@@ -38,9 +38,9 @@ struct Case {
     granted: Option<u32>,
     #[serde(default)]
     waiting: Option<(String, String)>,
-    /// The last create was refused so.
+    /// Creates were refused so, at these times.
     #[serde(default)]
-    refused: Option<(Timestamp, u16, String)>,
+    refused: Option<(Vec<Timestamp>, u16, String)>,
     #[serde(default)]
     beyond_maximum: u32,
     #[serde(default)]
@@ -149,10 +149,12 @@ fn observe(case: &Case) -> Observed {
     let job: Arc<JobView> = Arc::new(serde_json::from_value(job).unwrap());
     let mut memory = Memory::new(&job, case.now);
     memory.look(&job, &Attempt::of_job(&job, &pods), case.now);
-    if let Some((at, code, message)) = &case.refused {
+    if let Some((times, code, message)) = &case.refused {
         let refusal =
             Refusal { code: *code, reason: String::new(), message: message.clone(), fields: Vec::new() };
-        assert!(memory.refused(job.meta().generation, &refusal, *at));
+        for at in times {
+            memory.refused(job.meta().generation, &refusal, *at);
+        }
     }
     let standing = match case.beyond_maximum {
         0 => Standing::Within,

@@ -193,3 +193,30 @@ fn creates_that_fail_hold_no_room_that_others_need() {
     world.run_to_the_end("b");
     world.run_to_the_end("a");
 }
+
+#[test]
+fn many_jobs_that_name_what_is_missing_cost_one_create_per_pause() {
+    let mut world = World::new("640");
+    let message = "pods \"a\" is forbidden: no PriorityClass with name late was found";
+    world.cluster.refuse_pods = Some((403, message));
+    world.cluster.submit("a", spec(json!({})));
+    world.cluster.pass_time(1000);
+    for number in 0..60 {
+        world.cluster.submit(&format!("j{number}"), spec(json!({})));
+    }
+    for _ in 0..120 {
+        world.settle();
+        world.cluster.pass_time(500);
+    }
+    let tries = world.cluster.log.iter().filter(|line| line.starts_with("create")).count();
+    assert!((4..=7).contains(&tries), "{tries}");
+    assert_eq!((world.reason("a", "Queued"), world.reason("a", "Stalled")), ("ClassBackoff", "Forbidden"));
+    world.cluster.refuse_pods = None;
+    for _ in 0..65 {
+        world.settle();
+        world.work_but_finish_nothing();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.live().len(), 61, "by themselves");
+    assert_eq!(world.reason("a", "Stalled"), "");
+}
