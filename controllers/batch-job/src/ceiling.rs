@@ -112,7 +112,7 @@ impl Tiers {
     }
 }
 
-/// Finished jobs of one namespace: the newest, and those that exceed the history.
+/// Finished jobs of one namespace, or of all: the newest, and those that exceed the history.
 #[derive(Debug, Default)]
 struct History {
     kept: BTreeMap<Rank, ObjectKey>,
@@ -160,7 +160,7 @@ struct Namespace {
 pub struct Ceiling {
     settings: Settings,
     cluster: Tiers,
-    finished: usize,
+    history: History,
     namespaces: HashMap<Arc<str>, Namespace>,
 }
 
@@ -170,7 +170,7 @@ impl Ceiling {
         Self {
             settings,
             cluster: Tiers::new(settings.max_per_cluster),
-            finished: 0,
+            history: History::default(),
             namespaces: HashMap::new(),
         }
     }
@@ -189,16 +189,17 @@ impl Ceiling {
             jobs: Tiers::new(limits.max_per_namespace),
             history: History::default(),
         });
-        let finished_before = namespace.history.len();
         if let Some(rank) = gone.and_then(|job| finish_rank(job)) {
             namespace.history.remove(&rank);
+            self.history.remove(&rank);
         }
         match here {
             Some(job) => {
                 self.cluster.insert(rank(job), key.clone());
                 namespace.jobs.insert(rank(job), key.clone());
                 if let Some(rank) = finish_rank(job) {
-                    namespace.history.kept.insert(rank, key.clone());
+                    namespace.history.kept.insert(rank.clone(), key.clone());
+                    self.history.kept.insert(rank, key.clone());
                 }
             }
             None => {
@@ -208,6 +209,7 @@ impl Ceiling {
                 // The event may carry a later state than the one that was stored.
                 if let Some(rank) = finish_rank(change.object()) {
                     namespace.history.remove(&rank);
+                    self.history.remove(&rank);
                 }
             }
         }
@@ -215,16 +217,17 @@ impl Ceiling {
         let unfinished = namespace.jobs.len().saturating_sub(namespace.history.len());
         let room = limits.max_per_namespace.saturating_sub(unfinished);
         namespace.history.trim(limits.history_limit.min(room), &mut woken);
-        self.finished = self.finished + namespace.history.len() - finished_before;
         if namespace.jobs.len() == 0 {
             self.namespaces.remove(&key.namespace);
         }
+        let room = room_in_cluster(&limits).saturating_sub(self.unfinished());
+        self.history.trim(room, &mut woken);
         woken
     }
 
     /// Jobs in the cluster that have not finished.
     pub fn unfinished(&self) -> usize {
-        self.cluster.len().saturating_sub(self.finished)
+        self.cluster.len().saturating_sub(self.history.len())
     }
 
     /// Where a job stands; within, for one that is not known.
@@ -235,13 +238,21 @@ impl Ceiling {
         here.max(self.cluster.standing(&rank))
     }
 
-    /// Whether a finished job exceeds the history of its namespace.
+    /// Whether a finished job exceeds the history of its namespace, or takes the place of one that has
+    /// work to do.
     pub fn exceeds_history(&self, job: &JobView) -> bool {
         let namespace = self.namespaces.get(&job.meta().key.namespace);
-        namespace
-            .zip(finish_rank(job))
-            .is_some_and(|(namespace, rank)| namespace.history.excess.contains_key(&rank))
+        finish_rank(job).is_some_and(|rank| {
+            self.history.excess.contains_key(&rank)
+                || namespace.is_some_and(|namespace| namespace.history.excess.contains_key(&rank))
+        })
     }
+}
+
+/// Jobs that finished ones may fill up to: below the maximum, so that a new job finds a place while the
+/// oldest ones are being deleted.
+fn room_in_cluster(limits: &Settings) -> usize {
+    limits.max_per_cluster - limits.max_per_cluster / 20
 }
 
 fn rank(job: &JobView) -> Rank {
@@ -259,11 +270,17 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
+    /// Every fourth job is in a namespace of its own.
     fn job(number: u32, finished: Option<u32>) -> Arc<JobView> {
+        let namespace = if number % 4 == 3 { "other" } else { "ns" };
+        job_in(namespace, number, finished)
+    }
+
+    fn job_in(namespace: &str, number: u32, finished: Option<u32>) -> Arc<JobView> {
         let second = |s: u32| Timestamp::from_second(s.into()).unwrap().to_string();
         let mut object = serde_json::json!({
             "metadata": {
-                "namespace": "ns", "name": format!("j{number}"), "uid": format!("u{number}"),
+                "namespace": namespace, "name": format!("j{number}"), "uid": format!("u{number}"),
                 "creationTimestamp": second(number / 2),
             },
             "spec": {"template": {"spec": {"containers": [{"name": "main"}]}}},
@@ -293,16 +310,30 @@ mod tests {
     #[test]
     fn who_moves_up_is_woken() {
         let mut ceiling = Ceiling::new(settings());
+        let job = |number| job_in("ns", number, None);
         for number in 0..17 {
-            let change = Change::Apply { old: None, new: job(number, None), initial: false };
+            let change = Change::Apply { old: None, new: job(number), initial: false };
             assert_eq!(ceiling.apply(&change), []);
         }
-        assert_eq!(ceiling.standing(&job(7, None)), Standing::Within);
-        assert_eq!(ceiling.standing(&job(8, None)), Standing::Beyond { limit: 8 });
-        assert_eq!(ceiling.standing(&job(16, None)), Standing::FarBeyond { limit: 8 });
-        let woken = ceiling.apply(&Change::Delete { last: job(0, None) });
+        assert_eq!(ceiling.standing(&job(7)), Standing::Within);
+        assert_eq!(ceiling.standing(&job(8)), Standing::Beyond { limit: 8 });
+        assert_eq!(ceiling.standing(&job(16)), Standing::FarBeyond { limit: 8 });
+        let woken = ceiling.apply(&Change::Delete { last: job(0) });
         let woken: BTreeSet<&str> = woken.iter().map(|key| &*key.name).collect();
         assert_eq!(woken, BTreeSet::from(["j16", "j8", "j9"]), "j9 by the maximum of the cluster");
+    }
+
+    #[test]
+    fn finished_jobs_of_many_namespaces_leave_room_for_new_ones() {
+        let limits = Settings { max_per_cluster: 100, ..Settings::default() };
+        let mut ceiling = Ceiling::new(limits);
+        let mut apply = |new| ceiling.apply(&Change::Apply { old: None, new, initial: false });
+        for number in 0..95 {
+            assert_eq!(apply(job_in(&format!("ns{}", number % 5), number, Some(number))), []);
+        }
+        assert_eq!(apply(job_in("late", 95, None)), [ObjectKey::new("ns0", "j0")], "the oldest");
+        assert!(ceiling.exceeds_history(&job_in("ns0", 0, Some(0))));
+        assert_eq!(ceiling.standing(&job_in("late", 95, None)), Standing::Within);
     }
 
     proptest! {
@@ -314,6 +345,7 @@ mod tests {
             let limits = settings();
             let mut ceiling = Ceiling::new(limits);
             let mut jobs: BTreeMap<u32, Arc<JobView>> = BTreeMap::new();
+            let mut woken = BTreeSet::new();
             for (number, kind, at) in steps {
                 let old = jobs.get(&number).cloned();
                 let change = match (kind, old) {
@@ -329,26 +361,49 @@ mod tests {
                     Change::Apply { new, .. } => { jobs.insert(number, Arc::clone(new)); }
                     Change::Delete { .. } => { jobs.remove(&number); }
                 }
-                ceiling.apply(&change);
+                woken.extend(ceiling.apply(&change));
+                woken.insert(change.object().meta().key.clone());
 
-                let mut by_age: Vec<_> = jobs.values().collect();
-                by_age.sort_by_key(|job| rank(job));
-                for (place, job) in by_age.iter().enumerate() {
-                    let expected = [limits.max_per_namespace, limits.max_per_cluster].map(|limit| match place / limit {
+                let by_age = |jobs: Vec<&Arc<JobView>>| {
+                    let mut ranks: Vec<Rank> = jobs.into_iter().map(|job| rank(job)).collect();
+                    ranks.sort();
+                    ranks
+                };
+                let newest_end = |jobs: Vec<&Arc<JobView>>| {
+                    let mut ranks: Vec<Rank> = jobs.into_iter().filter_map(|job| finish_rank(job)).collect();
+                    ranks.sort_by(|a, b| b.cmp(a));
+                    ranks
+                };
+                let standing = |ranks: &[Rank], job: &JobView, limit| {
+                    match ranks.iter().position(|other| *other == rank(job)).unwrap() / limit {
                         0 => Standing::Within,
                         1 => Standing::Beyond { limit },
                         _ => Standing::FarBeyond { limit },
-                    });
-                    prop_assert_eq!(ceiling.standing(job), expected[0].max(expected[1]));
-                }
-                let mut finished: Vec<_> = jobs.values().filter(|job| job.is_finished()).collect();
-                finished.sort_by_key(|job| std::cmp::Reverse(finish_rank(job)));
-                let unfinished = jobs.len() - finished.len();
-                let kept = limits.history_limit.min(limits.max_per_namespace.saturating_sub(unfinished));
-                for (place, job) in finished.iter().enumerate() {
-                    prop_assert_eq!(ceiling.exceeds_history(job), place >= kept);
-                }
+                    }
+                };
+                let all: Vec<_> = jobs.values().collect();
+                let (ages, ends) = (by_age(all.clone()), newest_end(all.clone()));
+                let unfinished = all.len() - ends.len();
                 prop_assert_eq!(ceiling.unfinished(), unfinished);
+                for job in &all {
+                    let namespace = &job.meta().key.namespace;
+                    let here: Vec<_> =
+                        all.iter().copied().filter(|other| other.meta().key.namespace == *namespace).collect();
+                    let (ages_here, ends_here) = (by_age(here.clone()), newest_end(here.clone()));
+                    let expected = standing(&ages, job, limits.max_per_cluster)
+                        .max(standing(&ages_here, job, limits.max_per_namespace));
+                    prop_assert_eq!(ceiling.standing(job), expected);
+                    let Some(end) = finish_rank(job) else { continue };
+                    let room = limits.max_per_namespace.saturating_sub(here.len() - ends_here.len());
+                    let kept_here = limits.history_limit.min(room);
+                    let kept = room_in_cluster(&limits).saturating_sub(unfinished);
+                    let is_kept = ends.iter().take(kept).any(|other| *other == end)
+                        && ends_here.iter().take(kept_here).any(|other| *other == end);
+                    prop_assert_eq!(ceiling.exceeds_history(job), !is_kept);
+                    if !is_kept {
+                        prop_assert!(woken.contains(&job.meta().key), "nobody would delete it");
+                    }
+                }
             }
         }
     }
