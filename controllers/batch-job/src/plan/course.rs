@@ -104,15 +104,6 @@ fn decided(job: &JobView) -> Option<Course> {
 fn failure(job: &JobView, pods: &[Attempt], tally: &Tally, facts: &Facts, now: Timestamp) -> Option<Course> {
     let spec = &job.spec;
     let failing = |reason, message| Some(Course::Failing { reason, message });
-    if tally.indexes.all_closed() {
-        return match tally.failed_indexes() {
-            0 => None,
-            failed => failing(
-                FailedReason::FailedIndexes,
-                format!("{failed} of {} indexes failed", spec.completions),
-            ),
-        };
-    }
     if let Some(fatal) = &tally.fatal {
         let message = format!(
             "pod {} ended with exit code {}, which rule {} of spec.podFailurePolicy takes as the job's failure",
@@ -125,6 +116,15 @@ fn failure(job: &JobView, pods: &[Attempt], tally: &Tally, facts: &Facts, now: T
     {
         let message = format!("{} indexes failed, spec.maxFailedIndexes is {max}", tally.failed_indexes());
         return failing(FailedReason::MaxFailedIndexesExceeded, message);
+    }
+    if tally.indexes.all_closed() {
+        return match tally.failed_indexes() {
+            0 => None,
+            failed => failing(
+                FailedReason::FailedIndexes,
+                format!("{failed} of {} indexes failed", spec.completions),
+            ),
+        };
     }
     let unlimited = spec.backoff_limit_per_index.is_some();
     let limit = spec.backoff_limit.or((!unlimited).then_some(DEFAULT_BACKOFF_LIMIT));
