@@ -15,6 +15,9 @@ pub const MAX_WRITES: usize = 200;
 /// gets it with every change.
 pub const MAX_STATUS_BYTES: usize = 10_000;
 
+/// The JSON pointer to an object's finalizers.
+const FINALIZERS: &str = "/metadata/finalizers";
+
 /// What one reconcile pass will do, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -169,13 +172,18 @@ impl Action {
         }
     }
 
-    /// Whether it destroys something: a delete, or a finalizer removed, which may complete one.
+    /// Whether it destroys something: a delete, or finalizers taken away, which may complete one. Of the
+    /// operations on finalizers only `test` and the `add` of one to a list surely take none away.
     pub fn is_destructive(&self) -> bool {
         match self {
             Self::Delete { .. } => true,
             Self::Patch { operations } => operations.as_array().into_iter().flatten().any(|operation| {
-                let path = operation["path"].as_str().unwrap_or_default();
-                operation["op"] == "remove" && path.starts_with("/metadata/finalizers")
+                let paths = ["path", "from"].map(|field| operation[field].as_str().unwrap_or_default());
+                match operation["op"].as_str() {
+                    Some("test") => false,
+                    Some("add") => paths[0] == FINALIZERS,
+                    Some(_) | None => paths.iter().any(|path| path.starts_with(FINALIZERS)),
+                }
             }),
             Self::Create { .. } | Self::Status { .. } => false,
         }
@@ -196,7 +204,7 @@ impl Action {
 /// `None` when the finalizer is not in the list.
 pub fn remove_finalizer(uid: &Uid, finalizers: &[std::sync::Arc<str>], finalizer: &str) -> Option<Action> {
     let at = finalizers.iter().position(|held| held.as_ref() == finalizer)?;
-    let path = format!("/metadata/finalizers/{at}");
+    let path = format!("{FINALIZERS}/{at}");
     Some(Action::Patch {
         operations: json!([
             {"op": "test", "path": "/metadata/uid", "value": uid},
@@ -254,6 +262,31 @@ mod tests {
         };
         assert_eq!(operations[2]["path"], "/metadata/finalizers/1");
         assert_eq!(remove_finalizer(&Uid("u".into()), &held, "c"), None);
+    }
+
+    #[test]
+    fn whatever_may_take_a_finalizer_away_is_destructive() {
+        let patch = |operation| {
+            let test = json!({"op": "test", "path": "/metadata/finalizers/0", "value": "a"});
+            Action::Patch { operations: json!([test, operation]) }
+        };
+        for destructive in [
+            json!({"op": "remove", "path": "/metadata/finalizers"}),
+            json!({"op": "remove", "path": "/metadata/finalizers/0"}),
+            json!({"op": "replace", "path": "/metadata/finalizers", "value": []}),
+            json!({"op": "add", "path": "/metadata/finalizers", "value": []}),
+            json!({"op": "move", "from": "/metadata/finalizers/0", "path": "/metadata/labels/a"}),
+            json!({"op": "copy", "from": "/metadata/labels/a", "path": "/metadata/finalizers/0"}),
+        ] {
+            assert!(patch(destructive.clone()).is_destructive(), "{destructive}");
+        }
+        for harmless in [
+            json!({"op": "add", "path": "/metadata/finalizers/-", "value": "b"}),
+            json!({"op": "remove", "path": "/metadata/labels/a"}),
+            json!({"op": "replace", "path": "/spec/suspend", "value": true}),
+        ] {
+            assert!(!patch(harmless.clone()).is_destructive(), "{harmless}");
+        }
     }
 
     #[test]
