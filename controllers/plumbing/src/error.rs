@@ -27,7 +27,7 @@ impl ErrorClass {
     pub const ALL: [Self; 6] =
         [Self::Transient, Self::Conflict, Self::UserConfig, Self::Forbidden, Self::TooLarge, Self::Bug];
 
-    /// The least backoff before the next pass.
+    /// The least backoff before the next pass: it doubles from there.
     pub fn backoff_floor(self) -> Duration {
         match self {
             Self::Transient | Self::Conflict | Self::UserConfig => Duration::ZERO,

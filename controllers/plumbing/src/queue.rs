@@ -72,7 +72,8 @@ pub enum Next {
     WakeAt(Instant),
     /// A failed pass: run again after the backoff, which is at least about `min`.
     Failed {
-        /// What the class of the error asks for; zero for no more than the ordinary backoff.
+        /// From where the backoff doubles, as the class of the error asks for; zero for no more than the
+        /// ordinary one.
         min: Duration,
     },
     /// Decided on an old view, or without knowing what this pass has taught the controller: run again

@@ -160,7 +160,7 @@ fn finish(queue: &WorkQueue<u32>, known: &mut Model, key: u32, ending: Ending) {
     let Model { during, released, failures, conflicts, .. } = *known;
     *known = Model { owed: true, failures, conflicts, ..Model::default() };
     let backoff = |failures: u32, min: Duration| {
-        let nominal = (HALF * 2_u32.pow((failures - 1).min(12))).max(min).min(Duration::from_secs(300));
+        let nominal = (HALF.max(min) * 2_u32.pow((failures - 1).min(12))).min(Duration::from_secs(300));
         (during != Some(Urgency::BreaksBackoff)).then(|| Wait {
             earliest: now + nominal.mul_f64(0.75),
             latest: now + nominal.mul_f64(1.25) + Duration::from_millis(1),

@@ -10,7 +10,7 @@ use std::hash::Hash;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The first backoff; it doubles with every further failed pass.
+/// The first backoff, where the class of the error asks for no longer one; it doubles with every further failed pass.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest backoff, jitter included.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
@@ -245,7 +245,7 @@ impl<K: Clone + Ord + Hash + Debug> State<K> {
     /// The delay after the `failures`-th failed pass in a row.
     fn backoff(&mut self, failures: u32, min: Duration) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);
-        let nominal = (FIRST_BACKOFF * (1 << doublings)).max(min).min(MAX_BACKOFF);
+        let nominal = (FIRST_BACKOFF.max(min.min(MAX_BACKOFF)) * (1 << doublings)).min(MAX_BACKOFF);
         let longest = nominal.mul_f64(1.0 + JITTER).min(MAX_BACKOFF);
         self.rng.random_range(nominal.mul_f64(1.0 - JITTER)..=longest)
     }

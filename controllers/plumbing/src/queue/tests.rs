@@ -111,13 +111,21 @@ async fn backoff_doubles_within_its_jitter_and_is_capped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_class_floor_lengthens_the_first_backoff() {
-    let queue = queue();
-    add(&queue, 1);
-    pop(&queue);
-    queue.done(&1, Next::Failed { min: Duration::from_secs(30) });
-    tokio::time::timeout(Duration::from_secs(22), queue.next()).await.unwrap_err();
-    assert_eq!(queue.next().await.unwrap().key, 1);
+async fn a_backoff_doubles_from_the_floor_of_its_class() {
+    for (floor, nominals) in
+        [(30, [30.0, 60.0, 120.0, 240.0, 300.0]), (300, [300.0; 5]), (u64::MAX, [300.0; 5])]
+    {
+        let queue = queue();
+        add(&queue, 1);
+        pop(&queue);
+        for nominal in nominals {
+            let failed = Instant::now();
+            queue.done(&1, Next::Failed { min: Duration::from_secs(floor) });
+            queue.next().await.unwrap();
+            let waited = failed.elapsed().as_secs_f64();
+            assert!((nominal * 0.75..=nominal * 1.25).contains(&waited), "{waited} is not about {nominal} s");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
