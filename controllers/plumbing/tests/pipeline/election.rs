@@ -5,11 +5,13 @@ use crate::wire::{Reply, Sent, Wire, answer, done, refuse};
 use http::Method;
 use serde_json::{Value, json};
 use springtide_plumbing::budget::{BucketConfig, BudgetConfig};
+use springtide_plumbing::client::Connection;
 use springtide_plumbing::key::ObjectKey;
-use springtide_plumbing::lease::{Elector, Leadership, LeaseConfig, LeaseView};
+use springtide_plumbing::lease::{Elector, Leadership, LeaseConfig, LeaseView, boot_clock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -340,24 +342,64 @@ async fn a_machine_that_slept_finds_its_fence_closed() {
     assert_eq!((bench.leads(), bench.wire.len()), ((false, false), before));
 }
 
-/// Writes that never come back, and more of them than the budget allows.
-#[tokio::test(start_paused = true)]
-async fn leases_renew_under_full_write_pressure() {
-    let election = Bench::leading(stored).await;
-    let budget = BudgetConfig { process: BucketConfig { rate: 1.0, burst: 100 }, ..BudgetConfig::default() };
+/// Clients as the manager builds them, and one server for both. Not paused: a socket is no timer.
+#[tokio::test]
+async fn leases_renew_while_every_worker_waits_for_a_server_that_answers_no_write() {
+    const WRITES: usize = 8 * 16;
+    let (writes, renewals) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (write, renewal) = (writes.clone(), renewals.clone());
+    let serve = async move |request: axum::extract::Request| {
+        if !request.uri().path().contains("/leases") {
+            write.fetch_add(1, SeqCst);
+            std::future::pending::<()>().await;
+        }
+        let body = axum::body::to_bytes(request.into_body(), 10_000).await.unwrap();
+        let sent: Value = serde_json::from_slice(&body).unwrap();
+        let version = sent["metadata"]["resourceVersion"].as_str().map_or(1, |rv| rv.parse().unwrap());
+        renewal.fetch_add(1, SeqCst);
+        lease(ME, version + 1).to_string()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, axum::Router::new().fallback(serve)).into_future());
+    let connection = Connection::from_config(kube::Config::new(url.parse().unwrap()));
+
+    let config = LeaseConfig {
+        retry_period: Duration::from_millis(20),
+        ..LeaseConfig::new(ObjectKey::new("ns", "l"), ME.to_owned())
+    };
+    let (_shown, observed) = watch::channel(None);
+    let (elector, leadership) =
+        Elector::new(connection.client("lease").unwrap(), config, boot_clock(), observed);
+    tokio::spawn(elector.run(CancellationToken::new()));
+    let until = async |condition: &dyn Fn() -> bool| {
+        let reached = async {
+            while !condition() {
+                pass(MOMENT).await;
+            }
+        };
+        // The executor gives a write up after 10 s.
+        timeout(seconds(9), reached).await.unwrap();
+    };
+    until(&|| leadership.fence.is_open()).await;
+
+    let process = BucketConfig { rate: 0.001, burst: u32::try_from(WRITES).unwrap() };
+    let budget = BudgetConfig { process, ..BudgetConfig::default() };
     let make =
         |seen: &Seen| plan(vec![(0..20).map(|n| create(&key(&format!("{}-{n}", seen.key.name)))).collect()]);
-    let fence = election.leadership.fence.clone();
-    let rig = Setup { budget, fence, ..Setup::new(make) }.start(|_| Reply::Silence);
+    let setup = Setup { budget, fence: leadership.fence.clone(), ..Setup::new(make) };
+    let (wire, _) = Wire::new(|_| Reply::Silence);
+    let rig = setup.start_over(wire, connection.client("writes").unwrap());
+    let begun = Instant::now();
     for n in 0..500 {
         rig.event(&key(&n.to_string()));
     }
-    pass(seconds(5)).await;
-    assert_eq!((rig.wire.most_in_flight() >= 100, rig.queue.stats().throttled > 400), (true, true));
-    pass(seconds(595)).await;
-    assert_eq!(election.wire.len(), 1 + 120);
-    assert!(election.wire.gaps().iter().all(|gap| *gap == seconds(5)));
-    assert_eq!(election.leads(), (true, true));
+    until(&|| writes.load(SeqCst) == WRITES).await;
+    let before = renewals.load(SeqCst);
+    until(&|| renewals.load(SeqCst) >= before + 50).await;
+    assert!(begun.elapsed() < seconds(9), "the writes were given up meanwhile");
+    assert_eq!((rig.queue.stats().running, writes.load(SeqCst)), (8, WRITES));
+    assert!(*leadership.leading.borrow() && leadership.fence.is_open());
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use crate::wire::{Reply, Sent, Wire, object};
 use futures::FutureExt;
 use jiff::Timestamp;
+use kube::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
@@ -162,6 +163,11 @@ impl Setup {
     /// Starts the controller against a wire that answers so. The store is synced at version 1, empty.
     pub(crate) fn start(self, reply: impl Fn(&Sent) -> Reply + Send + Sync + 'static) -> Rig {
         let (wire, client) = Wire::new(reply);
+        self.start_over(wire, client)
+    }
+
+    /// The same over a client of the test's own, of which `wire` knows nothing.
+    pub(crate) fn start_over(self, wire: Wire, client: Client) -> Rig {
         let (store, mut pods) = Store::<Pod>::new(&[]);
         pods.replace(BTreeMap::new(), ResourceVersion(1));
         let queue = WorkQueue::new(7);

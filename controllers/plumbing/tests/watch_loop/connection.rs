@@ -3,7 +3,7 @@
 use crate::script::*;
 use springtide_plumbing::watch::{
     Identity, LIVENESS, PROBE_AGE, PROBE_JITTER, PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL, STALE_AFTER,
-    StreamingLists, Unreadable, WATCH_TIMEOUT_SECONDS, WatchError,
+    Unreadable, WATCH_TIMEOUT_SECONDS, WatchError,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -244,37 +244,6 @@ async fn a_busy_server_is_not_asked_before_the_time_it_named() {
         call = script.open().await;
         assert_eq!(call.at - asked, waited * SECOND, "within reason");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_broken_watch_slows_no_other() {
-    let streaming = StreamingLists::default();
-    let mut sound = Script::start_with(&streaming, 1);
-    let feed = sound.sync(&[], 5).await;
-    let mut broken_one = Script::start_with(&streaming, 2);
-    let failing = tokio::spawn(async move {
-        for failures in 0_u32.. {
-            match broken_one.call().await {
-                Call::Open(call) if failures % 3 == 0 => call.refuse(expired()),
-                Call::Open(call) if failures % 3 == 1 => drop(call.accept()),
-                Call::Open(call) => call.refuse(broken()),
-                Call::List(call) => call.answer(Err(broken())),
-            }
-        }
-    });
-    let log = sound.log();
-    for number in 0..600 {
-        feed.added(thing(&format!("t{number}"), 10 + number));
-        let sent = Instant::now();
-        settle().await;
-        assert_eq!(log.take(), [format!("apply t{number}@{}", 10 + number)]);
-        assert!(Instant::now() - sent <= Duration::from_millis(2), "an event was late");
-        sleep(SECOND).await;
-    }
-    assert!(!failing.is_finished());
-    failing.abort();
-    assert_eq!(sound.store.stats().restarts(), 0);
-    assert_eq!(sound.store.len(), 600);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,18 @@
 //! The watches of one process.
 
 use crate::source::Pod;
-use crate::wire::{Sent, bookmark, client, event, held_open, object, refuse};
+use crate::wire::{Sent, answer, bookmark, client, client_that_may_hang, event, held_open, object, refuse};
 use axum::body::Body;
+use futures::stream;
 use http::Response;
 use serde::Deserialize;
-use springtide_plumbing::key::Resource;
+use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -91,4 +94,37 @@ async fn a_watch_that_panics_is_reported_by_name() {
     let error = running.ended().await.unwrap_err();
     assert!(error.watch.starts_with("nodes in all namespaces"), "{error}");
     assert_eq!(error.message, "a listener's bug");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_whose_requests_hang_slows_no_other() {
+    let (lines, received) = mpsc::unbounded_channel::<String>();
+    let received = Mutex::new(Some(received));
+    let (client, requests) = client_that_may_hang(move |sent| match sent.path.as_str() {
+        "/api/v1/nodes" => None,
+        _ => {
+            let lines = received.lock().unwrap().take().expect("one watch of pods");
+            let lines = stream::unfold(lines, |mut lines| async move {
+                let line = lines.recv().await?;
+                Some((Ok::<_, Infallible>(line), lines))
+            });
+            Some(answer(200, Body::from_stream(lines)))
+        }
+    });
+    let mut watches = WatchSet::new(1);
+    // First, so that it is also the first to start.
+    let nodes = watches.add::<Node>(Scope::All, Selector::default(), &[]).unwrap();
+    let pods = watches.add::<Pod>(Scope::All, Selector::default(), &[]).unwrap();
+    let _running = watches.start(client, &CancellationToken::new());
+    lines.send(bookmark(9, true)).unwrap();
+    pods.synced().await;
+    for number in 0..200 {
+        lines.send(event("ADDED", object(&format!("p{number}"), 10 + number))).unwrap();
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(pods.last_rv(), ResourceVersion((10 + number).into()), "an event was late");
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!((pods.len(), pods.stats().restarts(), nodes.is_synced()), (200, 0, false));
+    let hung = requests.all().iter().filter(|sent| sent.path.ends_with("nodes")).count();
+    assert!(hung >= 4, "a watch and a LIST in place of it, again and again: {hung}");
 }

@@ -39,6 +39,13 @@ impl Requests {
 
 /// A client that is answered by `answer`, and the requests it makes.
 pub(crate) fn client(answer: impl Fn(&Sent) -> Response<Body> + Send + Sync + 'static) -> (Client, Requests) {
+    client_that_may_hang(move |sent| Some(answer(sent)))
+}
+
+/// The same; a request that `answer` has nothing for is never answered.
+pub(crate) fn client_that_may_hang(
+    answer: impl Fn(&Sent) -> Option<Response<Body>> + Send + Sync + 'static,
+) -> (Client, Requests) {
     let requests = Requests::default();
     let recorded = requests.clone();
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
@@ -49,7 +56,12 @@ pub(crate) fn client(answer: impl Fn(&Sent) -> Response<Body> + Send + Sync + 's
         };
         let response = answer(&sent);
         recorded.0.lock().unwrap().push(sent);
-        async move { Ok::<_, Infallible>(response) }
+        async move {
+            match response {
+                Some(response) => Ok::<_, Infallible>(response),
+                None => std::future::pending().await,
+            }
+        }
     });
     (Client::new(service, "default"), requests)
 }
