@@ -1,4 +1,4 @@
-//! Wall-clock time, read in one place, so that planners never do.
+//! The clocks of the system, read in one place, so that planners never do.
 
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -30,6 +30,12 @@ impl Clock {
         let wait = Duration::try_from(at.duration_since(self.now())).unwrap_or(Duration::ZERO);
         Instant::now() + wait
     }
+}
+
+/// `CLOCK_BOOTTIME`: unlike `CLOCK_MONOTONIC`, which timers follow, it goes on while the machine sleeps.
+pub(crate) fn boot_time() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+        .map_or(Duration::MAX, |time| Duration::new(time.tv_sec().unsigned_abs(), time.tv_nsec() as u32))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The fence: the last check before a write leaves, on a clock that a pause cannot stop.
 
+use crate::clock::boot_time;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,13 +8,9 @@ use std::time::Duration;
 /// A monotonic clock as time since some fixed start.
 pub type MonotonicClock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// `CLOCK_BOOTTIME`: unlike `CLOCK_MONOTONIC` it goes on while the machine sleeps, so a leader that
-/// was suspended past its lease finds its fence closed.
+/// Time since boot, suspension included: a leader that was suspended past its lease finds its fence closed.
 pub fn boot_clock() -> MonotonicClock {
-    Arc::new(|| {
-        nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
-            .map_or(Duration::MAX, |time| Duration::new(time.tv_sec().unsigned_abs(), time.tv_nsec() as u32))
-    })
+    Arc::new(boot_time)
 }
 
 /// Says, right before each send, whether this process may still write.

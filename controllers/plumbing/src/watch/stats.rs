@@ -1,5 +1,6 @@
 //! Counters of one watch.
 
+use crate::clock::boot_time;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -10,6 +11,10 @@ pub struct WatchStats {
     created: Instant,
     /// Milliseconds after `created`.
     last_frame: AtomicU64,
+    /// Time since boot: the clock of `created` stands still while the machine sleeps.
+    boot_time: fn() -> Duration,
+    /// The same moment as `last_frame`, in milliseconds since boot.
+    last_frame_since_boot: AtomicU64,
     events: AtomicU64,
     restarts: AtomicU64,
     relists: AtomicU64,
@@ -19,9 +24,17 @@ pub struct WatchStats {
 
 impl Default for WatchStats {
     fn default() -> Self {
+        Self::new(boot_time)
+    }
+}
+
+impl WatchStats {
+    fn new(boot_time: fn() -> Duration) -> Self {
         Self {
             created: Instant::now(),
             last_frame: AtomicU64::new(0),
+            boot_time,
+            last_frame_since_boot: AtomicU64::new(millis(boot_time())),
             events: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
             relists: AtomicU64::new(0),
@@ -29,9 +42,7 @@ impl Default for WatchStats {
             unreadable: AtomicU64::new(0),
         }
     }
-}
 
-impl WatchStats {
     /// Events of single objects received, those of lists included, bookmarks not.
     pub fn events(&self) -> u64 {
         self.events.load(Relaxed)
@@ -58,15 +69,16 @@ impl WatchStats {
     }
 
     /// Time since an event, a bookmark or a complete list last brought the store forward; since the
-    /// store was made, if none did yet.
+    /// store was made, if none did yet. While the machine sleeps it goes on.
     pub fn since_last_frame(&self) -> Duration {
-        self.created.elapsed().saturating_sub(Duration::from_millis(self.last_frame.load(Relaxed)))
+        let since = |last: &AtomicU64, now| millis(now).saturating_sub(last.load(Relaxed));
+        let timers = since(&self.last_frame, self.created.elapsed());
+        Duration::from_millis(timers.max(since(&self.last_frame_since_boot, (self.boot_time)())))
     }
 
     pub(crate) fn frame(&self) {
-        // 64 bits of milliseconds outlast every process.
-        let elapsed = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_frame.store(elapsed, Relaxed);
+        self.last_frame.store(millis(self.created.elapsed()), Relaxed);
+        self.last_frame_since_boot.store(millis((self.boot_time)()), Relaxed);
     }
 
     pub(crate) fn count_event(&self) {
@@ -87,5 +99,31 @@ impl WatchStats {
 
     pub(crate) fn count_unreadable(&self) {
         self.unreadable.fetch_add(1, Relaxed);
+    }
+}
+
+/// 64 bits of milliseconds outlast every process.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_slept_finds_its_stores_old() {
+        static BOOT: AtomicU64 = AtomicU64::new(1000);
+        let stats = WatchStats::new(|| Duration::from_secs(BOOT.load(Relaxed)));
+        assert_eq!(stats.since_last_frame(), Duration::ZERO);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        BOOT.fetch_add(20, Relaxed);
+        stats.frame();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(stats.since_last_frame(), Duration::from_secs(5));
+        BOOT.fetch_add(3600, Relaxed);
+        assert_eq!(stats.since_last_frame(), Duration::from_secs(3600));
+        stats.frame();
+        assert_eq!(stats.since_last_frame(), Duration::ZERO);
     }
 }
