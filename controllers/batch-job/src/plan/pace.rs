@@ -1,7 +1,8 @@
 //! When a status is written: writes are the currency, so not every difference is worth one.
 //!
-//! A job with one task costs one write for its outcome, one more when it runs longer than two
-//! seconds, and one when it waits; a parallel job is written at most once per second.
+//! A job with one task costs one write for its outcome, one more when it runs longer than two or three
+//! seconds, and one when it waits; a Strict one that has waited says no more until its outcome. A
+//! parallel job is written at most once per second.
 
 use super::course::Course;
 use super::state::JobState;
@@ -19,8 +20,9 @@ use springtide_crds::reason::Reason;
 use springtide_plumbing::plan::WriteClass;
 use springtide_plumbing::projection::Projection;
 
-/// A task that ends sooner gets no record of its start: the outcome is near.
-const STARTED_RECORD_AFTER: SignedDuration = SignedDuration::from_secs(2);
+/// A task that ends sooner gets no record of its start: the outcome is near. Kubelets say when it began
+/// in whole seconds, so that it has run for two at least.
+const STARTED_RECORD_AFTER: SignedDuration = SignedDuration::from_secs(3);
 /// A job that waits less gets no record of it.
 const WAITING_RECORD_AFTER: SignedDuration = SignedDuration::from_secs(30);
 /// The same for a Strict job with one task, whose finalizer has cost a write already; early enough that
@@ -70,6 +72,7 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
     let same = was == outlook.summary;
     match outlook.summary {
         CompleteReason::Running if single && same => Due::Never,
+        CompleteReason::Running if single && is_strict(state) && has_waited(stored, was) => Due::Never,
         CompleteReason::Running if single => {
             let since = desired.running_since_time.as_ref().map_or(now, |since| since.0);
             at(since + STARTED_RECORD_AFTER, WriteClass::Status, now)
@@ -122,14 +125,30 @@ fn at(time: Timestamp, class: WriteClass, now: Timestamp) -> Due {
 /// Each job's own moment, spread so that all of them together keep within the rate.
 fn waiting_record_time(state: &JobState, unfinished_jobs: usize) -> Timestamp {
     let meta = state.job.meta();
-    let after = match tracking(&state.job) {
-        CompletionTracking::Strict if state.job.is_single() => WAITING_RECORD_AFTER_STRICT,
-        CompletionTracking::Strict | CompletionTracking::AtLeastOnce => WAITING_RECORD_AFTER,
+    let after = if is_strict(state) && state.job.is_single() {
+        WAITING_RECORD_AFTER_STRICT
+    } else {
+        WAITING_RECORD_AFTER
     };
     let seconds = unfinished_jobs.div_ceil(WAITING_RECORDS_PER_SECOND).max(1);
     let digest = Sha256::digest(meta.uid.0.as_bytes());
     let spread = usize::from(u16::from_be_bytes([digest[0], digest[1]])) % seconds;
-    meta.creation_time + after + SignedDuration::from_secs(i64::try_from(spread).unwrap_or(0))
+    // A new process meets many that have waited long: it spreads their records as well.
+    meta.creation_time.max(state.facts.since)
+        + after
+        + SignedDuration::from_secs(i64::try_from(spread).unwrap_or(0))
+}
+
+fn is_strict(state: &JobState) -> bool {
+    match tracking(&state.job) {
+        CompletionTracking::Strict => true,
+        CompletionTracking::AtLeastOnce => false,
+    }
+}
+
+/// Whether the stored status is the record of a wait before the first start.
+fn has_waited(stored: &BatchJobStatus, was: CompleteReason) -> bool {
+    matches!(was, CompleteReason::Queued | CompleteReason::Admitted) && stored.start_time.is_none()
 }
 
 fn outcome_differs(stored: &BatchJobStatus, desired: &BatchJobStatus) -> bool {

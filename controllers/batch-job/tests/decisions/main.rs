@@ -41,6 +41,9 @@ struct Case {
     /// Creates were refused so, at these times.
     #[serde(default)]
     refused: Option<(Vec<Timestamp>, u16, String)>,
+    /// When this process first saw the job; by default, when it was created.
+    #[serde(default)]
+    since: Option<Timestamp>,
     #[serde(default)]
     beyond_maximum: u32,
     #[serde(default)]
@@ -147,7 +150,7 @@ fn observe(case: &Case) -> Observed {
         .entry("template")
         .or_insert_with(|| serde_json::json!({"spec": {"containers": [{"name": "main", "image": "app"}]}}));
     let job: Arc<JobView> = Arc::new(serde_json::from_value(job).unwrap());
-    let mut memory = Memory::new(&job, case.now);
+    let mut memory = Memory::new(&job, case.since.unwrap_or(job.meta().creation_time));
     memory.look(&job, &Attempt::of_job(&job, &pods), case.now);
     if let Some((times, code, message)) = &case.refused {
         let refusal =

@@ -81,6 +81,31 @@ fn a_long_task_costs_one_more() {
 }
 
 #[test]
+fn a_strict_task_that_waits_and_runs_long_costs_six_writes() {
+    let mut world = World::new("1");
+    let sized = json!({"template": {"spec": {"containers": [
+        {"name": "main", "image": "app", "resources": {"requests": {"cpu": "1"}}}]}}});
+    world.cluster.submit("hog", spec(sized.clone()));
+    world.settle();
+    world.work_but_finish_nothing();
+    world.cluster.submit("a", strict(sized));
+    for second in 0..400 {
+        world.settle();
+        if second == 200 {
+            world.cluster.finish("hog-0-0", 0);
+        }
+        if second > 210 {
+            world.work_but_finish_nothing();
+        }
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Complete"), "Queued");
+    to_the_very_end(&mut world);
+    let own: Vec<&String> = world.cluster.log.iter().filter(|line| !line.contains("hog")).collect();
+    assert_eq!(own.len(), 6, "{own:?}");
+}
+
+#[test]
 fn a_task_that_waits_long_costs_one_more() {
     let mut world = World::new("50m");
     world.cluster.submit("a", spec(json!({})));
