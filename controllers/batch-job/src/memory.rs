@@ -24,6 +24,8 @@ pub struct Facts {
     pub created: bool,
     /// Hash of the template of which the job's pods are, as far as this process saw them.
     pub template_hash: Option<Box<str>>,
+    /// Pods that wait for a node, and when this process first saw that.
+    pub pending: BTreeMap<Uid, Timestamp>,
     /// The last pods were taken back, as they were not scheduled in time.
     pub pending_deadline: bool,
     /// By open index, its last ends that were no success.
@@ -114,6 +116,7 @@ impl Memory {
             refusal: None,
             created: false,
             template_hash: None,
+            pending: BTreeMap::new(),
             pending_deadline: false,
             setbacks: BTreeMap::new(),
             disrupted: job.status.disrupted,
@@ -143,6 +146,9 @@ impl Memory {
         if let Some(indexes) = &job.status.indexes {
             self.facts.setbacks = self.facts.setbacks.split_off(&indexes.closed_below);
         }
+        let waiting = pods.iter().filter(|pod| pod.waits_for_node()).map(|pod| &pod.view.meta().uid);
+        self.facts.pending =
+            waiting.map(|uid| (uid.clone(), *self.facts.pending.get(uid).unwrap_or(&now))).collect();
         let mut live = HashMap::new();
         let mut noted = HashSet::new();
         let mut overdue = HashSet::new();
@@ -161,7 +167,7 @@ impl Memory {
                     uid.clone(),
                     Live { index: pod.index, has_node: pod.view.node.is_some(), started },
                 );
-                if pod.is_overdue(job, now) {
+                if pod.is_overdue(job, &self.facts, now) {
                     overdue.insert(uid.clone());
                 }
                 continue;

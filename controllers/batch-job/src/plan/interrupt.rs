@@ -66,10 +66,13 @@ fn taken_back<'a>(
     now: Timestamp,
 ) -> Vec<&'a Attempt> {
     let job = &state.job;
-    for until in staying.iter().filter_map(|pod| pod.pending_until(job)).filter(|until| *until > now) {
+    for until in
+        staying.iter().filter_map(|pod| pod.pending_until(job, &state.facts)).filter(|until| *until > now)
+    {
         draft.wake_at(until);
     }
-    let overdue: Vec<&Attempt> = staying.iter().copied().filter(|pod| pod.is_overdue(job, now)).collect();
+    let overdue: Vec<&Attempt> =
+        staying.iter().copied().filter(|pod| pod.is_overdue(job, &state.facts, now)).collect();
     let Some(oldest) = overdue.iter().map(|pod| pod.view.meta().creation_time).min() else { return overdue };
     let bound = staying.len() - overdue.len();
     if bound >= job.spec.min_parallelism as usize {

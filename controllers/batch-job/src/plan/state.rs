@@ -72,20 +72,25 @@ impl Attempt {
         Some(finished.max(self.view.meta().creation_time))
     }
 
-    /// When a pod that waits for a node is taken back; `None` for any other. What a foreign gate holds
-    /// back is not: it would be held back again.
-    pub fn pending_until(&self, job: &JobView) -> Option<Timestamp> {
-        let waits = self.is_live()
+    /// Whether it waits for a node. What a foreign gate holds back does not: taken back, it would be held
+    /// back again.
+    pub fn waits_for_node(&self) -> bool {
+        self.is_live()
             && self.view.node.is_none()
             && self.view.scheduling_gate.is_none()
-            && !self.view.meta().is_deleting();
-        let deadline = SignedDuration::from_secs(job.spec.pending_deadline_seconds.into());
-        waits.then(|| self.view.meta().creation_time + deadline)
+            && !self.view.meta().is_deleting()
+    }
+
+    /// When a pod that waits for a node is taken back; `None` for any other. It counts from when this
+    /// process saw it wait: the clock of the API server, which says when it was made, may be hours off.
+    pub fn pending_until(&self, job: &JobView, facts: &Facts) -> Option<Timestamp> {
+        let since = facts.pending.get(&self.view.meta().uid).filter(|_| self.waits_for_node())?;
+        Some(*since + SignedDuration::from_secs(job.spec.pending_deadline_seconds.into()))
     }
 
     /// Whether it waits for a node too long.
-    pub fn is_overdue(&self, job: &JobView, now: Timestamp) -> bool {
-        self.pending_until(job).is_some_and(|until| until <= now)
+    pub fn is_overdue(&self, job: &JobView, facts: &Facts, now: Timestamp) -> bool {
+        self.pending_until(job, facts).is_some_and(|until| until <= now)
     }
 }
 

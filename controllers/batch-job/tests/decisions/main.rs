@@ -41,6 +41,9 @@ struct Case {
     /// Creates were refused so, at these times.
     #[serde(default)]
     refused: Option<(Vec<Timestamp>, u16, String)>,
+    /// When this process first saw the pods that run; by default, when each was created.
+    #[serde(default)]
+    pods_seen: Option<Timestamp>,
     /// When this process first saw the job; by default, when it was created.
     #[serde(default)]
     since: Option<Timestamp>,
@@ -151,7 +154,15 @@ fn observe(case: &Case) -> Observed {
         .or_insert_with(|| serde_json::json!({"spec": {"containers": [{"name": "main", "image": "app"}]}}));
     let job: Arc<JobView> = Arc::new(serde_json::from_value(job).unwrap());
     let mut memory = Memory::new(&job, case.since.unwrap_or(job.meta().creation_time));
-    memory.look(&job, &Attempt::of_job(&job, &pods), case.now);
+    let attempts = Attempt::of_job(&job, &pods);
+    // Pods are seen when they are made, one after the other.
+    let mut live: Vec<Attempt> = attempts.iter().filter(|pod| pod.is_live()).cloned().collect();
+    live.sort_by_key(|pod| pod.view.meta().creation_time);
+    for seen in 1..=live.len() {
+        let at = case.pods_seen.unwrap_or(live[seen - 1].view.meta().creation_time);
+        memory.look(&job, &live[..seen], at);
+    }
+    memory.look(&job, &attempts, case.now);
     if let Some((times, code, message)) = &case.refused {
         let refusal =
             Refusal { code: *code, reason: String::new(), message: message.clone(), fields: Vec::new() };
