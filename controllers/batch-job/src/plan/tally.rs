@@ -104,7 +104,7 @@ impl Tally {
         for pod in &counted {
             tally.describe(job, pod);
         }
-        tally.measure_time(pods, &counted, facts, now);
+        tally.measure_time(job, pods, &counted, facts, now);
         tally
     }
 
@@ -192,23 +192,40 @@ impl Tally {
     }
 
     /// A run lasts as long as at least one pod runs; gaps between runs are no running time.
-    fn measure_time(&mut self, pods: &[Attempt], counted: &[&Attempt], facts: &Facts, now: Timestamp) {
+    fn measure_time(
+        &mut self,
+        job: &JobView,
+        pods: &[Attempt],
+        counted: &[&Attempt],
+        facts: &Facts,
+        now: Timestamp,
+    ) {
         let running = pods.iter().filter(|pod| pod.is_running());
         let began = running.clone().chain(counted.iter().copied()).filter_map(|pod| pod.started(now)).min();
         if self.start_time.is_none() {
             self.start_time = began.map(whole_seconds);
         }
         let since = self.running_since.clone().or(began.map(whole_seconds));
-        if running.clone().next().is_some() {
+        let setback = facts.setbacks.values().filter_map(Setback::at).max();
+        let first = running.filter_map(|pod| pod.started(now)).min();
+        if let Some(first) = first {
             self.running_since = since;
+            // Nobody wrote that the run before was disrupted; the pod of now is another run. Of several
+            // pods at once others may have gone on.
+            if job.spec.completions.min(job.spec.parallelism) == 1
+                && let Some(since) = &self.running_since
+                && let Some(end) = setback.filter(|end| (since.0..=first).contains(end))
+            {
+                self.running_seconds = self.running_seconds.saturating_add(seconds_between(since.0, end));
+                self.running_since = Some(whole_seconds(first));
+            }
             return;
         }
         self.running_since = None;
         if let Some(since) = since {
             let last = counted.iter().filter_map(|pod| pod.finished()).max().map(|last| last.min(now));
             // No outcome: its pods were disrupted.
-            let setbacks = facts.setbacks.values().filter_map(Setback::at);
-            let end = last.or(setbacks.filter(|at| *at >= since.0).max()).unwrap_or(now);
+            let end = last.or(setback.filter(|at| *at >= since.0)).unwrap_or(now);
             self.running_seconds = self.running_seconds.saturating_add(seconds_between(since.0, end));
         }
     }

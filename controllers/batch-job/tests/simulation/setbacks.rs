@@ -220,3 +220,41 @@ fn many_jobs_that_name_what_is_missing_cost_one_create_per_pause() {
     assert_eq!(world.live().len(), 61, "by themselves");
     assert_eq!(world.reason("a", "Stalled"), "");
 }
+
+#[test]
+fn the_gap_after_a_disruption_is_no_running_time() {
+    let mut world = World::new("4");
+    world.cluster.submit("a", spec(json!({"activeDeadlineSeconds": 100, "parallelism": 1})));
+    world.settle();
+    world.cluster.start("a-0-0");
+    for _ in 0..40 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Complete"), "Running");
+    world.cluster.delete_pod("a-0-0", 30);
+    world.cluster.reap("a-0-0");
+    world.settle();
+    assert_eq!(world.pod_names(), ["a-0-0"], "made again");
+    // The scheduler is away.
+    for _ in 0..25 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    world.cluster.start("a-0-0");
+    for _ in 0..58 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Complete"), "Running", "98 s so far");
+    world.cluster.pass_time(4000);
+    world.settle();
+    world.cluster.reap("a-0-0");
+    world.settle();
+    assert_eq!(world.reason("a", "Failed"), "DeadlineExceeded");
+    assert!(
+        world.status("a")["runningSeconds"].as_u64().unwrap().abs_diff(102) <= 1,
+        "{}",
+        world.status("a")
+    );
+}
