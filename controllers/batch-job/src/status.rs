@@ -19,6 +19,9 @@ const NEVER_FITS_AFTER: SignedDuration = SignedDuration::from_secs(3);
 /// Creates that are forbidden in a row, after which it needs a person.
 const FORBIDDEN_ATTEMPTS: u32 = 3;
 
+/// What is said while pods start as they should.
+pub(crate) const STARTING: &str = "the first pods are starting";
+
 /// The status a job should have now.
 #[derive(Clone, Debug)]
 pub struct Outlook {
@@ -170,11 +173,19 @@ fn summary(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, Stri
                 return (CompleteReason::Running, format!("pods running: {running}"));
             }
             if live > 0 {
-                return (CompleteReason::Admitted, "the first pods are starting".to_owned());
+                return (CompleteReason::Admitted, obstacle(state).unwrap_or_else(|| STARTING.to_owned()));
             }
             idle(state, waiting)
         }
     }
+}
+
+/// Why the first pod that cannot start does not.
+fn obstacle(state: &JobState) -> Option<String> {
+    state.pods.iter().filter(|pod| pod.is_live()).find_map(|pod| {
+        let obstacle = pod.view.task.as_deref()?.obstacle.as_deref()?;
+        Some(format!("pod {}: {obstacle}", pod.view.meta().key.name))
+    })
 }
 
 /// What an unfinished job without pods waits for.

@@ -8,7 +8,7 @@ use super::course::Course;
 use super::state::JobState;
 use crate::ceiling::Standing;
 use crate::pods::tracking;
-use crate::status::Outlook;
+use crate::status::{Outlook, STARTING};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use springtide_crds::batch_job::{
@@ -89,6 +89,10 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
         {
             paced(state, WriteClass::Low, now)
         }
+        // What keeps the first pods from starting is told once.
+        CompleteReason::Admitted if same && state.live() > 0 && says_starting(stored, &outlook.message) => {
+            at(waiting_record_time(state, unfinished_jobs), WriteClass::Low, now)
+        }
         CompleteReason::Running | CompleteReason::Queued | CompleteReason::Admitted => {
             if single || (same && !figures_differ(stored, desired)) {
                 return Due::Never;
@@ -108,6 +112,12 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
             paced(state, WriteClass::Status, now)
         }
     }
+}
+
+/// Whether the status still says that all is well, and more is known.
+fn says_starting(stored: &BatchJobStatus, message: &str) -> bool {
+    let stored = condition(&stored.conditions, CompleteReason::CONDITION);
+    message != STARTING && stored.is_some_and(|stored| stored.message == STARTING)
 }
 
 fn paced(state: &JobState, class: WriteClass, now: Timestamp) -> Due {

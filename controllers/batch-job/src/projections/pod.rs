@@ -5,7 +5,7 @@ use crate::resources::{
 };
 use jiff::Timestamp;
 use serde::Deserialize;
-use springtide_crds::batch_job::RESULT_MESSAGE_MAX_BYTES;
+use springtide_crds::batch_job::{MESSAGE_MAX_BYTES, RESULT_MESSAGE_MAX_BYTES};
 use springtide_crds::common::{ConditionStatus, REASON_MAX_LENGTH, bounded_text};
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::projection::{Meta, OwnerRef, Projection};
@@ -74,6 +74,8 @@ pub struct TaskView {
     pub started: Option<Timestamp>,
     /// When its last container ended.
     pub finished: Option<Timestamp>,
+    /// Why its first container that cannot start does not, in the kubelet's words.
+    pub obstacle: Option<Box<str>>,
 }
 
 /// One of `status.conditions` of a pod.
@@ -138,10 +140,12 @@ impl PodView {
     /// Whether nothing about it has changed that a decision about its job rests on: a pod on its way to
     /// Running sends half a dozen events, most of which say nothing new.
     pub fn is_same_for_job(&self, other: &Self) -> bool {
-        let started = |pod: &Self| pod.task.as_deref().and_then(|task| task.started);
+        let start = |pod: &Self| {
+            pod.task.as_deref().map(|task| (task.started, task.obstacle.is_some())).unwrap_or_default()
+        };
         let same_task = match self.is_terminal() {
             true => self.task == other.task,
-            false => started(self) == started(other),
+            false => start(self) == start(other),
         };
         let (a, b) = (&self.meta, &other.meta);
         same_task
@@ -231,8 +235,16 @@ struct WireContainerStatus {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct WireContainerState {
+    waiting: Option<WireWaiting>,
     running: Option<WireRunning>,
     terminated: Option<WireTerminated>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireWaiting {
+    reason: Box<str>,
+    message: Box<str>,
 }
 
 #[derive(Default, Deserialize)]
@@ -290,6 +302,18 @@ impl WireContainerStatus {
             resources: std::mem::take(&mut self.resources),
         }
     }
+
+    /// Why it does not start, other than that its turn is still to come.
+    fn obstacle(&self) -> Option<Box<str>> {
+        let WireWaiting { reason, message } = self.state.waiting.as_ref()?;
+        match &**reason {
+            "" | "ContainerCreating" | "PodInitializing" => None,
+            reason => {
+                let sentence = format!("container {} waits: {reason}: {message}", self.name);
+                Some(text(&sentence, MESSAGE_MAX_BYTES))
+            }
+        }
+    }
 }
 
 impl WireCondition {
@@ -317,6 +341,8 @@ fn task(phase: PodPhase, init_containers: &[ContainerRequests], status: WireStat
         })
         .min()
         .or(status.start_time.filter(|_| has_started));
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let obstacle = containers.filter_map(WireContainerStatus::obstacle).next();
     let mut ended = Vec::new();
     let mut finished = None;
     for container in status.init_container_statuses.into_iter().chain(status.container_statuses) {
@@ -340,6 +366,7 @@ fn task(phase: PodPhase, init_containers: &[ContainerRequests], status: WireStat
         ended,
         started,
         finished,
+        obstacle,
     }
 }
 

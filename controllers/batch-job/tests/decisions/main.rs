@@ -68,6 +68,9 @@ struct Expect {
     /// `type: status reason` of all conditions of the written status.
     #[serde(default)]
     conditions: Option<BTreeMap<String, String>>,
+    /// Message of the condition Complete in the written status.
+    #[serde(default)]
+    says: Option<String>,
 }
 
 #[test]
@@ -111,6 +114,13 @@ fn check(case: &Case) -> Result<(), String> {
     let Some(Write { action: Action::Status { status, .. }, .. }) = &plan.status else { return Ok(()) };
     if let Some(expected) = &case.expect.status {
         contains(status, expected, "status")?;
+    }
+    if let Some(expected) = &case.expect.says {
+        let conditions = status["conditions"].as_array().unwrap();
+        let complete = conditions.iter().find(|condition| condition["type"] == "Complete").unwrap();
+        if complete["message"] != **expected {
+            return Err(format!("  says {}, expected {expected:?}", complete["message"]));
+        }
     }
     if let Some(expected) = &case.expect.conditions {
         let conditions: BTreeMap<String, String> = status["conditions"]
@@ -240,7 +250,10 @@ fn pod(short: &Value) -> Arc<PodView> {
                 "startedAt": text("started"), "finishedAt": text("finished"),
             }})
         }
-        _ => serde_json::json!({}),
+        _ => match text("reason") {
+            Some(reason) => serde_json::json!({"waiting": {"reason": reason, "message": text("message").unwrap_or_default()}}),
+            None => serde_json::json!({}),
+        },
     };
     status["containerStatuses"] = serde_json::json!([{"name": "main", "state": state}]);
     let pod = serde_json::json!({"metadata": metadata, "spec": spec, "status": status});
