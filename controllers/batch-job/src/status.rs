@@ -2,7 +2,7 @@
 
 use crate::admission::{Verdict, Waiting};
 use crate::memory::RefusalKind;
-use crate::plan::{Course, JobState, Stop, seconds_stopped};
+use crate::plan::{Attempt, Course, JobState, Stop, seconds_stopped};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use springtide_crds::batch_job::{
@@ -68,15 +68,20 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
     }
     let conditions = &mut status.conditions;
     writer.set(conditions, summary, &message);
-    if is_final {
-        remove_condition(conditions, ReconcilingReason::CONDITION);
-    } else {
+    let stalled = stalled(state, waiting, now);
+    // A job that needs a person, and of which nothing runs, is not on its way: tools that wait for it are
+    // to say so at once.
+    let goes_on = state.course.is_ending() || state.pods.iter().any(Attempt::is_running);
+    let is_on_its_way = !is_final && (stalled.is_none() || goes_on);
+    if is_on_its_way {
         writer.set(conditions, ReconcilingReason(summary), &message);
+    } else {
+        remove_condition(conditions, ReconcilingReason::CONDITION);
     }
     if let CompleteReason::Failed(reason) = summary {
         writer.set(conditions, reason, &message);
     }
-    match stalled(state, waiting, now) {
+    match stalled {
         Some((reason, message)) => writer.set(conditions, reason, &message),
         None => remove_condition(conditions, StalledReason::CONDITION),
     }

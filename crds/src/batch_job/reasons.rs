@@ -122,7 +122,7 @@ reasons! {
 }
 
 /// Condition `Reconciling`: present while the job is unfinished, with the
-/// reason of `Complete`.
+/// reason of `Complete`; not while it is `Stalled` and nothing of it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReconcilingReason(pub CompleteReason);
 

@@ -95,7 +95,8 @@ async fn a_task_larger_than_any_node_is_stalled_until_a_larger_one_comes() -> Re
     let task = Task { cpu: "4".into(), ..Task::quick().on("small") };
     test.submit("job", BatchJobSpec::new(task.template())).await?;
     test.reason("job", QueuedReason::NeverFits).await?;
-    test.reason("job", StalledReason::NeverFits).await?;
+    let stalled = test.reason("job", StalledReason::NeverFits).await?;
+    assert_eq!(jobs::kstatus(&stalled), jobs::Kstatus::Failed);
     assert!(test.pods.now().of("job").is_empty());
     let kwok = cluster.kwok().context("KWOK")?;
     let mut larger = pool("small", 1, "8", 110);

@@ -141,7 +141,8 @@ async fn a_foreign_pod_with_the_name_is_left_alone_and_reported() -> Result<()> 
     }))?;
     let foreign = test.api::<Pod>().create(&PostParams::default(), &foreign).await?;
     test.submit("job", BatchJobSpec::new(Task::quick().template())).await?;
-    test.reason("job", StalledReason::NameConflict).await?;
+    let stalled = test.reason("job", StalledReason::NameConflict).await?;
+    assert_eq!(jobs::kstatus(&stalled), jobs::Kstatus::Failed);
     let still = test.api::<Pod>().get("job-0-0").await?;
     assert_eq!(still.metadata.uid, foreign.metadata.uid);
     assert!(still.metadata.deletion_timestamp.is_none());

@@ -251,7 +251,9 @@ fn pod(short: &Value) -> Arc<PodView> {
             }})
         }
         _ => match text("reason") {
-            Some(reason) => serde_json::json!({"waiting": {"reason": reason, "message": text("message").unwrap_or_default()}}),
+            Some(reason) => {
+                serde_json::json!({"waiting": {"reason": reason, "message": text("message").unwrap_or_default()}})
+            }
             None => serde_json::json!({}),
         },
     };
