@@ -45,6 +45,8 @@ pub(crate) struct Cluster {
     pub(crate) refuse_pods: Option<(u16, &'static str)>,
     /// Creates of pods of this job are answered by a 500.
     pub(crate) broken: Option<&'static str>,
+    /// A policy forbids to delete or to change this pod.
+    pub(crate) protected: Option<&'static str>,
     version: u64,
     born: u64,
     /// Writes that changed something, as `verb resource name`.
@@ -84,6 +86,11 @@ pub(crate) fn is_deleting(object: &Value) -> bool {
     object.pointer("/metadata/deletionTimestamp").is_some()
 }
 
+/// Deleted before it had a node: it is gone as soon as no finalizer holds it.
+fn will_never_run(pod: &Value) -> bool {
+    is_deleting(pod) && text(pod, "/spec/nodeName").is_empty()
+}
+
 /// Index and attempt by the name of a pod, `<job>-<index>-<attempt>`.
 pub(crate) fn attempt(pod: &Value) -> (u32, u32) {
     let mut parts = text(pod, "/metadata/name").rsplit('-');
@@ -105,6 +112,7 @@ impl Cluster {
             node_clock_ahead: SignedDuration::ZERO,
             refuse_pods: None,
             broken: None,
+            protected: None,
             version: 1,
             born: 0,
             log: Vec::new(),
@@ -197,7 +205,7 @@ impl Cluster {
         let attempts =
             self.pods.objects.range(prefix.clone()..).take_while(|(name, _)| name.starts_with(&prefix));
         let mut running = BTreeMap::new();
-        for (name, pod) in attempts.filter(|(_, pod)| !is_terminal(pod)) {
+        for (name, pod) in attempts.filter(|(_, pod)| !is_terminal(pod) && !will_never_run(pod)) {
             let owner = text(pod, "/metadata/ownerReferences/0/uid");
             if let Some(other) = running.insert(owner, name)
                 && !owner.is_empty()
@@ -384,6 +392,9 @@ impl Cluster {
 
     fn carry_out(&mut self, write: &Write, name: &str) -> Result<(), WriteError> {
         let stored = self.kind(write.resource).objects.get(name).cloned();
+        if self.protected == Some(name) {
+            return Err(refused(403, "a policy protects this pod"));
+        }
         match &write.action {
             Action::Create { manifest } => self.create(stored.as_ref(), name, manifest.clone()),
             Action::Delete { uid, resource_version, grace_seconds } => {
@@ -405,7 +416,8 @@ impl Cluster {
             Action::Patch { operations } => {
                 let mut object = stored.ok_or(WriteError::Gone)?;
                 patch(&mut object, operations)?;
-                let goes = is_deleting(&object) && !has_finalizers(&object) && is_terminal(&object);
+                let has_ended = is_terminal(&object) || will_never_run(&object);
+                let goes = is_deleting(&object) && !has_finalizers(&object) && has_ended;
                 self.store(write.resource, object);
                 if goes {
                     self.remove(write.resource, name);
