@@ -95,6 +95,10 @@ impl Reconciler for BatchJobReconciler {
         let mut handled = true;
         let creates =
             |write: &Write| write.resource == Resource::POD && matches!(write.action, Action::Create { .. });
+        let releases = |write: &Write| {
+            write.resource == Resource::POD
+                && matches!(write.action, Action::Delete { .. } | Action::Patch { .. })
+        };
         // Before the refusals: of creates sent together, which one finds the last room is chance, and the
         // refusal of another one stays true.
         if results
@@ -107,6 +111,10 @@ impl Reconciler for BatchJobReconciler {
             match outcome {
                 Ok(done) if matches!(write.action, Action::Status { .. }) && !done.noop => {
                     memory.facts.last_flush = Some(now);
+                }
+                Ok(_) if releases(write) => memory.released(&write.key.name),
+                Err(WriteError::Refused(refusal)) if releases(write) => {
+                    memory.release_refused(&write.key.name, refusal, now);
                 }
                 Err(WriteError::Refused(refusal)) if creates(write) => {
                     trouble = trouble.max(memory.refused(job.generation, refusal, now));

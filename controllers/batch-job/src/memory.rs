@@ -10,6 +10,12 @@ use springtide_plumbing::error::Refusal;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// First pause after a refusal to release a pod; it doubles with each further one.
+const RELEASE_BACKOFF: SignedDuration = SignedDuration::from_secs(30);
+/// Longest pause.
+const RELEASE_BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(300);
 
 /// What planners may know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub struct Facts {
     pub template_hash: Option<Box<str>>,
     /// Pods that wait for a node, and when this process first saw that.
     pub pending: BTreeMap<Uid, Timestamp>,
+    /// Pods, by name, that the API server refuses to delete or to free of our finalizer.
+    pub unreleased: BTreeMap<Arc<str>, ReleaseRefusal>,
     /// The last pods were taken back, as they were not scheduled in time.
     pub pending_deadline: bool,
     /// By open index, its last ends that were no success.
@@ -63,6 +71,17 @@ pub struct CreateRefusal {
     pub kind: RefusalKind,
     /// When that was.
     pub at: Timestamp,
+    /// The server's sentence.
+    pub message: String,
+}
+
+/// How the API server refused to delete a pod, or to free it of our finalizer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseRefusal {
+    /// Refusals in a row.
+    pub attempts: u32,
+    /// The pod is left alone until then.
+    pub until: Timestamp,
     /// The server's sentence.
     pub message: String,
 }
@@ -117,6 +136,7 @@ impl Memory {
             created: false,
             template_hash: None,
             pending: BTreeMap::new(),
+            unreleased: BTreeMap::new(),
             pending_deadline: false,
             setbacks: BTreeMap::new(),
             disrupted: job.status.disrupted,
@@ -146,6 +166,7 @@ impl Memory {
         if let Some(indexes) = &job.status.indexes {
             self.facts.setbacks = self.facts.setbacks.split_off(&indexes.closed_below);
         }
+        self.facts.unreleased.retain(|name, _| pods.iter().any(|pod| pod.view.meta().key.name == *name));
         let waiting = pods.iter().filter(|pod| pod.waits_for_node()).map(|pod| &pod.view.meta().uid);
         self.facts.pending =
             waiting.map(|uid| (uid.clone(), *self.facts.pending.get(uid).unwrap_or(&now))).collect();
@@ -256,5 +277,22 @@ impl Memory {
         let message = refusal.message.clone();
         self.facts.refusal = Some(CreateRefusal { generation, kind, at: now, message });
         trouble
+    }
+
+    /// A pod was not deleted, or not freed of our finalizer: it is left alone for a while, as the job's
+    /// other pods must not wait for it.
+    pub fn release_refused(&mut self, pod: &Arc<str>, refusal: &Refusal, now: Timestamp) {
+        let attempts = self.facts.unreleased.get(pod).map_or(0, |before| before.attempts) + 1;
+        let pause = RELEASE_BACKOFF
+            .checked_mul(1 << (attempts - 1).min(4))
+            .unwrap_or(RELEASE_BACKOFF_MAX)
+            .min(RELEASE_BACKOFF_MAX);
+        let refusal = ReleaseRefusal { attempts, until: now + pause, message: refusal.message.clone() };
+        self.facts.unreleased.insert(Arc::clone(pod), refusal);
+    }
+
+    /// A pod was deleted or freed of our finalizer.
+    pub fn released(&mut self, pod: &Arc<str>) {
+        self.facts.unreleased.remove(pod);
     }
 }

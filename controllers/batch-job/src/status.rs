@@ -269,8 +269,9 @@ fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Optio
             return Some((StalledReason::Failed(*reason), message.clone()));
         }
         Course::Stuck { reason, message } => return Some((*reason, message.clone())),
+        Course::Stopped(_) => return unreleased(state),
         Course::Open => {}
-        Course::Deleting | Course::Finished | Course::Completing | Course::Stopped(_) => return None,
+        Course::Deleting | Course::Finished | Course::Completing => return None,
     }
     if let Some(message) = conflict_message(state) {
         return Some((StalledReason::NameConflict, message));
@@ -283,6 +284,9 @@ fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Optio
     }
     if let Some(message) = forbidden(state) {
         return Some((StalledReason::Forbidden, message));
+    }
+    if let Some(unreleased) = unreleased(state) {
+        return Some(unreleased);
     }
     let stored = state.job.condition(StalledReason::CONDITION)?;
     still_forbidden(state, stored).then(|| (StalledReason::Forbidden, stored.message.clone()))
@@ -303,6 +307,12 @@ fn forbidden(state: &JobState) -> Option<String> {
             RefusalKind::InvalidTemplate | RefusalKind::Quota | RefusalKind::NamespaceTerminating => false,
         };
     holds.then(|| refusal.message.clone())
+}
+
+/// What the API server says of a pod that it does not let us delete, or free of our finalizer.
+fn unreleased(state: &JobState) -> Option<(StalledReason, String)> {
+    let (pod, refusal) = state.facts.unreleased.first_key_value()?;
+    Some((StalledReason::Forbidden, format!("pod {pod} cannot be released: {}", refusal.message)))
 }
 
 /// What was forbidden stays so until a pod of the job could be created: the next try is a try.

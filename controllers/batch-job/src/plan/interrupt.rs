@@ -26,7 +26,7 @@ pub(super) fn live_pods(state: &JobState, draft: &mut Draft, now: Timestamp) {
         state.pods.iter().filter(|pod| pod.is_live() && !pod.view.meta().is_deleting()).collect();
     if all {
         for pod in staying {
-            end(state, pod, draft);
+            end(state, pod, draft, now);
         }
         return;
     }
@@ -53,7 +53,7 @@ pub(super) fn live_pods(state: &JobState, draft: &mut Draft, now: Timestamp) {
         ending.extend(rest.into_iter().take(surplus));
     }
     for pod in ending {
-        end(state, pod, draft);
+        end(state, pod, draft, now);
     }
 }
 
@@ -83,7 +83,11 @@ fn taken_back<'a>(
     if staying.iter().any(|pod| is_established(pod)) { overdue } else { staying.to_vec() }
 }
 
-fn end(state: &JobState, pod: &Attempt, draft: &mut Draft) {
+fn end(state: &JobState, pod: &Attempt, draft: &mut Draft, now: Timestamp) {
+    if let Some(until) = state.unreleased_until(&pod.view, now) {
+        draft.wake_at(until);
+        return;
+    }
     let meta = pod.view.meta();
     let action = Action::Delete {
         uid: meta.uid.clone(),

@@ -44,7 +44,10 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
     if state.course == Course::Deleting {
         // Nobody will count these any more, and the job would wait for them.
         for pod in &state.pods {
-            release::release_finalizer(&pod.view, &mut draft);
+            match state.unreleased_until(&pod.view, now) {
+                Some(until) => draft.wake_at(until),
+                None => release::release_finalizer(&pod.view, &mut draft),
+            }
         }
         return draft.into_plan(None, Outcome::Waiting, Vec::new());
     }
@@ -54,11 +57,11 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
     let held = release::ended_pods(state, &mut draft, now);
     deadlines(observed, state, &mut draft, now);
     let due = pace::due(state, &outlook, observed.unfinished_jobs, now);
-    // Alone but for what only gives back: creates that the budget refuses would keep the status from
-    // being written, and with it the pods that ended from being released.
+    // Alone: a write that is refused would keep the status from being written, and what it says from
+    // being counted. What there is to release, end and create is planned as soon as it stands.
     if let Due::Now(class) = due {
         let write = status_write(state, &outlook, class);
-        return draft.into_plan(Some(write), outcome, why);
+        return Draft { wake: draft.wake, ..Draft::default() }.into_plan(Some(write), outcome, why);
     }
     interrupt::live_pods(state, &mut draft, now);
     match &state.course {

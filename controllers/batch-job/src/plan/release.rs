@@ -22,6 +22,11 @@ pub(super) fn ended_pods(state: &JobState, draft: &mut Draft, now: Timestamp) ->
             Some(Ending::Succeeded | Ending::Failed(_)) if state.is_counted(pod) => false,
             Some(Ending::Succeeded | Ending::Failed(_)) | None => continue,
         };
+        if let Some(until) = state.unreleased_until(&pod.view, now) {
+            held = true;
+            draft.wake_at(until);
+            continue;
+        }
         release_finalizer(&pod.view, draft);
         if pod.view.meta().is_deleting() || kept.contains(pod.view.meta().key.name.as_ref()) {
             continue;

@@ -216,6 +216,12 @@ impl JobState {
         count(self.pods.iter().filter(|pod| pod.is_live()))
     }
 
+    /// Until when a pod is left alone that the API server refused to release.
+    pub(super) fn unreleased_until(&self, pod: &PodView, now: Timestamp) -> Option<Timestamp> {
+        let refusal = self.facts.unreleased.get(&pod.meta().key.name)?;
+        Some(refusal.until).filter(|until| *until > now)
+    }
+
     /// Whether the stored status, or its being final, accounts for this pod.
     pub fn is_counted(&self, pod: &Attempt) -> bool {
         self.job.is_finished() || self.indexes.is_counted(pod.index, pod.attempt)

@@ -258,3 +258,63 @@ fn the_gap_after_a_disruption_is_no_running_time() {
         world.status("a")
     );
 }
+
+#[test]
+fn a_pod_that_may_not_be_deleted_stops_neither_counting_nor_the_other_tasks() {
+    for tracking in ["AtLeastOnce", "Strict"] {
+        let mut world = World::new("4");
+        world.cluster.protected = Some("a-0-0");
+        world.cluster.submit(
+            "a",
+            spec(json!({
+                "completions": 6, "parallelism": 2, "completionMode": "Indexed",
+                "release": {"completionTracking": tracking}, "ttlSecondsAfterFinished": 60,
+            })),
+        );
+        world.settle();
+        // Creates are no less forbidden.
+        world.cluster.protected = None;
+        world.cluster.pass_time(2000);
+        world.settle();
+        world.cluster.protected = Some("a-0-0");
+        for _ in 0..200 {
+            world.settle();
+            world.work();
+            world.cluster.pass_time(500);
+        }
+        assert_eq!(world.reason("a", "Complete"), "Completed", "{tracking}: {:#}", world.status("a"));
+        assert_eq!(world.status("a")["succeeded"], 6);
+        assert_eq!(world.pod_names(), ["a-0-0"]);
+        let tries =
+            world.cluster.log.iter().filter(|line| line.ends_with("policy protects this pod")).count();
+        assert!((3..=7).contains(&tries), "{:?}", world.cluster.log);
+        world.cluster.protected = None;
+        for _ in 0..400 {
+            world.settle();
+            world.work();
+            world.cluster.pass_time(1000);
+        }
+        assert!(world.cluster.jobs.objects.is_empty() && world.pod_names().is_empty());
+    }
+}
+
+#[test]
+fn a_pod_that_may_not_be_deleted_is_named() {
+    let mut world = World::new("4");
+    world.cluster.submit("a", spec(json!({"completions": 2, "parallelism": 2})));
+    world.settle();
+    world.cluster.protected = Some("a-0-0");
+    for name in ["a-0-0", "a-1-0"] {
+        world.cluster.start(name);
+    }
+    world.cluster.finish("a-0-0", 0);
+    for _ in 0..100 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!((world.reason("a", "Complete"), world.reason("a", "Stalled")), ("Running", "Forbidden"));
+    assert_eq!(world.status("a")["succeeded"], 1);
+    world.cluster.protected = None;
+    world.run_to_the_end("a");
+    assert_eq!(world.reason("a", "Stalled"), "");
+}
