@@ -32,6 +32,8 @@ pub struct Facts {
     pub template_hash: Option<Box<str>>,
     /// Pods that wait for a node, and when this process first saw that.
     pub pending: BTreeMap<Uid, Timestamp>,
+    /// When a gang that never had as many pods as it needs got its last one.
+    pub gathering: Option<Timestamp>,
     /// Pods, by name, that the API server refuses to delete or to free of our finalizer.
     pub unreleased: BTreeMap<Arc<str>, ReleaseRefusal>,
     /// The last pods were taken back, as they were not scheduled in time.
@@ -111,6 +113,8 @@ pub struct Memory {
     live: HashMap<Uid, Live>,
     /// Ended pods that are taken into account.
     noted: HashSet<Uid>,
+    /// Whether as many pods were alive at once as a gang needs, since there were none.
+    gathered: bool,
     /// Unscheduled pods that were found too old.
     overdue: HashSet<Uid>,
     /// When the pods were last looked at.
@@ -136,16 +140,22 @@ impl Memory {
             created: false,
             template_hash: None,
             pending: BTreeMap::new(),
+            gathering: None,
             unreleased: BTreeMap::new(),
             pending_deadline: false,
             setbacks: BTreeMap::new(),
             disrupted: job.status.disrupted,
         };
         let template_hash = job.template.hash.clone();
+        let status = &job.status;
+        // What had an end, or enough pods, was complete: a new process ends no work by mistake.
+        let gathered = status.active >= job.spec.min_parallelism
+            || status.succeeded + status.failed + status.disrupted > 0;
         Self {
             facts,
             live: HashMap::new(),
             noted: HashSet::new(),
+            gathered,
             overdue: HashSet::new(),
             last_look: now,
             template_hash,
@@ -173,6 +183,7 @@ impl Memory {
         let mut live = HashMap::new();
         let mut noted = HashSet::new();
         let mut overdue = HashSet::new();
+        let mut has_grown = false;
         let streak_ends = SignedDuration::from_secs(job.spec.retry.max_backoff_seconds.into());
         for pod in pods {
             let uid = &pod.view.meta().uid;
@@ -184,6 +195,7 @@ impl Memory {
             let said = task.and_then(|task| task.finished).filter(|at| (earliest..=now).contains(at));
             let at = said.unwrap_or(now);
             let Some(ending) = &pod.ending else {
+                has_grown |= was_live.is_none();
                 live.insert(
                     uid.clone(),
                     Live { index: pod.index, has_node: pod.view.node.is_some(), started },
@@ -213,6 +225,7 @@ impl Memory {
                 Ending::Disrupted => {}
             }
         }
+        self.gather(job, live.len(), has_grown, now);
         // What is left was there and is gone: nobody will tell how it ended.
         let vanished = std::mem::replace(&mut self.live, live);
         for gone in vanished.into_values().filter(|gone| gone.has_node) {
@@ -228,6 +241,16 @@ impl Memory {
             self.facts.pending_deadline = false;
         }
         newly_overdue
+    }
+
+    /// Follows how a gang gets its pods.
+    fn gather(&mut self, job: &JobView, alive: usize, has_grown: bool, now: Timestamp) {
+        self.gathered = alive >= job.spec.min_parallelism as usize || self.gathered && alive > 0;
+        self.facts.gathering = match self.facts.gathering {
+            _ if self.gathered || alive == 0 => None,
+            Some(since) if !has_grown => Some(since),
+            Some(_) | None => Some(now),
+        };
     }
 
     fn disrupted(

@@ -34,6 +34,10 @@ pub(super) fn of(
     now: Timestamp,
 ) -> Dispatch {
     let mut dispatch = Dispatch::default();
+    // Half a gang is taken back: it comes again as a whole, when all of it is gone.
+    if facts.gathering.is_some() && pods.iter().any(|pod| pod.is_live() && pod.view.meta().is_deleting()) {
+        return dispatch;
+    }
     let live = count(pods.iter().filter(|pod| pod.is_live()));
     let room = job.spec.parallelism.saturating_sub(live) as usize;
     let occupied = occupied(job.meta().uid.clone(), tally, pods, everyone);

@@ -2,8 +2,9 @@
 
 use super::Draft;
 use super::course::{Course, Stop};
-use super::state::{Attempt, JobState};
+use super::state::{Attempt, JobState, count};
 use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
 use springtide_crds::batch_job::StalledReason;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::key::Resource;
@@ -73,7 +74,16 @@ fn taken_back<'a>(
     }
     let overdue: Vec<&Attempt> =
         staying.iter().copied().filter(|pod| pod.is_overdue(job, &state.facts, now)).collect();
-    let Some(oldest) = overdue.iter().map(|pod| pod.view.meta().creation_time).min() else { return overdue };
+    let Some(oldest) = overdue.iter().map(|pod| pod.view.meta().creation_time).min() else {
+        return match half_gang_until(state, staying.len()) {
+            Some(until) if until <= now => staying.to_vec(),
+            Some(until) => {
+                draft.wake_at(until);
+                overdue
+            }
+            None => overdue,
+        };
+    };
     let bound = staying.len() - overdue.len();
     if bound >= job.spec.min_parallelism as usize {
         return overdue;
@@ -81,6 +91,21 @@ fn taken_back<'a>(
     let deadline = SignedDuration::from_secs(job.spec.pending_deadline_seconds.into());
     let is_established = |pod: &Attempt| pod.view.meta().creation_time + deadline < oldest;
     if staying.iter().any(|pod| is_established(pod)) { overdue } else { staying.to_vec() }
+}
+
+/// When the pods of a gang go of which the others cannot be created. Each gang has its own moment within
+/// one more deadline: of two that keep each other from completion one gives way first.
+fn half_gang_until(state: &JobState, staying: usize) -> Option<Timestamp> {
+    let since = state.facts.gathering?;
+    let spec = &state.job.spec;
+    let needed = spec.min_parallelism.min(count(state.tally.indexes.open())) as usize;
+    if staying >= needed || state.dispatch.startable.is_empty() {
+        return None;
+    }
+    let deadline = i64::from(spec.pending_deadline_seconds);
+    let digest = Sha256::digest(state.job.meta().uid.0.as_bytes());
+    let spread = i64::from(u16::from_be_bytes([digest[0], digest[1]])) % deadline.max(1);
+    Some(since + SignedDuration::from_secs(deadline + spread))
 }
 
 fn end(state: &JobState, pod: &Attempt, draft: &mut Draft, now: Timestamp) {

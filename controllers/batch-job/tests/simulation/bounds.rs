@@ -131,3 +131,51 @@ fn a_quota_that_leaves_room_for_some_is_used_up() {
     world.cluster.quota = 10;
     assert_eq!(world.run_to_the_end("a")["status"]["succeeded"], 6);
 }
+
+#[test]
+fn of_two_half_created_gangs_one_gives_way() {
+    let gang = |cpu: &str| {
+        spec(json!({
+            "completions": 4, "parallelism": 4, "minParallelism": 4,
+            "template": {"spec": {"containers": [
+                {"name": "main", "image": "app", "resources": {"requests": {"cpu": cpu}}}]}},
+        }))
+    };
+    let mut world = World::new("64");
+    world.cluster.quota = 3;
+    world.cluster.submit("a", gang("100m"));
+    world.settle();
+    world.cluster.submit("b", gang("200m"));
+    world.cluster.quota = 6;
+    world.settle();
+    assert_eq!(world.pod_names(), ["a-0-0", "a-1-0", "a-2-0", "b-0-0", "b-1-0", "b-2-0"]);
+    // Pods wait for their sisters: a gang works, and ends, only as a whole.
+    for _ in 0..400 {
+        world.settle();
+        world.work_but_finish_nothing();
+        world.cluster.pass_time(1000);
+        for job in ["a", "b"] {
+            let pods: Vec<String> = world
+                .pod_names()
+                .into_iter()
+                .filter(|name| name.starts_with(job))
+                .map(str::to_owned)
+                .collect();
+            for name in &pods {
+                world.cluster.reap(name);
+            }
+            let running = |name: &&String| {
+                let pod = world.cluster.pods.objects.get(*name);
+                pod.is_some_and(|pod| text(pod, "/status/phase") == "Running")
+            };
+            if pods.iter().filter(running).count() == 4 {
+                pods.iter().for_each(|name| world.cluster.finish(name, 0));
+            }
+        }
+    }
+    for job in ["a", "b"] {
+        assert_eq!(world.reason(job, "Complete"), "Completed", "{:?}", world.cluster.log);
+        assert_eq!(world.status(job)["succeeded"], 4);
+    }
+    assert!(world.cluster.log.len() < 80, "{:?}", world.cluster.log);
+}

@@ -75,7 +75,7 @@ fn spec() -> impl Strategy<Value = Value> {
         any::<bool>(),
         prop_oneof![3 => Just(1000_u32), 1 => 0..4_u32],
         prop::option::weighted(0.3, 0..3_u32),
-        (0..3_u32, prop::option::weighted(0.2, 5..60_u32)),
+        (0..3_u32, prop::option::weighted(0.2, 5..60_u32), prop::bool::weighted(0.2)),
         (prop_oneof![3 => Just(0), 1 => 1..30_u32], prop_oneof![3 => Just(0), 1 => 1..30_u32], 0..2_u32),
     )
         .prop_map(
@@ -86,7 +86,7 @@ fn spec() -> impl Strategy<Value = Value> {
                 strict,
                 limit,
                 per_index,
-                (backoff, deadline),
+                (backoff, deadline, gang),
                 (age, hold, keep),
             )| {
                 let mut spec = json!({
@@ -105,6 +105,10 @@ fn spec() -> impl Strategy<Value = Value> {
                     },
                     "template": {"spec": {"containers": [{"name": "main", "image": "app"}]}},
                 });
+                if gang {
+                    spec["minParallelism"] = json!(parallelism.min(completions).min(3));
+                    spec["pendingDeadlineSeconds"] = json!(5);
+                }
                 if let Some(seconds) = deadline {
                     spec["activeDeadlineSeconds"] = json!(seconds);
                 }
@@ -144,7 +148,10 @@ fn take(world: &mut World, step: &Step, spec: &Value) {
         }
         Step::Reap(pod) => world.cluster.reap(&name(world, *pod)),
         Step::Stop(policy) => world.cluster.edit(JOB, |spec| spec["stopPolicy"] = json!(policy)),
-        Step::Parallelism(pods) => world.cluster.edit(JOB, |spec| spec["parallelism"] = json!(pods)),
+        Step::Parallelism(pods) => world.cluster.edit(JOB, |spec| {
+            let least = spec["minParallelism"].as_u64().unwrap_or(1);
+            spec["parallelism"] = json!(u64::from(*pods).max(least));
+        }),
         Step::Quota(pods) => world.cluster.quota = *pods,
         Step::RecreateJob => {
             world.cluster.delete_job(JOB);
