@@ -5,7 +5,7 @@ use crate::memory::Memory;
 use crate::plan::{Attempt, JobState, demand};
 use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
-use crate::watches::pods_of_job;
+use crate::watches::{admission as admission_key, pods_of_job};
 use crate::{BatchJobReconciler, lock};
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::key::{ObjectKey, Uid};
@@ -178,7 +178,9 @@ impl BatchJobReconciler {
         }
     }
 
-    /// Offers the job's demand and takes the admission's word for it.
+    /// Offers the job's demand and takes the admission's word for it. With many classes the pass, which
+    /// looks at all of them, is left to the admission's own key: it comes once for all jobs that ask.
+    /// Not for a job with several tasks: its status would tell of a wait that ends at once.
     fn ask(&self, state: &JobState, uid: &Uid, overdue: bool, now: Timestamp) -> Option<Verdict> {
         let demand = demand(state);
         let is_wanted = demand.is_some();
@@ -192,8 +194,18 @@ impl BatchJobReconciler {
                 None => admission.withdraw(uid),
             }
             admission.set_ready(self.stores.are_synced(), self.stores.are_stale());
-            let granted = admission.pass(now);
+            let granted = if admission.is_small() || !state.job.is_single() {
+                Some(admission.pass(now))
+            } else {
+                admission.size_up(uid);
+                None
+            };
             (is_wanted.then(|| admission.verdict(uid)), granted)
+        };
+        let Some(granted) = granted else {
+            // After the jobs that are queued already, as far as they ask for the first time.
+            self.wake(admission_key(), Priority::Low, Urgency::Routine);
+            return verdict;
         };
         for key in granted.into_iter().filter(|key| *key != state.job.meta().key) {
             self.wake(key, Priority::Normal, Urgency::Routine);

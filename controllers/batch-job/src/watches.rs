@@ -69,7 +69,7 @@ impl Stores {
 }
 
 /// The key under which the admission itself runs: no object bears it, as every BatchJob has a namespace.
-fn admission() -> ObjectKey {
+pub(crate) fn admission() -> ObjectKey {
     ObjectKey::new("", "admission")
 }
 

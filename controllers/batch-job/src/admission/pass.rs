@@ -3,13 +3,15 @@
 use super::Admission;
 use super::class::ClassKey;
 use jiff::Timestamp;
-use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::key::{ObjectKey, Uid};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Grants that a namespace gets in its turn before the next one has its own.
 const QUANTUM: usize = 16;
+/// Classes up to which a job that asks gets a pass of its own; with more of them, jobs share one.
+const SMALL: usize = 64;
 
 impl Admission {
     /// Gives out what can be given out now, where anything has changed since the last pass. Returns the
@@ -34,6 +36,21 @@ impl Admission {
         woken.sort();
         woken.dedup();
         woken
+    }
+
+    /// Whether a pass is cheap enough to be made for a single job.
+    pub fn is_small(&self) -> bool {
+        self.classes.len() < SMALL
+    }
+
+    /// Makes sure that it is known whether the job's pods can fit at all, for one that gets no pass now.
+    pub fn size_up(&mut self, uid: &Uid) {
+        if let Some(shape) = self.jobs.get(uid).map(|job| &job.class.shape)
+            && let Some(fit) = self.fits.get_mut(shape)
+            && !fit.table.is_built()
+        {
+            fit.table.refresh(shape, &self.ledger);
+        }
     }
 
     /// Drops the classes, and the tables of their shapes, that nobody needs any more.

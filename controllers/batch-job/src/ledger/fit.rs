@@ -33,6 +33,11 @@ impl FitTable {
         before.is_some_and(|before| before != self.ever)
     }
 
+    /// Whether it was ever built.
+    pub(crate) fn is_built(&self) -> bool {
+        self.position.is_some()
+    }
+
     /// Whole pods that fit now.
     pub(crate) fn total(&self) -> u64 {
         self.total

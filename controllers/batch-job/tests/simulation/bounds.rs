@@ -179,3 +179,28 @@ fn of_two_half_created_gangs_one_gives_way() {
     }
     assert!(world.cluster.log.len() < 80, "{:?}", world.cluster.log);
 }
+
+#[test]
+fn many_distinct_jobs_share_their_admission_and_all_run() {
+    let mut world = World::new("500");
+    let jobs: Vec<String> = (0..150).map(|number| format!("j{number}")).collect();
+    for (number, job) in jobs.iter().enumerate() {
+        let cpu = format!("{}m", 100 + number);
+        let job_spec = spec(json!({"template": {"spec": {"containers": [
+            {"name": "main", "image": "app", "resources": {"requests": {"cpu": cpu}}}]}}}));
+        world.cluster.submit(job, job_spec);
+    }
+    let huge = json!({"template": {"spec": {"containers": [
+        {"name": "main", "image": "app", "resources": {"requests": {"cpu": "600"}}}]}}});
+    world.cluster.submit("huge", spec(huge));
+    assert_eq!(world.settle(), 150, "one create each");
+    world.cluster.pass_time(5000);
+    world.settle();
+    assert_eq!(world.reason("huge", "Stalled"), "NeverFits");
+    world.restart();
+    assert_eq!(world.settle(), 0, "{:?}", world.cluster.log);
+    for job in &jobs {
+        world.run_to_the_end(job);
+    }
+    assert_eq!(world.cluster.violations, [] as [String; 0]);
+}
