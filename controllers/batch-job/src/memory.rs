@@ -176,7 +176,9 @@ impl Memory {
         if let Some(indexes) = &job.status.indexes {
             self.facts.setbacks = self.facts.setbacks.split_off(&indexes.closed_below);
         }
-        self.facts.unreleased.retain(|name, _| pods.iter().any(|pod| pod.view.meta().key.name == *name));
+        // Pods of an earlier job of this name may be among them.
+        let is_own = |name: &Arc<str>| pods.iter().any(|pod| pod.view.meta().key.name == *name);
+        self.facts.unreleased.retain(|name, refusal| refusal.until > now || is_own(name));
         let waiting = pods.iter().filter(|pod| pod.waits_for_node()).map(|pod| &pod.view.meta().uid);
         self.facts.pending =
             waiting.map(|uid| (uid.clone(), *self.facts.pending.get(uid).unwrap_or(&now))).collect();

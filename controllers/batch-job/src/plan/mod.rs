@@ -29,11 +29,13 @@ use springtide_plumbing::projection::Projection;
 
 /// What has to be written for one job name now, and when to look again.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
-    let mut draft = Draft::default();
+    let mut draft = Draft { wake: observed.orphans_until, ..Draft::default() };
     for pod in &observed.orphans {
-        release::release_finalizer(pod, &mut draft);
+        match observed.state.as_ref().and_then(|state| state.unreleased_until(pod, now)) {
+            Some(until) => draft.wake_at(until),
+            None => release::release_finalizer(pod, &mut draft),
+        }
     }
-    draft.wake = observed.orphans_until;
     match &observed.state {
         Some(state) => of_job(observed, state, draft, now),
         None => draft.into_plan(None, Outcome::Converged, Vec::new()),

@@ -318,3 +318,29 @@ fn a_pod_that_may_not_be_deleted_is_named() {
     world.run_to_the_end("a");
     assert_eq!(world.reason("a", "Stalled"), "");
 }
+
+#[test]
+fn an_orphan_that_may_not_be_changed_is_not_asked_for_again_and_again() {
+    let mut world = begin(spec(json!({"release": {"completionTracking": "Strict"}})));
+    world.cluster.start("a-0-0");
+    world.settle();
+    world.cluster.delete_job("a");
+    world.cluster.submit("a", spec(json!({"completions": 2, "parallelism": 2})));
+    world.cluster.protected = Some("a-0-0");
+    for _ in 0..60 {
+        world.settle();
+        world.cluster.start("a-1-0");
+        world.cluster.finish("a-1-0", 0);
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.status("a")["succeeded"], 1, "the other task runs");
+    let tries = world.cluster.log.iter().filter(|line| line.ends_with("policy protects this pod")).count();
+    assert!(tries <= 3, "{:?}", world.cluster.log);
+    world.cluster.protected = None;
+    for _ in 0..300 {
+        world.settle();
+        world.work();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Complete"), "Completed");
+}
