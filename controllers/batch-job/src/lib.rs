@@ -11,6 +11,7 @@ pub mod ceiling;
 pub mod failure;
 pub mod indexes;
 mod ledger;
+mod measures;
 pub mod memory;
 pub mod observe;
 pub mod plan;
@@ -27,7 +28,9 @@ pub use watches::Stores;
 use admission::{Admission, Trouble};
 use ceiling::Ceiling;
 use jiff::Timestamp;
+use measures::Measures;
 use observe::{Observed, Record};
+use prometheus_client::registry::Registry;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::WriteResult;
@@ -48,6 +51,7 @@ pub struct BatchJobReconciler {
     /// Jobs by the foreign pod whose name they need.
     conflicts: Mutex<HashMap<ObjectKey, ObjectKey>>,
     queue: OnceLock<WorkQueue<ObjectKey>>,
+    measures: Measures,
 }
 
 impl BatchJobReconciler {
@@ -66,7 +70,13 @@ impl BatchJobReconciler {
             records: Mutex::default(),
             conflicts: Mutex::default(),
             queue: OnceLock::new(),
+            measures: Measures::default(),
         })
+    }
+
+    /// Adds the metrics of this controller to those that are scraped.
+    pub fn register(&self, registry: &mut Registry) {
+        self.measures.register(registry);
     }
 }
 
@@ -101,18 +111,26 @@ impl Reconciler for BatchJobReconciler {
         };
         // Before the refusals: of creates sent together, which one finds the last room is chance, and the
         // refusal of another one stays true.
-        if results
-            .iter()
-            .any(|result| creates(&result.write) && matches!(&result.outcome, Ok(done) if !done.noop))
-        {
-            memory.created();
+        let is_done = |result: &WriteResult| matches!(&result.outcome, Ok(done) if !done.noop);
+        for _ in results.iter().filter(|result| creates(&result.write) && is_done(result)) {
+            self.measures.granted();
+            if memory.created() {
+                self.measures.waited(now.duration_since(memory.facts.since));
+            }
         }
         for WriteResult { write, outcome } in results {
             match outcome {
                 Ok(done) if matches!(write.action, Action::Status { .. }) && !done.noop => {
                     memory.facts.last_flush = Some(now);
                 }
-                Ok(_) if releases(write) => memory.released(&write.key.name),
+                Ok(_) if releases(write) => {
+                    memory.released(&write.key.name);
+                    if let Action::Delete { uid, .. } = &write.action
+                        && let Some(ended) = memory.ended_since(uid)
+                    {
+                        self.measures.released(now.duration_since(ended));
+                    }
+                }
                 Err(WriteError::Refused(refusal)) if releases(write) => {
                     memory.release_refused(&write.key.name, refusal, now);
                 }

@@ -111,8 +111,10 @@ pub struct Memory {
     pub facts: Facts,
     /// Pods that had not ended when last looked at.
     live: HashMap<Uid, Live>,
-    /// Ended pods that are taken into account.
-    noted: HashSet<Uid>,
+    /// Ended pods that are taken into account, and since when.
+    noted: HashMap<Uid, Timestamp>,
+    /// Whether the job ever had a pod.
+    started: bool,
     /// Whether as many pods were alive at once as a gang needs, since there were none.
     gathered: bool,
     /// Unscheduled pods that were found too old.
@@ -154,7 +156,8 @@ impl Memory {
         Self {
             facts,
             live: HashMap::new(),
-            noted: HashSet::new(),
+            noted: HashMap::new(),
+            started: status.admitted_time.is_some(),
             gathered,
             overdue: HashSet::new(),
             last_look: now,
@@ -171,6 +174,7 @@ impl Memory {
             self.template_hash.clone_from(&job.template.hash);
         }
         if !pods.is_empty() {
+            self.started = true;
             self.facts.template_hash.get_or_insert_with(|| job.template.hash.clone());
         }
         if let Some(indexes) = &job.status.indexes {
@@ -183,7 +187,7 @@ impl Memory {
         self.facts.pending =
             waiting.map(|uid| (uid.clone(), *self.facts.pending.get(uid).unwrap_or(&now))).collect();
         let mut live = HashMap::new();
-        let mut noted = HashSet::new();
+        let mut noted = HashMap::new();
         let mut overdue = HashSet::new();
         let mut has_grown = false;
         let streak_ends = SignedDuration::from_secs(job.spec.retry.max_backoff_seconds.into());
@@ -207,8 +211,9 @@ impl Memory {
                 }
                 continue;
             };
-            noted.insert(uid.clone());
-            if self.noted.contains(uid) {
+            let known = self.noted.get(uid).copied();
+            noted.insert(uid.clone(), known.unwrap_or(now));
+            if known.is_some() {
                 continue;
             }
             match ending {
@@ -269,11 +274,18 @@ impl Memory {
         setback.disrupted = Some(at);
     }
 
-    /// A create succeeded.
-    pub fn created(&mut self) {
+    /// A create succeeded. Returns whether it was the first of the job.
+    pub fn created(&mut self) -> bool {
+        let is_first = !std::mem::replace(&mut self.started, true);
         self.facts.created = true;
         self.facts.refusal = None;
         self.facts.template_hash.get_or_insert_with(|| self.template_hash.clone());
+        is_first
+    }
+
+    /// Since when it is known that a pod ended.
+    pub fn ended_since(&self, pod: &Uid) -> Option<Timestamp> {
+        self.noted.get(pod).copied()
     }
 
     /// A create was refused. Returns the trouble that this means for all pods of its class; none where

@@ -152,7 +152,9 @@ impl BatchJobReconciler {
         let mut overdue = false;
         let facts = match record.job_mut() {
             Some((_, memory)) => {
+                let (disrupted, pending) = (memory.facts.disrupted, memory.facts.pending.clone());
                 overdue = memory.look(&job, &own, now);
+                self.measures.looked(disrupted, &pending, &memory.facts, now);
                 memory.facts.clone()
             }
             None => Memory::new(&job, now).facts,

@@ -192,6 +192,7 @@ pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
             ControllerName::BatchJob => {
                 let reconciler = BatchJobReconciler::new(stores.clone());
                 let queue = WorkQueue::new(seed);
+                shared.metrics.register(|registry| reconciler.register(registry));
                 let wired = reconciler.wire(&queue);
                 shared.start(reconciler, queue, &stores.views(), wired, &agent, &mut tasks)?;
             }

@@ -151,6 +151,40 @@ fn what_is_settled_stays_so_over_a_restart() {
 }
 
 #[test]
+fn a_life_is_measured() {
+    let world = World::new("4");
+    let text = world.metrics();
+    for line in [
+        "springtide_batch_grants_total 0",
+        "springtide_batch_disruptions_total 0",
+        "springtide_batch_pending_pod_seconds_total 0.0",
+        "springtide_batch_queue_wait_seconds_count 0",
+        "springtide_batch_release_seconds_count 0",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    let mut world = begin(strict(json!({})));
+    for _ in 0..7 {
+        world.cluster.pass_time(1000);
+        world.settle();
+    }
+    world.cluster.start("a-0-0");
+    world.settle();
+    world.cluster.evict("a-0-0");
+    to_the_very_end(&mut world);
+    let text = world.metrics();
+    for line in [
+        "springtide_batch_grants_total 2",
+        "springtide_batch_disruptions_total 1",
+        "springtide_batch_pending_pod_seconds_total 7.0",
+        "springtide_batch_queue_wait_seconds_count 1",
+        "springtide_batch_release_seconds_count 2",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+}
+
+#[test]
 fn an_edit_of_the_template_after_the_start_is_noticed_at_once() {
     let mut world = begin(spec(json!({"completions": 4, "parallelism": 2})));
     let image = |image: &'static str| {

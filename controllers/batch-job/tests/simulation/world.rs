@@ -4,6 +4,7 @@
 use crate::cluster::{Cluster, Event, Kind, NAMESPACE, NODE, attempt, is_deleting, is_terminal, text};
 use futures::FutureExt;
 use jiff::Timestamp;
+use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use springtide_batch_job::projections::job::JobView;
@@ -259,6 +260,14 @@ impl World {
         for name in self.pod_names().into_iter().map(str::to_owned).collect::<Vec<_>>() {
             self.cluster.start(&name);
         }
+    }
+
+    /// What this process measured, in the text format.
+    pub(crate) fn metrics(&self) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        self.process.reconciler.register(&mut registry);
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
     }
 
     /// Names of the pods there are, in order.
