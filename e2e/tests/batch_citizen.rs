@@ -97,6 +97,13 @@ fn only_watches(own: &WriteCount) -> Result<()> {
     Ok(())
 }
 
+/// What the manager's log says of watches that ended.
+fn ends_of_watches(manager: &Manager) -> String {
+    let log = std::fs::read_to_string(manager.child().log_path()).unwrap_or_default();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("watch ended")).collect();
+    format!("the manager's log says:\n{}", lines.join("\n"))
+}
+
 /// 500 jobs, as they stand in a cluster on a quiet evening.
 async fn mixed(test: &Testbed<'_>) -> Result<()> {
     let long_ttl = |spec| BatchJobSpec { ttl_seconds_after_finished: Some(86_400), ..spec };
@@ -159,7 +166,8 @@ async fn jobs_at_rest_cost_nothing_not_even_a_restart() -> Result<()> {
     tokio::time::sleep(quiet).await;
     let written = own_writes(&log, mark)?;
     ensure!(written.is_empty(), "written at rest:\n{written}");
-    only_watches(&log.since(log.start())?.by_agent(USER_AGENT).filter(|request| !request.verb.is_write()))?;
+    only_watches(&log.since(log.start())?.by_agent(USER_AGENT).filter(|request| !request.verb.is_write()))
+        .with_context(|| ends_of_watches(&first))?;
     first.stop()?;
 
     let mark = log.mark()?;
@@ -167,7 +175,7 @@ async fn jobs_at_rest_cost_nothing_not_even_a_restart() -> Result<()> {
     tokio::time::sleep(quiet).await;
     let written = own_writes(&log, mark)?;
     ensure!(written.is_empty(), "written after a restart:\n{written}");
-    only_watches(&log.since(mark)?.by_agent(USER_AGENT))?;
+    only_watches(&log.since(mark)?.by_agent(USER_AGENT)).with_context(|| ends_of_watches(&second))?;
     second.stop()?;
     test.verify()
 }
