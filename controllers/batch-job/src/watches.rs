@@ -68,6 +68,11 @@ impl Stores {
     }
 }
 
+/// Whether this change is the one by which an object has ended.
+fn ends<P>(old: Option<&P>, new: &P, has_ended: impl Fn(&P) -> bool) -> bool {
+    has_ended(new) && !old.is_some_and(has_ended)
+}
+
 /// The key under which the admission itself runs: no object bears it, as every BatchJob has a namespace.
 pub(crate) fn admission() -> ObjectKey {
     ObjectKey::new("", "admission")
@@ -117,6 +122,11 @@ impl BatchJobReconciler {
         let (priority, before) = match change {
             Change::Apply { old: Some(old), new, initial: false } if old.is_same_for_job(new) => return,
             Change::Apply { initial: true, .. } => (Priority::Low, None),
+            // Whoever gives back goes before whoever takes: under load pods that have ended would else wait
+            // for a release behind all that is still to be created.
+            Change::Apply { old, new, .. } if ends(old.as_deref(), new, PodView::is_terminal) => {
+                (Priority::High, old.as_ref())
+            }
             Change::Apply { old, .. } => (Priority::Normal, old.as_ref()),
             Change::Delete { last } => (Priority::Normal, Some(last)),
         };
@@ -148,6 +158,8 @@ impl BatchJobReconciler {
                 });
                 if edited {
                     (Priority::High, Urgency::BreaksBackoff)
+                } else if ends(old.as_deref(), new, JobView::is_finished) {
+                    (Priority::High, Urgency::Routine)
                 } else {
                     (Priority::Normal, Urgency::Routine)
                 }
@@ -191,6 +203,46 @@ mod tests {
         let kinds = stores.views().map(|view| view.resource());
         assert_eq!(kinds, [JobView::RESOURCE, PodView::RESOURCE, NodeView::RESOURCE]);
         assert_eq!(format!("{watches:?}").matches(" in ").count(), kinds.len(), "{watches:?}");
+    }
+
+    fn pod(version: u32, phase: &str) -> PodView {
+        let owner = serde_json::json!(
+            {"apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob", "name": "a", "uid": "u", "controller": true}
+        );
+        let pod = serde_json::json!({
+            "metadata": {
+                "namespace": "ns", "name": "a-0-0", "uid": "p", "resourceVersion": version.to_string(),
+                "ownerReferences": [owner],
+            },
+            "spec": {"nodeName": "n"},
+            "status": {"phase": phase},
+        });
+        serde_json::from_value(pod).expect("a pod")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_has_ended_goes_before_what_only_goes_on() {
+        let (jobs, _jobs) = Store::new(&[]);
+        let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
+        let (nodes, _nodes) = Store::new(&[]);
+        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes });
+        let queue = WorkQueue::new(1);
+        let _ = reconciler.queue.set(queue.clone());
+        reconciler.listen();
+        pod_writer.replace(BTreeMap::new(), ResourceVersion(1));
+        let mut seen = Vec::new();
+        for (version, phase) in [(2, "Pending"), (3, "Running"), (4, "Succeeded"), (5, "Succeeded")] {
+            pod_writer.apply(pod(version, phase));
+            while let Some(item) = queue.next().now_or_never().flatten() {
+                if !is_admission(&item.key) {
+                    seen.push((phase, item.priority));
+                }
+                queue.done(&item.key, springtide_plumbing::queue::Next::Success);
+            }
+        }
+        let expected =
+            [("Pending", Priority::Normal), ("Running", Priority::Normal), ("Succeeded", Priority::High)];
+        assert_eq!(seen, expected);
     }
 
     #[tokio::test(start_paused = true)]
