@@ -96,8 +96,9 @@ pub struct Gate {
 
 impl Gate {
     /// A gate on these stores, which are those that the plans of the controller rest on: a stale one of
-    /// another controller is no reason to hold this one back. `wake` is called, on the task of a watch or of [`Gate::run`], with
-    /// each owner whose gate has opened; it must be brief. `confirm` reads past the stores.
+    /// another controller is no reason to hold this one back. `wake` is called, on the task of a watch or
+    /// of [`Gate::run`], with each owner whose gate has opened; it must be brief. `confirm` reads past the
+    /// stores.
     pub fn new(
         stores: &[Arc<dyn StoreView>],
         wake: impl Fn(&ObjectKey) + Send + Sync + 'static,

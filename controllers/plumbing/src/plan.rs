@@ -173,16 +173,19 @@ impl Action {
     }
 
     /// Whether it destroys something: a delete, or finalizers taken away, which may complete one. Of the
-    /// operations on finalizers only `test` and the `add` of one to a list surely take none away.
+    /// operations on finalizers, or on what holds them, only `test` and the `add` of one to a list surely
+    /// take none away.
     pub fn is_destructive(&self) -> bool {
         match self {
             Self::Delete { .. } => true,
             Self::Patch { operations } => operations.as_array().into_iter().flatten().any(|operation| {
                 let paths = ["path", "from"].map(|field| operation[field].as_str().unwrap_or_default());
+                let holds = |path: &str| FINALIZERS.starts_with(path);
                 match operation["op"].as_str() {
                     Some("test") => false,
-                    Some("add") => paths[0] == FINALIZERS,
-                    Some(_) | None => paths.iter().any(|path| path.starts_with(FINALIZERS)),
+                    Some("add") => holds(paths[0]),
+                    Some("move") => paths.iter().any(|path| holds(path) || path.starts_with(FINALIZERS)),
+                    Some(_) | None => holds(paths[0]) || paths[0].starts_with(FINALIZERS),
                 }
             }),
             Self::Create { .. } | Self::Status { .. } => false,
@@ -277,6 +280,9 @@ mod tests {
             json!({"op": "add", "path": "/metadata/finalizers", "value": []}),
             json!({"op": "move", "from": "/metadata/finalizers/0", "path": "/metadata/labels/a"}),
             json!({"op": "copy", "from": "/metadata/labels/a", "path": "/metadata/finalizers/0"}),
+            json!({"op": "replace", "path": "/metadata", "value": {}}),
+            json!({"op": "remove", "path": "/metadata"}),
+            json!({"op": "replace", "path": "", "value": {}}),
         ] {
             assert!(patch(destructive.clone()).is_destructive(), "{destructive}");
         }

@@ -10,7 +10,8 @@ use std::hash::Hash;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The first backoff, where the class of the error asks for no longer one; it doubles with every further failed pass.
+/// The first backoff, where the class of the error asks for no longer one; it doubles with every further
+/// failed pass.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest backoff, jitter included.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
