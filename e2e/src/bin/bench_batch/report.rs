@@ -145,13 +145,13 @@ fn page(measured: &Measured, commit: &str, machine: &str) -> Result<String> {
     let millis = |time: std::time::Duration| 1000.0 * time.as_secs_f64();
     writeln!(
         page,
-        "| one decision over {} equal jobs | {:.1} ms CPU |",
+        "| decisions by which {} equal jobs are granted | {:.1} ms CPU |",
         decision::JOBS,
         millis(decision.equal)
     )?;
     writeln!(
         page,
-        "| one decision over {} jobs with a shape each | {:.1} ms CPU |",
+        "| decisions by which {} jobs with a shape each are granted | {:.1} ms CPU |",
         decision::JOBS,
         millis(decision.distinct)
     )?;
@@ -165,8 +165,8 @@ fn page(measured: &Measured, commit: &str, machine: &str) -> Result<String> {
          by 64 requests in flight, their TTL is 0, the clock stops when the last object is gone. A watcher of its \
          own takes the times, on one monotonic clock; it decodes in the same process as the generator. The full \
          queue stands on the same cluster afterwards; the writes are counted on a cluster of their own, as an audit \
-         log costs time; a decision is one pass of the admission over 200 nodes with room, alone, the median of \
-         five. Times of single runs vary on a small machine; the shares are within one run.\n",
+         log costs time; a decision is a pass of the admission over 200 nodes with room, alone; of five tries \
+         the median counts. Times of single runs vary on a small machine; the shares are within one run.\n",
         options.nodes, options.lives
     )?;
     Ok(page)
@@ -220,7 +220,7 @@ fn goals(measured: &Measured) -> Vec<serde_json::Value> {
     for (id, what, time, bound) in
         [("G9-equal", "equal jobs", equal, 5.0), ("G9-distinct", "jobs with a shape each", distinct, 500.0)]
     {
-        let what = format!("CPU of a decision over {} {what}", decision::JOBS);
+        let what = format!("CPU of the decisions that grant {} {what}", decision::JOBS);
         goals.push(at_most(id, &what, 1000.0 * time.as_secs_f64(), "ms", bound));
     }
     let what = format!("ready after kill -9, {queue}");
