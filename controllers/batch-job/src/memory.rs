@@ -5,6 +5,7 @@ use crate::admission::Trouble;
 use crate::failure::Ending;
 use crate::plan::Attempt;
 use crate::projections::job::JobView;
+use crate::projections::pod::PodView;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::error::Refusal;
 use springtide_plumbing::key::Uid;
@@ -165,6 +166,12 @@ impl Memory {
         }
     }
 
+    /// Forgets what the API server said to releases of pods that are gone. `pods` are those of all jobs
+    /// that ever bore the name.
+    pub fn keep_unreleased(&mut self, pods: &[Arc<PodView>]) {
+        self.facts.unreleased.retain(|name, _| pods.iter().any(|pod| pod.meta().key.name == *name));
+    }
+
     /// Takes in the job's pods as they are now; how often and when it is called makes no difference
     /// beyond the time at which the end of a pod that reports none is noticed.
     ///
@@ -180,9 +187,6 @@ impl Memory {
         if let Some(indexes) = &job.status.indexes {
             self.facts.setbacks = self.facts.setbacks.split_off(&indexes.closed_below);
         }
-        // Pods of an earlier job of this name may be among them.
-        let is_own = |name: &Arc<str>| pods.iter().any(|pod| pod.view.meta().key.name == *name);
-        self.facts.unreleased.retain(|name, refusal| refusal.until > now || is_own(name));
         let waiting = pods.iter().filter(|pod| pod.waits_for_node()).map(|pod| &pod.view.meta().uid);
         self.facts.pending =
             waiting.map(|uid| (uid.clone(), *self.facts.pending.get(uid).unwrap_or(&now))).collect();

@@ -153,6 +153,7 @@ impl BatchJobReconciler {
         let facts = match record.job_mut() {
             Some((_, memory)) => {
                 let (disrupted, pending) = (memory.facts.disrupted, memory.facts.pending.clone());
+                memory.keep_unreleased(pods);
                 overdue = memory.look(&job, &own, now);
                 self.measures.looked(disrupted, &pending, &memory.facts, now);
                 memory.facts.clone()
