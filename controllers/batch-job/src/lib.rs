@@ -112,7 +112,9 @@ impl Reconciler for BatchJobReconciler {
         // Before the refusals: of creates sent together, which one finds the last room is chance, and the
         // refusal of another one stays true.
         let is_done = |result: &WriteResult| matches!(&result.outcome, Ok(done) if !done.noop);
-        for _ in results.iter().filter(|result| creates(&result.write) && is_done(result)) {
+        let mut created = Vec::new();
+        for result in results.iter().filter(|result| creates(&result.write) && is_done(result)) {
+            created.push(&result.write.key);
             self.measures.granted();
             if memory.created() {
                 self.measures.waited(now.duration_since(memory.facts.since));
@@ -123,7 +125,7 @@ impl Reconciler for BatchJobReconciler {
                 Ok(done) if matches!(write.action, Action::Status { .. }) && !done.noop => {
                     memory.facts.last_flush = Some(now);
                 }
-                Ok(_) if releases(write) => {
+                Ok(_) | Err(WriteError::Gone) if releases(write) => {
                     memory.released(&write.key.name);
                     if let Action::Delete { uid, .. } = &write.action
                         && let Some(ended) = memory.ended_since(uid)
@@ -161,8 +163,14 @@ impl Reconciler for BatchJobReconciler {
         }
         let uid = job.uid.clone();
         drop(records);
-        if let Some(trouble) = trouble {
-            lock(&self.admission).pause(&uid, trouble, now);
+        if !created.is_empty() || trouble.is_some() {
+            let mut admission = lock(&self.admission);
+            for pod in created {
+                admission.created(&uid, pod);
+            }
+            if let Some(trouble) = trouble {
+                admission.pause(&uid, trouble, now);
+            }
         }
         if handled { Settled::Handled } else { Settled::Default }
     }

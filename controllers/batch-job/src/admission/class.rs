@@ -147,13 +147,16 @@ impl Class {
         true
     }
 
-    /// A pod of the namespace has ended: quota may be free again. Returns whether that ends a pause.
-    pub(super) fn pod_ended(&mut self) -> bool {
-        let ends = self.until_a_pod_ends && self.paused_until.is_some();
-        if ends {
+    /// Whether something went wrong, and nothing has gone well since.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.refusals > 0
+    }
+
+    /// A pod of the namespace has ended: quota may be free again.
+    pub(super) fn pod_ended(&mut self) {
+        if self.until_a_pod_ends {
             self.paused_until = None;
         }
-        ends
     }
 
     /// Ends a pause that is over; returns when it ends otherwise.

@@ -24,7 +24,7 @@ use springtide_crds::batch_job::QueuedReason;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Waiting jobs that the built-in queue takes in per namespace; further ones wait outside.
@@ -80,7 +80,8 @@ pub enum Trouble {
     Schedule,
 }
 
-/// The place of a job among those of its class or namespace.
+/// The place of a job among those of its class or namespace: by age, or by when its pod could last not be
+/// created. The others of its class may be well, and would else wait behind it for ever.
 type Place = (Timestamp, Uid);
 
 /// The built-in queue over all schedulable nodes.
@@ -125,11 +126,15 @@ struct Job {
     class: ClassKey,
     /// Grants whose pods do not exist yet, with the place each is charged to.
     in_flight: Vec<Option<Slot>>,
+    /// Pods that were made by these grants, but are not seen yet.
+    unseen: HashSet<ObjectKey>,
+    /// When its pod could last not be created; none is older than the job.
+    set_back: Timestamp,
 }
 
 impl Job {
     fn place(&self) -> Place {
-        (self.demand.created, self.demand.uid.clone())
+        (self.demand.created.max(self.set_back), self.demand.uid.clone())
     }
 }
 
@@ -181,9 +186,17 @@ impl Admission {
         });
         let job = self.jobs.entry(uid.clone()).or_insert_with(|| {
             class.jobs += 1;
-            Job { demand: demand.clone(), class: key, in_flight: Vec::new() }
+            Job {
+                demand: demand.clone(),
+                class: key,
+                in_flight: Vec::new(),
+                unseen: HashSet::new(),
+                set_back: Timestamp::MIN,
+            }
         });
         job.demand = demand;
+        // A job is planned again when the stores show what was written for it.
+        job.unseen.clear();
         self.trim(&uid);
         self.place_in_line(&uid);
     }
@@ -210,11 +223,28 @@ impl Admission {
         } else {
             vec![uid.clone()]
         };
+        if trouble == Trouble::Create {
+            self.leave_line(uid);
+            if let Some(job) = self.jobs.get_mut(uid) {
+                job.set_back = now;
+            }
+        }
         for uid in &concerned {
-            self.give_back(uid, 0);
+            // A pod that exists takes its room, seen or not.
+            let made = self.jobs.get(uid).map_or(0, |job| job.unseen.len());
+            self.give_back(uid, made);
             self.place_in_line(uid);
         }
         self.dirty = true;
+    }
+
+    /// A pod was made by a grant of this job; the store may show it only later.
+    pub fn created(&mut self, uid: &Uid, pod: &ObjectKey) {
+        if !self.pods.holds(pod)
+            && let Some(job) = self.jobs.get_mut(uid)
+        {
+            job.unseen.insert(pod.clone());
+        }
     }
 
     /// What a job may do now, and why not more.
@@ -226,10 +256,10 @@ impl Admission {
         }
         let class = self.classes.get(&job.class);
         let pause = class.and_then(|class| class.paused_until);
-        Verdict { granted, waiting: Some(self.reason(job, pause)), wake_at: pause }
+        Verdict { granted, waiting: Some(self.reason(job, class)), wake_at: pause }
     }
 
-    fn reason(&self, job: &Job, pause: Option<Timestamp>) -> Waiting {
+    fn reason(&self, job: &Job, class: Option<&Class>) -> Waiting {
         let waiting = |reason, message| Waiting { reason, message };
         if !self.ready || self.stale {
             let message = "the view of nodes and pods is not up to date; nothing is started until it is";
@@ -241,10 +271,9 @@ impl Admission {
                 format!("{MAX_QUEUED_JOBS} jobs of this namespace wait already; it is taken in later");
             return waiting(QueuedReason::QueueFull, message);
         }
-        if let Some(until) = pause {
-            let message =
-                format!("pods like these could not be created or scheduled; tried again at {until:.0}");
-            return waiting(QueuedReason::ClassBackoff, message);
+        let failed = "pods like these could not be created or scheduled";
+        if let Some(until) = class.and_then(|class| class.paused_until) {
+            return waiting(QueuedReason::ClassBackoff, format!("{failed}; tried again at {until:.0}"));
         }
         let shape = &job.class.shape;
         let Some(fit) = self.fits.get(shape).map(|fit| &fit.table) else {
@@ -262,6 +291,9 @@ impl Admission {
             return waiting(QueuedReason::NeverFits, message);
         }
         let missing = job.demand.min_parallelism.saturating_sub(self.granted(&job.demand.uid));
+        if fit.total() >= u64::from(missing.max(1)) && class.is_some_and(Class::is_on_trial) {
+            return waiting(QueuedReason::ClassBackoff, format!("{failed}; tried one after the other"));
+        }
         let message = if missing > 1 {
             format!("{missing} pods of {wants} must fit at once; {} fit now", fit.total())
         } else {

@@ -57,6 +57,11 @@ impl Pods {
         }
     }
 
+    /// Whether a pod of that name is seen, and has not ended.
+    pub(super) fn holds(&self, key: &ObjectKey) -> bool {
+        self.held.contains_key(key)
+    }
+
     /// The slot a pod is charged to.
     #[cfg(test)]
     pub(super) fn slot_of(&self, key: &ObjectKey) -> Option<Slot> {
@@ -151,7 +156,7 @@ impl Admission {
             // It stays where its grant was, until the scheduler has decided.
             (None, Some(before), _) => before.slot,
             (None, None, Some(job)) => {
-                self.take_grant(job).flatten().or_else(|| self.ledger.roomiest(&pod.requests))
+                self.take_grant(job, &meta.key).flatten().or_else(|| self.ledger.roomiest(&pod.requests))
             }
             (None, None, None) => None,
         };
@@ -162,7 +167,7 @@ impl Admission {
             self.lives(job, 1);
             match &pod.node {
                 // Bound before we first saw it: its grant is used all the same.
-                Some(_) => guess = self.take_grant(job).flatten(),
+                Some(_) => guess = self.take_grant(job, &meta.key).flatten(),
                 None => unbound_in = self.unbound(job),
             }
         }
@@ -212,8 +217,9 @@ impl Admission {
     }
 
     /// A granted pod exists: its grant ends, and its place is the pod's.
-    fn take_grant(&mut self, uid: &Uid) -> Option<Option<Slot>> {
+    fn take_grant(&mut self, uid: &Uid, pod: &ObjectKey) -> Option<Option<Slot>> {
         let job = self.jobs.get_mut(uid)?;
+        job.unseen.remove(pod);
         let place = job.in_flight.pop()?;
         if let Some(slot) = place {
             self.ledger.credit(slot, &job.class.shape.requests);

@@ -131,3 +131,79 @@ fn what_is_refused_at_one_instant_is_one_refusal_and_stops_the_rest() {
     let tries = jobs.iter().filter(|job| world.admission.verdict(job).granted == 1).count();
     assert_eq!(tries, 1);
 }
+
+#[test]
+fn a_job_whose_pod_cannot_be_created_lets_the_others_of_its_class_go_first() {
+    let mut world = World::new(&[("n1", "100")]);
+    let one = shape("1", json!({}));
+    let bad = world.ask(Demand { created: at(0), ..demand("a", "bad", &one) });
+    let good: Vec<_> = (1..4)
+        .map(|n| world.ask(Demand { created: at(n), ..demand("a", &format!("good-{n}"), &one) }))
+        .collect();
+    let mut now = 10;
+    let mut tries = 0;
+    while good.iter().any(|job| world.admission.verdict(job).granted == 0) {
+        assert!(now < 200, "the others wait behind it");
+        world.admission.pass(at(now));
+        if world.admission.jobs[&bad].in_flight.len() == 1 {
+            tries += 1;
+            world.admission.pause(&bad, Trouble::Create, at(now));
+        }
+        for job in &good {
+            world.make(job, "1", "a");
+        }
+        now += 1;
+    }
+    assert_eq!(tries, 1);
+    // It is tried again, after those that came before its refusal and before those that come later.
+    let later = world.ask(Demand { created: at(now), ..demand("a", "later", &one) });
+    for _ in 0..5 {
+        world.admission.pass(at(now));
+        now += 1;
+    }
+    assert_eq!(world.admission.jobs[&bad].in_flight.len(), 1);
+    world.admission.pause(&bad, Trouble::Create, at(now));
+    world.admission.pass(at(now + 60));
+    assert_eq!(world.admission.verdict(&later).granted, 1);
+    // Its line is whole: nobody stands in it twice.
+    world.admission.withdraw(&bad);
+    let namespace = &world.admission.namespaces;
+    assert!(namespace.values().all(|namespace| !namespace.waiting.iter().any(|(_, uid)| *uid == bad)));
+}
+
+#[test]
+fn a_pause_leaves_the_room_of_pods_that_exist_though_nobody_has_seen_them() {
+    let mut world = World::new(&[("n1", "4")]);
+    let one = shape("1", json!({}));
+    let job = world.offer("a", "j", &one, 4);
+    world.admission.pass(at(1));
+    world.make(&job, "1", "a").unwrap();
+    world.admission.pass(at(1));
+    assert_eq!(world.admission.verdict(&job).granted, 3, "one runs, two may be made");
+    // One of the two was made, the other refused.
+    world.admission.created(&job, &ObjectKey::new("a", "p2"));
+    world.admission.pause(&job, Trouble::Quota, at(1));
+    assert_eq!(world.admission.verdict(&job).granted, 2);
+    let other = world.offer("b", "k", &one, 4);
+    world.settle(&[(other.clone(), "1", "b")]);
+    assert_eq!(world.admission.verdict(&other).granted, 2, "room for two is left, not for three");
+    assert_eq!(world.make(&job, "1", "a").as_deref(), Some("p4"));
+    world.nothing_overcommitted();
+    assert_eq!(world.admission.verdict(&job).granted, 2);
+}
+
+#[test]
+fn a_pod_that_nobody_ever_sees_holds_its_room_until_its_job_is_planned_again() {
+    let mut world = World::new(&[("n1", "1")]);
+    let one = shape("1", json!({}));
+    let job = world.offer("a", "j", &one, 1);
+    world.admission.pass(at(1));
+    world.admission.created(&job, &ObjectKey::new("a", "p1"));
+    world.admission.pause(&job, Trouble::Create, at(1));
+    assert_eq!(world.admission.verdict(&job).granted, 1);
+    // It came and went between two looks; the job has it counted, and asks for nothing more.
+    world.offer("a", "j", &one, 0);
+    let other = world.offer("b", "k", &one, 1);
+    world.admission.pass(at(2));
+    assert_eq!(world.admission.verdict(&other).granted, 1);
+}
