@@ -142,6 +142,7 @@ pub struct BatchJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_deadline_seconds: Option<u32>,
     /// A pod that is not scheduled after so many seconds is taken back, and pods like it wait for a while.
+    /// A new manager counts anew.
     #[schemars(range(min = 5, max = 3600))]
     #[serde(default = "pending_deadline")]
     pub pending_deadline_seconds: u32,
