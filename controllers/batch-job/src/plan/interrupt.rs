@@ -1,10 +1,9 @@
 //! Ending pods that may still run: by the user's word, a deadline, a failed job, a lowered parallelism.
 
-use super::Draft;
 use super::course::{Course, Stop};
 use super::state::{Attempt, JobState, count};
+use super::{Draft, spread};
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
 use springtide_crds::batch_job::StalledReason;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::key::Resource;
@@ -102,10 +101,9 @@ fn half_gang_until(state: &JobState, staying: usize) -> Option<Timestamp> {
     if staying >= needed || state.dispatch.startable.is_empty() {
         return None;
     }
-    let deadline = i64::from(spec.pending_deadline_seconds);
-    let digest = Sha256::digest(state.job.meta().uid.0.as_bytes());
-    let spread = i64::from(u16::from_be_bytes([digest[0], digest[1]])) % deadline.max(1);
-    Some(since + SignedDuration::from_secs(deadline + spread))
+    let seconds = spec.pending_deadline_seconds;
+    let deadline = SignedDuration::from_secs(seconds.into());
+    Some(since + deadline + spread(&state.job.meta().uid, seconds as usize))
 }
 
 fn end(state: &JobState, pod: &Attempt, draft: &mut Draft, now: Timestamp) {

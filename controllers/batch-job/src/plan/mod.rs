@@ -22,8 +22,10 @@ use crate::status::{self, Outlook};
 use jiff::{SignedDuration, Timestamp};
 use pace::Due;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::reason::Reason;
+use springtide_plumbing::key::Uid;
 use springtide_plumbing::plan::{Action, MAX_WRITES, Outcome, Plan, Why, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
 
@@ -179,6 +181,14 @@ fn status_write(state: &JobState, outlook: &Outlook, class: WriteClass) -> Write
             stored: json(&job.status),
         },
     }
+}
+
+/// A moment below `seconds` that is each object's own, so that many do not act together. It is the same
+/// in every process.
+fn spread(uid: &Uid, seconds: usize) -> SignedDuration {
+    let digest = Sha256::digest(uid.0.as_bytes());
+    let moment = usize::from(u16::from_be_bytes([digest[0], digest[1]])) % seconds.max(1);
+    SignedDuration::from_secs(i64::try_from(moment).unwrap_or(0))
 }
 
 /// A plan in the making: what gives back goes first, then what ends pods, then what creates.

@@ -5,12 +5,12 @@
 //! parallel job is written at most once per second.
 
 use super::course::Course;
+use super::spread;
 use super::state::JobState;
 use crate::ceiling::Standing;
 use crate::pods::tracking;
 use crate::status::{Outlook, STARTING};
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
 use springtide_crds::batch_job::{
     AdmittedReason, BatchJobStatus, CompleteReason, CompletionTracking, QueuedReason, StalledReason,
     SuspendedReason,
@@ -141,12 +141,8 @@ fn waiting_record_time(state: &JobState, unfinished_jobs: usize) -> Timestamp {
         WAITING_RECORD_AFTER
     };
     let seconds = unfinished_jobs.div_ceil(WAITING_RECORDS_PER_SECOND).max(1);
-    let digest = Sha256::digest(meta.uid.0.as_bytes());
-    let spread = usize::from(u16::from_be_bytes([digest[0], digest[1]])) % seconds;
     // A new process meets many that have waited long: it spreads their records as well.
-    meta.creation_time.max(state.facts.since)
-        + after
-        + SignedDuration::from_secs(i64::try_from(spread).unwrap_or(0))
+    meta.creation_time.max(state.facts.since) + after + spread(&meta.uid, seconds)
 }
 
 fn is_strict(state: &JobState) -> bool {

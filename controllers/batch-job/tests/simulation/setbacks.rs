@@ -321,6 +321,30 @@ fn a_pod_that_may_not_be_deleted_is_named() {
 }
 
 #[test]
+fn a_pod_that_may_not_be_deleted_and_is_gone_all_the_same_is_no_longer_named() {
+    let mut world = World::new("4");
+    world.cluster.submit("a", spec(json!({"completions": 2, "parallelism": 2})));
+    world.settle();
+    world.cluster.protected = Some("a-0-0");
+    for name in ["a-0-0", "a-1-0"] {
+        world.cluster.start(name);
+    }
+    world.cluster.finish("a-0-0", 0);
+    for _ in 0..5 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.reason("a", "Stalled"), "Forbidden");
+    // Somebody who may removes it.
+    world.cluster.delete_pod("a-0-0", 0);
+    for _ in 0..3 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!((world.reason("a", "Complete"), world.reason("a", "Stalled")), ("Running", ""));
+}
+
+#[test]
 fn an_orphan_that_may_not_be_changed_is_not_asked_for_again_and_again() {
     let mut world = begin(spec(json!({"release": {"completionTracking": "Strict"}})));
     world.cluster.start("a-0-0");
