@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -115,12 +117,62 @@ fn perform(work: &Work, long: bool) -> Result<()> {
             if targets.is_empty() {
                 bail!("{CLUSTER_TESTS} has no tests: a run without them would prove nothing");
             }
-            let mut arguments = with_tests(&["test", "--workspace"], &targets);
-            // Each test binary has one cluster; two tests at a time use it without crowding it.
-            arguments.extend(["--", "--test-threads=2"]);
-            cargo(&arguments, &environment)
+            // The long loops are for figures, each with the machine to itself.
+            let lanes = if long { 1 } else { LANES };
+            cluster_tests(targets, &environment, lanes)
         }
     }
+}
+
+/// Test programs on clusters that run side by side: most of their time they wait for leases, containers
+/// and times to live, not for the processor.
+const LANES: usize = 2;
+
+/// Runs each test program by itself, `lanes` at a time; shows what one has said when it ends.
+fn cluster_tests(targets: BTreeSet<String>, environment: &[(&str, OsString)], lanes: usize) -> Result<()> {
+    let waiting = Mutex::new(targets.into_iter());
+    let failed = Mutex::new(Vec::new());
+    // A panic in one lane fails the scope; the lists are whole at every point.
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                while let Some(target) = next() {
+                    eprintln!("    e2e {target} ...");
+                    let started = Instant::now();
+                    let ran = run_tests(&target, environment);
+                    let seconds = started.elapsed().as_secs();
+                    let (output, passed) = match ran {
+                        Ok(output) => {
+                            let text = [output.stderr, output.stdout].concat();
+                            (String::from_utf8_lossy(&text).into_owned(), output.status.success())
+                        }
+                        Err(error) => (format!("{error:#}"), false),
+                    };
+                    // One call, so that the lanes' words stay apart.
+                    print!("{}", format!("{output}\n    e2e {target}: {seconds} s\n"));
+                    if !passed {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(target);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if !failed.is_empty() {
+        bail!("these tests failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Each test binary has one cluster; two tests at a time use it without crowding it.
+fn run_tests(target: &str, environment: &[(&str, OsString)]) -> Result<Output> {
+    Command::new(cargo_program())
+        .args(["test", "--workspace", "--test", target, "--", "--test-threads=2"])
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(repository_root())
+        .output()
+        .context("starting cargo")
 }
 
 /// The package whose tests need real clusters.
