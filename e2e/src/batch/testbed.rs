@@ -192,6 +192,17 @@ impl<'a> Testbed<'a> {
         self.pods.until(&format!("pod {name} runs"), |pods| pods.all().find(running).cloned()).await
     }
 
+    /// Waits until another pod of the name of this one runs.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub async fn running_again(&self, before: &Life) -> Result<Life> {
+        let another = |life: &&Life| life.name == before.name && life.uid != before.uid && life.is_running();
+        self.pods
+            .until(&format!("another pod {} runs", before.name), |pods| pods.all().find(another).cloned())
+            .await
+    }
+
     /// Waits until no object of a pod of the job is left.
     ///
     /// # Errors
@@ -205,7 +216,8 @@ impl<'a> Testbed<'a> {
             .await
     }
 
-    /// Ends a pod that would run for ever, as its kubelet would report it.
+    /// Ends a pod that would run for ever, as its kubelet would report it, and waits until the oracle has
+    /// seen that: what is asked of it next is about the others.
     ///
     /// # Errors
     /// The API server refuses it.
@@ -239,7 +251,10 @@ impl<'a> Testbed<'a> {
             .patch_status(&pod.name, &PatchParams::default(), &Patch::Strategic(patch))
             .await
             .with_context(|| format!("end the pod {}", pod.name))?;
-        Ok(())
+        let over = |life: &Life| life.uid == pod.uid && !life.is_active();
+        self.pods
+            .until(&format!("the end of pod {}", pod.name), |pods| pods.all().any(over).then_some(()))
+            .await
     }
 
     /// Removes a pod as `kubectl delete --force --grace-period=0` does.

@@ -184,12 +184,7 @@ async fn what_the_policy_ignores_runs_again_under_its_name() -> Result<()> {
     test.submit("job", spec.clone()).await?;
     let first = test.running_pod("job-0-0").await?;
     test.end_pod(&first, 7).await?;
-    let second = test
-        .pods
-        .until("a second pod", |pods| {
-            pods.of("job").into_iter().find(|life| life.is_running() && life.uid != first.uid).cloned()
-        })
-        .await?;
+    let second = test.running_again(&first).await?;
     test.end_pod(&second, 0).await?;
     let status = test.completed("job").await?.status.context("status")?;
     assert_eq!((status.succeeded, status.failed, status.disrupted), (1, 0, 1));
@@ -210,16 +205,10 @@ async fn a_disruption_is_no_failure() -> Result<()> {
         {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"},
     ]});
     test.end_pod_with(&first, 143, preempted).await?;
-    let second = test.running_pod("job-0-0").await?;
-    assert_ne!(first.uid, second.uid);
+    let second = test.running_again(&first).await?;
     // Deleted by a user, with grace: that is none either.
     test.kubectl(&["delete", "pod", "job-0-0", "--wait=false"]).await?;
-    let third = test
-        .pods
-        .until("a third pod", |pods| {
-            pods.of("job").into_iter().find(|life| life.is_running() && life.uid != second.uid).cloned()
-        })
-        .await?;
+    let third = test.running_again(&second).await?;
     test.end_pod(&third, 0).await?;
     let status = test.completed("job").await?.status.context("status")?;
     assert_eq!((status.succeeded, status.failed, status.disrupted), (1, 0, 2));
