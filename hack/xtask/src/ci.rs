@@ -150,7 +150,7 @@ fn cluster_tests(targets: BTreeSet<String>, environment: &[(&str, OsString)], la
                         Err(error) => (format!("{error:#}"), false),
                     };
                     // One call, so that the lanes' words stay apart.
-                    print!("{}", format!("{output}\n    e2e {target}: {seconds} s\n"));
+                    println!("{output}\n    e2e {target}: {seconds} s");
                     if !passed {
                         failed.lock().unwrap_or_else(PoisonError::into_inner).push(target);
                     }
