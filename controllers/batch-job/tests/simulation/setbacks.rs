@@ -299,8 +299,8 @@ fn a_pod_that_may_not_be_deleted_stops_neither_counting_nor_the_other_tasks() {
     }
 }
 
-#[test]
-fn a_pod_that_may_not_be_deleted_is_named() {
+/// One of two tasks has ended for so many seconds, and a policy protects its pod.
+fn with_a_protected_pod(seconds: usize) -> World {
     let mut world = World::new("4");
     world.cluster.submit("a", spec(json!({"completions": 2, "parallelism": 2})));
     world.settle();
@@ -309,10 +309,16 @@ fn a_pod_that_may_not_be_deleted_is_named() {
         world.cluster.start(name);
     }
     world.cluster.finish("a-0-0", 0);
-    for _ in 0..100 {
+    for _ in 0..seconds {
         world.settle();
         world.cluster.pass_time(1000);
     }
+    world
+}
+
+#[test]
+fn a_pod_that_may_not_be_deleted_is_named() {
+    let mut world = with_a_protected_pod(100);
     assert_eq!((world.reason("a", "Complete"), world.reason("a", "Stalled")), ("Running", "Forbidden"));
     assert_eq!(world.status("a")["succeeded"], 1);
     world.cluster.protected = None;
@@ -322,18 +328,7 @@ fn a_pod_that_may_not_be_deleted_is_named() {
 
 #[test]
 fn a_pod_that_may_not_be_deleted_and_is_gone_all_the_same_is_no_longer_named() {
-    let mut world = World::new("4");
-    world.cluster.submit("a", spec(json!({"completions": 2, "parallelism": 2})));
-    world.settle();
-    world.cluster.protected = Some("a-0-0");
-    for name in ["a-0-0", "a-1-0"] {
-        world.cluster.start(name);
-    }
-    world.cluster.finish("a-0-0", 0);
-    for _ in 0..5 {
-        world.settle();
-        world.cluster.pass_time(1000);
-    }
+    let mut world = with_a_protected_pod(5);
     assert_eq!(world.reason("a", "Stalled"), "Forbidden");
     // Somebody who may removes it.
     world.cluster.delete_pod("a-0-0", 0);
