@@ -218,8 +218,9 @@ impl Admission {
         let Some(class) = self.classes.get_mut(&key) else { return };
         // What goes wrong for one job goes wrong for all of the class: their creates wait as well.
         let concerned: Vec<Uid> = if class.pause(trouble, now) {
-            let granted = self.jobs.values().filter(|job| job.class == key && !job.in_flight.is_empty());
-            granted.map(|job| job.demand.uid.clone()).collect()
+            let concerns = |job: &&Job| !job.in_flight.is_empty() || job.demand.uid == *uid;
+            let of_class = self.jobs.values().filter(|job| job.class == key);
+            of_class.filter(concerns).map(|job| job.demand.uid.clone()).collect()
         } else {
             vec![uid.clone()]
         };

@@ -207,3 +207,15 @@ fn a_pod_that_nobody_ever_sees_holds_its_room_until_its_job_is_planned_again() {
     world.admission.pass(at(2));
     assert_eq!(world.admission.verdict(&other).granted, 1);
 }
+
+#[test]
+fn a_job_without_grants_stays_in_line_when_its_class_pauses_anew() {
+    let mut world = World::new(&[("n1", "4")]);
+    let job = world.offer("a", "j", &shape("1", json!({})), 1);
+    world.admission.pass(at(1));
+    world.admission.pause(&job, Trouble::Quota, at(1));
+    // Its create was on its way for longer than that pause.
+    world.admission.pause(&job, Trouble::Create, at(10));
+    world.admission.pass(at(100));
+    assert_eq!(world.admission.verdict(&job).granted, 1);
+}
