@@ -1,18 +1,13 @@
-//! Probes: each asserts that something in kube's own watcher or client, because of which we do not use
-//! it, is still so. One that fails after an upgrade says that its workaround can go.
+//! The watcher.
 
-use crate::wire::{bookmark, client, ending, event, held_open, list, object, refuse, status};
+use crate::watch_wire::{bookmark, client, ending, event, held_open, list, object, refuse, status};
 use futures::{Stream, StreamExt};
-use http::Request;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 fn watch_pods(client: Client, config: Config) -> impl Stream<Item = watcher::Result<Event<Pod>>> {
@@ -119,33 +114,4 @@ async fn a_blackhole_is_noticed_after_295_seconds_and_the_timeout_is_fixed() {
     for pair in watches.windows(2) {
         assert_eq!((pair[1].at - pair[0].at).as_secs(), 295);
     }
-}
-
-/// Not paused: a socket is no timer. The client's first waits are some milliseconds.
-#[tokio::test]
-async fn the_default_client_sends_a_post_again() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let posts = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&posts);
-    let serving = tokio::spawn(async move {
-        loop {
-            let (mut connection, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"{}") {
-                assert!(connection.read_buf(&mut request).await.unwrap() > 0);
-            }
-            assert!(request.starts_with(b"POST "));
-            // What a server says whose reply got lost behind the commit, as far as a client can tell.
-            let code =
-                if counted.fetch_add(1, SeqCst) < 2 { "503 Service Unavailable" } else { "201 Created" };
-            let answer = format!("HTTP/1.1 {code}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}");
-            connection.write_all(answer.as_bytes()).await.unwrap();
-        }
-    });
-    let client = Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap();
-    let create = Request::post("/api/v1/namespaces/ns/pods").body(b"{}".to_vec()).unwrap();
-    client.request_text(create).await.unwrap();
-    assert_eq!(posts.load(SeqCst), 3, "one create is one POST now");
-    serving.abort();
 }
