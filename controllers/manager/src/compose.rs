@@ -25,7 +25,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Name of the manager's Lease.
@@ -38,7 +37,7 @@ const END_BOUND: Duration = Duration::from_secs(8);
 
 /// Options of `springtide manager`.
 #[derive(Args)]
-pub(crate) struct ManagerArgs {
+pub struct ManagerArgs {
     /// Controllers to run, separated by commas; all of them when absent.
     #[arg(long, value_enum, value_delimiter = ',')]
     controllers: Vec<ControllerName>,
@@ -109,12 +108,12 @@ fn budget_factor(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Runs the manager until SIGTERM or SIGINT, then drains: passes under way end, the Lease is given back.
+/// Runs the manager until `shutdown` resolves, then drains: passes under way end, the Lease is given back.
 ///
 /// # Errors
 /// Bad configuration, or a part of the process that ended though nobody asked it to; the error
-/// names it.
-pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
+/// names it. Or that of `shutdown`.
+pub async fn run(args: ManagerArgs, shutdown: impl Future<Output = Result<()>>) -> Result<()> {
     let controllers = chosen(&args.controllers);
     let identity = args.identity.clone().unwrap_or_else(self::identity);
     let agent = |purpose: &str| format!("springtide/{} {purpose} {identity}", env!("CARGO_PKG_VERSION"));
@@ -204,7 +203,7 @@ pub(crate) async fn run(args: ManagerArgs) -> Result<()> {
     });
 
     let ended = tokio::select! {
-        signalled = signalled() => signalled,
+        asked = shutdown => asked,
         error = tasks.ended() => Err(error),
         error = services.ended() => Err(error),
     };
@@ -301,17 +300,6 @@ async fn first_end(
         never = wired.then(|()| pending::<Infallible>()) => match never {},
         () = run => {}
         () = asks => {}
-    }
-    Ok(())
-}
-
-/// Resolves at SIGTERM or SIGINT.
-async fn signalled() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use tracing_subscriber::filter::ParseError;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     /// One JSON object a line, for collectors.
     Json,
     /// For people.
@@ -17,7 +17,7 @@ pub(crate) enum LogFormat {
 ///
 /// # Errors
 /// When `level` is no filter.
-pub(crate) fn init(level: &str, format: LogFormat) -> Result<(), ParseError> {
+pub fn init(level: &str, format: LogFormat) -> Result<(), ParseError> {
     let filter = EnvFilter::try_new(level)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

@@ -1,11 +1,10 @@
 //! The `springtide` binary: parse the command line, set up the log, run.
 
-mod compose;
-mod logging;
-mod tasks;
-
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+use springtide_manager::{ManagerArgs, init_logging, run};
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Kubernetes operators that let one pool of machines carry a promotion peak.
 #[derive(Parser)]
@@ -18,7 +17,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Runs the controllers until SIGTERM or SIGINT.
-    Manager(compose::ManagerArgs),
+    Manager(ManagerArgs),
 }
 
 #[tokio::main]
@@ -26,11 +25,11 @@ async fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let ran = match command {
         Command::Manager(args) => {
-            if let Err(error) = logging::init(&args.log_level, args.log_format) {
+            if let Err(error) = init_logging(&args.log_level, args.log_format) {
                 eprintln!("springtide: --log-level: {error}");
                 return ExitCode::from(2);
             }
-            compose::run(args).await
+            run(args, signalled()).await
         }
     };
     match ran {
@@ -42,4 +41,15 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn signalled() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
