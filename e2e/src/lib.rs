@@ -16,7 +16,7 @@
 //! | [`manager`] | the real `springtide manager` as a child process |
 //! | [`write_count`] | requests by user agent, verb and resource, from the audit log |
 //! | [`oracle`] | independent witnesses of pods, jobs and leadership |
-//! | [`late_watch`] | a proxy that shows one kind late |
+//! | [`fault_proxy`] | a proxy in front of the API server that injects faults |
 //! | [`batch`] | a cluster with a manager, and namespaces for tests of BatchJob |
 //! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
 //!
@@ -26,9 +26,9 @@
 pub mod batch;
 pub mod binaries;
 mod cargo;
+pub mod fault_proxy;
 pub mod guardian;
 pub mod kwok;
-pub mod late_watch;
 pub mod local_cluster;
 pub mod manager;
 pub mod namespaces;

@@ -281,6 +281,24 @@ impl LocalCluster {
         self.start_api_server().await
     }
 
+    /// Runs controller manager and scheduler by the way of `kubeconfig` from now on; those that run are
+    /// killed. Returns when the namespace `default` has its service account.
+    ///
+    /// # Errors
+    /// One does not start, or the service account does not come.
+    pub async fn run_controllers_through(&mut self, kubeconfig: &Path) -> Result<()> {
+        let way = format!("--kubeconfig={}", kubeconfig.display());
+        for component in [Component::ControllerManager, Component::Scheduler] {
+            self.extra_args.push((component, vec![way.clone()]));
+        }
+        // First the old ones: two at a time would do everything twice.
+        self.controller_manager = None;
+        self.scheduler = None;
+        self.controller_manager = Some(self.spawn(Component::ControllerManager)?);
+        self.scheduler = Some(self.spawn(Component::Scheduler)?);
+        self.wait_service_account("default").await
+    }
+
     /// Ends everything in order, each component with time to finish: first the users
     /// of the API, then the API server, then etcd (without etcd an API server hangs
     /// for minutes). Dropping the cluster is quicker, but kills.

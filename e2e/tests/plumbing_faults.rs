@@ -12,7 +12,7 @@ use springtide_crds::batch_job::{
     BatchJobSpec, CompletionMode, CompletionTracking, FailedReason, Release, Retry,
 };
 use springtide_e2e::batch::{self, Task, Testbed};
-use springtide_e2e::late_watch::LateWatch;
+use springtide_e2e::fault_proxy::{Class, EventFault, FaultProxy, Protocols, When};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{LEASE_NAME, Manager};
 use springtide_e2e::oracle::feed::PATIENCE;
@@ -202,7 +202,9 @@ async fn work_goes_on_after_the_api_server_has_been_away() -> Result<()> {
 #[tokio::test]
 async fn a_pod_watch_that_is_five_seconds_late_changes_no_end() -> Result<()> {
     let cluster = batch::cluster().await?;
-    let late = LateWatch::start(&cluster, "/api/v1/pods", Duration::from_secs(5)).await?;
+    let late = FaultProxy::start(&cluster, Protocols::All)?;
+    let delay = EventFault::Delay(Duration::from_secs(5));
+    late.event_fault(Class::any().resource("pods"), &[], When::Always, delay);
     let mut manager = Manager::start_with(&cluster, late.kubeconfig(), "late", &[]).await?;
     manager.wait_ready().await?;
     let test = Testbed::new(&cluster, "late").await?;
