@@ -15,6 +15,7 @@
 //! | [`kwok`] | nodes and pods that exist only in the API |
 //! | [`manager`] | the real `springtide manager` as a child process |
 //! | [`write_count`] | requests by user agent, verb and resource, from the audit log |
+//! | [`rights`] | what an account was granted, and what of it was used |
 //! | [`oracle`] | independent witnesses of pods, jobs and leadership |
 //! | [`fault_proxy`] | a proxy in front of the API server that injects faults |
 //! | [`batch`] | a cluster with a manager, and namespaces for tests of BatchJob |
@@ -37,5 +38,6 @@ pub mod oracle;
 pub mod pki;
 pub mod process;
 pub mod relay;
+pub mod rights;
 pub mod state_folder;
 pub mod write_count;

@@ -16,8 +16,9 @@ use crate::process::{Child, Command};
 
 /// Prefix of the user agents of all requests of a manager.
 pub const USER_AGENT: &str = "springtide/";
-/// Name of the Lease that managers hold, in the namespace `default`.
+/// Name of the Lease that managers hold, in the namespace `default` when they are told no other.
 pub const LEASE_NAME: &str = "springtide-manager";
+const LEASE_NAMESPACE: &str = "--lease-namespace";
 /// Bound for a manager to become ready, and for a drain at its end.
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -83,7 +84,8 @@ impl Manager {
     ) -> Result<Self> {
         let log = cluster.folder().join(format!("{name}.log"));
         let mut child = Command::new(name, springtide_binary().await?, &log)
-            .args(["manager", "--health-address", "127.0.0.1:0", "--lease-namespace", "default"])
+            .args(["manager", "--health-address", "127.0.0.1:0"])
+            .args(if args.contains(&LEASE_NAMESPACE) { &[][..] } else { &[LEASE_NAMESPACE, "default"] })
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(args)

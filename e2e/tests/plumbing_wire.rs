@@ -22,6 +22,7 @@ use springtide_plumbing::lease::{Elector, Fence, Leadership, LeaseConfig, LeaseV
 use springtide_plumbing::metrics::Metrics;
 use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass, remove_finalizer};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
+use springtide_plumbing::rights::{Right, Rights, Verb};
 use springtide_plumbing::watch::{
     KubeSource, PROBE_TIMEOUT_SECONDS, Scope, Selector, Source, WatchRequest, WatchSet, WatchStart,
 };
@@ -36,6 +37,21 @@ const BATCH_JOB: Resource = Resource {
     kind: "BatchJob",
     plural: "batchjobs",
     namespaced: true,
+};
+
+const QUOTA: Resource = Resource { kind: "ResourceQuota", plural: "resourcequotas", ..Resource::POD };
+const RIGHTS: Rights = Rights {
+    holder: "wire",
+    table: &[
+        Right::new(Resource::POD, Verb::Create, "these tests"),
+        Right::new(Resource::POD, Verb::Delete, "these tests"),
+        Right::new(Resource::POD, Verb::Patch, "these tests"),
+        Right::new(Resource::POD, Verb::Patch, "these tests").on("status"),
+        Right::new(QUOTA, Verb::Create, "these tests"),
+        Right::new(BATCH_JOB, Verb::Create, "these tests"),
+        Right::new(BATCH_JOB, Verb::Delete, "these tests"),
+        Right::new(BATCH_JOB, Verb::Patch, "these tests").on("status"),
+    ],
 };
 
 /// Writes into a namespace of its own.
@@ -60,6 +76,7 @@ impl Desk {
         });
         let executor = Executor {
             controller: "wire",
+            rights: RIGHTS,
             client,
             fence: Fence::always_open(),
             budget: Arc::new(WriteBudget::new(BudgetConfig::default())),
@@ -242,8 +259,7 @@ async fn refusals_tell_their_cause() {
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
         "spec": {"hard": {"count/pods": "0"}},
     });
-    let resource = Resource { kind: "ResourceQuota", plural: "resourcequotas", ..Resource::POD };
-    desk.write(resource, "none", create(quota)).await.unwrap();
+    desk.write(QUOTA, "none", create(quota)).await.unwrap();
     // A quota holds once its controller has counted.
     let refused = async {
         for number in 0.. {

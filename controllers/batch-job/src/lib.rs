@@ -4,6 +4,7 @@
 //! - [`observe`] gathers plain data about one job, and asks the [`admission`] for its grant.
 //! - [`plan`] decides, as a pure function: it counts outcomes, releases and creates pods.
 //! - [`status`] says in the job's status where it stands.
+//! - [`RIGHTS`] is the table of what may be asked of the API server.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
 
 pub mod admission;
@@ -18,11 +19,13 @@ pub mod plan;
 pub mod pods;
 pub mod projections;
 pub mod resources;
+mod rights;
 pub mod shape;
 pub mod status;
 pub mod watches;
 
 pub use plan::Settings;
+pub use rights::RIGHTS;
 pub use watches::Stores;
 
 use admission::{Admission, Trouble};
@@ -37,6 +40,7 @@ use springtide_plumbing::executor::WriteResult;
 use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::plan::{Action, Plan, Write};
 use springtide_plumbing::queue::WorkQueue;
+use springtide_plumbing::rights::Rights;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -82,6 +86,7 @@ impl BatchJobReconciler {
 
 impl Reconciler for BatchJobReconciler {
     const NAME: &'static str = "batch-job";
+    const RIGHTS: Rights = RIGHTS;
     type Observed = Observed;
 
     fn observe(&self, key: &ObjectKey, now: Timestamp) -> Option<Observed> {

@@ -14,7 +14,7 @@ use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::store::{Change, FreshListener, Index, IndexKey, Store, StoreView};
-use springtide_plumbing::watch::{DuplicateWatch, Scope, Selector, WatchSet};
+use springtide_plumbing::watch::{RegistrationError, Scope, Selector, WatchSet};
 use std::sync::Arc;
 
 /// Pods by the BatchJob they belong to, whichever incarnation of it: see [`pods_of_job`].
@@ -43,8 +43,8 @@ impl Stores {
     /// Registers the watches of the table above.
     ///
     /// # Errors
-    /// When one of the kinds is watched already.
-    pub fn register(watches: &mut WatchSet) -> Result<Self, DuplicateWatch> {
+    /// When one of the kinds is watched already, or may not be watched.
+    pub fn register(watches: &mut WatchSet) -> Result<Self, RegistrationError> {
         Ok(Self {
             jobs: watches.add(Scope::All, Selector::default(), &[])?,
             pods: watches.add(Scope::All, Selector::default(), &[PODS_BY_JOB])?,
@@ -191,6 +191,7 @@ impl BatchJobReconciler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::RIGHTS;
     use futures::FutureExt;
     use springtide_plumbing::key::ResourceVersion;
     use springtide_plumbing::watch::STALE_AFTER;
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_plan_rests_on_every_store_of_this_controller_and_on_no_other() {
-        let mut watches = WatchSet::new(1);
+        let mut watches = WatchSet::new(1).within([RIGHTS]);
         let stores = Stores::register(&mut watches).expect("one watch each");
         let kinds = stores.views().map(|view| view.resource());
         assert_eq!(kinds, [JobView::RESOURCE, PodView::RESOURCE, NodeView::RESOURCE]);

@@ -14,9 +14,12 @@ use springtide_plumbing::executor::Executor;
 use springtide_plumbing::gate::Gate;
 use springtide_plumbing::health::{Health, HealthServer};
 use springtide_plumbing::key::ObjectKey;
-use springtide_plumbing::lease::{Elector, Leadership, LeaseConfig, LeaseView, boot_clock, observe};
+use springtide_plumbing::lease::{
+    Elector, LEASE_NAME, Leadership, LeaseConfig, LeaseView, boot_clock, observe,
+};
 use springtide_plumbing::metrics::{BudgetSource, LeaderSource, Metrics, StoreSource};
 use springtide_plumbing::queue::WorkQueue;
+use springtide_plumbing::rights;
 use springtide_plumbing::store::StoreView;
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
 use std::convert::Infallible;
@@ -27,8 +30,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Name of the manager's Lease.
-const LEASE_NAME: &str = "springtide-manager";
 /// How long passes under way may take to end after SIGTERM: a write takes 10 s at most.
 const DRAIN_BOUND: Duration = Duration::from_secs(20);
 /// How long all else may take after that, the release of the Lease above all. Both are within the 30 s
@@ -124,7 +125,7 @@ pub async fn run(args: ManagerArgs, shutdown: impl Future<Output = Result<()>>) 
 
     // Reads: one watch per kind, shared by all controllers.
     let seed = rand::random();
-    let mut watches = WatchSet::new(seed);
+    let mut watches = WatchSet::new(seed).within([rights::OWN, springtide_batch_job::RIGHTS]);
     let stores = Stores::register(&mut watches)?;
     let election = if args.no_leader_election {
         None
@@ -266,6 +267,7 @@ impl Shared {
         self.metrics.add_queue(R::NAME, queue.clone());
         let executor = Executor {
             controller: R::NAME,
+            rights: R::RIGHTS,
             client,
             fence: self.leadership.fence.clone(),
             budget: self.budget.clone(),

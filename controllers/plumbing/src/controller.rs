@@ -10,6 +10,7 @@ use crate::metrics::{Metrics, ReconcileResult};
 use crate::panic_text::panic_text;
 use crate::plan::{Outcome, Plan};
 use crate::queue::{Item, Next, WorkQueue};
+use crate::rights::Rights;
 use futures::FutureExt;
 use jiff::Timestamp;
 use std::panic::AssertUnwindSafe;
@@ -34,6 +35,8 @@ const SHORTEST_WAKE: Duration = Duration::from_millis(100);
 pub trait Reconciler: Send + Sync + 'static {
     /// Name in logs, metrics, budget and field managers, like `batch-job`.
     const NAME: &'static str;
+    /// What it may ask of the API server.
+    const RIGHTS: Rights;
     /// Plain data about one key.
     type Observed: Send;
 

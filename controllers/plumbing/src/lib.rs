@@ -8,7 +8,7 @@
 //! 4. [`plan`]: a controller turns what it observed into a plan, by a pure function.
 //! 5. [`executor`]: the one writer performs the plan: leadership, budget, precondition, wire.
 //!
-//! [`controller`] is the loop that joins them; [`lease`] says who may write.
+//! [`controller`] is the loop that joins them; [`lease`] says who may write, [`rights`] what may be asked at all.
 
 pub mod budget;
 pub mod client;
@@ -25,5 +25,6 @@ mod panic_text;
 pub mod plan;
 pub mod projection;
 pub mod queue;
+pub mod rights;
 pub mod store;
 pub mod watch;

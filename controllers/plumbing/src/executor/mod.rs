@@ -1,6 +1,6 @@
 //! The one writer: it performs plans, and nothing else in the suite writes.
 //!
-//! Each write passes no-op suppression, leadership (the fence), freshness of the stores where it
+//! Each write passes no-op suppression, the table of rights, leadership (the fence), freshness of the stores where it
 //! destroys something, the write budget, the fence once more and its own precondition, in this order,
 //! and is sent once. The stages of a plan go out one after the
 //! other; a write that does not succeed ends the pass after its stage. Status is last.
@@ -14,6 +14,7 @@ use crate::key::{ObjectKey, ResourceVersion};
 use crate::lease::Fence;
 use crate::metrics::Metrics;
 use crate::plan::{Action, MAX_STATUS_BYTES, MAX_WRITES, Plan, Write, WriteClass};
+use crate::rights::{Rights, Verb};
 use futures::StreamExt;
 use http::StatusCode;
 use std::sync::{Arc, OnceLock};
@@ -46,6 +47,8 @@ pub struct WriteResult {
 pub struct Executor {
     /// Name of the controller, for budget and metrics.
     pub controller: &'static str,
+    /// What it may write; anything else is refused here.
+    pub rights: Rights,
     /// The client of this controller's writes.
     pub client: kube::Client,
     /// Closed fence: nothing leaves.
@@ -129,6 +132,7 @@ impl Executor {
             return Ok(Admitted::Noop);
         }
         refuse_large_status(write)?;
+        self.refuse_ungranted(write)?;
         if !self.fence.is_open() {
             return Err(WriteError::NotLeading);
         }
@@ -145,6 +149,23 @@ impl Executor {
             object: (write.class == WriteClass::Status).then_some(&write.key),
         };
         self.budget.try_admit(&ticket).map(Admitted::Send).map_err(WriteError::Throttled)
+    }
+
+    /// What the table lacks is a defect of ours, answered as the server would under the rendered role.
+    fn refuse_ungranted(&self, write: &Write) -> Result<(), WriteError> {
+        let verb = match &write.action {
+            Action::Create { .. } => Verb::Create,
+            Action::Delete { .. } => Verb::Delete,
+            Action::Patch { .. } | Action::Status { .. } => Verb::Patch,
+        };
+        self.rights.check(verb, write.resource, write.action.subresource()).map_err(|refused| {
+            WriteError::Refused(Refusal {
+                code: StatusCode::FORBIDDEN.as_u16(),
+                reason: "Forbidden".to_owned(),
+                message: refused.to_string(),
+                fields: Vec::new(),
+            })
+        })
     }
 
     async fn send(&self, owner: &ObjectKey, planned: &Planned, permit: Permit) -> Result<Done, WriteError> {

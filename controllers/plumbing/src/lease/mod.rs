@@ -21,6 +21,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// Name of the manager's Lease.
+pub const LEASE_NAME: &str = "springtide-manager";
 /// Deadline of one attempt: several fit between a failure and the renew deadline.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause after a failed attempt.

@@ -15,7 +15,7 @@ mod stats;
 pub use kube_source::{KubeConnection, KubeSource};
 pub use listing::StreamingLists;
 pub use run::run;
-pub use set::{DuplicateWatch, RunningWatches, WatchPanicked, WatchSet};
+pub use set::{DuplicateWatch, RegistrationError, RunningWatches, WatchPanicked, WatchSet};
 pub use source::{
     EventStream, Identity, ListPage, ListRequest, Scope, Selector, Source, Unreadable, WatchError,
     WatchRequest, WatchStart,

@@ -7,6 +7,7 @@ use super::source::{Scope, Selector};
 use crate::key::Resource;
 use crate::panic_text::panic_text;
 use crate::projection::Projection;
+use crate::rights::{NotGranted, Rights, Verb};
 use crate::store::{Index, Store, StoreView};
 use futures::future::{BoxFuture, FutureExt, join_all};
 use std::any::type_name;
@@ -23,6 +24,7 @@ use tracing::Instrument;
 /// At most one watch reads any object: each further one would make every write to it dearer for all.
 pub struct WatchSet {
     seed: u64,
+    rights: Option<Vec<Rights>>,
     watches: Vec<Registration>,
 }
 
@@ -63,6 +65,17 @@ pub struct DuplicateWatch {
     pub second: String,
 }
 
+/// Why a watch was not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistrationError {
+    /// Another one shows the same objects.
+    #[error(transparent)]
+    Duplicate(#[from] DuplicateWatch),
+    /// No table of rights has it.
+    #[error(transparent)]
+    NotGranted(#[from] NotGranted),
+}
+
 /// A watch ended although nobody had stopped it.
 #[derive(Debug, thiserror::Error)]
 #[error("the watch of {watch} panicked: {message}")]
@@ -77,23 +90,32 @@ impl WatchSet {
     /// An empty set. `seed` decides the random part of all waits; take it from the system's
     /// randomness, so that the processes of a fleet differ.
     pub fn new(seed: u64) -> Self {
-        Self { seed, watches: Vec::new() }
+        Self { seed, rights: None, watches: Vec::new() }
+    }
+
+    /// Refuses from now on what none of these tables has.
+    #[must_use]
+    pub fn within(self, rights: impl IntoIterator<Item = Rights>) -> Self {
+        Self { rights: Some(rights.into_iter().collect()), ..self }
     }
 
     /// Registers the watch of `P::RESOURCE`, and gives the store it will fill.
     ///
     /// # Errors
-    /// If the kind is registered already in that scope, or in one that holds or lies in it.
+    /// If the kind is registered already in that scope, or in one that holds or lies in it; if the tables of
+    /// [`within`](Self::within) lack it.
     pub fn add<P: Projection>(
         &mut self,
         scope: Scope,
         selector: Selector,
         indexes: &[Index<P>],
-    ) -> Result<Store<P>, DuplicateWatch> {
+    ) -> Result<Store<P>, RegistrationError> {
         let identity = WatchIdentity { resource: P::RESOURCE, scope, selector, projection: type_name::<P>() };
         if let Some(other) = self.watches.iter().find(|other| other.identity.overlaps(&identity)) {
-            return Err(DuplicateWatch { first: other.identity.to_string(), second: identity.to_string() });
+            let (first, second) = (other.identity.to_string(), identity.to_string());
+            return Err(DuplicateWatch { first, second }.into());
         }
+        self.check_rights(P::RESOURCE)?;
         let (store, writer) = Store::new(indexes);
         let WatchIdentity { scope, selector, .. } = identity.clone();
         let launch: Launch = Box::new(move |connection, streaming, seed| {
@@ -102,6 +124,19 @@ impl WatchSet {
         });
         self.watches.push(Registration { identity, store: Arc::new(store.clone()), launch });
         Ok(store)
+    }
+
+    /// A watch takes both verbs: where the server cannot stream its first list, that is a list of its own.
+    fn check_rights(&self, resource: Resource) -> Result<(), NotGranted> {
+        let Some(tables) = &self.rights else { return Ok(()) };
+        let mut refused = Ok(());
+        for rights in tables {
+            refused = [Verb::Watch, Verb::List].iter().try_for_each(|verb| rights.check(*verb, resource, ""));
+            if refused.is_ok() {
+                break;
+            }
+        }
+        refused
     }
 
     /// Starts every watch as a task of the current runtime, until `stop` is cancelled.

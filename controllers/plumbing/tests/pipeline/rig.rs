@@ -18,6 +18,7 @@ use springtide_plumbing::metrics::Metrics;
 use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
+use springtide_plumbing::rights::{Right, Rights, Verb};
 use springtide_plumbing::store::{Store, StoreView, StoreWriter};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -115,6 +116,15 @@ pub(crate) struct Scripted {
 
 impl Reconciler for Scripted {
     const NAME: &'static str = "scripted";
+    const RIGHTS: Rights = Rights {
+        holder: "scripted",
+        table: &[
+            Right::new(Resource::POD, Verb::Create, "scripts create pods"),
+            Right::new(Resource::POD, Verb::Delete, "scripts delete pods"),
+            Right::new(Resource::POD, Verb::Patch, "scripts patch pods"),
+            Right::new(Resource::POD, Verb::Patch, "scripts write the status of pods").on("status"),
+        ],
+    };
     type Observed = Seen;
 
     fn observe(&self, key: &ObjectKey, _: Timestamp) -> Option<Seen> {
@@ -182,6 +192,7 @@ impl Setup {
         let gate = Gate::new(&views, move |key: &ObjectKey| released.release(key), confirm);
         let executor = Executor {
             controller: Scripted::NAME,
+            rights: Scripted::RIGHTS,
             client,
             fence: self.fence,
             budget: Arc::new(WriteBudget::new(self.budget)),

@@ -5,7 +5,7 @@ use crate::wire::{Reply, busy, done, refuse};
 use http::Method;
 use serde_json::json;
 use springtide_plumbing::budget::BudgetConfig;
-use springtide_plumbing::key::{ResourceVersion, Uid};
+use springtide_plumbing::key::{Resource, ResourceVersion, Uid};
 use springtide_plumbing::plan::{MAX_WRITES, Plan, Write, remove_finalizer};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,18 @@ async fn stages_go_out_in_order_and_status_last() {
     );
     let last = rig.wire.all().pop().unwrap();
     assert_eq!(last.body[2], json!({"op": "add", "path": "/status", "value": {"active": 3}}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_rights_lack_is_never_sent() {
+    let lease = Write { resource: Resource::LEASE, ..create(&key("lease")) };
+    let rig = Setup::new(once(move || plan(vec![vec![lease.clone(), create(&key("pod"))]])))
+        .start(|sent| done(sent, 10));
+    rig.event(&key("owner"));
+    pass(seconds(5)).await;
+    assert_eq!(rig.wire.names(), ["pod"]);
+    let refused = r#"springtide_writes_total{controller="scripted",class="spec",resource="leases",outcome="refused"} 1"#;
+    assert!(rig.metrics.encode().unwrap().contains(refused));
 }
 
 #[tokio::test(start_paused = true)]

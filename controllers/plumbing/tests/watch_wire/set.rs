@@ -8,6 +8,7 @@ use http::Response;
 use serde::Deserialize;
 use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
+use springtide_plumbing::rights::{Right, Rights, Verb};
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -46,6 +47,19 @@ fn a_second_watch_of_the_same_objects_is_refused_by_name() {
     assert!(same.contains("pods in namespace a (labels `app=x`)"), "{same}");
     watches.add::<Pod>(Scope::All, Selector::default(), &[]).unwrap_err();
     watches.add::<Node>(Scope::Namespace("a".into()), Selector::default(), &[]).unwrap_err();
+}
+
+#[test]
+fn a_watch_that_no_table_of_rights_has_is_refused() {
+    let table = |holder, table| Rights { holder, table };
+    const WATCH: Right = Right::new(Resource::POD, Verb::Watch, "x");
+    const LIST: Right = Right::new(Resource::POD, Verb::List, "x");
+    let mut watches = WatchSet::new(1).within([table("one", &[WATCH]), table("other", &[LIST])]);
+    let refused = watches.add::<Pod>(Scope::All, Selector::default(), &[]).unwrap_err().to_string();
+    assert!(refused.starts_with("watch on pods is not among the rights of other"), "{refused}");
+    let mut watches = WatchSet::new(1).within([table("one", &[]), table("other", &[LIST, WATCH])]);
+    watches.add::<Pod>(Scope::All, Selector::default(), &[]).unwrap();
+    watches.add::<Node>(Scope::All, Selector::default(), &[]).unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,40 @@
+//! What this controller may ask of the API server, verb by verb.
+
+use crate::projections::job::BATCH_JOB;
+use springtide_plumbing::key::Resource;
+use springtide_plumbing::rights::{Right, Rights, Verb};
+
+/// Why a watch needs `list` beside `watch`.
+const FALLBACK: &str = "stands in for the watch's first list where a server cannot stream it";
+/// Why an object is read though its kind is watched.
+const CONFIRM: &str = "one read settles a write whose outcome the server did not tell";
+
+/// The rights of the BatchJob controller.
+pub const RIGHTS: Rights = Rights { holder: "batch-job", table: TABLE };
+
+const TABLE: &[Right] = &[
+    Right::new(BATCH_JOB, Verb::Watch, "jobs are what it works on"),
+    Right::new(BATCH_JOB, Verb::List, FALLBACK),
+    Right::new(BATCH_JOB, Verb::Get, CONFIRM),
+    Right::new(BATCH_JOB, Verb::Delete, "a finished job goes after its `ttlSecondsAfterFinished`"),
+    Right::new(BATCH_JOB, Verb::Patch, "counts, results and conditions stand in the status").on("status"),
+    Right::new(
+        BATCH_JOB,
+        Verb::Update,
+        "pods block the deletion of the job that owns them, which clusters with the admission plugin \
+         OwnerReferencesPermissionEnforcement allow only to those who could finalize it",
+    )
+    .on("finalizers"),
+    Right::new(Resource::POD, Verb::Watch, "a job's pods tell its course, all others take room on the nodes"),
+    Right::new(Resource::POD, Verb::List, FALLBACK),
+    Right::new(Resource::POD, Verb::Get, CONFIRM),
+    Right::new(Resource::POD, Verb::Create, "a task that has been granted room runs as a pod"),
+    Right::new(
+        Resource::POD,
+        Verb::Patch,
+        "the tracking finalizer is taken off when the outcome stands in the job's status",
+    ),
+    Right::new(Resource::POD, Verb::Delete, "pods go when they have ended, or when their job is to stop"),
+    Right::new(Resource::NODE, Verb::Watch, "tasks are granted what is free on the nodes"),
+    Right::new(Resource::NODE, Verb::List, FALLBACK),
+];

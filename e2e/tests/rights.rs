@@ -1,0 +1,136 @@
+//! The manager under exactly the roles that are installed with it: enough, and no more.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use springtide_crds::batch_job::{BatchJobSpec, CompletionTracking, Release};
+use springtide_e2e::batch::{GENERAL, Task, Testbed, pool};
+use springtide_e2e::local_cluster::{Component, LocalCluster};
+use springtide_e2e::manager::Manager;
+use springtide_e2e::rights::{Account, Seldom, Triple, findings, used};
+
+/// Whom the installation makes the manager.
+const ACCOUNT: Account<'_> = Account { namespace: "springtide-system", name: "springtide" };
+
+/// What no quiet run uses.
+const SELDOM: &[Seldom] = &[
+    list("springtide.dev", "batchjobs"),
+    list("", "pods"),
+    list("", "nodes"),
+    list("coordination.k8s.io", "leases"),
+    get("springtide.dev", "batchjobs", "a write of it went out and no answer came"),
+    get("", "pods", "a write of it went out and no answer came"),
+    get("coordination.k8s.io", "leases", "a renewal met another version"),
+    Seldom {
+        verb: "update",
+        group: "springtide.dev",
+        resource: "batchjobs/finalizers",
+        when: "an admission plugin asks for it while a pod is created; the log has no request for that",
+    },
+];
+
+const fn list(group: &'static str, resource: &'static str) -> Seldom {
+    Seldom { verb: "list", group, resource, when: "a server cannot stream the first list of a watch" }
+}
+
+const fn get(group: &'static str, resource: &'static str, when: &'static str) -> Seldom {
+    Seldom { verb: "get", group, resource, when }
+}
+
+/// A cluster that has the roles of `config/rbac`, with the admission plugin that OpenShift has on by default.
+async fn cluster() -> Result<LocalCluster> {
+    let plugin = ["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"];
+    let nodes = pool(GENERAL, 2, "32", 110);
+    let cluster =
+        LocalCluster::builder().extra_args(Component::ApiServer, plugin).kwok(nodes).start().await?;
+    cluster.install_crds().await?;
+    let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {}}}}}", ACCOUNT.namespace);
+    cluster.apply(&namespace).await?;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/rbac");
+    let applied = cluster.kubectl(&["apply", "--server-side", "-k", folder]).await?;
+    ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    Ok(cluster)
+}
+
+/// All that a BatchJob can come to: pods with and without the finalizer, pods that are stopped, a job that
+/// goes by its time to live.
+async fn every_course(test: &Testbed<'_>) -> Result<()> {
+    let quick = BatchJobSpec::new(Task::quick().template());
+    let strict = Release { completion_tracking: Some(CompletionTracking::Strict), ..Release::default() };
+    test.submit("strict", BatchJobSpec { release: strict, ..quick.clone() }).await?;
+    test.submit("brief", BatchJobSpec { ttl_seconds_after_finished: Some(1), ..quick }).await?;
+    test.submit("stopped", BatchJobSpec::new(Task::endless().template())).await?;
+    test.running("stopped", 1).await?;
+    test.delete("stopped").await?;
+    test.completed("strict").await?;
+    for name in ["brief", "stopped"] {
+        test.gone(name).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_installed_roles_are_enough_and_nothing_in_them_is_idle() -> Result<()> {
+    let cluster = cluster().await?;
+    let log = cluster.audit_log()?;
+    let (start, user) = (log.mark()?, ACCOUNT.user());
+    let kubeconfig = cluster.kubeconfig_for(&user, "system:serviceaccounts")?;
+    let args = ["--lease-namespace", ACCOUNT.namespace];
+    let mut first = Manager::start_with(&cluster, &kubeconfig, "first", &args).await?;
+    first.wait_ready().await?;
+    let mut standby = Manager::start_with(&cluster, &kubeconfig, "standby", &args).await?;
+    standby.wait_ready().await?;
+    let test = Testbed::new(&cluster, "rights").await?;
+    every_course(&test).await?;
+    // The lease is given back and taken.
+    first.stop()?;
+    test.submit("after", BatchJobSpec::new(Task::quick().template())).await?;
+    test.completed("after").await?;
+    standby.stop()?;
+
+    let requests = log.since(start)?.by_user(&user);
+    let forbidden = requests.filter(|request| request.code == 403);
+    ensure!(forbidden.is_empty(), "the roles lack something:\n{forbidden}");
+    let granted = ACCOUNT.granted(&cluster.client("springtide-test")?).await?;
+    let findings = findings(&granted, &used(&requests), SELDOM);
+    ensure!(findings.is_empty(), "{}\n{requests}", findings.join("\n"));
+    // Not vacuous: the log was that of this account, and the roles were found.
+    let writes: BTreeSet<Triple> = used(&requests.writes());
+    ensure!(granted.is_superset(&writes) && writes.len() >= 6, "{writes:?}");
+    test.verify()
+}
+
+#[tokio::test]
+async fn without_a_right_the_server_refuses_what_a_test_with_all_rights_would_not_see() -> Result<()> {
+    let cluster = cluster().await?;
+    let take = |path: &str| format!(r#"[{{"op": "remove", "path": "{path}"}}]"#);
+    let role = cluster.kubectl(&["get", "clusterrole", ACCOUNT.name, "-o", "json"]).await?;
+    let role: serde_json::Value = serde_json::from_slice(&role.stdout)?;
+    let rules = role["rules"].as_array().context("rules")?;
+    let finalizers = rules
+        .iter()
+        .position(|rule| rule["resources"][0] == "batchjobs/finalizers")
+        .context("the rule for finalizers")?;
+    let patch = take(&format!("/rules/{finalizers}"));
+    let patched =
+        cluster.kubectl(&["patch", "clusterrole", ACCOUNT.name, "--type=json", "-p", &patch]).await?;
+    ensure!(patched.status.success(), "{}", String::from_utf8_lossy(&patched.stderr));
+
+    let log = cluster.audit_log()?;
+    let (start, user) = (log.mark()?, ACCOUNT.user());
+    let kubeconfig = cluster.kubeconfig_for(&user, "system:serviceaccounts")?;
+    let args = ["--lease-namespace", ACCOUNT.namespace];
+    let mut manager = Manager::start_with(&cluster, &kubeconfig, "manager", &args).await?;
+    manager.wait_ready().await?;
+    let test = Testbed::new(&cluster, "lacking").await?;
+    test.submit("job", BatchJobSpec::new(Task::quick().template())).await?;
+    let refused = |job: &springtide_crds::batch_job::BatchJob| {
+        let conditions = job.status.iter().flat_map(|status| &status.conditions);
+        conditions.into_iter().any(|condition| condition.message.contains("blockOwnerDeletion"))
+    };
+    test.job("job", "a condition that says what is not allowed", refused).await?;
+    let forbidden = log.since(start)?.by_user(&user).filter(|request| request.code == 403);
+    ensure!(forbidden.requests().iter().all(|request| request.resource == "pods"), "{forbidden}");
+    manager.stop()?;
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! Roles, from the tables of rights beside the code: for kustomize, for the chart, and as a page.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use springtide_crds::Kind;
+use springtide_plumbing::rights::{OWN, Reach, Right, Rights};
+
+use super::{MARK, yaml};
+
+/// The tables of the controllers, under the keys that they have in the chart's values.
+pub(crate) const CONTROLLERS: &[(&str, Rights)] = &[("batchJob", springtide_batch_job::RIGHTS)];
+
+/// Name of everything that the manager is installed as, when nobody chooses another.
+const NAME: &str = "springtide";
+/// The namespace of the kustomize overlays.
+const NAMESPACE: &str = "springtide-system";
+
+/// What users may do with a kind: who, the role of the cluster that it is added to, and the verbs.
+const USERS: [(&str, &str, &[&str]); 3] =
+    [("admin", "admin", WRITERS), ("editor", "edit", WRITERS), ("viewer", "view", &["get", "list", "watch"])];
+const WRITERS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// All files, by path from the repository's root.
+pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
+    let mut files = BTreeMap::new();
+    let mut add = |path: String, object: &Value, comments: &[&str]| -> Result<()> {
+        files.insert(PathBuf::from(path), yaml::document(object, comments)?);
+        Ok(())
+    };
+    let all = || CONTROLLERS.iter().flat_map(|(_, rights)| rights.table);
+    let everywhere = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": NAME},
+        "rules": rules(all().filter(|right| right.reach == Reach::Everywhere)),
+    });
+    add("config/rbac/manager-cluster-role.yaml".into(), &everywhere, &["What the controllers may do."])?;
+    let own = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "rules": rules(OWN.table.iter().chain(all()).filter(|right| right.reach == Reach::OwnNamespace)),
+    });
+    add("config/rbac/manager-role.yaml".into(), &own, &["What the manager may do in its own namespace."])?;
+    for kind in kinds {
+        let names = &kind.crd.spec.names;
+        let lower = names.kind.to_lowercase();
+        for (who, aggregate, verbs) in USERS {
+            let role = json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+                "metadata": {
+                    "name": format!("{NAME}-{lower}-{who}"),
+                    "labels": {format!("rbac.authorization.k8s.io/aggregate-to-{aggregate}"): "true"},
+                },
+                "rules": user_rules(kind, verbs),
+            });
+            let comment = format!("Added to the cluster's role {aggregate}.");
+            add(format!("config/rbac/{lower}-{who}-role.yaml"), &role, &[&comment])?;
+        }
+    }
+    add(
+        "charts/springtide/files/rights.yaml".into(),
+        &chart_rights(),
+        &["The manager's rules: its own, then those of each controller, for namespaces and for the cluster."],
+    )?;
+    let kinds: Vec<Value> = kinds.iter().map(chart_kind).collect();
+    add(
+        "charts/springtide/files/kinds.yaml".into(),
+        &json!({"kinds": kinds}),
+        &["The kinds, for roles and quotas."],
+    )?;
+    files.insert(PathBuf::from("docs/reference/rbac.md"), page()?);
+    Ok(files)
+}
+
+/// Rules of a role: one per resource and name, its verbs sorted.
+fn rules<'a>(rights: impl IntoIterator<Item = &'a Right>) -> Value {
+    let mut grouped: BTreeMap<(&str, String, Option<&str>), BTreeSet<&str>> = BTreeMap::new();
+    for right in rights {
+        let key = (right.resource.group, right.path(), right.name);
+        grouped.entry(key).or_default().insert(right.verb.as_str());
+    }
+    let rule = |((group, resource, name), verbs): (_, BTreeSet<&str>)| {
+        let mut rule = json!({"apiGroups": [group], "resources": [resource], "verbs": verbs});
+        if let Some(name) = name {
+            rule["resourceNames"] = json!([name]);
+        }
+        rule
+    };
+    grouped.into_iter().map(rule).collect()
+}
+
+/// The status is the controller's alone.
+fn user_rules(kind: &Kind, verbs: &[&str]) -> Value {
+    let (group, plural) = (&kind.crd.spec.group, &kind.crd.spec.names.plural);
+    json!([
+        {"apiGroups": [group], "resources": [plural], "verbs": verbs},
+        {"apiGroups": [group], "resources": [format!("{plural}/status")], "verbs": ["get"]},
+    ])
+}
+
+fn chart_rights() -> Value {
+    let of = |rights: &Rights, namespaced| {
+        let wanted =
+            |right: &&Right| right.reach == Reach::Everywhere && right.resource.namespaced == namespaced;
+        rules(rights.table.iter().filter(wanted))
+    };
+    let controllers: serde_json::Map<String, Value> = CONTROLLERS
+        .iter()
+        .map(|(key, rights)| {
+            let own = rules(rights.table.iter().filter(|right| right.reach == Reach::OwnNamespace));
+            let rules = json!({"namespaced": of(rights, true), "cluster": of(rights, false), "own": own});
+            ((*key).to_owned(), rules)
+        })
+        .collect();
+    json!({"own": rules(OWN.table), "controllers": controllers})
+}
+
+fn chart_kind(kind: &Kind) -> Value {
+    let (spec, annotations) = (&kind.crd.spec, kind.crd.metadata.annotations.clone().unwrap_or_default());
+    json!({
+        "group": spec.group,
+        "kind": spec.names.kind,
+        "plural": spec.names.plural,
+        "controller": kind.controller,
+        "maxPerNamespace": annotations.get(springtide_crds::MAX_PER_NAMESPACE),
+    })
+}
+
+/// The reference page: every right with its reason.
+fn page() -> Result<String> {
+    let mut page = format!(
+        "<!-- {MARK}; edits are lost. -->\n# Rights\n\n\
+         What the manager may ask of the API server, and why. The roles of the chart and of `config/rbac` are \
+         rendered from the same tables, and the manager itself refuses to send what they lack. There is no `*`, \
+         `escalate`, `impersonate` or `bind` among them, and no Secret.\n"
+    );
+    for rights in std::iter::once(&OWN).chain(CONTROLLERS.iter().map(|(_, rights)| rights)) {
+        writeln!(page, "\n## {}\n\n| resource | verb | where | why |\n|---|---|---|---|", rights.holder)?;
+        for right in rights.table {
+            let group = match right.resource.group {
+                "" => String::new(),
+                group => format!(".{group}"),
+            };
+            let place = match (right.reach, right.resource.namespaced, right.name) {
+                (Reach::OwnNamespace, _, None) => "its own namespace".to_owned(),
+                (Reach::OwnNamespace, _, Some(name)) => format!("`{name}` in its own namespace"),
+                (Reach::Everywhere, true, None) => "all namespaces, or those of its scope".to_owned(),
+                (Reach::Everywhere, false, None) => "the cluster".to_owned(),
+                (Reach::Everywhere, _, Some(name)) => format!("`{name}`"),
+            };
+            let verb = right.verb.as_str();
+            writeln!(page, "| `{}`{group} | {verb} | {place} | {} |", right.path(), right.why)?;
+        }
+    }
+    writeln!(
+        page,
+        "\n## Users\n\nFor each kind there are three roles, added to the cluster's own by aggregation. The status \
+         is written by the controller alone.\n\n| role | added to | verbs |\n|---|---|---|"
+    )?;
+    for (who, aggregate, verbs) in USERS {
+        writeln!(page, "| `{NAME}-<kind>-{who}` | `{aggregate}` | {} |", verbs.join(", "))?;
+    }
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_right_is_boundless() {
+        for right in CONTROLLERS.iter().chain([("", OWN)].iter()).flat_map(|(_, rights)| rights.table) {
+            assert!(!right.resource.plural.contains('*') && !right.resource.group.contains('*'), "{right:?}");
+            assert_ne!(right.resource.plural, "secrets", "{right:?}");
+            assert!(right.why.len() > 10, "{right:?}");
+        }
+    }
+
+    #[test]
+    fn no_right_stands_twice() {
+        for (_, rights) in CONTROLLERS.iter().chain([("", OWN)].iter()) {
+            let mut seen = BTreeSet::new();
+            for right in rights.table {
+                assert!(
+                    seen.insert((right.resource.group, right.path(), right.verb, right.name)),
+                    "{right:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn verbs_on_one_resource_become_one_rule_and_names_another() {
+        assert_eq!(
+            rules(OWN.table.iter().filter(|right| right.resource.plural == "leases")),
+            json!([
+                {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+                {
+                    "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+                    "resourceNames": ["springtide-manager"], "verbs": ["get", "list", "update", "watch"],
+                },
+            ])
+        );
+    }
+}
