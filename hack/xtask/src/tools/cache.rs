@@ -3,15 +3,17 @@
 //! Looked up in this order: `SPRINGTIDE_BIN` (a folder that has them all),
 //! `KUBEBUILDER_ASSETS` (a folder with etcd, kube-apiserver and kubectl, as
 //! other operator projects use it), our own cache. A binary appears in the
-//! cache by a rename, so what is there is whole, and the folder's name is the
-//! hash of everything that went into it, so what is there is right.
+//! cache by a rename, so what is there is whole, and the name of its module's folder
+//! has a hash of everything that went into it, so what is there is right. What is handed out is
+//! one folder of links to them.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
@@ -28,25 +30,22 @@ pub(crate) trait Build {
     fn build(&self, module: &Module, tools: &[&Tool], into: &Path) -> Result<()>;
 }
 
-/// Name of the cache folder: a hash of the pinned modules (`go.mod` and
-/// `go.sum` below `folder`) and of the flags they are built with.
-pub(crate) fn hash(folder: &Path, modules: &[Module]) -> Result<String> {
+/// The part of a module's cache folder's name that tells its versions apart: a hash of its pins (`go.mod` and
+/// `go.sum` below `folder`) and of the flags it is built with.
+pub(crate) fn hash(folder: &Path, module: &Module) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut add = |part: &[u8]| {
         // With its length, so that text never moves between parts unseen.
         hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hasher.update(part);
     };
-    for module in modules {
-        add(module.folder.as_bytes());
-        for name in ["go.mod", "go.sum"] {
-            let path = folder.join(module.folder).join(name);
-            add(&fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
-        }
-        add(&[u8::from(module.cgo)]);
-        for flag in module.flags() {
-            add(flag.as_bytes());
-        }
+    for name in ["go.mod", "go.sum"] {
+        let path = folder.join(module.folder).join(name);
+        add(&fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
+    }
+    add(&[u8::from(module.cgo)]);
+    for flag in module.flags() {
+        add(flag.as_bytes());
     }
     // 64 bits tell versions apart; paths stay short.
     Ok(hex::encode(&hasher.finalize()[..8]))
@@ -84,10 +83,11 @@ impl Sources {
         })
     }
 
-    /// One folder with all of `wanted`, after building what is nowhere yet.
+    /// One folder with all of `wanted`, after building what is nowhere yet. `hash` tells the versions of a
+    /// module apart: a change of one leaves the binaries of all others as they are.
     pub(crate) fn provide(
         &self,
-        hash: &str,
+        hash: impl Fn(&Module) -> Result<String>,
         wanted: &[&'static Tool],
         builder: &impl Build,
     ) -> Result<PathBuf> {
@@ -102,58 +102,60 @@ impl Sources {
             }
             return Ok(absolute(given));
         }
-        let home = self.cache.join(hash);
-        let Some(assets) = self.assets.as_deref().map(absolute) else {
-            build_missing(&home, wanted, builder)?;
-            return Ok(home.join("bin"));
+        let assets = self.assets.as_deref().map(absolute);
+        let asset = |tool: &Tool| {
+            let path = assets.as_ref()?.join(tool.name);
+            (ASSETS.contains(&tool.name) && is_executable(&path)).then_some(path)
         };
-        let is_asset = |tool: &&Tool| ASSETS.contains(&tool.name) && is_executable(&assets.join(tool.name));
-        let (from_assets, ours): (Vec<&'static Tool>, Vec<&'static Tool>) =
-            wanted.iter().copied().partition(is_asset);
-        build_missing(&home, &ours, builder)?;
-        let links = home.join(format!("bin-with-assets-{}", short_hash(&assets)));
-        fs::create_dir_all(&links).with_context(|| format!("making {}", links.display()))?;
-        for (tools, folder) in [(from_assets, assets), (ours, home.join("bin"))] {
-            for tool in tools {
-                link(&folder.join(tool.name), &links.join(tool.name))?;
+        let homes: Vec<PathBuf> = MODULES
+            .iter()
+            .map(|module| Ok(self.cache.join(format!("{}-{}", module.folder, hash(module)?))))
+            .collect::<Result<_>>()?;
+        let mut targets = Vec::new();
+        for (module, home) in MODULES.iter().zip(&homes) {
+            let tools = wanted.iter().copied().filter(|tool| module.has(tool));
+            let (from_assets, ours): (Vec<_>, Vec<_>) = tools.partition(|tool| asset(tool).is_some());
+            build_missing(home, module, &ours, builder)?;
+            targets.extend(from_assets.into_iter().filter_map(asset));
+            targets.extend(ours.into_iter().map(|tool| home.join("bin").join(tool.name)));
+        }
+        // The same for each subset of the tools, so that its path can be kept.
+        let all = homes.iter().chain(&assets).map(|path| path.as_os_str());
+        let folder = self.cache.join(format!("bin-{}", short_hash(all)));
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        for target in targets {
+            if let Some(name) = target.file_name() {
+                link(&target, &folder.join(name))?;
             }
         }
-        Ok(links)
+        Ok(folder)
     }
 }
 
-/// Builds into `home/bin` what it lacks of `wanted`. Callers in other threads
+/// Builds into `home/bin` what it lacks of `wanted`, which are of one module. Callers in other threads
 /// and processes wait for each other on `home/lock`, so each binary is built
 /// once; the lock ends with its holder, however that ends.
-fn build_missing(home: &Path, wanted: &[&'static Tool], builder: &impl Build) -> Result<()> {
+fn build_missing(home: &Path, module: &Module, wanted: &[&'static Tool], builder: &impl Build) -> Result<()> {
     let bin = home.join("bin");
     if missing(&bin, wanted).is_empty() {
         return Ok(());
     }
     fs::create_dir_all(&bin).with_context(|| format!("making {}", bin.display()))?;
     let _lock = lock(&home.join("lock"))?;
-    let missing = missing(&bin, wanted);
+    let missing: Vec<&Tool> = missing(&bin, wanted);
     clear_staging(home)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
     // Of this process alone: the compiler of a killed one may still be writing to its own.
     let staging = home.join(format!("{STAGING}{}", process::id()));
-    for module in MODULES {
-        let tools: Vec<&Tool> = missing
-            .iter()
-            .copied()
-            .filter(|tool| module.tools.iter().any(|of| of.name == tool.name))
-            .collect();
-        if tools.is_empty() {
-            continue;
-        }
-        fs::create_dir(&staging).with_context(|| format!("making {}", staging.display()))?;
-        builder.build(module, &tools, &staging)?;
-        for tool in tools {
-            fs::rename(staging.join(tool.name), bin.join(tool.name))
-                .with_context(|| format!("moving the new {} into {}", tool.name, bin.display()))?;
-        }
-        fs::remove_dir_all(&staging).with_context(|| format!("removing {}", staging.display()))?;
+    fs::create_dir(&staging).with_context(|| format!("making {}", staging.display()))?;
+    builder.build(module, &missing, &staging)?;
+    for tool in missing {
+        fs::rename(staging.join(tool.name), bin.join(tool.name))
+            .with_context(|| format!("moving the new {} into {}", tool.name, bin.display()))?;
     }
-    Ok(())
+    fs::remove_dir_all(&staging).with_context(|| format!("removing {}", staging.display()))
 }
 
 /// How the names of folders begin in which builders put what is not yet whole.
@@ -192,8 +194,10 @@ fn link(target: &Path, at: &Path) -> Result<()> {
     if fs::read_link(at).is_ok_and(|now| now == target) {
         return Ok(());
     }
+    // Two threads may link the same.
+    static CALLS: AtomicU64 = AtomicU64::new(0);
     let mut temporary = at.as_os_str().to_owned();
-    temporary.push(format!(".{}", process::id()));
+    temporary.push(format!(".{}-{}", process::id(), CALLS.fetch_add(1, Ordering::Relaxed)));
     let make = || -> std::io::Result<()> {
         symlink(target, &temporary)?;
         fs::rename(&temporary, at)
@@ -219,8 +223,14 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn short_hash(path: &Path) -> String {
-    hex::encode(&Sha256::digest(path.as_os_str().as_encoded_bytes())[..4])
+fn short_hash<'a>(paths: impl IntoIterator<Item = &'a OsStr>) -> String {
+    let mut hasher = Sha256::new();
+    for path in paths {
+        // No path has a zero in it.
+        hasher.update(path.as_encoded_bytes());
+        hasher.update([0]);
+    }
+    hex::encode(&hasher.finalize()[..8])
 }
 
 #[cfg(test)]

@@ -8,6 +8,12 @@ use std::time::Duration;
 use super::*;
 use crate::tools::table::select;
 
+/// A version for every module.
+fn version(version: &str) -> impl Fn(&Module) -> Result<String> {
+    let version = version.to_owned();
+    move |_| Ok(version.clone())
+}
+
 /// A folder of its own for a test, removed with it.
 struct Folder(PathBuf);
 
@@ -100,32 +106,34 @@ fn copy_of_modules(to: &Path) {
 fn the_hash_is_the_same_for_the_same_content_wherever_it_lies() {
     let folder = Folder::new("hash-same");
     copy_of_modules(&folder.0);
-    let original = hash(&crate::repository_root().join("hack/tools"), MODULES).unwrap();
-    assert_eq!(hash(&folder.0, MODULES).unwrap(), original);
+    let original = crate::repository_root().join("hack/tools");
+    for module in MODULES {
+        assert_eq!(hash(&folder.0, module).unwrap(), hash(&original, module).unwrap());
+    }
 }
 
 #[test]
 fn the_hash_changes_with_each_file_and_each_flag() {
     let folder = Folder::new("hash-changes");
     copy_of_modules(&folder.0);
-    let mut seen = vec![hash(&folder.0, MODULES).unwrap()];
+    let mut seen = Vec::new();
     for module in MODULES {
+        seen.push(hash(&folder.0, module).unwrap());
         for name in ["go.mod", "go.sum"] {
             let path = folder.0.join(module.folder).join(name);
             let mut text = fs::read_to_string(&path).unwrap();
             text.push('\n');
             fs::write(&path, text).unwrap();
-            seen.push(hash(&folder.0, MODULES).unwrap());
+            seen.push(hash(&folder.0, module).unwrap());
         }
     }
     let plain = || Module { folder: "etcd", ldflags: "", tags: "", cgo: false, tools: &[] };
     for module in [
-        plain(),
         Module { ldflags: "-X a=b", ..plain() },
         Module { tags: "t", ..plain() },
         Module { cgo: true, ..plain() },
     ] {
-        seen.push(hash(&folder.0, &[module]).unwrap());
+        seen.push(hash(&folder.0, &module).unwrap());
     }
     let all = seen.len();
     seen.sort_unstable();
@@ -136,7 +144,7 @@ fn the_hash_changes_with_each_file_and_each_flag() {
 #[test]
 fn a_missing_module_is_named() {
     let folder = Folder::new("hash-missing");
-    let error = format!("{:#}", hash(&folder.0, MODULES).unwrap_err());
+    let error = format!("{:#}", hash(&folder.0, &MODULES[0]).unwrap_err());
     assert!(error.contains("etcd/go.mod"), "{error}");
 }
 
@@ -164,8 +172,9 @@ fn the_given_folder_comes_first_and_is_used_as_it_is() {
     let assets = folder.with_executables("assets", &["etcd", "kubectl"]);
     let sources = Sources { given: Some(given.clone()), assets: Some(assets), ..folder.sources() };
     let builder = Counting::default();
-    assert_eq!(sources.provide("h", &tools(&["etcd", "kubectl"]), &builder).unwrap(), given);
-    let error = sources.provide("h", &tools(&["etcd", "kwok", "runc"]), &builder).unwrap_err().to_string();
+    assert_eq!(sources.provide(version("h"), &tools(&["etcd", "kubectl"]), &builder).unwrap(), given);
+    let error =
+        sources.provide(version("h"), &tools(&["etcd", "kwok", "runc"]), &builder).unwrap_err().to_string();
     assert!(error.contains("SPRINGTIDE_BIN") && error.contains("lacks kwok, runc;"), "{error}");
     assert_eq!(builder.calls(), []);
 }
@@ -177,15 +186,15 @@ fn assets_are_linked_beside_what_is_built() {
     let sources = Sources { assets: Some(assets.clone()), ..folder.sources() };
     let builder = Counting::default();
     let wanted = tools(&["etcd", "kube-apiserver", "kubectl", "kubelet"]);
-    let bin = sources.provide("h", &wanted, &builder).unwrap();
+    let bin = sources.provide(version("h"), &wanted, &builder).unwrap();
     // kubectl is not among these assets, and kubelet is not what assets are known for.
     assert_eq!(builder.calls(), [("kubectl", 1), ("kubelet", 1)]);
     assert_eq!(fs::read_link(bin.join("etcd")).unwrap(), assets.join("etcd"));
     assert_eq!(fs::read_to_string(bin.join("kubelet")).unwrap(), "whole");
     assert_eq!(missing(&bin, &wanted).len(), 0);
     // The same again changes nothing; without assets the links are not in the way.
-    assert_eq!(sources.provide("h", &wanted, &builder).unwrap(), bin);
-    let plain = folder.sources().provide("h", &wanted, &builder).unwrap();
+    assert_eq!(sources.provide(version("h"), &wanted, &builder).unwrap(), bin);
+    let plain = folder.sources().provide(version("h"), &wanted, &builder).unwrap();
     assert_ne!(plain, bin);
     assert_eq!(fs::read_to_string(plain.join("etcd")).unwrap(), "whole");
 }
@@ -204,12 +213,15 @@ fn a_second_run_builds_nothing_and_a_larger_one_only_the_rest() {
     let folder = Folder::new("second");
     let sources = folder.sources();
     let builder = Counting::default();
-    let bin = sources.provide("h", &tools(&["ctr", "kwok"]), &builder).unwrap();
-    assert_eq!(bin, folder.0.join("cache/h/bin"));
-    sources.provide("h", &tools(&["ctr", "kwok"]), &builder).unwrap();
-    sources.provide("h", &tools(&["ctr", "kwok", "containerd"]), &builder).unwrap();
+    let bin = sources.provide(version("h"), &tools(&["ctr", "kwok"]), &builder).unwrap();
+    assert_eq!(fs::read_link(bin.join("ctr")).unwrap(), folder.0.join("cache/containerd-h/bin/ctr"));
+    sources.provide(version("h"), &tools(&["ctr", "kwok"]), &builder).unwrap();
+    sources.provide(version("h"), &tools(&["ctr", "kwok", "containerd"]), &builder).unwrap();
     assert_eq!(builder.calls(), [("containerd", 1), ("ctr", 1), ("kwok", 1)]);
-    sources.provide("other", &tools(&["kwok"]), &builder).unwrap();
+    // Another version of one module leaves what is there of all others.
+    let other = |module: &Module| Ok(if module.folder == "kwok" { "other" } else { "h" }.to_owned());
+    let bin = sources.provide(other, &tools(&["kwok", "ctr"]), &builder).unwrap();
+    assert_eq!(fs::read_link(bin.join("kwok")).unwrap(), folder.0.join("cache/kwok-other/bin/kwok"));
     assert_eq!(builder.calls(), [("containerd", 1), ("ctr", 1), ("kwok", 2)]);
 }
 
@@ -234,7 +246,7 @@ fn callers_at_the_same_time_build_once_and_see_only_whole_binaries() {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let bin = sources.provide("h", &wanted, &builder).unwrap();
+                let bin = sources.provide(version("h"), &wanted, &builder).unwrap();
                 for tool in &wanted {
                     assert_eq!(fs::read_to_string(bin.join(tool.name)).unwrap(), "whole");
                 }
@@ -250,14 +262,16 @@ fn a_failed_build_leaves_no_half_binary_and_the_next_one_succeeds() {
     let sources = folder.sources();
     let wanted = tools(&["kwok"]);
     let failing = Counting { fails: true, ..Counting::default() };
-    let error = sources.provide("h", &wanted, &failing).unwrap_err().to_string();
+    let error = sources.provide(version("h"), &wanted, &failing).unwrap_err().to_string();
     assert_eq!(error, "the compiler is unhappy");
-    assert!(!folder.0.join("cache/h/bin/kwok").exists());
-    fs::create_dir(folder.0.join("cache/h/staging-0")).unwrap();
-    let bin = sources.provide("h", &wanted, &Counting::default()).unwrap();
+    assert!(!folder.0.join("cache/kwok-h/bin/kwok").exists());
+    fs::create_dir(folder.0.join("cache/kwok-h/staging-0")).unwrap();
+    let bin = sources.provide(version("h"), &wanted, &Counting::default()).unwrap();
     assert_eq!(fs::read_to_string(bin.join("kwok")).unwrap(), "whole");
-    let mut left: Vec<_> =
-        fs::read_dir(folder.0.join("cache/h")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut left: Vec<_> = fs::read_dir(folder.0.join("cache/kwok-h"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     left.sort();
     assert_eq!(left, ["bin", "lock"], "what the failed and the killed builder left is gone");
 }

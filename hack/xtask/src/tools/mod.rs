@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Print the folder that holds the binaries, and nothing else, to stdout.
     #[arg(long)]
     print_path: bool,
-    /// Tools or groups (control-plane, kwok, node) to provide; when none is named,
+    /// Tools or groups (control-plane, kwok, node, install) to provide; when none is named,
     /// all, but those of a real node only without SPRINGTIDE_NODE=off.
     tools: Vec<String>,
 }
@@ -42,9 +42,9 @@ pub(crate) fn provide(names: &[String]) -> Result<PathBuf> {
         wanted.retain(|tool| tool.group != table::Group::Node);
     }
     let modules = crate::repository_root().join("hack/tools");
-    let hash = cache::hash(&modules, table::MODULES)?;
+    let hash = |module: &table::Module| cache::hash(&modules, module);
     let sources = cache::Sources::from_env()?;
-    sources.provide(&hash, &wanted, &go::Go { modules })
+    sources.provide(hash, &wanted, &go::Go { modules: modules.clone() })
 }
 
 /// Where built programs are kept, outside the clone.

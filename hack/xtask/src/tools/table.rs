@@ -34,11 +34,13 @@ pub(crate) enum Group {
     Kwok,
     /// What runs real containers on this machine.
     Node,
+    /// What installs the suite in tests.
+    Install,
 }
 
 impl Group {
     /// All groups, in the order they are printed.
-    pub(crate) const ALL: [Group; 3] = [Group::ControlPlane, Group::Kwok, Group::Node];
+    pub(crate) const ALL: [Group; 4] = [Group::ControlPlane, Group::Kwok, Group::Node, Group::Install];
 
     /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -46,6 +48,7 @@ impl Group {
             Group::ControlPlane => "control-plane",
             Group::Kwok => "kwok",
             Group::Node => "node",
+            Group::Install => "install",
         }
     }
 }
@@ -122,6 +125,14 @@ pub(crate) const MODULES: &[Module] = &[
         ],
     },
     Module {
+        folder: "helm",
+        // As above: a client without a version is taken for another by charts that ask for one.
+        ldflags: "-X helm.sh/helm/v4/internal/version.version=v4.3.1",
+        tags: "",
+        cgo: false,
+        tools: &[tool("helm", "helm.sh/helm/v4/cmd/helm", Group::Install)],
+    },
+    Module {
         folder: "runc",
         ldflags: "-extldflags -static",
         tags: "seccomp netgo osusergo",
@@ -131,6 +142,11 @@ pub(crate) const MODULES: &[Module] = &[
 ];
 
 impl Module {
+    /// Whether one of its tools is this one.
+    pub(crate) fn has(&self, tool: &Tool) -> bool {
+        self.tools.iter().any(|of| of.name == tool.name)
+    }
+
     /// The flags of `go build` for this module, without output and packages.
     pub(crate) fn flags(&self) -> Vec<String> {
         let ldflags = ["-s -w", self.ldflags].join(" ");
@@ -212,6 +228,13 @@ mod tests {
         ] {
             assert!(module.ldflags.contains(&want), "{want:?} is not in {:?}", module.ldflags);
         }
+    }
+
+    #[test]
+    fn the_version_told_to_helm_is_the_pinned_one() {
+        let module = MODULES.iter().find(|module| module.folder == "helm").unwrap();
+        let pinned = module.ldflags.rsplit('=').next().unwrap();
+        assert!(go_mod(module).contains(&format!("helm.sh/helm/v4 {pinned}")), "{pinned}");
     }
 
     #[test]
