@@ -79,6 +79,16 @@ check: xtask ## Compare the generated files with the Rust types, and hold the CR
 audit: xtask ## Check licences, banned crates, sources and advisories of all dependencies (cargo-deny).
 	$(XTASK) audit
 
+##@ Deliver
+
+.PHONY: image
+image: xtask ## Build the container image (an OCI archive in target/image) from a static release program.
+	$(XTASK) image
+
+.PHONY: image-check
+image-check: xtask ## Build the image twice, in different folders, and compare: it must be the same.
+	$(XTASK) image --check
+
 ##@ Prepare
 
 .PHONY: deps

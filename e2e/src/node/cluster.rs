@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::image::Image;
 use super::leftovers::Footprint;
 use super::machine::{ADDRESS, Machine};
 use super::program::base_images;
@@ -12,6 +11,7 @@ use super::real_node::{Allocatable, Containerd, NodeOptions, RealNode};
 use crate::binaries::Binaries;
 use crate::local_cluster::{self, LocalCluster};
 use crate::process::Child;
+use springtide_image::Image;
 
 /// Options of a [`NodeCluster`].
 #[derive(Debug)]

@@ -4,14 +4,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`preflight`] | whether a node can run here, and what is missing |
-//! | [`image`] | OCI images from static programs |
 //! | [`program`] | the test program `springtide-box` and the images made of it |
 //! | [`leftovers`] | the search for anything that a run left behind |
 
 mod cgroup;
 mod cluster;
 mod config;
-pub mod image;
 pub mod leftovers;
 mod machine;
 pub mod preflight;

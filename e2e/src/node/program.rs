@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::image::{Image, ImageSpec};
+use springtide_image::{Image, ImageSpec};
 
 /// Name of the program, also inside images.
 pub const BOX: &str = "springtide-box";

@@ -11,10 +11,10 @@ use kube::Api;
 use nix::sys::signal::Signal;
 
 use super::config::{self, Kubelet, NODE};
-use super::image::Image;
 use super::machine::{ADDRESS, Machine};
 use crate::local_cluster::LocalCluster;
 use crate::process::Child;
+use springtide_image::Image;
 
 /// Name of the node object.
 pub const NODE_NAME: &str = "node1";

@@ -25,7 +25,7 @@ const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 /// root.
 ///
 /// ```
-/// use springtide_e2e::node::image::ImageSpec;
+/// use springtide_image::ImageSpec;
 ///
 /// let image = ImageSpec::new("localhost/hello:1")
 ///     .file("/bin/hello", b"\x7fELF...".to_vec())
@@ -40,6 +40,8 @@ pub struct ImageSpec {
     entrypoint: Vec<String>,
     files: BTreeMap<String, Vec<u8>>,
     user: String,
+    labels: BTreeMap<String, String>,
+    created: Option<String>,
 }
 
 /// A finished image.
@@ -64,6 +66,8 @@ impl ImageSpec {
             entrypoint: Vec::new(),
             files: BTreeMap::new(),
             user: USER.to_owned(),
+            labels: BTreeMap::new(),
+            created: None,
         }
     }
 
@@ -90,6 +94,20 @@ impl ImageSpec {
         self
     }
 
+    /// Adds a label of the image's configuration.
+    #[must_use]
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// When the image was made (RFC 3339); an image without says nothing of it. Part of the digest.
+    #[must_use]
+    pub fn created(mut self, time: &str) -> Self {
+        self.created = Some(time.to_owned());
+        self
+    }
+
     /// Builds the archive in memory: three times the size of the files while
     /// it runs.
     ///
@@ -103,13 +121,20 @@ impl ImageSpec {
         };
         let architecture = architecture()?;
         let layer = self.layer()?;
-        let config = serde_json::to_vec(&json!({
+        let mut config = json!({
             "architecture": architecture,
             "os": "linux",
             "config": { "Entrypoint": self.entrypoint, "Env": [PATH], "User": self.user, "WorkingDir": "/" },
             // The digest of the layer's uncompressed form, which is what it has.
             "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
-        }))?;
+        });
+        if !self.labels.is_empty() {
+            config["config"]["Labels"] = json!(self.labels);
+        }
+        if let Some(created) = &self.created {
+            config["created"] = json!(created);
+        }
+        let config = serde_json::to_vec(&config)?;
         let manifest = serde_json::to_vec(&json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
@@ -273,6 +298,20 @@ mod tests {
         assert_eq!(spec().build().unwrap().archive, turned.build().unwrap().archive);
         let changed = spec().file("/bin/hello", b"programme".to_vec());
         assert_ne!(spec().build().unwrap().digest, changed.build().unwrap().digest);
+    }
+
+    #[test]
+    fn labels_and_time_stand_in_the_configuration() {
+        let image = spec().label("a", "b").created("2026-01-02T03:04:05Z").build().unwrap();
+        assert_ne!(image.digest, spec().build().unwrap().digest);
+        let files = unpack(&image.archive);
+        let index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
+        let manifest: Value = serde_json::from_slice(follow(&files, &index["manifests"][0])).unwrap();
+        let config: Value = serde_json::from_slice(follow(&files, &manifest["config"])).unwrap();
+        assert_eq!(
+            (&config["config"]["Labels"], &config["created"]),
+            (&json!({"a": "b"}), &json!("2026-01-02T03:04:05Z"))
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod check;
 mod ci;
 mod debian;
 mod generate;
+mod image;
 mod schema;
 mod tools;
 
@@ -34,6 +35,8 @@ enum Chore {
     Deps(debian::Args),
     /// Write the files that are derived from Rust values: CRDs, samples, reference.
     Gen,
+    /// Build the container image as an OCI archive, from a static program, without a container engine.
+    Image(image::Args),
     /// Build the pinned test binaries that are not yet in the cache.
     Tools(tools::Args),
 }
@@ -56,6 +59,7 @@ fn perform(chore: Chore) -> Result<()> {
         Chore::Ci(args) => ci::run(&args),
         Chore::Deps(args) => debian::run(&args),
         Chore::Gen => generate::run(),
+        Chore::Image(args) => image::run(&args),
         Chore::Tools(args) => tools::run(&args),
     }
 }
