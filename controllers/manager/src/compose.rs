@@ -1,15 +1,16 @@
 //! The composition root: the one place that shows what runs in the process and what is joined to what.
 
-use crate::logging::LogFormat;
+use crate::logging::LogLevel;
+use crate::options::{Configured, ControllerName, enabled};
+use crate::reload::{Live, Measures, Reloader};
 use crate::tasks::{Joined, Tasks};
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
 use futures::FutureExt;
-use springtide_batch_job::{BatchJobReconciler, Stores};
-use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
+use springtide_batch_job::{BatchJobReconciler, Settings, Stores};
+use springtide_plumbing::budget::WriteBudget;
 use springtide_plumbing::client::{Connection, Reader};
 use springtide_plumbing::clock::Clock;
-use springtide_plumbing::controller::{Controller, DEFAULT_WORKERS, Reconciler};
+use springtide_plumbing::controller::{Controller, Reconciler};
 use springtide_plumbing::executor::Executor;
 use springtide_plumbing::gate::Gate;
 use springtide_plumbing::health::{Health, HealthServer};
@@ -24,8 +25,6 @@ use springtide_plumbing::store::StoreView;
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
 use std::convert::Infallible;
 use std::future::pending;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -36,57 +35,6 @@ const DRAIN_BOUND: Duration = Duration::from_secs(20);
 /// that a pod has by default.
 const END_BOUND: Duration = Duration::from_secs(8);
 
-/// Options of `springtide manager`.
-#[derive(Args)]
-pub struct ManagerArgs {
-    /// Controllers to run, separated by commas; all of them when absent.
-    #[arg(long, value_enum, value_delimiter = ',')]
-    controllers: Vec<ControllerName>,
-    /// Kubeconfig file. Without it: KUBECONFIG, ~/.kube/config, then the pod's service account.
-    #[arg(long)]
-    kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig.
-    #[arg(long)]
-    context: Option<String>,
-    /// Keys that one controller works on at once, 1 to 256.
-    #[arg(long, default_value_t = DEFAULT_WORKERS, value_parser = workers)]
-    workers: usize,
-    /// Factor on all rates and bursts of the write budget, 0.01 to 1000.
-    #[arg(long, default_value_t = 1.0, value_parser = budget_factor)]
-    write_budget_factor: f64,
-    /// Namespace of the Lease; that of the kubeconfig's context, or the pod's own, when absent.
-    #[arg(long)]
-    lease_namespace: Option<String>,
-    /// Runs without leader election: only where no second manager can exist.
-    #[arg(long)]
-    no_leader_election: bool,
-    /// Address of /livez, /readyz and /metrics; port 0 takes a free one.
-    #[arg(long, default_value = "0.0.0.0:8080")]
-    health_address: SocketAddr,
-    /// Name of this process in its Lease and in its user agents; the host name and a random number when absent.
-    #[arg(long)]
-    identity: Option<String>,
-    /// error, warn, info, debug, trace, or a filter as in RUST_LOG.
-    #[arg(long, default_value = "info", env = "SPRINGTIDE_LOG")]
-    pub log_level: String,
-    /// How log lines look.
-    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
-    pub log_format: LogFormat,
-}
-
-/// The controllers of the suite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ControllerName {
-    /// BatchJob.
-    BatchJob,
-}
-
-/// The controllers that are named, each once; all where none is.
-fn chosen(named: &[ControllerName]) -> Vec<ControllerName> {
-    let all = ControllerName::value_variants().iter().copied();
-    all.filter(|controller| named.is_empty() || named.contains(controller)).collect()
-}
-
 impl ControllerName {
     fn name(self) -> &'static str {
         match self {
@@ -95,27 +43,18 @@ impl ControllerName {
     }
 }
 
-fn workers(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(workers @ 1..=256) => Ok(workers),
-        Ok(_) | Err(_) => Err("a number from 1 to 256".to_owned()),
-    }
-}
-
-fn budget_factor(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(factor) if (0.01..=1000.0).contains(&factor) => Ok(factor),
-        Ok(_) | Err(_) => Err("a number from 0.01 to 1000".to_owned()),
-    }
-}
-
 /// Runs the manager until `shutdown` resolves, then drains: passes under way end, the Lease is given back.
 ///
 /// # Errors
-/// Bad configuration, or a part of the process that ended though nobody asked it to; the error
-/// names it. Or that of `shutdown`.
-pub async fn run(args: ManagerArgs, shutdown: impl Future<Output = Result<()>>) -> Result<()> {
-    let controllers = chosen(&args.controllers);
+/// A part of the process that cannot start, or that ended though nobody asked it to; the error names it.
+/// Or that of `shutdown`.
+pub async fn run(
+    configured: Configured,
+    log_level: LogLevel,
+    shutdown: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let Configured { args, text, configuration } = configured;
+    let controllers = enabled(&configuration);
     let identity = args.identity.clone().unwrap_or_else(self::identity);
     let agent = |purpose: &str| format!("springtide/{} {purpose} {identity}", env!("CARGO_PKG_VERSION"));
     let connection = Connection::load(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
@@ -127,15 +66,17 @@ pub async fn run(args: ManagerArgs, shutdown: impl Future<Output = Result<()>>) 
     let seed = rand::random();
     let mut watches = WatchSet::new(seed).within([rights::OWN, springtide_batch_job::RIGHTS]);
     let stores = Stores::register(&mut watches)?;
-    let election = if args.no_leader_election {
+    let leader_election = &configuration.leader_election;
+    let election = if !leader_election.enabled {
         None
     } else {
-        let namespace = args.lease_namespace.as_deref().unwrap_or_else(|| connection.default_namespace());
+        let namespace =
+            leader_election.namespace.as_deref().unwrap_or_else(|| connection.default_namespace());
         let key = ObjectKey::new(namespace, LEASE_NAME);
         let selector =
             Selector { fields: Some(format!("metadata.name={LEASE_NAME}")), ..Selector::default() };
         let store = watches.add::<LeaseView>(Scope::Namespace(key.namespace.clone()), selector, &[])?;
-        Some((LeaseConfig::new(key, identity.clone()), store))
+        Some((LeaseConfig { key, identity: identity.clone(), times: leader_election.times() }, store))
     };
 
     let stop = Stop::default();
@@ -147,9 +88,9 @@ pub async fn run(args: ManagerArgs, shutdown: impl Future<Output = Result<()>>) 
     services.spawn("watches", async move { Ok(running.ended().await?) });
 
     let health = Health { metrics: metrics.clone(), stores: views, controllers: names.clone() };
-    let server = HealthServer::bind(args.health_address, health)
-        .await
-        .with_context(|| format!("--health-address {}", args.health_address))?;
+    let address = configuration.health.address;
+    let server =
+        HealthServer::bind(address, health).await.with_context(|| format!("health.address {address}"))?;
     tracing::info!(
         health_address = %server.address()?, version = env!("CARGO_PKG_VERSION"), identity, "starting"
     );
@@ -181,20 +122,29 @@ pub async fn run(args: ManagerArgs, shutdown: impl Future<Output = Result<()>>) 
     };
 
     // Who writes what.
-    let budget = Arc::new(WriteBudget::new(BudgetConfig::default().scaled(args.write_budget_factor)));
+    let budget = Arc::new(WriteBudget::new(configuration.write_budget.clone()));
     let source = BudgetSource { budget: budget.clone(), controllers: names };
     metrics.register(|registry| registry.register_collector(Box::new(source)));
     let drain = stop.drain.clone();
-    let shared = Shared { connection, leadership, metrics, budget, workers: args.workers, drain };
+    let measures = Measures::default();
+    metrics.register(|registry| measures.register(registry));
+    let live = Live { budget: budget.clone(), log_level };
+    let reloader = Reloader::new(args, text, configuration.clone(), measures);
+    let reloading = stop.end.clone().run_until_cancelled_owned(reloader.run(live));
+    services.spawn("configuration", reloading.map(|_| Ok(())));
+    let shared = Shared { connection, leadership, metrics, budget, drain };
     let mut tasks = Tasks::default();
     for controller in controllers {
         match controller {
             ControllerName::BatchJob => {
-                let reconciler = BatchJobReconciler::new(stores.clone());
+                let config = &configuration.controllers.batch_job;
+                let settings = Settings::from(&config.settings);
+                let reconciler = BatchJobReconciler::with_settings(stores.clone(), settings);
                 let queue = WorkQueue::new(seed);
                 shared.metrics.register(|registry| reconciler.register(registry));
                 let wired = reconciler.wire(&queue);
-                shared.start(reconciler, queue, &stores.views(), wired, &agent, &mut tasks)?;
+                let part = Part { reconciler, queue, views: &stores.views(), workers: config.workers };
+                shared.start(part, wired, &agent, &mut tasks)?;
             }
         }
     }
@@ -240,22 +190,30 @@ struct Shared {
     leadership: Leadership,
     metrics: Arc<Metrics>,
     budget: Arc<WriteBudget>,
-    workers: usize,
     drain: CancellationToken,
 }
 
+/// What a controller brings of its own.
+struct Part<'a, R> {
+    reconciler: Arc<R>,
+    queue: WorkQueue<ObjectKey>,
+    /// The stores that its plans rest on.
+    views: &'a [Arc<dyn StoreView>],
+    /// Keys that it works on at once.
+    workers: usize,
+}
+
 impl Shared {
-    /// Starts a controller with a gate, a client and an executor of its own. `views` are the stores that
-    /// its plans rest on, `wired` joins its queue to them.
+    /// Starts a controller with a gate, a client and an executor of its own. `wired` joins its queue to
+    /// the stores.
     fn start<R: Reconciler>(
         &self,
-        reconciler: Arc<R>,
-        queue: WorkQueue<ObjectKey>,
-        views: &[Arc<dyn StoreView>],
+        part: Part<'_, R>,
         wired: impl Future<Output = ()> + Send + 'static,
         agent: &dyn Fn(&str) -> String,
         tasks: &mut Tasks,
     ) -> Result<()> {
+        let Part { reconciler, queue, views, workers } = part;
         let client = self.connection.client(&agent(R::NAME))?;
         let reader = Reader::new(client.clone());
         let confirm = Box::new(move |resource, key: ObjectKey| {
@@ -282,7 +240,7 @@ impl Shared {
             leading: self.leadership.leading.clone(),
             clock: Clock::system(),
             metrics: self.metrics.clone(),
-            workers: self.workers,
+            workers,
         };
         // The gate has no end of its own: it answers for as long as passes are under way.
         let (run, asks) = (controller.run(self.drain.clone()), gate.run(CancellationToken::new()));
@@ -315,13 +273,6 @@ fn identity() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_controller_that_is_named_twice_runs_once() {
-        let all = ControllerName::value_variants();
-        assert_eq!(chosen(&[]), all);
-        assert_eq!(chosen(&[ControllerName::BatchJob, ControllerName::BatchJob]), [ControllerName::BatchJob]);
-    }
 
     #[tokio::test]
     async fn a_controller_that_ends_by_itself_ends_its_task_though_its_gate_goes_on() {

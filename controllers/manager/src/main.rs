@@ -25,11 +25,18 @@ async fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let ran = match command {
         Command::Manager(args) => {
-            if let Err(error) = init_logging(&args.log_level, args.log_format) {
-                eprintln!("springtide: --log-level: {error}");
-                return ExitCode::from(2);
+            // Before there is a log: whoever started the process reads stderr.
+            let set_up = args.read().and_then(|configured| {
+                let log_level = init_logging(&configured.configuration.logging)?;
+                Ok((configured, log_level))
+            });
+            match set_up {
+                Ok((configured, log_level)) => run(configured, log_level, signalled()).await,
+                Err(error) => {
+                    eprintln!("springtide: {error:#}");
+                    return ExitCode::from(2);
+                }
             }
-            run(args, signalled()).await
         }
     };
     match ran {

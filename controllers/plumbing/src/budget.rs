@@ -17,7 +17,7 @@ mod promises_test;
 #[cfg(test)]
 mod tests;
 
-pub use config::{BucketConfig, BudgetConfig, InvalidBudget};
+pub use config::{BucketConfig, BudgetConfig};
 
 use crate::key::ObjectKey;
 use crate::plan::WriteClass;
@@ -25,7 +25,7 @@ use bucket::Bucket;
 use promises::{Caller, Promise, Promises};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::time::Instant;
 
 /// After so many admissions the buckets that are full again are dropped, so that memory follows
@@ -103,7 +103,7 @@ pub struct WriteTicket<'a> {
 /// The write budget of a process. Leases do not pass it: they have a client of their own.
 #[derive(Debug)]
 pub struct WriteBudget {
-    config: BudgetConfig,
+    config: RwLock<BudgetConfig>,
     state: Mutex<State>,
 }
 
@@ -153,7 +153,16 @@ impl BucketKey {
 impl WriteBudget {
     /// A budget with full buckets.
     pub fn new(config: BudgetConfig) -> Self {
-        Self { config, state: Mutex::default() }
+        Self { config: RwLock::new(config), state: Mutex::default() }
+    }
+
+    /// Changes all rates and bursts. What was taken stays taken, and who was told a time keeps it.
+    pub fn reconfigure(&self, config: BudgetConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn config(&self) -> BudgetConfig {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes a token of every bucket that the write needs, or of none.
@@ -199,7 +208,7 @@ impl WriteBudget {
         let tokens = |key: BucketKey, config: &BucketConfig| {
             state.buckets.get(&key).map_or(f64::from(config.burst), |bucket| bucket.tokens(config, now))
         };
-        let config = &self.config;
+        let config = self.config();
         BudgetStats {
             process_tokens: tokens(BucketKey::Process, &config.process),
             event_tokens: tokens(BucketKey::Class(WriteClass::Event), &config.events),
@@ -214,7 +223,7 @@ impl WriteBudget {
     /// The buckets of a write, narrow first.
     fn needed(&self, ticket: &WriteTicket<'_>) -> Vec<(BucketKey, BucketConfig)> {
         let WriteTicket { controller, namespace, class, owner: _, object } = *ticket;
-        let config = &self.config;
+        let config = self.config();
         let object =
             object.map(|object| (BucketKey::Object(controller, object.clone()), config.object_status));
         let class = match class {

@@ -1,15 +1,18 @@
 //! The figures of the budget.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Rate and burst of one bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct BucketConfig {
-    /// Tokens a second, 0.001 to 100 000.
+    /// Tokens a second.
+    #[schemars(range(min = 0.001, max = 100_000.0))]
     pub rate: f64,
-    /// Tokens of a full bucket, 1 to 1 000 000.
+    /// Tokens of a full bucket.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: u32,
 }
 
@@ -22,20 +25,10 @@ impl BucketConfig {
     pub(super) fn interval(&self) -> Duration {
         Duration::from_nanos((1e9 / self.rate).ceil() as u64)
     }
-
-    fn check(&self, field: &'static str) -> Result<(), InvalidBudget> {
-        if !(0.001..=100_000.0).contains(&self.rate) {
-            return Err(InvalidBudget { field, part: "rate", bounds: "0.001 to 100000" });
-        }
-        if !(1..=1_000_000).contains(&self.burst) {
-            return Err(InvalidBudget { field, part: "burst", bounds: "1 to 1000000" });
-        }
-        Ok(())
-    }
 }
 
 /// All buckets. The defaults keep one process well below what a small API server bears.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct BudgetConfig {
     /// All writes of the process.
@@ -62,15 +55,6 @@ impl Default for BudgetConfig {
     }
 }
 
-/// A figure out of bounds.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("writeBudget.{field}.{part} must be {bounds}")]
-pub struct InvalidBudget {
-    field: &'static str,
-    part: &'static str,
-    bounds: &'static str,
-}
-
 impl BudgetConfig {
     /// All rates and bursts multiplied, except those of one object's status: a larger budget means
     /// more objects at once, not more writes of one.
@@ -87,15 +71,5 @@ impl BudgetConfig {
             events: scale(self.events),
             object_status: self.object_status,
         }
-    }
-
-    /// # Errors
-    /// The first figure out of bounds, by field.
-    pub fn check(&self) -> Result<(), InvalidBudget> {
-        self.process.check("process")?;
-        self.controller.check("controller")?;
-        self.namespace.check("namespace")?;
-        self.events.check("events")?;
-        self.object_status.check("objectStatus")
     }
 }

@@ -71,16 +71,6 @@ async fn the_figures_tell_tokens_and_refusals() {
     assert_eq!(budget.stats(&["c"]).controller_tokens, [400.0]);
 }
 
-#[test]
-fn a_bad_figure_is_named() {
-    let mut config = BudgetConfig::default();
-    config.namespace.rate = 0.0;
-    assert_eq!(config.check().unwrap_err().to_string(), "writeBudget.namespace.rate must be 0.001 to 100000");
-    assert_eq!(BudgetConfig::default().check(), Ok(()));
-    let unknown = serde_json::from_str::<BudgetConfig>(r#"{"proces": {"rate": 1, "burst": 1}}"#);
-    assert!(unknown.unwrap_err().to_string().contains("unknown field `proces`"));
-}
-
 proptest! {
     /// No bucket passes more than burst + rate * t in any interval, whatever the callers do.
     #[test]

@@ -7,6 +7,8 @@
 
 mod wire;
 
+pub use wire::WRITE_DEADLINE;
+
 use crate::budget::{Permit, WriteBudget, WriteTicket};
 use crate::error::{Refusal, WriteError};
 use crate::gate::{Expectation, Gate};

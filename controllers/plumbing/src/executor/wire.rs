@@ -11,8 +11,8 @@ use kube::core::response::reason;
 use serde_json::json;
 use std::time::Duration;
 
-/// Deadline of a write on our side.
-const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Deadline of a write on our side: the longest that it is under way.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline in the request: the server gives up first, so an answer after it cannot come.
 const SERVER_TIMEOUT: &str = "8s";
 /// Pause after a 429 that names none, or none to speak of.

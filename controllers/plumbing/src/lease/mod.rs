@@ -30,12 +30,8 @@ const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Times of the election. The defaults are 30, 20 and 5 s: 0.2 writes/s, and a successor begins
 /// 10 s after the fence of a lost leader has closed.
-#[derive(Clone, Debug)]
-pub struct LeaseConfig {
-    /// Namespace and name of the Lease.
-    pub key: ObjectKey,
-    /// Who we are; unique per process.
-    pub identity: String,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTimes {
     /// How long others wait after the last renewal they saw.
     pub duration: Duration,
     /// The fence closes so long after the start of the last successful renewal.
@@ -44,16 +40,31 @@ pub struct LeaseConfig {
     pub retry_period: Duration,
 }
 
-impl LeaseConfig {
-    /// The default times for this Lease and identity.
-    pub fn new(key: ObjectKey, identity: String) -> Self {
+impl Default for LeaseTimes {
+    fn default() -> Self {
         Self {
-            key,
-            identity,
             duration: Duration::from_secs(30),
             renew_deadline: Duration::from_secs(20),
             retry_period: Duration::from_secs(5),
         }
+    }
+}
+
+/// Which Lease, whose, and when.
+#[derive(Clone, Debug)]
+pub struct LeaseConfig {
+    /// Namespace and name of the Lease.
+    pub key: ObjectKey,
+    /// Who we are; unique per process.
+    pub identity: String,
+    /// When it is renewed, and when it is lost.
+    pub times: LeaseTimes,
+}
+
+impl LeaseConfig {
+    /// The default times for this Lease and identity.
+    pub fn new(key: ObjectKey, identity: String) -> Self {
+        Self { key, identity, times: LeaseTimes::default() }
     }
 }
 
@@ -136,7 +147,7 @@ impl Elector {
     pub async fn run(mut self, shutdown: CancellationToken) {
         while let Some(held) = self.acquire(&shutdown).await {
             tracing::info!(lease = %self.config.key, identity = self.config.identity, "leading");
-            self.fence.open_until(held.renewed + self.config.renew_deadline);
+            self.fence.open_until(held.renewed + self.config.times.renew_deadline);
             self.leading.send_replace(true);
             let kept = self.keep(held, &shutdown).await;
             self.fence.close();
@@ -157,7 +168,7 @@ impl Elector {
             let decision = decide(
                 seen.as_ref().map(|(lease, at)| (lease.as_ref(), *at)),
                 &self.config.identity,
-                self.config.duration,
+                self.config.times.duration,
                 now,
             );
             let (version, transitions) = match decision {
@@ -173,7 +184,7 @@ impl Elector {
             };
             let acquired = Timestamp::now();
             match self
-                .write(&self.config.identity, version, self.config.duration, transitions, acquired)
+                .write(&self.config.identity, version, self.config.times.duration, transitions, acquired)
                 .await
             {
                 Written::Stored(version) => {
@@ -185,14 +196,14 @@ impl Elector {
                     tracing::warn!(lease = %self.config.key, error, "cannot write the lease");
                 }
             }
-            self.changed_or_after(self.config.retry_period, shutdown).await;
+            self.changed_or_after(self.config.times.retry_period, shutdown).await;
         }
         None
     }
 
     /// Renews until shutdown (gives the Lease back) or until it is lost (`None`).
     async fn keep(&mut self, mut held: Held, shutdown: &CancellationToken) -> Option<Held> {
-        let mut pause = self.config.retry_period;
+        let mut pause = self.config.times.retry_period;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -207,7 +218,7 @@ impl Elector {
                 .write(
                     &self.config.identity,
                     Some(held.version),
-                    self.config.duration,
+                    self.config.times.duration,
                     held.transitions,
                     held.acquired,
                 )
@@ -216,8 +227,8 @@ impl Elector {
                 Written::Stored(version) => {
                     held.version = version;
                     held.renewed = start;
-                    self.fence.open_until(start + self.config.renew_deadline);
-                    self.config.retry_period
+                    self.fence.open_until(start + self.config.times.renew_deadline);
+                    self.config.times.retry_period
                 }
                 // A renewal whose answer was lost also ends here: the server says who holds it.
                 Written::Conflict => match self.read().await {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use springtide_plumbing::budget::{BucketConfig, BudgetConfig};
 use springtide_plumbing::client::Connection;
 use springtide_plumbing::key::ObjectKey;
-use springtide_plumbing::lease::{Elector, Leadership, LeaseConfig, LeaseView, boot_clock};
+use springtide_plumbing::lease::{Elector, Leadership, LeaseConfig, LeaseTimes, LeaseView, boot_clock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -365,7 +365,7 @@ async fn leases_renew_while_every_worker_waits_for_a_server_that_answers_no_writ
     let connection = Connection::from_config(kube::Config::new(url.parse().unwrap()));
 
     let config = LeaseConfig {
-        retry_period: Duration::from_millis(20),
+        times: LeaseTimes { retry_period: Duration::from_millis(20), ..LeaseTimes::default() },
         ..LeaseConfig::new(ObjectKey::new("ns", "l"), ME.to_owned())
     };
     let (_shown, observed) = watch::channel(None);

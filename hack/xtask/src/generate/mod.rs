@@ -1,5 +1,6 @@
 //! `cargo xtask gen`: writes what is derived from Rust values.
 
+mod configuration;
 mod reference;
 mod roles;
 mod samples;
@@ -55,6 +56,9 @@ pub(crate) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
         files.insert(PathBuf::from(format!("docs/reference/{page}.md")), reference::page(kind)?);
     }
     files.extend(roles::files(kinds)?);
+    files.insert(PathBuf::from("docs/reference/configuration.md"), configuration::page()?);
+    files
+        .insert(PathBuf::from(format!("docs/reference/{}", configuration::SCHEMA)), configuration::schema()?);
     Ok(files)
 }
 

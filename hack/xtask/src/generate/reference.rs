@@ -105,11 +105,19 @@ fn field_row(kind: &Kind, root: &Value, in_spec: bool, node: Node<'_>) -> String
     row
 }
 
-fn type_of(node: Node<'_>) -> String {
+pub(super) fn type_of(node: Node<'_>) -> String {
     let schema = node.schema;
-    if let Some(values) = schema["enum"].as_array() {
-        let values: Vec<String> =
-            values.iter().filter_map(Value::as_str).map(|value| format!("`{value}`")).collect();
+    // Values that have descriptions of their own are alternatives of one each.
+    let alternatives = schema["oneOf"].as_array().into_iter().flatten().map(|one| &one["const"]);
+    let values: Vec<String> = schema["enum"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .chain(alternatives)
+        .filter_map(Value::as_str)
+        .map(|value| format!("`{value}`"))
+        .collect();
+    if !values.is_empty() {
         return values.join(", ");
     }
     match node.type_() {
@@ -129,7 +137,7 @@ fn type_of(node: Node<'_>) -> String {
     }
 }
 
-fn bounds(node: Node<'_>) -> String {
+pub(super) fn bounds(node: Node<'_>) -> String {
     let schema = node.schema;
     let range = |low: &str, high: &str, unit: &str| -> Option<String> {
         let high = schema[high].as_f64()?;
@@ -229,6 +237,6 @@ fn examples(page: &mut String, kind: &Kind) -> Result<()> {
 }
 
 /// A cell of a Markdown table cannot hold a bare pipe.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('|', "\\|")
 }

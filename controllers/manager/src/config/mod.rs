@@ -1,0 +1,294 @@
+//! The configuration file of `springtide manager`.
+//!
+//! Every field has a default, and an unknown one is refused. The [schema](schema::schema) derived from these
+//! types is the one source of bounds: it is published, and what the file and the flags together say
+//! is [checked](ManagerConfiguration::check) against it.
+
+mod bounds;
+mod diff;
+pub mod schema;
+#[cfg(test)]
+mod tests;
+
+pub use bounds::Violation;
+pub use diff::{Changes, is_live};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use springtide_batch_job::Settings;
+use springtide_plumbing::budget::BudgetConfig;
+use springtide_plumbing::controller::DEFAULT_WORKERS;
+use springtide_plumbing::executor::WRITE_DEADLINE;
+use springtide_plumbing::lease::LeaseTimes;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Configuration of `springtide manager`, read from the file that `--config` names.
+///
+/// Of a file that changes while the manager runs, what can change live is applied within seconds, and
+/// the log names what waits for a restart. A file that is not valid then changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ManagerConfiguration {
+    /// Version of this format.
+    pub api_version: ApiVersion,
+    /// Kind of this document.
+    pub kind: ConfigurationKind,
+    /// The controllers of the suite.
+    #[serde(default)]
+    pub controllers: Controllers,
+    /// Which of several managers writes.
+    #[serde(default)]
+    pub leader_election: LeaderElection,
+    /// How fast the manager may write: token buckets that a write needs all at once.
+    #[serde(default)]
+    pub write_budget: BudgetConfig,
+    /// Endpoints of the process.
+    #[serde(default)]
+    pub health: HealthConfig,
+    /// The log, one line an event, on stderr.
+    #[serde(default)]
+    pub logging: Logging,
+}
+
+/// Version of the format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum ApiVersion {
+    /// The first one.
+    #[default]
+    #[serde(rename = "config.springtide.dev/v1alpha1")]
+    V1Alpha1,
+}
+
+/// Kind of the document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum ConfigurationKind {
+    /// The only one.
+    #[default]
+    ManagerConfiguration,
+}
+
+/// The controllers of the suite.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Controllers {
+    /// BatchJob.
+    pub batch_job: ControllerConfig<BatchJobSettings>,
+}
+
+/// One controller.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(bound = "S: Default + Serialize + JsonSchema")]
+pub struct ControllerConfig<S> {
+    /// Whether it runs.
+    pub enabled: bool,
+    /// Objects that it works on at once.
+    #[schemars(range(min = 1, max = 256))]
+    pub workers: usize,
+    /// What it is bound by beside its objects.
+    pub settings: S,
+}
+
+impl<S: Default> Default for ControllerConfig<S> {
+    fn default() -> Self {
+        Self { enabled: true, workers: DEFAULT_WORKERS, settings: S::default() }
+    }
+}
+
+/// Settings of the controller of BatchJob.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct BatchJobSettings {
+    /// How long a finished job stays whose spec.ttlSecondsAfterFinished is absent.
+    #[schemars(range(min = 0, max = 604_800))]
+    pub ttl_seconds_after_finished: u32,
+    /// Finished jobs that are kept in one namespace; the oldest beyond that go before their time.
+    #[schemars(range(min = 0, max = 1500))]
+    pub history_limit: usize,
+}
+
+impl Default for BatchJobSettings {
+    fn default() -> Self {
+        let Settings { ttl_seconds, history_limit, .. } = Settings::default();
+        Self { ttl_seconds_after_finished: ttl_seconds, history_limit }
+    }
+}
+
+impl From<&BatchJobSettings> for Settings {
+    fn from(settings: &BatchJobSettings) -> Self {
+        Self {
+            ttl_seconds: settings.ttl_seconds_after_finished,
+            history_limit: settings.history_limit,
+            ..Self::default()
+        }
+    }
+}
+
+/// Which of several managers writes: the one that holds a Lease. The others keep warm.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct LeaderElection {
+    /// Whether there is an election; without one, only where no second manager can exist.
+    pub enabled: bool,
+    /// Namespace of the Lease. When absent that of the kubeconfig's context, or the pod's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// How long others wait after the last renewal that they saw.
+    #[schemars(range(min = 12, max = 3600))]
+    pub lease_duration_seconds: u32,
+    /// So long after its last renewal the manager stops to write. At least 10 seconds, the longest that a write
+    /// takes, less than the duration of the Lease: so none is under way when a successor begins.
+    #[schemars(range(min = 2, max = 3600))]
+    pub renew_deadline_seconds: u32,
+    /// Time between renewals; less than the renew deadline.
+    #[schemars(range(min = 1, max = 600))]
+    pub retry_period_seconds: u32,
+}
+
+impl Default for LeaderElection {
+    fn default() -> Self {
+        let LeaseTimes { duration, renew_deadline, retry_period } = LeaseTimes::default();
+        Self {
+            enabled: true,
+            namespace: None,
+            lease_duration_seconds: seconds(duration),
+            renew_deadline_seconds: seconds(renew_deadline),
+            retry_period_seconds: seconds(retry_period),
+        }
+    }
+}
+
+impl LeaderElection {
+    /// The times of the election.
+    #[must_use]
+    pub fn times(&self) -> LeaseTimes {
+        let time = |seconds: u32| Duration::from_secs(seconds.into());
+        LeaseTimes {
+            duration: time(self.lease_duration_seconds),
+            renew_deadline: time(self.renew_deadline_seconds),
+            retry_period: time(self.retry_period_seconds),
+        }
+    }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Endpoints of the process.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct HealthConfig {
+    /// IP address and port of /livez, /readyz and /metrics; port 0 takes a free one.
+    #[schemars(with = "String", length(min = 1, max = 64))]
+    pub address: SocketAddr,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self { address: (Ipv4Addr::UNSPECIFIED, 8080).into() }
+    }
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Logging {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// error, warn, info, debug, trace, or a filter as in RUST_LOG.
+    #[schemars(length(min = 1, max = 1024))]
+    pub level: String,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), level: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line, for collectors.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// A configuration that is refused. The message names the field and what it may be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidConfiguration {
+    /// The text is no document of this format.
+    #[error("{path}: {problem}")]
+    Malformed {
+        /// Path of the field, or what stands for the whole document.
+        path: String,
+        /// What is wrong, where, and what was expected.
+        problem: String,
+    },
+    /// Values out of bounds, or such as do not go together.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    OutOfBounds(Vec<Violation>),
+}
+
+impl ManagerConfiguration {
+    /// Reads the text of a configuration file. Bounds are not checked yet.
+    ///
+    /// # Errors
+    /// It is no YAML, or has a field that is unknown, missing, twice there or of another type.
+    pub fn parse(text: &str) -> Result<Self, InvalidConfiguration> {
+        serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
+            let path = match error.path().to_string() {
+                whole if whole == "." || whole == "?" => "the document".to_owned(),
+                path => path,
+            };
+            // The path is also at the beginning of the parser's own message.
+            let problem = error.into_inner().to_string();
+            let problem = problem.strip_prefix(&format!("{path}: ")).unwrap_or(&problem).to_owned();
+            InvalidConfiguration::Malformed { path, problem }
+        })
+    }
+
+    /// Holds all values against the bounds of the schema, and against each other.
+    ///
+    /// # Errors
+    /// All violations.
+    pub fn check(&self) -> Result<(), InvalidConfiguration> {
+        let mut violations = bounds::violations(&schema::schema(), &schema::json(self));
+        violations.extend(self.contradictions());
+        if violations.is_empty() { Ok(()) } else { Err(InvalidConfiguration::OutOfBounds(violations)) }
+    }
+
+    fn contradictions(&self) -> impl Iterator<Item = Violation> {
+        let Self { controllers, leader_election: election, logging, .. } = self;
+        let write_seconds = seconds(WRITE_DEADLINE);
+        let rules = [
+            (
+                !controllers.batch_job.enabled,
+                "controllers",
+                "all controllers are disabled; enable one".to_owned(),
+            ),
+            (
+                election.renew_deadline_seconds + write_seconds > election.lease_duration_seconds,
+                "leaderElection.renewDeadlineSeconds",
+                format!(
+                    "must be at least {write_seconds} less than leaseDurationSeconds, {}",
+                    election.lease_duration_seconds
+                ),
+            ),
+            (
+                election.retry_period_seconds >= election.renew_deadline_seconds,
+                "leaderElection.retryPeriodSeconds",
+                format!("must be less than renewDeadlineSeconds, {}", election.renew_deadline_seconds),
+            ),
+        ];
+        let level = tracing_subscriber::EnvFilter::try_new(&logging.level).err();
+        let level = level.map(|error| Violation::new("logging.level", format!("is no filter: {error}")));
+        let broken = rules.into_iter().filter(|(broken, ..)| *broken);
+        broken.map(|(_, path, problem)| Violation::new(path, problem)).chain(level)
+    }
+}

@@ -1,0 +1,126 @@
+use super::*;
+
+const HEAD: &str = "apiVersion: config.springtide.dev/v1alpha1\nkind: ManagerConfiguration\n";
+
+fn parse(text: &str) -> Result<ManagerConfiguration, String> {
+    ManagerConfiguration::parse(&format!("{HEAD}{text}"))
+        .and_then(|configuration| configuration.check().map(|()| configuration))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_file_that_says_nothing_means_the_defaults() {
+    assert_eq!(parse(""), Ok(ManagerConfiguration::default()));
+    let written = serde_yaml::to_string(&ManagerConfiguration::default()).unwrap();
+    assert_eq!(ManagerConfiguration::parse(&written), Ok(ManagerConfiguration::default()));
+}
+
+#[test]
+fn what_is_not_said_keeps_its_default_beside_what_is() {
+    let configuration =
+        parse("controllers: {batchJob: {settings: {historyLimit: 7}}}\nlogging: {format: Text}").unwrap();
+    let settings = Settings::from(&configuration.controllers.batch_job.settings);
+    assert_eq!(settings, Settings { history_limit: 7, ..Settings::default() });
+    assert!(configuration.controllers.batch_job.enabled);
+    assert_eq!((configuration.logging.format, &*configuration.logging.level), (LogFormat::Text, "info"));
+}
+
+#[test]
+fn what_is_malformed_is_named_by_its_path_with_what_was_expected() {
+    for (text, path, expected) in [
+        (
+            "controllers: {batchJob: {wokers: 8}}",
+            "controllers.batchJob.wokers",
+            "unknown field `wokers`, expected one of `enabled`",
+        ),
+        ("contrllers: {}", "contrllers", "unknown field `contrllers`"),
+        ("controllers: {batchJob: {workers: many}}", "controllers.batchJob.workers", "expected usize"),
+        ("controllers: {batchJob: {workers: -1}}", "controllers.batchJob.workers", "expected usize"),
+        ("logging: {format: Xml}", "logging.format", "expected `Json` or `Text`"),
+        ("health: {address: here}", "health.address", "invalid socket address"),
+        ("writeBudget: {process: {rate: 1}}", "writeBudget.process", "missing field `burst`"),
+        ("logging: {level: info, level: warn}", "logging", "duplicate"),
+        ("kind: ManagerConfiguration", "the document", "duplicate"),
+        ("- a list", "the document", "line 3"),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(error.starts_with(&format!("{path}: ")), "{text}: {error}");
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    let error = ManagerConfiguration::parse("kind: ManagerConfiguration").unwrap_err().to_string();
+    assert!(error.contains("missing field `apiVersion`"), "{error}");
+    let other = HEAD.replace("v1alpha1", "v1");
+    let error = ManagerConfiguration::parse(&other).unwrap_err().to_string();
+    assert!(
+        error.starts_with("apiVersion: ") && error.contains("expected `config.springtide.dev/v1alpha1`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_out_of_bounds_is_named_with_the_bounds() {
+    for (text, problem) in [
+        ("controllers: {batchJob: {workers: 0}}", "controllers.batchJob.workers must be 1 to 256, is 0"),
+        (
+            "writeBudget: {namespace: {rate: 0, burst: 1}}",
+            "writeBudget.namespace.rate must be 0.001 to 100000, is 0",
+        ),
+        ("writeBudget: {events: {rate: 1, burst: 0}}", "writeBudget.events.burst must be 1 to 1000000, is 0"),
+        ("leaderElection: {namespace: ''}", "leaderElection.namespace must be 1 to 63 characters long, is 0"),
+        (
+            "leaderElection: {leaseDurationSeconds: 20}",
+            "leaderElection.renewDeadlineSeconds must be at least 10 less than leaseDurationSeconds, 20",
+        ),
+        (
+            "leaderElection: {retryPeriodSeconds: 20}",
+            "leaderElection.retryPeriodSeconds must be less than renewDeadlineSeconds, 20",
+        ),
+        ("controllers: {batchJob: {enabled: false}}", "controllers all controllers are disabled; enable one"),
+        ("logging: {level: 'springtide=loud'}", "logging.level is no filter: "),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(error.starts_with(problem), "{text}: {error}");
+    }
+    let error = parse("controllers: {batchJob: {workers: 0, settings: {historyLimit: 2000}}}").unwrap_err();
+    assert!(error.contains("workers") && error.contains("historyLimit"), "all are named: {error}");
+}
+
+#[test]
+fn every_number_and_text_of_the_schema_has_bounds() {
+    fn visit(path: &str, schema: &serde_json::Value) {
+        let bounds = match schema["type"].as_str() {
+            Some("object") => {
+                assert_eq!(schema["additionalProperties"], false, "{path} takes in unknown fields");
+                for (name, field) in schema["properties"].as_object().unwrap() {
+                    assert!(field["description"].is_string(), "{path}.{name} has no description");
+                    visit(&format!("{path}.{name}"), field);
+                }
+                return;
+            }
+            Some("integer" | "number") => ["minimum", "maximum"],
+            Some("string") if schema["enum"].is_null() => ["minLength", "maxLength"],
+            Some("array") => ["minItems", "maxItems"],
+            Some("boolean" | "string") => return,
+            other => {
+                assert!(schema["oneOf"].is_array(), "{path} is {other:?}");
+                return;
+            }
+        };
+        assert!(bounds.iter().all(|bound| schema[*bound].is_number()), "{path}: {schema}");
+    }
+    visit("", &schema::schema());
+}
+
+#[test]
+fn what_changes_live_is_told_from_what_waits_for_a_restart() {
+    let old = ManagerConfiguration::default();
+    let new = parse(
+        "writeBudget: {process: {rate: 1, burst: 600}}\nlogging: {level: debug, format: Text}\nleaderElection: {namespace: a}",
+    )
+    .unwrap();
+    let changes = Changes::between(&old, &new);
+    assert_eq!(changes.live, ["logging.level", "writeBudget.process.rate"]);
+    assert_eq!(changes.restart, ["leaderElection.namespace", "logging.format"]);
+    assert_eq!(Changes::between(&new, &new), Changes::default());
+    assert!(is_live("writeBudget") && !is_live("writeBudgets") && !is_live("logging"));
+}

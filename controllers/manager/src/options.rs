@@ -1,0 +1,215 @@
+//! The command line of `springtide manager`: where the API server and the configuration file are, and what
+//! of the file is overridden.
+
+use crate::config::{LogFormat, ManagerConfiguration};
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Options of `springtide manager`. Those that the configuration file has too override it; what neither
+/// says has the defaults of the file.
+#[derive(Args)]
+pub struct ManagerArgs {
+    /// Configuration file (YAML); see docs/reference/configuration.md.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Controllers to run, separated by commas, and no others.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    controllers: Vec<ControllerName>,
+    /// Kubeconfig file. Without it: KUBECONFIG, ~/.kube/config, then the pod's service account.
+    #[arg(long)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig.
+    #[arg(long)]
+    pub(crate) context: Option<String>,
+    /// Keys that one controller works on at once.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Factor on all rates and bursts of the write budget but that of one object's status, 0.01 to 1000.
+    #[arg(long, value_parser = budget_factor)]
+    write_budget_factor: Option<f64>,
+    /// Namespace of the Lease.
+    #[arg(long)]
+    lease_namespace: Option<String>,
+    /// Runs without leader election: only where no second manager can exist.
+    #[arg(long)]
+    no_leader_election: bool,
+    /// Address of /livez, /readyz and /metrics; port 0 takes a free one.
+    #[arg(long)]
+    health_address: Option<SocketAddr>,
+    /// Name of this process in its Lease and in its user agents; the host name and a random number when absent.
+    #[arg(long)]
+    pub(crate) identity: Option<String>,
+    /// error, warn, info, debug, trace, or a filter as in RUST_LOG.
+    #[arg(long, env = "SPRINGTIDE_LOG")]
+    log_level: Option<String>,
+    /// How log lines look.
+    #[arg(long, value_enum)]
+    log_format: Option<LogFormat>,
+}
+
+/// The controllers of the suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ControllerName {
+    /// BatchJob.
+    BatchJob,
+}
+
+/// The controllers that are to run.
+pub(crate) fn enabled(configuration: &ManagerConfiguration) -> Vec<ControllerName> {
+    let controllers = &configuration.controllers;
+    let is_enabled = |name: &ControllerName| match name {
+        ControllerName::BatchJob => controllers.batch_job.enabled,
+    };
+    ControllerName::value_variants().iter().copied().filter(is_enabled).collect()
+}
+
+/// Options with what the configuration file says beside them.
+pub struct Configured {
+    pub(crate) args: ManagerArgs,
+    /// The text of the file; `None` without one.
+    pub(crate) text: Option<String>,
+    /// What both say together.
+    pub configuration: ManagerConfiguration,
+}
+
+impl ManagerArgs {
+    /// Reads the configuration file, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read, it is no configuration, or a value is out of bounds; the error names the field.
+    pub fn read(self) -> Result<Configured> {
+        let text = self.read_file()?;
+        let configuration = self.configuration(text.as_deref())?;
+        Ok(Configured { args: self, text, configuration })
+    }
+
+    /// The text of the configuration file; `None` without one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn read_file(&self) -> Result<Option<String>> {
+        let Some(path) = &self.config else { return Ok(None) };
+        let text = std::fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))?;
+        Ok(Some(text))
+    }
+
+    /// What the text of the file and these options say together.
+    ///
+    /// # Errors
+    /// The text is no configuration, or a value is out of bounds; the error names the field.
+    pub(crate) fn configuration(&self, text: Option<&str>) -> Result<ManagerConfiguration> {
+        let mut configuration =
+            text.map_or_else(|| Ok(ManagerConfiguration::default()), ManagerConfiguration::parse);
+        if let Ok(configuration) = &mut configuration {
+            self.override_in(configuration);
+        }
+        let configuration = configuration.and_then(|read| read.check().map(|()| read));
+        configuration.map_err(anyhow::Error::from).with_context(|| match &self.config {
+            Some(path) => format!("--config {}", path.display()),
+            None => "the options".to_owned(),
+        })
+    }
+
+    fn override_in(&self, configuration: &mut ManagerConfiguration) {
+        let ManagerConfiguration { controllers, leader_election, write_budget, health, logging, .. } =
+            configuration;
+        if !self.controllers.is_empty() {
+            controllers.batch_job.enabled = self.controllers.contains(&ControllerName::BatchJob);
+        }
+        if let Some(workers) = self.workers {
+            controllers.batch_job.workers = workers;
+        }
+        if let Some(factor) = self.write_budget_factor {
+            *write_budget = std::mem::take(write_budget).scaled(factor);
+        }
+        if let Some(namespace) = &self.lease_namespace {
+            leader_election.namespace = Some(namespace.clone());
+        }
+        leader_election.enabled &= !self.no_leader_election;
+        if let Some(address) = self.health_address {
+            health.address = address;
+        }
+        if let Some(level) = &self.log_level {
+            logging.level.clone_from(level);
+        }
+        if let Some(format) = self.log_format {
+            logging.format = format;
+        }
+    }
+}
+
+fn budget_factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (0.01..=1000.0).contains(&factor) => Ok(factor),
+        Ok(_) | Err(_) => Err("a number from 0.01 to 1000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ManagerArgs,
+    }
+
+    const FILE: &str = "
+        apiVersion: config.springtide.dev/v1alpha1
+        kind: ManagerConfiguration
+        controllers: {batchJob: {workers: 3}}
+        leaderElection: {namespace: of-the-file}
+        logging: {level: warn}
+    ";
+
+    fn configuration(args: &[&str], text: Option<&str>) -> Result<ManagerConfiguration> {
+        let line = Line::try_parse_from(["springtide"].iter().chain(args))?;
+        line.args.configuration(text)
+    }
+
+    #[test]
+    fn options_override_the_file_and_the_file_the_defaults() {
+        let args =
+            ["--lease-namespace", "of-the-line", "--health-address", "127.0.0.1:0", "--log-level", "debug"];
+        let configured = configuration(&args, Some(FILE)).unwrap();
+        let defaults = ManagerConfiguration::default();
+        assert_eq!(configured.controllers.batch_job.workers, 3);
+        assert_eq!(configured.leader_election.namespace.as_deref(), Some("of-the-line"));
+        assert!(configured.leader_election.enabled);
+        assert_eq!(configured.health.address.to_string(), "127.0.0.1:0");
+        assert_eq!(configured.logging.level, "debug");
+        assert_eq!(configured.write_budget, defaults.write_budget);
+        assert_eq!(configuration(&["--log-level", "info"], None).unwrap(), defaults);
+
+        let configured =
+            configuration(&["--no-leader-election", "--write-budget-factor", "2"], None).unwrap();
+        assert!(!configured.leader_election.enabled);
+        assert_eq!(configured.write_budget.process.burst, 2 * defaults.write_budget.process.burst);
+    }
+
+    #[test]
+    fn what_an_option_says_is_held_against_the_same_bounds() {
+        let error = configuration(&["--workers", "0", "--config", "a.yaml"], Some(FILE)).unwrap_err();
+        let text = "--config a.yaml: controllers.batchJob.workers must be 1 to 256, is 0";
+        assert_eq!(format!("{error:#}"), text);
+        let error = configuration(&["--log-level", "a=loud"], None).unwrap_err();
+        assert!(format!("{error:#}").starts_with("the options: logging.level is no filter"), "{error:#}");
+        configuration(&["--write-budget-factor", "0"], None).unwrap_err();
+    }
+
+    #[test]
+    fn the_controllers_that_are_named_run_and_no_others() {
+        let all = enabled(&ManagerConfiguration::default());
+        assert_eq!(all, ControllerName::value_variants());
+        let twice = configuration(&["--controllers", "batch-job,batch-job"], None).unwrap();
+        assert_eq!(enabled(&twice), [ControllerName::BatchJob]);
+        let disabled = FILE.replace("workers: 3", "enabled: false");
+        configuration(&[], Some(&disabled)).unwrap_err();
+        let named = configuration(&["--controllers", "batch-job"], Some(&disabled)).unwrap();
+        assert_eq!(enabled(&named), [ControllerName::BatchJob]);
+    }
+}
