@@ -106,6 +106,11 @@ impl Manager {
         self.child.wait_ready(BOUND, async || get(health, "/readyz").await.map(drop)).await
     }
 
+    /// Whether it says now that all its stores are synced.
+    pub async fn is_ready(&self) -> bool {
+        get(self.health, "/readyz").await.is_ok()
+    }
+
     /// The body of `/metrics`.
     ///
     /// # Errors

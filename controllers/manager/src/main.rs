@@ -1,5 +1,7 @@
 //! The `springtide` binary: parse the command line, set up the log, run.
 
+mod cli;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use springtide_manager::{ManagerArgs, init_logging, run};
@@ -18,6 +20,8 @@ struct Cli {
 enum Command {
     /// Runs the controllers until SIGTERM or SIGINT.
     Manager(ManagerArgs),
+    /// Gives finalizers back where no manager does it any more: before CRDs or namespaces are removed.
+    Release(cli::release::ReleaseArgs),
 }
 
 #[tokio::main]
@@ -38,6 +42,7 @@ async fn main() -> ExitCode {
                 }
             }
         }
+        Command::Release(args) => cli::release::run(args).await,
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,

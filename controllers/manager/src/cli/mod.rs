@@ -1,0 +1,3 @@
+//! The commands for people, beside the manager itself.
+
+pub(crate) mod release;
