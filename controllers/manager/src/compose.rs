@@ -214,7 +214,7 @@ impl Shared {
         tasks: &mut Tasks,
     ) -> Result<()> {
         let Part { reconciler, queue, views, workers } = part;
-        let client = self.connection.client(&agent(R::NAME))?;
+        let client = self.connection.writer(&agent(R::NAME), self.leadership.fence.clone())?;
         let reader = Reader::new(client.clone());
         let confirm = Box::new(move |resource, key: ObjectKey| {
             let reader = reader.clone();

@@ -5,12 +5,21 @@
 
 #![allow(clippy::disallowed_types, reason = "the one place where clients are made")]
 
+mod fenced;
+
+pub use fenced::{FenceLayer, FencedBody, FencedService};
+
 use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
+use crate::lease::Fence;
 use crate::metrics::{MeasureRequests, Metrics};
+use fenced::FenceClosed;
 use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use kube::client::{Body, ClientBuilder};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
 use kube::{Client, Config};
@@ -19,6 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tower::retry::budget::{Budget as _, TpsBudget};
+use tower::{BoxError, ServiceBuilder};
 
 /// A server that does not answer the TCP and TLS handshake in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,13 +109,42 @@ impl Connection {
     /// # Errors
     /// When the credentials do not make a client.
     pub fn client(&self, user_agent: &str) -> Result<Client, ConnectionError> {
-        let mut config = self.config.clone();
-        config.headers.push((USER_AGENT, HeaderValue::from_str(user_agent)?));
-        let builder = ClientBuilder::try_from(config)?;
+        let builder = ClientBuilder::try_from(self.named(user_agent)?)?;
         Ok(match &self.measure {
             Some(measure) => builder.with_layer(measure).build(),
             None => builder.build(),
         })
+    }
+
+    /// The same for a writer: what it writes leaves only while the fence is open. kube's own stack has no
+    /// place for a layer this near to the connection, so it is put together here, of kube's parts.
+    ///
+    /// # Errors
+    /// When the credentials do not make a client.
+    pub fn writer(&self, user_agent: &str, fence: Fence) -> Result<Client, ConnectionError> {
+        let config = self.named(user_agent)?;
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = config.rustls_https_connector_with_connector(connector)?;
+        let service = ServiceBuilder::new()
+            .layer(config.base_uri_layer())
+            .option_layer(config.auth_layer()?)
+            .layer(config.extra_headers_layer()?)
+            .layer(FenceLayer::new(fence))
+            .map_err(BoxError::from)
+            .service(HttpClient::builder(TokioExecutor::new()).build(connector));
+        let builder = ClientBuilder::new(service, config.default_namespace);
+        Ok(match &self.measure {
+            Some(measure) => builder.with_layer(measure).build(),
+            None => builder.build(),
+        })
+    }
+
+    fn named(&self, user_agent: &str) -> Result<Config, ConnectionError> {
+        let mut config = self.config.clone();
+        config.headers.push((USER_AGENT, HeaderValue::from_str(user_agent)?));
+        Ok(config)
     }
 }
 
@@ -146,6 +185,9 @@ pub(crate) enum SendError {
     /// The server was never reached: nothing can have been stored.
     #[error("cannot connect: {0}")]
     NotSent(String),
+    /// The fence had closed when it was about to leave.
+    #[error("not sent: {0}", FenceClosed)]
+    Fenced,
     /// The request may have reached the server.
     #[error("{0}")]
     Lost(String),
@@ -181,6 +223,9 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
 }
 
 fn classify(error: kube::Error) -> SendError {
+    if sources(&error).any(|source| source.is::<FenceClosed>()) {
+        return SendError::Fenced;
+    }
     match never_connected(&error) {
         Some(why) => SendError::NotSent(why),
         None => SendError::Lost(inner_most(&error)),
@@ -190,23 +235,23 @@ fn classify(error: kube::Error) -> SendError {
 /// Why no connection came about; `None` for every other failure. It is the one error after which surely
 /// nothing was sent.
 pub(crate) fn never_connected(error: &kube::Error) -> Option<String> {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(inner) = source {
-        if inner.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect()) {
-            return Some(inner_most(inner));
-        }
-        source = inner.source();
-    }
-    None
+    sources(error)
+        .find(|source| {
+            source.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect())
+        })
+        .map(inner_most)
+}
+
+/// An error and what it came from, outermost first.
+fn sources<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
 
 /// The innermost error names the cause ("connection refused"), the outer ones only where it passed.
 fn inner_most(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(next) = last.source() {
-        last = next;
-    }
-    last.to_string()
+    sources(error).last().unwrap_or(error).to_string()
 }
 
 /// What identifies one stored object.

@@ -51,7 +51,8 @@ pub struct Executor {
     pub controller: &'static str,
     /// What it may write; anything else is refused here.
     pub rights: Rights,
-    /// The client of this controller's writes.
+    /// The client of this controller's writes; [`crate::client::Connection::writer`] makes one whose writes
+    /// are fenced to the last.
     pub client: kube::Client,
     /// Closed fence: nothing leaves.
     pub fence: Fence,

@@ -32,6 +32,7 @@ pub(super) async fn send(
     match send_request(client, method, &path, content_type, body, WRITE_DEADLINE).await {
         Ok(answer) => read(write, &answer),
         Err(SendError::NotSent(error)) => Err(WriteError::NotSent(error)),
+        Err(SendError::Fenced) => Err(WriteError::NotLeading),
         Err(SendError::Lost(error)) => Err(WriteError::Unknown(error)),
     }
 }

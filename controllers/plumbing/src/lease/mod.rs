@@ -10,7 +10,7 @@ mod record;
 pub use fence::{Fence, MonotonicClock, boot_clock};
 pub use record::LeaseView;
 
-use crate::client::{Answer, SendError, send};
+use crate::client::{Answer, send};
 use crate::key::{ObjectKey, Resource, ResourceVersion};
 use crate::store::Store;
 use http::{Method, StatusCode};
@@ -321,7 +321,7 @@ impl Elector {
             // Deleted by somebody while we held it: a conflict that the next read resolves.
             Ok(answer) if answer.code == StatusCode::NOT_FOUND && version.is_some() => Written::Conflict,
             Ok(answer) => Written::Failed(answer.status().message),
-            Err(SendError::NotSent(error) | SendError::Lost(error)) => Written::Failed(error),
+            Err(error) => Written::Failed(error.to_string()),
         }
     }
 
@@ -335,7 +335,7 @@ impl Elector {
                 parse(&answer).map(Some).ok_or_else(|| "the answer is no Lease".to_owned())
             }
             Ok(answer) => Err(answer.status().message),
-            Err(SendError::NotSent(error) | SendError::Lost(error)) => Err(error),
+            Err(error) => Err(error.to_string()),
         }
     }
 }

@@ -388,7 +388,7 @@ async fn leases_renew_while_every_worker_waits_for_a_server_that_answers_no_writ
         |seen: &Seen| plan(vec![(0..20).map(|n| create(&key(&format!("{}-{n}", seen.key.name)))).collect()]);
     let setup = Setup { budget, fence: leadership.fence.clone(), ..Setup::new(make) };
     let (wire, _) = Wire::new(|_| Reply::Silence);
-    let rig = setup.start_over(wire, connection.client("writes").unwrap());
+    let rig = setup.start_over(wire, connection.writer("writes", leadership.fence.clone()).unwrap());
     for n in 0..500 {
         rig.event(&key(&n.to_string()));
     }

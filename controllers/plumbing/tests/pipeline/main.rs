@@ -10,6 +10,7 @@ mod wire;
 mod backoff;
 mod drain;
 mod election;
+mod fencing;
 mod panics;
 mod pressure;
 mod read_your_writes;

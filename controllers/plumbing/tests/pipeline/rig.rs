@@ -45,6 +45,12 @@ impl Projection for Pod {
     }
 }
 
+impl Pod {
+    pub(crate) fn version(&self) -> ResourceVersion {
+        self.metadata.resource_version
+    }
+}
+
 pub(crate) fn key(name: &str) -> ObjectKey {
     ObjectKey::new("ns", name)
 }
