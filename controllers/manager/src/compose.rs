@@ -76,7 +76,8 @@ pub async fn run(
         let selector =
             Selector { fields: Some(format!("metadata.name={LEASE_NAME}")), ..Selector::default() };
         let store = watches.add::<LeaseView>(Scope::Namespace(key.namespace.clone()), selector, &[])?;
-        Some((LeaseConfig { key, identity: identity.clone(), times: leader_election.times() }, store))
+        let times = args.lease_times.unwrap_or_else(|| leader_election.times());
+        Some((LeaseConfig { key, identity: identity.clone(), times }, store))
     };
 
     let stop = Stop::default();

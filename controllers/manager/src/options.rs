@@ -4,8 +4,10 @@
 use crate::config::{LogFormat, ManagerConfiguration};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use springtide_plumbing::lease::LeaseTimes;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Options of `springtide manager`. Those that the configuration file has too override it; what neither
 /// says has the defaults of the file.
@@ -32,6 +34,10 @@ pub struct ManagerArgs {
     /// Namespace of the Lease.
     #[arg(long)]
     lease_namespace: Option<String>,
+    /// Duration, renew deadline and retry period of the Lease in seconds, for tests: a write takes up to 10 s,
+    /// which the bounds of the configuration file leave room for.
+    #[arg(long, hide = true, value_parser = lease_times)]
+    pub(crate) lease_times: Option<LeaseTimes>,
     /// Runs without leader election: only where no second manager can exist.
     #[arg(long)]
     no_leader_election: bool,
@@ -137,6 +143,19 @@ impl ManagerArgs {
         if let Some(format) = self.log_format {
             logging.format = format;
         }
+    }
+}
+
+fn lease_times(text: &str) -> Result<LeaseTimes, String> {
+    let times: Option<Vec<_>> =
+        text.split(',').map(|part| Duration::try_from_secs_f64(part.parse().ok()?).ok()).collect();
+    match times.as_deref() {
+        Some(&[duration, renew_deadline, retry_period])
+            if duration > renew_deadline && renew_deadline > retry_period && !retry_period.is_zero() =>
+        {
+            Ok(LeaseTimes { duration, renew_deadline, retry_period })
+        }
+        Some(_) | None => Err("three falling numbers of seconds, as in 30,20,5".to_owned()),
     }
 }
 
