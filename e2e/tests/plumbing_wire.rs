@@ -90,7 +90,7 @@ impl Desk {
     async fn write(&self, resource: Resource, name: &str, action: Action) -> Result<Done, WriteError> {
         let key = ObjectKey::new(&*self.namespace, name);
         let write = Write { resource, key: key.clone(), class: WriteClass::Spec, action };
-        let plan = Plan { stages: vec![vec![write]], ..Plan::idle(Outcome::Progressing) };
+        let plan = Plan { stages: vec![vec![write.into()]], ..Plan::idle(Outcome::Progressing) };
         self.executor.perform(&key, plan).await.remove(0).outcome
     }
 

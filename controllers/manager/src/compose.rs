@@ -126,6 +126,11 @@ pub async fn run(
     let budget = Arc::new(WriteBudget::new(configuration.write_budget.clone()));
     let source = BudgetSource { budget: budget.clone(), controllers: names };
     metrics.register(|registry| registry.register_collector(Box::new(source)));
+    let (granting, end) = (budget.clone(), stop.end.clone());
+    services.spawn("write budget", async move {
+        granting.run(end).await;
+        Ok(())
+    });
     let drain = stop.drain.clone();
     let measures = Measures::default();
     metrics.register(|registry| measures.register(registry));
@@ -223,6 +228,8 @@ impl Shared {
         });
         let released = queue.clone();
         let gate = Gate::new(views, move |key: &ObjectKey| released.release(key), confirm);
+        let granted = queue.clone();
+        self.budget.on_grant(R::NAME, move |key| granted.resume(key));
         self.metrics.add_queue(R::NAME, queue.clone());
         let executor = Executor {
             controller: R::NAME,

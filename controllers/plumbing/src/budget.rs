@@ -1,43 +1,63 @@
-//! The write budget: how fast this process may write, in several dimensions at once.
+//! The write budget: how fast this process may write, and how many of its writes may be under way, in
+//! several dimensions at once.
 //!
 //! API Priority and Fairness bounds how many requests are under way, not how many come in a second, and
-//! others have dropped their client-side limits without a replacement. A write here needs a token of
-//! every bucket above it: its object (status only), its class (events only), its namespace, its
-//! controller, the process. All are checked first and then taken together, so a wide bucket is
-//! never drained for a write that a narrow one refuses.
+//! others have dropped their client-side limits without a replacement. A write here needs
 //!
-//! Nothing ever waits here: a refusal names the time at which to come again, and the key goes back
-//! into its queue. A token is kept for it then, so whoever is refused passes in its turn.
+//! 1. a token of every bucket above it: its object (status only), its class (events only), its
+//!    namespace, its controller, the process. All are checked first and then taken together, so a wide
+//!    bucket is never drained for a write that a narrow one refuses;
+//! 2. a slot in the in-flight window of its priority level, which the server's answers name and whose
+//!    size they steer: a server that says 429 on one level is left alone there, and there only;
+//! 3. its turn: deficit round robin over the namespaces within its class, and a sixteenth of the grants
+//!    for each class that waits behind a higher one. Events are dropped instead of waiting.
+//!
+//! Nothing ever waits here. Who is refused has a ticket from then on and goes back into its queue; the
+//! pump ([`WriteBudget::run`]) grants tickets in turn, keeps what they need for a second, and wakes their keys.
 
 mod bucket;
+mod buckets;
 mod config;
-mod promises;
+mod latency;
+mod levels;
+mod line;
 #[cfg(test)]
-mod promises_test;
+mod obligations_test;
+#[cfg(test)]
+mod simulation_test;
 #[cfg(test)]
 mod tests;
+mod turns;
+mod window;
 
 pub use config::{BucketConfig, BudgetConfig};
+pub use levels::{Report, Route};
+pub use window::Signal;
 
 use crate::key::ObjectKey;
 use crate::plan::WriteClass;
-use bucket::Bucket;
-use promises::{Caller, Promise, Promises};
+use buckets::BucketKey;
+use levels::Slot;
+use line::{Admitted, Ask, State};
+use prometheus_client::metrics::histogram::Histogram;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tokio::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
-/// After so many admissions the buckets that are full again are dropped, so that memory follows
-/// the namespaces and objects written lately.
-const SWEEP_EVERY: u32 = 4096;
+/// Buckets of the time that a write waits for budget, in seconds: from a token's distance to a long hold.
+const WAIT_SECONDS: [f64; 14] =
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
 
-/// One dimension of the budget, from narrow to wide.
+/// What a write can be short of: the dimensions of the budget, the buckets from narrow to wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Level {
+pub enum Limit {
     /// Status writes of one object.
     Object,
-    /// All writes of a class.
+    /// Events of a controller in one namespace.
     Class,
     /// All writes of a controller into a namespace.
     Namespace,
@@ -45,11 +65,23 @@ pub enum Level {
     Controller,
     /// All writes of the process.
     Process,
+    /// Requests of a priority level under way.
+    Window,
+    /// The server has answered 429 on a priority level and is left alone for a while.
+    Hold,
 }
 
-impl Level {
-    /// All levels, from narrow to wide.
-    pub const ALL: [Self; 5] = [Self::Object, Self::Class, Self::Namespace, Self::Controller, Self::Process];
+impl Limit {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Object,
+        Self::Class,
+        Self::Namespace,
+        Self::Controller,
+        Self::Process,
+        Self::Window,
+        Self::Hold,
+    ];
 
     /// The label value in metrics.
     pub fn as_str(self) -> &'static str {
@@ -59,61 +91,93 @@ impl Level {
             Self::Namespace => "namespace",
             Self::Controller => "controller",
             Self::Process => "process",
+            Self::Window => "window",
+            Self::Hold => "hold",
         }
     }
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(match self {
+            Self::Object => "no token for the object",
+            Self::Class => "no token for the class",
+            Self::Namespace => "no token for the namespace",
+            Self::Controller => "no token for the controller",
+            Self::Process => "no token for the process",
+            Self::Window => "too many requests of its priority level are under way",
+            Self::Hold => "the API server has asked to be left alone on its priority level",
+        })
     }
 }
 
-/// A refusal: nothing was taken from any bucket.
+/// A refusal: nothing was taken. The caller is in line, unless what it wanted to write was an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no token in the bucket of the {level}")]
+#[error("{limit}")]
 pub struct Throttled {
-    /// When to come again. Those refused by one bucket get different times, as far apart as its
-    /// rate, so that they do not all come back for one token; the token is kept for a second.
+    /// When to look again at the latest; the pump wakes the caller before that. For an event, when it may pass.
     pub until: Instant,
-    /// The bucket that refused; with several, the narrowest.
-    pub level: Level,
+    /// What was short; with several, the narrowest.
+    pub limit: Limit,
 }
-
-/// The right to send one write; spent by sending it.
-#[derive(Debug)]
-#[must_use = "a permit is spent by the write it was given for"]
-pub struct Permit(());
 
 /// What the budget needs to know of a write.
 #[derive(Clone, Copy, Debug)]
-pub struct WriteTicket<'a> {
+pub struct WriteRequest<'a> {
     /// Name of the controller.
     pub controller: &'static str,
     /// Namespace of the object written; empty for a cluster-scoped one.
     pub namespace: &'a str,
     /// Class of the write.
     pub class: WriteClass,
-    /// The key on whose behalf it is written: who is refused comes back under this name.
+    /// Verb and resource, by which the server finds its priority level.
+    pub route: Route,
+    /// The key on whose behalf it is written: who is refused is woken under this name.
     pub owner: &'a ObjectKey,
     /// The object, for the bucket of its status writes; `None` for other writes.
     pub object: Option<&'a ObjectKey>,
 }
 
-/// The write budget of a process. Leases do not pass it: they have a client of their own.
+/// The right to send one write, or the writes of one chain one after the other.
+///
+/// It holds its place in the in-flight window for as long as it lives: drop it when the last answer is
+/// known. A request that is cut off gives its place back in the same way.
 #[derive(Debug)]
-pub struct WriteBudget {
-    config: RwLock<BudgetConfig>,
-    state: Mutex<State>,
+#[must_use = "a permit is held until the write that it was given for is answered"]
+pub struct Permit<'a> {
+    budget: &'a WriteBudget,
+    slots: Vec<Slot>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    buckets: HashMap<BucketKey, Bucket>,
-    promises: Promises,
-    admissions: u32,
-    /// Refusals by [`Level`], in the order of [`Level::ALL`].
-    refusals: [u64; Level::ALL.len()],
+impl Permit<'_> {
+    /// Tells what became of a request. For a 429, how long nothing goes out on its priority level.
+    pub fn report(&self, report: &Report<'_>) -> Option<Duration> {
+        self.budget.change(|state, now| state.learn(report, &self.slots, now))
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.budget.change(|state, now| state.finish(&self.slots, now));
+    }
+}
+
+type Wake = Arc<dyn Fn(&ObjectKey) + Send + Sync>;
+
+/// The write budget of a process. Leases do not pass it: they have a client of their own.
+pub struct WriteBudget {
+    state: Mutex<State>,
+    wakes: Mutex<HashMap<&'static str, Wake>>,
+    /// Tells [`WriteBudget::run`] that a ticket may be granted sooner than it knows.
+    sooner: Notify,
+    /// Time in line of admitted writes, in the order of [`WriteClass::ALL`].
+    waits: [Histogram; WriteClass::ALL.len()],
+}
+
+impl fmt::Debug for WriteBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBudget").finish_non_exhaustive()
+    }
 }
 
 /// What metrics show of a budget.
@@ -121,173 +185,145 @@ struct State {
 pub struct BudgetStats {
     /// Tokens in the bucket of the process.
     pub process_tokens: f64,
-    /// Tokens in the bucket of all events.
-    pub event_tokens: f64,
     /// Tokens in the buckets of the controllers asked for, in their order.
     pub controller_tokens: Vec<f64>,
-    /// Refusals since the start, in the order of [`Level::ALL`].
-    pub refusals: [u64; Level::ALL.len()],
+    /// Refusals since the start, in the order of [`Limit::ALL`].
+    pub throttled: [u64; Limit::ALL.len()],
+    /// Writes shed since the start, in the order of [`WriteClass::ALL`]: events dropped, writes of the
+    /// class above them put off.
+    pub shed: [u64; WriteClass::ALL.len()],
+    /// The in-flight windows.
+    pub windows: Vec<WindowStats>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum BucketKey {
-    Object(&'static str, ObjectKey),
-    Class(WriteClass),
-    Namespace(&'static str, Arc<str>),
-    Controller(&'static str),
-    Process,
-}
-
-impl BucketKey {
-    fn level(&self) -> Level {
-        match self {
-            Self::Object(..) => Level::Object,
-            Self::Class(_) => Level::Class,
-            Self::Namespace(..) => Level::Namespace,
-            Self::Controller(_) => Level::Controller,
-            Self::Process => Level::Process,
-        }
-    }
+/// What metrics show of an in-flight window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowStats {
+    /// UID of the priority level; `common` for the one of all writes that no answer has named one for.
+    pub priority_level: Arc<str>,
+    /// Requests under way.
+    pub in_flight: u32,
+    /// Requests that may be under way.
+    pub limit: u32,
 }
 
 impl WriteBudget {
     /// A budget with full buckets.
     pub fn new(config: BudgetConfig) -> Self {
-        Self { config: RwLock::new(config), state: Mutex::default() }
-    }
-
-    /// Changes all rates and bursts. What was taken stays taken, and who was told a time keeps it.
-    pub fn reconfigure(&self, config: BudgetConfig) {
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-    }
-
-    fn config(&self) -> BudgetConfig {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Takes a token of every bucket that the write needs, or of none.
-    ///
-    /// A caller that comes when it was told to finds the token that was kept for it. Whoever else
-    /// comes gets only what is not kept, so that newcomers, however many, do not starve the refused.
-    ///
-    /// # Errors
-    /// A bucket has no token to spare; when to come again.
-    pub fn try_admit(&self, ticket: &WriteTicket<'_>) -> Result<Permit, Throttled> {
-        let now = Instant::now();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(lapsed) = state.promises.pop_lapsed(now) {
-            state.give_up(&lapsed);
+        Self {
+            state: Mutex::new(State::new(config, rand::random())),
+            wakes: Mutex::default(),
+            sooner: Notify::new(),
+            waits: std::array::from_fn(|_| Histogram::new(WAIT_SECONDS)),
         }
-        let needed = self.needed(ticket);
-        let caller = (ticket.controller, ticket.owner.clone());
-        for (key, config) in &needed {
-            if let Some(until) = state.refusal(&caller, key, config, now) {
-                state.refusals[key.level() as usize] += 1;
-                return Err(Throttled { until, level: key.level() });
+    }
+
+    /// Has `wake` called with each key of `controller` that a write was granted to. It must be brief, and
+    /// the key must run soon: the grant lapses after a second.
+    pub fn on_grant(&self, controller: &'static str, wake: impl Fn(&ObjectKey) + Send + Sync + 'static) {
+        self.wakes.lock().unwrap_or_else(PoisonError::into_inner).insert(controller, Arc::new(wake));
+    }
+
+    /// Grants tickets as their time comes, until `shutdown`. Without it they are granted only when
+    /// somebody asks or a write has ended.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        loop {
+            let due = self.change(|state, _| state.announce());
+            let timer = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = self.sooner.notified() => {}
+                () = timer => {}
             }
         }
-        if let Some(kept) = state.promises.remove(&caller) {
-            state.give_up(&kept);
-        }
-        for (key, config) in &needed {
-            state.bucket(key, now).take(config, now);
-        }
-        state.admissions += 1;
-        if state.admissions >= SWEEP_EVERY {
-            state.admissions = 0;
-            state.buckets.retain(|_, bucket| !bucket.is_idle(now));
-        }
-        Ok(Permit(()))
+    }
+
+    /// Admits a write: from a grant if the caller has one, else from what nobody in line can use now.
+    ///
+    /// # Errors
+    /// There is nothing for it now. The caller is in line from here on, once, for what it asked last.
+    pub fn try_admit(&self, request: &WriteRequest<'_>) -> Result<Permit<'_>, Throttled> {
+        self.try_admit_chain(request, &[])
+    }
+
+    /// Admits writes that are to go out one after the other, each as soon as the one before it is
+    /// answered: the tokens of all are there before the first is sent. They need one slot of each of their
+    /// priority levels.
+    ///
+    /// # Errors
+    /// As [`WriteBudget::try_admit`].
+    pub fn try_admit_chain(
+        &self,
+        first: &WriteRequest<'_>,
+        rest: &[WriteRequest<'_>],
+    ) -> Result<Permit<'_>, Throttled> {
+        let caller = (first.controller, first.owner.clone());
+        let ask = Ask::of(first, rest);
+        let Admitted { slots, waited } = self.change(|state, now| state.admit(caller, ask, now))?;
+        self.waits[first.class as usize].observe(waited.as_secs_f64());
+        Ok(Permit { budget: self, slots })
+    }
+
+    /// Takes the ticket or grant of a key back: it does not want to write any more.
+    pub fn forgo(&self, controller: &'static str, owner: &ObjectKey) {
+        self.change(|state, now| {
+            state.withdraw(&(controller, owner.clone()), now);
+        });
+    }
+
+    /// Goes on with other figures. Tickets, grants, windows and what was taken from the buckets stay.
+    pub fn reconfigure(&self, config: BudgetConfig) {
+        self.change(|state, now| state.reconfigure(config, now));
     }
 
     /// The figures of this moment: of the process and of these controllers.
     pub fn stats(&self, controllers: &[&'static str]) -> BudgetStats {
         let now = Instant::now();
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // A bucket that is not there is full.
-        let tokens = |key: BucketKey, config: &BucketConfig| {
-            state.buckets.get(&key).map_or(f64::from(config.burst), |bucket| bucket.tokens(config, now))
-        };
-        let config = self.config();
+        let tokens = |key: &BucketKey| state.buckets.tokens(key, now);
+        let windows = state.levels.figures().into_iter();
         BudgetStats {
-            process_tokens: tokens(BucketKey::Process, &config.process),
-            event_tokens: tokens(BucketKey::Class(WriteClass::Event), &config.events),
-            controller_tokens: controllers
-                .iter()
-                .map(|name| tokens(BucketKey::Controller(name), &config.controller))
+            process_tokens: tokens(&BucketKey::Process),
+            controller_tokens: controllers.iter().map(|name| tokens(&BucketKey::Controller(name))).collect(),
+            throttled: state.throttled,
+            shed: state.shed,
+            windows: windows
+                .map(|(priority_level, in_flight, limit)| WindowStats { priority_level, in_flight, limit })
                 .collect(),
-            refusals: state.refusals,
         }
     }
 
-    /// The buckets of a write, narrow first.
-    fn needed(&self, ticket: &WriteTicket<'_>) -> Vec<(BucketKey, BucketConfig)> {
-        let WriteTicket { controller, namespace, class, owner: _, object } = *ticket;
-        let config = self.config();
-        let object =
-            object.map(|object| (BucketKey::Object(controller, object.clone()), config.object_status));
-        let class = match class {
-            WriteClass::Event => Some((BucketKey::Class(class), config.events)),
-            WriteClass::Protective | WriteClass::Spec | WriteClass::Status | WriteClass::Low => None,
-        };
-        object
-            .into_iter()
-            .chain(class)
-            .chain([
-                (BucketKey::Namespace(controller, namespace.into()), config.namespace),
-                (BucketKey::Controller(controller), config.controller),
-                (BucketKey::Process, config.process),
-            ])
-            .collect()
-    }
-}
-
-impl State {
-    fn bucket(&mut self, key: &BucketKey, now: Instant) -> &mut Bucket {
-        self.buckets.entry(key.clone()).or_insert_with(|| Bucket::full(now))
+    /// Time in line of the admitted writes of each class.
+    pub(crate) fn waits(&self) -> impl Iterator<Item = (WriteClass, &Histogram)> {
+        WriteClass::ALL.into_iter().zip(&self.waits)
     }
 
-    /// When `caller` is to come again if this bucket has no token for it; a token is kept for it then.
-    ///
-    /// Only the narrowest bucket that refuses keeps one: were it kept in the wide ones too, a namespace
-    /// with many refused writes would leave nothing to the others. Who has got past a bucket keeps
-    /// its token there while it waits for one in a wider bucket.
-    fn refusal(
-        &mut self,
-        caller: &Caller,
-        key: &BucketKey,
-        config: &BucketConfig,
-        now: Instant,
-    ) -> Option<Instant> {
-        let bucket = *self.bucket(key, now);
-        let promise = self.promises.get(caller);
-        let until = match promise.filter(|promise| promise.buckets.contains(key)) {
-            Some(promise) if promise.until <= now => {
-                // Refused only where more tokens were kept than the bucket holds.
-                now + Some(bucket.wait(config, 1, now)).filter(|wait| !wait.is_zero())?
-            }
-            // Before its time it gets what anybody would get.
-            Some(promise) => {
-                Some(bucket.wait(config, bucket.kept, now)).filter(|wait| !wait.is_zero())?;
-                promise.until
-            }
-            None => now + Some(bucket.wait(config, bucket.kept + 1, now)).filter(|wait| !wait.is_zero())?,
-        };
-        let until = promise.map_or(until, |promise| promise.until.max(until));
-        let mut buckets = promise.map(|promise| promise.buckets.clone()).unwrap_or_default();
-        if !buckets.contains(key) {
-            self.bucket(key, now).kept += 1;
-            buckets.push(key.clone());
+    /// Runs a change of the state, grants what it frees, and wakes whom that concerns.
+    fn change<T>(&self, change: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let now = Instant::now();
+        // No panic can leave the state half changed in a way that a lock would mend.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.pump(now);
+        let result = change(&mut state, now);
+        state.pump(now);
+        let woken = state.take_woken();
+        let sooner = state.is_sooner();
+        drop(state);
+        if sooner {
+            self.sooner.notify_one();
         }
-        self.promises.insert(caller.clone(), Promise { until, buckets });
-        Some(until)
-    }
-
-    fn give_up(&mut self, promise: &Promise) {
-        for key in &promise.buckets {
-            if let Some(bucket) = self.buckets.get_mut(key) {
-                bucket.kept -= 1;
+        for (controller, owner) in &woken {
+            let wake = self.wakes.lock().unwrap_or_else(PoisonError::into_inner).get(controller).cloned();
+            if let Some(wake) = wake {
+                wake(owner);
             }
         }
+        result
     }
 }

@@ -42,6 +42,9 @@ const GET_RETRY_WAIT: Duration = Duration::from_millis(500);
 /// again by itself.
 const LONGEST_GET_WAIT: Duration = Duration::from_secs(30);
 
+/// The header by which API Priority and Fairness names the level that a request was under.
+const PRIORITY_LEVEL: &str = "x-kubernetes-pf-prioritylevel-uid";
+
 /// Where the API server is and who we are there.
 #[derive(Clone)]
 pub struct Connection {
@@ -154,6 +157,8 @@ pub(crate) struct Answer {
     pub(crate) code: StatusCode,
     /// `Retry-After` in seconds, where the server sent one.
     pub(crate) retry_after: Option<Duration>,
+    /// UID of the priority level that the request was under, where the server named one.
+    pub(crate) priority_level: Option<String>,
     /// The body.
     pub(crate) body: bytes::Bytes,
 }
@@ -162,7 +167,10 @@ impl Answer {
     pub(crate) async fn read(response: Response<Body>) -> Result<Self, kube::Error> {
         let retry_after = retry_after(&response);
         let (parts, body) = response.into_parts();
-        Ok(Self { code: parts.status, retry_after, body: body.collect().await?.to_bytes() })
+        let priority_level = parts.headers.get(PRIORITY_LEVEL).and_then(|uid| uid.to_str().ok());
+        let priority_level = priority_level.map(str::to_owned);
+        let body = body.collect().await?.to_bytes();
+        Ok(Self { code: parts.status, retry_after, priority_level, body })
     }
 
     /// The server's Status; a body that is none becomes one with the HTTP code and the text.
@@ -188,9 +196,12 @@ pub(crate) enum SendError {
     /// The fence had closed when it was about to leave.
     #[error("not sent: {0}", FenceClosed)]
     Fenced,
-    /// The request may have reached the server.
+    /// The request may have reached the server; then the connection broke.
     #[error("{0}")]
     Lost(String),
+    /// The request may have reached the server, which did not answer within this time.
+    #[error("no answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
 }
 
 /// Sends one request once and reads the whole answer, within `deadline`.
@@ -213,9 +224,7 @@ pub(crate) async fn send(
         let response = client.send(request).await.map_err(classify)?;
         Answer::read(response).await.map_err(|error| SendError::Lost(error.to_string()))
     };
-    tokio::time::timeout(deadline, exchange)
-        .await
-        .unwrap_or_else(|_| Err(SendError::Lost(format!("no answer within {} s", deadline.as_secs()))))
+    tokio::time::timeout(deadline, exchange).await.unwrap_or(Err(SendError::TimedOut(deadline)))
 }
 
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
@@ -374,6 +383,7 @@ mod tests {
         let answer = Answer {
             code: StatusCode::BAD_GATEWAY,
             retry_after: None,
+            priority_level: None,
             body: bytes::Bytes::from_static(b"upstream is gone"),
         };
         let status = answer.status();

@@ -184,9 +184,9 @@ impl<R: Reconciler> Controller<R> {
         let at = |at| (Next::WakeAt(at), ReconcileResult::RequeueAfter);
         // Neither failure nor success, so the failures before still count.
         let aside = |until| (Next::Throttled { until }, ReconcileResult::RequeueAfter);
-        match (refused, trouble.not_before) {
-            (Some(class), not_before) => {
-                self.failed(class, not_before.map_or(Duration::ZERO, |at| at.duration_since(now)))
+        match (refused, trouble.in_line.or(trouble.not_before)) {
+            (Some(class), _) => {
+                self.failed(class, trouble.not_before.map_or(Duration::ZERO, |at| at.duration_since(now)))
             }
             (None, Some(until)) => aside(until),
             (None, None) if trouble.not_leading => aside(now + NOT_LEADING_PAUSE),
@@ -223,8 +223,10 @@ async fn no_longer(leading: &mut watch::Receiver<bool>) {
 struct Trouble {
     /// Of refusals and lost answers, the class that asks for the longest backoff.
     gravest: Option<ErrorClass>,
-    /// When the budget has room again, or the server wants to hear from us again.
+    /// When the server wants to hear from us again.
     not_before: Option<Instant>,
+    /// In line for budget: when to look there at the latest.
+    in_line: Option<Instant>,
     not_leading: bool,
     stale: bool,
     conflict: bool,
@@ -238,7 +240,7 @@ impl Trouble {
         for error in results.iter().filter_map(|result| result.outcome.as_ref().err()) {
             match error {
                 WriteError::Throttled(throttled) => {
-                    trouble.not_before = trouble.not_before.max(Some(throttled.until));
+                    trouble.in_line = trouble.in_line.max(Some(throttled.until));
                 }
                 WriteError::Busy { retry_after } => {
                     trouble.not_before = trouble.not_before.max(Some(now + *retry_after));

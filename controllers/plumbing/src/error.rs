@@ -64,13 +64,14 @@ impl ErrorClass {
 /// Why one write did not succeed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WriteError {
-    /// No budget now; nothing was sent.
+    /// No budget now; nothing was sent, and the key is in line for it.
     #[error("write budget: {0}")]
     Throttled(Throttled),
     /// The server asked for a pause (429); nothing was stored.
-    #[error("the API server asked to wait {} ms", .retry_after.as_millis())]
+    #[error("the API server asked to be left alone; nothing goes out for {} ms", .retry_after.as_millis())]
     Busy {
-        /// The server's Retry-After, else one second.
+        /// How long the write budget sends nothing on the priority level: the server's Retry-After, else
+        /// one second, and up to a quarter more.
         retry_after: Duration,
     },
     /// This process may not write now: it does not hold the lease, or its fence has closed.

@@ -21,9 +21,9 @@ const FINALIZERS: &str = "/metadata/finalizers";
 /// What one reconcile pass will do, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Writes in order: those of one stage are independent and may be in flight together; a stage
+    /// Writes in order: the steps of one stage are independent and may be in flight together; a stage
     /// starts when the one before it has succeeded as a whole.
-    pub stages: Vec<Vec<Write>>,
+    pub stages: Vec<Vec<Step>>,
     /// The status write of the owner, sent last, and only when it differs.
     pub status: Option<Write>,
     /// When to plan again without an event.
@@ -42,12 +42,47 @@ impl Plan {
 
     /// Number of writes, the status included.
     pub fn writes(&self) -> usize {
-        self.stages.iter().map(Vec::len).sum::<usize>() + usize::from(self.status.is_some())
+        let staged = self.stages.iter().flatten().map(|step| step.writes().len());
+        staged.sum::<usize>() + usize::from(self.status.is_some())
     }
 
     /// Makes the wake time the earlier of its own and `at`.
     pub fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// One element of a stage. A write becomes one by `into`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// One write.
+    One(Write),
+    /// Writes that are sent back to back, each when the one before it is answered: the write budget has
+    /// room for all of them before the first goes out. One that does not succeed stops the rest.
+    Chain(Vec<Write>),
+}
+
+impl Step {
+    /// Its writes, in order.
+    pub fn writes(&self) -> &[Write] {
+        match self {
+            Self::One(write) => std::slice::from_ref(write),
+            Self::Chain(writes) => writes,
+        }
+    }
+
+    /// Its writes, in order.
+    pub fn into_writes(self) -> Vec<Write> {
+        match self {
+            Self::One(write) => vec![write],
+            Self::Chain(writes) => writes,
+        }
+    }
+}
+
+impl From<Write> for Step {
+    fn from(write: Write) -> Self {
+        Self::One(write)
     }
 }
 
@@ -93,6 +128,14 @@ pub enum WriteClass {
 impl WriteClass {
     /// All classes, most important first.
     pub const ALL: [Self; 5] = [Self::Protective, Self::Spec, Self::Status, Self::Low, Self::Event];
+
+    /// Whether writes of this class give way under pressure: events are dropped, others put off.
+    pub fn is_shed(self) -> bool {
+        match self {
+            Self::Low | Self::Event => true,
+            Self::Protective | Self::Spec | Self::Status => false,
+        }
+    }
 
     /// The label value in metrics.
     pub fn as_str(self) -> &'static str {

@@ -13,6 +13,8 @@
 #[cfg(test)]
 mod model_test;
 mod ready;
+#[cfg(test)]
+mod resume_test;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -80,7 +82,8 @@ pub enum Next {
     /// as soon as the gate lets it, from the fifth such pass in a row on with backoff.
     Conflict,
     /// No write budget, or no right to write for now. Neither failure nor success; back at its place at
-    /// this point in time. Events do not bring that forward, as what they ask for would be refused as well.
+    /// this point in time, or when [`WorkQueue::resume`] says so. Events do not bring that forward, as what
+    /// they ask for would be refused as well.
     Throttled {
         /// When a write may have a chance again.
         until: Instant,
@@ -200,6 +203,13 @@ impl<K: Clone + Ord + Hash + Debug> WorkQueue<K> {
     /// a relist). During a run it is remembered, so that what crosses it is not lost.
     pub fn release(&self, key: &K) {
         self.change(|state, now| state.release(key, now));
+    }
+
+    /// Says that `key` was granted a write: if it waits for budget it comes back at its place. During a run
+    /// it is remembered, as the run may just be ending for want of budget. A key that waits for anything
+    /// else, or for nothing, is left alone.
+    pub fn resume(&self, key: &K) {
+        self.change(|state, now| state.resume(key, now));
     }
 
     /// Stops handing out keys. Passes under way end by themselves.

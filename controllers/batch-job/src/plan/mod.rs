@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::key::Uid;
-use springtide_plumbing::plan::{Action, MAX_WRITES, Outcome, Plan, Why, Write, WriteClass};
+use springtide_plumbing::plan::{Action, MAX_WRITES, Outcome, Plan, Step, Why, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
 
 /// What has to be written for one job name now, and when to look again.
@@ -242,7 +242,8 @@ impl Draft {
 
     fn into_plan(self, status: Option<Write>, outcome: Outcome, why: Vec<Why>) -> Plan {
         let stages = [self.protecting, self.ending, self.creating];
-        let stages = stages.into_iter().filter(|stage| !stage.is_empty()).collect();
+        let stages = stages.into_iter().filter(|stage| !stage.is_empty());
+        let stages = stages.map(|stage| stage.into_iter().map(Step::from).collect()).collect();
         Plan { stages, status, wake: self.wake, outcome, why }
     }
 }

@@ -15,7 +15,7 @@ use springtide_batch_job::projections::pod::PodView;
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::error::Refusal;
-use springtide_plumbing::plan::{Action, Plan, Write};
+use springtide_plumbing::plan::{Action, Plan, Step, Write};
 use springtide_plumbing::projection::Projection;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -268,7 +268,7 @@ fn lines(plan: &Plan) -> Vec<String> {
         if !lines.is_empty() {
             lines.push("--".to_owned());
         }
-        lines.extend(stage.iter().map(line));
+        lines.extend(stage.iter().flat_map(Step::writes).map(line));
     }
     lines.extend(plan.status.iter().map(line));
     lines

@@ -16,7 +16,7 @@ use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::WriteResult;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
-use springtide_plumbing::plan::{MAX_WRITES, Plan};
+use springtide_plumbing::plan::{MAX_WRITES, Plan, Step};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Next, WorkQueue};
 use springtide_plumbing::store::{Store, StoreWriter};
@@ -135,9 +135,9 @@ impl World {
         let mut results: Vec<WriteResult> = Vec::new();
         let mut changes = 0;
         let mut failed = false;
-        for stage in plan.stages.into_iter().chain(plan.status.map(|status| vec![status])) {
+        for stage in plan.stages.into_iter().chain(plan.status.map(|status| vec![status.into()])) {
             let skipped = failed;
-            for write in stage {
+            for write in stage.into_iter().flat_map(Step::into_writes) {
                 if skipped {
                     results.push(WriteResult { write, outcome: Err(WriteError::Skipped) });
                     continue;

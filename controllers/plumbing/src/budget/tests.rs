@@ -1,58 +1,91 @@
 use super::*;
-use proptest::prelude::*;
 use std::sync::LazyLock;
-use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+
+pub(super) const ROUTES: [Route; 3] = {
+    let create = Route { verb: "create", group: "", resource: "pods", subresource: "" };
+    let delete = Route { verb: "delete", ..create };
+    [create, delete, Route { verb: "patch", subresource: "status", ..create }]
+};
 
 static OWNER: LazyLock<ObjectKey> = LazyLock::new(|| ObjectKey::new("ns", "owner"));
 
-fn ticket(namespace: &str) -> WriteTicket<'_> {
-    WriteTicket { controller: "c", namespace, class: WriteClass::Spec, owner: &OWNER, object: None }
+/// A current-thread runtime whose time passes when nothing else is left to do.
+pub(super) fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-fn admitted(budget: &WriteBudget, ticket: &WriteTicket<'_>, tries: usize) -> usize {
-    (0..tries).filter(|_| budget.try_admit(ticket).is_ok()).count()
+/// A write of the key's own, into its namespace.
+pub(super) fn request(key: &ObjectKey, class: WriteClass, route: usize) -> WriteRequest<'_> {
+    let namespace = &key.namespace;
+    WriteRequest { controller: "c", namespace, class, route: ROUTES[route], owner: key, object: None }
 }
+
+fn into(namespace: &str) -> WriteRequest<'_> {
+    WriteRequest { namespace, ..request(&OWNER, WriteClass::Spec, 0) }
+}
+
+/// How many of so many tries are let through, each ended at once.
+fn admitted(budget: &WriteBudget, request: &WriteRequest<'_>, tries: usize) -> usize {
+    (0..tries).filter(|_| budget.try_admit(request).is_ok()).count()
+}
+
+fn answer(permit: Permit<'_>, route: usize, level: Option<&str>, signal: Signal) -> Option<Duration> {
+    permit.report(&Report { route: ROUTES[route], level, signal, sent: Instant::now() })
+}
+
+fn window(budget: &WriteBudget, level: &str) -> (u32, u32) {
+    let windows = budget.stats(&[]).windows;
+    let window = windows.iter().find(|window| *window.priority_level == *level).unwrap();
+    (window.in_flight, window.limit)
+}
+
+const BUSY: Signal = Signal::TooManyRequests { retry_after: None };
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_namespace_delays_no_other_and_drains_no_wide_bucket() {
     let budget = WriteBudget::new(BudgetConfig::default());
-    assert_eq!(admitted(&budget, &ticket("noisy"), 10_000), 200, "the namespace's burst");
+    assert_eq!(admitted(&budget, &into("noisy"), 10_000), 200, "the namespace's burst");
     // 10 000 refused writes cost the controller nothing: its other 200 tokens are there.
-    assert_eq!(admitted(&budget, &ticket("quiet"), 150), 150);
-    assert_eq!(admitted(&budget, &ticket("third"), 150), 50, "the controller's burst is spent");
-    let refused = budget.try_admit(&ticket("third")).unwrap_err();
-    assert_eq!(refused.level, Level::Controller);
+    assert_eq!(admitted(&budget, &into("quiet"), 150), 150);
+    assert_eq!(admitted(&budget, &into("third"), 150), 50, "the controller's burst is spent");
+    let refused = budget.try_admit(&into("third")).unwrap_err();
+    assert_eq!(refused.limit, Limit::Controller);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_refused_costs_the_others_nothing() {
+async fn events_have_a_bucket_per_namespace_are_dropped_and_cost_the_others_nothing() {
     let budget = WriteBudget::new(BudgetConfig::default());
-    let event = WriteTicket { class: WriteClass::Event, ..ticket("ns") };
+    let event = WriteRequest { class: WriteClass::Event, ..into("ns") };
     assert_eq!(admitted(&budget, &event, 1000), 25);
-    assert_eq!(budget.try_admit(&event).unwrap_err().level, Level::Class);
-    assert_eq!(admitted(&budget, &ticket("ns"), 1000), 175);
+    assert_eq!(budget.try_admit(&event).unwrap_err().limit, Limit::Class);
+    let elsewhere = WriteRequest { namespace: "other", ..event };
+    assert_eq!(admitted(&budget, &elsewhere, 1000), 25, "another namespace has its own");
+    assert_eq!(admitted(&budget, &into("ns"), 1000), 175);
+    assert_eq!(budget.state.lock().unwrap().tickets(), 1, "no event waits");
+    assert_eq!(budget.stats(&[]).shed, [0, 0, 0, 0, 975 + 1 + 975]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_object_writes_its_status_once_a_second() {
+async fn one_object_writes_its_status_once_a_second_and_holds_up_no_other() {
     let budget = WriteBudget::new(BudgetConfig::default());
-    let key = ObjectKey::new("ns", "a");
-    let status = WriteTicket { class: WriteClass::Status, object: Some(&key), ..ticket("ns") };
-    assert_eq!(admitted(&budget, &status, 2), 2);
-    let refused = budget.try_admit(&status).unwrap_err();
-    assert_eq!(refused.level, Level::Object);
-    tokio::time::sleep_until(refused.until).await;
-    assert_eq!(admitted(&budget, &status, 10), 1, "who comes at the time named finds a token");
+    let keys = ["a", "b"].map(|name| ObjectKey::new("ns", name));
+    let status = |key| WriteRequest { object: Some(key), ..request(key, WriteClass::Status, 2) };
+    assert_eq!(admitted(&budget, &status(&keys[0]), 2), 2);
+    assert_eq!(budget.try_admit(&status(&keys[0])).unwrap_err().limit, Limit::Object);
+    assert_eq!(admitted(&budget, &status(&keys[1]), 2), 2);
+    tokio::time::sleep(Duration::from_millis(1001)).await;
+    assert_eq!(admitted(&budget, &status(&keys[0]), 10), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn buckets_that_are_full_again_are_forgotten() {
     let budget = WriteBudget::new(BudgetConfig::default().scaled(1000.0));
     for number in 0..3000 {
-        let _spent = budget.try_admit(&ticket(&format!("ns-{number}"))).unwrap();
+        drop(budget.try_admit(&into(&format!("ns-{number}"))).unwrap());
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
-    admitted(&budget, &ticket("ns"), SWEEP_EVERY as usize);
+    admitted(&budget, &into("ns"), buckets::SWEEP_EVERY as usize);
     assert!(budget.state.lock().unwrap().buckets.len() < 10);
 }
 
@@ -60,115 +93,207 @@ async fn buckets_that_are_full_again_are_forgotten() {
 async fn the_figures_tell_tokens_and_refusals() {
     let budget = WriteBudget::new(BudgetConfig::default());
     let full = budget.stats(&["c", "idle"]);
-    assert_eq!((full.process_tokens, full.event_tokens), (600.0, 25.0));
+    assert_eq!(full.process_tokens, 600.0);
     assert_eq!(full.controller_tokens, [400.0, 400.0]);
-    admitted(&budget, &ticket("ns"), 207);
+    admitted(&budget, &into("ns"), 207);
     let stats = budget.stats(&["c", "idle"]);
     assert!((stats.process_tokens - 400.0).abs() < 1e-3);
     assert!((stats.controller_tokens[0] - 200.0).abs() < 1e-3);
-    assert_eq!(stats.refusals, [0, 0, 7, 0, 0]);
+    assert_eq!(stats.throttled, [0, 0, 7, 0, 0, 0, 0]);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(budget.stats(&["c"]).controller_tokens, [400.0]);
+    assert_eq!(budget.stats(&["idle"]).controller_tokens, [400.0]);
 }
 
-proptest! {
-    /// No bucket passes more than burst + rate * t in any interval, whatever the callers do.
-    #[test]
-    fn no_interval_passes_more_than_burst_and_rate(
-        steps in prop::collection::vec((0_u64..50, 0_usize..3, any::<bool>()), 1..400),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let config = BudgetConfig {
-                process: BucketConfig { rate: 40.0, burst: 12 },
-                controller: BucketConfig { rate: 30.0, burst: 10 },
-                namespace: BucketConfig { rate: 20.0, burst: 5 },
-                ..BudgetConfig::default()
-            };
-            let budget = WriteBudget::new(config.clone());
-            let start = Instant::now();
-            let mut passed: Vec<(f64, &str, &str)> = Vec::new();
-            for (millis, namespace, other) in steps {
-                tokio::time::advance(Duration::from_millis(millis)).await;
-                let namespace = ["a", "b", "c"][namespace];
-                let controller = if other { "d" } else { "c" };
-                let ticket = WriteTicket { controller, ..ticket(namespace) };
-                if budget.try_admit(&ticket).is_ok() {
-                    passed.push((start.elapsed().as_secs_f64(), controller, namespace));
-                }
-            }
-            let within = |bucket: BucketConfig, times: Vec<f64>| {
-                for (first, from) in times.iter().enumerate() {
-                    for (last, to) in times.iter().enumerate().skip(first) {
-                        let bound = f64::from(bucket.burst) + bucket.rate * (to - from) + 1e-6;
-                        assert!((last - first + 1) as f64 <= bound);
-                    }
-                }
-            };
-            let times = |keep: &dyn Fn(&str, &str) -> bool| -> Vec<f64> {
-                passed.iter().filter(|(_, c, n)| keep(c, n)).map(|(at, ..)| *at).collect()
-            };
-            within(config.process, times(&|_, _| true));
-            for controller in ["c", "d"] {
-                within(config.controller, times(&|c, _| c == controller));
-                for namespace in ["a", "b", "c"] {
-                    within(config.namespace, times(&|c, n| c == controller && n == namespace));
-                }
-            }
-        });
-    }
+#[tokio::test(start_paused = true)]
+async fn another_configuration_forgets_nothing_that_was_taken() {
+    let budget = WriteBudget::new(BudgetConfig::default());
+    assert_eq!(admitted(&budget, &into("ns"), 1000), 200);
+    let larger = BucketConfig { rate: 10.0, burst: 230 };
+    budget.reconfigure(BudgetConfig { namespace: larger, ..BudgetConfig::default() });
+    // Of the 30 that are new, the first goes to whoever was in line.
+    assert_eq!(admitted(&budget, &into("ns"), 1000), 30);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(admitted(&budget, &into("ns"), 1000), 10, "at the new rate");
+    let smaller = BucketConfig { rate: 10.0, burst: 1 };
+    budget.reconfigure(BudgetConfig { namespace: smaller, ..BudgetConfig::default() });
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(
+        admitted(&budget, &into("ns"), 1000),
+        0,
+        "what was taken from the larger one is missing still"
+    );
+}
 
-    /// A refusal takes nothing from any bucket, an admission one token of each that the write needs.
-    #[test]
-    fn a_refusal_takes_from_no_bucket(
-        steps in prop::collection::vec((0_u64..200, 0_usize..3, 0_usize..5, 0_usize..3), 1..300),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let budget = WriteBudget::new(BudgetConfig {
-                process: BucketConfig { rate: 10.0, burst: 12 },
-                controller: BucketConfig { rate: 6.0, burst: 8 },
-                namespace: BucketConfig { rate: 3.0, burst: 4 },
-                events: BucketConfig { rate: 1.0, burst: 2 },
-                ..BudgetConfig::default()
-            });
-            let objects = ["x", "y", "z"].map(|name| ObjectKey::new("ns", name));
-            for (millis, namespace, class, object) in steps {
-                tokio::time::advance(Duration::from_millis(millis)).await;
-                let class = WriteClass::ALL[class];
-                let ticket = WriteTicket {
-                    class,
-                    object: (class == WriteClass::Status).then_some(&objects[object]),
-                    ..ticket(["a", "b", "c"][namespace])
-                };
-                let tokens = || -> Vec<f64> {
-                    let (state, now) = (budget.state.lock().unwrap(), Instant::now());
-                    let of = |(key, config): &(BucketKey, BucketConfig)| {
-                        state.buckets.get(key).map_or(f64::from(config.burst), |bucket| bucket.tokens(config, now))
-                    };
-                    budget.needed(&ticket).iter().map(of).collect()
-                };
-                let before = tokens();
-                let taken = match budget.try_admit(&ticket) {
-                    Ok(_permit) => 1.0,
-                    Err(refused) => {
-                        assert!(refused.until > Instant::now());
-                        assert!(before.iter().any(|tokens| *tokens < 1.0), "refused with room everywhere");
-                        0.0
-                    }
-                };
-                for (before, after) in before.iter().zip(tokens()) {
-                    assert!((before - taken - after).abs() < 1e-6, "{before} - {taken} is not {after}");
-                }
-            }
-        });
+#[tokio::test(start_paused = true)]
+async fn a_chain_goes_when_there_are_tokens_for_all_of_it_and_takes_one_slot() {
+    let config = BudgetConfig { namespace: BucketConfig { rate: 1.0, burst: 4 }, ..BudgetConfig::default() };
+    let budget = WriteBudget::new(config);
+    let [chained, other] = ["chained", "other"].map(|name| ObjectKey::new("ns", name));
+    let write = request(&chained, WriteClass::Spec, 0);
+    let permit = budget.try_admit_chain(&write, &[write, write]).unwrap();
+    assert_eq!(window(&budget, "common").0, 1);
+    drop(permit);
+    let refused = budget.try_admit_chain(&write, &[write]).unwrap_err();
+    assert_eq!(refused.limit, Limit::Namespace);
+    // One token is there, and kept for the chain: others come after it, however many there are.
+    assert_eq!(admitted(&budget, &request(&other, WriteClass::Spec, 0), 100), 0);
+    tokio::time::sleep(Duration::from_millis(1001)).await;
+    assert_eq!(admitted(&budget, &request(&other, WriteClass::Spec, 0), 100), 0);
+    drop(budget.try_admit_chain(&write, &[write]).unwrap());
+    budget.forgo("c", &other);
+    // Longer than the bucket: it goes when that is full, and the next waits for what it took beyond it.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    drop(budget.try_admit_chain(&write, &[write; 5]).unwrap());
+    tokio::time::sleep(Duration::from_millis(2900)).await;
+    assert_eq!(admitted(&budget, &request(&other, WriteClass::Spec, 0), 100), 0);
+    tokio::time::sleep(Duration::from_millis(101)).await;
+    assert_eq!(admitted(&budget, &request(&other, WriteClass::Spec, 0), 100), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_wants_something_else_keeps_its_place() {
+    let config = BudgetConfig { namespace: BucketConfig { rate: 10.0, burst: 1 }, ..BudgetConfig::default() };
+    let budget = WriteBudget::new(config);
+    let [spender, first, second] = ["spender", "first", "second"].map(|name| ObjectKey::new("ns", name));
+    assert_eq!(admitted(&budget, &request(&spender, WriteClass::Spec, 0), 1), 1);
+    assert_eq!(admitted(&budget, &request(&first, WriteClass::Spec, 0), 1), 0);
+    assert_eq!(admitted(&budget, &request(&second, WriteClass::Spec, 1), 1), 0);
+    assert_eq!(admitted(&budget, &request(&first, WriteClass::Spec, 1), 1), 0);
+    tokio::time::sleep(Duration::from_millis(101)).await;
+    assert_eq!(admitted(&budget, &request(&second, WriteClass::Spec, 1), 1), 0);
+    assert_eq!(admitted(&budget, &request(&first, WriteClass::Spec, 1), 1), 1);
+    // Who wants nothing any more is in nobody's way.
+    budget.forgo("c", &second);
+    assert_eq!(budget.state.lock().unwrap().tickets(), 0);
+}
+
+/// So many requests under way on a route, all of whose answers name `level`.
+fn fill<'a>(budget: &'a WriteBudget, keys: &'a [ObjectKey], route: usize) -> Vec<Permit<'a>> {
+    keys.iter().map_while(|key| budget.try_admit(&request(key, WriteClass::Spec, route)).ok()).collect()
+}
+
+fn keys(count: usize) -> Vec<ObjectKey> {
+    (0..count).map(|number| ObjectKey::new("ns", format!("k{number}"))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_grows_by_one_in_a_round_of_answers_while_half_of_it_is_used() {
+    let budget = WriteBudget::new(BudgetConfig::default().scaled(1000.0));
+    let keys = keys(100);
+    let round = |in_flight: usize| {
+        let permits = fill(&budget, &keys[..in_flight], 0);
+        for permit in &permits {
+            let report =
+                Report { route: ROUTES[0], level: None, signal: Signal::Answered, sent: Instant::now() };
+            assert_eq!(permit.report(&report), None);
+        }
+        keys.iter().for_each(|key| budget.forgo("c", key));
+        permits.len()
+    };
+    for _ in 0..100 {
+        round(7);
     }
+    assert_eq!(window(&budget, "common"), (0, 16), "less than half of it was in use");
+    let mut answers = 0_u32;
+    while answers < 1900 {
+        answers += round(100) as u32;
+        // One more after as many answers as it has slots.
+        let expected = f64::from(16 * 16 + 2 * answers).sqrt().min(64.0);
+        let (_, limit) = window(&budget, "common");
+        assert!((expected - f64::from(limit)).abs() < 1.5, "{limit} after {answers} answers");
+    }
+    assert_eq!(window(&budget, "common"), (0, 64), "the ceiling");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_429_halves_the_window_of_its_level_once_and_closes_that_level_alone() {
+    let budget = WriteBudget::new(BudgetConfig::default().scaled(1000.0));
+    let keys = keys(100);
+    answer(
+        budget.try_admit(&request(&keys[0], WriteClass::Spec, 0)).unwrap(),
+        0,
+        Some("a"),
+        Signal::Answered,
+    );
+    answer(
+        budget.try_admit(&request(&keys[0], WriteClass::Spec, 1)).unwrap(),
+        1,
+        Some("b"),
+        Signal::Answered,
+    );
+    let permits = fill(&budget, &keys[..10], 0);
+    let sent = Instant::now();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let mut longest = Duration::ZERO;
+    for permit in permits {
+        let signal = Signal::TooManyRequests { retry_after: Some(Duration::from_secs(7)) };
+        let hold = permit.report(&Report { route: ROUTES[0], level: Some("a"), signal, sent }).unwrap();
+        assert!((7.0..=8.75).contains(&hold.as_secs_f64()), "{hold:?}");
+        longest = longest.max(hold);
+    }
+    assert_eq!(window(&budget, "a"), (0, 8));
+    assert_eq!(budget.try_admit(&request(&keys[0], WriteClass::Spec, 0)).unwrap_err().limit, Limit::Hold);
+    assert_eq!(fill(&budget, &keys, 1).len(), 16, "the other level is open");
+    tokio::time::sleep(longest - Duration::from_millis(1)).await;
+    assert_eq!(fill(&budget, &keys, 0).len(), 0);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut probe = fill(&budget, &keys, 0);
+    assert_eq!(probe.len(), 1, "one probe");
+    // Without Retry-After a second; a probe that is refused halves again.
+    let hold = answer(probe.remove(0), 0, Some("a"), BUSY).unwrap();
+    assert!((1.0..=1.25).contains(&hold.as_secs_f64()), "{hold:?}");
+    assert_eq!(window(&budget, "a").1, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_has_a_floor_and_an_overload_takes_three_tenths() {
+    let budget = WriteBudget::new(BudgetConfig::default().scaled(1000.0));
+    let mut sizes = Vec::new();
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        answer(budget.try_admit(&into("ns")).unwrap(), 0, None, Signal::Overloaded);
+        sizes.push(window(&budget, "common").1);
+    }
+    assert_eq!(sizes, [11, 7, 5, 3, 2, 1, 1, 1, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_does_not_grow_while_answers_take_thrice_the_least_of_ten_minutes() {
+    let budget = WriteBudget::new(BudgetConfig::default().scaled(1000.0));
+    let keys = keys(100);
+    let round = async |millis| {
+        let permits = fill(&budget, &keys, 0);
+        let sent = Instant::now();
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        for permit in permits {
+            permit.report(&Report { route: ROUTES[0], level: None, signal: Signal::Answered, sent });
+        }
+        keys.iter().for_each(|key| budget.forgo("c", key));
+        window(&budget, "common").1
+    };
+    for _ in 0..8 {
+        round(10).await;
+    }
+    for _ in 0..8 {
+        round(31).await;
+    }
+    let slow = window(&budget, "common").1;
+    assert!(slow > 16);
+    assert_eq!(round(31).await, slow);
+    for _ in 0..8 {
+        round(29).await;
+    }
+    assert!(round(29).await > slow);
+    // What was best ten minutes ago is the best of now no more.
+    for _ in 0..8 {
+        round(100).await;
+    }
+    let slow = round(100).await;
+    assert_eq!(round(100).await, slow);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    round(100).await;
+    for _ in 0..4 {
+        round(100).await;
+    }
+    assert!(round(100).await > slow);
 }

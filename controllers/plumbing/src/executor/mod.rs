@@ -3,19 +3,20 @@
 //! Each write passes no-op suppression, the table of rights, leadership (the fence), freshness of the stores where it
 //! destroys something, the write budget, the fence once more and its own precondition, in this order,
 //! and is sent once. The stages of a plan go out one after the
-//! other; a write that does not succeed ends the pass after its stage. Status is last.
+//! other; a write that does not succeed ends the pass after its stage. The writes of a chain pass the
+//! budget together, before the first is sent; one that does not succeed ends the chain. Status is last.
 
 mod wire;
 
 pub use wire::WRITE_DEADLINE;
 
-use crate::budget::{Permit, WriteBudget, WriteTicket};
+use crate::budget::{Permit, Route, WriteBudget, WriteRequest};
 use crate::error::{Refusal, WriteError};
 use crate::gate::{Expectation, Gate};
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::lease::Fence;
 use crate::metrics::Metrics;
-use crate::plan::{Action, MAX_STATUS_BYTES, MAX_WRITES, Plan, Write, WriteClass};
+use crate::plan::{Action, MAX_STATUS_BYTES, MAX_WRITES, Plan, Step, Write, WriteClass};
 use crate::rights::{Rights, Verb};
 use futures::StreamExt;
 use http::StatusCode;
@@ -78,80 +79,86 @@ impl Executor {
         let mut results = Vec::with_capacity(plan.writes());
         // Before the first write: what is decided on here may be seen to change during the pass.
         let planned = |write: Write| Planned { decided_on: self.decided_on(&write), write };
-        let stages: Vec<Vec<Planned>> = plan
+        let planned = |step: Step| step.into_writes().into_iter().map(planned).collect();
+        let stages: Vec<Vec<Vec<Planned>>> = plan
             .stages
             .into_iter()
-            .chain(plan.status.map(|status| vec![status]))
+            .chain(plan.status.map(|status| vec![status.into()]))
             .map(|stage| stage.into_iter().map(planned).collect())
             .collect();
         let mut stopped = false;
         for mut stage in stages {
             let from = results.len();
-            let room = if stopped { 0 } else { MAX_WRITES - from };
-            let left = stage.split_off(room.min(stage.len()));
+            let left = stage.split_off(if stopped { 0 } else { fitting(&stage, MAX_WRITES - from) });
             self.perform_stage(owner, stage, &mut results).await;
             stopped |= !left.is_empty();
             stopped |= results[from..].iter().any(|result| !lets_the_pass_go_on(&result.outcome));
-            let skipped = |Planned { write, .. }| WriteResult { write, outcome: Err(WriteError::Skipped) };
-            results.extend(left.into_iter().map(skipped));
+            results.extend(left.into_iter().flatten().map(skipped));
+        }
+        if !results.iter().any(|result| matches!(result.outcome, Err(WriteError::Throttled(_)))) {
+            // What it was granted, or is in line for, was for a write that it did not want this time.
+            self.budget.forgo(self.controller, owner);
         }
         results
     }
 
-    async fn perform_stage(&self, owner: &ObjectKey, stage: Vec<Planned>, results: &mut Vec<WriteResult>) {
+    async fn perform_stage(
+        &self,
+        owner: &ObjectKey,
+        stage: Vec<Vec<Planned>>,
+        results: &mut Vec<WriteResult>,
+    ) {
         // Once budget, fence, server or network refuse one write for now, the rest of the stage is not tried: it
         // would be refused as well, and each refusal costs a turn.
         let refused: OnceLock<WriteError> = OnceLock::new();
         let refused = &refused;
         let mut sends = futures::stream::iter(stage)
-            .map(|planned| {
+            .map(|step| {
                 let admitted = match refused.get() {
                     Some(error) => Err(error.clone()),
-                    None => self.admit(owner, &planned.write),
+                    None => self.admit(owner, &step),
                 };
                 async move {
-                    let outcome = match admitted {
-                        Ok(Admitted::Noop) => Ok(Done { resource_version: None, noop: true }),
-                        Ok(Admitted::Send(permit)) => self.send(owner, &planned, permit).await,
-                        Err(error) => Err(error),
-                    };
-                    if let Err(error) = &outcome
-                        && holds_for_all(error)
-                    {
+                    let results = self.send_step(owner, step, admitted).await;
+                    let mut errors = results.iter().filter_map(|result| result.outcome.as_ref().err());
+                    if let Some(error) = errors.find(|error| holds_for_all(error)) {
                         refused.get_or_init(|| error.clone());
                     }
-                    WriteResult { write: planned.write, outcome }
+                    results
                 }
             })
             .buffered(STAGE_CONCURRENCY);
-        while let Some(result) = sends.next().await {
-            self.count(&result);
-            results.push(result);
+        while let Some(step) = sends.next().await {
+            step.iter().for_each(|result| self.count(result));
+            results.extend(step);
         }
     }
 
-    fn admit(&self, owner: &ObjectKey, write: &Write) -> Result<Admitted, WriteError> {
-        if write.action.is_noop() {
-            return Ok(Admitted::Noop);
+    /// Whether the writes of a step may go out, as a whole. `None` where none of them would change anything.
+    fn admit(&self, owner: &ObjectKey, step: &[Planned]) -> Result<Option<Permit<'_>>, WriteError> {
+        let mut requests = Vec::with_capacity(step.len());
+        for Planned { write, .. } in step.iter().filter(|planned| !planned.write.action.is_noop()) {
+            refuse_large_status(write)?;
+            self.refuse_ungranted(write)?;
+            if !self.fence.is_open() {
+                return Err(WriteError::NotLeading);
+            }
+            if write.action.is_destructive()
+                && let Some(kind) = self.gate.stale_kind()
+            {
+                return Err(WriteError::StaleStore(kind));
+            }
+            requests.push(WriteRequest {
+                controller: self.controller,
+                namespace: &write.key.namespace,
+                class: write.class,
+                route: Route::of(write),
+                owner,
+                object: (write.class == WriteClass::Status).then_some(&write.key),
+            });
         }
-        refuse_large_status(write)?;
-        self.refuse_ungranted(write)?;
-        if !self.fence.is_open() {
-            return Err(WriteError::NotLeading);
-        }
-        if write.action.is_destructive()
-            && let Some(kind) = self.gate.stale_kind()
-        {
-            return Err(WriteError::StaleStore(kind));
-        }
-        let ticket = WriteTicket {
-            controller: self.controller,
-            namespace: &write.key.namespace,
-            class: write.class,
-            owner,
-            object: (write.class == WriteClass::Status).then_some(&write.key),
-        };
-        self.budget.try_admit(&ticket).map(Admitted::Send).map_err(WriteError::Throttled)
+        let Some((first, rest)) = requests.split_first() else { return Ok(None) };
+        self.budget.try_admit_chain(first, rest).map(Some).map_err(WriteError::Throttled)
     }
 
     /// What the table lacks is a defect of ours, answered as the server would under the rendered role.
@@ -171,7 +178,37 @@ impl Executor {
         })
     }
 
-    async fn send(&self, owner: &ObjectKey, planned: &Planned, permit: Permit) -> Result<Done, WriteError> {
+    /// Sends the writes of a step, each when the one before it has succeeded.
+    async fn send_step(
+        &self,
+        owner: &ObjectKey,
+        step: Vec<Planned>,
+        admitted: Result<Option<Permit<'_>>, WriteError>,
+    ) -> Vec<WriteResult> {
+        let mut results: Vec<WriteResult> = Vec::with_capacity(step.len());
+        for planned in step {
+            if results.last().is_some_and(|result| !lets_the_pass_go_on(&result.outcome)) {
+                results.push(skipped(planned));
+                continue;
+            }
+            let outcome = match &admitted {
+                Err(error) => Err(error.clone()),
+                Ok(_) if planned.write.action.is_noop() => Ok(Done { resource_version: None, noop: true }),
+                Ok(Some(permit)) => self.send(owner, &planned, permit).await,
+                // None is given only where all of them are no-ops.
+                Ok(None) => Err(WriteError::Skipped),
+            };
+            results.push(WriteResult { write: planned.write, outcome });
+        }
+        results
+    }
+
+    async fn send(
+        &self,
+        owner: &ObjectKey,
+        planned: &Planned,
+        permit: &Permit<'_>,
+    ) -> Result<Done, WriteError> {
         let Planned { write, decided_on } = planned;
         // The fence may have closed since the write was admitted: ask it again, right before the wire.
         if !self.fence.is_open() {
@@ -217,9 +254,17 @@ impl Executor {
     }
 }
 
-enum Admitted {
-    Noop,
-    Send(Permit),
+/// How many of these steps have together no more than `room` writes.
+fn fitting(stage: &[Vec<Planned>], room: usize) -> usize {
+    let sums = stage.iter().scan(0, |sum, step| {
+        *sum += step.len();
+        Some(*sum)
+    });
+    sums.take_while(|sum| *sum <= room).count()
+}
+
+fn skipped(Planned { write, .. }: Planned) -> WriteResult {
+    WriteResult { write, outcome: Err(WriteError::Skipped) }
 }
 
 /// Gone is no failure: what the plan wanted away, or wanted to change, is away.

@@ -1,7 +1,7 @@
 //! One write as one HTTP request, and its answer as an outcome.
 
 use super::Done;
-use crate::budget::Permit;
+use crate::budget::{Permit, Report, Route, Signal};
 use crate::client::{Answer, Identity, SendError, send as send_request};
 use crate::error::{Refusal, WriteError};
 use crate::plan::{Action, Write};
@@ -10,30 +10,50 @@ use kube::core::Status;
 use kube::core::response::reason;
 use serde_json::json;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Deadline of a write on our side: the longest that it is under way.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline in the request: the server gives up first, so an answer after it cannot come.
 const SERVER_TIMEOUT: &str = "8s";
-/// Pause after a 429 that names none, or none to speak of.
-const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// The longest pause that a 429 can ask for, like the longest backoff.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 #[allow(clippy::disallowed_types, reason = "the one place that writes")]
 pub(super) async fn send(
     client: &kube::Client,
     controller: &str,
     write: &Write,
-    // Spent here: no request leaves without one.
-    _permit: Permit,
+    // No request leaves without one, and the budget learns from each answer.
+    permit: &Permit<'_>,
 ) -> Result<Done, WriteError> {
     let Request { method, path, content_type, body } = Request::of(controller, write);
-    match send_request(client, method, &path, content_type, body, WRITE_DEADLINE).await {
-        Ok(answer) => read(write, &answer),
+    let sent = Instant::now();
+    let answer = send_request(client, method, &path, content_type, body, WRITE_DEADLINE).await;
+    let level = answer.as_ref().ok().and_then(|answer| answer.priority_level.as_deref());
+    let report = Report { route: Route::of(write), level, signal: signal(&answer), sent };
+    let hold = permit.report(&report);
+    match answer {
+        Ok(answer) => read(write, &answer, hold.unwrap_or_default()),
         Err(SendError::NotSent(error)) => Err(WriteError::NotSent(error)),
         Err(SendError::Fenced) => Err(WriteError::NotLeading),
         Err(SendError::Lost(error)) => Err(WriteError::Unknown(error)),
+        Err(error @ SendError::TimedOut(_)) => Err(WriteError::Unknown(error.to_string())),
+    }
+}
+
+/// What an answer tells of how the server bears its load.
+fn signal(answer: &Result<Answer, SendError>) -> Signal {
+    match answer {
+        Ok(answer) => match answer.code {
+            StatusCode::TOO_MANY_REQUESTS => Signal::TooManyRequests { retry_after: answer.retry_after },
+            // 408: the body of the request took too long, or what the server did for it.
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => {
+                Signal::Overloaded
+            }
+            code if code.is_server_error() => Signal::Unclear,
+            _ => Signal::Answered,
+        },
+        Err(SendError::TimedOut(_)) => Signal::Overloaded,
+        Err(SendError::NotSent(_) | SendError::Lost(_)) => Signal::Unclear,
     }
 }
 
@@ -102,7 +122,8 @@ impl Request {
     }
 }
 
-fn read(write: &Write, answer: &Answer) -> Result<Done, WriteError> {
+/// `hold` is how long a 429 keeps its priority level closed.
+fn read(write: &Write, answer: &Answer, hold: Duration) -> Result<Done, WriteError> {
     if answer.code.is_success() {
         let resource_version = Identity::of_json(&answer.body).map(|identity| identity.resource_version);
         return Ok(Done { resource_version, noop: false });
@@ -110,10 +131,7 @@ fn read(write: &Write, answer: &Answer) -> Result<Done, WriteError> {
     let creates = matches!(write.action, Action::Create { .. });
     let status = answer.status();
     Err(match answer.code {
-        StatusCode::TOO_MANY_REQUESTS => {
-            let named = answer.retry_after.unwrap_or_default();
-            WriteError::Busy { retry_after: named.clamp(SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER) }
-        }
+        StatusCode::TOO_MANY_REQUESTS => WriteError::Busy { retry_after: hold },
         StatusCode::CONFLICT if status.reason == reason::ALREADY_EXISTS => WriteError::AlreadyExists,
         StatusCode::CONFLICT if is_another_incarnation(&status) => WriteError::Gone,
         StatusCode::CONFLICT => WriteError::Conflict(status.message),
@@ -159,6 +177,7 @@ mod tests {
         Answer {
             code: StatusCode::from_u16(code).unwrap(),
             retry_after: None,
+            priority_level: None,
             body: body.to_string().into_bytes().into(),
         }
     }
@@ -207,7 +226,7 @@ mod tests {
 
     #[test]
     fn answers_become_outcomes() {
-        let read = |write: &Write, code, body| read(write, &answer(code, body));
+        let read = |write: &Write, code, body| read(write, &answer(code, body), Duration::ZERO);
         let object = json!({"metadata": {"uid": "u", "resourceVersion": "9"}});
         assert_eq!(read(&create(), 201, object).unwrap().resource_version, Some(ResourceVersion(9)));
         assert_eq!(read(&delete(), 200, json!({"kind": "Status"})).unwrap().resource_version, None);
@@ -227,5 +246,20 @@ mod tests {
         assert!(matches!(read(&delete(), 409, other), Err(WriteError::Gone)));
         assert!(matches!(read(&create(), 500, json!({})), Err(WriteError::Unknown(_))));
         assert!(matches!(read(&create(), 429, json!({})), Err(WriteError::Busy { .. })));
+    }
+
+    #[test]
+    fn answers_tell_how_the_server_bears_its_load() {
+        let of = |code| signal(&Ok(answer(code, json!({}))));
+        for code in [200, 201, 403, 404, 409, 422] {
+            assert_eq!(of(code), Signal::Answered, "{code}");
+        }
+        for code in [408, 503, 504] {
+            assert_eq!(of(code), Signal::Overloaded, "{code}");
+        }
+        assert_eq!(of(429), Signal::TooManyRequests { retry_after: None });
+        assert_eq!(of(500), Signal::Unclear);
+        assert_eq!(signal(&Err(SendError::TimedOut(WRITE_DEADLINE))), Signal::Overloaded);
+        assert_eq!(signal(&Err(SendError::Lost("reset".to_owned()))), Signal::Unclear);
     }
 }

@@ -116,7 +116,11 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("springtide_keys_throttled", &["controller"]),
     ("springtide_keys_gated", &["controller"]),
     ("springtide_write_budget_tokens", &["bucket", "controller"]),
-    ("springtide_write_budget_throttled_total", &["bucket"]),
+    ("springtide_write_budget_inflight", &["priority_level"]),
+    ("springtide_write_budget_inflight_limit", &["priority_level"]),
+    ("springtide_write_budget_wait_seconds_bucket", &["class", "le"]),
+    ("springtide_write_budget_throttled_total", &["limit"]),
+    ("springtide_write_budget_shed_total", &["class"]),
     ("springtide_watch_events_total", &["resource"]),
     ("springtide_watch_restarts_total", &["resource"]),
     ("springtide_watch_relists_total", &["resource"]),
@@ -160,9 +164,15 @@ async fn counters_and_histograms_start_at_zero_for_every_controller() {
             assert_eq!(of("workqueue_depth", &labels), Some(0.0));
         }
     }
-    for bucket in ["object", "class", "namespace", "controller", "process"] {
-        assert_eq!(of("springtide_write_budget_throttled_total", &[("bucket", bucket)]), Some(0.0));
+    for limit in ["object", "class", "namespace", "controller", "process", "window", "hold"] {
+        assert_eq!(of("springtide_write_budget_throttled_total", &[("limit", limit)]), Some(0.0));
     }
+    for class in ["low", "event"] {
+        assert_eq!(of("springtide_write_budget_shed_total", &[("class", class)]), Some(0.0));
+    }
+    let common = [("priority_level", "common")];
+    assert_eq!(of("springtide_write_budget_inflight", &common), Some(0.0));
+    assert_eq!(of("springtide_write_budget_inflight_limit", &common), Some(16.0));
     let process_bucket = [("bucket", "process"), ("controller", "")];
     assert_eq!(of("springtide_write_budget_tokens", &process_bucket), Some(600.0));
     assert_eq!(of("leader_election_master_status", &[("name", "springtide")]), Some(1.0));

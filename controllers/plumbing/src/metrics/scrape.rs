@@ -1,11 +1,14 @@
 //! Values read at scrape time from whoever holds them anyway.
 
-use crate::budget::{Level, WriteBudget};
+use crate::budget::{Limit, WindowStats, WriteBudget};
 use crate::key::ObjectKey;
+use crate::plan::WriteClass;
 use crate::queue::{Priority, Stats, WorkQueue};
 use crate::store::StoreView;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,7 +100,7 @@ impl Collector for Queues {
     }
 }
 
-/// The tokens and refusals of the write budget.
+/// Tokens, windows, waits and refusals of the write budget.
 #[derive(Debug)]
 pub struct BudgetSource {
     /// The budget.
@@ -114,31 +117,73 @@ struct BucketLabels {
 
 #[derive(Debug, EncodeLabelSet)]
 struct LevelLabel {
-    bucket: &'static str,
+    priority_level: String,
+}
+
+#[derive(Debug, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
+#[derive(Debug, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
 }
 
 impl Collector for BudgetSource {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let stats = self.budget.stats(&self.controllers);
-        let whole = |level: Level, tokens| (BucketLabels { bucket: level.as_str(), controller: "" }, tokens);
+        let process =
+            (BucketLabels { bucket: Limit::Process.as_str(), controller: "" }, stats.process_tokens);
         let controllers =
             self.controllers.iter().zip(&stats.controller_tokens).map(|(controller, tokens)| {
-                (BucketLabels { bucket: Level::Controller.as_str(), controller }, *tokens)
+                (BucketLabels { bucket: Limit::Controller.as_str(), controller }, *tokens)
             });
         gauge(
             &mut encoder,
             "springtide_write_budget_tokens",
             "Writes that a bucket would let through at once",
-            [whole(Level::Process, stats.process_tokens), whole(Level::Class, stats.event_tokens)]
-                .into_iter()
-                .chain(controllers),
+            std::iter::once(process).chain(controllers),
         )?;
-        let refusals = Level::ALL.into_iter().zip(stats.refusals);
+        type Read = fn(&WindowStats) -> u32;
+        let gauges: [(&str, &str, Read); 2] = [
+            (
+                "springtide_write_budget_inflight",
+                "Writes under way, by priority level of the server",
+                |window| window.in_flight,
+            ),
+            (
+                "springtide_write_budget_inflight_limit",
+                "Writes that may be under way, by priority level of the server",
+                |window| window.limit,
+            ),
+        ];
+        for (name, help, read) in gauges {
+            let samples = stats.windows.iter().map(|window| {
+                (LevelLabel { priority_level: window.priority_level.to_string() }, i64::from(read(window)))
+            });
+            gauge(&mut encoder, name, help, samples)?;
+        }
+        let help = "Time in line of the writes that were admitted";
+        let name = "springtide_write_budget_wait_seconds";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (class, waits) in self.budget.waits() {
+            waits.encode(family.encode_family(&ClassLabel { class: class.as_str() })?)?;
+        }
+        let throttled = Limit::ALL.into_iter().zip(stats.throttled);
         counter(
             &mut encoder,
             "springtide_write_budget_throttled",
-            "Writes put off, by the bucket that had no token",
-            refusals.map(|(level, refusals)| (LevelLabel { bucket: level.as_str() }, refusals)),
+            "Writes put off, by what was short",
+            throttled.map(|(limit, writes)| (LimitLabel { limit: limit.as_str() }, writes)),
+        )?;
+        let shed = WriteClass::ALL.into_iter().zip(stats.shed);
+        let shed = shed.filter(|(class, _)| class.is_shed());
+        counter(
+            &mut encoder,
+            "springtide_write_budget_shed",
+            "Writes of the lowest classes that gave way: events dropped, others put off",
+            shed.map(|(class, writes)| (ClassLabel { class: class.as_str() }, writes)),
         )
     }
 }

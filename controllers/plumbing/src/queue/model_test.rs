@@ -12,6 +12,7 @@ enum Op {
     Pop,
     Done(usize, Ending),
     Release(u32),
+    Resume(u32),
     Pass(u64),
 }
 
@@ -41,6 +42,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Pop),
         4 => (any::<usize>(), ending).prop_map(|(nth, ending)| Op::Done(nth, ending)),
         1 => (0..6_u32).prop_map(Op::Release),
+        1 => (0..6_u32).prop_map(Op::Resume),
         2 => (0..4000_u64).prop_map(Op::Pass),
     ]
 }
@@ -54,6 +56,7 @@ struct Model {
     /// An event came during the run; whether it breaks a backoff.
     during: Option<Urgency>,
     released: bool,
+    resumed: bool,
     gated: bool,
     wait: Option<Wait>,
     failures: u32,
@@ -67,6 +70,7 @@ struct Wait {
     /// Which events end it.
     ended_by: fn(Urgency) -> bool,
     ended_by_release: bool,
+    ended_by_resume: bool,
 }
 
 proptest! {
@@ -114,6 +118,13 @@ async fn check(ops: Vec<Op>, seed: u64) {
             Op::Release(key) => {
                 release(&queue, model.get_mut(&key).unwrap(), key);
             }
+            Op::Resume(key) => {
+                queue.resume(&key);
+                let known = model.get_mut(&key).unwrap();
+                // What waits for anything but budget waits on.
+                known.resumed |= known.running;
+                known.wait.take_if(|wait| wait.ended_by_resume);
+            }
             Op::Pass(ms) => pass(Duration::from_millis(ms)).await,
         }
     }
@@ -157,7 +168,7 @@ fn begin(model: &mut BTreeMap<u32, Model>, key: u32) {
 fn finish(queue: &WorkQueue<u32>, known: &mut Model, key: u32, ending: Ending) {
     let now = Instant::now();
     let in_ms = |ms| now + Duration::from_millis(ms);
-    let Model { during, released, failures, conflicts, .. } = *known;
+    let Model { during, released, resumed, failures, conflicts, .. } = *known;
     *known = Model { owed: true, failures, conflicts, ..Model::default() };
     let backoff = |failures: u32, min: Duration| {
         let nominal = (HALF.max(min) * 2_u32.pow((failures - 1).min(12))).min(Duration::from_secs(300));
@@ -166,6 +177,7 @@ fn finish(queue: &WorkQueue<u32>, known: &mut Model, key: u32, ending: Ending) {
             latest: now + nominal.mul_f64(1.25) + Duration::from_millis(1),
             ended_by: |urgency| urgency == Urgency::BreaksBackoff,
             ended_by_release: false,
+            ended_by_resume: false,
         })
     };
     let next = match ending {
@@ -175,7 +187,13 @@ fn finish(queue: &WorkQueue<u32>, known: &mut Model, key: u32, ending: Ending) {
         }
         Ending::Wake(ms) => {
             let at = in_ms(ms);
-            let wait = Wait { earliest: at, latest: at, ended_by: |_| true, ended_by_release: true };
+            let wait = Wait {
+                earliest: at,
+                latest: at,
+                ended_by: |_| true,
+                ended_by_release: true,
+                ended_by_resume: false,
+            };
             let asleep = during.is_none() && !released;
             *known = Model { owed: true, wait: asleep.then_some(wait), ..Model::default() };
             Next::WakeAt(at)
@@ -196,8 +214,13 @@ fn finish(queue: &WorkQueue<u32>, known: &mut Model, key: u32, ending: Ending) {
         }
         Ending::Throttled(ms) => {
             let at = in_ms(ms);
-            known.wait =
-                Some(Wait { earliest: at, latest: at, ended_by: |_| false, ended_by_release: false });
+            known.wait = (!resumed).then_some(Wait {
+                earliest: at,
+                latest: at,
+                ended_by: |_| false,
+                ended_by_release: false,
+                ended_by_resume: true,
+            });
             Next::Throttled { until: at }
         }
         Ending::Gated => {

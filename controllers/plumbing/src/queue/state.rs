@@ -56,9 +56,9 @@ impl Entry {
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Queued { place: Place, since: Instant },
-    Running { place: Place, since: Instant, again: Option<Again>, released: bool },
+    Running { place: Place, since: Instant, again: Option<Again>, released: bool, resumed: bool },
     Backoff { priority: Priority, until: Instant },
-    Throttled { place: Place },
+    Throttled { place: Place, until: Instant },
     Gated { place: Place },
     Asleep { until: Instant },
 }
@@ -114,7 +114,7 @@ impl<K: Clone + Ord + Hash + Debug> State<K> {
                     }
                 }
             }
-            Phase::Throttled { place } | Phase::Gated { place } => *place = place.raised_to(priority),
+            Phase::Throttled { place, .. } | Phase::Gated { place } => *place = place.raised_to(priority),
             Phase::Asleep { until } => {
                 let timer = (*until, key);
                 self.timers.remove(&timer);
@@ -130,7 +130,7 @@ impl<K: Clone + Ord + Hash + Debug> State<K> {
             let Some(entry) = self.keys.get(&key) else { continue };
             match entry.phase {
                 Phase::Backoff { priority, .. } => self.queue_last(key, priority, at),
-                Phase::Throttled { place } => self.queue_at(key, place, at),
+                Phase::Throttled { place, .. } => self.queue_at(key, place, at),
                 Phase::Asleep { .. } => self.queue_last(key, Priority::Normal, at),
                 Phase::Queued { .. } | Phase::Running { .. } | Phase::Gated { .. } => {}
             }
@@ -141,29 +141,34 @@ impl<K: Clone + Ord + Hash + Debug> State<K> {
         let key = self.ready.pop()?;
         let entry = self.keys.get_mut(&key)?;
         let Phase::Queued { place, since } = entry.phase else { return None };
-        entry.phase = Phase::Running { place, since: now, again: None, released: false };
+        entry.phase = Phase::Running { place, since: now, again: None, released: false, resumed: false };
         let waited = now.saturating_duration_since(since);
         Some(Item { priority: place.priority, waited, failures: entry.failures, key })
     }
 
     pub(super) fn done(&mut self, key: &K, next: Next, now: Instant) {
-        let Some(Entry { phase: Phase::Running { place, again, released, .. }, .. }) = self.keys.get(key)
+        let Some(Entry { phase: Phase::Running { place, again, released, resumed, .. }, .. }) =
+            self.keys.get(key)
         else {
             tracing::error!(?key, "a pass was reported for a key that is not running");
             return;
         };
         // A gate that opened during the run was closed by it, so the run did not see what opened it.
         let released = released.then_some(Again { priority: Priority::Normal, urgency: Urgency::Routine });
-        let again = *again;
+        let (again, resumed) = (*again, *resumed);
         let place = again.map_or(*place, |again| place.raised_to(again.priority));
         match next {
             Next::Success => self.rest(key, again.or(released), None, now),
             Next::WakeAt(at) => self.rest(key, again.or(released), Some(at), now),
             Next::Failed { min } => self.retry(key, place.priority, again, min, now),
             Next::Conflict => self.conflict(key, place.priority, again, now),
+            Next::Throttled { .. } if resumed => {
+                let place = self.step_aside(key, place);
+                self.queue_at(key.clone(), place, now);
+            }
             Next::Throttled { until } => {
                 let place = self.step_aside(key, place);
-                self.set_timer(key, Phase::Throttled { place }, until);
+                self.set_timer(key, Phase::Throttled { place, until }, until);
             }
             Next::Gated if released.is_some() => {
                 let place = self.step_aside(key, place);
@@ -187,6 +192,21 @@ impl<K: Clone + Ord + Hash + Debug> State<K> {
                 self.add(key.clone(), Priority::Normal, Urgency::Routine, now);
             }
             Some(Phase::Queued { .. } | Phase::Backoff { .. } | Phase::Throttled { .. }) => {}
+        }
+    }
+
+    pub(super) fn resume(&mut self, key: &K, now: Instant) {
+        match self.keys.get_mut(key).map(|entry| &mut entry.phase) {
+            Some(Phase::Throttled { place, until }) => {
+                let (place, timer) = (*place, (*until, key.clone()));
+                self.timers.remove(&timer);
+                self.queue_at(timer.1, place, now);
+            }
+            Some(Phase::Running { resumed, .. }) => *resumed = true,
+            None
+            | Some(
+                Phase::Queued { .. } | Phase::Backoff { .. } | Phase::Gated { .. } | Phase::Asleep { .. },
+            ) => {}
         }
     }
 

@@ -5,24 +5,24 @@ use std::collections::{BTreeMap, HashMap};
 
 pub(super) const HALF: Duration = Duration::from_millis(500);
 
-fn queue() -> WorkQueue<u32> {
+pub(super) fn queue() -> WorkQueue<u32> {
     WorkQueue::new(7)
 }
 
 /// What a worker gets without waiting.
-fn pop(queue: &WorkQueue<u32>) -> Option<u32> {
+pub(super) fn pop(queue: &WorkQueue<u32>) -> Option<u32> {
     queue.next().now_or_never().flatten().map(|item| item.key)
 }
 
-fn pop_all(queue: &WorkQueue<u32>) -> Vec<u32> {
+pub(super) fn pop_all(queue: &WorkQueue<u32>) -> Vec<u32> {
     std::iter::from_fn(|| pop(queue)).collect()
 }
 
-fn add(queue: &WorkQueue<u32>, key: u32) {
+pub(super) fn add(queue: &WorkQueue<u32>, key: u32) {
     queue.add(key, Priority::Normal, Urgency::Routine);
 }
 
-fn fail(queue: &WorkQueue<u32>, key: u32) {
+pub(super) fn fail(queue: &WorkQueue<u32>, key: u32) {
     queue.done(&key, Next::Failed { min: Duration::ZERO });
 }
 

@@ -151,7 +151,7 @@ async fn retry_after_is_honoured_within_reason() {
         rig.event(&key("a"));
         rig.events(&key("a"), seconds(1000)).await;
         let gaps = rig.wire.gaps();
-        assert!(gaps.len() >= 3);
+        assert!(gaps.len() >= 2);
         for gap in gaps {
             assert!(
                 gap >= seconds(nominal) && gap <= seconds(nominal).mul_f64(1.26),

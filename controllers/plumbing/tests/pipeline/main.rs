@@ -8,9 +8,11 @@ mod rig;
 mod wire;
 
 mod backoff;
+mod chains;
 mod drain;
 mod election;
 mod fencing;
+mod flow_control;
 mod panics;
 mod pressure;
 mod read_your_writes;

@@ -15,7 +15,7 @@ use springtide_plumbing::gate::Gate;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion, Uid};
 use springtide_plumbing::lease::Fence;
 use springtide_plumbing::metrics::Metrics;
-use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass};
+use springtide_plumbing::plan::{Action, Outcome, Plan, Step, Write, WriteClass};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::rights::{Right, Rights, Verb};
@@ -94,6 +94,7 @@ pub(crate) fn status(key: &ObjectKey, stored: Value, status: Value) -> Write {
 }
 
 pub(crate) fn plan(stages: Vec<Vec<Write>>) -> Plan {
+    let stages = stages.into_iter().map(|stage| stage.into_iter().map(Step::from).collect()).collect();
     Plan { stages, ..Plan::idle(Outcome::Progressing) }
 }
 
@@ -196,12 +197,15 @@ impl Setup {
         let views: [Arc<dyn StoreView>; 1] = [Arc::new(store.clone())];
         let released = queue.clone();
         let gate = Gate::new(&views, move |key: &ObjectKey| released.release(key), confirm);
+        let budget = Arc::new(WriteBudget::new(self.budget));
+        let granted = queue.clone();
+        budget.on_grant(Scripted::NAME, move |key| granted.resume(key));
         let executor = Executor {
             controller: Scripted::NAME,
             rights: Scripted::RIGHTS,
             client,
             fence: self.fence,
-            budget: Arc::new(WriteBudget::new(self.budget)),
+            budget: budget.clone(),
             gate: gate.clone(),
             metrics: metrics.clone(),
         };
@@ -226,7 +230,23 @@ impl Setup {
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(controller.run(shutdown.clone()));
         let asks = tokio::spawn(gate.clone().run(shutdown.clone()));
-        Rig { wire, pods, queue, gate, metrics, leading, shutdown, running, asks, reconciler, start }
+        let (pump, end) = (budget.clone(), shutdown.clone());
+        let grants = tokio::spawn(async move { pump.run(end).await });
+        let helpers = [asks, grants];
+        Rig {
+            wire,
+            pods,
+            queue,
+            gate,
+            budget,
+            metrics,
+            leading,
+            shutdown,
+            running,
+            helpers,
+            reconciler,
+            start,
+        }
     }
 }
 
@@ -236,18 +256,19 @@ pub(crate) struct Rig {
     pub(crate) pods: StoreWriter<Pod>,
     pub(crate) queue: WorkQueue<ObjectKey>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) budget: Arc<WriteBudget>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) leading: watch::Sender<bool>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: JoinHandle<()>,
-    asks: JoinHandle<()>,
+    helpers: [JoinHandle<()>; 2],
     reconciler: Arc<Scripted>,
     start: Instant,
 }
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.asks.abort();
+        self.helpers.iter().for_each(JoinHandle::abort);
         self.running.abort();
     }
 }

@@ -52,6 +52,8 @@ impl Sent {
 pub(crate) enum Reply {
     /// Code, Retry-After, body.
     Answer(u16, Option<u32>, Value),
+    /// The same, as of this priority level.
+    OnLevel(&'static str, Box<Reply>),
     /// The same after some time.
     After(Duration, Box<Reply>),
     /// Nothing, ever.
@@ -67,6 +69,10 @@ pub(crate) enum Reply {
 impl Reply {
     pub(crate) fn after(self, time: Duration) -> Self {
         Self::After(time, Box::new(self))
+    }
+
+    pub(crate) fn on_level(self, uid: &'static str) -> Self {
+        Self::OnLevel(uid, Box::new(self))
     }
 }
 
@@ -135,8 +141,13 @@ impl Wire {
         let _under_way = UnderWay::new(&self);
         // A loop without a pause would keep paused time from ever going on.
         let mut reply = if self.len() > A_SPIN { Reply::Silence } else { reply(&sent) };
+        let mut level = None;
         loop {
             reply = match reply {
+                Reply::OnLevel(uid, then) => {
+                    level = Some(uid);
+                    *then
+                }
                 Reply::After(time, then) => {
                     sleep(time).await;
                     *then
@@ -145,6 +156,9 @@ impl Wire {
                     let mut response = Response::builder().status(code);
                     if let Some(seconds) = retry_after {
                         response = response.header("retry-after", seconds);
+                    }
+                    if let Some(uid) = level {
+                        response = response.header("X-Kubernetes-PF-PriorityLevel-UID", uid);
                     }
                     return Ok(response.body(Body::from(body.to_string()))?);
                 }
