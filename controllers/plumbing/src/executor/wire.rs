@@ -53,7 +53,7 @@ fn signal(answer: &Result<Answer, SendError>) -> Signal {
             _ => Signal::Answered,
         },
         Err(SendError::TimedOut(_)) => Signal::Overloaded,
-        Err(SendError::NotSent(_) | SendError::Lost(_)) => Signal::Unclear,
+        Err(SendError::NotSent(_) | SendError::Fenced | SendError::Lost(_)) => Signal::Unclear,
     }
 }
 
