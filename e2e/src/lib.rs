@@ -18,6 +18,7 @@
 //! | [`rights`] | what an account was granted, and what of it was used |
 //! | [`oracle`] | independent witnesses of pods, jobs and leadership |
 //! | [`fault_proxy`] | a proxy in front of the API server that injects faults |
+//! | [`crash`] | a manager that ends at each of its writes, and what becomes of its work |
 //! | [`batch`] | a cluster with a manager, and namespaces for tests of BatchJob |
 //! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
 //!
@@ -27,6 +28,7 @@
 pub mod batch;
 pub mod binaries;
 mod cargo;
+pub mod crash;
 pub mod fault_proxy;
 pub mod guardian;
 pub mod kwok;

@@ -103,7 +103,7 @@ impl Manager {
     /// It ends first, or takes longer than a minute.
     pub async fn wait_ready(&mut self) -> Result<()> {
         let health = self.health;
-        self.child.wait_ready(BOUND, async || get(health, "/readyz").await.map(drop)).await
+        self.child.wait_ready(BOUND, async || ready(health).await).await
     }
 
     /// Whether it says now that all its stores are synced.
@@ -149,6 +149,14 @@ fn health_address(log: &Path) -> Option<SocketAddr> {
         let event: serde_json::Value = serde_json::from_str(line).ok()?;
         event["health_address"].as_str()?.parse().ok()
     })
+}
+
+/// Whether the manager that serves its health there has all of its stores synced.
+///
+/// # Errors
+/// It has not, or does not answer.
+pub(crate) async fn ready(health: SocketAddr) -> Result<()> {
+    get(health, "/readyz").await.map(drop)
 }
 
 /// A plain GET; anything but 200 is an error.

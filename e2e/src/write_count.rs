@@ -212,8 +212,22 @@ impl AuditLog {
     /// # Errors
     /// The log cannot be read.
     pub fn mark(&self) -> Result<Mark> {
-        let text = self.complete_lines(self.start())?;
-        let offset = u64::try_from(text.len()).context("length of the audit log")?;
+        let read = || -> std::io::Result<u64> {
+            let mut file = File::open(&self.path)?;
+            let mut offset = file.seek(SeekFrom::End(0))?;
+            // Back to the end of a line, of which one may still be being written.
+            let mut last = [0];
+            while offset > 0 {
+                file.seek(SeekFrom::Start(offset - 1))?;
+                file.read_exact(&mut last)?;
+                if last == [b'\n'] {
+                    break;
+                }
+                offset -= 1;
+            }
+            Ok(offset)
+        };
+        let offset = read().with_context(|| format!("read the audit log {}", self.path.display()))?;
         Ok(Mark { offset })
     }
 

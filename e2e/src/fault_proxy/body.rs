@@ -41,17 +41,21 @@ pub(super) fn passing(body: Incoming) -> ReplyBody {
     body.map_err(Broken::from).boxed_unsync()
 }
 
-/// The same body, and `done` runs once all of it has been taken.
+/// The same body, and `done` runs once all of it has been taken. A connection that knows its length does
+/// not ask for its end, but lets it go.
 pub(super) fn then(body: ReplyBody, done: impl FnOnce() + Send + 'static) -> ReplyBody {
-    let chunks: Chunks = Box::pin(body.into_data_stream());
-    boxed(stream::unfold((chunks, Some(done)), |(mut chunks, mut done)| async move {
-        let next = chunks.next().await;
-        if next.is_none()
-            && let Some(done) = done.take()
-        {
-            done();
+    struct Last<F: FnOnce()>(Option<F>);
+    impl<F: FnOnce()> Drop for Last<F> {
+        fn drop(&mut self) {
+            if let Some(done) = self.0.take() {
+                done();
+            }
         }
-        Some((next?, (chunks, done)))
+    }
+    let last = Last(Some(done));
+    let chunks: Chunks = Box::pin(body.into_data_stream());
+    boxed(stream::unfold((chunks, last), |(mut chunks, last)| async move {
+        Some((chunks.next().await?, (chunks, last)))
     }))
 }
 

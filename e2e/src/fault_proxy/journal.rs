@@ -15,7 +15,7 @@ pub enum Stage {
     Held(At),
     /// The client is being sent an answer; its code stands in the request.
     Answered,
-    /// All of the answer has been given to the client's connection.
+    /// All of the answer has been handed to the client's connection, or the client has left meanwhile.
     Done,
     /// It got no answer: the connection to the API server failed, or a fault reset that of the client, or
     /// the client has given it up.

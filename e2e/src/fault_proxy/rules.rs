@@ -11,6 +11,7 @@ pub struct Class {
     except: Option<String>,
     namespace: Option<String>,
     name: Option<String>,
+    user: Option<String>,
     agent: Option<String>,
     query: Option<String>,
 }
@@ -58,6 +59,12 @@ impl Class {
         Self { name: Some(name.to_owned()), ..self }
     }
 
+    /// Only those of this user.
+    #[must_use]
+    pub fn user(self, user: &str) -> Self {
+        Self { user: Some(user.to_owned()), ..self }
+    }
+
     /// Only those of clients whose user agent starts so.
     #[must_use]
     pub fn agent(self, prefix: &str) -> Self {
@@ -79,6 +86,7 @@ impl Class {
             && self.except.as_ref().is_none_or(|except| *except != request.resource)
             && is(&self.namespace, &request.namespace)
             && is(&self.name, &request.name)
+            && is(&self.user, &request.user)
             && self.agent.as_ref().is_none_or(|prefix| request.user_agent.starts_with(prefix))
             && self.query.as_ref().is_none_or(|part| request.query.contains(part))
     }
@@ -249,7 +257,7 @@ mod tests {
         let pod = request(Verb::Create, "pods", "springtide/1 batch");
         let holding = [
             Class::any(),
-            Class::of([Verb::Update, Verb::Create]).resource("pods").namespace("a").name("p"),
+            Class::of([Verb::Update, Verb::Create]).resource("pods").namespace("a").name("p").user("admin"),
             Class::writes().agent("springtide/").query("limit=").except("leases"),
         ];
         for class in holding {
@@ -260,6 +268,7 @@ mod tests {
             Class::writes().resource("pods/status"),
             Class::any().namespace("b"),
             Class::any().name("q"),
+            Class::any().user("somebody"),
             Class::any().agent("kubectl"),
             Class::any().query("continue="),
             Class::any().except("pods"),

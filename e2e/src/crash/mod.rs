@@ -1,0 +1,83 @@
+//! Crash at every write: whatever a manager was about to write, or had just written, when it ended, the
+//! next one comes to the same end.
+//!
+//! A scenario is played once without a crash, through the [fault proxy](crate::fault_proxy): that gives the
+//! manager's writes W1 to Wn, the end state, and the history of the children. Then, for each write and each
+//! [`Point`] on its way, the scenario is played anew in a namespace of its own, and the manager ends there.
+//! From that moment the proxy holds whatever else it sends. Another manager goes on ([`Recovery`]). Once all
+//! has come to rest, the oracles judge.
+//!
+//! | oracle | holds |
+//! |---|---|
+//! | end state | the same as without a crash, times and the like apart |
+//! | history | every child was made and ended as often, and in the same way |
+//! | children | never more than declared, none without a live owner |
+//! | status | says what the independent witnesses have seen |
+//! | writes | at most three more than without a crash, none once all is at rest |
+//! | panics | none |
+
+mod case;
+mod facts;
+mod in_process;
+mod lane;
+
+use anyhow::Result;
+
+use crate::local_cluster::LocalCluster;
+
+pub use case::{CASE_VARIABLE, Case, Point, Recovery};
+pub use facts::Facts;
+pub use lane::{Lane, Reference, Verdict};
+
+/// The namespace of one run with its independent witnesses.
+#[allow(async_fn_in_trait, reason = "runs are joined in one task, never sent to another")]
+pub trait World {
+    /// The namespace.
+    fn namespace(&self) -> &str;
+
+    /// Whether every object's status is about its newest spec.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    async fn observed(&self) -> Result<bool>;
+
+    /// The end state and the history of the children.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    async fn facts(&self) -> Result<Facts>;
+
+    /// What is wrong whatever the scenario: seen by the witnesses, or left behind.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    async fn wrong(&self) -> Result<Vec<String>>;
+
+    /// Removes all objects while a manager runs, so that none of them concerns the next run.
+    ///
+    /// # Errors
+    /// They stay.
+    async fn clear(&self) -> Result<()>;
+}
+
+/// What users do, and what comes of it.
+#[allow(async_fn_in_trait, reason = "runs are joined in one task, never sent to another")]
+pub trait Scenario {
+    /// Where it is played.
+    type World<'a>: World;
+
+    /// A word, unique among the scenarios of a kind.
+    fn name(&self) -> &'static str;
+
+    /// Makes a namespace with its witnesses.
+    ///
+    /// # Errors
+    /// The API server refuses something.
+    async fn open<'a>(&self, cluster: &'a LocalCluster) -> Result<Self::World<'a>>;
+
+    /// Does what users do, waits for what must come of it, and returns at its end. Waits are bounded.
+    ///
+    /// # Errors
+    /// It does not come.
+    async fn play<'a>(&self, world: &Self::World<'a>) -> Result<()>;
+}
