@@ -182,8 +182,10 @@ impl Lane {
                 (First::InProcess(first), Some(InProcess::start(second, &election).await?))
             }
             Recovery::Sigkill => {
+                // Its port is read from its log, so each has one of its own.
+                let name = format!("crash-{namespace}");
                 let mut first =
-                    Manager::start_with(&self.cluster, first, USERS[0], &["--no-leader-election"]).await?;
+                    Manager::start_with(&self.cluster, first, &name, &["--no-leader-election"]).await?;
                 first.wait_ready().await?;
                 (First::Process(first), None)
             }
