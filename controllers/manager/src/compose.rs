@@ -11,6 +11,7 @@ use springtide_plumbing::budget::WriteBudget;
 use springtide_plumbing::client::{Connection, Reader};
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::{Controller, Reconciler};
+use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::Executor;
 use springtide_plumbing::gate::Gate;
 use springtide_plumbing::health::{Health, HealthServer};
@@ -138,7 +139,7 @@ pub async fn run(
     let reloader = Reloader::new(args, text, configuration.clone(), measures);
     let reloading = stop.end.clone().run_until_cancelled_owned(reloader.run(live));
     services.spawn("configuration", reloading.map(|_| Ok(())));
-    let shared = Shared { connection, leadership, metrics, budget, drain };
+    let shared = Shared { connection, identity: identity.clone(), leadership, metrics, budget, drain };
     let mut tasks = Tasks::default();
     for controller in controllers {
         match controller {
@@ -193,6 +194,7 @@ struct Stop {
 /// What every controller is joined to.
 struct Shared {
     connection: Connection,
+    identity: String,
     leadership: Leadership,
     metrics: Arc<Metrics>,
     budget: Arc<WriteBudget>,
@@ -245,6 +247,7 @@ impl Shared {
             queue,
             gate: gate.clone(),
             executor,
+            events: EventSink::new(R::NAME, &self.identity, self.metrics.clone()),
             leading: self.leadership.leading.clone(),
             clock: Clock::system(),
             metrics: self.metrics.clone(),

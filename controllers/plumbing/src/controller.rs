@@ -3,6 +3,7 @@
 
 use crate::clock::Clock;
 use crate::error::{ErrorClass, WriteError};
+use crate::events::EventSink;
 use crate::executor::{Executor, WriteResult};
 use crate::gate::Gate;
 use crate::key::ObjectKey;
@@ -72,6 +73,8 @@ pub struct Controller<R> {
     pub gate: Arc<Gate>,
     /// Its writer.
     pub executor: Executor,
+    /// Where it says what happened.
+    pub events: EventSink,
     /// Whether workers may take keys.
     pub leading: watch::Receiver<bool>,
     /// Wall-clock time for planners.
@@ -92,6 +95,12 @@ impl<R: Reconciler> Controller<R> {
     pub async fn run(self, shutdown: CancellationToken) {
         self.metrics.max_concurrent_reconciles(R::NAME, self.workers);
         let this = Arc::new(self);
+        let quiet = CancellationToken::new();
+        let mut teller = JoinSet::new();
+        teller.spawn({
+            let (this, quiet) = (this.clone(), quiet.clone());
+            async move { this.events.run(&this.executor, &this.clock, &quiet).await }
+        });
         let mut workers = JoinSet::new();
         for _ in 0..this.workers {
             let worker = this.clone();
@@ -112,6 +121,10 @@ impl<R: Reconciler> Controller<R> {
             if ended.is_none() {
                 break;
             }
+        }
+        quiet.cancel();
+        if let Some(Err(error)) = teller.join_next().await {
+            panic = error.try_into_panic().ok().or(panic);
         }
         if let Some(panic) = panic {
             std::panic::resume_unwind(panic);
@@ -165,10 +178,14 @@ impl<R: Reconciler> Controller<R> {
         let Some(observed) = self.reconciler.observe(key, now) else {
             return (Next::Success, ReconcileResult::Success);
         };
-        let plan = self.reconciler.plan(&observed, now);
+        let mut plan = self.reconciler.plan(&observed, now);
         drop(observed);
         let sketch = Sketch::of(&plan);
+        let events = std::mem::take(&mut plan.events);
         let results = self.executor.perform(key, plan).await;
+        if results.iter().all(|result| result.outcome.is_ok()) {
+            events.into_iter().for_each(|note| self.events.publish(note, now));
+        }
         log_pass(R::NAME, key, &sketch, &results);
         let settled = self.reconciler.settle(key, &results, self.clock.now());
         self.next(&sketch, &results, settled)

@@ -89,6 +89,9 @@ impl Resource {
     /// Core `v1` Node.
     pub const NODE: Self =
         Self { group: "", version: "v1", kind: "Node", plural: "nodes", namespaced: false };
+    /// `events.k8s.io/v1` Event.
+    pub const EVENT: Self =
+        Self { group: "events.k8s.io", version: "v1", kind: "Event", plural: "events", namespaced: true };
     /// `coordination.k8s.io/v1` Lease.
     pub const LEASE: Self = Self {
         group: "coordination.k8s.io",

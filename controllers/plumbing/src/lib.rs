@@ -15,6 +15,7 @@ pub mod client;
 pub mod clock;
 pub mod controller;
 pub mod error;
+pub mod events;
 pub mod executor;
 pub mod gate;
 pub mod health;

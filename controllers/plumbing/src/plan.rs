@@ -4,6 +4,7 @@
 //! again after its effects gives an empty plan) and correct after a crash between any two writes:
 //! what must not be forgotten stands in a deterministic name or in the stored status.
 
+use crate::events::EventNote;
 use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -32,12 +33,14 @@ pub struct Plan {
     pub outcome: Outcome,
     /// The decisions in words, for explanations and logs.
     pub why: Vec<Why>,
+    /// What users are told once all writes have succeeded.
+    pub events: Vec<EventNote>,
 }
 
 impl Plan {
     /// A plan that writes nothing.
     pub fn idle(outcome: Outcome) -> Self {
-        Self { stages: Vec::new(), status: None, wake: None, outcome, why: Vec::new() }
+        Self { stages: Vec::new(), status: None, wake: None, outcome, why: Vec::new(), events: Vec::new() }
     }
 
     /// Number of writes, the status included.

@@ -2,6 +2,7 @@
 
 mod course;
 mod dispatch;
+mod events;
 mod interrupt;
 mod pace;
 mod release;
@@ -65,7 +66,8 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
     // being counted. What there is to release, end and create is planned as soon as it stands.
     if let Due::Now(class) = due {
         let write = status_write(state, &outlook, class);
-        return Draft { wake: draft.wake, ..Draft::default() }.into_plan(Some(write), outcome, why);
+        let plan = Draft { wake: draft.wake, ..Draft::default() }.into_plan(Some(write), outcome, why);
+        return Plan { events: events::notes(&state.job, &outlook.status), ..plan };
     }
     interrupt::live_pods(state, &mut draft, now);
     match &state.course {
@@ -85,7 +87,8 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
         }
         Due::Now(_) | Due::WhenQuiet(_) | Due::Never => None,
     };
-    draft.into_plan(status, outcome, why)
+    let events = status.as_ref().map(|_| events::notes(&state.job, &outlook.status)).unwrap_or_default();
+    Plan { events, ..draft.into_plan(status, outcome, why) }
 }
 
 /// Creates what is granted, in the order of the indexes.
@@ -244,6 +247,6 @@ impl Draft {
         let stages = [self.protecting, self.ending, self.creating];
         let stages = stages.into_iter().filter(|stage| !stage.is_empty());
         let stages = stages.map(|stage| stage.into_iter().map(Step::from).collect()).collect();
-        Plan { stages, status, wake: self.wake, outcome, why }
+        Plan { stages, status, wake: self.wake, outcome, why, events: Vec::new() }
     }
 }

@@ -325,6 +325,10 @@ fn expectation(
     shown: Option<ResourceVersion>,
     outcome: &Result<Done, WriteError>,
 ) -> Option<Expectation> {
+    if write.class == WriteClass::Event {
+        // Nobody plans on them.
+        return None;
+    }
     let resource = write.resource;
     let key = write.key.clone();
     match (outcome, &write.action) {

@@ -110,6 +110,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("leader_election_master_status", &["name"]),
     ("springtide_noop_writes_total", &["controller"]),
     ("springtide_stale_skips_total", &["controller"]),
+    ("springtide_events_dropped_total", &["controller"]),
     ("springtide_fence_refusals_total", &["controller"]),
     ("springtide_errors_total", &["class", "controller"]),
     ("springtide_keys_in_backoff", &["controller"]),

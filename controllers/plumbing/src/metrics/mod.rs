@@ -119,6 +119,7 @@ pub struct Metrics {
     write_errors: Family<ErrorLabels, Counter>,
     stale_skips: Family<ControllerLabel, Counter>,
     fence_refusals: Family<ControllerLabel, Counter>,
+    events_dropped: Family<ControllerLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Seconds<RequestTimeLabels>,
     queues: Queues,
@@ -172,6 +173,10 @@ impl Metrics {
                 .add("springtide_stale_skips", "Passes put off until the stores show the key's own writes"),
             fence_refusals: into
                 .add("springtide_fence_refusals", "Writes not sent as this process does not hold the lease"),
+            events_dropped: into.add(
+                "springtide_events_dropped",
+                "Events that were never sent, under pressure or when refused",
+            ),
             requests: into.add("rest_client_requests", "Requests to the API server by code of the answer"),
             request_seconds: into.seconds(
                 "rest_client_request_duration_seconds",
@@ -203,6 +208,7 @@ impl Metrics {
             &self.noop_writes,
             &self.stale_skips,
             &self.fence_refusals,
+            &self.events_dropped,
         ] {
             drop(counter.get_or_create(&of));
         }
@@ -279,6 +285,11 @@ impl Metrics {
     /// A write was not sent, as the fence is closed.
     pub fn fence_refusal(&self, controller: &'static str) {
         self.fence_refusals.get_or_create(&ControllerLabel { controller }).inc();
+    }
+
+    /// So many events were never sent.
+    pub fn events_dropped(&self, controller: &'static str, count: usize) {
+        self.events_dropped.get_or_create(&ControllerLabel { controller }).inc_by(count as u64);
     }
 
     /// Measures the requests to the API server at `host`, for the clients that it is laid around.

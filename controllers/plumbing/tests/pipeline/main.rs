@@ -11,6 +11,7 @@ mod backoff;
 mod chains;
 mod drain;
 mod election;
+mod events;
 mod fencing;
 mod flow_control;
 mod panics;

@@ -10,6 +10,7 @@ use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
 use springtide_plumbing::client::Reader;
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::{Controller, Reconciler, Settled};
+use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::{Executor, WriteResult};
 use springtide_plumbing::gate::Gate;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion, Uid};
@@ -221,6 +222,7 @@ impl Setup {
             reconciler: reconciler.clone(),
             queue: queue.clone(),
             gate: gate.clone(),
+            events: EventSink::new(Scripted::NAME, "rig", metrics.clone()),
             executor,
             leading: led,
             clock: Clock::from_fn(move || Timestamp::UNIX_EPOCH + start.elapsed()),
