@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use springtide_manager::ManagerArgs;
+use springtide_manager::{LogLevel, ManagerArgs};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -53,7 +53,8 @@ impl InProcess {
             .enable_all()
             .build()
             .context("a manager's runtime")?;
-        let run = runtime.spawn(springtide_manager::run(args, std::future::pending()));
+        let (configured, log) = (args.read()?, LogLevel::fixed());
+        let run = runtime.spawn(springtide_manager::run(configured, log, std::future::pending()));
         let mut manager = Self { runtime: Some(runtime), run };
         let is_ready = async {
             while ready(health).await.is_err() {

@@ -160,7 +160,7 @@ impl EventSink {
         let owner = ObjectKey::new("", "events");
         let mut attempts = 0;
         loop {
-            let plan = Plan { stages: vec![vec![write.clone()]], ..Plan::idle(Outcome::Progressing) };
+            let plan = Plan { stages: vec![vec![write.clone().into()]], ..Plan::idle(Outcome::Progressing) };
             let outcome = executor.perform(&owner, plan).await.pop().map(|result| result.outcome);
             let again = match outcome {
                 // Its name is its own, so who made it before was this process, or the one before it.
