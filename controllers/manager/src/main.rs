@@ -19,7 +19,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Runs the controllers until SIGTERM or SIGINT.
-    Manager(ManagerArgs),
+    Manager(Box<ManagerArgs>),
     /// Gives finalizers back where no manager does it any more: before CRDs or namespaces are removed.
     Release(cli::release::ReleaseArgs),
 }
