@@ -89,6 +89,10 @@ image: xtask ## Build the container image (an OCI archive in target/image) from 
 image-check: xtask ## Build the image twice, in different folders, and compare: it must be the same.
 	$(XTASK) image --check
 
+.PHONY: install-manifests
+install-manifests: xtask ## Render the kustomize bases and config/install.yaml from the chart.
+	$(XTASK) manifests
+
 ##@ Prepare
 
 .PHONY: deps
@@ -108,4 +112,4 @@ xtask:
 help: ## Show this list.
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

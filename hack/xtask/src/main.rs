@@ -7,6 +7,7 @@ mod ci;
 mod debian;
 mod generate;
 mod image;
+mod manifests;
 mod schema;
 mod tools;
 
@@ -37,6 +38,8 @@ enum Chore {
     Gen,
     /// Build the container image as an OCI archive, from a static program, without a container engine.
     Image(image::Args),
+    /// Render the kustomize bases and config/install.yaml from the chart.
+    Manifests,
     /// Build the pinned test binaries that are not yet in the cache.
     Tools(tools::Args),
 }
@@ -60,6 +63,7 @@ fn perform(chore: Chore) -> Result<()> {
         Chore::Deps(args) => debian::run(&args),
         Chore::Gen => generate::run(),
         Chore::Image(args) => image::run(&args),
+        Chore::Manifests => manifests::run(),
         Chore::Tools(args) => tools::run(&args),
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask gen`: writes what is derived from Rust values.
 
+mod chart;
 mod configuration;
 mod reference;
 mod roles;
@@ -55,11 +56,17 @@ pub(crate) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
         let page = kind.crd.spec.names.kind.to_lowercase();
         files.insert(PathBuf::from(format!("docs/reference/{page}.md")), reference::page(kind)?);
     }
+    files.extend(chart::files(kinds)?);
     files.extend(roles::files(kinds)?);
     files.insert(PathBuf::from("docs/reference/configuration.md"), configuration::page()?);
     files
         .insert(PathBuf::from(format!("docs/reference/{}", configuration::SCHEMA)), configuration::schema()?);
     Ok(files)
+}
+
+/// One object as a generated file, for what is not derived from Rust values alone.
+pub(crate) fn object_document(object: &serde_json::Value) -> Result<String> {
+    yaml::document(object, &[])
 }
 
 /// Marked files in our folders that nothing generates any more.

@@ -44,6 +44,7 @@ pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
         "rules": rules(OWN.table.iter().chain(all()).filter(|right| right.reach == Reach::OwnNamespace)),
     });
     add("config/rbac/manager-role.yaml".into(), &own, &["What the manager may do in its own namespace."])?;
+    let mut roles = vec!["manager-cluster-role.yaml".to_owned(), "manager-role.yaml".to_owned()];
     for kind in kinds {
         let names = &kind.crd.spec.names;
         let lower = names.kind.to_lowercase();
@@ -56,14 +57,29 @@ pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
                 },
                 "rules": user_rules(kind, verbs),
             });
+            roles.push(format!("{lower}-{who}-role.yaml"));
             let comment = format!("Added to the cluster's role {aggregate}.");
             add(format!("config/rbac/{lower}-{who}-role.yaml"), &role, &[&comment])?;
         }
     }
+    let mut resources = vec!["service-account.yaml".to_owned(), "manager-bindings.yaml".to_owned()];
+    resources.extend(roles);
+    // The labels that the chart's roles have.
+    let labels = json!({
+        "app.kubernetes.io/instance": NAME,
+        "app.kubernetes.io/name": NAME,
+        "app.kubernetes.io/version": env!("CARGO_PKG_VERSION"),
+    });
+    let list = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "labels": [{"pairs": labels}],
+        "resources": resources,
+    });
+    add("config/rbac/kustomization.yaml".into(), &list, &[])?;
     add(
         "charts/springtide/files/rights.yaml".into(),
         &chart_rights(),
-        &["The manager's rules: its own, then those of each controller, for namespaces and for the cluster."],
+        &["The manager's rules: its own, and those of each controller."],
     )?;
     let kinds: Vec<Value> = kinds.iter().map(chart_kind).collect();
     add(
@@ -102,16 +118,13 @@ fn user_rules(kind: &Kind, verbs: &[&str]) -> Value {
 }
 
 fn chart_rights() -> Value {
-    let of = |rights: &Rights, namespaced| {
-        let wanted =
-            |right: &&Right| right.reach == Reach::Everywhere && right.resource.namespaced == namespaced;
-        rules(rights.table.iter().filter(wanted))
-    };
+    let of = |rights: &Rights, reach| rules(rights.table.iter().filter(|right| right.reach == reach));
     let controllers: serde_json::Map<String, Value> = CONTROLLERS
         .iter()
         .map(|(key, rights)| {
-            let own = rules(rights.table.iter().filter(|right| right.reach == Reach::OwnNamespace));
-            let rules = json!({"namespaced": of(rights, true), "cluster": of(rights, false), "own": own});
+            let rules = json!({
+                "everywhere": of(rights, Reach::Everywhere), "own": of(rights, Reach::OwnNamespace),
+            });
             ((*key).to_owned(), rules)
         })
         .collect();
@@ -120,12 +133,15 @@ fn chart_rights() -> Value {
 
 fn chart_kind(kind: &Kind) -> Value {
     let (spec, annotations) = (&kind.crd.spec, kind.crd.metadata.annotations.clone().unwrap_or_default());
+    let roles = USERS.map(
+        |(who, aggregate, verbs)| json!({"who": who, "aggregate": aggregate, "rules": user_rules(kind, verbs)}),
+    );
     json!({
         "group": spec.group,
         "kind": spec.names.kind,
         "plural": spec.names.plural,
-        "controller": kind.controller,
         "maxPerNamespace": annotations.get(springtide_crds::MAX_PER_NAMESPACE),
+        "roles": roles,
     })
 }
 

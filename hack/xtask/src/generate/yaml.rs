@@ -20,7 +20,7 @@ pub(super) fn document(object: &impl Serialize, comments: &[&str]) -> Result<Str
 
 /// Whole numbers lose their `.0`: the Rust type of a schema's bounds is f64.
 /// Keys are sorted, whatever features serde_json was built with.
-fn tidy(value: &mut Value) {
+pub(super) fn tidy(value: &mut Value) {
     match value {
         Value::Number(number) => {
             if let Some(whole) = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15) {

@@ -1,0 +1,57 @@
+{{/* Name of everything that is installed: the release's, with the chart's where it does not hold it. */}}
+{{- define "springtide.name" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 42 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 42 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{/* What tells our pods from all others; never changes in an upgrade. */}}
+{{- define "springtide.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "springtide.labels" -}}
+{{ include "springtide.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* A digest names one image for ever, so it wins over a tag. */}}
+{{- define "springtide.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- define "springtide.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "springtide.name" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{/* The manager's configuration file. */}}
+{{- define "springtide.configuration" -}}
+apiVersion: config.springtide.dev/v1alpha1
+kind: ManagerConfiguration
+controllers:
+  {{- toYaml .Values.controllers | nindent 2 }}
+leaderElection:
+  {{- toYaml .Values.leaderElection | nindent 2 }}
+logging:
+  {{- toYaml .Values.logging | nindent 2 }}
+writeBudget:
+  {{- toYaml .Values.writeBudget | nindent 2 }}
+{{- end }}
+
+{{/* Of it what changes only with a new process: a change of anything else needs no new pods. */}}
+{{- define "springtide.restart" -}}
+{{- list .Values.controllers .Values.leaderElection .Values.logging.format | toJson | sha256sum -}}
+{{- end }}
