@@ -83,7 +83,7 @@ fn only_watches(own: &WriteCount) -> Result<()> {
     ensure!(gets.is_empty(), "gets of objects:\n{gets}");
     // Each watch begins with a streaming list, once. What the server closes (it does so when a CRD becomes
     // established) goes on where it ended, and lists nothing again.
-    let mut lists: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut lists: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     // A server refuses while it prepares a new kind (429).
     let watches = own.of_verb(Verb::Watch).successful();
     for request in watches.requests() {
@@ -91,9 +91,12 @@ fn only_watches(own: &WriteCount) -> Result<()> {
         ensure!(!asks("limit="), "a paged list: {}", request.query);
         let list = asks("sendInitialEvents=true");
         ensure!(list || asks("resourceVersion=") && !asks("resourceVersion=0"), "{}", request.query);
-        *lists.entry(&request.resource).or_default() += usize::from(list);
+        // Two objects of a kind may each be watched by name.
+        let name =
+            request.query.split('&').find(|pair| pair.starts_with("fieldSelector=")).unwrap_or_default();
+        *lists.entry((&request.resource, name)).or_default() += usize::from(list);
     }
-    ensure!(lists.contains_key("pods") && lists.contains_key("batchjobs"), "{lists:?}");
+    ensure!(lists.contains_key(&("pods", "")) && lists.contains_key(&("batchjobs", "")), "{lists:?}");
     ensure!(lists.values().all(|count| *count == 1), "not one watch of each kind: {lists:?}");
     Ok(())
 }

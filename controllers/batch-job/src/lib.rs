@@ -5,6 +5,7 @@
 //! - [`plan`] decides, as a pure function: it counts outcomes, releases and creates pods.
 //! - [`status`] says in the job's status where it stands.
 //! - [`RIGHTS`] is the table of what may be asked of the API server.
+//! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
 
 pub mod admission;
@@ -22,10 +23,12 @@ pub mod resources;
 mod rights;
 pub mod shape;
 pub mod status;
+mod warrants;
 pub mod watches;
 
 pub use plan::Settings;
 pub use rights::RIGHTS;
+pub use warrants::BatchJobWarrants;
 pub use watches::Stores;
 
 use admission::{Admission, Trouble};
@@ -37,6 +40,7 @@ use prometheus_client::registry::Registry;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::WriteResult;
+use springtide_plumbing::guard::Withheld;
 use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::plan::{Action, Plan, Write};
 use springtide_plumbing::queue::WorkQueue;
@@ -141,6 +145,13 @@ impl Reconciler for BatchJobReconciler {
                 Err(WriteError::Refused(refusal)) if releases(write) => {
                     memory.release_refused(&write.key.name, refusal, now);
                 }
+                Err(WriteError::Withheld(
+                    withheld @ (Withheld::Protected | Withheld::BreakerOpen { .. }),
+                )) if releases(write) => {
+                    memory.release_withheld(&write.key.name, withheld, now);
+                }
+                // The loop knows when to look again.
+                Err(WriteError::Withheld(_)) => handled = false,
                 Err(WriteError::Refused(refusal)) if creates(write) => {
                     trouble = trouble.max(memory.refused(job.generation, refusal, now));
                 }

@@ -8,6 +8,7 @@ use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::error::Refusal;
+use springtide_plumbing::guard::Withheld;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -329,6 +330,14 @@ impl Memory {
             .unwrap_or(RELEASE_BACKOFF_MAX)
             .min(RELEASE_BACKOFF_MAX);
         let refusal = ReleaseRefusal { attempts, until: now + pause, message: refusal.message.clone() };
+        self.facts.unreleased.insert(Arc::clone(pod), refusal);
+    }
+
+    /// A pod is kept by its label or by the breaker: it is left alone likewise, and looked at again before
+    /// long, as both end by a person's hand.
+    pub fn release_withheld(&mut self, pod: &Arc<str>, withheld: &Withheld, now: Timestamp) {
+        let refusal =
+            ReleaseRefusal { attempts: 1, until: now + RELEASE_BACKOFF, message: withheld.to_string() };
         self.facts.unreleased.insert(Arc::clone(pod), refusal);
     }
 

@@ -1,28 +1,33 @@
 //! The composition root: the one place that shows what runs in the process and what is joined to what.
 
 use crate::logging::LogLevel;
-use crate::options::{Configured, ControllerName, enabled};
+use crate::options::{Configured, ControllerName, enabled, mode};
 use crate::reload::{Live, Measures, Reloader};
 use crate::tasks::{Joined, Tasks};
 use anyhow::{Context, Result};
 use futures::FutureExt;
-use springtide_batch_job::{BatchJobReconciler, Settings, Stores};
+use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, Settings, Stores};
+use springtide_plumbing::brake::{self, Brake};
+use springtide_plumbing::breaker::{self, Breaker, BreakerKeeper, Limits};
 use springtide_plumbing::budget::WriteBudget;
 use springtide_plumbing::client::{Connection, Reader};
 use springtide_plumbing::clock::Clock;
+use springtide_plumbing::config_map::ConfigMapView;
 use springtide_plumbing::controller::{Controller, Reconciler};
 use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::Executor;
 use springtide_plumbing::gate::Gate;
+use springtide_plumbing::guard::{Guard, Mode};
 use springtide_plumbing::health::{Health, HealthServer};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::lease::{
     Elector, LEASE_NAME, Leadership, LeaseConfig, LeaseView, boot_clock, observe,
 };
-use springtide_plumbing::metrics::{BudgetSource, LeaderSource, Metrics, StoreSource};
+use springtide_plumbing::metrics::{BudgetSource, GuardSource, LeaderSource, Metrics, StoreSource};
 use springtide_plumbing::queue::WorkQueue;
 use springtide_plumbing::rights;
 use springtide_plumbing::store::StoreView;
+use springtide_plumbing::warrant::{NoWarrants, Warrants};
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
 use std::convert::Infallible;
 use std::future::pending;
@@ -54,12 +59,15 @@ pub async fn run(
     log_level: LogLevel,
     shutdown: impl Future<Output = Result<()>>,
 ) -> Result<()> {
+    // First of all: a process without these handlers dies of the signals.
+    let signals = brake::Signals::install().context("handle SIGUSR1 and SIGUSR2")?;
     let Configured { args, text, configuration } = configured;
     let controllers = enabled(&configuration);
     let identity = args.identity.clone().unwrap_or_else(self::identity);
     let agent = |purpose: &str| format!("springtide/{} {purpose} {identity}", env!("CARGO_PKG_VERSION"));
     let connection = Connection::load(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
-    let names: Vec<_> = controllers.iter().map(|controller| controller.name()).collect();
+    let keeper = BreakerKeeper::NAME;
+    let names: Vec<_> = controllers.iter().map(|controller| controller.name()).chain([keeper]).collect();
     let metrics = Arc::new(Metrics::new(&names));
     let connection = connection.measured(&metrics);
 
@@ -67,16 +75,19 @@ pub async fn run(
     let seed = rand::random();
     let mut watches = WatchSet::new(seed).within([rights::OWN, springtide_batch_job::RIGHTS]);
     let stores = Stores::register(&mut watches)?;
+    // Named objects of the manager's own namespace: watched by name, so that no right to others is needed.
     let leader_election = &configuration.leader_election;
+    let namespace =
+        leader_election.namespace.as_deref().unwrap_or_else(|| connection.default_namespace()).to_owned();
+    let own = Scope::Namespace(namespace.as_str().into());
+    let named = Selector::named;
+    let brake_map = watches.add::<ConfigMapView>(own.clone(), named(brake::CONFIG_MAP), &[])?;
+    let breaker_map = watches.add::<ConfigMapView>(own.clone(), named(breaker::CONFIG_MAP), &[])?;
     let election = if !leader_election.enabled {
         None
     } else {
-        let namespace =
-            leader_election.namespace.as_deref().unwrap_or_else(|| connection.default_namespace());
-        let key = ObjectKey::new(namespace, LEASE_NAME);
-        let selector =
-            Selector { fields: Some(format!("metadata.name={LEASE_NAME}")), ..Selector::default() };
-        let store = watches.add::<LeaseView>(Scope::Namespace(key.namespace.clone()), selector, &[])?;
+        let key = ObjectKey::new(namespace.as_str(), LEASE_NAME);
+        let store = watches.add::<LeaseView>(own, named(LEASE_NAME), &[])?;
         let times = args.lease_times.unwrap_or_else(|| leader_election.times());
         Some((LeaseConfig { key, identity: identity.clone(), times }, store))
     };
@@ -123,6 +134,21 @@ pub async fn run(
         }
     };
 
+    // What keeps them from it.
+    let brake = Brake::new();
+    if let Some(path) = &args.brake_file {
+        let looking = brake::watch_file(&brake, path);
+        services.spawn("brake file", until(&stop.end, looking));
+    }
+    services.spawn("brake signals", until(&stop.end, signals.follow(brake.clone())));
+    let breaker = Arc::new(Breaker::new(Limits::default(), Clock::system()));
+    let modes = controllers.iter().map(|controller| (controller.name(), mode(*controller, &configuration)));
+    let modes = modes.chain([(BreakerKeeper::NAME, Mode::Act)]).collect();
+    let source = GuardSource { modes, brake: brake.clone(), breaker: breaker.clone() };
+    metrics.register(|registry| registry.register_collector(Box::new(source)));
+    let reading = brake::watch_config_map(brake.clone(), brake_map, &namespace);
+    services.spawn("brake ConfigMap", until(&stop.end, reading.then(|()| pending::<()>())));
+
     // Who writes what.
     let budget = Arc::new(WriteBudget::new(configuration.write_budget.clone()));
     let source = BudgetSource { budget: budget.clone(), controllers: names };
@@ -139,18 +165,36 @@ pub async fn run(
     let reloader = Reloader::new(args, text, configuration.clone(), measures);
     let reloading = stop.end.clone().run_until_cancelled_owned(reloader.run(live));
     services.spawn("configuration", reloading.map(|_| Ok(())));
-    let shared = Shared { connection, identity: identity.clone(), leadership, metrics, budget, drain };
+    let shared =
+        Shared { connection, identity: identity.clone(), leadership, metrics, budget, brake, breaker, drain };
     let mut tasks = Tasks::default();
+    {
+        let reconciler = BreakerKeeper::new(shared.breaker.clone(), breaker_map, &namespace);
+        let queue = WorkQueue::new(seed);
+        let (views, wired) = (reconciler.views(), reconciler.wire(&queue));
+        // It writes one object, and never but by an incident.
+        let guard = shared.guard(Mode::Act, Arc::new(NoWarrants));
+        shared.start(
+            Part { reconciler, queue, views: &views, guard, workers: 1 },
+            wired,
+            &agent,
+            &mut tasks,
+        )?;
+    }
     for controller in controllers {
         match controller {
             ControllerName::BatchJob => {
                 let config = &configuration.controllers.batch_job;
                 let settings = Settings::from(&config.settings);
+                // They follow the stores from before the controller does.
+                let warrants = BatchJobWarrants::new(stores.clone(), settings, Clock::system());
+                let guard = shared.guard(mode(controller, &configuration), warrants);
                 let reconciler = BatchJobReconciler::with_settings(stores.clone(), settings);
                 let queue = WorkQueue::new(seed);
                 shared.metrics.register(|registry| reconciler.register(registry));
                 let wired = reconciler.wire(&queue);
-                let part = Part { reconciler, queue, views: &stores.views(), workers: config.workers };
+                let (views, workers) = (&stores.views(), config.workers);
+                let part = Part { reconciler, queue, views, guard, workers };
                 shared.start(part, wired, &agent, &mut tasks)?;
             }
         }
@@ -198,6 +242,8 @@ struct Shared {
     leadership: Leadership,
     metrics: Arc<Metrics>,
     budget: Arc<WriteBudget>,
+    brake: Brake,
+    breaker: Arc<Breaker>,
     drain: CancellationToken,
 }
 
@@ -207,11 +253,16 @@ struct Part<'a, R> {
     queue: WorkQueue<ObjectKey>,
     /// The stores that its plans rest on.
     views: &'a [Arc<dyn StoreView>],
+    guard: Guard,
     /// Keys that it works on at once.
     workers: usize,
 }
 
 impl Shared {
+    fn guard(&self, mode: Mode, warrants: Arc<dyn Warrants>) -> Guard {
+        Guard { mode, brake: self.brake.clone(), breaker: self.breaker.clone(), warrants }
+    }
+
     /// Starts a controller with a gate, a client and an executor of its own. `wired` joins its queue to
     /// the stores.
     fn start<R: Reconciler>(
@@ -221,7 +272,7 @@ impl Shared {
         agent: &dyn Fn(&str) -> String,
         tasks: &mut Tasks,
     ) -> Result<()> {
-        let Part { reconciler, queue, views, workers } = part;
+        let Part { reconciler, queue, views, guard, workers } = part;
         let client = self.connection.writer(&agent(R::NAME), self.leadership.fence.clone())?;
         let reader = Reader::new(client.clone());
         let confirm = Box::new(move |resource, key: ObjectKey| {
@@ -238,6 +289,7 @@ impl Shared {
             rights: R::RIGHTS,
             client,
             fence: self.leadership.fence.clone(),
+            guard,
             budget: self.budget.clone(),
             gate: gate.clone(),
             metrics: self.metrics.clone(),
@@ -258,6 +310,14 @@ impl Shared {
         tasks.spawn(R::NAME, first_end(wired, run, asks));
         Ok(())
     }
+}
+
+/// A service that ends with the process.
+fn until<F: Future<Output = ()> + Send + 'static>(
+    end: &CancellationToken,
+    service: F,
+) -> impl Future<Output = Result<()>> + Send + use<F> {
+    end.clone().run_until_cancelled_owned(service).map(|_| Ok(()))
 }
 
 /// A controller, its gate and what fills its queue as one task: none is of any use without the others.

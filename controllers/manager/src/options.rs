@@ -4,6 +4,7 @@
 use crate::config::{LogFormat, ManagerConfiguration};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use springtide_plumbing::guard::Mode;
 use springtide_plumbing::lease::LeaseTimes;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,13 +26,20 @@ pub struct ManagerArgs {
     /// Context of the kubeconfig.
     #[arg(long)]
     pub(crate) context: Option<String>,
+    /// Controllers that only observe, separated by commas: their plans are made and counted, nothing is
+    /// written.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    observe: Vec<ControllerName>,
+    /// A file that stops all writes but those of the Lease for as long as it is there, whatever is in it.
+    #[arg(long)]
+    pub(crate) brake_file: Option<PathBuf>,
     /// Keys that one controller works on at once.
     #[arg(long)]
     workers: Option<usize>,
     /// Factor on all rates and bursts of the write budget but that of one object's status, 0.01 to 1000.
     #[arg(long, value_parser = budget_factor)]
     write_budget_factor: Option<f64>,
-    /// Namespace of the Lease.
+    /// Namespace of the Lease and of the ConfigMaps springtide-brake and springtide-breaker.
     #[arg(long)]
     lease_namespace: Option<String>,
     /// Duration, renew deadline and retry period of the Lease in seconds, for tests: a write takes up to 10 s,
@@ -69,6 +77,13 @@ pub(crate) fn enabled(configuration: &ManagerConfiguration) -> Vec<ControllerNam
         ControllerName::BatchJob => controllers.batch_job.enabled,
     };
     ControllerName::value_variants().iter().copied().filter(is_enabled).collect()
+}
+
+/// Whether a controller's plans are performed.
+pub(crate) fn mode(controller: ControllerName, configuration: &ManagerConfiguration) -> Mode {
+    match controller {
+        ControllerName::BatchJob => configuration.controllers.batch_job.mode,
+    }
 }
 
 /// Options with what the configuration file says beside them.
@@ -123,6 +138,9 @@ impl ManagerArgs {
             configuration;
         if !self.controllers.is_empty() {
             controllers.batch_job.enabled = self.controllers.contains(&ControllerName::BatchJob);
+        }
+        if self.observe.contains(&ControllerName::BatchJob) {
+            controllers.batch_job.mode = Mode::Observe;
         }
         if let Some(workers) = self.workers {
             controllers.batch_job.workers = workers;
@@ -226,6 +244,9 @@ mod tests {
         assert_eq!(all, ControllerName::value_variants());
         let twice = configuration(&["--controllers", "batch-job,batch-job"], None).unwrap();
         assert_eq!(enabled(&twice), [ControllerName::BatchJob]);
+        assert_eq!(mode(ControllerName::BatchJob, &twice), Mode::Act);
+        let observes = configuration(&["--observe", "batch-job"], None).unwrap();
+        assert_eq!(mode(ControllerName::BatchJob, &observes), Mode::Observe);
         let disabled = FILE.replace("workers: 3", "enabled: false");
         configuration(&[], Some(&disabled)).unwrap_err();
         let named = configuration(&["--controllers", "batch-job"], Some(&disabled)).unwrap();

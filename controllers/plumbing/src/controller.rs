@@ -6,6 +6,7 @@ use crate::error::{ErrorClass, WriteError};
 use crate::events::EventSink;
 use crate::executor::{Executor, WriteResult};
 use crate::gate::Gate;
+use crate::guard::Withheld;
 use crate::key::ObjectKey;
 use crate::metrics::{Metrics, ReconcileResult};
 use crate::panic_text::panic_text;
@@ -140,9 +141,17 @@ impl<R: Reconciler> Controller<R> {
                 () = shutdown.cancelled() => return,
                 led = leading.wait_for(|leading| *leading) => if led.is_err() { return },
             }
+            // While nothing may be written there is no use in plans.
+            let brake = &self.executor.guard.brake;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = brake.wait_for(R::NAME, false) => {}
+            }
             let item = tokio::select! {
                 biased;
                 () = no_longer(&mut leading) => continue,
+                () = brake.wait_for(R::NAME, true) => continue,
                 item = self.queue.next() => item,
             };
             let Some(item) = item else { return };
@@ -208,7 +217,10 @@ impl<R: Reconciler> Controller<R> {
             (None, Some(until)) => aside(until),
             (None, None) if trouble.not_leading => aside(now + NOT_LEADING_PAUSE),
             (None, None) if trouble.stale => aside(now + STALE_PAUSE),
-            (None, None) if again => (Next::Conflict, ReconcileResult::Requeue),
+            (None, None) if again || (trouble.withheld.is_some() && settled == Settled::Handled) => {
+                (Next::Conflict, ReconcileResult::Requeue)
+            }
+            (None, None) if let Some(pause) = trouble.withheld => aside(now + pause),
             (None, None) if trouble.skipped => at(now),
             (None, None) => match sketch.wake {
                 Some(wake) => at(self.clock.instant_of(wake).max(now + SHORTEST_WAKE)),
@@ -246,6 +258,8 @@ struct Trouble {
     in_line: Option<Instant>,
     not_leading: bool,
     stale: bool,
+    /// Writes were withheld, and are worth another try after this.
+    withheld: Option<Duration>,
     conflict: bool,
     /// Writes were left for the next plan.
     skipped: bool,
@@ -263,6 +277,7 @@ impl Trouble {
                     trouble.not_before = trouble.not_before.max(Some(now + *retry_after));
                 }
                 WriteError::NotLeading => trouble.not_leading = true,
+                WriteError::Withheld(withheld) => trouble.withheld = trouble.withheld.max(withheld.pause()),
                 WriteError::StaleStore(_) => trouble.stale = true,
                 WriteError::AlreadyExists | WriteError::Conflict(_) => trouble.conflict = true,
                 WriteError::Skipped => trouble.skipped = true,
@@ -302,9 +317,20 @@ fn log_pass(controller: &str, key: &ObjectKey, sketch: &Sketch, results: &[Write
                     controller, %key, verb = write.action.verb(), resource = %write.resource,
                     object = %write.key, %error, "write failed"
                 ),
+                // A user wonders why the object is still there.
+                WriteError::Withheld(Withheld::Protected) => tracing::info!(
+                    controller, %key, verb = write.action.verb(), resource = %write.resource,
+                    object = %write.key, %error, "write withheld"
+                ),
                 WriteError::Throttled(_)
                 | WriteError::Busy { .. }
                 | WriteError::NotLeading
+                | WriteError::Withheld(
+                    Withheld::Braked(_)
+                    | Withheld::Observing
+                    | Withheld::Unread(_)
+                    | Withheld::BreakerOpen { .. },
+                )
                 | WriteError::StaleStore(_)
                 | WriteError::Skipped
                 | WriteError::AlreadyExists

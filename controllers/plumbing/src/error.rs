@@ -1,6 +1,7 @@
 //! What can go wrong with a write, and what each class of error means for the next pass.
 
 use crate::budget::Throttled;
+use crate::guard::Withheld;
 use crate::key::Resource;
 use kube::core::Status;
 use std::time::Duration;
@@ -77,6 +78,9 @@ pub enum WriteError {
     /// This process may not write now: it does not hold the lease, or its fence has closed.
     #[error("not the leader")]
     NotLeading,
+    /// Brake, observe mode, delete protection or breaker; nothing was sent.
+    #[error("not sent: {0}")]
+    Withheld(Withheld),
     /// A store behind the plan has not heard from the server for too long: nothing is destroyed on its
     /// word.
     #[error("not sent, as the store of {0} is stale")]
@@ -154,6 +158,7 @@ impl WriteError {
             Self::Throttled(_)
             | Self::Busy { .. }
             | Self::NotLeading
+            | Self::Withheld(_)
             | Self::StaleStore(_)
             | Self::Skipped
             | Self::Gone => None,

@@ -92,6 +92,9 @@ impl Resource {
     /// `events.k8s.io/v1` Event.
     pub const EVENT: Self =
         Self { group: "events.k8s.io", version: "v1", kind: "Event", plural: "events", namespaced: true };
+    /// Core `v1` ConfigMap.
+    pub const CONFIG_MAP: Self =
+        Self { group: "", version: "v1", kind: "ConfigMap", plural: "configmaps", namespaced: true };
     /// `coordination.k8s.io/v1` Lease.
     pub const LEASE: Self = Self {
         group: "coordination.k8s.io",

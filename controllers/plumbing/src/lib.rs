@@ -6,18 +6,23 @@
 //! 2. [`queue`]: events become keys; a key is queued once and runs once at a time.
 //! 3. [`gate`]: a key waits until the stores have seen its own last writes.
 //! 4. [`plan`]: a controller turns what it observed into a plan, by a pure function.
-//! 5. [`executor`]: the one writer performs the plan: leadership, budget, precondition, wire.
+//! 5. [`executor`]: the one writer performs the plan: guard, leadership, budget, precondition, wire. The
+//!    [`guard`] is brake, observe mode, and for what destroys [`warrant`]s and [`breaker`].
 //!
 //! [`controller`] is the loop that joins them; [`lease`] says who may write, [`rights`] what may be asked at all.
 
+pub mod brake;
+pub mod breaker;
 pub mod budget;
 pub mod client;
 pub mod clock;
+pub mod config_map;
 pub mod controller;
 pub mod error;
 pub mod events;
 pub mod executor;
 pub mod gate;
+pub mod guard;
 pub mod health;
 pub mod key;
 pub mod lease;
@@ -28,4 +33,5 @@ pub mod projection;
 pub mod queue;
 pub mod rights;
 pub mod store;
+pub mod warrant;
 pub mod watch;

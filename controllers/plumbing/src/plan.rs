@@ -218,6 +218,18 @@ impl Action {
         }
     }
 
+    /// UID of the only object that it is for, as far as it says so.
+    pub fn uid(&self) -> Option<&str> {
+        match self {
+            Self::Create { .. } => None,
+            Self::Delete { uid, .. } | Self::Status { uid, .. } => Some(&uid.0),
+            Self::Patch { operations } => operations.as_array().into_iter().flatten().find_map(|operation| {
+                let tests_uid = operation["op"] == "test" && operation["path"] == "/metadata/uid";
+                operation["value"].as_str().filter(|_| tests_uid)
+            }),
+        }
+    }
+
     /// Whether it destroys something: a delete, or finalizers taken away, which may complete one. Of the
     /// operations on finalizers, or on what holds them, only `test` and the `add` of one to a list surely
     /// take none away.
@@ -311,6 +323,7 @@ mod tests {
         };
         assert_eq!(operations[2]["path"], "/metadata/finalizers/1");
         assert_eq!(remove_finalizer(&Uid("u".into()), &held, "c"), None);
+        assert_eq!(Action::Patch { operations }.uid(), Some("u"));
     }
 
     #[test]

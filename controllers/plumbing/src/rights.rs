@@ -6,6 +6,7 @@
 
 use crate::key::Resource;
 use crate::lease::LEASE_NAME;
+use crate::{brake, breaker};
 use std::fmt;
 
 /// What is done, as RBAC names it.
@@ -104,20 +105,37 @@ impl Right {
 /// The rights of the manager itself, whatever controllers it runs.
 pub const OWN: Rights = Rights { holder: "manager", table: OWN_TABLE };
 
+/// Why a watch needs `list` beside `watch`.
+const FALLBACK: &str = "stands in for the watch's first list where a server cannot stream it";
+
 const OWN_TABLE: &[Right] = &[
     Right::new(Resource::LEASE, Verb::Watch, "standbys follow who leads").own().named(LEASE_NAME),
-    Right::new(
-        Resource::LEASE,
-        Verb::List,
-        "stands in for the watch's first list where a server cannot stream it",
-    )
-    .own()
-    .named(LEASE_NAME),
+    Right::new(Resource::LEASE, Verb::List, FALLBACK).own().named(LEASE_NAME),
     Right::new(Resource::LEASE, Verb::Get, "after a renewal in conflict, one read tells who holds it")
         .own()
         .named(LEASE_NAME),
     Right::new(Resource::LEASE, Verb::Create, "the first manager makes it").own(),
     Right::new(Resource::LEASE, Verb::Update, "it is taken, renewed and given back").own().named(LEASE_NAME),
+    Right::new(Resource::CONFIG_MAP, Verb::Watch, "whoever has to stop all writes says so there")
+        .own()
+        .named(brake::CONFIG_MAP),
+    Right::new(Resource::CONFIG_MAP, Verb::List, FALLBACK).own().named(brake::CONFIG_MAP),
+    Right::new(Resource::CONFIG_MAP, Verb::Watch, "whoever closes the breaker says so there")
+        .own()
+        .named(breaker::CONFIG_MAP),
+    Right::new(Resource::CONFIG_MAP, Verb::List, FALLBACK).own().named(breaker::CONFIG_MAP),
+    Right::new(
+        Resource::CONFIG_MAP,
+        Verb::Get,
+        "one read settles a write whose outcome the server did not tell",
+    )
+    .own()
+    .named(breaker::CONFIG_MAP),
+    Right::new(Resource::CONFIG_MAP, Verb::Create, "the first incident of the breaker makes its record")
+        .own(),
+    Right::new(Resource::CONFIG_MAP, Verb::Patch, "incidents of the breaker are recorded and cleared")
+        .own()
+        .named(breaker::CONFIG_MAP),
 ];
 
 /// Something was to be asked of the API server that no table of rights has.

@@ -7,7 +7,8 @@ use springtide_crds::batch_job::{BatchJobSpec, BatchJobStatus, CompleteReason, P
 use springtide_crds::common::{Condition, ConditionStatus, GROUP, VERSION, condition};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::key::Resource;
-use springtide_plumbing::projection::{Meta, NoLabels, Projection};
+use springtide_plumbing::projection::{Meta, Projection};
+use springtide_plumbing::warrant::Protection;
 use std::sync::Arc;
 
 /// `springtide.dev/v1alpha1` BatchJob.
@@ -21,13 +22,21 @@ const TEMPLATE_HASH_BYTES: usize = 16;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "Wire")]
 pub struct JobView {
-    meta: Meta,
+    meta: Meta<JobLabels>,
     /// The spec, but for its template, which is empty here: see [`JobView::template`].
     pub spec: BatchJobSpec,
     /// The pod template.
     pub template: Arc<Template>,
     /// The status as stored.
     pub status: BatchJobStatus,
+}
+
+/// The labels of a job that somebody reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct JobLabels {
+    /// Whether it is never deleted.
+    #[serde(rename = "springtide.dev/delete-protection", default)]
+    pub protection: Protection,
 }
 
 /// A pod template in the form that takes the least memory: ten thousand jobs may wait.
@@ -85,16 +94,16 @@ impl JobView {
 
 impl Projection for JobView {
     const RESOURCE: Resource = BATCH_JOB;
-    type Labels = NoLabels;
+    type Labels = JobLabels;
 
-    fn meta(&self) -> &Meta {
+    fn meta(&self) -> &Meta<JobLabels> {
         &self.meta
     }
 }
 
 #[derive(Deserialize)]
 struct Wire {
-    metadata: Meta,
+    metadata: Meta<JobLabels>,
     spec: BatchJobSpec,
     #[serde(default)]
     status: BatchJobStatus,

@@ -9,6 +9,7 @@ use springtide_crds::batch_job::{MESSAGE_MAX_BYTES, RESULT_MESSAGE_MAX_BYTES};
 use springtide_crds::common::{ConditionStatus, REASON_MAX_LENGTH, bounded_text};
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::projection::{Meta, OwnerRef, Projection};
+use springtide_plumbing::warrant::Protection;
 use std::sync::Arc;
 
 /// The finalizer that keeps a pod of a Strict job until its outcome stands in the job's status.
@@ -39,6 +40,9 @@ pub struct PodLabels {
     /// Name of the BatchJob. Orphaning a job's pods takes the owner reference, but not this.
     #[serde(rename = "springtide.dev/job", default)]
     pub job: Option<Arc<str>>,
+    /// Whether it is never deleted.
+    #[serde(rename = "springtide.dev/delete-protection", default)]
+    pub protection: Protection,
 }
 
 /// `status.phase` of a pod.

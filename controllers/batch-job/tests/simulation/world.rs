@@ -11,17 +11,19 @@ use springtide_batch_job::projections::job::JobView;
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
 use springtide_batch_job::watches::PODS_BY_JOB;
-use springtide_batch_job::{BatchJobReconciler, Settings, Stores};
+use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, Settings, Stores};
+use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::WriteResult;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
-use springtide_plumbing::plan::{MAX_WRITES, Plan, Step};
+use springtide_plumbing::plan::{Action, MAX_WRITES, Plan, Step, Write};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Next, WorkQueue};
 use springtide_plumbing::store::{Store, StoreWriter};
+use springtide_plumbing::warrant::{Target, Warrants};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Passes without anything new after which a controller is in a hot loop.
@@ -49,6 +51,9 @@ pub(crate) enum Trouble {
 struct Process {
     reconciler: Arc<BatchJobReconciler>,
     queue: WorkQueue<ObjectKey>,
+    warrants: Arc<BatchJobWarrants>,
+    /// What the clock of `warrants` shows.
+    time: Arc<Mutex<Timestamp>>,
     jobs: Watch<JobView>,
     pods: Watch<PodView>,
     wakes: BTreeMap<ObjectKey, Timestamp>,
@@ -109,6 +114,7 @@ impl World {
 
     /// The watches show further events.
     pub(crate) fn deliver(&mut self, jobs: usize, pods: usize) {
+        *self.process.time.lock().unwrap() = self.cluster.now;
         self.process.jobs.deliver(&mut self.cluster.jobs, jobs);
         self.process.pods.deliver(&mut self.cluster.pods, pods);
     }
@@ -142,6 +148,7 @@ impl World {
                     results.push(WriteResult { write, outcome: Err(WriteError::Skipped) });
                     continue;
                 }
+                self.must_be_warranted(&write);
                 let number = results.len();
                 if trouble == Trouble::Crash(number) {
                     self.restart();
@@ -180,6 +187,21 @@ impl World {
             self.process.again.insert(job.clone());
         }
         changes
+    }
+
+    /// Everything that the planner destroys has a warrant, or the breaker would open for nothing.
+    fn must_be_warranted(&self, write: &Write) {
+        if !write.action.is_destructive() {
+            return;
+        }
+        let is_delete = matches!(write.action, Action::Delete { .. });
+        let target = Target { resource: write.resource, key: &write.key, uid: write.action.uid(), is_delete };
+        assert!(
+            self.process.warrants.warrant(&target).is_some(),
+            "no warrant for {write:?}\n{:#?}\n{:#?}",
+            self.cluster.pods.objects.get(&*write.key.name),
+            self.cluster.jobs.objects
+        );
     }
 
     /// A job for which an event, a failure or the time asks for a pass.
@@ -318,10 +340,15 @@ impl Process {
         let pods = Watch::list(pods, &mut cluster.pods, version);
         let jobs = Watch::list(jobs, &mut cluster.jobs, version);
         let stores = Stores { jobs: jobs_store, pods: pods_store, nodes: nodes_store };
+        let time = Arc::new(Mutex::new(cluster.now));
+        let shows = Arc::clone(&time);
+        let clock = Clock::from_fn(move || *shows.lock().unwrap());
+        let warrants = BatchJobWarrants::new(stores.clone(), settings, clock);
         let reconciler = BatchJobReconciler::with_settings(stores, settings);
         let queue = WorkQueue::new(7);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(reconciler.wire(&queue));
-        Self { reconciler, queue, jobs, pods, wakes: BTreeMap::new(), again: BTreeSet::new() }
+        let (wakes, again) = (BTreeMap::new(), BTreeSet::new());
+        Self { reconciler, queue, warrants, time, jobs, pods, wakes, again }
     }
 }

@@ -19,6 +19,7 @@ use springtide_batch_job::Settings;
 use springtide_plumbing::budget::BudgetConfig;
 use springtide_plumbing::controller::DEFAULT_WORKERS;
 use springtide_plumbing::executor::WRITE_DEADLINE;
+use springtide_plumbing::guard::Mode;
 use springtide_plumbing::lease::LeaseTimes;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -83,6 +84,8 @@ pub struct Controllers {
 pub struct ControllerConfig<S> {
     /// Whether it runs.
     pub enabled: bool,
+    /// Whether its plans are performed, or only made and counted.
+    pub mode: Mode,
     /// Objects that it works on at once.
     #[schemars(range(min = 1, max = 256))]
     pub workers: usize,
@@ -92,7 +95,7 @@ pub struct ControllerConfig<S> {
 
 impl<S: Default> Default for ControllerConfig<S> {
     fn default() -> Self {
-        Self { enabled: true, workers: DEFAULT_WORKERS, settings: S::default() }
+        Self { enabled: true, mode: Mode::default(), workers: DEFAULT_WORKERS, settings: S::default() }
     }
 }
 

@@ -171,6 +171,7 @@ impl EventSink {
                 Some(Err(
                     WriteError::NotLeading
                     | WriteError::StaleStore(_)
+                    | WriteError::Withheld(_)
                     | WriteError::Skipped
                     | WriteError::Conflict(_)
                     | WriteError::Refused(_),

@@ -1,7 +1,8 @@
 //! The one writer: it performs plans, and nothing else in the suite writes.
 //!
 //! Each write passes no-op suppression, the table of rights, leadership (the fence), freshness of the stores where it
-//! destroys something, the write budget, the fence once more and its own precondition, in this order,
+//! destroys something, the guard (brake, observe mode, warrants, breaker), the write budget, the fence once
+//! more and its own precondition, in this order,
 //! and is sent once. The stages of a plan go out one after the
 //! other; a write that does not succeed ends the pass after its stage. The writes of a chain pass the
 //! budget together, before the first is sent; one that does not succeed ends the chain. Status is last.
@@ -13,6 +14,7 @@ pub use wire::WRITE_DEADLINE;
 use crate::budget::{Permit, Route, WriteBudget, WriteRequest};
 use crate::error::{Refusal, WriteError};
 use crate::gate::{Expectation, Gate};
+use crate::guard::{Guard, Withheld};
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::lease::Fence;
 use crate::metrics::Metrics;
@@ -57,6 +59,8 @@ pub struct Executor {
     pub client: kube::Client,
     /// Closed fence: nothing leaves.
     pub fence: Fence,
+    /// Brake, observe mode, warrants and breaker.
+    pub guard: Guard,
     /// The write budget of the process.
     pub budget: Arc<WriteBudget>,
     /// Learns of every write, so that its owner is not planned on an older view.
@@ -137,6 +141,7 @@ impl Executor {
     /// Whether the writes of a step may go out, as a whole. `None` where none of them would change anything.
     fn admit(&self, owner: &ObjectKey, step: &[Planned]) -> Result<Option<Permit<'_>>, WriteError> {
         let mut requests = Vec::with_capacity(step.len());
+        let mut passages = Vec::with_capacity(step.len());
         for Planned { write, .. } in step.iter().filter(|planned| !planned.write.action.is_noop()) {
             refuse_large_status(write)?;
             self.refuse_ungranted(write)?;
@@ -148,6 +153,7 @@ impl Executor {
             {
                 return Err(WriteError::StaleStore(kind));
             }
+            passages.push(self.guard.admit(self.controller, write).map_err(WriteError::Withheld)?);
             requests.push(WriteRequest {
                 controller: self.controller,
                 namespace: &write.key.namespace,
@@ -158,7 +164,11 @@ impl Executor {
             });
         }
         let Some((first, rest)) = requests.split_first() else { return Ok(None) };
-        self.budget.try_admit_chain(first, rest).map(Some).map_err(WriteError::Throttled)
+        let permit = self.budget.try_admit_chain(first, rest).map_err(WriteError::Throttled)?;
+        for passage in passages {
+            self.metrics.passed(self.controller, passage);
+        }
+        Ok(Some(permit))
     }
 
     /// What the table lacks is a defect of ours, answered as the server would under the rendered role.
@@ -241,6 +251,7 @@ impl Executor {
             Err(WriteError::Throttled(_)) => "throttled",
             Err(WriteError::Busy { .. }) => "busy",
             Err(WriteError::NotLeading) => return self.metrics.fence_refusal(self.controller),
+            Err(WriteError::Withheld(withheld)) => withheld.as_str(),
             Err(WriteError::StaleStore(_)) => "stale_store",
             Err(WriteError::AlreadyExists) => "already_exists",
             Err(WriteError::Gone) => "gone",
@@ -267,14 +278,21 @@ fn skipped(Planned { write, .. }: Planned) -> WriteResult {
     WriteResult { write, outcome: Err(WriteError::Skipped) }
 }
 
-/// Gone is no failure: what the plan wanted away, or wanted to change, is away.
+/// Gone is no failure: what the plan wanted away, or wanted to change, is away. Who only observes goes on to
+/// count what is left.
 fn lets_the_pass_go_on(outcome: &Result<Done, WriteError>) -> bool {
     match outcome {
-        Ok(_) | Err(WriteError::Gone) => true,
+        Ok(_) | Err(WriteError::Gone | WriteError::Withheld(Withheld::Observing)) => true,
         Err(
             WriteError::Throttled(_)
             | WriteError::Busy { .. }
             | WriteError::NotLeading
+            | WriteError::Withheld(
+                Withheld::Braked(_)
+                | Withheld::Unread(_)
+                | Withheld::Protected
+                | Withheld::BreakerOpen { .. },
+            )
             | WriteError::StaleStore(_)
             | WriteError::Skipped
             | WriteError::AlreadyExists
@@ -292,8 +310,12 @@ fn holds_for_all(error: &WriteError) -> bool {
         WriteError::Throttled(_)
         | WriteError::Busy { .. }
         | WriteError::NotLeading
+        | WriteError::Withheld(Withheld::Braked(_))
         | WriteError::NotSent(_) => true,
-        WriteError::StaleStore(_)
+        WriteError::Withheld(
+            Withheld::Observing | Withheld::Unread(_) | Withheld::Protected | Withheld::BreakerOpen { .. },
+        )
+        | WriteError::StaleStore(_)
         | WriteError::Skipped
         | WriteError::AlreadyExists
         | WriteError::Gone
@@ -357,6 +379,7 @@ fn expectation(
                 WriteError::Throttled(_)
                 | WriteError::Busy { .. }
                 | WriteError::NotLeading
+                | WriteError::Withheld(_)
                 | WriteError::StaleStore(_)
                 | WriteError::Skipped
                 | WriteError::Refused(_)

@@ -2,7 +2,11 @@
 //! that dashboards and alerts rely on.
 
 use super::*;
+use crate::brake::Brake;
+use crate::breaker::{Breaker, Limits};
 use crate::budget::{BudgetConfig, WriteBudget};
+use crate::clock::Clock;
+use crate::guard::Mode;
 use crate::projection::{Meta, NoLabels, Projection};
 use crate::queue::{Priority, Urgency};
 use crate::store::{Store, StoreView};
@@ -33,8 +37,14 @@ fn process() -> Metrics {
     let views: Arc<[Arc<dyn StoreView>]> = Arc::new([Arc::new(pods)]);
     let budget = Arc::new(WriteBudget::new(BudgetConfig::default()));
     let (_elector, leading) = watch::channel(true);
+    let guard = GuardSource {
+        modes: controllers.iter().map(|controller| (*controller, Mode::Act)).collect(),
+        brake: Brake::new(),
+        breaker: Arc::new(Breaker::new(Limits::default(), Clock::system())),
+    };
     metrics.register(|registry| {
         registry.register_collector(Box::new(StoreSource(views)));
+        registry.register_collector(Box::new(guard));
         registry.register_collector(Box::new(BudgetSource { budget, controllers }));
         registry.register_collector(Box::new(LeaderSource { lease: "springtide".to_owned(), leading }));
     });
@@ -130,6 +140,10 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("springtide_watch_last_frame_seconds", &["resource"]),
     ("springtide_watch_stale", &["resource"]),
     ("springtide_store_objects", &["resource"]),
+    ("springtide_warrants_total", &["controller", "warrant"]),
+    ("springtide_mode", &["controller", "mode"]),
+    ("springtide_brake_engaged", &["source"]),
+    ("springtide_breaker_open", &["controller"]),
 ];
 
 #[tokio::test]

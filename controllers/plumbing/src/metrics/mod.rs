@@ -6,15 +6,19 @@
 
 #[cfg(test)]
 mod exposition_test;
+mod guard_source;
 mod rest_client;
 mod scrape;
 
+pub use guard_source::GuardSource;
 pub use rest_client::{MeasureRequests, MeasuredRequests};
 pub use scrape::{BudgetSource, LeaderSource, StoreSource};
 
 use crate::error::ErrorClass;
+use crate::guard::Passage;
 use crate::key::ObjectKey;
 use crate::queue::WorkQueue;
+use crate::warrant::Warrant;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -98,6 +102,15 @@ struct ErrorLabels {
     class: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WarrantLabels {
+    controller: &'static str,
+    warrant: &'static str,
+}
+
+/// Label of what is destroyed without a warrant.
+const NO_WARRANT: &str = "none";
+
 /// A histogram family needs a constructor of one type, not a closure.
 type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -120,6 +133,7 @@ pub struct Metrics {
     stale_skips: Family<ControllerLabel, Counter>,
     fence_refusals: Family<ControllerLabel, Counter>,
     events_dropped: Family<ControllerLabel, Counter>,
+    warrants: Family<WarrantLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Seconds<RequestTimeLabels>,
     queues: Queues,
@@ -177,6 +191,7 @@ impl Metrics {
                 "springtide_events_dropped",
                 "Events that were never sent, under pressure or when refused",
             ),
+            warrants: into.add("springtide_warrants", "Destructive writes sent, by what entitles to them"),
             requests: into.add("rest_client_requests", "Requests to the API server by code of the answer"),
             request_seconds: into.seconds(
                 "rest_client_request_duration_seconds",
@@ -198,6 +213,9 @@ impl Metrics {
         }
         for class in ErrorClass::ALL {
             drop(self.write_errors.get_or_create(&ErrorLabels { controller, class: class.as_str() }));
+        }
+        for warrant in Warrant::ALL.map(Warrant::as_str).into_iter().chain([NO_WARRANT]) {
+            drop(self.warrants.get_or_create(&WarrantLabels { controller, warrant }));
         }
         let of = ControllerLabel { controller };
         for counter in [
@@ -290,6 +308,16 @@ impl Metrics {
     /// So many events were never sent.
     pub fn events_dropped(&self, controller: &'static str, count: usize) {
         self.events_dropped.get_or_create(&ControllerLabel { controller }).inc_by(count as u64);
+    }
+
+    /// The guard let a write pass, and so did all that comes after it.
+    pub fn passed(&self, controller: &'static str, passage: Passage) {
+        let warrant = match passage {
+            Passage::Harmless => return,
+            Passage::Warranted(warrant) => warrant.as_str(),
+            Passage::Unwarranted => NO_WARRANT,
+        };
+        self.warrants.get_or_create(&WarrantLabels { controller, warrant }).inc();
     }
 
     /// Measures the requests to the API server at `host`, for the clients that it is laid around.

@@ -278,7 +278,7 @@ fn counter<L: EncodeLabelSet>(
 }
 
 /// Encodes one family of gauges.
-fn gauge<L: EncodeLabelSet, V: EncodeGaugeValue>(
+pub(super) fn gauge<L: EncodeLabelSet, V: EncodeGaugeValue>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -291,7 +291,7 @@ fn gauge<L: EncodeLabelSet, V: EncodeGaugeValue>(
     Ok(())
 }
 
-fn count(number: usize) -> i64 {
+pub(super) fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

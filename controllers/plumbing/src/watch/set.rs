@@ -102,8 +102,8 @@ impl WatchSet {
     /// Registers the watch of `P::RESOURCE`, and gives the store it will fill.
     ///
     /// # Errors
-    /// If the kind is registered already in that scope, or in one that holds or lies in it; if the tables of
-    /// [`within`](Self::within) lack it.
+    /// If the kind is registered already in that scope, or in one that holds or lies in it, unless each of
+    /// the two watches is of one name, and these differ; if the tables of [`within`](Self::within) lack it.
     pub fn add<P: Projection>(
         &mut self,
         scope: Scope,
@@ -167,6 +167,7 @@ impl fmt::Debug for WatchSet {
 impl WatchIdentity {
     fn overlaps(&self, other: &Self) -> bool {
         self.resource == other.resource
+            && !self.selector.is_apart_from(&other.selector)
             && match (&self.scope, &other.scope) {
                 (Scope::All, _) | (_, Scope::All) => true,
                 (Scope::Namespace(one), Scope::Namespace(another)) => one == another,

@@ -105,6 +105,22 @@ pub struct Selector {
     pub fields: Option<String>,
 }
 
+impl Selector {
+    /// The field selector of one name, but for the name.
+    const NAMED: &str = "metadata.name=";
+
+    /// Only the object of that name.
+    pub fn named(name: &str) -> Self {
+        Self { fields: Some(format!("{}{name}", Self::NAMED)), ..Self::default() }
+    }
+
+    /// Whether no object can be chosen by both: each is for one name, and these differ.
+    pub(super) fn is_apart_from(&self, other: &Self) -> bool {
+        let name = |selector: &Self| selector.fields.as_deref()?.strip_prefix(Self::NAMED).map(str::to_owned);
+        matches!((name(self), name(other)), (Some(one), Some(another)) if one != another)
+    }
+}
+
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.labels, &self.fields) {

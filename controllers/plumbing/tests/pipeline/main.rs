@@ -14,6 +14,7 @@ mod election;
 mod events;
 mod fencing;
 mod flow_control;
+mod guard;
 mod panics;
 mod pressure;
 mod read_your_writes;

@@ -1,0 +1,191 @@
+//! Whether a job's spec asks for the end of a pod that may still run, and of how many.
+
+use super::record::Outcomes;
+use super::{BatchJobWarrants, Seen};
+use crate::lock;
+use crate::projections::job::JobView;
+use crate::projections::pod::{PodPhase, PodView};
+use crate::watches::{PODS_BY_JOB, pods_of_job};
+use jiff::{SignedDuration, Timestamp};
+use springtide_crds::batch_job::{
+    DEFAULT_BACKOFF_LIMIT, FailedReason, PodFailureAction, StalledReason, StopPolicy,
+};
+use springtide_crds::reason::Reason;
+use springtide_plumbing::key::Uid;
+use springtide_plumbing::projection::Projection;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// For so long a pod that was warranted to go counts as going: its delete is answered by then, and seen.
+const LEAVES_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// The pods of one job that were warranted to go.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    pods: HashMap<Uid, Timestamp>,
+    /// When the first pod of a gang went that is not complete: the others go with it.
+    gang: Option<Timestamp>,
+}
+
+impl Leaving {
+    fn forget(&mut self, now: Timestamp) {
+        self.pods.retain(|_, at| *at + LEAVES_WITHIN > now);
+        self.gang = self.gang.filter(|at| *at + LEAVES_WITHIN > now);
+    }
+}
+
+impl BatchJobWarrants {
+    pub(super) fn is_declared(
+        &self,
+        job: &JobView,
+        outcomes: &Outcomes,
+        pod: &PodView,
+        now: Timestamp,
+    ) -> bool {
+        let pods: Vec<_> = self
+            .stores
+            .pods
+            .by_index(&PODS_BY_JOB, &pods_of_job(&job.meta().key))
+            .into_iter()
+            .filter(|pod| pod.job_owner().is_some_and(|owner| owner.uid == job.meta().uid))
+            .collect();
+        let mut seen = lock(&self.seen);
+        let mut leaving = seen.leaving.remove(&job.meta().uid).unwrap_or_default();
+        leaving.forget(now);
+        let is_closed = pod.attempt().is_some_and(|(index, _)| outcomes.is_closed(index));
+        let is_declared = leaving.pods.contains_key(&pod.meta().uid)
+            || is_closed
+            || is_stopped(job, pod)
+            || failure(job).is_some_and(|reason| is_met(reason, job, outcomes, &pods, now))
+            || is_overdue(job, pod, &seen, now)
+            || is_of_incomplete_gang(job, outcomes, pod, &pods, &seen, &mut leaving, now)
+            || exceeds_parallelism(job, &pods, &leaving);
+        if is_declared {
+            leaving.pods.entry(pod.meta().uid.clone()).or_insert(now);
+        }
+        if !leaving.pods.is_empty() {
+            seen.leaving.insert(job.meta().uid.clone(), leaving);
+        }
+        is_declared
+    }
+}
+
+fn is_stopped(job: &JobView, pod: &PodView) -> bool {
+    match job.spec.stop_policy {
+        StopPolicy::Drain => true,
+        StopPolicy::Hold => pod.node.is_none(),
+        StopPolicy::None => false,
+    }
+}
+
+/// Why the job has failed, or is about to, as its status says.
+fn failure(job: &JobView) -> Option<FailedReason> {
+    let failed = job.condition(FailedReason::CONDITION).filter(|_| job.holds(FailedReason::CONDITION));
+    let said = failed.or_else(|| job.condition(StalledReason::CONDITION))?;
+    FailedReason::all().into_iter().find(|reason| reason.as_str() == said.reason)
+}
+
+/// Whether the figures are such as the reason says: the status alone was written by the planner.
+fn is_met(
+    reason: FailedReason,
+    job: &JobView,
+    outcomes: &Outcomes,
+    pods: &[Arc<PodView>],
+    now: Timestamp,
+) -> bool {
+    let (spec, status) = (&job.spec, &job.status);
+    let counted =
+        |pod: &PodView| pod.attempt().is_some_and(|(index, attempt)| outcomes.holds(index, attempt));
+    let uncounted = pods.iter().filter(|pod| pod.phase == PodPhase::Failed && !counted(pod)).count();
+    let failures = (status.failed as usize).saturating_add(uncounted);
+    let has_run = |limit: u32| {
+        let since =
+            status.running_since_time.as_ref().map_or(SignedDuration::ZERO, |at| now.duration_since(at.0));
+        i64::from(status.running_seconds) + since.as_secs() >= i64::from(limit)
+    };
+    let has_waited = |limit: u32| {
+        let stopped = i64::from(status.suspended_seconds);
+        let deadline = job.meta().creation_time + SignedDuration::from_secs(i64::from(limit) + stopped);
+        status.start_time.is_none() && deadline <= now
+    };
+    match reason {
+        FailedReason::BackoffLimitExceeded => {
+            let unlimited = spec.backoff_limit_per_index.is_some();
+            let limit = spec.backoff_limit.or((!unlimited).then_some(DEFAULT_BACKOFF_LIMIT));
+            limit.is_some_and(|limit| failures > limit as usize)
+        }
+        FailedReason::FailedIndexes => outcomes.closed() >= spec.completions,
+        FailedReason::MaxFailedIndexesExceeded => spec
+            .max_failed_indexes
+            .is_some_and(|most| outcomes.closed().saturating_sub(status.succeeded) > most),
+        FailedReason::PodFailurePolicy => {
+            let rules = spec.pod_failure_policy.iter().flat_map(|policy| &policy.rules);
+            failures > 0 && rules.into_iter().any(|rule| rule.action == PodFailureAction::FailJob)
+        }
+        FailedReason::DeadlineExceeded => spec.active_deadline_seconds.is_some_and(has_run),
+        FailedReason::QueueDeadlineExceeded => spec.queue_deadline_seconds.is_some_and(has_waited),
+        // Nothing in the stores shows that the API server refuses it; and so it has no pods.
+        FailedReason::InvalidTemplate => false,
+    }
+}
+
+/// Whether a pod was not scheduled for as long as the job gives it. What a foreign gate holds is not late.
+fn is_overdue(job: &JobView, pod: &PodView, seen: &Seen, now: Timestamp) -> bool {
+    pod.node.is_none() && pod.scheduling_gate.is_none() && is_seen_for_deadline(job, pod, seen, now)
+}
+
+fn is_seen_for_deadline(job: &JobView, pod: &PodView, seen: &Seen, now: Timestamp) -> bool {
+    let since = seen.live.get(&pod.meta().key.namespace).and_then(|live| live.get(&pod.meta().uid));
+    since.is_some_and(|since| *since + pending_deadline(job) <= now)
+}
+
+fn pending_deadline(job: &JobView) -> SignedDuration {
+    SignedDuration::from_secs(job.spec.pending_deadline_seconds.into())
+}
+
+/// Whether the pod holds a place for others of its gang that do not come: one of them is late, or the gang
+/// has never been whole and has had its time.
+fn is_of_incomplete_gang(
+    job: &JobView,
+    outcomes: &Outcomes,
+    pod: &PodView,
+    pods: &[Arc<PodView>],
+    seen: &Seen,
+    leaving: &mut Leaving,
+    now: Timestamp,
+) -> bool {
+    let open = job.spec.completions.saturating_sub(outcomes.closed());
+    let needed = job.spec.min_parallelism.min(open) as usize;
+    if needed <= 1 {
+        return false;
+    }
+    if leaving.gang.is_some() {
+        return true;
+    }
+    let live = || pods.iter().filter(|pod| !pod.is_terminal());
+    let overdue: Vec<_> = live().filter(|pod| is_overdue(job, pod, seen, now)).collect();
+    let on_nodes = live().filter(|pod| pod.node.is_some() && !pod.meta().is_deleting()).count();
+    let oldest = overdue.iter().map(|pod| pod.meta().creation_time).min();
+    // One that was there long before is at work.
+    let waits_for = oldest.is_some_and(|oldest| pod.meta().creation_time + pending_deadline(job) >= oldest);
+    let status = &job.status;
+    let was_whole =
+        status.active >= job.spec.min_parallelism || status.succeeded + status.failed + status.disrupted > 0;
+    let staying = live().filter(|pod| !pod.meta().is_deleting()).count();
+    let has_had_its_time =
+        !was_whole && staying < needed && live().all(|pod| is_seen_for_deadline(job, pod, seen, now));
+    let is_incomplete = on_nodes < needed && waits_for || has_had_its_time;
+    if is_incomplete {
+        leaving.gang = Some(now);
+    }
+    is_incomplete
+}
+
+/// Whether more pods stay than the job may have now, those aside that go already.
+fn exceeds_parallelism(job: &JobView, pods: &[Arc<PodView>], leaving: &Leaving) -> bool {
+    let staying = pods.iter().filter(|pod| {
+        let meta = pod.meta();
+        !pod.is_terminal() && !meta.is_deleting() && !leaving.pods.contains_key(&meta.uid)
+    });
+    staying.count() > job.spec.parallelism as usize
+}
