@@ -20,6 +20,7 @@
 //! | [`fault_proxy`] | a proxy in front of the API server that injects faults |
 //! | [`crash`] | a manager that ends at each of its writes, and what becomes of its work |
 //! | [`batch`] | a cluster with a manager, and namespaces for tests of BatchJob |
+//! | [`recovery`] | how a manager comes back after a fault of what it stands on |
 //! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
 //!
 //! Everything here is the real thing run locally: no API server, kubelet or
@@ -39,6 +40,7 @@ pub mod node;
 pub mod oracle;
 pub mod pki;
 pub mod process;
+pub mod recovery;
 pub mod relay;
 pub mod rights;
 pub mod state_folder;

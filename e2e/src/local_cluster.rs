@@ -3,6 +3,7 @@
 
 mod access;
 mod components;
+mod etcd;
 mod shared;
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,0 +1,176 @@
+//! How a running manager comes back after a fault of what it stands on: how long it takes, and what it
+//! writes and lists on the way. Tests say that it comes back, benches report how fast.
+//!
+//! The manager runs through a [`FaultProxy`], without election, and is at rest when a function begins.
+//! Whether it works is seen by a new job: its pod is created.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, ObjectMeta, PostParams};
+use nix::sys::signal::Signal;
+use springtide_crds::batch_job::{BatchJob, BatchJobSpec};
+
+use crate::batch::Task;
+use crate::fault_proxy::{Class, EventFault, FaultProxy, Handshake, When};
+use crate::local_cluster::LocalCluster;
+use crate::manager::USER_AGENT;
+use crate::oracle::feed::PATIENCE;
+use crate::write_count::{Mark, Verb, WriteCount};
+
+/// First letters of the jobs by which it is seen that a manager works.
+const PROBE: &str = "probe";
+/// In which a storm of writes would have begun.
+const AFTERMATH: Duration = Duration::from_secs(3);
+/// Between two looks at what changes all the time.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Objects that are written while nobody watches, so that every kind's version is far behind.
+const UNSEEN_WRITES: usize = 20;
+
+/// How a manager came back.
+#[derive(Debug)]
+pub struct Recovery {
+    /// From the fault, or from the moment at which the server was ready again, until it worked.
+    pub took: Duration,
+    /// Its writes meanwhile and shortly after, other than for the new job: at rest none are due.
+    pub writes: WriteCount,
+    /// Its lists, streaming ones too: a kind of which it has missed nothing needs none.
+    pub lists: WriteCount,
+    /// Its watches.
+    pub watches: WriteCount,
+}
+
+/// The manager of a cluster, and the namespace in which it is seen to work.
+pub struct Subject<'a> {
+    /// The cluster.
+    pub cluster: &'a mut LocalCluster,
+    /// What the manager runs through.
+    pub proxy: &'a FaultProxy,
+    /// The namespace.
+    pub namespace: String,
+}
+
+impl Subject<'_> {
+    /// API server and all of its connections go, and it is ready again.
+    ///
+    /// # Errors
+    /// The API server or the manager does not come back.
+    pub async fn api_server_restart(&mut self, signal: Signal) -> Result<Recovery> {
+        let mark = self.mark()?;
+        self.cluster.restart_api_server(signal).await?;
+        self.works(Instant::now(), mark).await
+    }
+
+    /// etcd goes beneath the API server, and accepts connections again.
+    ///
+    /// # Errors
+    /// etcd or the manager does not come back.
+    pub async fn etcd_restart(&mut self, signal: Signal) -> Result<Recovery> {
+        let mark = self.mark()?;
+        self.cluster.restart_etcd(signal).await?;
+        self.works(Instant::now(), mark).await
+    }
+
+    /// While the manager has no connection, things change, etcd's history is compacted, and the API server
+    /// starts anew with an empty watch cache: no watch can go on from where it was.
+    ///
+    /// # Errors
+    /// A server or the manager does not come back.
+    pub async fn compaction(&mut self) -> Result<Recovery> {
+        let mark = self.mark()?;
+        self.proxy.on_connect(Handshake::Reset);
+        self.proxy.reset_connections();
+        let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client("springtide-e2e")?, &self.namespace);
+        for number in 0..UNSEEN_WRITES {
+            let name = Some(format!("unseen-{number}"));
+            let map =
+                ConfigMap { metadata: ObjectMeta { name, ..ObjectMeta::default() }, ..ConfigMap::default() };
+            maps.create(&PostParams::default(), &map).await?;
+        }
+        self.cluster.compact_etcd().await?;
+        self.cluster.restart_api_server(Signal::SIGKILL).await?;
+        self.proxy.on_connect(Handshake::Complete);
+        self.works(Instant::now(), mark).await
+    }
+
+    /// The running watch of pods falls silent, and nothing says so. `took` is the time until the manager
+    /// asks for another one.
+    ///
+    /// # Errors
+    /// The manager does not notice.
+    pub async fn blackholed_watch(&mut self) -> Result<Recovery> {
+        let mark = self.mark()?;
+        self.proxy.forget();
+        let class = || Class::of([Verb::Watch]).resource("pods").agent(USER_AGENT);
+        let began = Instant::now();
+        let silence = self.proxy.event_fault(class(), &[], When::Always, EventFault::Silence);
+        self.proxy.fired(silence, 1).await?;
+        self.proxy.remove(silence);
+        let another = class();
+        self.proxy
+            .until("another watch of pods", |all| {
+                all.iter().any(|entry| another.holds(&entry.request)).then_some(())
+            })
+            .await?;
+        let noticed = began.elapsed();
+        Ok(Recovery { took: noticed, ..self.works(began, mark).await? })
+    }
+
+    /// Every connection of the manager is open, and nobody is behind it any more.
+    ///
+    /// # Errors
+    /// The manager does not come back.
+    pub async fn half_open_connections(&mut self) -> Result<Recovery> {
+        let mark = self.mark()?;
+        self.proxy.freeze_connections();
+        self.works(Instant::now(), mark).await
+    }
+
+    fn mark(&self) -> Result<Mark> {
+        self.cluster.audit_log()?.mark()
+    }
+
+    /// Waits until a new job has its pod, and for what may come after.
+    async fn works(&self, since: Instant, mark: Mark) -> Result<Recovery> {
+        let client = self.cluster.client("springtide-e2e")?;
+        let jobs: Api<BatchJob> = Api::namespaced(client.clone(), &self.namespace);
+        let pods: Api<Pod> = Api::namespaced(client, &self.namespace);
+        let name = format!("{PROBE}-{:08x}", rand::random::<u32>());
+        let job = BatchJob::new(&name, BatchJobSpec::new(Task::quick().template()));
+        let deadline = since + PATIENCE;
+        let mut created = false;
+        loop {
+            // Every server may still be getting up.
+            created = created || jobs.create(&PostParams::default(), &job).await.is_ok();
+            if created && pods.get(&format!("{name}-0-0")).await.is_ok() {
+                break;
+            }
+            if Instant::now() >= deadline {
+                bail!("no manager has worked within {PATIENCE:?}; the job was created: {created}");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        let took = since.elapsed();
+        tokio::time::sleep(AFTERMATH).await;
+        let own = self.cluster.audit_log()?.since(mark)?.by_agent(USER_AGENT);
+        let lists = own.filter(|request| {
+            let streaming = request.query.contains("sendInitialEvents=true");
+            request.verb == Verb::List || (request.verb == Verb::Watch && streaming)
+        });
+        let watches = own.of_verb(Verb::Watch);
+        let writes = own.writes().without_leases().filter(|request| !request.name.starts_with(PROBE));
+        Ok(Recovery { took, writes, lists, watches })
+    }
+}
+
+impl Recovery {
+    /// # Errors
+    /// It wrote what was not due, or listed a kind more than once.
+    pub fn without_storm(&self) -> Result<()> {
+        ensure!(self.writes.is_empty(), "writes that nothing called for:\n{}", self.writes);
+        let most = self.lists.rows().values().copied().max().unwrap_or(0);
+        ensure!(most <= 1, "lists of one kind, again and again:\n{}", self.lists);
+        Ok(())
+    }
+}
