@@ -14,6 +14,8 @@
 //! | [`local_cluster`] | the control plane, its clients and kubectl |
 //! | [`kwok`] | nodes and pods that exist only in the API |
 //! | [`manager`] | the real `springtide manager` as a child process |
+//! | [`manager_image`] | the same as an image for a real node |
+//! | [`helm`] | the real helm, and what it renders |
 //! | [`write_count`] | requests by user agent, verb and resource, from the audit log |
 //! | [`rights`] | what an account was granted, and what of it was used |
 //! | [`oracle`] | independent witnesses of pods, jobs and leadership |
@@ -32,9 +34,11 @@ mod cargo;
 pub mod crash;
 pub mod fault_proxy;
 pub mod guardian;
+pub mod helm;
 pub mod kwok;
 pub mod local_cluster;
 pub mod manager;
+pub mod manager_image;
 pub mod namespaces;
 pub mod node;
 pub mod oracle;

@@ -1,0 +1,146 @@
+//! The charts without a node: lint, what is rendered, what is refused, and whether the API server takes it.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use springtide_e2e::helm::{Helm, objects};
+use springtide_e2e::local_cluster::LocalCluster;
+
+use crate::table::{REFUSED, TABLE};
+use crate::{CHART, CRDS, NAMESPACE, RELEASE, Rendered, render, rules, value_files};
+
+#[tokio::test]
+async fn every_file_of_values_is_linted_and_renders_by_the_rules() -> Result<()> {
+    let helm = Helm::offline()?;
+    let files = value_files()?;
+    ensure!(files.len() >= 8, "{files:?}");
+    helm.run(&["lint", "--strict", CRDS]).await?;
+    for name in files {
+        let file = format!("--values={CHART}/ci/{name}-values.yaml");
+        helm.run(&["lint", "--strict", CHART, "--namespace", NAMESPACE, &file]).await?;
+        rules::check(&render(&helm, &name).await?).with_context(|| format!("{name}-values.yaml"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_value_comes_to_what_it_says() -> Result<()> {
+    let helm = Helm::offline()?;
+    ensure!(TABLE.len() >= 60, "{} rows", TABLE.len());
+    let mut rendered: Option<(&str, Rendered)> = None;
+    for (file, object, pointer, expected) in TABLE {
+        let objects = match rendered.take() {
+            Some((of, objects)) if of == *file => objects,
+            _ => render(&helm, file).await?,
+        };
+        let expected: Value = serde_json::from_str(&expected.replace("VERSION", env!("CARGO_PKG_VERSION")))?;
+        let found = objects.get(*object);
+        ensure!(expected.is_null() || found.is_some(), "{file}: there is no {object}");
+        let value = found.and_then(|object| object.pointer(pointer)).cloned().unwrap_or_default();
+        ensure!(value == expected, "{file}: {object} has {value} at {pointer}, not {expected}");
+        rendered = Some((file, objects));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_configuration_file_says_what_the_values_say() -> Result<()> {
+    let helm = Helm::offline()?;
+    let tuned = rules::configuration(&render(&helm, "tuned").await?, RELEASE)?;
+    let batch_job = &tuned.controllers.batch_job;
+    ensure!((batch_job.enabled, batch_job.workers) == (true, 32));
+    ensure!(batch_job.settings.history_limit == 100 && batch_job.settings.ttl_seconds_after_finished == 3600);
+    let election = &tuned.leader_election;
+    ensure!((election.lease_duration_seconds, election.renew_deadline_seconds) == (60, 40));
+    ensure!(tuned.logging.level == "debug");
+    ensure!(tuned.write_budget.process.burst == 1_000_000);
+    let default = rules::configuration(&render(&helm, "default").await?, RELEASE)?;
+    ensure!(default == springtide_manager::config::ManagerConfiguration::default(), "{default:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn new_pods_come_for_what_needs_them_alone() -> Result<()> {
+    let helm = Helm::offline()?;
+    let annotations = async |set: &'static str| {
+        let text = helm.run(&["template", RELEASE, CHART, "--namespace", NAMESPACE, set]).await?;
+        let deployment = objects(&text)?.into_iter().find(|object| object["kind"] == "Deployment");
+        Ok::<_, anyhow::Error>(deployment.context("no Deployment")?["spec"]["template"].clone())
+    };
+    let default = annotations("--set=replicas=2").await?;
+    for live in ["--set=writeBudget.process.rate=500", "--set=logging.level=debug", "--set=replicas=3"] {
+        ensure!(annotations(live).await? == default, "{live} changes the pods");
+    }
+    for restart in [
+        "--set=controllers.batchJob.workers=9",
+        "--set=leaderElection.retryPeriodSeconds=4",
+        "--set=logging.format=Text",
+    ] {
+        ensure!(annotations(restart).await? != default, "{restart} would go unnoticed");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_schema_does_not_have_is_refused_with_its_place() -> Result<()> {
+    let helm = Helm::offline()?;
+    for (set, place) in REFUSED {
+        let output = helm.try_run(&["template", RELEASE, CHART, "--namespace", NAMESPACE, set]).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success(), "{set} is accepted");
+        ensure!(said.contains(place), "{set}: {said}");
+    }
+    for set in ["--set=keep=maybe", "--set=other=1"] {
+        ensure!(!helm.try_run(&["template", "crds", CRDS, set]).await?.status.success(), "{set} is accepted");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn crds_are_kept_when_the_value_says_so() -> Result<()> {
+    let helm = Helm::offline()?;
+    for (set, policy) in [("--set=keep=true", Value::from("keep")), ("--set=keep=false", Value::Null)] {
+        let crds = objects(&helm.run(&["template", "crds", CRDS, set]).await?)?;
+        ensure!(crds.len() == springtide_crds::all().len(), "{} CRDs", crds.len());
+        for crd in crds {
+            let annotations = &crd["metadata"]["annotations"];
+            ensure!(annotations["helm.sh/resource-policy"] == policy, "{annotations}");
+            ensure!(!annotations[springtide_crds::MAX_PER_NAMESPACE].is_null(), "{annotations}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_api_server_takes_every_object() -> Result<()> {
+    let cluster = LocalCluster::shared().await?;
+    let helm = Helm::offline()?;
+    for namespace in [NAMESPACE, "team-a", "team-b"] {
+        cluster
+            .apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"))
+            .await?;
+    }
+    let crds = helm.run(&["template", "crds", CRDS]).await?;
+    dry_run(cluster, objects(&crds)?).await?;
+    for name in value_files()? {
+        let mut rendered = render(&helm, &name).await?;
+        // Their CRDs are the Prometheus operator's.
+        rendered.retain(|_, object| object["apiVersion"] != "monitoring.coreos.com/v1");
+        dry_run(cluster, rendered.into_values().collect()).await.with_context(|| name)?;
+    }
+    Ok(())
+}
+
+/// As `helm install` sends them, but that nothing is stored. What the server warns of is an error too.
+async fn dry_run(cluster: &LocalCluster, objects: Vec<Value>) -> Result<()> {
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let file = cluster.folder().join("rendered.json");
+    std::fs::write(&file, list.to_string())?;
+    let path = file.to_str().context("a path")?;
+    let args = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", path];
+    let output = cluster.kubectl(&args).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && !said.contains("Warning"), "{said}");
+    let lines = String::from_utf8_lossy(&output.stdout).lines().count();
+    ensure!(lines == objects.len(), "{lines} of {} objects", objects.len());
+    Ok(())
+}

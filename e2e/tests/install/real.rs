@@ -1,0 +1,195 @@
+//! The real thing: helm installs the charts, a node runs the image, jobs complete, and what was installed goes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+use springtide_crds::batch_job::{BatchJobSpec, PodTemplate};
+use springtide_e2e::batch::Testbed;
+use springtide_e2e::helm::Helm;
+use springtide_e2e::local_cluster::LocalCluster;
+use springtide_e2e::manager_image::manager_image;
+use springtide_e2e::node::program::BOX_IMAGE;
+use springtide_e2e::node::{NodeCluster, required_or_skipped};
+use springtide_e2e::oracle::feed::PATIENCE;
+use springtide_e2e::rights::Account;
+use tokio::time::Instant;
+
+use crate::{CHART, CRDS, NAMESPACE, RELEASE};
+
+/// How long helm waits for pods.
+const WAIT: [&str; 3] = ["--wait", "--timeout", "180s"];
+
+fn task() -> Result<BatchJobSpec> {
+    let template = json!({"spec": {"containers": [{
+        "name": "main", "image": BOX_IMAGE, "args": ["exit", "0", "done"],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+    }]}});
+    let fields = template.as_object().cloned().context("a template")?;
+    Ok(BatchJobSpec::new(PodTemplate(fields)))
+}
+
+/// The manager's pods that are not on their way out.
+async fn pods(cluster: &LocalCluster) -> Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client("springtide-test")?, NAMESPACE);
+    let ours = ListParams::default().labels("app.kubernetes.io/instance=springtide");
+    let listed = pods.list(&ours).await?;
+    Ok(listed.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+}
+
+async fn uids(cluster: &LocalCluster) -> Result<BTreeSet<String>> {
+    Ok(pods(cluster).await?.into_iter().filter_map(|pod| pod.metadata.uid).collect())
+}
+
+/// Two pods that are ready and have never been started again.
+async fn two_healthy_pods(cluster: &LocalCluster) -> Result<()> {
+    let pods = pods(cluster).await?;
+    ensure!(pods.len() == 2, "{} pods", pods.len());
+    for pod in pods {
+        let status = pod.status.context("status")?;
+        let container = status.container_statuses.iter().flatten().next().context("container")?;
+        ensure!(container.ready && container.restart_count == 0, "{container:?}");
+        ensure!(container.image.ends_with(&format!(":{}", env!("CARGO_PKG_VERSION"))), "{}", container.image);
+    }
+    Ok(())
+}
+
+async fn configured_workers(cluster: &LocalCluster) -> Result<u64> {
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client("springtide-test")?, NAMESPACE);
+    let map = maps.get("springtide-config").await?;
+    let text = map.data.unwrap_or_default().remove("config.yaml").context("config.yaml")?;
+    let read = springtide_manager::config::ManagerConfiguration::parse(&text)?;
+    Ok(read.controllers.batch_job.workers as u64)
+}
+
+/// Names of everything in the release's namespace, and in the cluster by our label, that a user could list.
+async fn left(cluster: &LocalCluster) -> Result<BTreeSet<String>> {
+    let run = async |args: &[&str]| {
+        let output = cluster.kubectl(args).await?;
+        ensure!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let kinds = async |namespaced: &'static str| {
+        let listed = run(&["api-resources", "--verbs=list", "-o", "name", namespaced]).await?;
+        let kinds: Vec<_> = listed.lines().filter(|kind| !kind.starts_with("events")).collect();
+        Ok::<_, anyhow::Error>(kinds.join(","))
+    };
+    let (namespaced, cluster_wide) = (kinds("--namespaced=true").await?, kinds("--namespaced=false").await?);
+    let mut left: BTreeSet<String> =
+        run(&["get", &namespaced, "-n", NAMESPACE, "-o", "name"]).await?.lines().map(str::to_owned).collect();
+    let labelled =
+        run(&["get", &cluster_wide, "-l", "app.kubernetes.io/instance=springtide", "-o", "name"]).await?;
+    left.extend(labelled.lines().map(str::to_owned));
+    Ok(left)
+}
+
+#[tokio::test]
+async fn helm_installs_upgrades_rolls_back_and_uninstalls() -> Result<()> {
+    if !required_or_skipped().await? {
+        return Ok(());
+    }
+    let cluster = NodeCluster::builder().image(manager_image().await?).start().await?;
+    let plane = cluster.control_plane();
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    });
+    plane.apply(&namespace.to_string()).await?;
+    let before = left(plane).await?;
+    let helm = Helm::on(plane)?;
+    let mark = plane.audit_log()?.mark()?;
+    let of_release = |verb, more: &[&'static str]| {
+        let mut args = vec![verb, RELEASE];
+        args.extend(more);
+        args.extend(["--namespace", NAMESPACE]);
+        args.extend(WAIT);
+        args
+    };
+
+    helm.run(&[&["install", "crds", CRDS, "--namespace", NAMESPACE][..], &WAIT].concat()).await?;
+    helm.run(&of_release("install", &[CHART, "--set=flowControl.enabled=true"])).await?;
+    two_healthy_pods(plane).await?;
+    let test = Testbed::new(plane, "installed").await?;
+    test.submit("first", task()?).await?;
+    test.completed("first").await?;
+
+    // Live: the same pods read it anew.
+    let first_pods = uids(plane).await?;
+    let more = [CHART, "--set=flowControl.enabled=true", "--set=logging.level=debug"];
+    helm.run(&of_release("upgrade", &more)).await?;
+    ensure!(uids(plane).await? == first_pods, "a change of the log's level has started new pods");
+    // For a restart: new pods, one after the other, and jobs go on.
+    test.submit("during", task()?).await?;
+    helm.run(&of_release("upgrade", &[CHART, "--set=controllers.batchJob.workers=4"])).await?;
+    test.completed("during").await?;
+    two_healthy_pods(plane).await?;
+    ensure!(uids(plane).await?.is_disjoint(&first_pods), "the pods have the old configuration");
+    ensure!(configured_workers(plane).await? == 4);
+    let schemas = left(plane).await?;
+    ensure!(!schemas.iter().any(|name| name.contains("flowschema")), "{schemas:?}");
+
+    helm.run(&[&["rollback", RELEASE, "1", "--namespace", NAMESPACE][..], &WAIT].concat()).await?;
+    two_healthy_pods(plane).await?;
+    ensure!(configured_workers(plane).await? == 8);
+    let schemas = left(plane).await?;
+    ensure!(schemas.iter().any(|name| name.contains("flowschema")), "{schemas:?}");
+    test.submit("after", task()?).await?;
+    test.completed("after").await?;
+
+    helm.run(&of_release("uninstall", &[])).await?;
+    helm.run(&[&["uninstall", "crds", "--namespace", NAMESPACE][..], &WAIT].concat()).await?;
+    // What the manager made itself, and no chart knows of: the Lease. Endpoints and pods go by their owners.
+    let lease = "lease.coordination.k8s.io/springtide-manager".to_owned();
+    let expected: BTreeSet<String> = before.into_iter().chain([lease]).collect();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = left(plane).await?;
+        if left == expected {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "{left:?} is left, not {expected:?}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    for name in ["first", "during", "after"] {
+        let job: springtide_crds::batch_job::BatchJob = test.api().get(name).await?;
+        ensure!(job.status.is_some(), "{name} has lost its status");
+    }
+    // Under its own roles all the while.
+    let user = Account { namespace: NAMESPACE, name: RELEASE }.user();
+    let requests = plane.audit_log()?.since(mark)?.by_user(&user);
+    ensure!(!requests.writes().of_resource("batchjobs/status").is_empty(), "{requests}");
+    // While the roles go, those who held them may still ask.
+    let forbidden = requests.filter(|request| request.code == 403 && request.verb.is_write());
+    ensure!(
+        forbidden.of_resource("pods").is_empty() && forbidden.of_resource("batchjobs").is_empty(),
+        "{forbidden}"
+    );
+    test.verify()?;
+    drop(test);
+    cluster.stop()
+}
+
+#[tokio::test]
+async fn the_single_file_installs_what_completes_jobs() -> Result<()> {
+    if !required_or_skipped().await? {
+        return Ok(());
+    }
+    let cluster = NodeCluster::builder().image(manager_image().await?).start().await?;
+    let plane = cluster.control_plane();
+    let file = springtide_e2e::helm::checkout("config/install.yaml");
+    plane.apply(&std::fs::read_to_string(file)?).await?;
+    let args = ["rollout", "status", "deployment/springtide", "--namespace", NAMESPACE, "--timeout=180s"];
+    let rolled_out = plane.kubectl(&args).await?;
+    ensure!(rolled_out.status.success(), "{}", String::from_utf8_lossy(&rolled_out.stderr));
+    two_healthy_pods(plane).await?;
+    let test = Testbed::new(plane, "single-file").await?;
+    test.submit("job", task()?).await?;
+    let job = test.completed("job").await?;
+    let results: Value = serde_json::to_value(job.status.context("status")?)?;
+    ensure!(results["result"]["message"] == "done", "{results}");
+    drop(test);
+    cluster.stop()
+}
