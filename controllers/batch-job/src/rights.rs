@@ -37,4 +37,6 @@ const TABLE: &[Right] = &[
     Right::new(Resource::POD, Verb::Delete, "pods go when they have ended, or when their job is to stop"),
     Right::new(Resource::NODE, Verb::Watch, "tasks are granted what is free on the nodes"),
     Right::new(Resource::NODE, Verb::List, FALLBACK),
+    Right::new(Resource::EVENT, Verb::Create, "users are told when a job needs a person or is stopped"),
+    Right::new(Resource::EVENT, Verb::Patch, "what happens again is counted in the event that tells of it"),
 ];

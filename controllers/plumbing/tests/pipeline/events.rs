@@ -1,7 +1,7 @@
 //! What users are told goes out behind the writes, and never in their way.
 
 use crate::rig::{HOUR, Rig, Seen, Setup, create, key, pass, plan, seconds};
-use crate::wire::{Reply, Sent, busy, done, refuse};
+use crate::wire::{Reply, Sent, done, refuse};
 use http::Method;
 use springtide_plumbing::budget::{BucketConfig, BudgetConfig};
 use springtide_plumbing::events::{EventNote, Severity};
@@ -69,9 +69,9 @@ async fn what_happens_a_thousand_times_costs_two_writes_in_ten_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_takes_no_events_keeps_no_write_waiting() {
+async fn a_server_that_is_silent_to_events_keeps_no_write_waiting() {
     let rig = Setup::new(create_and_tell).start(|sent| match is_event(sent) {
-        true => busy(30),
+        true => Reply::Silence,
         false => done(sent, 10),
     });
     for n in 0..50 {

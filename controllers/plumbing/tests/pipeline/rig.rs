@@ -135,6 +135,8 @@ impl Reconciler for Scripted {
             Right::new(Resource::POD, Verb::Delete, "scripts delete pods"),
             Right::new(Resource::POD, Verb::Patch, "scripts patch pods"),
             Right::new(Resource::POD, Verb::Patch, "scripts write the status of pods").on("status"),
+            Right::new(Resource::EVENT, Verb::Create, "scripts tell of pods"),
+            Right::new(Resource::EVENT, Verb::Patch, "scripts tell of pods again"),
         ],
     };
     type Observed = Seen;
