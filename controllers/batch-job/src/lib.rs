@@ -18,6 +18,7 @@ pub mod memory;
 pub mod observe;
 pub mod plan;
 pub mod pods;
+mod population;
 pub mod projections;
 pub mod resources;
 mod rights;

@@ -192,6 +192,7 @@ pub async fn run(
                 let reconciler = BatchJobReconciler::with_settings(stores.clone(), settings);
                 let queue = WorkQueue::new(seed);
                 shared.metrics.register(|registry| reconciler.register(registry));
+                shared.metrics.add_population(reconciler.clone());
                 let wired = reconciler.wire(&queue);
                 let (views, workers) = (&stores.views(), config.workers);
                 let part = Part { reconciler, queue, views, guard, workers };

@@ -2,54 +2,11 @@
 //! that dashboards and alerts rely on.
 
 use super::*;
-use crate::brake::Brake;
-use crate::breaker::{Breaker, Limits};
-use crate::budget::{BudgetConfig, WriteBudget};
-use crate::clock::Clock;
-use crate::guard::Mode;
-use crate::projection::{Meta, NoLabels, Projection};
 use crate::queue::{Priority, Urgency};
-use crate::store::{Store, StoreView};
 use std::collections::{BTreeMap, BTreeSet};
-use tokio::sync::watch;
 
-#[derive(Clone, serde::Deserialize)]
-struct Pod {
-    metadata: Meta,
-}
-
-impl Projection for Pod {
-    const RESOURCE: crate::key::Resource = crate::key::Resource::POD;
-    type Labels = NoLabels;
-    fn meta(&self) -> &Meta {
-        &self.metadata
-    }
-}
-
-/// The metrics of a process with two controllers, as the manager puts them together.
 fn process() -> Metrics {
-    let controllers = vec!["batch-job", "other"];
-    let metrics = Metrics::new(&controllers);
-    for controller in &controllers {
-        metrics.add_queue(controller, WorkQueue::new(1));
-    }
-    let (pods, _writer) = Store::<Pod>::new(&[]);
-    let views: Arc<[Arc<dyn StoreView>]> = Arc::new([Arc::new(pods)]);
-    let budget = Arc::new(WriteBudget::new(BudgetConfig::default()));
-    let (_elector, leading) = watch::channel(true);
-    let guard = GuardSource {
-        modes: controllers.iter().map(|controller| (*controller, Mode::Act)).collect(),
-        brake: Brake::new(),
-        breaker: Arc::new(Breaker::new(Limits::default(), Clock::system())),
-    };
-    metrics.register(|registry| {
-        registry.register_collector(Box::new(StoreSource(views)));
-        registry.register_collector(Box::new(guard));
-        registry.register_collector(Box::new(BudgetSource { budget, controllers }));
-        registry.register_collector(Box::new(LeaderSource { lease: "springtide".to_owned(), leading }));
-    });
-    drop(metrics.measure_requests("api:6443"));
-    metrics
+    catalogue::specimen(&["batch-job", "other"])
 }
 
 /// One sample: its name and its labels with their values.
@@ -117,7 +74,15 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("workqueue_retries_total", &["controller", "name"]),
     ("rest_client_requests_total", &["code", "host", "method"]),
     ("rest_client_request_duration_seconds_bucket", &["host", "le", "verb"]),
+    ("rest_client_request_size_bytes_bucket", &["host", "le", "verb"]),
+    ("rest_client_response_size_bytes_bucket", &["host", "le", "verb"]),
     ("leader_election_master_status", &["name"]),
+    ("process_cpu_seconds_total", &[]),
+    ("process_resident_memory_bytes", &[]),
+    ("process_virtual_memory_bytes", &[]),
+    ("process_open_fds", &[]),
+    ("process_max_fds", &[]),
+    ("process_start_time_seconds", &[]),
     ("springtide_noop_writes_total", &["controller"]),
     ("springtide_stale_skips_total", &["controller"]),
     ("springtide_events_dropped_total", &["controller"]),
@@ -191,8 +156,9 @@ async fn counters_and_histograms_start_at_zero_for_every_controller() {
     let process_bucket = [("bucket", "process"), ("controller", "")];
     assert_eq!(of("springtide_write_budget_tokens", &process_bucket), Some(600.0));
     assert_eq!(of("leader_election_master_status", &[("name", "springtide")]), Some(1.0));
-    let counters =
-        samples.iter().filter(|((name, _), _)| name.ends_with("_total") || name.ends_with("_count"));
+    let counters = samples.iter().filter(|((name, _), _)| {
+        (name.ends_with("_total") || name.ends_with("_count")) && !name.starts_with("process_")
+    });
     for ((name, labels), value) in counters {
         assert_eq!(*value, 0.0, "{name} {labels:?}");
     }
@@ -225,4 +191,31 @@ async fn what_happens_is_counted_where_it_belongs() {
     assert_eq!(value("springtide_writes_total", ("resource", "pods")), [2.0]);
     assert_eq!(value("springtide_stale_skips_total", ("controller", "other")), [1.0]);
     assert_eq!(value("controller_runtime_reconcile_total", ("controller", "batch-job")), [0.0_f64; 0]);
+}
+
+#[tokio::test]
+async fn the_catalogue_lists_what_is_shown_and_what_will_be() {
+    let families = catalogue::families(&process()).unwrap();
+    let family = |name: &str| {
+        let found = families.iter().find(|family| family.name == name);
+        found.unwrap_or_else(|| panic!("{name} is not in the catalogue"))
+    };
+    for (name, labels) in EXPECTED {
+        let name = name.strip_suffix("_bucket").unwrap_or(name);
+        let labels: BTreeSet<String> =
+            labels.iter().filter(|label| **label != "le").map(|label| (*label).to_owned()).collect();
+        assert_eq!(family(name).labels, labels, "{name}");
+        assert!(family(name).help.len() > 5, "{name}");
+    }
+    let writes = family("springtide_writes_total");
+    assert_eq!(Vec::from_iter(&writes.labels), ["class", "controller", "outcome", "resource"]);
+    assert_eq!(writes.kind, catalogue::FamilyKind::Counter);
+    assert_eq!(family("workqueue_depth").kind, catalogue::FamilyKind::Gauge);
+    let seconds = family("controller_runtime_reconcile_time_seconds");
+    assert_eq!(seconds.kind, catalogue::FamilyKind::Histogram);
+    assert_eq!(seconds.series()[0], "controller_runtime_reconcile_time_seconds_bucket");
+    assert_eq!(
+        writes.help, "Writes by what came of them",
+        "as it was registered, though the encoder ends it with a full stop"
+    );
 }

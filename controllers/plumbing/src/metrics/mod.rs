@@ -4,14 +4,18 @@
 //! Families that a controller owns start at zero, so a rate over them never misses the first event.
 //! Values that a queue or a store holds anyway are read at scrape time ([`scrape`]).
 
+pub mod catalogue;
+mod census;
 #[cfg(test)]
 mod exposition_test;
 mod guard_source;
+mod process;
 mod rest_client;
 mod scrape;
 
+pub use census::{Census, Population};
 pub use guard_source::GuardSource;
-pub use rest_client::{MeasureRequests, MeasuredRequests};
+pub use rest_client::{CountedBody, MeasureRequests, MeasuredRequests};
 pub use scrape::{BudgetSource, LeaderSource, StoreSource};
 
 use crate::error::ErrorClass;
@@ -19,13 +23,15 @@ use crate::guard::Passage;
 use crate::key::ObjectKey;
 use crate::queue::WorkQueue;
 use crate::warrant::Warrant;
+use census::Populations;
+use process::ProcessSource;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use rest_client::{REQUEST_SECONDS, RequestLabels, RequestTimeLabels};
+use rest_client::{BODY_BYTES, REQUEST_SECONDS, RequestLabels, VerbLabels};
 use scrape::Queues;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -112,7 +118,7 @@ struct WarrantLabels {
 const NO_WARRANT: &str = "none";
 
 /// A histogram family needs a constructor of one type, not a closure.
-type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// All metrics of one process.
 pub struct Metrics {
@@ -122,11 +128,11 @@ pub struct Metrics {
     terminal_errors: Family<ControllerLabel, Counter>,
     panics: Family<ControllerLabel, Counter>,
     timeouts: Family<ControllerLabel, Counter>,
-    reconcile_seconds: Seconds<ControllerLabel>,
+    reconcile_seconds: Histograms<ControllerLabel>,
     max_concurrent: Family<ControllerLabel, Gauge>,
     active_workers: Family<ControllerLabel, Gauge>,
-    queue_seconds: Seconds<QueueLabels>,
-    work_seconds: Seconds<QueueLabels>,
+    queue_seconds: Histograms<QueueLabels>,
+    work_seconds: Histograms<QueueLabels>,
     writes: Family<WriteLabels, Counter>,
     noop_writes: Family<ControllerLabel, Counter>,
     write_errors: Family<ErrorLabels, Counter>,
@@ -135,8 +141,11 @@ pub struct Metrics {
     events_dropped: Family<ControllerLabel, Counter>,
     warrants: Family<WarrantLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
-    request_seconds: Seconds<RequestTimeLabels>,
+    request_seconds: Histograms<VerbLabels>,
+    request_bytes: Histograms<VerbLabels>,
+    response_bytes: Histograms<VerbLabels>,
     queues: Queues,
+    populations: Populations,
 }
 
 impl fmt::Debug for Metrics {
@@ -149,8 +158,10 @@ impl Metrics {
     /// The metrics of a process that runs these controllers, all at zero.
     pub fn new(controllers: &[&'static str]) -> Self {
         let mut registry = Registry::default();
-        let queues = Queues::default();
+        let (queues, populations) = (Queues::default(), Populations::default());
         registry.register_collector(Box::new(queues.clone()));
+        registry.register_collector(Box::new(populations.clone()));
+        registry.register_collector(Box::new(ProcessSource));
         let mut into = Registering(&mut registry);
         let metrics = Self {
             reconciles: into.add("controller_runtime_reconcile", "Reconcile passes by result"),
@@ -164,7 +175,7 @@ impl Metrics {
                 "controller_runtime_reconcile_timeouts",
                 "Always zero: a pass has no time limit as a whole, each of its requests has one",
             ),
-            reconcile_seconds: into.seconds(
+            reconcile_seconds: into.histogram(
                 "controller_runtime_reconcile_time_seconds",
                 "Time of a reconcile pass, its writes included",
                 || Histogram::new(RECONCILE_SECONDS),
@@ -172,14 +183,16 @@ impl Metrics {
             max_concurrent: into
                 .add("controller_runtime_max_concurrent_reconciles", "Keys that may be worked on at once"),
             active_workers: into.add("controller_runtime_active_workers", "Keys worked on now"),
-            queue_seconds: into.seconds(
+            queue_seconds: into.histogram(
                 "workqueue_queue_duration_seconds",
                 "Time a key was ready and waited for a worker",
                 || Histogram::new(QUEUE_SECONDS),
             ),
-            work_seconds: into.seconds("workqueue_work_duration_seconds", "Time a key was worked on", || {
-                Histogram::new(QUEUE_SECONDS)
-            }),
+            work_seconds: into.histogram(
+                "workqueue_work_duration_seconds",
+                "Time a key was worked on",
+                || Histogram::new(QUEUE_SECONDS),
+            ),
             writes: into.add("springtide_writes", "Writes by what came of them"),
             noop_writes: into.add("springtide_noop_writes", "Writes not sent as nothing would have changed"),
             write_errors: into.add("springtide_errors", "Failed passes by class of error"),
@@ -193,12 +206,23 @@ impl Metrics {
             ),
             warrants: into.add("springtide_warrants", "Destructive writes sent, by what entitles to them"),
             requests: into.add("rest_client_requests", "Requests to the API server by code of the answer"),
-            request_seconds: into.seconds(
+            request_seconds: into.histogram(
                 "rest_client_request_duration_seconds",
                 "Time from a request to the head of its answer",
                 || Histogram::new(REQUEST_SECONDS),
             ),
+            request_bytes: into.histogram(
+                "rest_client_request_size_bytes",
+                "Size of the body of a request",
+                || Histogram::new(BODY_BYTES),
+            ),
+            response_bytes: into.histogram(
+                "rest_client_response_size_bytes",
+                "Size of the body of an answer, as far as it was read; watches do not count",
+                || Histogram::new(BODY_BYTES),
+            ),
             queues,
+            populations,
             registry: Mutex::new(registry),
         };
         for controller in controllers {
@@ -325,6 +349,8 @@ impl Metrics {
         let measure = MeasureRequests {
             requests: self.requests.clone(),
             seconds: self.request_seconds.clone(),
+            request_bytes: self.request_bytes.clone(),
+            response_bytes: self.response_bytes.clone(),
             host: Arc::from(host),
         };
         measure.start_at_zero();
@@ -334,6 +360,11 @@ impl Metrics {
     /// Shows the queue of a controller.
     pub fn add_queue(&self, controller: &'static str, queue: WorkQueue<ObjectKey>) {
         self.queues.add(controller, queue);
+    }
+
+    /// Shows how many objects of a kind there are.
+    pub fn add_population(&self, population: Arc<dyn Population>) {
+        self.populations.add(population);
     }
 
     /// Adds metrics of a controller's own.
@@ -365,7 +396,12 @@ impl Registering<'_> {
         metric
     }
 
-    fn seconds<L>(&mut self, name: &'static str, help: &'static str, new: fn() -> Histogram) -> Seconds<L>
+    fn histogram<L>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        new: fn() -> Histogram,
+    ) -> Histograms<L>
     where
         L: EncodeLabelSet + Clone + std::hash::Hash + Eq + fmt::Debug + Send + Sync + 'static,
     {
