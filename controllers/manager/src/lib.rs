@@ -10,3 +10,4 @@ mod tasks;
 pub use compose::run;
 pub use logging::{LogLevel, init as init_logging};
 pub use options::{Configured, ManagerArgs};
+pub use reload::Measures as ReloadMeasures;

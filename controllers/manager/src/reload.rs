@@ -45,14 +45,14 @@ const FAILURE: ResultLabel = ResultLabel { result: "failure" };
 
 /// What is measured of reloads.
 #[derive(Debug, Default)]
-pub(crate) struct Measures {
+pub struct Measures {
     reloads: Family<ResultLabel, Counter>,
     last_successful: Gauge,
 }
 
 impl Measures {
     /// Makes them part of what is scraped. The start was the first time that the file was read.
-    pub(crate) fn register(&self, registry: &mut Registry) {
+    pub fn register(&self, registry: &mut Registry) {
         for label in [SUCCESS, FAILURE] {
             drop(self.reloads.get_or_create(&label));
         }

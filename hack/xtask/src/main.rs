@@ -6,8 +6,10 @@ mod check;
 mod ci;
 mod debian;
 mod generate;
+mod gitops;
 mod image;
 mod manifests;
+mod monitoring;
 mod schema;
 mod tools;
 

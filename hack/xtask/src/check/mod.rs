@@ -52,6 +52,7 @@ fn findings(root: &Path) -> Result<Vec<Finding>> {
     }
     findings.extend(allowed::apply(&allowed::read()?, of_kinds));
     findings.extend(compatibility::findings(root, &kinds)?);
+    findings.extend(crate::monitoring::findings(root)?);
     Ok(findings)
 }
 

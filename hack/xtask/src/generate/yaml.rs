@@ -7,7 +7,7 @@ use serde_json::{Number, Value};
 use super::MARK;
 
 /// The object as a YAML document below the generated mark and the comments.
-pub(super) fn document(object: &impl Serialize, comments: &[&str]) -> Result<String> {
+pub(crate) fn document(object: &impl Serialize, comments: &[&str]) -> Result<String> {
     let mut value = serde_json::to_value(object).context("object to JSON")?;
     tidy(&mut value);
     let mut text = format!("# {MARK}; edits are lost.\n");

@@ -1,4 +1,4 @@
-//! `cargo xtask tools`: the test binaries (etcd, Kubernetes, KWOK, containerd
+//! `cargo xtask tools`: the test binaries (etcd, Kubernetes, KWOK, promtool, containerd
 //! and what belongs to it), built from the modules pinned in `hack/tools` into
 //! a cache outside the clone, or taken from where the user has them.
 
@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Print the folder that holds the binaries, and nothing else, to stdout.
     #[arg(long)]
     print_path: bool,
-    /// Tools or groups (control-plane, kwok, node, install) to provide; when none is named,
+    /// Tools or groups (control-plane, kwok, node, install, monitoring) to provide; when none is named,
     /// all, but those of a real node only without SPRINGTIDE_NODE=off.
     tools: Vec<String>,
 }

@@ -36,11 +36,14 @@ pub(crate) enum Group {
     Node,
     /// What installs the suite in tests.
     Install,
+    /// What judges the alerts.
+    Monitoring,
 }
 
 impl Group {
     /// All groups, in the order they are printed.
-    pub(crate) const ALL: [Group; 4] = [Group::ControlPlane, Group::Kwok, Group::Node, Group::Install];
+    pub(crate) const ALL: [Group; 5] =
+        [Group::ControlPlane, Group::Kwok, Group::Node, Group::Install, Group::Monitoring];
 
     /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -49,6 +52,7 @@ impl Group {
             Group::Kwok => "kwok",
             Group::Node => "node",
             Group::Install => "install",
+            Group::Monitoring => "monitoring",
         }
     }
 }
@@ -96,6 +100,13 @@ pub(crate) const MODULES: &[Module] = &[
         tags: "",
         cgo: false,
         tools: &[tool("kwok", "sigs.k8s.io/kwok/cmd/kwok", Group::Kwok)],
+    },
+    Module {
+        folder: "promtool",
+        ldflags: "",
+        tags: "",
+        cgo: false,
+        tools: &[tool("promtool", "github.com/prometheus/prometheus/cmd/promtool", Group::Monitoring)],
     },
     Module {
         folder: "containerd",

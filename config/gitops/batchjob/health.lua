@@ -1,0 +1,41 @@
+-- Health of a BatchJob for Argo CD. The same verdicts as kstatus, and Suspended beside them.
+local health = { status = "Progressing", message = "Waiting for the controller" }
+
+if obj.metadata.deletionTimestamp ~= nil then
+  health.message = "Being deleted"
+  return health
+end
+
+if obj.status == nil or obj.status.conditions == nil then
+  return health
+end
+
+if obj.status.observedGeneration ~= obj.metadata.generation then
+  health.message = "Waiting for the controller to see generation " .. tostring(obj.metadata.generation)
+  return health
+end
+
+local conditions = {}
+for _, condition in ipairs(obj.status.conditions) do
+  conditions[condition.type] = condition
+end
+
+local function is(type)
+  return conditions[type] ~= nil and conditions[type].status == "True"
+end
+
+local complete = conditions["Complete"]
+if is("Complete") then
+  health.status = "Healthy"
+  health.message = complete.message
+elseif is("Reconciling") then
+  if complete ~= nil and complete.reason == "Suspended" then
+    health.status = "Suspended"
+  end
+  health.message = conditions["Reconciling"].reason .. ": " .. conditions["Reconciling"].message
+elseif is("Stalled") then
+  health.status = "Degraded"
+  health.message = conditions["Stalled"].reason .. ": " .. conditions["Stalled"].message
+end
+
+return health

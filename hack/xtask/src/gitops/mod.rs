@@ -1,0 +1,58 @@
+//! What GitOps tools need to judge our kinds: staged objects for the tests of their health checks, and
+//! the health check of Argo CD in the form in which its configuration takes it.
+
+mod staged;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use springtide_crds::Kind;
+
+use crate::generate::yaml;
+
+/// Where the checks are, from the repository's root.
+const FOLDER: &str = "config/gitops";
+
+/// The generated files, by path from the repository's root.
+pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
+    let mut files = BTreeMap::new();
+    let mut customizations = serde_json::Map::new();
+    for kind in kinds {
+        let names = &kind.crd.spec.names;
+        let folder = Path::new(FOLDER).join(names.kind.to_lowercase());
+        for staged in staged(kind)? {
+            let path = folder.join("testdata").join(format!("{}.yaml", staged.name));
+            let comment = format!("{:?}, as the controller's planner leaves it.", staged.situation);
+            files.insert(path, yaml::document(&staged.object, &[&comment])?);
+        }
+        let lua = folder.join("health.lua");
+        let lua = fs::read_to_string(root.join(&lua)).with_context(|| format!("read {}", lua.display()))?;
+        customizations.insert(
+            format!("resource.customizations.health.{}_{}", kind.crd.spec.group, names.kind),
+            json!(lua),
+        );
+    }
+    let config = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "argocd-cm", "namespace": "argocd"},
+        "data": customizations,
+    });
+    let how = "Apply by `kubectl apply --server-side --field-manager=springtide-health -f`: it adds these \
+               keys to the ConfigMap of Argo CD and leaves its others alone.";
+    let text = yaml::document(&config, &[how])?;
+    files.insert(Path::new(FOLDER).join("argo-cd/health-checks.yaml"), text);
+    Ok(files)
+}
+
+/// The staged objects of a kind.
+fn staged(kind: &Kind) -> Result<Vec<staged::Staged>> {
+    match kind.crd.spec.names.kind.as_str() {
+        "BatchJob" => staged::batch_jobs(kind),
+        other => anyhow::bail!("{other} has no staged objects: add them in hack/xtask/src/gitops/staged.rs"),
+    }
+}
