@@ -1,0 +1,155 @@
+//! What the tools around a cluster see of the suite: GitOps tools that compare, Prometheus that scrapes.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use springtide_crds::batch_job::{BatchJobSpec, CompleteReason, StalledReason, StopPolicy};
+use springtide_e2e::batch::{self, Task, Testbed};
+use springtide_e2e::local_cluster::LocalCluster;
+use springtide_e2e::manager::Manager;
+use springtide_plumbing::metrics::catalogue::{self, Family};
+use tokio::sync::OnceCell;
+
+static SHARED: OnceCell<(LocalCluster, Manager)> = OnceCell::const_new();
+
+/// A cluster and its one manager, whose metrics can be asked for.
+async fn shared() -> Result<&'static (LocalCluster, Manager)> {
+    SHARED
+        .get_or_try_init(async || {
+            let cluster = batch::cluster().await?;
+            let mut manager = Manager::start(&cluster, "manager", &[]).await?;
+            manager.wait_ready().await?;
+            Ok((cluster, manager))
+        })
+        .await
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// Name of the field manager of a GitOps tool.
+const TOOL: &str = "gitops-tool";
+
+#[tokio::test]
+async fn a_gitops_tool_finds_no_difference_while_samples_run_and_after_they_have_ended() -> Result<()> {
+    let (cluster, _) = shared().await?;
+    let test = Testbed::new(cluster, "gitops").await?;
+    let samples = repository("config/samples");
+    let samples = samples.to_str().context("a path in UTF-8")?;
+    let tool = format!("--field-manager={TOOL}");
+    test.kubectl(&["apply", "--server-side", &tool, "-f", samples]).await?;
+    let applied = specs(&test).await?;
+    ensure!(applied.len() >= 5, "{applied:?}");
+    // `kubectl diff` ends with 1, and so with an error here, where anything differs.
+    let no_difference = async || -> Result<()> {
+        let server = test.kubectl(&["diff", "--server-side", &tool, "-f", samples]).await?;
+        let client = test.kubectl(&["diff", "-f", samples]).await?;
+        ensure!(server.is_empty() && client.is_empty(), "{server}{client}");
+        Ok(())
+    };
+    test.reason("indexed", CompleteReason::Running).await?;
+    no_difference().await?;
+    for name in applied.keys() {
+        // As KWOK plays them, all of them end well.
+        test.completed(name).await?;
+    }
+    no_difference().await?;
+    assert_eq!(specs(&test).await?, applied, "a controller changed a spec");
+    for (name, owners) in field_owners(&test).await? {
+        let of_spec: Vec<_> = owners.iter().filter(|(_, fields)| fields.contains("f:spec")).collect();
+        ensure!(of_spec.iter().all(|(manager, _)| manager == TOOL), "{name}: {of_spec:?}");
+        ensure!(
+            owners.iter().any(|(manager, fields)| {
+                manager.starts_with("springtide") && fields.contains("f:status")
+            }),
+            "{name}: {owners:?}"
+        );
+    }
+    test.verify()
+}
+
+async fn jobs(test: &Testbed<'_>) -> Result<Vec<Value>> {
+    let list = test.kubectl(&["get", "batchjobs", "-o", "json", "--show-managed-fields"]).await?;
+    let list: Value = serde_json::from_str(&list)?;
+    Ok(list["items"].as_array().context("a list")?.clone())
+}
+
+fn name_of(job: &Value) -> String {
+    job["metadata"]["name"].as_str().unwrap().to_owned()
+}
+
+async fn specs(test: &Testbed<'_>) -> Result<BTreeMap<String, Value>> {
+    Ok(jobs(test).await?.iter().map(|job| (name_of(job), job["spec"].clone())).collect())
+}
+
+/// Of each job, who owns which of its fields.
+async fn field_owners(test: &Testbed<'_>) -> Result<BTreeMap<String, Vec<(String, String)>>> {
+    let owners = |job: &Value| {
+        let entries = job["metadata"]["managedFields"].as_array().unwrap();
+        let owner =
+            |entry: &Value| (entry["manager"].as_str().unwrap().to_owned(), entry["fieldsV1"].to_string());
+        entries.iter().map(owner).collect()
+    };
+    Ok(jobs(test).await?.iter().map(|job| (name_of(job), owners(job))).collect())
+}
+
+/// Name, type and labels of the metrics in the reference.
+fn documented() -> BTreeMap<String, (String, Vec<String>)> {
+    let page = std::fs::read_to_string(repository("docs/reference/metrics.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split(" | ").collect();
+        let labels = cells[2].split(", ").map(|label| label.trim_matches('`').to_owned());
+        let labels = labels.filter(|label| !label.is_empty()).collect();
+        (cells[0].trim_matches('`').to_owned(), (cells[1].to_owned(), labels))
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn a_manager_shows_the_documented_metrics_and_counts_what_is_there() -> Result<()> {
+    let (cluster, manager) = shared().await?;
+    let test = Testbed::new(cluster, "scrape").await?;
+    test.submit("good", BatchJobSpec::new(Task::quick().template())).await?;
+    let held = BatchJobSpec { stop_policy: StopPolicy::Hold, ..BatchJobSpec::new(Task::quick().template()) };
+    test.submit("held", held).await?;
+    let huge = Task { cpu: "64".into(), ..Task::quick() };
+    test.submit("huge", BatchJobSpec::new(huge.template())).await?;
+    test.completed("good").await?;
+    test.reason("held", CompleteReason::Suspended).await?;
+    test.reason("huge", StalledReason::NeverFits).await?;
+
+    let text = manager.metrics().await?;
+    let shown: BTreeMap<String, Family> =
+        catalogue::parse(&text).into_iter().map(|family| (family.name.clone(), family)).collect();
+    let documented = documented();
+    assert_eq!(shown.keys().collect::<Vec<_>>(), documented.keys().collect::<Vec<_>>());
+    for (name, (kind, labels)) in &documented {
+        assert_eq!(shown[name].kind.to_string(), *kind, "{name}");
+        assert_eq!(Vec::from_iter(&shown[name].labels), labels.iter().collect::<Vec<_>>(), "{name}");
+    }
+
+    let value = |series: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{series} is not shown:\n{text}")).parse().unwrap()
+    };
+    // Those of the other test of this program are in the same cluster.
+    assert!(value(r#"springtide_objects{kind="BatchJob",ready_reason="Completed"}"#) >= 1.0);
+    assert_eq!(value(r#"springtide_objects{kind="BatchJob",ready_reason="Suspended"}"#), 1.0);
+    assert_eq!(value(r#"springtide_objects_stalled{kind="BatchJob",reason="NeverFits"}"#), 1.0);
+    assert_eq!(value(r#"springtide_over_maximum{kind="BatchJob"}"#), 0.0);
+    assert_eq!(value(r#"leader_election_master_status{name="springtide-manager"}"#), 1.0);
+    assert!(value("process_resident_memory_bytes") > 1e6);
+    let written = r#"{verb="PATCH",host="#;
+    for sum in ["rest_client_request_size_bytes_sum", "rest_client_response_size_bytes_sum"] {
+        let line = text.lines().find(|line| line.starts_with(&format!("{sum}{written}")));
+        let bytes: f64 = line.context(sum)?.rsplit_once(' ').unwrap().1.parse()?;
+        ensure!(bytes > 100.0, "{sum}: {bytes}");
+    }
+    test.verify()
+}
