@@ -275,7 +275,7 @@ impl Shared {
     ) -> Result<()> {
         let Part { reconciler, queue, views, guard, workers } = part;
         let client = self.connection.writer(&agent(R::NAME), self.leadership.fence.clone())?;
-        let reader = Reader::new(client.clone());
+        let reader = Reader::new(client.clone()).charged_to(self.budget.clone(), R::NAME);
         let confirm = Box::new(move |resource, key: ObjectKey| {
             let reader = reader.clone();
             async move { reader.identity(resource, &key).await }.boxed()

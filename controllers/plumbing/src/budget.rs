@@ -270,6 +270,12 @@ impl WriteBudget {
         Ok(Permit { budget: self, slots })
     }
 
+    /// Takes a token of the namespace, the controller and the process, for a request that is no write and
+    /// waits for nothing. Whether there was one that nobody in line can use.
+    pub fn spend(&self, controller: &'static str, namespace: &str) -> bool {
+        self.change(|state, now| state.buckets.spend(controller, namespace.into(), now))
+    }
+
     /// Takes the ticket or grant of a key back: it does not want to write any more.
     pub fn forgo(&self, controller: &'static str, owner: &ObjectKey) {
         self.change(|state, now| {

@@ -9,6 +9,7 @@ mod fenced;
 
 pub use fenced::{FenceLayer, FencedBody, FencedService};
 
+use crate::budget::WriteBudget;
 use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
 use crate::lease::Fence;
 use crate::metrics::{MeasureRequests, Metrics};
@@ -320,13 +321,28 @@ pub enum ReadError {
 pub struct Reader {
     client: Client,
     retries: Arc<TpsBudget>,
+    /// What pays for retries, and for which controller.
+    payer: Option<(Arc<WriteBudget>, &'static str)>,
 }
 
 impl Reader {
     /// Reads through the given client.
     pub fn new(client: Client) -> Self {
         // One retry a second is allowed even where hardly anything is read.
-        Self { client, retries: Arc::new(TpsBudget::new(Duration::from_secs(10), 1, 0.1)) }
+        Self { client, retries: Arc::new(TpsBudget::new(Duration::from_secs(10), 1, 0.1)), payer: None }
+    }
+
+    /// The same, and each retry takes a token from the write budget of this controller: where there is none
+    /// to spare, a read that failed is not tried again.
+    #[must_use]
+    pub fn charged_to(self, budget: Arc<WriteBudget>, controller: &'static str) -> Self {
+        Self { payer: Some((budget, controller)), ..self }
+    }
+
+    /// Whether there is room for one more try.
+    fn may_retry(&self, namespace: &str) -> bool {
+        self.retries.withdraw()
+            && self.payer.as_ref().is_none_or(|(budget, controller)| budget.spend(controller, namespace))
     }
 
     /// The object's identity as the server has it now (quorum read); `None` when it does not exist.
@@ -354,7 +370,7 @@ impl Reader {
                 Ok(answer) => return Err(ReadError::Refused(Box::new(answer.status()))),
                 Err(error) => (ReadError::NoAnswer(error.to_string()), GET_RETRY_WAIT),
             };
-            if attempt == GET_ATTEMPTS || !self.retries.withdraw() {
+            if attempt == GET_ATTEMPTS || !self.may_retry(&key.namespace) {
                 return Err(error);
             }
             attempt += 1;

@@ -32,8 +32,12 @@ impl BucketKey {
             WriteClass::Event => Some(Self::Class(controller, Arc::clone(&namespace), class)),
             WriteClass::Protective | WriteClass::Spec | WriteClass::Status | WriteClass::Low => None,
         };
-        let above = [Self::Namespace(controller, namespace), Self::Controller(controller), Self::Process];
-        object.into_iter().chain(class).chain(above).collect()
+        object.into_iter().chain(class).chain(Self::above(controller, namespace)).collect()
+    }
+
+    /// The buckets that all writes into a namespace need, narrow first.
+    fn above(controller: &'static str, namespace: Arc<str>) -> [Self; 3] {
+        [Self::Namespace(controller, namespace), Self::Controller(controller), Self::Process]
     }
 
     pub(super) fn limit(&self) -> Limit {
@@ -144,6 +148,16 @@ impl Buckets {
             self.taken = 0;
             self.buckets.retain(|_, bucket| !bucket.is_idle(now));
         }
+    }
+
+    /// Takes a token of each bucket above all writes into a namespace, or of none.
+    pub(super) fn spend(&mut self, controller: &'static str, namespace: Arc<str>, now: Instant) -> bool {
+        let (needed, mut kept) = (BucketKey::above(controller, namespace).to_vec(), Vec::new());
+        let there = self.keep(&needed, &mut kept, now).is_ok();
+        if there {
+            self.take(&[needed], &kept, now);
+        }
+        there
     }
 
     pub(super) fn reconfigure(&mut self, config: BudgetConfig, now: Instant) {

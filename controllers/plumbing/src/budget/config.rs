@@ -37,7 +37,7 @@ pub struct BudgetConfig {
     pub controller: BucketConfig,
     /// All writes of a controller into one namespace.
     pub namespace: BucketConfig,
-    /// All events.
+    /// All events of a controller in one namespace.
     pub events: BucketConfig,
     /// Status writes of one object.
     pub object_status: BucketConfig,

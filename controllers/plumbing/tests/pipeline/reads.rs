@@ -3,8 +3,10 @@
 use crate::rig::{key, pass, seconds};
 use crate::wire::{Reply, Wire, answer, busy, object, refuse};
 use futures::future::join_all;
+use springtide_plumbing::budget::{BucketConfig, BudgetConfig, WriteBudget};
 use springtide_plumbing::client::{ReadError, Reader};
 use springtide_plumbing::key::{Resource, ResourceVersion};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -78,4 +80,19 @@ async fn retries_are_few_when_everything_fails() {
     }
     // A tenth of the reads, and one a second for whoever reads but little.
     assert!((1000..=1000 + 100 + 30).contains(&wire.len()), "{} requests for 1000 reads", wire.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_takes_a_token_of_the_write_budget_and_there_is_none_without() {
+    let process = BucketConfig { rate: 0.001, burst: 3 };
+    let budget = Arc::new(WriteBudget::new(BudgetConfig { process, ..BudgetConfig::default() }));
+    let (wire, reader) = reader(vec![refuse(503, "ServiceUnavailable")]);
+    let reader = reader.charged_to(budget.clone(), "c");
+    for requests in [3, 5, 6] {
+        reader.identity(Resource::POD, &key("a")).await.unwrap_err();
+        // The bound on retries alone would let all through.
+        pass(seconds(10)).await;
+        assert_eq!(wire.len(), requests);
+    }
+    assert!(budget.stats(&[]).process_tokens < 1.0);
 }
