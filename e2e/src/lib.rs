@@ -21,6 +21,7 @@
 //! | [`oracle`] | independent witnesses of pods, jobs and leadership |
 //! | [`fault_proxy`] | a proxy in front of the API server that injects faults |
 //! | [`crash`] | a manager that ends at each of its writes, and what becomes of its work |
+//! | [`held_seats`] | a tenant that keeps the seats of a priority level |
 //! | [`batch`] | a cluster with a manager, and namespaces for tests of BatchJob |
 //! | [`recovery`] | how a manager comes back after a fault of what it stands on |
 //! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
@@ -35,6 +36,7 @@ pub mod crash;
 pub mod fault_proxy;
 pub mod guardian;
 pub mod helm;
+pub mod held_seats;
 pub mod kwok;
 pub mod local_cluster;
 pub mod manager;

@@ -93,6 +93,8 @@ pub struct Request {
     pub dry_run: bool,
     /// The query of the URL, as sent: what a list or watch asked for.
     pub query: String,
+    /// When the server got it, where the log says so.
+    pub received: Option<jiff::Timestamp>,
 }
 
 impl Request {
@@ -127,6 +129,7 @@ struct Line {
     #[serde(default)]
     object_ref: ObjectRef,
     response_status: Option<Status>,
+    request_received_timestamp: Option<jiff::Timestamp>,
 }
 
 #[derive(Deserialize, Default)]
@@ -153,7 +156,8 @@ struct Status {
 
 impl From<Line> for Request {
     fn from(line: Line) -> Self {
-        let Line { request_uri, verb, user, user_agent, object_ref, response_status } = line;
+        let Line { request_uri, verb, user, user_agent, object_ref, response_status, .. } = line;
+        let received = line.request_received_timestamp;
         let (path, query) = request_uri.split_once('?').unwrap_or((request_uri.as_str(), ""));
         let resource = match (&*object_ref.resource, &*object_ref.subresource) {
             ("", _) => path.to_owned(),
@@ -171,6 +175,7 @@ impl From<Line> for Request {
             code: response_status.map_or(0, |status| status.code),
             dry_run: query.split('&').any(|pair| pair == "dryRun=All"),
             query: query.to_owned(),
+            received,
         }
     }
 }
@@ -408,7 +413,7 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    const STATUS: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/pods/p/status?fieldManager=x","verb":"patch","user":{"username":"admin"},"sourceIPs":["127.0.0.1"],"userAgent":"kwok/v0.8.0 (linux/amd64)","objectRef":{"resource":"pods","namespace":"a","name":"p","apiVersion":"v1","subresource":"status"},"responseStatus":{"metadata":{},"code":200}}"#;
+    const STATUS: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"ResponseComplete","requestReceivedTimestamp":"2026-11-11T00:00:00.000001Z","requestURI":"/api/v1/namespaces/a/pods/p/status?fieldManager=x","verb":"patch","user":{"username":"admin"},"sourceIPs":["127.0.0.1"],"userAgent":"kwok/v0.8.0 (linux/amd64)","objectRef":{"resource":"pods","namespace":"a","name":"p","apiVersion":"v1","subresource":"status"},"responseStatus":{"metadata":{},"code":200}}"#;
     const DRY: &str = r#"{"stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/pods?dryRun=All","verb":"create","user":{},"userAgent":"springtide","objectRef":{"resource":"pods","namespace":"a","apiVersion":"v1"},"responseStatus":{"code":201}}"#;
     const LEASE: &str = r#"{"stage":"ResponseComplete","requestURI":"/apis/coordination.k8s.io/v1/namespaces/k/leases/l","verb":"update","user":{},"userAgent":"kwok/v0.8.0","objectRef":{"resource":"leases","namespace":"k","name":"l","apiGroup":"coordination.k8s.io"},"responseStatus":{"code":409}}"#;
     const WATCH: &str = r#"{"stage":"ResponseStarted","requestURI":"/api/v1/pods?watch=true","verb":"watch","user":{},"userAgent":"springtide","objectRef":{"resource":"pods"},"responseStatus":{"code":200}}"#;
@@ -438,6 +443,8 @@ mod tests {
         assert_eq!(all.by_agent("kwok").in_namespace("a").len(), 1);
         assert_eq!(all.by_user("admin").requests()[0].query, "fieldManager=x");
         assert_eq!(all.requests()[4].resource, "/version");
+        let received = all.by_user("admin").requests()[0].received.map(|at| at.to_string());
+        assert_eq!(received.as_deref(), Some("2026-11-11T00:00:00.000001Z"));
         let table = all.writes().to_string();
         assert!(table.contains("| kwok  | patch"), "{table}");
         assert!(table.contains("4xx"), "{table}");

@@ -36,6 +36,7 @@ pub(super) fn read(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8],
         code: 0,
         dry_run: has("dryRun=All"),
         query: query.to_owned(),
+        received: None,
     }
 }
 

@@ -249,6 +249,7 @@ mod tests {
             code: 0,
             dry_run: false,
             query: "limit=5".into(),
+            received: None,
         }
     }
 
