@@ -18,6 +18,7 @@ use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
 use springtide_plumbing::client::{Connection, Reader};
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::error::{Refusal, WriteError};
+use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::{Done, Executor};
 use springtide_plumbing::gate::Gate;
 use springtide_plumbing::guard::{Guard, Mode};
@@ -52,6 +53,8 @@ const RIGHTS: Rights = Rights {
         Right::new(Resource::POD, Verb::Delete, "these tests"),
         Right::new(Resource::POD, Verb::Patch, "these tests"),
         Right::new(Resource::POD, Verb::Patch, "these tests").on("status"),
+        Right::new(Resource::EVENT, Verb::Create, "these tests"),
+        Right::new(Resource::EVENT, Verb::Patch, "these tests"),
         Right::new(QUOTA, Verb::Create, "these tests"),
         Right::new(BATCH_JOB, Verb::Create, "these tests"),
         Right::new(BATCH_JOB, Verb::Delete, "these tests"),
@@ -91,6 +94,7 @@ impl Desk {
             let reader = confirm.clone();
             async move { reader.identity(resource, &key).await }.boxed()
         });
+        let metrics = Arc::new(Metrics::new(&["wire"]));
         let executor = Executor {
             controller: "wire",
             rights: RIGHTS,
@@ -99,7 +103,9 @@ impl Desk {
             guard: guard(),
             budget: Arc::new(WriteBudget::new(BudgetConfig::default())),
             gate: Gate::new(&[], |_| {}, confirm),
-            metrics: Arc::new(Metrics::new(&["wire"])),
+            events: EventSink::new("wire", "plumbing-wire", metrics.clone()),
+            metrics,
+            fights: Arc::default(),
         };
         Self { cluster, namespace, executor, reader }
     }
@@ -400,4 +406,49 @@ async fn of_a_kind_that_nothing_changes_a_streaming_list_tells_what_a_brief_watc
         assert!(end >= last);
         last = end;
     }
+}
+
+#[tokio::test]
+async fn writes_that_another_client_keeps_undoing_keep_a_distance_and_users_are_told() {
+    let desk = Desk::new().await;
+    let (uid, _) = desk.held_pod("contested").await;
+    let telling = desk.executor.clone();
+    let teller = tokio::spawn(async move {
+        telling.events.run(&telling, &Clock::system(), &CancellationToken::new()).await;
+    });
+    let ours = || Action::Patch {
+        operations: json!([
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/metadata/labels", "value": {"owner": "us"}},
+        ]),
+    };
+    let undo = ["-n", &desk.namespace, "label", "pod", "contested", "--overwrite", "owner=them"];
+    let mut written = 0;
+    let until = loop {
+        match desk.write(Resource::POD, "contested", ours()).await {
+            Ok(_) => written += 1,
+            Err(WriteError::Contested { until }) => break until,
+            Err(other) => panic!("{other}"),
+        }
+        assert!(written < 20, "it is written however often somebody undoes it");
+        assert!(desk.cluster.kubectl(&undo).await.unwrap().status.success());
+    };
+    // Three reversals, had they taken no longer than a minute.
+    assert!(written >= 4, "{written}");
+    assert!(until > tokio::time::Instant::now());
+    let kubectl = async |args: &[&str]| {
+        let output = desk.cluster.kubectl(&[&["-n", &*desk.namespace], args].concat()).await.unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = kubectl(&["get", "pod", "contested", "--show-labels"]).await;
+    assert!(shown.contains("owner=them"), "it is left alone for now: {shown}");
+    let wait = ["wait", "--for=jsonpath={.reason}=FieldConflict", "events"];
+    let reason = ["--field-selector", "reason=FieldConflict", "--timeout=60s"];
+    kubectl(&[&wait[..], &reason[..]].concat()).await;
+    let text = kubectl(&["describe", "pod", "contested"]).await;
+    assert!(text.contains("FieldConflict") && text.contains("Another client keeps undoing"), "{text}");
+    let metrics = desk.executor.metrics.encode().unwrap();
+    assert!(metrics.contains(r#"springtide_field_conflicts_total{controller="wire"} 1"#), "{metrics}");
+    teller.abort();
 }

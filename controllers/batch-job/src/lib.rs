@@ -171,6 +171,7 @@ impl Reconciler for BatchJobReconciler {
                     | WriteError::Busy { .. }
                     | WriteError::NotLeading
                     | WriteError::StaleStore(_)
+                    | WriteError::Contested { .. }
                     | WriteError::Skipped
                     | WriteError::AlreadyExists
                     | WriteError::Gone

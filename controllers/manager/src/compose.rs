@@ -294,13 +294,14 @@ impl Shared {
             budget: self.budget.clone(),
             gate: gate.clone(),
             metrics: self.metrics.clone(),
+            events: EventSink::new(R::NAME, &self.identity, self.metrics.clone()),
+            fights: Arc::default(),
         };
         let controller = Controller {
             reconciler,
             queue,
             gate: gate.clone(),
             executor,
-            events: EventSink::new(R::NAME, &self.identity, self.metrics.clone()),
             leading: self.leadership.leading.clone(),
             clock: Clock::system(),
             metrics: self.metrics.clone(),

@@ -3,7 +3,6 @@
 
 use crate::clock::Clock;
 use crate::error::{ErrorClass, WriteError};
-use crate::events::EventSink;
 use crate::executor::{Executor, WriteResult};
 use crate::gate::Gate;
 use crate::guard::Withheld;
@@ -74,8 +73,6 @@ pub struct Controller<R> {
     pub gate: Arc<Gate>,
     /// Its writer.
     pub executor: Executor,
-    /// Where it says what happened.
-    pub events: EventSink,
     /// Whether workers may take keys.
     pub leading: watch::Receiver<bool>,
     /// Wall-clock time for planners.
@@ -100,7 +97,7 @@ impl<R: Reconciler> Controller<R> {
         let mut teller = JoinSet::new();
         teller.spawn({
             let (this, quiet) = (this.clone(), quiet.clone());
-            async move { this.events.run(&this.executor, &this.clock, &quiet).await }
+            async move { this.executor.events.run(&this.executor, &this.clock, &quiet).await }
         });
         let mut workers = JoinSet::new();
         for _ in 0..this.workers {
@@ -193,7 +190,7 @@ impl<R: Reconciler> Controller<R> {
         let events = std::mem::take(&mut plan.events);
         let results = self.executor.perform(key, plan).await;
         if results.iter().all(|result| result.outcome.is_ok()) {
-            events.into_iter().for_each(|note| self.events.publish(note, now));
+            events.into_iter().for_each(|note| self.executor.events.publish(note, now));
         }
         log_pass(R::NAME, key, &sketch, &results);
         let settled = self.reconciler.settle(key, &results, self.clock.now());
@@ -221,11 +218,15 @@ impl<R: Reconciler> Controller<R> {
                 (Next::Conflict, ReconcileResult::Requeue)
             }
             (None, None) if let Some(pause) = trouble.withheld => aside(now + pause),
-            (None, None) if trouble.skipped => at(now),
-            (None, None) => match sketch.wake {
-                Some(wake) => at(self.clock.instant_of(wake).max(now + SHORTEST_WAKE)),
-                None => (Next::Success, ReconcileResult::Success),
-            },
+            (None, None) if trouble.skipped && trouble.contested.is_none() => at(now),
+            (None, None) => {
+                let wake = sketch.wake.map(|wake| self.clock.instant_of(wake).max(now + SHORTEST_WAKE));
+                // An event brings the next pass all the same: what else there is to do is not contested.
+                match wake.into_iter().chain(trouble.contested).min() {
+                    Some(wake) => at(wake),
+                    None => (Next::Success, ReconcileResult::Success),
+                }
+            }
         }
     }
 
@@ -260,6 +261,8 @@ struct Trouble {
     stale: bool,
     /// Writes were withheld, and are worth another try after this.
     withheld: Option<Duration>,
+    /// When a write may go out that somebody undoes again and again.
+    contested: Option<Instant>,
     conflict: bool,
     /// Writes were left for the next plan.
     skipped: bool,
@@ -279,6 +282,9 @@ impl Trouble {
                 WriteError::NotLeading => trouble.not_leading = true,
                 WriteError::Withheld(withheld) => trouble.withheld = trouble.withheld.max(withheld.pause()),
                 WriteError::StaleStore(_) => trouble.stale = true,
+                WriteError::Contested { until } => {
+                    trouble.contested = trouble.contested.max(Some(*until));
+                }
                 WriteError::AlreadyExists | WriteError::Conflict(_) => trouble.conflict = true,
                 WriteError::Skipped => trouble.skipped = true,
                 WriteError::Gone => {}
@@ -332,6 +338,7 @@ fn log_pass(controller: &str, key: &ObjectKey, sketch: &Sketch, results: &[Write
                     | Withheld::BreakerOpen { .. },
                 )
                 | WriteError::StaleStore(_)
+                | WriteError::Contested { .. }
                 | WriteError::Skipped
                 | WriteError::AlreadyExists
                 | WriteError::Gone

@@ -5,6 +5,7 @@ use crate::guard::Withheld;
 use crate::key::Resource;
 use kube::core::Status;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Every failure belongs to exactly one class; the class decides the next pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +86,12 @@ pub enum WriteError {
     /// word.
     #[error("not sent, as the store of {0} is stale")]
     StaleStore(Resource),
+    /// Somebody else undoes what we write to the object again and again, so writes to it keep a distance.
+    #[error("another client keeps undoing this; not sent for now")]
+    Contested {
+        /// When it may go out.
+        until: Instant,
+    },
     /// An earlier write of the same pass failed, or the plan held too many; nothing was sent.
     #[error("not sent: left for the next plan, as an earlier write did not succeed or there were too many")]
     Skipped,
@@ -160,6 +167,7 @@ impl WriteError {
             | Self::NotLeading
             | Self::Withheld(_)
             | Self::StaleStore(_)
+            | Self::Contested { .. }
             | Self::Skipped
             | Self::Gone => None,
             Self::AlreadyExists | Self::Conflict(_) => Some(ErrorClass::Conflict),

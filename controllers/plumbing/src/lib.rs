@@ -21,6 +21,7 @@ pub mod controller;
 pub mod error;
 pub mod events;
 pub mod executor;
+pub mod fight;
 pub mod gate;
 pub mod guard;
 pub mod health;

@@ -172,6 +172,7 @@ impl EventSink {
                     WriteError::NotLeading
                     | WriteError::StaleStore(_)
                     | WriteError::Withheld(_)
+                    | WriteError::Contested { .. }
                     | WriteError::Skipped
                     | WriteError::Conflict(_)
                     | WriteError::Refused(_),

@@ -13,6 +13,8 @@ pub use wire::WRITE_DEADLINE;
 
 use crate::budget::{Permit, Route, WriteBudget, WriteRequest};
 use crate::error::{Refusal, WriteError};
+use crate::events::{EventNote, EventSink, Severity};
+use crate::fight::{Fight, Fights};
 use crate::gate::{Expectation, Gate};
 use crate::guard::{Guard, Withheld};
 use crate::key::{ObjectKey, ResourceVersion};
@@ -22,6 +24,7 @@ use crate::plan::{Action, MAX_STATUS_BYTES, MAX_WRITES, Plan, Step, Write, Write
 use crate::rights::{Rights, Verb};
 use futures::StreamExt;
 use http::StatusCode;
+use jiff::Timestamp;
 use std::sync::{Arc, OnceLock};
 
 /// Writes of one stage in flight together, per plan: enough to hide the latency of the server,
@@ -67,6 +70,10 @@ pub struct Executor {
     pub gate: Arc<Gate>,
     /// Counts writes.
     pub metrics: Arc<Metrics>,
+    /// Where users are told.
+    pub events: EventSink,
+    /// Who undoes what is written.
+    pub fights: Arc<Fights>,
 }
 
 /// A write on its way.
@@ -153,6 +160,9 @@ impl Executor {
             {
                 return Err(WriteError::StaleStore(kind));
             }
+            if let Some(until) = self.fights.not_before(write) {
+                return Err(WriteError::Contested { until });
+            }
             passages.push(self.guard.admit(self.controller, write).map_err(WriteError::Withheld)?);
             requests.push(WriteRequest {
                 controller: self.controller,
@@ -229,7 +239,33 @@ impl Executor {
         if let Some(expectation) = expectation(write, *decided_on, shown, &outcome) {
             self.gate.note(owner.clone(), expectation);
         }
+        if outcome.is_ok() {
+            self.watch_for_fights(write);
+        }
         outcome
+    }
+
+    /// Tells users when somebody undoes what we write again and again.
+    fn watch_for_fights(&self, write: &Write) {
+        let Some(Fight { uid, distance, begins }) = self.fights.written(write) else { return };
+        self.metrics.field_conflict(self.controller);
+        let what = match write.action.subresource() {
+            "" => "fields",
+            subresource => subresource,
+        };
+        let (resource, key, seconds) = (write.resource, write.key.clone(), distance.as_secs());
+        if begins {
+            tracing::warn!(controller = self.controller, %resource, object = %key, seconds, "a fight over {what}");
+        }
+        let note = format!(
+            "Another client keeps undoing what {} writes to the {what} of this object; the next write keeps a \
+             distance of at least {seconds} seconds. `kubectl get --show-managed-fields` names who else writes there",
+            self.controller
+        );
+        let severity = Severity::Warning;
+        let (reason, action) = ("FieldConflict", "Writing");
+        self.events
+            .publish(EventNote { resource, key, uid, severity, reason, action, note }, Timestamp::now());
     }
 
     fn decided_on(&self, write: &Write) -> Option<ResourceVersion> {
@@ -253,6 +289,7 @@ impl Executor {
             Err(WriteError::NotLeading) => return self.metrics.fence_refusal(self.controller),
             Err(WriteError::Withheld(withheld)) => withheld.as_str(),
             Err(WriteError::StaleStore(_)) => "stale_store",
+            Err(WriteError::Contested { .. }) => "contested",
             Err(WriteError::AlreadyExists) => "already_exists",
             Err(WriteError::Gone) => "gone",
             Err(WriteError::Conflict(_)) => "conflict",
@@ -294,6 +331,7 @@ fn lets_the_pass_go_on(outcome: &Result<Done, WriteError>) -> bool {
                 | Withheld::BreakerOpen { .. },
             )
             | WriteError::StaleStore(_)
+            | WriteError::Contested { .. }
             | WriteError::Skipped
             | WriteError::AlreadyExists
             | WriteError::Conflict(_)
@@ -316,6 +354,7 @@ fn holds_for_all(error: &WriteError) -> bool {
             Withheld::Observing | Withheld::Unread(_) | Withheld::Protected | Withheld::BreakerOpen { .. },
         )
         | WriteError::StaleStore(_)
+        | WriteError::Contested { .. }
         | WriteError::Skipped
         | WriteError::AlreadyExists
         | WriteError::Gone
@@ -381,6 +420,7 @@ fn expectation(
                 | WriteError::NotLeading
                 | WriteError::Withheld(_)
                 | WriteError::StaleStore(_)
+                | WriteError::Contested { .. }
                 | WriteError::Skipped
                 | WriteError::Refused(_)
                 | WriteError::NotSent(_),

@@ -86,6 +86,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("springtide_noop_writes_total", &["controller"]),
     ("springtide_stale_skips_total", &["controller"]),
     ("springtide_events_dropped_total", &["controller"]),
+    ("springtide_field_conflicts_total", &["controller"]),
     ("springtide_fence_refusals_total", &["controller"]),
     ("springtide_errors_total", &["class", "controller"]),
     ("springtide_keys_in_backoff", &["controller"]),

@@ -140,6 +140,7 @@ pub struct Metrics {
     fence_refusals: Family<ControllerLabel, Counter>,
     events_dropped: Family<ControllerLabel, Counter>,
     warrants: Family<WarrantLabels, Counter>,
+    field_conflicts: Family<ControllerLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Histograms<VerbLabels>,
     request_bytes: Histograms<VerbLabels>,
@@ -205,6 +206,10 @@ impl Metrics {
                 "Events that were never sent, under pressure or when refused",
             ),
             warrants: into.add("springtide_warrants", "Destructive writes sent, by what entitles to them"),
+            field_conflicts: into.add(
+                "springtide_field_conflicts",
+                "Writes that another client keeps undoing, from the third time on",
+            ),
             requests: into.add("rest_client_requests", "Requests to the API server by code of the answer"),
             request_seconds: into.histogram(
                 "rest_client_request_duration_seconds",
@@ -251,6 +256,7 @@ impl Metrics {
             &self.stale_skips,
             &self.fence_refusals,
             &self.events_dropped,
+            &self.field_conflicts,
         ] {
             drop(counter.get_or_create(&of));
         }
@@ -342,6 +348,11 @@ impl Metrics {
             Passage::Unwarranted => NO_WARRANT,
         };
         self.warrants.get_or_create(&WarrantLabels { controller, warrant }).inc();
+    }
+
+    /// A write was made once more that another client keeps undoing.
+    pub fn field_conflict(&self, controller: &'static str) {
+        self.field_conflicts.get_or_create(&ControllerLabel { controller }).inc();
     }
 
     /// Measures the requests to the API server at `host`, for the clients that it is laid around.

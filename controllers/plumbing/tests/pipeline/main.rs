@@ -13,6 +13,7 @@ mod drain;
 mod election;
 mod events;
 mod fencing;
+mod fights;
 mod flow_control;
 mod guard;
 mod panics;

@@ -231,6 +231,8 @@ impl Setup {
             budget: budget.clone(),
             gate: gate.clone(),
             metrics: metrics.clone(),
+            events: EventSink::new(Scripted::NAME, "rig", metrics.clone()),
+            fights: Arc::default(),
         };
         let reconciler = Arc::new(Scripted {
             plan: self.plan,
@@ -244,7 +246,6 @@ impl Setup {
             reconciler: reconciler.clone(),
             queue: queue.clone(),
             gate: gate.clone(),
-            events: EventSink::new(Scripted::NAME, "rig", metrics.clone()),
             executor,
             leading: led,
             clock: Clock::from_fn(move || Timestamp::UNIX_EPOCH + start.elapsed()),

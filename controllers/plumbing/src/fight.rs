@@ -1,0 +1,156 @@
+//! Fights over a field: we write it, somebody reverses it, we write it again, for ever.
+//!
+//! A write that says the same as the one before it to that object was made undone by somebody else, as what would
+//! change nothing is not sent. After three reversals in a minute the writes to that object keep a
+//! distance that doubles from one to the next, and users are told. The server is spared; who is right is for them to
+//! decide.
+
+#[cfg(test)]
+mod tests;
+
+use crate::key::{ObjectKey, Resource, Uid};
+use crate::plan::{Action, Write};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Reversals within [`WINDOW`] that make a fight.
+const REVERSALS: usize = 3;
+/// In which they are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+/// The first distance between two writes of a fight.
+const FIRST_DISTANCE: Duration = Duration::from_secs(10);
+/// The longest.
+const LONGEST_DISTANCE: Duration = Duration::from_secs(600);
+/// So many records are made between two looks for those that are over.
+const SWEEP_EVERY: usize = 1024;
+
+/// A fight that has begun, or goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fight {
+    /// The object.
+    pub uid: Uid,
+    /// The next write to it keeps this distance.
+    pub distance: Duration,
+    /// Whether this is its beginning.
+    pub begins: bool,
+}
+
+/// What one controller has written lately, by object.
+#[derive(Debug, Default)]
+pub struct Fights {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bouts: HashMap<Subject, Bout>,
+    records: usize,
+}
+
+/// An object, or its status: these have fields of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Subject {
+    resource: Resource,
+    subresource: &'static str,
+    key: ObjectKey,
+    uid: Uid,
+}
+
+#[derive(Debug)]
+struct Bout {
+    /// Hash of what was written last.
+    content: u64,
+    last: Instant,
+    /// When the last ones were seen, the oldest first.
+    reversals: Vec<Instant>,
+    /// Of a fight.
+    distance: Option<Duration>,
+}
+
+impl Bout {
+    fn is_over(&self, now: Instant) -> bool {
+        let kept = self.distance.map_or(WINDOW, |distance| (2 * distance).max(WINDOW));
+        now > self.last + kept
+    }
+}
+
+impl Fights {
+    /// When a write may go out that has to keep its distance; `None` when it may now.
+    pub fn not_before(&self, write: &Write) -> Option<Instant> {
+        let (subject, _) = subject(write)?;
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let bout = state.bouts.get(&subject)?;
+        Some(bout.last + bout.distance?).filter(|at| *at > Instant::now())
+    }
+
+    /// Takes note of a write that has succeeded. Tells of the fight that it is a part of.
+    pub fn written(&self, write: &Write) -> Option<Fight> {
+        let (subject, content) = subject(write)?;
+        let now = Instant::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.records += 1;
+        if state.records >= SWEEP_EVERY {
+            state.records = 0;
+            state.bouts.retain(|_, bout| !bout.is_over(now));
+        }
+        let uid = subject.uid.clone();
+        let fresh = Bout { content, last: now, reversals: Vec::new(), distance: None };
+        let bout = state.bouts.entry(subject).or_insert_with(|| Bout { content: !content, ..fresh });
+        if bout.is_over(now) {
+            *bout = Bout { content: !content, last: now, reversals: Vec::new(), distance: None };
+        }
+        bout.last = now;
+        if bout.content != content {
+            // News of our own, which nobody has reversed yet.
+            bout.content = content;
+            return None;
+        }
+        if let Some(distance) = bout.distance {
+            let distance = (2 * distance).min(LONGEST_DISTANCE);
+            bout.distance = Some(distance);
+            return Some(Fight { uid, distance, begins: false });
+        }
+        bout.reversals.retain(|at| *at + WINDOW > now);
+        bout.reversals.push(now);
+        (bout.reversals.len() >= REVERSALS).then(|| {
+            bout.distance = Some(FIRST_DISTANCE);
+            Fight { uid, distance: FIRST_DISTANCE, begins: true }
+        })
+    }
+}
+
+/// What a write is to, and a hash of what it says; `None` for one that sets no fields.
+fn subject(write: &Write) -> Option<(Subject, u64)> {
+    let content = match &write.action {
+        Action::Create { .. } | Action::Delete { .. } => return None,
+        Action::Patch { operations } => {
+            let changes = operations.as_array()?.iter().filter(|operation| operation["op"] != "test");
+            changes.map(ToString::to_string).collect::<String>()
+        }
+        Action::Status { status, .. } => without_times(status).to_string(),
+    };
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    let uid = Uid(write.action.uid()?.into());
+    let (resource, subresource, key) = (write.resource, write.action.subresource(), write.key.clone());
+    Some((Subject { resource, subresource, key, uid }, hasher.finish()))
+}
+
+/// Of a field whose name ends in `Time` only the presence says something, as in the comparison with what is stored.
+fn without_times(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| {
+                let value = if name.ends_with("Time") { Value::Bool(true) } else { without_times(value) };
+                (name.clone(), value)
+            })
+            .collect(),
+        Value::Array(items) => items.iter().map(without_times).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
