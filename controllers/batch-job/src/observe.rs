@@ -58,6 +58,11 @@ impl Record {
         self.job.as_mut().map(|(known, memory)| (&*known, memory))
     }
 
+    /// An incarnation was seen to go, also by a standby, which observes nothing.
+    fn left(&mut self, uid: Uid) {
+        self.gone.insert(uid);
+    }
+
     /// Turns to the job that bears the name now. Returns the incarnation that is gone since.
     fn turn_to(&mut self, job: Option<&JobView>, now: Timestamp) -> Option<Uid> {
         let uid = job.map(|job| &job.meta().uid);
@@ -110,6 +115,15 @@ impl Record {
 }
 
 impl BatchJobReconciler {
+    /// Remembers that a job was seen here and is gone, where it leaves pods: whoever leads next need not
+    /// wait for it to show up.
+    pub(crate) fn job_left(&self, job: &JobView) {
+        let meta = job.meta();
+        if !self.stores.pods.by_index(&crate::watches::PODS_BY_JOB, &pods_of_job(&meta.key)).is_empty() {
+            lock(&self.records).entry(meta.key.clone()).or_default().left(meta.uid.clone());
+        }
+    }
+
     pub(crate) fn observe_job(&self, key: &ObjectKey, now: Timestamp) -> Option<Observed> {
         let job = self.stores.jobs.get(key);
         let pods = self.stores.pods.by_index(&crate::watches::PODS_BY_JOB, &pods_of_job(key));

@@ -164,7 +164,10 @@ impl BatchJobReconciler {
                     (Priority::Normal, Urgency::Routine)
                 }
             }
-            Change::Delete { .. } => (Priority::High, Urgency::BreaksBackoff),
+            Change::Delete { last } => {
+                self.job_left(last);
+                (Priority::High, Urgency::BreaksBackoff)
+            }
         };
         self.wake(change.object().meta().key.clone(), priority, urgency);
     }
@@ -206,14 +209,14 @@ mod tests {
         assert_eq!(format!("{watches:?}").matches(" in ").count(), kinds.len(), "{watches:?}");
     }
 
-    fn pod(version: u32, phase: &str) -> PodView {
+    fn pod(version: u32, phase: &str, finalizers: &[&str]) -> PodView {
         let owner = serde_json::json!(
             {"apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob", "name": "a", "uid": "u", "controller": true}
         );
         let pod = serde_json::json!({
             "metadata": {
                 "namespace": "ns", "name": "a-0-0", "uid": "p", "resourceVersion": version.to_string(),
-                "ownerReferences": [owner],
+                "ownerReferences": [owner], "finalizers": finalizers,
             },
             "spec": {"nodeName": "n"},
             "status": {"phase": phase},
@@ -233,7 +236,7 @@ mod tests {
         pod_writer.replace(BTreeMap::new(), ResourceVersion(1));
         let mut seen = Vec::new();
         for (version, phase) in [(2, "Pending"), (3, "Running"), (4, "Succeeded"), (5, "Succeeded")] {
-            pod_writer.apply(pod(version, phase));
+            pod_writer.apply(pod(version, phase, &[]));
             while let Some(item) = queue.next().now_or_never().flatten() {
                 if !is_admission(&item.key) {
                     seen.push((phase, item.priority));
@@ -244,6 +247,28 @@ mod tests {
         let expected =
             [("Pending", Priority::Normal), ("Running", Priority::Normal), ("Succeeded", Priority::High)];
         assert_eq!(seen, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_standby_that_saw_a_job_go_lets_its_pods_go_as_soon_as_it_leads() {
+        let (jobs, mut job_writer) = Store::new(&[]);
+        let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
+        let (nodes, _nodes) = Store::new(&[]);
+        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes });
+        let _ = reconciler.queue.set(WorkQueue::new(1));
+        reconciler.listen();
+        let job = serde_json::json!({
+            "metadata": {"namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "1", "generation": 1,
+                "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"template": {"spec": {"containers": []}}},
+        });
+        let job: JobView = serde_json::from_value(job).expect("a job");
+        job_writer.apply(job.clone());
+        pod_writer.apply(pod(2, "Running", &[crate::projections::pod::TRACKING_FINALIZER]));
+        let key = ObjectKey::new("ns", "a");
+        job_writer.delete(job);
+        let observed = reconciler.observe_job(&key, jiff::Timestamp::now()).expect("a pod is left");
+        assert_eq!((observed.orphans.len(), observed.orphans_until), (1, None));
     }
 
     #[tokio::test(start_paused = true)]

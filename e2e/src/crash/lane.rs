@@ -40,6 +40,8 @@ pub struct Lane {
 pub struct Reference {
     /// Writes of the manager in the namespace, as `verb resource name`.
     pub writes: Vec<String>,
+    /// Writes that were under way at the same time: number of the first one, from 1, and how many.
+    pub stages: Vec<(u64, u32)>,
     facts: Facts,
     /// Paths at which two runs without a crash differ.
     masked: BTreeSet<String>,
@@ -78,6 +80,7 @@ impl First {
 /// A run that has come to rest.
 struct Ended {
     facts: Facts,
+    stages: Vec<(u64, u32)>,
     writes: WriteCount,
     wrong: Vec<String>,
 }
@@ -104,6 +107,7 @@ impl Lane {
             writes: writes
                 .map(|write| format!("{} {} {}", write.verb.name(), write.resource, write.name))
                 .collect(),
+            stages: first.stages,
             facts: first.facts,
             masked: BTreeSet::new(),
             most_writes: first.writes.len(),
@@ -253,28 +257,40 @@ impl Lane {
                 hold(When::From(case.write + 1), At::BeforeSend);
             }
             Point::AfterReply => hold(When::From(case.write + 1), At::BeforeSend),
+            Point::Stage(stage) => {
+                for number in 0..stage.size {
+                    let at = if stage.is_committed(number) { At::AfterCommit } else { At::BeforeSend };
+                    hold(When::Nth(case.write + u64::from(number)), at);
+                }
+                hold(When::From(case.write + u64::from(stage.size)), At::BeforeSend);
+            }
         }
     }
 
-    /// Waits until the write is at its point.
+    /// Waits until the write, or all of its stage, is at its point. That is longer than all that a scenario
+    /// waits for: where it never comes, the scenario's end says so.
     async fn struck(&self, class: &Class, case: &Case) -> Result<()> {
-        let wanted = match case.point {
-            Point::BeforeSend => Stage::Held(At::BeforeSend),
-            Point::Committed => Stage::Held(At::AfterCommit),
-            Point::AfterReply => Stage::Done,
+        let first = usize::try_from(case.write - 1)?;
+        let (size, wanted) = match case.point {
+            Point::BeforeSend => (1, Stage::Held(At::BeforeSend)),
+            Point::Committed => (1, Stage::Held(At::AfterCommit)),
+            Point::AfterReply => (1, Stage::Done),
+            Point::Stage(stage) => (usize::try_from(stage.size)?, Stage::Held(At::BeforeSend)),
         };
-        let number = usize::try_from(case.write - 1)?;
         let at_point = |all: &[Entry]| {
-            let write = all.iter().filter(|entry| class.holds(&entry.request)).nth(number)?;
-            (write.stage == wanted).then_some(())
+            let writes = all.iter().filter(|entry| class.holds(&entry.request)).skip(first).take(size);
+            let there = writes.filter(|entry| match case.point {
+                Point::BeforeSend | Point::Committed | Point::AfterReply => entry.stage == wanted,
+                Point::Stage(_) => matches!(entry.stage, Stage::Held(_)),
+            });
+            let since: Vec<_> = there.map(|entry| entry.at).collect();
+            // In this run fewer may have been sent at a time.
+            since.len() == size || since.first().is_some_and(|first| size > 1 && first.elapsed() >= REST)
         };
-        // Longer than all that a scenario waits for: where it never comes, the scenario's end says so.
-        loop {
-            if self.proxy.journal(at_point).is_some() {
-                return Ok(());
-            }
+        while !self.proxy.journal(at_point) {
             tokio::time::sleep(PAUSE / 10).await;
         }
+        Ok(())
     }
 
     /// The scenario and the rest after it.
@@ -314,7 +330,11 @@ impl Lane {
         if panicked > 0 {
             wrong.push(format!("{panicked} panics"));
         }
-        Ok(Ended { facts, writes, wrong })
+        let stages = self.proxy.journal(|all| {
+            let own = all.iter().filter(|entry| is_own(entry, world.namespace()));
+            stages(&own.map(|entry| (entry.at, entry.ended.unwrap_or(entry.at))).collect::<Vec<_>>())
+        });
+        Ok(Ended { facts, stages, writes, wrong })
     }
 
     fn leases(&self, namespace: &str) -> Result<Api<Lease>> {
@@ -351,4 +371,41 @@ fn is_own(entry: &Entry, namespace: &str) -> bool {
         && request.namespace == namespace
         && request.resource != "leases"
         && USERS.contains(&request.user.as_str())
+}
+
+/// Groups writes, given by beginning and end in the order of their beginnings, of which each one was under
+/// way when the last one of its group began.
+fn stages(writes: &[(Instant, Instant)]) -> Vec<(u64, u32)> {
+    let mut stages = Vec::new();
+    let (mut first, mut first_end) = (0, None::<Instant>);
+    for (number, (at, ended)) in writes.iter().enumerate() {
+        match first_end {
+            Some(earliest) if *at < earliest => first_end = Some(earliest.min(*ended)),
+            Some(_) | None => {
+                stages.push((first, number - first));
+                (first, first_end) = (number, Some(*ended));
+            }
+        }
+    }
+    stages.push((first, writes.len() - first));
+    let more_than_one = stages.into_iter().filter(|(_, size)| *size > 1);
+    more_than_one.map(|(first, size)| (first as u64 + 1, u32::try_from(size).unwrap_or(u32::MAX))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_that_were_all_under_way_at_once_are_a_stage() {
+        let start = Instant::now();
+        let at = |(from, to): &(u64, u64)| {
+            (start + Duration::from_millis(*from), start + Duration::from_millis(*to))
+        };
+        let of = |writes: &[(u64, u64)]| stages(&writes.iter().map(at).collect::<Vec<_>>());
+        assert_eq!(of(&[]), []);
+        assert_eq!(of(&[(0, 5), (6, 9)]), []);
+        assert_eq!(of(&[(0, 5), (1, 9), (6, 12), (7, 8), (20, 21)]), [(1, 2), (3, 2)]);
+        assert_eq!(of(&[(0, 1), (2, 9), (3, 8), (4, 7)]), [(2, 3)]);
+    }
 }

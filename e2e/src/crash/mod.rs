@@ -4,6 +4,7 @@
 //! A scenario is played once without a crash, through the [fault proxy](crate::fault_proxy): that gives the
 //! manager's writes W1 to Wn, the end state, and the history of the children. Then, for each write and each
 //! [`Point`] on its way, the scenario is played anew in a namespace of its own, and the manager ends there.
+//! Writes that are under way at the same time can be stored in any order, so subsets of them are cases too.
 //! From that moment the proxy holds whatever else it sends. Another manager goes on ([`Recovery`]). Once all
 //! has come to rest, the oracles judge.
 //!
@@ -25,7 +26,7 @@ use anyhow::Result;
 
 use crate::local_cluster::LocalCluster;
 
-pub use case::{CASE_VARIABLE, Case, Point, Recovery};
+pub use case::{CASE_VARIABLE, Case, Point, Recovery, Subset};
 pub use facts::Facts;
 pub use lane::{Lane, Reference, Verdict};
 

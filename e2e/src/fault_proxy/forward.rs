@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -57,6 +58,7 @@ impl Ticket {
         self.answered = true;
         self.shared.change(self.number, |entry| {
             entry.stage = Stage::Answered;
+            entry.ended = Some(Instant::now());
             entry.request.code = code.as_u16();
         });
         body::then(body, move || self.shared.change(self.number, |entry| entry.stage = Stage::Done))
@@ -66,7 +68,10 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.answered {
-            self.shared.change(self.number, |entry| entry.stage = Stage::Broken);
+            self.shared.change(self.number, |entry| {
+                entry.stage = Stage::Broken;
+                entry.ended = Some(Instant::now());
+            });
         }
     }
 }

@@ -27,6 +27,8 @@ pub enum Stage {
 pub struct Entry {
     /// When it came.
     pub at: Instant,
+    /// When it was answered, or broke.
+    pub ended: Option<Instant>,
     /// What it asks for; `code` is what the client was told, 0 as long as that is nothing.
     pub request: Request,
     /// Whether it came over HTTP/2.

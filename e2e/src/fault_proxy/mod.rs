@@ -115,8 +115,8 @@ impl Shared {
             let mut course = lock(&self.course);
             let met = course.0.on_request(&request);
             let fault = met.as_ref().map(|(id, ..)| *id);
-            let entry =
-                Entry { at: Instant::now(), request, http2, fault, upstream: 0, stage: Stage::Received };
+            let (at, stage) = (Instant::now(), Stage::Received);
+            let entry = Entry { at, ended: None, request, http2, fault, upstream: 0, stage };
             (course.1.push(entry), met.map(|(_, fault, nth)| (fault, nth)))
         };
         self.changes.send_modify(|count| *count += 1);

@@ -15,7 +15,7 @@ use scenarios::Batch;
 use springtide_e2e::batch;
 use springtide_e2e::crash::{CASE_VARIABLE, Case, Lane, Reference, Scenario, Verdict};
 
-/// Control planes side by side, at most one for each processor.
+/// Control planes side by side: two for each processor, as a case waits more than it computes.
 const LANES_MAX: usize = 8;
 /// Scenarios of the sample, and cases of each.
 const SAMPLE: [(Batch, usize); 4] =
@@ -36,7 +36,7 @@ async fn a_crash_at_any_write_changes_no_end() -> Result<()> {
     };
 
     let processors = std::thread::available_parallelism()?.get();
-    let count = if long { processors.min(LANES_MAX) } else { 1 };
+    let count = if long { (2 * processors).min(LANES_MAX) } else { 1 };
     let lanes = try_join_all((0..count).map(|_| async { Lane::new(batch::cluster().await?) })).await?;
     let scenarios = Mutex::new(wanted.into_iter().collect::<VecDeque<_>>());
     let verdicts = Mutex::new(Vec::new());
@@ -55,8 +55,8 @@ async fn a_crash_at_any_write_changes_no_end() -> Result<()> {
             let writes = reference.writes.len();
             let cases = match (&named, sample) {
                 (Some(case), _) => vec![case.clone()],
-                (None, None) => Case::all(name, writes as u64),
-                (None, Some(count)) => Case::sample(name, writes as u64, count),
+                (None, None) => Case::all(name, writes as u64, &reference.stages),
+                (None, Some(count)) => Case::sample(name, writes as u64, &reference.stages, count),
             };
             eprintln!("{name}: {writes} writes, {} cases", cases.len());
             for case in cases {
@@ -76,7 +76,7 @@ async fn a_crash_at_any_write_changes_no_end() -> Result<()> {
     eprintln!("{} cases, {crashed} with a crash, {} bad, {seconds} s", verdicts.len(), bad.len());
     let broken = broken.into_inner()?;
     ensure!(broken.is_empty(), "{}", broken.join("\n"));
-    ensure!(crashed * 10 >= verdicts.len() * 8, "only {crashed} of {} managers crashed", verdicts.len());
+    ensure!(crashed * 2 >= verdicts.len(), "only {crashed} of {} managers crashed", verdicts.len());
     if !bad.is_empty() {
         let commands = bad.iter().map(|verdict| command(&verdict.case));
         bail!(
