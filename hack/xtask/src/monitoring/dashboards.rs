@@ -191,7 +191,8 @@ mod tests {
     }
 
     /// Families whose figures are in an alert, or too rarely of interest for a panel.
-    const NOT_SHOWN: [&str; 5] = [
+    const NOT_SHOWN: [&str; 6] = [
+        "springtide_brake_engaged",
         "springtide_over_maximum",
         "springtide_stale_skips_total",
         "springtide_watch_events_total",

@@ -304,12 +304,9 @@ pub(super) const SUITE: &[Row] = &[
             },
             Panel {
                 title: "Memory",
-                description: "What the stores take, and what the process takes in all.",
+                description: "Resident; most of it are the stores.",
                 unit: "bytes",
-                targets: &[
-                    (r#"sum by (instance) (springtide_store_bytes{job=~"$job"})"#, "{{instance}} stores"),
-                    (r#"process_resident_memory_bytes{job=~"$job"}"#, "{{instance}} resident"),
-                ],
+                targets: &[(r#"process_resident_memory_bytes{job=~"$job"}"#, "{{instance}}")],
             },
             Panel {
                 title: "Processors in use",
