@@ -7,6 +7,9 @@ use serde_json::Value;
 /// In place of a value that differs between runs by nature.
 const MASK: &str = "*";
 
+/// Fields by which the rows of a list are told apart, whatever their order: conditions, exit codes, failures.
+const KEYS: [&str; 4] = ["type", "code", "index", "attempt"];
+
 /// Facts by their path, such as `job.status.succeeded`. Times and the like are masked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -35,8 +38,9 @@ impl Facts {
             }
             Value::Array(items) => {
                 for (number, value) in items.iter().enumerate() {
-                    // Conditions keep their place by type, whatever their order.
-                    let key = value["type"].as_str().map_or_else(|| number.to_string(), str::to_owned);
+                    let named = KEYS.iter().filter_map(|key| Some(value.get(key)?.to_string()));
+                    let key = named.collect::<Vec<_>>().join("/");
+                    let key = if key.is_empty() { number.to_string() } else { key.replace('"', "") };
                     self.add_document(&format!("{path}[{key}]"), value, left_out);
                 }
             }
@@ -72,12 +76,12 @@ mod tests {
 
     #[test]
     fn what_differs_by_nature_does_not_count() {
-        let first = json!({"succeeded": 3, "startTime": "a", "rows": [{"node": "n1", "code": 1}],
+        let first = json!({"succeeded": 3, "startTime": "a", "rows": [{"node": "n1", "code": 1}, {"code": 2}],
             "conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"}]});
-        let same = json!({"succeeded": 3, "startTime": "b", "rows": [{"node": "n2", "code": 1}],
+        let same = json!({"succeeded": 3, "startTime": "b", "rows": [{"code": 2}, {"node": "n2", "code": 1}],
             "conditions": [{"type": "B", "status": "True"}, {"type": "A", "status": "True"}]});
         assert!(facts(&first).differences(&facts(&same)).is_empty());
-        let other = json!({"succeeded": 2, "rows": [{"node": "n1", "code": 1}],
+        let other = json!({"succeeded": 2, "rows": [{"node": "n1", "code": 1}, {"code": 2}],
             "conditions": [{"type": "A", "status": "False"}]});
         let differences = facts(&first).differences(&facts(&other));
         let lines: Vec<_> = differences.values().map(String::as_str).collect();

@@ -1,7 +1,7 @@
 //! BatchJob survives a crash of its manager at every write.
 //!
 //! `SPRINGTIDE_LONG=1` runs every case, without it a fixed sample runs. `SPRINGTIDE_CRASH_CASE` names the
-//! one case to run, as a failure prints it.
+//! one case to run, as a failure prints it, or a scenario of which to run all.
 
 mod scenarios;
 
@@ -24,19 +24,24 @@ const SAMPLE: [(Batch, usize); 4] =
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_write_changes_no_end() -> Result<()> {
     let began = Instant::now();
-    let named = std::env::var(CASE_VARIABLE).ok().map(|text| text.parse::<Case>()).transpose()?;
-    let long = batch::long();
-    let wanted: Vec<(Batch, Option<usize>)> = match &named {
-        Some(case) => {
-            let scenario = Batch::ALL.into_iter().find(|scenario| scenario.name() == case.scenario);
-            vec![(scenario.with_context(|| format!("{} is no scenario", case.scenario))?, None)]
-        }
+    let variable = std::env::var(CASE_VARIABLE).ok();
+    let one_scenario = variable.as_ref().filter(|text| !text.contains(':'));
+    let one_case = variable.as_ref().filter(|text| text.contains(':'));
+    let named = one_case.map(|text| text.parse::<Case>()).transpose()?;
+    let long = batch::long() || one_scenario.is_some();
+    let by_name = |name: &str| {
+        let found = Batch::ALL.into_iter().find(|scenario| scenario.name() == name);
+        found.with_context(|| format!("{name} is no scenario"))
+    };
+    let name = named.as_ref().map(|case| &case.scenario).or(one_scenario);
+    let wanted: Vec<(Batch, Option<usize>)> = match name {
+        Some(name) => vec![(by_name(name)?, None)],
         None if long => Batch::ALL.into_iter().map(|scenario| (scenario, None)).collect(),
         None => SAMPLE.into_iter().map(|(scenario, count)| (scenario, Some(count))).collect(),
     };
 
     let processors = std::thread::available_parallelism()?.get();
-    let count = if long { (2 * processors).min(LANES_MAX) } else { 1 };
+    let count = if long && name.is_none() { (2 * processors).min(LANES_MAX) } else { 1 };
     let lanes = try_join_all((0..count).map(|_| async { Lane::new(batch::cluster().await?) })).await?;
     let scenarios = Mutex::new(wanted.into_iter().collect::<VecDeque<_>>());
     let verdicts = Mutex::new(Vec::new());

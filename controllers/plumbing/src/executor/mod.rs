@@ -401,6 +401,8 @@ fn expectation(
         (Ok(Done { resource_version: Some(rv), .. }), _) => {
             Some(Expectation::Seen { resource, key, rv: *rv })
         }
+        // The store has caught up already: between plan and send it has let the object go.
+        (Err(WriteError::Gone), Action::Patch { .. }) if decided_on.is_none() => None,
         // A name that is taken, or a view that was too old: the store may have caught up by now.
         (Err(WriteError::AlreadyExists | WriteError::Gone), _)
         | (
@@ -427,5 +429,24 @@ fn expectation(
             ),
             _,
         ) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{Resource, Uid};
+    use crate::plan::remove_finalizer;
+
+    #[test]
+    fn a_patch_of_what_is_gone_waits_only_for_a_store_that_still_shows_it() {
+        let action = remove_finalizer(&Uid("u".into()), &["f".into()], "f").unwrap();
+        let key = ObjectKey::new("ns", "p");
+        let write =
+            Write { resource: Resource::POD, key: key.clone(), class: WriteClass::Protective, action };
+        let expected = |decided_on| expectation(&write, decided_on, None, &Err(WriteError::Gone));
+        assert_eq!(expected(None), None);
+        let before = Some(ResourceVersion(7));
+        assert_eq!(expected(before), Some(Expectation::Resolve { resource: Resource::POD, key, before }));
     }
 }
