@@ -63,6 +63,12 @@ bench-batch: deps xtask ## Measure BatchJob throughput and its cost on this mach
 	cargo build --release -p springtide-e2e --bin bench-batch
 	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-batch
 
+.PHONY: bench-plumbing
+bench-plumbing: deps xtask ## Measure what the plumbing costs: memory per pod, leases, write budget, hand-over (release build).
+	cargo build --release -p springtide-manager
+	cargo build --release -p springtide-e2e --bin bench-plumbing
+	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-plumbing
+
 .PHONY: fmt
 fmt: ## Format the Rust code.
 	cargo fmt --all

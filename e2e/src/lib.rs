@@ -24,12 +24,14 @@
 //! | [`held_seats`] | a tenant that keeps the seats of a priority level |
 //! | [`batch`] | a cluster with a manager, and namespaces for tests of BatchJob |
 //! | [`recovery`] | how a manager comes back after a fault of what it stands on |
+//! | [`bench`] | the use of a process, and the reports of the benches |
 //! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
 //!
 //! Everything here is the real thing run locally: no API server, kubelet or
 //! container runtime is imitated.
 
 pub mod batch;
+pub mod bench;
 pub mod binaries;
 mod cargo;
 pub mod crash;

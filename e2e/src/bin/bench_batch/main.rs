@@ -9,7 +9,6 @@ mod manifests;
 mod raw;
 mod report;
 mod through;
-mod usage;
 mod waiting;
 mod watcher;
 mod writes;

@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use kube::Client;
 use kube::core::Request;
 use serde_json::Value;
+use springtide_e2e::bench::post;
 use springtide_e2e::local_cluster::LocalCluster;
 use std::time::{Duration, Instant};
 
@@ -58,12 +59,6 @@ async fn life(client: &Client, watcher: &Watcher, namespace: &str, name: &str) -
     delete(client, &jobs, name).await?;
     watcher.until(&key, |seen| seen.pod_gone.is_some() && seen.job_gone.is_some()).await;
     Ok(())
-}
-
-/// Creates an object.
-pub(crate) async fn post(client: &Client, collection: &str, object: &Value) -> Result<Value> {
-    let request = Request::new(collection).create(&Default::default(), serde_json::to_vec(object)?)?;
-    Ok(client.request(request).await?)
 }
 
 async fn delete(client: &Client, collection: &str, name: &str) -> Result<()> {

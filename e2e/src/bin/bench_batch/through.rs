@@ -1,11 +1,11 @@
 //! Jobs through the manager: as many as it takes, and at a steady pace.
 
 use crate::manifests;
-use crate::raw::post;
-use crate::usage::{self, Usage};
 use crate::watcher::{Seen, Watcher};
 use anyhow::{Result, bail};
 use futures::{StreamExt, TryStreamExt};
+use springtide_e2e::bench::post;
+use springtide_e2e::bench::usage::{self, Usage};
 use springtide_e2e::local_cluster::LocalCluster;
 use std::collections::HashMap;
 use std::sync::Mutex;

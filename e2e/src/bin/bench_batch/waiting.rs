@@ -6,12 +6,11 @@ use anyhow::{Context, Result, bail};
 use kube::api::{Api, DeleteParams, ListParams};
 use springtide_crds::batch_job::{BatchJob, BatchJobSpec};
 use springtide_e2e::batch::{Task, pool};
+use springtide_e2e::bench::{post, usage};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
 use crate::manifests;
-use crate::raw::post;
-use crate::usage;
 use futures::{StreamExt, TryStreamExt};
 
 /// Jobs that run, of the 10 000 that the kind declares as the most in a cluster.

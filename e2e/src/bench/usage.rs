@@ -4,15 +4,18 @@ use anyhow::{Context, Result};
 
 /// CPU time and memory of a process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// User and system time in seconds.
-    pub(crate) cpu_seconds: f64,
+    pub cpu_seconds: f64,
     /// Highest resident set, in MiB.
-    pub(crate) peak_mib: f64,
+    pub peak_mib: f64,
 }
 
 /// Reads the usage of `pid` so far.
-pub(crate) fn of(pid: i32) -> Result<Usage> {
+///
+/// # Errors
+/// It is not there.
+pub fn of(pid: i32) -> Result<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The command in parentheses may hold spaces; utime and stime are fields 14 and 15.
     let fields: Vec<&str> = stat.rsplit_once(')').context("no stat")?.1.split_whitespace().collect();
@@ -22,7 +25,10 @@ pub(crate) fn of(pid: i32) -> Result<Usage> {
 }
 
 /// The resident set of `pid` now, in MiB.
-pub(crate) fn resident_mib(pid: i32) -> Result<f64> {
+///
+/// # Errors
+/// It is not there.
+pub fn resident_mib(pid: i32) -> Result<f64> {
     mib(pid, "VmRSS:")
 }
 

@@ -1,0 +1,185 @@
+//! A bench's report: a Markdown page, a plot, and the goals as JSON.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use plotters::prelude::*;
+use serde::Serialize;
+use serde_json::json;
+
+/// A figure of the specification and what was measured for it. Its `id` begins with that of the row.
+#[derive(Debug, Clone, Serialize)]
+pub struct Goal {
+    id: String,
+    what: String,
+    value: f64,
+    unit: String,
+    target: String,
+    met: bool,
+}
+
+impl Goal {
+    /// One that is met or not as `met` says.
+    #[must_use]
+    pub fn new(id: &str, what: &str, value: f64, unit: &str, target: &str, met: bool) -> Self {
+        Self {
+            id: id.to_owned(),
+            what: what.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            target: target.to_owned(),
+            met,
+        }
+    }
+
+    /// One that is met up to `bound`.
+    #[must_use]
+    pub fn at_most(id: &str, what: &str, value: f64, unit: &str, bound: f64) -> Self {
+        Self::new(id, what, value, unit, &format!("<= {bound}"), value <= bound)
+    }
+
+    /// One that is met from `bound` on.
+    #[must_use]
+    pub fn at_least(id: &str, what: &str, value: f64, unit: &str, bound: f64) -> Self {
+        Self::new(id, what, value, unit, &format!(">= {bound}"), value >= bound)
+    }
+
+    /// One that is met below `bound`.
+    #[must_use]
+    pub fn below(id: &str, what: &str, value: f64, unit: &str, bound: f64) -> Self {
+        Self::new(id, what, value, unit, &format!("< {bound}"), value < bound)
+    }
+
+    /// As a row of a Markdown table: what, value with unit, target, whether it is met.
+    #[must_use]
+    pub fn row(&self) -> String {
+        let met = if self.met { "met" } else { "**not met**" };
+        format!("| {} | {} | {:.3} {} | {} | {met} |", self.id, self.what, self.value, self.unit, self.target)
+    }
+}
+
+/// A report that is being written.
+pub struct Report {
+    name: &'static str,
+    commit: String,
+    machine: String,
+}
+
+impl Report {
+    /// The report `docs/benchmarks/<name>.md` of this checkout on this machine.
+    ///
+    /// # Errors
+    /// What git or /proc say cannot be read.
+    pub fn new(name: &'static str) -> Result<Self> {
+        let root = root().display().to_string();
+        let commit = output("git", &["-C", &root, "rev-parse", "--short", "HEAD"])?;
+        std::fs::create_dir_all(docs())?;
+        Ok(Self { name, commit, machine: machine()? })
+    }
+
+    /// The sentence that says where the figures come from.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let Self { name, commit, machine } = self;
+        let unoptimised = if cfg!(debug_assertions) { " in an unoptimised build" } else { "" };
+        format!("Written by `make bench-{name}` at commit {commit} on {machine}{unoptimised}.")
+    }
+
+    /// Where the plot belongs.
+    #[must_use]
+    pub fn plot(&self) -> PathBuf {
+        docs().join(format!("{}.svg", self.name))
+    }
+
+    /// Writes and prints the page, and writes `target/bench/<name>.json`.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn publish(&self, page: &str, goals: &[Goal]) -> Result<()> {
+        let Self { name, commit, machine } = self;
+        std::fs::write(docs().join(format!("{name}.md")), page)?;
+        let bench = root().join("target/bench");
+        std::fs::create_dir_all(&bench)?;
+        let document = json!({"commit": commit, "machine": machine, "goals": goals});
+        std::fs::write(bench.join(format!("{name}.json")), serde_json::to_string_pretty(&document)?)?;
+        println!("{page}");
+        Ok(())
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn docs() -> PathBuf {
+    root().join("docs/benchmarks")
+}
+
+/// The value below which the share `q` of sorted values lies; NaN of none.
+#[must_use]
+pub fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * q).round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// Draws bars, each with its label.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn bars(path: &Path, caption: &str, bars: &[(String, f64)]) -> Result<()> {
+    let highest = bars.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let area = SVGBackend::new(path, (640, 360)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let count = bars.len() as i32;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(caption, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(32)
+        .y_label_area_size(48)
+        .build_cartesian_2d((0..count).into_segmented(), 0.0..highest * 1.15)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .x_labels(bars.len())
+        .x_label_formatter(&|at| match at {
+            SegmentValue::CenterOf(index) => {
+                bars.get(*index as usize).map(|(label, _)| label.clone()).unwrap_or_default()
+            }
+            SegmentValue::Exact(_) | SegmentValue::Last => String::new(),
+        })
+        .draw()?;
+    chart.draw_series(bars.iter().enumerate().map(|(index, (_, rate))| {
+        let index = index as i32;
+        let mut bar = Rectangle::new(
+            [(SegmentValue::Exact(index), 0.0), (SegmentValue::Exact(index + 1), *rate)],
+            RGBColor(46, 111, 149).filled(),
+        );
+        bar.set_margin(0, 0, 30, 30);
+        bar
+    }))?;
+    area.present()?;
+    Ok(())
+}
+
+fn machine() -> Result<String> {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown CPU", |line| line.trim_start_matches([' ', '\t', ':']));
+    let cores = std::thread::available_parallelism()?;
+    let memory = std::fs::read_to_string("/proc/meminfo")?;
+    let kib: u64 = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|line| line.split_whitespace().next())
+        .context("no MemTotal")?
+        .parse()?;
+    Ok(format!("{cores} cores ({model}), {} GiB", kib / 1024 / 1024))
+}
+
+fn output(program: &str, args: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(args).output().with_context(|| format!("run {program}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

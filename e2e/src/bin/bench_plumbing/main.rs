@@ -1,0 +1,56 @@
+//! `make bench-plumbing`: what the plumbing costs and keeps to, on a real API server, each figure beside
+//! the raw limit or a peer measured in the same run.
+
+mod leadership;
+mod memory;
+mod pressure;
+mod report;
+mod storm;
+
+use anyhow::Result;
+use clap::Parser;
+use springtide_e2e::local_cluster::LocalCluster;
+
+/// How much is measured.
+#[derive(Parser)]
+#[command(name = "bench-plumbing")]
+struct Options {
+    /// Pods that are watched.
+    #[arg(long, default_value_t = 20_000)]
+    pods: usize,
+    /// Seconds of each run under write pressure.
+    #[arg(long, default_value_t = 20)]
+    pressure_seconds: u64,
+    /// Seconds over which the writes of a lease are counted.
+    #[arg(long, default_value_t = 60)]
+    lease_seconds: u64,
+    /// Graceful hand-overs.
+    #[arg(long, default_value_t = 10)]
+    handovers: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    eprintln!("[1/4] memory and decoding of {} pods", options.pods);
+    // Without controllers: what is created stays as it is.
+    let cluster = LocalCluster::builder().without_audit().without_controllers().start().await?;
+    cluster.install_crds().await?;
+    let memory = memory::measure(&cluster, options.pods).await?;
+    cluster.stop()?;
+
+    eprintln!("[2/4] writes under pressure, {} s a run", options.pressure_seconds);
+    let cluster = LocalCluster::builder().without_audit().without_controllers().start().await?;
+    let pressure = pressure::measure(&cluster, options.pressure_seconds).await?;
+    cluster.stop()?;
+
+    eprintln!("[3/4] writes of a lease in {} s", options.lease_seconds);
+    let cluster = LocalCluster::builder().without_controllers().start().await?;
+    cluster.install_crds().await?;
+    let lease_writes = leadership::writes_per_second(&cluster, options.lease_seconds).await?;
+
+    eprintln!("[4/4] {} hand-overs and a crash", options.handovers);
+    let changes = leadership::changes(&cluster, options.handovers).await?;
+    cluster.stop()?;
+    report::write(&report::Measured { memory, pressure, lease_writes, changes })
+}

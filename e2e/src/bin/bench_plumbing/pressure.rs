@@ -1,0 +1,377 @@
+//! Writes under pressure: what the budget lets pass, who gets it, and whether a lease waits.
+//!
+//! The real executor and budget in this process against a real API server. Each tenant is a namespace
+//! with objects that are patched one after the other, or at a pace.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::storm::{self, Storm};
+
+use anyhow::{Result, bail};
+use futures::future::try_join_all;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use kube::Client;
+use kube::client::ClientBuilder;
+use serde_json::{Value, json};
+use springtide_e2e::bench::{post, report::quantile};
+use springtide_e2e::local_cluster::LocalCluster;
+use springtide_plumbing::brake::Brake;
+use springtide_plumbing::breaker::{Breaker, Limits};
+use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
+use springtide_plumbing::client::Connection;
+use springtide_plumbing::clock::Clock;
+use springtide_plumbing::error::WriteError;
+use springtide_plumbing::events::EventSink;
+use springtide_plumbing::executor::Executor;
+use springtide_plumbing::gate::Gate;
+use springtide_plumbing::guard::{Guard, Mode};
+use springtide_plumbing::key::{ObjectKey, Resource};
+use springtide_plumbing::lease::Fence;
+use springtide_plumbing::metrics::Metrics;
+use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass};
+use springtide_plumbing::rights::{Right, Rights, Verb};
+use springtide_plumbing::warrant::NoWarrants;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tower::layer::layer_fn;
+
+/// Name of the controller that writes.
+const CONTROLLER: &str = "bench";
+const CONFIG_MAP: Resource =
+    Resource { group: "", version: "v1", kind: "ConfigMap", plural: "configmaps", namespaced: true };
+const RIGHTS: Rights =
+    Rights { holder: CONTROLLER, table: &[Right::new(CONFIG_MAP, Verb::Patch, "what the bench writes")] };
+/// Tenants beside the greedy one, and what each of them wants: a write in so long.
+const OTHERS: usize = 20;
+const PACE: Duration = Duration::from_millis(500);
+/// Writers of the greedy tenant, which never rest: a hundred times as many as another's share.
+const GREEDY: usize = 100;
+/// Distance of lease renewals while all else is under pressure.
+const LEASE_PACE: Duration = Duration::from_millis(50);
+
+/// What was measured.
+pub(crate) struct Pressure {
+    /// The budget of the runs.
+    pub(crate) budget: BudgetConfig,
+    /// Writes a second of bare clients without a budget: the raw limit.
+    pub(crate) raw_rate: f64,
+    /// Writes in the busiest second, of the process and of the busiest namespace.
+    pub(crate) busiest_process: usize,
+    pub(crate) busiest_namespace: usize,
+    /// The same without a budget.
+    pub(crate) raw_busiest: usize,
+    /// Jain's index over what the others got of what they wanted, beside the greedy one.
+    pub(crate) jain: f64,
+    /// Time to the answer of the others' writes, p99 in ms, alone and beside the greedy one.
+    pub(crate) alone_p99: f64,
+    pub(crate) beside_p99: f64,
+    /// Wait of a lease in its own process under full pressure, p99 in ms.
+    pub(crate) lease_wait_p99: f64,
+    /// The same of a lease on the client of the writes: what the own client is for.
+    pub(crate) shared_wait_p99: f64,
+    /// A minute in which the server answers 429.
+    pub(crate) storm: Storm,
+}
+
+/// A write that was answered.
+pub(crate) struct Written {
+    namespace: usize,
+    wanted: Instant,
+    sent: Instant,
+    answered: Instant,
+}
+
+/// Whom the writes are for: `None` for a writer that never rests.
+pub(crate) struct Writer {
+    namespace: usize,
+    name: String,
+    pace: Option<Duration>,
+}
+
+/// How a write goes out.
+#[derive(Clone)]
+pub(crate) enum Way {
+    Budget(Executor, Arc<Line>),
+    Bare(Client),
+}
+
+/// Who waits for a grant of the budget, by its key.
+#[derive(Default)]
+pub(crate) struct Line(Mutex<HashMap<ObjectKey, Arc<Notify>>>);
+
+impl Line {
+    fn of(&self, key: &ObjectKey) -> Arc<Notify> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(waiting.entry(key.clone()).or_default())
+    }
+}
+
+impl Way {
+    /// Through the executor and a budget of its own, on this connection. Its pump runs until the end of the bench.
+    pub(crate) fn budget(connection: &Connection, budget: &BudgetConfig) -> Result<Self> {
+        let fence = Fence::always_open();
+        let budget = Arc::new(WriteBudget::new(budget.clone()));
+        let line = Arc::<Line>::default();
+        let granted = Arc::clone(&line);
+        budget.on_grant(CONTROLLER, move |key| granted.of(key).notify_one());
+        let pump = Arc::clone(&budget);
+        tokio::spawn(async move { pump.run(CancellationToken::new()).await });
+        let guard = Guard {
+            mode: Mode::Act,
+            brake: Brake::new(),
+            breaker: Arc::new(Breaker::new(Limits::NONE, Clock::system())),
+            warrants: Arc::new(NoWarrants),
+        };
+        // As in a cluster that has neither of their ConfigMaps.
+        guard.brake.read(None);
+        guard.breaker.read(None);
+        let metrics = Arc::new(Metrics::new(&[CONTROLLER]));
+        let executor = Executor {
+            controller: CONTROLLER,
+            rights: RIGHTS,
+            client: connection.writer("bench-writer", fence.clone())?,
+            fence,
+            guard,
+            budget,
+            gate: Gate::new(&[], |_| {}, Box::new(|_, _| async { Ok(None) }.boxed())),
+            events: EventSink::new(CONTROLLER, "bench", metrics.clone()),
+            fights: Arc::default(),
+            metrics,
+        };
+        Ok(Self::Budget(executor, line))
+    }
+}
+
+/// Writers that never rest, over all namespaces but that of the greedy one.
+pub(crate) fn spread() -> impl Iterator<Item = Writer> {
+    (0..GREEDY).map(|n| Writer { namespace: n % OTHERS, name: format!("s{n}"), pace: None })
+}
+
+/// Makes the namespaces, and in them the objects of all writers.
+async fn prepare(cluster: &LocalCluster) -> Result<Vec<String>> {
+    let client = cluster.client("bench-generator")?;
+    let mut namespaces = Vec::new();
+    for _ in 0..=OTHERS {
+        namespaces.push(cluster.create_namespace("bench").await?);
+    }
+    let greedy = (0..GREEDY).map(|n| (OTHERS, format!("g{n}")));
+    let spread = spread().map(|writer| (writer.namespace, writer.name));
+    let others = (0..OTHERS).map(|n| (n, "o".to_owned()));
+    let all: Vec<(usize, String)> = greedy.chain(spread).chain(others).collect();
+    futures::stream::iter(&all)
+        .map(|(namespace, name)| {
+            let (client, namespace) = (&client, &namespaces[*namespace]);
+            async move {
+                let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
+                                    "metadata": {"name": name}, "data": {"n": "0"}});
+                post(client, &format!("/api/v1/namespaces/{namespace}/configmaps"), &object).await.map(drop)
+            }
+        })
+        .buffer_unordered(32)
+        .try_collect::<()>()
+        .await?;
+    Ok(namespaces)
+}
+
+/// Runs all of it on one cluster, one after the other.
+pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pressure> {
+    let time = Duration::from_secs(seconds);
+    let client = cluster.client("bench-generator")?;
+    let namespaces = prepare(cluster).await?;
+    let greedy = || (0..GREEDY).map(|n| Writer { namespace: OTHERS, name: format!("g{n}"), pace: None });
+    let others = || (0..OTHERS).map(|n| Writer { namespace: n, name: "o".to_owned(), pace: Some(PACE) });
+    let bare = Way::Bare(client.clone());
+    let raw = run(&bare, &namespaces, spread().collect(), time).await?;
+    let raw_rate = raw.len() as f64 / time.as_secs_f64();
+    // Well below the raw limit, so that it is the budget that holds writes back, and not the server.
+    let budget = BudgetConfig::default().scaled((raw_rate / 4.0 / 300.0).clamp(0.01, 1.0));
+    let connection = Connection::from_config(cluster.config());
+    let way = || Way::budget(&connection, &budget);
+
+    let concentrated = run(&way()?, &namespaces, greedy().collect(), time).await?;
+    let wide = run(&way()?, &namespaces, spread().collect(), time).await?;
+
+    let alone = run(&way()?, &namespaces, others().collect(), time).await?;
+    let beside = run(&way()?, &namespaces, greedy().chain(others()).collect(), time).await?;
+    let got: Vec<f64> =
+        (0..OTHERS).map(|n| beside.iter().filter(|written| written.namespace == n).count() as f64).collect();
+
+    // Without a budget: no pressure is fuller.
+    let shared = cluster.client("bench-generator")?;
+    let bare_shared = Way::Bare(shared.clone());
+    let own = cluster.config();
+    let (lease_wait, shared_wait, _) = tokio::try_join!(
+        lease_waits(own.clone(), None, time),
+        lease_waits(own, Some(shared), time),
+        run(&bare_shared, &namespaces, spread().chain(greedy()).collect(), time),
+    )?;
+    let storm = storm::measure(cluster, &namespaces, &budget).await?;
+    Ok(Pressure {
+        raw_rate,
+        storm,
+        busiest_process: busiest(&wide, |_| true),
+        busiest_namespace: busiest(&concentrated, |written| written.namespace == OTHERS),
+        raw_busiest: busiest(&raw, |_| true),
+        jain: got.iter().sum::<f64>().powi(2) / (OTHERS as f64 * got.iter().map(|x| x * x).sum::<f64>()),
+        alone_p99: others_p99(&alone),
+        beside_p99: others_p99(&beside),
+        lease_wait_p99: quantile(&lease_wait, 0.99),
+        shared_wait_p99: quantile(&shared_wait, 0.99),
+        budget,
+    })
+}
+
+/// Runs the writers for that long.
+pub(crate) async fn run(
+    way: &Way,
+    namespaces: &[String],
+    writers: Vec<Writer>,
+    time: Duration,
+) -> Result<Vec<Written>> {
+    let end = Instant::now() + time;
+    let loops = writers.into_iter().map(|writer| {
+        let (way, namespace) = (way.clone(), namespaces[writer.namespace].clone());
+        tokio::spawn(async move { write_until(&way, &namespace, &writer, end).await })
+    });
+    let mut all = Vec::new();
+    for written in try_join_all(loops).await? {
+        all.extend(written?);
+    }
+    Ok(all)
+}
+
+async fn write_until(way: &Way, namespace: &str, writer: &Writer, end: Instant) -> Result<Vec<Written>> {
+    let mut written = Vec::new();
+    let mut next = Instant::now();
+    if let Some(pace) = writer.pace {
+        next += pace.mul_f64(rand::random());
+    }
+    for number in 0_u64.. {
+        sleep_until(next).await;
+        let wanted = Instant::now();
+        let Some(sent) = write(way, namespace, &writer.name, number, end).await? else { break };
+        let answered = Instant::now();
+        written.push(Written { namespace: writer.namespace, wanted, sent, answered });
+        next = writer.pace.map_or(answered, |pace| (next + pace).max(answered));
+    }
+    Ok(written)
+}
+
+/// One write; gives when it went out, or `None` at the end.
+async fn write(way: &Way, namespace: &str, name: &str, number: u64, end: Instant) -> Result<Option<Instant>> {
+    let operations = json!([{"op": "add", "path": "/data/n", "value": number.to_string()}]);
+    while Instant::now() < end {
+        let sent = Instant::now();
+        let (executor, line) = match way {
+            Way::Bare(client) => {
+                patch(client, namespace, name, &operations).await?;
+                return Ok(Some(sent));
+            }
+            Way::Budget(executor, line) => (executor, line),
+        };
+        let key = ObjectKey::new(namespace, name);
+        let action = Action::Patch { operations: operations.clone() };
+        let write = Write { resource: CONFIG_MAP, key: key.clone(), class: WriteClass::Spec, action };
+        let plan = Plan { stages: vec![vec![write.into()]], ..Plan::idle(Outcome::Progressing) };
+        for result in executor.perform(&key, plan).await {
+            match result.outcome {
+                Ok(_) => return Ok(Some(sent)),
+                // As a controller's queue does.
+                Err(WriteError::Throttled(throttled)) => {
+                    let granted = line.of(&key);
+                    let _ = timeout_at(throttled.until.min(end), granted.notified()).await;
+                }
+                Err(WriteError::Busy { retry_after }) => {
+                    sleep_until((Instant::now() + retry_after).min(end)).await;
+                }
+                Err(error) => bail!("{key}: {error}"),
+            }
+        }
+    }
+    Ok(None)
+}
+
+async fn patch(client: &Client, namespace: &str, name: &str, operations: &Value) -> Result<()> {
+    let request = http::Request::patch(format!("/api/v1/namespaces/{namespace}/configmaps/{name}"))
+        .header("content-type", "application/json-patch+json")
+        .body(serde_json::to_vec(operations)?)?;
+    client.request::<Value>(request).await?;
+    Ok(())
+}
+
+/// Renews leases in the default namespace, on a client of its own or on one that others write through;
+/// gives the waits between the wish and the sending, sorted, in ms.
+async fn lease_waits(config: kube::Config, shared: Option<Client>, time: Duration) -> Result<Vec<f64>> {
+    let left = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&left);
+    let client = match &shared {
+        Some(client) => client.clone(),
+        None => {
+            let note = layer_fn(move |inner: Stack| {
+                let noted = Arc::clone(&noted);
+                inner.map_request(move |request: http::Request<kube::client::Body>| {
+                    noted.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+                    request
+                })
+            });
+            ClientBuilder::try_from(config)?.with_layer(&note).build()
+        }
+    };
+    let name = if shared.is_some() { "shared" } else { "own" };
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                       "metadata": {"name": name}, "spec": {"holderIdentity": "bench"}});
+    post(&client, leases, &lease).await?;
+    let end = Instant::now() + time;
+    let mut waits = Vec::new();
+    while Instant::now() < end {
+        sleep(LEASE_PACE).await;
+        let renewal = json!({"spec": {"renewTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()}});
+        let request = http::Request::patch(format!("{leases}/{name}"))
+            .header("content-type", "application/merge-patch+json")
+            .body(serde_json::to_vec(&renewal)?)?;
+        let wanted = Instant::now();
+        client.request::<Value>(request).await?;
+        // Of a client that others use one cannot tell whose request it was: its answer is what counts.
+        let sent = match shared {
+            Some(_) => Instant::now(),
+            None => last(&left).unwrap_or_else(Instant::now),
+        };
+        waits.push(1000.0 * sent.duration_since(wanted).as_secs_f64());
+    }
+    waits.sort_by(f64::total_cmp);
+    Ok(waits)
+}
+
+type Stack = tower::util::BoxService<
+    http::Request<kube::client::Body>,
+    http::Response<Box<kube::client::DynBody>>,
+    tower::BoxError,
+>;
+
+fn last(times: &Mutex<Vec<Instant>>) -> Option<Instant> {
+    times.lock().unwrap_or_else(PoisonError::into_inner).last().copied()
+}
+
+/// The most writes that went out in any second.
+fn busiest(written: &[Written], which: impl Fn(&Written) -> bool) -> usize {
+    let mut times: Vec<Instant> = written.iter().filter(|written| which(written)).map(|w| w.sent).collect();
+    times.sort_unstable();
+    let second = Duration::from_secs(1);
+    let from = |first: &Instant| {
+        times.partition_point(|time| *time < *first + second) - times.partition_point(|time| time < first)
+    };
+    times.iter().map(from).max().unwrap_or_default()
+}
+
+fn others_p99(written: &[Written]) -> f64 {
+    let millis = |written: &Written| 1000.0 * (written.answered - written.wanted).as_secs_f64();
+    let mut times: Vec<f64> =
+        written.iter().filter(|written| written.namespace < OTHERS).map(millis).collect();
+    times.sort_by(f64::total_cmp);
+    quantile(&times, 0.99)
+}

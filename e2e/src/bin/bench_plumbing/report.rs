@@ -1,0 +1,166 @@
+//! The page, the plot and the goals.
+
+use crate::leadership::Changes;
+use crate::memory::Memory;
+use crate::pressure::Pressure;
+use anyhow::Result;
+use springtide_e2e::bench::report::{self, Goal, Report, quantile};
+use std::fmt::Write as _;
+
+/// Everything that was measured.
+pub(crate) struct Measured {
+    pub(crate) memory: Memory,
+    pub(crate) pressure: Pressure,
+    /// Writes of a lease a second.
+    pub(crate) lease_writes: f64,
+    pub(crate) changes: Changes,
+}
+
+/// Writes `docs/benchmarks/plumbing.md`, its plot and `target/bench/plumbing.json`, and prints the page.
+pub(crate) fn write(measured: &Measured) -> Result<()> {
+    let report = Report::new("plumbing")?;
+    let Memory { kib, typed_kib, .. } = measured.memory;
+    let bars = [("typed pod".to_owned(), typed_kib), ("manager, all included".to_owned(), kib)];
+    report::bars(&report.plot(), "KiB a watched pod", &bars)?;
+    let goals = goals(measured);
+    report.publish(&page(measured, &goals, &report.origin())?, &goals)
+}
+
+fn goals(measured: &Measured) -> Vec<Goal> {
+    let Measured { memory, pressure, lease_writes, changes } = measured;
+    let storm = &pressure.storm;
+    let budget = &pressure.budget;
+    let bound = |bucket: &springtide_plumbing::budget::BucketConfig| bucket.rate + f64::from(bucket.burst);
+    let in_a_second = |id: &str, what: &str, writes: usize, bound: f64| {
+        Goal::at_most(id, &format!("writes in the busiest second, {what}"), writes as f64, "writes", bound)
+    };
+    let hand_over = quantile(&changes.handovers, 0.99);
+    let slowdown = pressure.beside_p99 / pressure.alone_p99;
+    vec![
+        Goal::at_most("A2-lease-writes", "writes a second of a held lease", *lease_writes, "writes/s", 0.2),
+        Goal::below(
+            "A2-lease-wait",
+            "wait of a lease under full pressure, p99",
+            pressure.lease_wait_p99,
+            "ms",
+            10.0,
+        ),
+        in_a_second("A6-controller", "one controller", pressure.busiest_process, bound(&budget.controller)),
+        in_a_second("A6-namespace", "one namespace", pressure.busiest_namespace, bound(&budget.namespace)),
+        Goal::at_most(
+            "A7-probes",
+            "requests in a Retry-After of a 429 storm",
+            storm.probes_per_wait,
+            "requests",
+            1.0,
+        ),
+        Goal::at_most(
+            "A7-amplification",
+            "requests for each stored write, over a storm of 60 s",
+            storm.amplification,
+            "ratio",
+            1.1,
+        ),
+        Goal::at_least(
+            "A7-recovery",
+            "rate 30 s after the storm, to that before",
+            storm.recovered,
+            "ratio",
+            0.9,
+        ),
+        Goal::at_least(
+            "A8-jain",
+            "Jain's index of 20 tenants beside a greedy one",
+            pressure.jain,
+            "ratio",
+            0.95,
+        ),
+        Goal::at_most(
+            "A8-wait",
+            "p99 of the others' writes beside the greedy one, to that without it",
+            slowdown,
+            "ratio",
+            2.0,
+        ),
+        Goal::at_most("A9-memory", "memory of a watched pod", memory.kib, "KiB", 2.5),
+        Goal::at_most("A9-decode", "time to decode a pod", memory.decode_micros, "µs", 10.0),
+        Goal::at_most(
+            "B6-hand-over",
+            "a standby leads after the leader was asked to end, p99",
+            hand_over,
+            "s",
+            2.0,
+        ),
+        Goal::at_most("B6-crash", "a standby leads after the leader was killed", changes.crash, "s", 32.0),
+    ]
+}
+
+fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
+    let Measured { memory, pressure, lease_writes: _, changes } = measured;
+    let mut page = String::new();
+    writeln!(page, "# Plumbing: memory, writes under pressure, leadership\n\n{origin}\n")?;
+    writeln!(page, "![KiB a watched pod](plumbing.svg)\n\n## Goals\n")?;
+    writeln!(page, "| goal | figure | measured | target | |\n|---|---|---|---|---|")?;
+    for goal in goals {
+        writeln!(page, "{}", goal.row())?;
+    }
+    writeln!(page, "\n## A watched pod, of {} pods of {} bytes\n", memory.pods, memory.bytes)?;
+    writeln!(page, "| | KiB | µs to decode |\n|---|---|---|")?;
+    writeln!(
+        page,
+        "| manager, stores and indexes included | {:.2} | {:.1} |",
+        memory.kib, memory.decode_micros
+    )?;
+    writeln!(
+        page,
+        "| typed pod of k8s-openapi (peer) | {:.1} | {:.1} |",
+        memory.typed_kib, memory.typed_decode_micros
+    )?;
+    writeln!(page, "\nResident set of the manager with all of them: {:.0} MiB.", memory.full_mib)?;
+    writeln!(page, "\n## Writes under pressure\n\n| | |\n|---|---|")?;
+    writeln!(
+        page,
+        "| raw limit: writes a second of 100 writers without a budget | {:.0} |",
+        pressure.raw_rate
+    )?;
+    writeln!(page, "| in the busiest second, without a budget | {} |", pressure.raw_busiest)?;
+    let budget = &pressure.budget;
+    for (what, bucket, writes) in [
+        ("controller", &budget.controller, pressure.busiest_process),
+        ("namespace", &budget.namespace, pressure.busiest_namespace),
+    ] {
+        let (rate, burst) = (bucket.rate, bucket.burst);
+        writeln!(page, "| in the busiest second, {what} of {rate:.1}/s, burst {burst} | {writes} |")?;
+    }
+    writeln!(page, "| stored a second before a 429 storm | {:.1} |", pressure.storm.rate_before)?;
+    writeln!(page, "| the others' writes alone, p99 | {:.1} ms |", pressure.alone_p99)?;
+    writeln!(page, "| beside the greedy tenant, p99 | {:.1} ms |", pressure.beside_p99)?;
+    writeln!(page, "| wait of a lease on its own client, p99 | {:.2} ms |", pressure.lease_wait_p99)?;
+    writeln!(
+        page,
+        "| answer of a lease on the client of the writes (peer), p99 | {:.1} ms |",
+        pressure.shared_wait_p99
+    )?;
+    let [fastest, median, slowest] = [0.0, 0.5, 1.0].map(|q| 1000.0 * quantile(&changes.handovers, q));
+    writeln!(page, "\n## Changes of the leader\n")?;
+    writeln!(
+        page,
+        "{} hand-overs took {fastest:.0} to {slowest:.0} ms, {median:.0} ms in the median; after SIGKILL of the \
+         leader a standby led in {:.1} s.",
+        changes.handovers.len(),
+        changes.crash
+    )?;
+    write!(
+        page,
+        "\n## Method\n\n\
+         A control plane (etcd without fsync, kube-apiserver) on the same machine. Memory: the resident set of \
+         the manager before any pod and after all were created while it watched; the pods are bound, and belong to \
+         no BatchJob. Pressure: the executor and the budget in the bench's process, a bucket scaled so that the \
+         process may write a fourth of the raw limit of the same run; the greedy tenant has 100 writers that never \
+         rest, each of 20 others wants two writes a second. The wait of a lease is the time from the wish to the \
+         sending, with 200 writers without a budget in the same process; through the client of the writes only the \
+         answer tells. In the storm a proxy answers each write with 429 and Retry-After 2 for 60 s. Managers have the shipped lease times; the Lease is read every 10 ms. Times of single runs \
+         vary on a small machine; compare within one run.\n"
+    )?;
+    Ok(page)
+}
