@@ -133,6 +133,9 @@ const OWN_TABLE: &[Right] = &[
     .named(breaker::CONFIG_MAP),
     Right::new(Resource::CONFIG_MAP, Verb::Create, "the first incident of the breaker makes its record")
         .own(),
+    Right::new(Resource::EVENT, Verb::Create, "whoever looks at the record learns why the breaker opened")
+        .own(),
+    Right::new(Resource::EVENT, Verb::Patch, "an event that happens again is counted in its series").own(),
     Right::new(Resource::CONFIG_MAP, Verb::Patch, "incidents of the breaker are recorded and cleared")
         .own()
         .named(breaker::CONFIG_MAP),
@@ -214,7 +217,8 @@ mod tests {
     fn a_name_is_asked_only_where_the_server_can_hold_to_it() {
         for right in OWN.table {
             assert_eq!(right.reach, Reach::OwnNamespace);
-            assert_eq!(right.name.is_none(), right.verb == Verb::Create, "{right:?}");
+            let is_anonymous = right.verb == Verb::Create || right.resource == Resource::EVENT;
+            assert_eq!(right.name.is_none(), is_anonymous, "{right:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ use bugs::{BUGS, Bug, Seen};
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -400,6 +401,13 @@ async fn an_incident_is_recorded_outlives_its_process_and_is_closed_by_annotatio
     assert_eq!(world.harm(&BUGS[0], &victims, guard.clone(), usize::MAX).await, FLOOR);
     let incident = guard.breaker.open().remove(0);
     until("the incident is recorded", async || recorded().await.contains_key(&incident.id)).await;
+    let events: Api<Event> = world.api(&own);
+    until("an event tells of it", async || {
+        let events = events.list(&ListParams::default()).await.unwrap().items;
+        let told = |event: &Event| event.note.as_deref().is_some_and(|note| note.contains(&incident.id));
+        events.iter().any(|event| event.reason.as_deref() == Some("BreakerOpened") && told(event))
+    })
+    .await;
     drop(running);
 
     let (guard, running) = process().await;

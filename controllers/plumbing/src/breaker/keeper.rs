@@ -1,8 +1,9 @@
 //! Keeps the record of open incidents in its ConfigMap, and hears who closes them.
 
-use super::{Breaker, CONFIG_MAP, Incident, resets};
+use super::{Breaker, CONFIG_MAP, Incident, RESET_ANNOTATION, resets};
 use crate::config_map::ConfigMapView;
 use crate::controller::{Reconciler, Settled};
+use crate::events::{EventNote, Severity};
 use crate::executor::WriteResult;
 use crate::key::{ObjectKey, Resource};
 use crate::plan::{Action, Outcome, Plan, Write, WriteClass};
@@ -89,13 +90,36 @@ impl Reconciler for BreakerKeeper {
         });
         match write {
             None => Plan::idle(Outcome::Converged),
-            Some(write) => Plan { stages: vec![vec![write.into()]], ..Plan::idle(Outcome::Progressing) },
+            Some(write) => Plan {
+                stages: vec![vec![write.into()]],
+                events: notes(observed),
+                ..Plan::idle(Outcome::Progressing)
+            },
         }
     }
 
     fn settle(&self, _: &ObjectKey, _: &[WriteResult], _: Timestamp) -> Settled {
         Settled::Default
     }
+}
+
+/// One event for each incident that is not recorded yet.
+fn notes(observed: &Observed) -> Vec<EventNote> {
+    let stored = observed.stored.as_deref();
+    let is_new = |incident: &&Incident| stored.is_none_or(|stored| !stored.data.contains_key(&incident.id));
+    let note = |incident: &Incident| EventNote {
+        resource: Resource::CONFIG_MAP,
+        key: observed.key.clone(),
+        uid: stored.map(|stored| stored.meta().uid.clone()).unwrap_or_default(),
+        severity: Severity::Warning,
+        reason: "BreakerOpened",
+        action: "Destroying",
+        note: format!(
+            "{}; nothing more is destroyed there until annotation {RESET_ANNOTATION}={} closes the breaker",
+            incident.message, incident.id
+        ),
+    };
+    observed.open.iter().filter(is_new).map(note).collect()
 }
 
 /// There is no record without an incident.

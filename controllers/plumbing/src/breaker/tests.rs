@@ -168,10 +168,6 @@ mod keeper {
     use crate::store::Store;
     use futures::FutureExt;
 
-    fn only_write(keeper: &BreakerKeeper, key: &ObjectKey) -> Write {
-        plan(keeper, key).stages.remove(0).remove(0).into_writes().remove(0)
-    }
-
     fn plan(keeper: &BreakerKeeper, key: &ObjectKey) -> Plan {
         keeper.plan(&keeper.observe(key, Timestamp::UNIX_EPOCH).unwrap(), Timestamp::UNIX_EPOCH)
     }
@@ -192,7 +188,12 @@ mod keeper {
         passed(&breaker, "a", 11, Instant::now(), 0);
         assert!(!queue.is_empty(), "woken by the incident");
         let incident = breaker.open().remove(0);
-        let made = only_write(&keeper, &key);
+        let mut planned = plan(&keeper, &key);
+        assert_eq!(planned.events.len(), 1);
+        assert!(
+            planned.events[0].note.contains(&incident.id) && planned.events[0].note.contains("more than 10")
+        );
+        let made = planned.stages.remove(0).remove(0).into_writes().remove(0);
         assert_eq!(made.class, WriteClass::Protective);
         let Action::Create { manifest } = made.action else { panic!("{made:?}") };
         let made: ConfigMapView = serde_json::from_value(manifest).unwrap();
@@ -201,7 +202,10 @@ mod keeper {
         writer.apply(record(&[(&incident.id, &incident.to_text()), ("foreign", "x")], ""));
         assert_eq!(plan(&keeper, &key).writes(), 0);
         writer.apply(record_at(6, &[(&incident.id, &incident.to_text()), ("foreign", "x")], &incident.id));
-        let Action::Patch { operations } = only_write(&keeper, &key).action else { panic!("no patch") };
+        let mut planned = plan(&keeper, &key);
+        assert_eq!(planned.events, [], "told once");
+        let cleared = planned.stages.remove(0).remove(0).into_writes().remove(0);
+        let Action::Patch { operations } = cleared.action else { panic!("{cleared:?}") };
         let operations = operations.as_array().unwrap();
         assert_eq!(operations[1]["value"], "6", "of this version only");
         assert_eq!(operations[2]["path"], format!("/data/{}", incident.id));

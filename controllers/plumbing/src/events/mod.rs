@@ -12,6 +12,7 @@ use crate::budget::Throttled;
 use crate::clock::Clock;
 use crate::error::WriteError;
 use crate::executor::Executor;
+use crate::guard::Withheld;
 use crate::key::{ObjectKey, Resource, Uid};
 use crate::metrics::Metrics;
 use crate::plan::{Action, Outcome, Plan, Write, WriteClass};
@@ -168,10 +169,16 @@ impl EventSink {
                 Some(Err(WriteError::Throttled(Throttled { until, .. }))) => until,
                 Some(Err(WriteError::Busy { retry_after })) => Instant::now() + retry_after,
                 Some(Err(WriteError::NotSent(_) | WriteError::Unknown(_))) => Instant::now() + RETRY_AFTER,
+                Some(Err(WriteError::Withheld(Withheld::Observing))) => return,
                 Some(Err(
                     WriteError::NotLeading
                     | WriteError::StaleStore(_)
-                    | WriteError::Withheld(_)
+                    | WriteError::Withheld(
+                        Withheld::Braked(_)
+                        | Withheld::Unread(_)
+                        | Withheld::Protected
+                        | Withheld::BreakerOpen { .. },
+                    )
                     | WriteError::Contested { .. }
                     | WriteError::Skipped
                     | WriteError::Conflict(_)
