@@ -43,7 +43,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = repository_root();
     let target = root.join("target/image");
-    let image = image(&args.reference, &program(&root, &target)?)?;
+    // Once, as somebody may commit while the second one is built.
+    let labels = Labels::read()?;
+    let image = image(&args.reference, &labels, &program(&root, &target)?)?;
     let output = root.join(&args.output);
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
@@ -52,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let megabytes = image.archive.len() / 1_000_000;
     println!("{}@{} ({megabytes} MB) is in {}", image.reference, image.digest, output.display());
     if args.check {
-        let again = self::image(&args.reference, &elsewhere(&root)?)?;
+        let again = self::image(&args.reference, &labels, &elsewhere(&root)?)?;
         ensure!(
             again.digest == image.digest,
             "built in another folder the image is {}, not {}: something of the place is in it",
@@ -64,22 +66,33 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// What the image says of the commit it was built from.
+struct Labels {
+    revision: String,
+    created: String,
+}
+
+impl Labels {
+    fn read() -> Result<Self> {
+        Ok(Self { revision: git(&["rev-parse", "HEAD"])?.trim().to_owned(), created: created()? })
+    }
+}
+
 /// The image around a program.
-fn image(reference: &str, program: &[u8]) -> Result<Image> {
+fn image(reference: &str, labels: &Labels, program: &[u8]) -> Result<Image> {
     ensure_static(program)?;
     let root = repository_root();
     let license = fs::read(root.join("LICENSE")).context("read LICENSE")?;
-    let revision = git(&["rev-parse", "HEAD"])?;
     let image = ImageSpec::new(reference)
         .file(PROGRAM, program.to_vec())
         .file("/licenses/springtide", license)
         .entrypoint([PROGRAM])
         .label("org.opencontainers.image.title", "springtide")
         .label("org.opencontainers.image.version", env!("CARGO_PKG_VERSION"))
-        .label("org.opencontainers.image.revision", revision.trim())
+        .label("org.opencontainers.image.revision", &labels.revision)
         .label("org.opencontainers.image.source", env!("CARGO_PKG_REPOSITORY"))
         .label("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE"))
-        .created(&created()?)
+        .created(&labels.created)
         .build()?;
     let bytes = image.archive.len();
     ensure!(bytes <= LARGEST, "the image has {bytes} bytes, of at most {LARGEST}");
