@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use springtide_crds::batch_job::{BatchJobSpec, CompletionTracking, Release};
+use springtide_crds::batch_job::{BatchJobSpec, CompletionTracking, FailedReason, Release};
 use springtide_e2e::batch::{GENERAL, Task, Testbed, pool};
 use springtide_e2e::local_cluster::{Component, LocalCluster};
 use springtide_e2e::manager::Manager;
@@ -36,6 +36,12 @@ const SELDOM: &[Seldom] = &[
     get("", "pods", "a write of it went out and no answer came"),
     get("coordination.k8s.io", "leases", "a renewal met another version"),
     Seldom {
+        verb: "patch",
+        group: "events.k8s.io",
+        resource: "events",
+        when: "the same has happened again, and ten minutes are over",
+    },
+    Seldom {
         verb: "update",
         group: "springtide.dev",
         resource: "batchjobs/finalizers",
@@ -66,13 +72,16 @@ async fn cluster() -> Result<LocalCluster> {
     Ok(cluster)
 }
 
-/// All that a BatchJob can come to: pods with and without the finalizer, pods that are stopped, a job that
-/// goes by its time to live.
+/// All that a BatchJob can come to: pods with and without the finalizer, pods that are stopped, a failure that is
+/// told as an event, a job that goes by its time to live.
 async fn every_course(test: &Testbed<'_>) -> Result<()> {
     let quick = BatchJobSpec::new(Task::quick().template());
     let strict = Release { completion_tracking: Some(CompletionTracking::Strict), ..Release::default() };
     test.submit("strict", BatchJobSpec { release: strict, ..quick.clone() }).await?;
     test.submit("brief", BatchJobSpec { ttl_seconds_after_finished: Some(1), ..quick }).await?;
+    let once = BatchJobSpec { backoff_limit: Some(0), ..BatchJobSpec::new(Task::failing(1).template()) };
+    test.submit("failing", once).await?;
+    test.failed("failing", FailedReason::BackoffLimitExceeded).await?;
     test.submit("stopped", BatchJobSpec::new(Task::endless().template())).await?;
     test.running("stopped", 1).await?;
     test.delete("stopped").await?;
