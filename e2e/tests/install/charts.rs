@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use springtide_e2e::helm::{Helm, objects};
 use springtide_e2e::local_cluster::LocalCluster;
+use springtide_plumbing::guard::Mode;
 
 use crate::table::{REFUSED, TABLE};
 use crate::{CHART, CRDS, NAMESPACE, RELEASE, Rendered, render, rules, value_files};
@@ -53,6 +54,8 @@ async fn the_configuration_file_says_what_the_values_say() -> Result<()> {
     ensure!((election.lease_duration_seconds, election.renew_deadline_seconds) == (60, 40));
     ensure!(tuned.logging.level == "debug");
     ensure!(tuned.write_budget.process.burst == 1_000_000);
+    let observed = rules::configuration(&render(&helm, "observe").await?, RELEASE)?;
+    ensure!(observed.controllers.batch_job.mode == Mode::Observe && observed.controllers.batch_job.enabled);
     let default = rules::configuration(&render(&helm, "default").await?, RELEASE)?;
     ensure!(default == springtide_manager::config::ManagerConfiguration::default(), "{default:?}");
     Ok(())

@@ -113,6 +113,10 @@ pub(crate) const TABLE: &[Row] = &[
     ("monitoring", "ServiceMonitor/springtide", "/spec/endpoints/0/port", r#""http""#),
     ("monitoring", "ServiceMonitor/springtide", "/spec/endpoints/0/interval", r#""30s""#),
     ("monitoring", "PodMonitor/springtide", "", "null"),
+    ("monitoring", "PrometheusRule/springtide-alerts", "/metadata/labels/release", r#""prometheus""#),
+    ("monitoring", "PrometheusRule/springtide-alerts", "/spec/groups/0/rules/0/alert", r#""SpringtideDown""#),
+    ("monitoring", "ConfigMap/springtide-dashboard-suite", "/metadata/labels/grafana_dashboard", r#""1""#),
+    ("monitoring", "ConfigMap/springtide-dashboard-work", "/metadata/labels/grafana_dashboard", r#""1""#),
     ("pod-monitor", "PodMonitor/springtide", "/spec/podMetricsEndpoints/0/interval", r#""1m""#),
     ("pod-monitor", "ServiceMonitor/springtide", "", "null"),
     (
