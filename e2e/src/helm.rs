@@ -51,13 +51,37 @@ impl Helm {
     /// It cannot be run.
     pub async fn try_run(&self, args: &[&str]) -> Result<Output> {
         let mut command = tokio::process::Command::new(&self.program);
-        command.args(args).current_dir(checkout("")).kill_on_drop(true);
+        self.environment(command.args(args)).output().await.context("run helm")
+    }
+
+    /// Runs a script in the root of the checkout, with helm and kubectl on its PATH, and stops it at the first
+    /// command that fails.
+    ///
+    /// # Errors
+    /// One does; what was said stands in the error.
+    pub async fn shell(&self, script: &str) -> Result<()> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", Binaries::locate()?.search_path());
+        let mut command = tokio::process::Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", script]).env("PATH", path);
+        let output = self.environment(&mut command).output().await.context("run bash")?;
+        let said = [output.stdout, output.stderr].concat();
+        ensure!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&said));
+        Ok(())
+    }
+
+    fn environment<'a>(&self, command: &'a mut tokio::process::Command) -> &'a mut tokio::process::Command {
         for name in ["CACHE", "CONFIG", "DATA"] {
             command.env(format!("HELM_{name}_HOME"), self.state.join(name));
         }
         // A user's own cluster is never meant.
         let kubeconfig = self.kubeconfig.clone().unwrap_or_else(|| self.state.join("none"));
-        command.env("KUBECONFIG", kubeconfig).env_remove("HELM_NAMESPACE").output().await.context("run helm")
+        command
+            .current_dir(checkout(""))
+            .kill_on_drop(true)
+            .env("KUBECONFIG", kubeconfig)
+            .env("KUBECACHEDIR", self.state.join("kubectl"))
+            .env_remove("HELM_NAMESPACE")
     }
 
     /// Runs it and gives its standard output.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use springtide_crds::batch_job::{BatchJobSpec, PodTemplate};
 use springtide_e2e::batch::Testbed;
-use springtide_e2e::helm::Helm;
+use springtide_e2e::helm::{Helm, checkout};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager_image::manager_image;
 use springtide_e2e::node::program::BOX_IMAGE;
@@ -172,24 +172,58 @@ async fn helm_installs_upgrades_rolls_back_and_uninstalls() -> Result<()> {
     cluster.stop()
 }
 
+/// The scripts (`sh` blocks) of the guide, by the heading that they stand under.
+fn guide() -> Result<Vec<(String, Vec<String>)>> {
+    let text = std::fs::read_to_string(checkout("docs/install.md"))?;
+    let mut sections: Vec<(String, Vec<String>)> = Vec::new();
+    let mut script: Option<String> = None;
+    for line in text.lines() {
+        match (&mut script, line) {
+            (None, "```sh") => script = Some(String::new()),
+            (None, _) => {
+                sections.extend(line.strip_prefix("## ").map(|title| (title.to_owned(), Vec::new())))
+            }
+            (Some(whole), "```") => {
+                let (_, scripts) = sections.last_mut().context("a script before the first heading")?;
+                scripts.push(std::mem::take(whole));
+                script = None;
+            }
+            (Some(whole), line) => whole.push_str(&format!("{line}\n")),
+        }
+    }
+    sections.retain(|(_, scripts)| !scripts.is_empty());
+    Ok(sections)
+}
+
 #[tokio::test]
-async fn the_single_file_installs_what_completes_jobs() -> Result<()> {
+async fn every_command_of_the_guide_does_what_it_says() -> Result<()> {
     if !required_or_skipped().await? {
         return Ok(());
     }
+    let guide = guide()?;
+    let titles: Vec<_> = guide.iter().map(|(title, _)| title.as_str()).collect();
+    ensure!(titles == ["Helm", "kustomize", "A single file"], "{titles:?}");
     let cluster = NodeCluster::builder().image(manager_image().await?).start().await?;
     let plane = cluster.control_plane();
-    let file = springtide_e2e::helm::checkout("config/install.yaml");
-    plane.apply(&std::fs::read_to_string(file)?).await?;
-    let args = ["rollout", "status", "deployment/springtide", "--namespace", NAMESPACE, "--timeout=180s"];
-    let rolled_out = plane.kubectl(&args).await?;
-    ensure!(rolled_out.status.success(), "{}", String::from_utf8_lossy(&rolled_out.stderr));
-    two_healthy_pods(plane).await?;
-    let test = Testbed::new(plane, "single-file").await?;
-    test.submit("job", task()?).await?;
-    let job = test.completed("job").await?;
-    let results: Value = serde_json::to_value(job.status.context("status")?)?;
-    ensure!(results["result"]["message"] == "done", "{results}");
-    drop(test);
+    let helm = Helm::on(plane)?;
+    for (title, scripts) in &guide {
+        let (remove, install) = scripts.split_last().context("a way in and a way out")?;
+        for script in install {
+            helm.shell(script).await.with_context(|| title.clone())?;
+            two_healthy_pods(plane).await.with_context(|| title.clone())?;
+        }
+        let test = Testbed::new(plane, "guide").await?;
+        test.submit("job", task()?).await?;
+        let job = test.completed("job").await.with_context(|| title.clone())?;
+        ensure!(job.status.context("status")?.result.context("result")?.message == "done");
+        drop(test);
+        helm.shell(remove).await.with_context(|| title.clone())?;
+        let deadline = Instant::now() + PATIENCE;
+        while !uids(plane).await?.is_empty() {
+            ensure!(Instant::now() < deadline, "{title}: the pods stay");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    drop(helm);
     cluster.stop()
 }
