@@ -169,23 +169,15 @@ impl World {
             guard,
             budget: Arc::new(WriteBudget::new(BudgetConfig::default())),
             gate: gate.clone(),
+            events: EventSink::new(R::NAME, "test", metrics.clone()),
+            fights: Arc::default(),
             metrics: metrics.clone(),
         };
         let (leads, leading) = watch::channel(true);
         let workers = 4;
         let clock = Clock::system();
-        let events = EventSink::new(R::NAME, "test", metrics.clone());
-        let controller = Controller {
-            reconciler,
-            queue,
-            gate: gate.clone(),
-            executor,
-            events,
-            leading,
-            clock,
-            metrics,
-            workers,
-        };
+        let controller =
+            Controller { reconciler, queue, gate: gate.clone(), executor, leading, clock, metrics, workers };
         let stop = CancellationToken::new();
         let tasks = vec![tokio::spawn(controller.run(stop.clone())), tokio::spawn(gate.run(stop.clone()))];
         Running { tasks, _leads: leads }
