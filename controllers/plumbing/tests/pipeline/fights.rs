@@ -8,7 +8,7 @@ use http::Method;
 async fn what_somebody_keeps_undoing_is_written_seldom_and_all_else_goes_on() {
     let mut rig = Setup::new(|seen: &Seen| {
         let made = seen.passes.to_string();
-        plan(vec![vec![create(&key(&made)).into()], vec![patch(&seen.key).into()]])
+        plan(vec![vec![create(&key(&made))], vec![patch(&seen.key)]])
     })
     .start(|sent| done(sent, 10));
     let contested = key("a");
