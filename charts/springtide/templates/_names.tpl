@@ -49,9 +49,11 @@ logging:
   {{- toYaml .Values.logging | nindent 2 }}
 writeBudget:
   {{- toYaml .Values.writeBudget | nindent 2 }}
+breaker:
+  {{- toYaml .Values.breaker | nindent 2 }}
 {{- end }}
 
 {{/* Of it what changes only with a new process: a change of anything else needs no new pods. */}}
 {{- define "springtide.restart" -}}
-{{- list .Values.controllers .Values.leaderElection .Values.logging.format | toJson | sha256sum -}}
+{{- list .Values.controllers .Values.leaderElection .Values.breaker .Values.logging.format | toJson | sha256sum -}}
 {{- end }}

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use futures::FutureExt;
 use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, Settings, Stores};
 use springtide_plumbing::brake::{self, Brake};
-use springtide_plumbing::breaker::{self, Breaker, BreakerKeeper, Limits};
+use springtide_plumbing::breaker::{self, Breaker, BreakerKeeper};
 use springtide_plumbing::budget::WriteBudget;
 use springtide_plumbing::client::{Connection, Reader};
 use springtide_plumbing::clock::Clock;
@@ -141,7 +141,7 @@ pub async fn run(
         services.spawn("brake file", until(&stop.end, looking));
     }
     services.spawn("brake signals", until(&stop.end, signals.follow(brake.clone())));
-    let breaker = Arc::new(Breaker::new(Limits::default(), Clock::system()));
+    let breaker = Arc::new(Breaker::new(configuration.breaker, Clock::system()));
     let modes = controllers.iter().map(|controller| (controller.name(), mode(*controller, &configuration)));
     let modes = modes.chain([(BreakerKeeper::NAME, Mode::Act)]).collect();
     let source = GuardSource { modes, brake: brake.clone(), breaker: breaker.clone() };

@@ -16,6 +16,7 @@ pub use diff::{Changes, is_live};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use springtide_batch_job::Settings;
+use springtide_plumbing::breaker::Limits;
 use springtide_plumbing::budget::BudgetConfig;
 use springtide_plumbing::controller::DEFAULT_WORKERS;
 use springtide_plumbing::executor::WRITE_DEADLINE;
@@ -44,6 +45,9 @@ pub struct ManagerConfiguration {
     /// How fast the manager may write: token buckets that a write needs all at once.
     #[serde(default)]
     pub write_budget: BudgetConfig,
+    /// How much a controller may destroy that nobody asked for, before it destroys nothing more.
+    #[serde(default)]
+    pub breaker: Limits,
     /// Endpoints of the process.
     #[serde(default)]
     pub health: HealthConfig,

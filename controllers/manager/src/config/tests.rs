@@ -65,6 +65,11 @@ fn what_is_out_of_bounds_is_named_with_the_bounds() {
             "writeBudget: {namespace: {rate: 0, burst: 1}}",
             "writeBudget.namespace.rate must be 0.001 to 100000, is 0",
         ),
+        (
+            "breaker: {namespace: {floor: 1, percent: 101}}",
+            "breaker.namespace.percent must be 0 to 100, is 101",
+        ),
+        ("breaker: {windowSeconds: 1}", "breaker.windowSeconds must be 10 to 86400, is 1"),
         ("writeBudget: {events: {rate: 1, burst: 0}}", "writeBudget.events.burst must be 1 to 1000000, is 0"),
         ("leaderElection: {namespace: ''}", "leaderElection.namespace must be 1 to 63 characters long, is 0"),
         (

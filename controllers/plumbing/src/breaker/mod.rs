@@ -19,6 +19,8 @@ use crate::clock::Clock;
 use crate::config_map::ConfigMapView;
 use crate::guard::Withheld;
 use crate::plan::Write;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,11 +33,14 @@ pub const CONFIG_MAP: &str = "springtide-breaker";
 pub const RESET_ANNOTATION: &str = "springtide.dev/breaker-reset";
 
 /// How many objects may go without a warrant in one window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Cap {
     /// So many in any case.
+    #[schemars(range(min = 0, max = 100_000))]
     pub floor: usize,
     /// Percent of the live objects, where that is more.
+    #[schemars(range(min = 0, max = 100))]
     pub percent: usize,
 }
 
@@ -46,10 +51,12 @@ impl Cap {
 }
 
 /// The caps of a breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Limits {
     /// Length of the sliding window.
-    pub window: Duration,
+    #[schemars(range(min = 10, max = 86_400))]
+    pub window_seconds: u32,
     /// For one controller in one namespace.
     pub namespace: Cap,
     /// For one controller in all namespaces.
@@ -60,14 +67,18 @@ impl Limits {
     /// No cap at all, for tests of what a breaker prevents.
     pub const NONE: Self = {
         let cap = Cap { floor: usize::MAX, percent: 0 };
-        Self { window: Duration::from_secs(1), namespace: cap, cluster: cap }
+        Self { window_seconds: 1, namespace: cap, cluster: cap }
     };
+
+    fn window(&self) -> Duration {
+        Duration::from_secs(self.window_seconds.into())
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            window: Duration::from_secs(300),
+            window_seconds: 300,
             namespace: Cap { floor: 10, percent: 5 },
             cluster: Cap { floor: 20, percent: 1 },
         }
@@ -138,7 +149,7 @@ impl Breaker {
             let namespace = &case.write.key.namespace;
             state.check(case.controller, namespace)?;
             let spent = state.spent.entry(case.controller).or_default();
-            spent.retain(|spent| case.at.duration_since(spent.at) < self.limits.window);
+            spent.retain(|spent| case.at.duration_since(spent.at) < self.limits.window());
             // What was let pass before may only go now.
             if let Some(before) =
                 spent.iter_mut().find(|spent| spent.uid.is_some() && spent.uid.as_deref() == case.uid)
@@ -161,7 +172,7 @@ impl Breaker {
                     return Ok(());
                 }
                 Some((namespace, cap)) => {
-                    let incident = Incident::of(case, namespace, cap, self.limits.window, self.clock.now());
+                    let incident = Incident::of(case, namespace, cap, self.limits.window(), self.clock.now());
                     state.open.insert(incident.id.clone(), incident.clone());
                     incident
                 }
