@@ -199,7 +199,9 @@ mod tests {
                     look(field, &format!("{path}."));
                 } else if name != "global" {
                     assert!(!field["default"].is_null(), "{path} has no default");
-                    let bounded = field["enum"].is_array() || !field["type"].is_null();
+                    // An enum with a description for each value is a `oneOf`.
+                    let listed = field["enum"].is_array() || field["oneOf"].is_array();
+                    let bounded = listed || !field["type"].is_null();
                     assert!(bounded, "{path} may be anything");
                 }
             }
