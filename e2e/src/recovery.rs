@@ -4,6 +4,7 @@
 //! The manager runs through a [`FaultProxy`], without election, and is at rest when a function begins.
 //! Whether it works is seen by a new job: its pod is created.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -17,7 +18,7 @@ use crate::fault_proxy::{Class, EventFault, FaultProxy, Handshake, When};
 use crate::local_cluster::LocalCluster;
 use crate::manager::USER_AGENT;
 use crate::oracle::feed::PATIENCE;
-use crate::write_count::{Mark, Verb, WriteCount};
+use crate::write_count::{Mark, Request, Verb, WriteCount};
 
 /// First letters of the jobs by which it is seen that a manager works.
 const PROBE: &str = "probe";
@@ -169,8 +170,17 @@ impl Recovery {
     /// It wrote what was not due, or listed a kind more than once.
     pub fn without_storm(&self) -> Result<()> {
         ensure!(self.writes.is_empty(), "writes that nothing called for:\n{}", self.writes);
-        let most = self.lists.rows().values().copied().max().unwrap_or(0);
-        ensure!(most <= 1, "lists of one kind, again and again:\n{}", self.lists);
+        // Two objects of a kind may each be watched by name.
+        let watched = |request: &Request| (request.resource.clone(), request.field_selector().to_owned());
+        let mut lists = BTreeMap::<_, usize>::new();
+        for request in self.lists.requests() {
+            *lists.entry(watched(request)).or_default() += 1;
+        }
+        ensure!(
+            lists.values().all(|count| *count <= 1),
+            "lists of one kind, again and again:\n{}",
+            self.lists
+        );
         Ok(())
     }
 }

@@ -107,6 +107,12 @@ impl Request {
         self.verb.is_write() && !self.dry_run && !question
     }
 
+    /// The field selector of a list or watch as it stands in the query; empty without one.
+    #[must_use]
+    pub fn field_selector(&self) -> &str {
+        self.query.split('&').find_map(|pair| pair.strip_prefix("fieldSelector=")).unwrap_or_default()
+    }
+
     /// The product in the user agent: what stands before its first slash or space.
     #[must_use]
     pub fn agent(&self) -> &str {

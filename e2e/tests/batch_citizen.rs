@@ -92,9 +92,7 @@ fn only_watches(own: &WriteCount) -> Result<()> {
         let list = asks("sendInitialEvents=true");
         ensure!(list || asks("resourceVersion=") && !asks("resourceVersion=0"), "{}", request.query);
         // Two objects of a kind may each be watched by name.
-        let name =
-            request.query.split('&').find(|pair| pair.starts_with("fieldSelector=")).unwrap_or_default();
-        *lists.entry((&request.resource, name)).or_default() += usize::from(list);
+        *lists.entry((&request.resource, request.field_selector())).or_default() += usize::from(list);
     }
     ensure!(lists.contains_key(&("pods", "")) && lists.contains_key(&("batchjobs", "")), "{lists:?}");
     ensure!(lists.values().all(|count| *count == 1), "not one watch of each kind: {lists:?}");

@@ -126,7 +126,7 @@ impl Guard {
             return Ok(Passage::Warranted(warrant));
         }
         let case = Case { controller, write, uid: target.uid, at: Instant::now() };
-        self.breaker.admit(&case, &|namespace| self.warrants.live(namespace))?;
+        self.breaker.admit(&case, &|namespace| self.warrants.live(write.resource, namespace))?;
         Ok(Passage::Unwarranted)
     }
 }

@@ -60,8 +60,9 @@ pub trait Warrants: Send + Sync {
     /// Whether the target bears [`PROTECTION_LABEL`].
     fn is_protected(&self, target: &Target<'_>) -> bool;
 
-    /// Live objects in the care of the controller, in one namespace or all: what its caps are measured by.
-    fn live(&self, namespace: Option<&str>) -> usize;
+    /// Live objects of this kind in the care of the controller, in one namespace or all: what its caps are
+    /// measured by.
+    fn live(&self, resource: Resource, namespace: Option<&str>) -> usize;
 }
 
 /// For a controller that destroys nothing: whatever it would destroy all the same has no warrant.
@@ -77,7 +78,7 @@ impl Warrants for NoWarrants {
         false
     }
 
-    fn live(&self, _: Option<&str>) -> usize {
+    fn live(&self, _: Resource, _: Option<&str>) -> usize {
         0
     }
 }

@@ -36,10 +36,11 @@ use std::sync::{Arc, Mutex};
 /// How long the owner of a pod must be missed that was never seen: one watch may lag another by half a
 /// minute.
 const MISSED_FOR: SignedDuration = SignedDuration::from_secs(40);
-/// Owners that are gone are remembered so long; then they are missed like those that were never seen.
-const GONE_FOR: SignedDuration = SignedDuration::from_secs(3600);
+/// Owners that are gone or missed are remembered so long; then they are missed anew, like those that were
+/// never seen.
+const REMEMBERED_FOR: SignedDuration = SignedDuration::from_secs(3600);
 /// So many of them are remembered before the old ones are forgotten.
-const GONE_MOST: usize = 4096;
+const REMEMBERED_MOST: usize = 4096;
 
 /// Derives the warrants of the BatchJob controller.
 pub struct BatchJobWarrants {
@@ -95,8 +96,8 @@ impl BatchJobWarrants {
         if let Some(job) = gone {
             seen.leaving.remove(&job.meta().uid);
             seen.gone.insert(job.meta().uid.clone(), now);
-            if seen.gone.len() > GONE_MOST {
-                seen.gone.retain(|_, at| *at + GONE_FOR > now);
+            if seen.gone.len() > REMEMBERED_MOST {
+                seen.gone.retain(|_, at| *at + REMEMBERED_FOR > now);
             }
         }
     }
@@ -121,8 +122,11 @@ impl BatchJobWarrants {
         if live.is_empty() {
             seen.live.remove(&meta.key.namespace);
         }
-        if change.present().is_some() && self.owner(pod).is_none() {
+        if change.present().is_some() && !seen.gone.contains_key(&owner.uid) && self.owner(pod).is_none() {
             seen.missed.entry(owner.uid.clone()).or_insert(now);
+            if seen.missed.len() > REMEMBERED_MOST {
+                seen.missed.retain(|_, since| *since + REMEMBERED_FOR > now);
+            }
         }
     }
 
@@ -267,7 +271,10 @@ impl Warrants for BatchJobWarrants {
         }
     }
 
-    fn live(&self, namespace: Option<&str>) -> usize {
+    fn live(&self, resource: Resource, namespace: Option<&str>) -> usize {
+        if resource == BATCH_JOB {
+            return self.stores.jobs.list(namespace).iter().filter(|job| !job.is_finished()).count();
+        }
         let seen = lock(&self.seen);
         match namespace {
             Some(namespace) => seen.live.get(namespace).map_or(0, HashMap::len),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::watches::PODS_BY_JOB;
 use serde_json::{Value, json};
-use springtide_plumbing::key::ResourceVersion;
+use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::store::{Store, StoreWriter};
 use std::collections::BTreeMap;
 
@@ -139,8 +139,11 @@ fn a_running_pod_of_a_job_at_work_may_not_go() {
     assert_eq!(bench.deletable(3), 0);
     assert_eq!(bench.ask(BATCH_JOB, "a", true), None);
     assert_eq!(bench.delete("a-7-0"), None, "nobody knows it");
-    assert_eq!(bench.warrants.live(Some("ns")), 3);
-    assert_eq!((bench.warrants.live(Some("other")), bench.warrants.live(None)), (0, 3));
+    assert_eq!(bench.warrants.live(Resource::POD, Some("ns")), 3);
+    assert_eq!(
+        (bench.warrants.live(Resource::POD, Some("other")), bench.warrants.live(Resource::POD, None)),
+        (0, 3)
+    );
 }
 
 #[test]

@@ -51,7 +51,9 @@ fn walk(path: &str, schema: &Value, value: &Value, violations: &mut Vec<Violatio
             }
             return;
         }
-        Value::Null | Value::Bool(_) => return,
+        // Infinity and what is no number have no JSON; a field that is absent is not there at all.
+        Value::Null => return violations.push(Violation::new(path, "must be a finite number".to_owned())),
+        Value::Bool(_) => return,
     };
     let [low, high] = keywords.map(|keyword| schema[keyword].as_f64());
     let Some(measure) = measure else { return };

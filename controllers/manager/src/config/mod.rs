@@ -145,8 +145,8 @@ pub struct LeaderElection {
     /// How long others wait after the last renewal that they saw.
     #[schemars(range(min = 12, max = 3600))]
     pub lease_duration_seconds: u32,
-    /// So long after its last renewal the manager stops to write. At least 10 seconds, the longest that a write
-    /// takes, less than the duration of the Lease: so none is under way when a successor begins.
+    /// So long after its last renewal the manager stops to write. It is less than the duration of the Lease by 10
+    /// seconds or more, the longest that a write takes: so none is under way when a successor begins.
     #[schemars(range(min = 2, max = 3600))]
     pub renew_deadline_seconds: u32,
     /// Time between renewals; less than the renew deadline.
@@ -280,7 +280,8 @@ impl ManagerConfiguration {
                 "all controllers are disabled; enable one".to_owned(),
             ),
             (
-                election.renew_deadline_seconds + write_seconds > election.lease_duration_seconds,
+                election.renew_deadline_seconds.saturating_add(write_seconds)
+                    > election.lease_duration_seconds,
                 "leaderElection.renewDeadlineSeconds",
                 format!(
                     "must be at least {write_seconds} less than leaseDurationSeconds, {}",

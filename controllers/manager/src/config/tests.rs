@@ -70,6 +70,18 @@ fn what_is_out_of_bounds_is_named_with_the_bounds() {
             "breaker.namespace.percent must be 0 to 100, is 101",
         ),
         ("breaker: {windowSeconds: 1}", "breaker.windowSeconds must be 10 to 86400, is 1"),
+        (
+            "writeBudget: {process: {rate: .inf, burst: 1}}",
+            "writeBudget.process.rate must be a finite number",
+        ),
+        (
+            "writeBudget: {process: {rate: .nan, burst: 1}}",
+            "writeBudget.process.rate must be a finite number",
+        ),
+        (
+            "leaderElection: {renewDeadlineSeconds: 4294967295}",
+            "leaderElection.renewDeadlineSeconds must be 2 to 3600, is 4294967295",
+        ),
         ("writeBudget: {events: {rate: 1, burst: 0}}", "writeBudget.events.burst must be 1 to 1000000, is 0"),
         ("leaderElection: {namespace: ''}", "leaderElection.namespace must be 1 to 63 characters long, is 0"),
         (

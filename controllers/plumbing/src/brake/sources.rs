@@ -91,8 +91,10 @@ pub fn watch_config_map(
         store.synced().await;
         let moved = brake.clone();
         store.on_change(Arc::new(move |change| moved.read(change.present().map(|map| &**map))));
-        // Where there is none there was no change.
-        brake.read(store.get(&key).as_deref());
+        // Where there is one it was the listener's to read: it may have changed since.
+        if store.get(&key).is_none() {
+            brake.read(None);
+        }
     }
 }
 

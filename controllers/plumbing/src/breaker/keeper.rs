@@ -58,8 +58,10 @@ impl BreakerKeeper {
                 breaker.read(change.present().map(|record| &**record));
                 woken();
             }));
-            // Where there is no record there was no change.
-            this.breaker.read(this.store.get(&this.key).as_deref());
+            // Where there is a record it was the listener's to read: it may have changed since.
+            if this.store.get(&this.key).is_none() {
+                this.breaker.read(None);
+            }
             let woken = wake.clone();
             this.breaker.on_open(Arc::new(move |_| woken()));
             wake();
@@ -140,6 +142,7 @@ fn patch(stored: &ConfigMapView, open: &[Incident]) -> Option<Action> {
     // Ids are keys of a ConfigMap, in which nothing has to be escaped.
     let path = |id: &str| format!("/data/{id}");
     let mut changes: Vec<Value> = resets(stored)
+        .into_iter()
         .filter(|id| stored.data.contains_key(*id) && !open.iter().any(|incident| incident.id == **id))
         .map(|id| json!({"op": "remove", "path": path(id)}))
         .collect();

@@ -21,7 +21,7 @@ use crate::guard::Withheld;
 use crate::plan::Write;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -197,7 +197,8 @@ impl Breaker {
         let mut state = self.lock();
         state.read = true;
         let Some(record) = record else { return };
-        let is_reset = |id: &str| resets(record).any(|reset| reset == id);
+        let resets = resets(record);
+        let is_reset = |id: &str| resets.contains(id);
         for (id, text) in record.data.iter().filter(|(id, _)| !is_reset(id)) {
             state.open.entry(id.clone()).or_insert_with(|| {
                 let incident = Incident::parse(id, text);
@@ -244,9 +245,9 @@ impl State {
 }
 
 /// The ids that the annotation of the record names.
-fn resets(record: &ConfigMapView) -> impl Iterator<Item = &str> {
+fn resets(record: &ConfigMapView) -> BTreeSet<&str> {
     let named = record.annotation(RESET_ANNOTATION).unwrap_or_default();
-    named.split(',').map(str::trim).filter(|id| !id.is_empty())
+    named.split(',').map(str::trim).filter(|id| !id.is_empty()).collect()
 }
 
 impl fmt::Debug for Breaker {

@@ -10,6 +10,7 @@ use prometheus_client::encoding::{
     DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric, NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -230,6 +231,12 @@ struct ResourceLabel {
 impl Collector for StoreSource {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         type Read<T> = fn(&dyn StoreView) -> T;
+        // A kind can have several stores: of two objects by name, or of several namespaces.
+        let mut kinds = BTreeMap::<String, Vec<&dyn StoreView>>::new();
+        for store in self.0.iter() {
+            kinds.entry(store.resource().to_string()).or_default().push(store.as_ref());
+        }
+        let labels = |resource: &str| ResourceLabel { resource: resource.to_owned() };
         let counters: [(&str, &str, Read<u64>); 5] = [
             ("springtide_watch_events", "Watch events taken in", |store| store.stats().events()),
             ("springtide_watch_restarts", "Watch connections opened anew", |store| store.stats().restarts()),
@@ -241,13 +248,15 @@ impl Collector for StoreSource {
                 store.stats().unreadable()
             }),
         ];
-        let labels = |store: &dyn StoreView| ResourceLabel { resource: store.resource().to_string() };
         for (name, help, read) in counters {
-            let samples = self.0.iter().map(|store| (labels(store.as_ref()), read(store.as_ref())));
+            let sum = |stores: &Vec<&dyn StoreView>| stores.iter().map(|store| read(*store)).sum();
+            let samples = kinds.iter().map(|(resource, stores)| (labels(resource), sum(stores)));
             counter(&mut encoder, name, help, samples)?;
         }
-        let gauges: [(&str, &str, Read<f64>); 3] = [
-            ("springtide_store_objects", "Objects stored", |store| count(store.object_count()) as f64),
+        let objects = |stores: &Vec<&dyn StoreView>| stores.iter().map(|store| store.object_count()).sum();
+        let samples = kinds.iter().map(|(resource, stores)| (labels(resource), count(objects(stores))));
+        gauge(&mut encoder, "springtide_store_objects", "Objects stored", samples)?;
+        let worst: [(&str, &str, Read<f64>); 2] = [
             ("springtide_watch_last_frame_seconds", "Time since an event, bookmark or list", |store| {
                 store.stats().since_last_frame().as_secs_f64()
             }),
@@ -255,8 +264,10 @@ impl Collector for StoreSource {
                 f64::from(u8::from(store.is_stale()))
             }),
         ];
-        for (name, help, read) in gauges {
-            let samples = self.0.iter().map(|store| (labels(store.as_ref()), read(store.as_ref())));
+        for (name, help, read) in worst {
+            let most =
+                |stores: &Vec<&dyn StoreView>| stores.iter().map(|store| read(*store)).fold(0.0, f64::max);
+            let samples = kinds.iter().map(|(resource, stores)| (labels(resource), most(stores)));
             gauge(&mut encoder, name, help, samples)?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Every further watch of a kind makes everybody's writes to it dearer for the API server, so a
 //! [`WatchSet`] refuses a second one. The loop ([`run`]) is our own, because kube's hides bookmarks
-//! and resourceVersions, and asks for the same expired version for ever (`tests/watch_wire/hazards.rs`).
+//! and resourceVersions, and asks for the same expired version for ever (`tests/hazards/`).
 
 mod backoff;
 mod kube_source;

@@ -8,7 +8,7 @@ use springtide_plumbing::brake::Brake;
 use springtide_plumbing::breaker::{Breaker, Limits};
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::guard::{Guard, Mode};
-use springtide_plumbing::key::ResourceVersion;
+use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::plan::Plan;
 use springtide_plumbing::warrant::{Target, Warrant, Warrants};
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl Warrants for ByName {
         target.key.name.ends_with("protected")
     }
 
-    fn live(&self, _: Option<&str>) -> usize {
+    fn live(&self, _: Resource, _: Option<&str>) -> usize {
         0
     }
 }
