@@ -90,7 +90,8 @@ proptest! {
                 rig.event(&key(&format!("new-{n}")));
             }
             pass(seconds(100)).await;
-            assert!(rig.wire.len() >= 8, "there was pressure");
+            // 500 keys want more than any burst; what refuses them all leaves a probe each half minute.
+            assert!(rig.wire.len() >= 2, "{} writes", rig.wire.len());
             // One renewal every 5 s, to the millisecond.
             let gaps = leases.wire.gaps();
             assert!(gaps.len() >= 19, "{} renewals", gaps.len());
