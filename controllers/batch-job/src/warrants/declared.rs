@@ -5,13 +5,12 @@ use super::{BatchJobWarrants, Seen};
 use crate::lock;
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
-use crate::watches::{PODS_BY_JOB, pods_of_job};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{
     DEFAULT_BACKOFF_LIMIT, FailedReason, PodFailureAction, StalledReason, StopPolicy,
 };
 use springtide_crds::reason::Reason;
-use springtide_plumbing::key::Uid;
+use springtide_plumbing::key::{ResourceVersion, Uid};
 use springtide_plumbing::projection::Projection;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,14 +21,28 @@ const LEAVES_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 /// The pods of one job that were warranted to go.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
-    pods: HashMap<Uid, Timestamp>,
+    pods: HashMap<Uid, Going>,
     /// When the first pod of a gang went that is not complete: the others go with it.
     gang: Option<Timestamp>,
 }
 
+/// A pod for whose delete there was a warrant.
+#[derive(Debug)]
+struct Going {
+    since: Timestamp,
+    /// The delete is of this version alone.
+    version: ResourceVersion,
+}
+
 impl Leaving {
-    fn forget(&mut self, now: Timestamp) {
-        self.pods.retain(|_, at| *at + LEAVES_WITHIN > now);
+    /// Forgets what has not gone: in time, or as its delete has failed, since it stays in a later version.
+    fn forget(&mut self, pods: &[Arc<PodView>], now: Timestamp) {
+        self.pods.retain(|_, going| going.since + LEAVES_WITHIN > now);
+        for meta in pods.iter().map(|pod| pod.meta()).filter(|meta| !meta.is_deleting()) {
+            if self.pods.get(&meta.uid).is_some_and(|going| going.version < meta.resource_version) {
+                self.pods.remove(&meta.uid);
+            }
+        }
         self.gang = self.gang.filter(|at| *at + LEAVES_WITHIN > now);
     }
 }
@@ -42,16 +55,10 @@ impl BatchJobWarrants {
         pod: &PodView,
         now: Timestamp,
     ) -> bool {
-        let pods: Vec<_> = self
-            .stores
-            .pods
-            .by_index(&PODS_BY_JOB, &pods_of_job(&job.meta().key))
-            .into_iter()
-            .filter(|pod| pod.job_owner().is_some_and(|owner| owner.uid == job.meta().uid))
-            .collect();
+        let pods = self.pods_of(job);
         let mut seen = lock(&self.seen);
         let mut leaving = seen.leaving.remove(&job.meta().uid).unwrap_or_default();
-        leaving.forget(now);
+        leaving.forget(&pods, now);
         let is_closed = pod.attempt().is_some_and(|(index, _)| outcomes.is_closed(index));
         let is_declared = leaving.pods.contains_key(&pod.meta().uid)
             || is_closed
@@ -61,7 +68,8 @@ impl BatchJobWarrants {
             || is_of_incomplete_gang(job, outcomes, pod, &pods, &seen, &mut leaving, now)
             || exceeds_parallelism(job, &pods, &leaving);
         if is_declared {
-            leaving.pods.entry(pod.meta().uid.clone()).or_insert(now);
+            let version = pod.meta().resource_version;
+            leaving.pods.entry(pod.meta().uid.clone()).or_insert(Going { since: now, version });
         }
         if !leaving.pods.is_empty() {
             seen.leaving.insert(job.meta().uid.clone(), leaving);
@@ -168,9 +176,7 @@ fn is_of_incomplete_gang(
     let oldest = overdue.iter().map(|pod| pod.meta().creation_time).min();
     // One that was there long before is at work.
     let waits_for = oldest.is_some_and(|oldest| pod.meta().creation_time + pending_deadline(job) >= oldest);
-    let status = &job.status;
-    let was_whole =
-        status.active >= job.spec.min_parallelism || status.succeeded + status.failed + status.disrupted > 0;
+    let was_whole = seen.whole.get(&job.meta().uid).copied().unwrap_or_else(|| was_whole(job));
     let staying = live().filter(|pod| !pod.meta().is_deleting()).count();
     let has_had_its_time =
         !was_whole && staying < needed && live().all(|pod| is_seen_for_deadline(job, pod, seen, now));
@@ -179,6 +185,12 @@ fn is_of_incomplete_gang(
         leaving.gang = Some(now);
     }
     is_incomplete
+}
+
+/// Whether the status says of a gang that it had as many pods as it needs, or an end.
+pub(super) fn was_whole(job: &JobView) -> bool {
+    let status = &job.status;
+    status.active >= job.spec.min_parallelism || status.succeeded + status.failed + status.disrupted > 0
 }
 
 /// Whether more pods stay than the job may have now, those aside that go already.

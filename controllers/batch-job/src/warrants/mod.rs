@@ -19,7 +19,7 @@ use crate::lock;
 use crate::plan::Settings;
 use crate::projections::job::{BATCH_JOB, JobView};
 use crate::projections::pod::{PodPhase, PodView};
-use crate::watches::Stores;
+use crate::watches::{PODS_BY_JOB, Stores, pods_of_job};
 use declared::Leaving;
 use jiff::{SignedDuration, Timestamp};
 use record::Outcomes;
@@ -61,6 +61,8 @@ struct Seen {
     missed: HashMap<Uid, Timestamp>,
     /// Live pods by job that were warranted to go, as the stores may not show yet.
     leaving: HashMap<Uid, Leaving>,
+    /// Whether a gang has been whole since it last had no live pod.
+    whole: HashMap<Uid, bool>,
 }
 
 impl BatchJobWarrants {
@@ -89,12 +91,14 @@ impl BatchJobWarrants {
         let gone = match change {
             Change::Apply { old, new, .. } => {
                 seen.missed.remove(&new.meta().uid);
+                self.follow_gang(new, &mut seen);
                 old.as_ref().filter(|old| old.meta().uid != new.meta().uid)
             }
             Change::Delete { last } => Some(last),
         };
         if let Some(job) = gone {
             seen.leaving.remove(&job.meta().uid);
+            seen.whole.remove(&job.meta().uid);
             seen.gone.insert(job.meta().uid.clone(), now);
             if seen.gone.len() > REMEMBERED_MOST {
                 seen.gone.retain(|_, at| *at + REMEMBERED_FOR > now);
@@ -122,7 +126,11 @@ impl BatchJobWarrants {
         if live.is_empty() {
             seen.live.remove(&meta.key.namespace);
         }
-        if change.present().is_some() && !seen.gone.contains_key(&owner.uid) && self.owner(pod).is_none() {
+        let job = self.owner(pod);
+        if let Some(job) = &job {
+            self.follow_gang(job, &mut seen);
+        }
+        if change.present().is_some() && !seen.gone.contains_key(&owner.uid) && job.is_none() {
             seen.missed.entry(owner.uid.clone()).or_insert(now);
             if seen.missed.len() > REMEMBERED_MOST {
                 seen.missed.retain(|_, since| *since + REMEMBERED_FOR > now);
@@ -135,6 +143,26 @@ impl BatchJobWarrants {
         let owner = pod.job_owner()?;
         let key = ObjectKey { namespace: pod.meta().key.namespace.clone(), name: owner.name.clone() };
         self.stores.jobs.get(&key).filter(|job| job.meta().uid == owner.uid)
+    }
+
+    /// What was before this process, the figures in the status tell.
+    fn follow_gang(&self, job: &JobView, seen: &mut Seen) {
+        if job.spec.min_parallelism <= 1 {
+            return;
+        }
+        let live = self.pods_of(job).iter().filter(|pod| !pod.is_terminal()).count();
+        let whole = seen.whole.entry(job.meta().uid.clone()).or_insert_with(|| declared::was_whole(job));
+        *whole = live >= job.spec.min_parallelism as usize || *whole && live > 0;
+    }
+
+    /// All pods of a job, in the incarnation that it is of.
+    fn pods_of(&self, job: &JobView) -> Vec<Arc<PodView>> {
+        self.stores
+            .pods
+            .by_index(&PODS_BY_JOB, &pods_of_job(&job.meta().key))
+            .into_iter()
+            .filter(|pod| pod.job_owner().is_some_and(|owner| owner.uid == job.meta().uid))
+            .collect()
     }
 
     fn pod(&self, target: &Target<'_>) -> Option<Arc<PodView>> {

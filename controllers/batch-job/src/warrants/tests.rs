@@ -279,6 +279,19 @@ fn what_the_user_stops_may_go() {
 }
 
 #[test]
+fn a_pod_whose_delete_failed_keeps_no_other_from_going_in_its_place() {
+    let mut bench = Bench::new();
+    bench.job(json!({"completions": 4, "parallelism": 1}), json!({}));
+    bench.running(2);
+    assert_eq!(bench.delete("a-1-0"), Some(Warrant::Declared));
+    assert_eq!(bench.delete("a-0-0"), None, "one of them stays");
+    // Its delete was of another version than this.
+    bench.pod("a-1-0", |_| {});
+    assert_eq!(bench.delete("a-0-0"), Some(Warrant::Declared));
+    assert_eq!(bench.delete("a-1-0"), None, "one of them stays");
+}
+
+#[test]
 fn a_lowered_parallelism_warrants_the_difference_and_no_more() {
     let mut bench = Bench::new();
     bench.job(json!({"completions": 50, "parallelism": 20}), json!({}));
