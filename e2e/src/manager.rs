@@ -14,10 +14,11 @@ use crate::cargo::cargo;
 use crate::local_cluster::LocalCluster;
 use crate::process::{Child, Command};
 
+/// Managers hold it in the namespace `default` when they are told no other.
+pub use springtide_plumbing::lease::LEASE_NAME;
+
 /// Prefix of the user agents of all requests of a manager.
 pub const USER_AGENT: &str = "springtide/";
-/// Name of the Lease that managers hold, in the namespace `default` when they are told no other.
-pub const LEASE_NAME: &str = "springtide-manager";
 const LEASE_NAMESPACE: &str = "--lease-namespace";
 /// Bound for a manager to become ready, and for a drain at its end.
 const BOUND: Duration = Duration::from_secs(60);
@@ -70,6 +71,18 @@ impl Manager {
     /// It does not build or start; the end of its log is in the error.
     pub async fn start(cluster: &LocalCluster, name: &str, args: &[&str]) -> Result<Self> {
         Self::start_with(cluster, &cluster.kubeconfig_path(), name, args).await
+    }
+
+    /// As [`Manager::start`], as `user` of `group`, by which the audit log knows it, and which names its log;
+    /// waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Manager::start`] and [`Manager::wait_ready`].
+    pub async fn start_as(cluster: &LocalCluster, user: &str, group: &str, args: &[&str]) -> Result<Self> {
+        let kubeconfig = cluster.kubeconfig_for(user, group)?;
+        let mut manager = Self::start_with(cluster, &kubeconfig, user, args).await?;
+        manager.wait_ready().await?;
+        Ok(manager)
     }
 
     /// As [`Manager::start`], with the rights and by the way of `kubeconfig`.

@@ -211,10 +211,12 @@ impl AuditLog {
         &self.path
     }
 
-    /// The first place of the log: counts everything since the cluster's start.
-    #[must_use]
-    pub fn start(&self) -> Mark {
-        Mark { offset: 0 }
+    /// The requests since the cluster's start.
+    ///
+    /// # Errors
+    /// As [`AuditLog::since`].
+    pub fn all(&self) -> Result<WriteCount> {
+        self.since(Mark { offset: 0 })
     }
 
     /// The present end of the log. Requests whose answer has been read are before it,
@@ -437,7 +439,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = [STATUS, DRY, LEASE, WATCH, PATH].join("\n") + "\n";
         let log = log(&folder, &text);
-        let all = log.since(log.start()).unwrap();
+        let all = log.all().unwrap();
         assert_eq!(all.len(), 5);
         assert_eq!(all.writes().len(), 2, "a dry run writes nothing");
         assert_eq!(all.writes().without_leases().len(), 1);
@@ -462,7 +464,7 @@ mod tests {
         let (first, second) = STATUS.split_at(100);
         let log_file = log(&folder, &format!("{WATCH}\n{first}"));
         let mark = log_file.mark().unwrap();
-        assert_eq!(log_file.since(log_file.start()).unwrap().len(), 1);
+        assert_eq!(log_file.all().unwrap().len(), 1);
         assert!(log_file.since(mark).unwrap().is_empty());
         log(&folder, &format!("{second}\n"));
         assert_eq!(log_file.since(mark).unwrap().of_verb(Verb::Patch).len(), 1);
@@ -472,7 +474,7 @@ mod tests {
     fn a_foreign_line_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let log = log(&folder, "panic: boom\n");
-        let error = log.since(log.start()).unwrap_err().to_string();
+        let error = log.all().unwrap_err().to_string();
         assert!(error.contains("not an audit event: panic: boom"), "{error}");
     }
 }

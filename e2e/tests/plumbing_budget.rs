@@ -16,7 +16,6 @@ use springtide_e2e::local_cluster::{Component, LocalCluster};
 use springtide_e2e::manager::Manager;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::leadership::Terms;
-use springtide_e2e::write_count::WriteCount;
 use tokio::time::Instant;
 
 const USERS: [&str; 2] = ["manager-a", "manager-b"];
@@ -102,15 +101,7 @@ async fn cluster() -> Result<LocalCluster> {
 }
 
 async fn manager(cluster: &LocalCluster, user: &str) -> Result<Manager> {
-    let kubeconfig = cluster.kubeconfig_for(user, "springtide")?;
-    let mut manager = Manager::start_with(cluster, &kubeconfig, user, &[]).await?;
-    manager.wait_ready().await?;
-    Ok(manager)
-}
-
-fn requests(cluster: &LocalCluster) -> Result<WriteCount> {
-    let log = cluster.audit_log()?;
-    log.since(log.start())
+    Manager::start_as(cluster, user, "springtide", &[]).await
 }
 
 /// UID of a level, as the server's answers name it.
@@ -146,7 +137,7 @@ async fn window(manager: &Manager, uid: &str) -> Result<f64> {
 
 /// When the server got each write of a pod that it refused with 429 since `from`, in order.
 fn refused(cluster: &LocalCluster, from: Timestamp) -> Result<Vec<Timestamp>> {
-    let of_pods = requests(cluster)?.by_user(USERS[0]).of_resource("pods").writes();
+    let of_pods = cluster.audit_log()?.all()?.by_user(USERS[0]).of_resource("pods").writes();
     let times = of_pods.requests().iter().filter(|request| request.code == 429);
     let mut times: Vec<_> = times.filter_map(|request| request.received).filter(|at| *at >= from).collect();
     times.sort_unstable();
@@ -210,7 +201,7 @@ async fn a_level_without_seats_is_left_alone_no_work_is_lost_and_all_else_goes_o
     let (close, apart) = close_and_apart(&times);
     ensure!(close < WINDOW, "{close} requests during holds, {apart} after them: {times:#?}");
     eprintln!("{} refused: {close} beside the first, {apart} probes", times.len());
-    let terms = Terms::of(&USERS, &requests(&cluster)?);
+    let terms = Terms::of(&USERS, &cluster.audit_log()?.all()?);
     assert_eq!(terms.leaders, [USERS[0]], "the lease was renewed in time all along");
     ensure!(terms.without_lease.is_empty(), "written without the lease: {:#?}", terms.without_lease);
     leader.stop()?;

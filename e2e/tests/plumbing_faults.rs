@@ -17,29 +17,19 @@ use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{LEASE_NAME, Manager};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::leadership::Terms;
-use springtide_e2e::write_count::WriteCount;
 use tokio::time::Instant;
 
 const USERS: [&str; 2] = ["manager-a", "manager-b"];
 const COMPLETIONS: u32 = 40;
 
 async fn manager(cluster: &LocalCluster, user: &str) -> Result<Manager> {
-    let kubeconfig = cluster.kubeconfig_for(user, "system:masters")?;
-    let mut manager = Manager::start_with(cluster, &kubeconfig, user, &[]).await?;
-    manager.wait_ready().await?;
-    Ok(manager)
-}
-
-/// All requests since the cluster's start.
-fn requests(cluster: &LocalCluster) -> Result<WriteCount> {
-    let log = cluster.audit_log()?;
-    log.since(log.start())
+    Manager::start_as(cluster, user, "system:masters", &[]).await
 }
 
 /// Waits until `user` has taken the lease.
 async fn leads(cluster: &LocalCluster, user: &str) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    while Terms::of(&USERS, &requests(cluster)?).leaders.last().map(String::as_str) != Some(user) {
+    while Terms::of(&USERS, &cluster.audit_log()?.all()?).leaders.last().map(String::as_str) != Some(user) {
         ensure!(Instant::now() < deadline, "{user} has not taken the lease {LEASE_NAME}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -50,7 +40,7 @@ async fn leads(cluster: &LocalCluster, user: &str) -> Result<()> {
 async fn quiet(cluster: &LocalCluster) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let written = || -> Result<usize> {
-        let all = requests(cluster)?.without_leases().writes();
+        let all = cluster.audit_log()?.all()?.without_leases().writes();
         Ok(all.filter(|request| USERS.contains(&request.user.as_str())).len())
     };
     let mut before = written()?;
@@ -86,7 +76,7 @@ async fn same_end(test: &Testbed<'_>, job: &str) -> Result<()> {
 }
 
 fn only_leaders_wrote(cluster: &LocalCluster, leaders: &[&str]) -> Result<()> {
-    let terms = Terms::of(&USERS, &requests(cluster)?);
+    let terms = Terms::of(&USERS, &cluster.audit_log()?.all()?);
     assert_eq!(terms.leaders, leaders);
     ensure!(terms.without_lease.is_empty(), "written without the lease: {:#?}", terms.without_lease);
     Ok(())
@@ -182,7 +172,7 @@ async fn work_goes_on_after_the_api_server_has_been_away() -> Result<()> {
     for job in ["job", "failing"] {
         test.no_pods(job).await?;
     }
-    let all = requests(&cluster)?;
+    let all = cluster.audit_log()?.all()?;
     let created = all.in_namespace(&namespace).of_resource("pods").successful();
     let created = created.filter(|request| request.verb.name() == "create" && request.resource == "pods");
     let mut names: Vec<_> = created.requests().iter().map(|request| request.name.as_str()).collect();

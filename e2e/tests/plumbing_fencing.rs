@@ -27,11 +27,8 @@ const JOBS: usize = 20;
 
 /// A manager with a user of its own, by which the audit log knows it, and the same name in the Lease.
 async fn manager(cluster: &LocalCluster, user: &str) -> Result<Manager> {
-    let kubeconfig = cluster.kubeconfig_for(user, "system:masters")?;
     let args = ["--identity", user, "--lease-times", LEASE_TIMES];
-    let mut manager = Manager::start_with(cluster, &kubeconfig, user, &args).await?;
-    manager.wait_ready().await?;
-    Ok(manager)
+    Manager::start_as(cluster, user, "system:masters", &args).await
 }
 
 /// Waits until the Lease is held by one for whom `check` says yes; gives its number.
@@ -88,8 +85,7 @@ async fn a_leader_that_is_stopped_at_any_moment_stores_nothing_past_its_lease() 
     }
     let jobs = pauses * (JOBS + JOBS / 4);
     test.jobs.until("every job finished", |jobs_seen| (jobs_seen.finished() == jobs).then_some(())).await?;
-    let log = cluster.audit_log()?;
-    let terms = Terms::of(&USERS, &log.since(log.start())?);
+    let terms = Terms::of(&USERS, &cluster.audit_log()?.all()?);
     // A create that was under way already is harmless under its deterministic name.
     let (creates, others): (Vec<_>, Vec<_>) =
         terms.without_lease.iter().partition(|request| request.verb == Verb::Create);
@@ -153,8 +149,7 @@ async fn a_standby_is_warm_and_takes_over_from_a_leader_that_is_asked_to_end() -
     test.completed("endless").await?;
     test.submit("next", BatchJobSpec::new(Task::quick().template())).await?;
     test.completed("next").await?;
-    let log = cluster.audit_log()?;
-    let terms = Terms::of(&USERS, &log.since(log.start())?);
+    let terms = Terms::of(&USERS, &cluster.audit_log()?.all()?);
     assert_eq!(terms.leaders, USERS);
     ensure!(terms.without_lease.is_empty(), "{:#?}", terms.without_lease);
     standby.stop()?;

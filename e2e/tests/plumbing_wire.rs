@@ -12,8 +12,6 @@ use kube::core::WatchEvent;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use springtide_e2e::local_cluster::LocalCluster;
-use springtide_plumbing::brake::Brake;
-use springtide_plumbing::breaker::{Breaker, Limits};
 use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
 use springtide_plumbing::client::{Connection, Reader};
 use springtide_plumbing::clock::Clock;
@@ -21,14 +19,13 @@ use springtide_plumbing::error::{Refusal, WriteError};
 use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::{Done, Executor};
 use springtide_plumbing::gate::Gate;
-use springtide_plumbing::guard::{Guard, Mode};
+use springtide_plumbing::guard::Guard;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion, Uid};
 use springtide_plumbing::lease::{Elector, Fence, Leadership, LeaseConfig, LeaseView, boot_clock, observe};
 use springtide_plumbing::metrics::Metrics;
 use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass, remove_finalizer};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::rights::{Right, Rights, Verb};
-use springtide_plumbing::warrant::NoWarrants;
 use springtide_plumbing::watch::{
     KubeSource, PROBE_TIMEOUT_SECONDS, Scope, Selector, Source, WatchRequest, WatchSet, WatchStart,
 };
@@ -61,18 +58,6 @@ const RIGHTS: Rights = Rights {
         Right::new(BATCH_JOB, Verb::Patch, "these tests").on("status"),
     ],
 };
-/// Lets everything pass: what is told here is what the server says.
-fn guard() -> Guard {
-    let guard = Guard {
-        mode: Mode::Act,
-        brake: Brake::new(),
-        breaker: Arc::new(Breaker::new(Limits::NONE, Clock::system())),
-        warrants: Arc::new(NoWarrants),
-    };
-    guard.brake.read(None);
-    guard.breaker.read(None);
-    guard
-}
 
 /// Writes into a namespace of its own.
 struct Desk {
@@ -100,7 +85,7 @@ impl Desk {
             rights: RIGHTS,
             client,
             fence: Fence::always_open(),
-            guard: guard(),
+            guard: Guard::open(),
             budget: Arc::new(WriteBudget::new(BudgetConfig::default())),
             gate: Gate::new(&[], |_| {}, confirm),
             events: EventSink::new("wire", "plumbing-wire", metrics.clone()),

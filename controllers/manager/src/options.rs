@@ -3,7 +3,7 @@
 
 use crate::config::{LogFormat, ManagerConfiguration};
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::{Args, FromArgMatches, ValueEnum};
 use springtide_plumbing::guard::Mode;
 use springtide_plumbing::lease::LeaseTimes;
 use std::net::SocketAddr;
@@ -106,6 +106,15 @@ impl ManagerArgs {
         Ok(Configured { args: self, text, configuration })
     }
 
+    /// What stands on a command line behind `springtide manager`.
+    ///
+    /// # Errors
+    /// It is no such line.
+    pub fn of_line<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
+        let command = Self::augment_args(clap::Command::new("manager"));
+        Self::from_arg_matches(&command.try_get_matches_from(["manager"].into_iter().chain(words))?)
+    }
+
     /// The text of the configuration file; `None` without one.
     ///
     /// # Errors
@@ -187,14 +196,6 @@ fn budget_factor(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: ManagerArgs,
-    }
-
     const FILE: &str = "
         apiVersion: config.springtide.dev/v1alpha1
         kind: ManagerConfiguration
@@ -204,8 +205,7 @@ mod tests {
     ";
 
     fn configuration(args: &[&str], text: Option<&str>) -> Result<ManagerConfiguration> {
-        let line = Line::try_parse_from(["springtide"].iter().chain(args))?;
-        line.args.configuration(text)
+        ManagerArgs::of_line(args.iter().copied())?.configuration(text)
     }
 
     #[test]

@@ -141,14 +141,7 @@ impl Reloader {
 mod tests {
     use super::*;
     use crate::config::LogFormat;
-    use clap::Parser;
     use std::path::{Path, PathBuf};
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: ManagerArgs,
-    }
 
     /// A folder like that of a mounted ConfigMap: the file is a link into a folder that is itself a link,
     /// which is swapped.
@@ -211,8 +204,8 @@ mod tests {
     fn a_swapped_file_is_applied_once_and_a_bad_one_never() {
         let mut mount = Mount::new(&text("logging: {level: warn}"));
         let file = mount.file();
-        let line = ["springtide", "--workers", "3", "--config", file.to_str().unwrap()];
-        let args = Line::try_parse_from(line).unwrap().args;
+        let line = ["--workers", "3", "--config", file.to_str().unwrap()];
+        let args = ManagerArgs::of_line(line).unwrap();
         let first = args.read_file().unwrap();
         let running = args.configuration(first.as_deref()).unwrap();
         let mut reloader = Reloader::new(args, first, running, Measures::default());

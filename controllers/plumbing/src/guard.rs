@@ -2,9 +2,10 @@
 //! mode, delete protection, [warrants](crate::warrant) and [breaker](crate::breaker).
 
 use crate::brake::{Brake, Source};
-use crate::breaker::{Breaker, Case};
+use crate::breaker::{Breaker, Case, Limits};
+use crate::clock::Clock;
 use crate::plan::{Action, Write};
-use crate::warrant::{PROTECTION_LABEL, Target, Warrant, Warrants};
+use crate::warrant::{NoWarrants, PROTECTION_LABEL, Target, Warrant, Warrants};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -91,6 +92,20 @@ impl Withheld {
 }
 
 impl Guard {
+    /// A guard that lets everything pass, as in a cluster without the ConfigMaps of the switches and with a
+    /// breaker without caps: for tests and benches of what comes after it.
+    pub fn open() -> Self {
+        let guard = Self {
+            mode: Mode::Act,
+            brake: Brake::new(),
+            breaker: Arc::new(Breaker::new(Limits::NONE, Clock::system())),
+            warrants: Arc::new(NoWarrants),
+        };
+        guard.brake.read(None);
+        guard.breaker.read(None);
+        guard
+    }
+
     /// Whether the write may go on its way. What it destroys without a warrant is counted here, once for
     /// each object.
     ///

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
 use springtide_manager::{LogLevel, ManagerArgs};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -25,13 +24,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-/// The command line of `springtide manager`.
-#[derive(Parser)]
-struct CommandLine {
-    #[command(flatten)]
-    args: ManagerArgs,
-}
-
 /// A running manager with a runtime of its own.
 pub(super) struct InProcess {
     runtime: Option<Runtime>,
@@ -45,8 +37,8 @@ impl InProcess {
         let health = free_address()?;
         let kubeconfig = kubeconfig.to_str().context("a path in UTF-8")?;
         let address = health.to_string();
-        let line = ["manager", "--kubeconfig", kubeconfig, "--health-address", &address];
-        let CommandLine { args } = CommandLine::try_parse_from(line.iter().chain(further))?;
+        let line = ["--kubeconfig", kubeconfig, "--health-address", &address];
+        let args = ManagerArgs::of_line(line.iter().chain(further).copied())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(THREADS)

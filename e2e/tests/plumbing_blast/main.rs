@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use springtide_batch_job::{BatchJobWarrants, Settings, Stores};
 use springtide_crds::batch_job::BatchJob;
 use springtide_e2e::local_cluster::LocalCluster;
-use springtide_plumbing::brake::Brake;
 use springtide_plumbing::breaker::{Breaker, BreakerKeeper, CONFIG_MAP, Limits, RESET_ANNOTATION};
 use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
 use springtide_plumbing::client::{Connection, Reader};
@@ -26,7 +25,7 @@ use springtide_plumbing::controller::{Controller, Reconciler, Settled};
 use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::{Executor, WriteResult};
 use springtide_plumbing::gate::Gate;
-use springtide_plumbing::guard::{Guard, Mode, Withheld};
+use springtide_plumbing::guard::{Guard, Withheld};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::lease::Fence;
 use springtide_plumbing::metrics::Metrics;
@@ -198,9 +197,7 @@ impl Drop for Running {
 /// A guard whose brake is released; its breaker has read that there is no record.
 fn guard(breaker: Arc<Breaker>, warrants: Arc<dyn Warrants>) -> Guard {
     breaker.read(None);
-    let brake = Brake::new();
-    brake.read(None);
-    Guard { mode: Mode::Act, brake, breaker, warrants }
+    Guard { breaker, warrants, ..Guard::open() }
 }
 
 async fn run(watches: WatchSet, connection: &Connection) {

@@ -1,10 +1,11 @@
 //! Many jobs, and jobs with many tasks.
 
-use crate::cluster::{batch_job_resource, is_terminal, text};
+use crate::cluster::{is_terminal, text};
 use crate::lives::spec;
 use crate::world::{World, is_finished};
 use serde_json::{Value, json};
 use springtide_batch_job::Settings;
+use springtide_batch_job::projections::job::BATCH_JOB;
 
 fn names(world: &World) -> Vec<&str> {
     world.cluster.jobs.objects.keys().map(String::as_str).collect()
@@ -105,7 +106,7 @@ fn six_thousand_indexes_leave_no_finished_pod_and_a_small_status() {
     let successes =
         world.cluster.ended.iter().filter(|ended| ended.how == crate::cluster::How::Succeeded).count();
     assert_eq!(successes, completions, "each index once");
-    let flushes = world.cluster.log.iter().filter(|line| line.contains(batch_job_resource().plural)).count();
+    let flushes = world.cluster.log.iter().filter(|line| line.contains(BATCH_JOB.plural)).count();
     assert!(flushes <= 2 * rounds + 2, "{flushes} status writes in {rounds} seconds");
 }
 

@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use springtide_batch_job::projections::job::BATCH_JOB;
 use springtide_crds::batch_job;
 use springtide_plumbing::error::{Refusal, WriteError};
 use springtide_plumbing::executor::Done;
@@ -236,7 +237,7 @@ impl Cluster {
         job["status"] = schema["properties"]["status"]["default"].clone();
         assert!(job["status"].is_object(), "the schema has a default status");
         self.identify(&mut job, name);
-        self.store(batch_job_resource(), job);
+        self.store(BATCH_JOB, job);
     }
 
     pub(crate) fn edit(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
@@ -246,7 +247,7 @@ impl Cluster {
         if job["spec"] != before {
             let generation = job["metadata"]["generation"].as_i64().unwrap();
             job["metadata"]["generation"] = json!(generation + 1);
-            self.store(batch_job_resource(), job);
+            self.store(BATCH_JOB, job);
         }
     }
 
@@ -256,7 +257,7 @@ impl Cluster {
         let Some(mut job) = self.jobs.objects.get(name).cloned() else { return };
         job["metadata"]["deletionTimestamp"] = json!(second);
         job["metadata"]["finalizers"] = json!([finalizer]);
-        self.store(batch_job_resource(), job);
+        self.store(BATCH_JOB, job);
     }
 
     /// Takes the owner of a pod away, as the garbage collector does for an orphaning deletion.
@@ -269,7 +270,7 @@ impl Cluster {
 
     /// Deletes a job in the background.
     pub(crate) fn delete_job(&mut self, name: &str) {
-        self.remove(batch_job_resource(), name);
+        self.remove(BATCH_JOB, name);
     }
 
     /// A pod of somebody else.
@@ -494,8 +495,4 @@ fn patch(object: &mut Value, operations: &Value) -> Result<(), WriteError> {
         }
     }
     Ok(())
-}
-
-pub(crate) fn batch_job_resource() -> Resource {
-    springtide_batch_job::projections::job::BATCH_JOB
 }

@@ -69,6 +69,13 @@ pub(super) struct Lack {
     pub(super) until: Option<Instant>,
 }
 
+impl Lack {
+    /// When the object's own bucket has a token: until then others need not wait behind this write.
+    pub(super) fn aside_until(&self) -> Option<Instant> {
+        self.until.filter(|_| self.limit == Limit::Object)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Buckets {
     config: BudgetConfig,

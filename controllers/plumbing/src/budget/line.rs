@@ -186,14 +186,14 @@ impl State {
             Ok(None) => Verdict::Partly,
             Err(lack) => {
                 ticket.limit = lack.limit;
-                match (lack.limit, lack.until) {
-                    (Limit::Object, Some(until)) => {
+                match lack.aside_until() {
+                    Some(until) => {
                         ticket.stage = Stage::Aside { until };
                         self.aside.insert((until, caller.clone()));
                         Verdict::Aside
                     }
-                    (_, until) => {
-                        self.due = earlier(self.due, until);
+                    None => {
+                        self.due = earlier(self.due, lack.until);
                         Verdict::Blocked
                     }
                 }
@@ -245,12 +245,12 @@ impl State {
             class @ WriteClass::Low => self.shed[class as usize] += 1,
             WriteClass::Protective | WriteClass::Spec | WriteClass::Status => {}
         }
-        match (lack.limit, lack.until) {
-            (Limit::Object, Some(until)) => {
+        match lack.aside_until() {
+            Some(until) => {
                 ticket.stage = Stage::Aside { until };
                 self.aside.insert((until, caller.clone()));
             }
-            _ => self.turns.insert(ticket.place(), caller.clone()),
+            None => self.turns.insert(ticket.place(), caller.clone()),
         }
         self.due = earlier(self.due, lack.until);
         self.tickets.insert(caller.clone(), ticket);

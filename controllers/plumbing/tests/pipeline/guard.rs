@@ -1,6 +1,6 @@
 //! Brake, observe mode, delete protection and breaker, seen from the wire.
 
-use crate::rig::{HOUR, Seen, Setup, create, delete, guard, idle, key, pass, plan, seconds, status};
+use crate::rig::{HOUR, Seen, Setup, create, delete, idle, key, pass, plan, seconds, status};
 use crate::wire::done;
 use http::Method;
 use serde_json::json;
@@ -78,7 +78,7 @@ async fn before_the_switches_are_read_nothing_is_destroyed_and_all_else_goes_on(
         "deletes" if seen.passes < 3 => plan(vec![vec![delete(&key("gone"))]]),
         _ => idle(),
     });
-    let guard = Guard { brake: Brake::new(), ..guard() };
+    let guard = Guard { brake: Brake::new(), ..Guard::open() };
     let brake = guard.brake.clone();
     let rig = Setup { guard, ..unread }.start(|sent| done(sent, 10));
     rig.event(&key("makes"));
@@ -93,7 +93,7 @@ async fn before_the_switches_are_read_nothing_is_destroyed_and_all_else_goes_on(
 #[tokio::test(start_paused = true)]
 async fn who_observes_counts_whole_plans_and_sends_nothing() {
     let setup = Setup::new(everything);
-    let guard = Guard { mode: Mode::Observe, breaker: default_breaker(), ..guard() };
+    let guard = Guard { mode: Mode::Observe, breaker: default_breaker(), ..Guard::open() };
     let breaker = guard.breaker.clone();
     let rig = Setup { guard, ..setup }.start(|sent| done(sent, 10));
     for number in 0..50 {
@@ -142,7 +142,7 @@ async fn what_has_no_warrant_is_capped_and_then_all_destruction_ends_there() {
         };
         plan(stages)
     });
-    let guard = Guard { breaker: default_breaker(), warrants: Arc::new(ByName), ..guard() };
+    let guard = Guard { breaker: default_breaker(), warrants: Arc::new(ByName), ..Guard::open() };
     let breaker = guard.breaker.clone();
     let rig = Setup { guard, ..setup }.start(|sent| done(sent, 10));
     rig.event(&key("owner"));
@@ -169,7 +169,7 @@ async fn a_protected_object_is_not_deleted_whatever_its_warrant() {
         0 => plan(vec![vec![delete(&key("finished-protected")), delete(&key("finished"))]]),
         _ => idle(),
     });
-    let guard = Guard { breaker: default_breaker(), warrants: Arc::new(ByName), ..guard() };
+    let guard = Guard { breaker: default_breaker(), warrants: Arc::new(ByName), ..Guard::open() };
     let rig = Setup { guard, ..setup }.start(|sent| done(sent, 10));
     rig.event(&key("owner"));
     pass(seconds(5)).await;

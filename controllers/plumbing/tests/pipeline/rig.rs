@@ -6,8 +6,6 @@ use jiff::Timestamp;
 use kube::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use springtide_plumbing::brake::Brake;
-use springtide_plumbing::breaker::{Breaker, Limits};
 use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
 use springtide_plumbing::client::Reader;
 use springtide_plumbing::clock::Clock;
@@ -15,7 +13,7 @@ use springtide_plumbing::controller::{Controller, Reconciler, Settled};
 use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::{Executor, WriteResult};
 use springtide_plumbing::gate::Gate;
-use springtide_plumbing::guard::{Guard, Mode};
+use springtide_plumbing::guard::Guard;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion, Uid};
 use springtide_plumbing::lease::Fence;
 use springtide_plumbing::metrics::Metrics;
@@ -24,7 +22,6 @@ use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::rights::{Right, Rights, Verb};
 use springtide_plumbing::store::{Store, StoreView, StoreWriter};
-use springtide_plumbing::warrant::NoWarrants;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -157,19 +154,6 @@ impl Reconciler for Scripted {
     }
 }
 
-/// A guard that has read its switches and lets everything pass.
-pub(crate) fn guard() -> Guard {
-    let guard = Guard {
-        mode: Mode::Act,
-        brake: Brake::new(),
-        breaker: Arc::new(Breaker::new(Limits::NONE, Clock::system())),
-        warrants: Arc::new(NoWarrants),
-    };
-    guard.brake.read(None);
-    guard.breaker.read(None);
-    guard
-}
-
 /// What differs between tests; all else is as in the manager.
 pub(crate) struct Setup {
     pub(crate) plan: Planner,
@@ -188,7 +172,7 @@ impl Setup {
             budget: BudgetConfig::default(),
             workers: 8,
             fence: Fence::always_open(),
-            guard: guard(),
+            guard: Guard::open(),
         }
     }
 

@@ -17,22 +17,18 @@ use kube::client::ClientBuilder;
 use serde_json::{Value, json};
 use springtide_e2e::bench::{post, report::quantile};
 use springtide_e2e::local_cluster::LocalCluster;
-use springtide_plumbing::brake::Brake;
-use springtide_plumbing::breaker::{Breaker, Limits};
 use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
 use springtide_plumbing::client::Connection;
-use springtide_plumbing::clock::Clock;
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::Executor;
 use springtide_plumbing::gate::Gate;
-use springtide_plumbing::guard::{Guard, Mode};
+use springtide_plumbing::guard::Guard;
 use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::lease::Fence;
 use springtide_plumbing::metrics::Metrics;
 use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass};
 use springtide_plumbing::rights::{Right, Rights, Verb};
-use springtide_plumbing::warrant::NoWarrants;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -120,22 +116,13 @@ impl Way {
         budget.on_grant(CONTROLLER, move |key| granted.of(key).notify_one());
         let pump = Arc::clone(&budget);
         tokio::spawn(async move { pump.run(CancellationToken::new()).await });
-        let guard = Guard {
-            mode: Mode::Act,
-            brake: Brake::new(),
-            breaker: Arc::new(Breaker::new(Limits::NONE, Clock::system())),
-            warrants: Arc::new(NoWarrants),
-        };
-        // As in a cluster that has neither of their ConfigMaps.
-        guard.brake.read(None);
-        guard.breaker.read(None);
         let metrics = Arc::new(Metrics::new(&[CONTROLLER]));
         let executor = Executor {
             controller: CONTROLLER,
             rights: RIGHTS,
             client: connection.writer("bench-writer", fence.clone())?,
             fence,
-            guard,
+            guard: Guard::open(),
             budget,
             gate: Gate::new(&[], |_| {}, Box::new(|_, _| async { Ok(None) }.boxed())),
             events: EventSink::new(CONTROLLER, "bench", metrics.clone()),

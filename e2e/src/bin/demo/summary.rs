@@ -57,7 +57,7 @@ pub(crate) async fn read_back(
     let facts = Facts {
         jobs: jobs.into_iter().map(|job| (job.name_any(), job)).collect(),
         pods_left: pods.into_iter().map(|pod| pod.name_any()).collect(),
-        writes: log.since(log.start())?.by_agent(USER_AGENT).writes().without_leases(),
+        writes: log.all()?.by_agent(USER_AGENT).writes().without_leases(),
         peak: peak.clone(),
         capacity,
     };

@@ -1,7 +1,5 @@
 //! The metrics of the suite, and the rules that each of them keeps.
 
-use std::collections::BTreeSet;
-
 use anyhow::Result;
 use springtide_batch_job::{BatchJobReconciler, Stores};
 use springtide_manager::ReloadMeasures;
@@ -10,10 +8,6 @@ use springtide_plumbing::metrics::catalogue::{self, Family, FamilyKind};
 use springtide_plumbing::watch::WatchSet;
 
 use crate::check::Finding;
-
-/// Documented series that dashboards and alerts use and that no code registers yet. Whoever registers one
-/// takes it out; the list is to be empty.
-pub(super) const PENDING: [&str; 0] = [];
 
 /// What a manager with all controllers registers.
 pub(super) fn families() -> Result<Vec<Family>> {
@@ -53,21 +47,11 @@ const DERIVED_UNITS: [&str; 14] = [
 const UNBOUNDED: [&str; 9] = ["name", "object", "uid", "pod", "node", "job", "key", "owner", "exported_job"];
 
 /// One finding per broken rule.
-pub(super) fn findings(families: &[Family], pending: &[&str]) -> Vec<Finding> {
+pub(super) fn findings(families: &[Family]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for family in families {
         let problems = problems(family);
         findings.extend(problems.into_iter().map(|problem| finding(&family.name, problem)));
-    }
-    let series: BTreeSet<String> = families.iter().flat_map(Family::series).collect();
-    for name in pending {
-        if series.contains(*name) {
-            findings.push(finding(
-                name,
-                "is registered now: take it out of PENDING in hack/xtask/src/monitoring/catalogue.rs"
-                    .to_owned(),
-            ));
-        }
     }
     findings
 }
@@ -145,14 +129,6 @@ mod tests {
         ] {
             assert_eq!(problems(&family), Vec::<String>::new(), "{}", family.name);
         }
-    }
-
-    #[test]
-    fn a_pending_metric_that_is_registered_is_to_be_taken_out() {
-        let families = [family("springtide_wait_seconds", FamilyKind::Histogram, &[])];
-        let found = findings(&families, &["springtide_wait_seconds_bucket", "springtide_other"]);
-        assert_eq!(found.len(), 1);
-        assert!(found[0].problem.contains("PENDING"), "{}", found[0]);
     }
 
     /// The families that a controller built on controller-runtime shows, by the names and labels under

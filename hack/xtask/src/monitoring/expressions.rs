@@ -8,8 +8,6 @@ use promql_parser::parser::{self, Expr, LabelModifier};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use springtide_plumbing::metrics::catalogue::{Family, FamilyKind};
 
-use super::catalogue::PENDING;
-
 /// Labels that Prometheus adds to what it scrapes.
 const OF_THE_TARGET: [&str; 4] = ["instance", "job", "namespace", "pod"];
 
@@ -38,7 +36,7 @@ impl<'a> Known<'a> {
         let Ok(_) = walk_expr(&mut found, &expr);
         let mut problems = Vec::new();
         for (name, labels) in &found.selectors {
-            if !self.is_known(name) {
+            if !self.series.contains_key(name.as_str()) {
                 problems.push(format!("no metric is called {name:?}"));
             }
             let unknown = labels.iter().filter(|label| !self.may_have(name, label));
@@ -51,10 +49,6 @@ impl<'a> Known<'a> {
             );
         }
         problems
-    }
-
-    fn is_known(&self, name: &str) -> bool {
-        self.series.contains_key(name) || PENDING.contains(&name)
     }
 
     /// Whether a series has the label, as far as is known.

@@ -26,7 +26,7 @@ pub(crate) fn findings(root: &Path) -> Result<Vec<Finding>> {
     let families = catalogue::families()?;
     let known = expressions::Known::new(&families);
     let rules = alerts::rules(root)?;
-    let mut findings = catalogue::findings(&families, &catalogue::PENDING);
+    let mut findings = catalogue::findings(&families);
     findings.extend(dashboards::findings(&known));
     findings.extend(alerts::findings(root, &rules, &known)?);
     Ok(findings)
