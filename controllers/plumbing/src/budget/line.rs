@@ -2,7 +2,7 @@
 
 use super::buckets::{BucketKey, Buckets, Lack};
 use super::levels::{Levels, Report, Slot};
-use super::turns::{Caller, Lane, Place, Turns, Verdict};
+use super::turns::{Caller, Lane, Place, Reach, Turns, Verdict};
 use super::{BudgetConfig, Limit, Route, Throttled, WriteRequest};
 use crate::plan::WriteClass;
 use rand::SeedableRng;
@@ -49,7 +49,7 @@ struct Ticket {
     number: u64,
     since: Instant,
     ask: Ask,
-    /// Writes for which tokens are kept: a chain collects them in turn.
+    /// Writes for which tokens are kept: a chain collects them one after the other.
     writes: usize,
     kept: Vec<BucketKey>,
     /// What it lacked last.
@@ -63,6 +63,8 @@ enum Stage {
     Waiting,
     /// Out of the line until its own object's bucket has a token.
     Aside { until: Instant },
+    /// A chain out of the line that keeps what it has got and waits for the rest, before all others.
+    Collecting,
     /// All is kept for it, and its key was woken.
     Granted { slots: Vec<Slot>, lapses: Instant },
 }
@@ -73,25 +75,63 @@ impl Ticket {
         Place { class, namespace: Arc::clone(namespace), lane, number: self.number }
     }
 
-    /// Keeps what the next write needs; for the last one the slots too.
-    fn advance(
+    /// Keeps what each write needs, one after the other, and the slots with the last one.
+    ///
+    /// # Errors
+    /// What is short now. What the writes before that need is kept.
+    fn collect(
         &mut self,
         buckets: &mut Buckets,
         levels: &mut Levels,
         now: Instant,
-    ) -> Result<Option<Vec<Slot>>, Lack> {
-        let next = self.ask.buckets.get(self.writes);
-        let last = self.writes + 1 >= self.ask.buckets.len();
-        // The slots first: what is short is not tokens when a level holds.
-        let slots = if last { Some(levels.reserve(&self.ask.routes, now)?) } else { None };
-        if let Some(next) = next {
+    ) -> Result<Vec<Slot>, Lack> {
+        while let Some(next) = self.ask.buckets.get(self.writes) {
+            let last = self.writes + 1 == self.ask.buckets.len();
+            // The slots first: what is short is not tokens when a level holds.
+            let slots = if last { levels.reserve(&self.ask.routes, now)? } else { Vec::new() };
             if let Err(lack) = buckets.keep(next, &mut self.kept, now) {
-                levels.give_back(slots.as_deref().unwrap_or_default(), now);
+                levels.give_back(&slots, now);
                 return Err(lack);
             }
             self.writes += 1;
+            if last {
+                return Ok(slots);
+            }
         }
-        Ok(slots)
+        levels.reserve(&self.ask.routes, now)
+    }
+
+    /// Keeps nothing any more.
+    fn give_back(&mut self, buckets: &mut Buckets) {
+        buckets.give_back(&self.kept);
+        self.kept.clear();
+        self.writes = 0;
+    }
+
+    /// Where it goes with what it lacks. A chain that `may_collect` keeps what it has got, unless the server
+    /// wants to be left alone: nobody is to wait for that.
+    fn shelve(&mut self, lack: &Lack, may_collect: bool, buckets: &mut Buckets) {
+        self.limit = lack.limit;
+        let collects = may_collect && !self.kept.is_empty() && lack.limit != Limit::Hold;
+        if !collects {
+            self.give_back(buckets);
+        }
+        self.stage = match lack.aside_until() {
+            _ if collects => Stage::Collecting,
+            Some(until) => Stage::Aside { until },
+            None => Stage::Waiting,
+        };
+    }
+
+    /// Who cannot have this either. What a chain lacks may be for a later write than its first.
+    fn reach(&self, lack: &Lack) -> Reach {
+        match lack.limit {
+            _ if self.ask.lane.chain => Reach::Lane,
+            Limit::Object | Limit::Class | Limit::Namespace => Reach::Lane,
+            Limit::Window | Limit::Hold => Reach::Lanes,
+            Limit::Controller => Reach::Controller,
+            Limit::Process => Reach::All,
+        }
     }
 }
 
@@ -110,6 +150,8 @@ pub(super) struct State {
     tickets: HashMap<Caller, Ticket>,
     /// Tickets that are out of the line, by the time at which they return.
     aside: BTreeSet<(Instant, Caller)>,
+    /// The one chain that keeps tokens while it waits for more: two could wait for what the other keeps.
+    collecting: Option<Caller>,
     /// Grants, by the time at which they lapse.
     granted: BTreeSet<(Instant, Caller)>,
     arrivals: u64,
@@ -136,6 +178,7 @@ impl State {
             turns: Turns::default(),
             tickets: HashMap::new(),
             aside: BTreeSet::new(),
+            collecting: None,
             granted: BTreeSet::new(),
             arrivals: 0,
             due: None,
@@ -165,6 +208,7 @@ impl State {
         }
         self.freed = false;
         self.due = None;
+        self.go_on_collecting(now);
         let mut turns = std::mem::take(&mut self.turns);
         turns.serve(|caller| self.offer(caller, now));
         self.turns = turns;
@@ -173,31 +217,43 @@ impl State {
         self.due = earlier(self.due, next);
     }
 
+    /// The chain that collects comes before all others, so that it is done soon.
+    fn go_on_collecting(&mut self, now: Instant) {
+        let Some(caller) = self.collecting.take() else { return };
+        match self.offer(&caller, now) {
+            Verdict::Granted | Verdict::Aside => {}
+            Verdict::Blocked(_) => {
+                if let Some(ticket) = self.tickets.get(&caller) {
+                    self.turns.insert(ticket.place(), caller);
+                }
+            }
+        }
+    }
+
     fn offer(&mut self, caller: &Caller, now: Instant) -> Verdict {
         let Some(ticket) = self.tickets.get_mut(caller) else { return Verdict::Aside };
-        match ticket.advance(&mut self.buckets, &mut self.levels, now) {
-            Ok(Some(slots)) => {
+        let lack = match ticket.collect(&mut self.buckets, &mut self.levels, now) {
+            Ok(slots) => {
                 let lapses = now + UNCLAIMED;
                 ticket.stage = Stage::Granted { slots, lapses };
                 self.granted.insert((lapses, caller.clone()));
                 self.woken.push(caller.clone());
+                return Verdict::Granted;
+            }
+            Err(lack) => lack,
+        };
+        ticket.shelve(&lack, self.collecting.is_none(), &mut self.buckets);
+        self.due = earlier(self.due, lack.until);
+        match ticket.stage {
+            Stage::Collecting => {
+                self.collecting = Some(caller.clone());
                 Verdict::Granted
             }
-            Ok(None) => Verdict::Partly,
-            Err(lack) => {
-                ticket.limit = lack.limit;
-                match lack.aside_until() {
-                    Some(until) => {
-                        ticket.stage = Stage::Aside { until };
-                        self.aside.insert((until, caller.clone()));
-                        Verdict::Aside
-                    }
-                    None => {
-                        self.due = earlier(self.due, lack.until);
-                        Verdict::Blocked
-                    }
-                }
+            Stage::Aside { until } => {
+                self.aside.insert((until, caller.clone()));
+                Verdict::Aside
             }
+            Stage::Waiting | Stage::Granted { .. } => Verdict::Blocked(ticket.reach(&lack)),
         }
     }
 
@@ -208,7 +264,9 @@ impl State {
             if ticket.ask == ask {
                 return match ticket.stage {
                     Stage::Granted { .. } => self.claim(&caller, now),
-                    Stage::Waiting | Stage::Aside { .. } => Err(self.refused(&caller, now)),
+                    Stage::Waiting | Stage::Aside { .. } | Stage::Collecting => {
+                        Err(self.refused(&caller, now))
+                    }
                 };
             }
             // It wants something else by now, and keeps its place.
@@ -227,14 +285,10 @@ impl State {
             limit: Limit::Process,
             stage: Stage::Waiting,
         };
-        let lack = loop {
-            match ticket.advance(&mut self.buckets, &mut self.levels, now) {
-                Ok(Some(slots)) => return Ok(self.spend(&ticket, slots, now)),
-                Ok(None) => {}
-                Err(lack) => break lack,
-            }
+        let lack = match ticket.collect(&mut self.buckets, &mut self.levels, now) {
+            Ok(slots) => return Ok(self.spend(&ticket, slots, now)),
+            Err(lack) => lack,
         };
-        ticket.limit = lack.limit;
         match ticket.ask.class {
             WriteClass::Event => {
                 self.buckets.give_back(&ticket.kept);
@@ -245,12 +299,11 @@ impl State {
             class @ WriteClass::Low => self.shed[class as usize] += 1,
             WriteClass::Protective | WriteClass::Spec | WriteClass::Status => {}
         }
-        match lack.aside_until() {
-            Some(until) => {
-                ticket.stage = Stage::Aside { until };
-                self.aside.insert((until, caller.clone()));
-            }
-            None => self.turns.insert(ticket.place(), caller.clone()),
+        ticket.shelve(&lack, self.collecting.is_none(), &mut self.buckets);
+        match ticket.stage {
+            Stage::Collecting => self.collecting = Some(caller.clone()),
+            Stage::Aside { until } => drop(self.aside.insert((until, caller.clone()))),
+            Stage::Waiting | Stage::Granted { .. } => self.turns.insert(ticket.place(), caller.clone()),
         }
         self.due = earlier(self.due, lack.until);
         self.tickets.insert(caller.clone(), ticket);
@@ -261,7 +314,7 @@ impl State {
         let Some(mut ticket) = self.withdraw_kept(caller) else { return Err(self.refused(caller, now)) };
         let slots = match std::mem::replace(&mut ticket.stage, Stage::Waiting) {
             Stage::Granted { slots, .. } => slots,
-            Stage::Waiting | Stage::Aside { .. } => Vec::new(),
+            Stage::Waiting | Stage::Aside { .. } | Stage::Collecting => Vec::new(),
         };
         if self.levels.may_claim(&slots) && self.buckets.hold(&ticket.kept, now) {
             self.woken.retain(|woken| woken != caller);
@@ -269,10 +322,8 @@ impl State {
         }
         // A hold or a smaller budget has come in between: back to its place.
         self.levels.give_back(&slots, now);
-        self.buckets.give_back(&ticket.kept);
+        ticket.give_back(&mut self.buckets);
         self.freed = true;
-        ticket.kept.clear();
-        ticket.writes = 0;
         self.turns.insert(ticket.place(), caller.clone());
         self.tickets.insert(caller.clone(), ticket);
         Err(self.refused(caller, now))
@@ -308,6 +359,11 @@ impl State {
         match &ticket.stage {
             Stage::Waiting => self.turns.remove(&ticket.place()),
             Stage::Aside { until } => drop(self.aside.remove(&(*until, caller.clone()))),
+            Stage::Collecting => {
+                self.collecting = None;
+                // Another chain may collect now.
+                self.freed = true;
+            }
             Stage::Granted { lapses, .. } => drop(self.granted.remove(&(*lapses, caller.clone()))),
         }
         Some(ticket)

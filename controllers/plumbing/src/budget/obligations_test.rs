@@ -130,11 +130,12 @@ proptest! {
         });
     }
 
-    /// 6. Requests that are cut off, workers that panic, server errors: all work is done in the time that
-    /// the buckets need for it, by the pump's wake-ups alone, and nothing is kept in the end.
+    /// 6. Requests that are cut off, workers that panic, server errors, chains longer than a bucket: all work
+    /// is done in the time that the buckets need for it, by the pump's wake-ups alone, and nothing is kept in
+    /// the end.
     #[test]
     fn no_wake_up_is_lost_and_no_permit_leaks(
-        keys in prop::collection::vec((0_usize..4, 0_usize..4, 1_u32..12), 1..40),
+        keys in prop::collection::vec((0_usize..4, 0_usize..4, 1_u32..12, 1_usize..5), 1..40),
         ends in prop::collection::vec((0_u64..300, 0_usize..12), 1..60),
         workers in 1_usize..20,
     ) {
@@ -161,8 +162,8 @@ proptest! {
                 };
                 Reply { after, end }
             });
-            for (key, (namespace, class, writes)) in keys.iter().enumerate() {
-                simulation.want(&namespace.to_string(), WriteClass::ALL[*class], key, *writes);
+            for (key, (namespace, class, chains, length)) in keys.iter().enumerate() {
+                simulation.want_chains(&namespace.to_string(), WriteClass::ALL[*class], key, *chains, *length);
             }
             tokio::time::sleep(Duration::from_secs(1500)).await;
             assert_eq!(simulation.left(), 0, "work was lost");

@@ -40,10 +40,18 @@ pub(super) struct Simulation {
     state: Arc<Mutex<Log>>,
 }
 
+/// What a key still has to write.
+#[derive(Clone, Copy)]
+struct Wish {
+    class: WriteClass,
+    chains: u32,
+    /// Writes of each chain.
+    length: usize,
+}
+
 #[derive(Default)]
 struct Log {
-    /// What each key still has to write, and in which class.
-    left: BTreeMap<ObjectKey, (WriteClass, u32)>,
+    left: BTreeMap<ObjectKey, Wish>,
     /// Each write as it went out.
     sent: Vec<(Duration, ObjectKey, WriteClass)>,
     answered: usize,
@@ -72,8 +80,20 @@ impl Simulation {
 
     /// A key wants so many writes.
     pub(super) fn want(&self, namespace: &str, class: WriteClass, key: usize, writes: u32) {
+        self.want_chains(namespace, class, key, writes, 1);
+    }
+
+    /// A key wants so many chains of so many writes each.
+    pub(super) fn want_chains(
+        &self,
+        namespace: &str,
+        class: WriteClass,
+        key: usize,
+        chains: u32,
+        length: usize,
+    ) {
         let key = ObjectKey::new(namespace, format!("{}-{key}", class.as_str()));
-        self.state.lock().unwrap().left.insert(key.clone(), (class, writes));
+        self.state.lock().unwrap().left.insert(key.clone(), Wish { class, chains, length });
         self.queue.add(key, Priority::Normal, Urgency::Routine);
     }
 
@@ -88,12 +108,13 @@ impl Simulation {
 
     async fn pass(&self, key: &ObjectKey) -> Next {
         loop {
-            let (class, left) = self.state.lock().unwrap().left[key];
-            if left == 0 {
+            let Wish { class, chains, length } = self.state.lock().unwrap().left[key];
+            if chains == 0 {
                 self.budget.forgo("c", key);
                 return Next::Success;
             }
-            let Ok(permit) = self.budget.try_admit(&request(key, class, 0)) else {
+            let write = request(key, class, 0);
+            let Ok(permit) = self.budget.try_admit_chain(&write, &vec![write; length - 1]) else {
                 // Nothing but the pump brings it back in the time of a test.
                 return Next::Throttled { until: Instant::now() + HOUR };
             };
@@ -111,8 +132,8 @@ impl Simulation {
             }
             let mut log = self.state.lock().unwrap();
             log.answered += 1;
-            if let Some((_, left)) = log.left.get_mut(key) {
-                *left -= 1;
+            if let Some(wish) = log.left.get_mut(key) {
+                wish.chains -= 1;
             }
         }
     }
@@ -122,7 +143,7 @@ impl Simulation {
     }
 
     pub(super) fn left(&self) -> u32 {
-        self.state.lock().unwrap().left.values().map(|(_, left)| left).sum()
+        self.state.lock().unwrap().left.values().map(|wish| wish.chains).sum()
     }
 
     pub(super) fn answered(&self) -> usize {

@@ -151,6 +151,38 @@ async fn a_chain_goes_when_there_are_tokens_for_all_of_it_and_takes_one_slot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn chains_do_not_wait_for_the_tokens_that_each_other_keeps() {
+    let config = BudgetConfig { process: BucketConfig { rate: 1.0, burst: 2 }, ..BudgetConfig::default() };
+    let budget = WriteBudget::new(config);
+    let keys = ["a", "b", "c"].map(|name| ObjectKey::new(name, "chained"));
+    assert_eq!(admitted(&budget, &into("spender"), 2), 2);
+    let mut left: Vec<_> = keys.iter().collect();
+    for second in 0..=6 {
+        left.retain(|key| {
+            let write = request(key, WriteClass::Spec, 0);
+            budget.try_admit_chain(&write, &[write]).is_err()
+        });
+        assert_eq!(left.len(), 3 - second / 2, "after {second} s");
+        tokio::time::sleep(Duration::from_millis(1001)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_keeps_nothing_while_the_server_wants_to_be_left_alone() {
+    let config = BudgetConfig { process: BucketConfig { rate: 1.0, burst: 2 }, ..BudgetConfig::default() };
+    let budget = WriteBudget::new(config);
+    let chained = ObjectKey::new("ns", "chained");
+    let other = request(&OWNER, WriteClass::Spec, 1);
+    answer(budget.try_admit(&other).unwrap(), 1, Some("open"), Signal::Answered);
+    let refused = Signal::TooManyRequests { retry_after: Some(Duration::from_secs(30)) };
+    answer(budget.try_admit(&into("ns")).unwrap(), 0, Some("held"), refused);
+    tokio::time::sleep(Duration::from_millis(2001)).await;
+    let held = request(&chained, WriteClass::Spec, 0);
+    assert_eq!(budget.try_admit_chain(&held, &[held]).unwrap_err().limit, Limit::Hold);
+    assert_eq!(admitted(&budget, &other, 10), 2, "both tokens are there for the other level");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_wants_something_else_keeps_its_place() {
     let config = BudgetConfig { namespace: BucketConfig { rate: 10.0, burst: 1 }, ..BudgetConfig::default() };
     let budget = WriteBudget::new(config);
@@ -296,4 +328,35 @@ async fn the_window_does_not_grow_while_answers_take_thrice_the_least_of_ten_min
         round(100).await;
     }
     assert!(round(100).await > slow);
+}
+
+#[test]
+fn of_a_thousand_namespaces_behind_one_empty_bucket_one_is_asked() {
+    use turns::{Lane, Place, Reach, Turns, Verdict};
+    let mut line = Turns::default();
+    for number in 0..1000_u64 {
+        let controller = ["one", "two"][number as usize % 2];
+        let lane = Lane { controller, route: ROUTES[0], chain: false };
+        let namespace: Arc<str> = format!("ns-{number}").into();
+        let key = ObjectKey::new(Arc::clone(&namespace), "key");
+        line.insert(Place { class: WriteClass::Spec, namespace, lane, number }, (controller, key));
+    }
+    let mut asked = |reach| {
+        let mut offers = 0;
+        line.serve(|_| {
+            offers += 1;
+            Verdict::Blocked(reach)
+        });
+        offers
+    };
+    assert_eq!(asked(Reach::All), 1);
+    assert_eq!(asked(Reach::Controller), 2);
+    assert_eq!(asked(Reach::Lanes), 2);
+    assert_eq!(asked(Reach::Lane), 1000);
+    let mut granted = 0;
+    line.serve(|_| {
+        granted += 1;
+        Verdict::Granted
+    });
+    assert_eq!(granted, 1000, "and nobody is forgotten");
 }

@@ -39,14 +39,25 @@ pub(super) struct Lane {
 /// What came of the offer to a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It has all that it needs, and leaves the line.
+    /// It has all that it needs, or is the chain that collects it, and leaves the line.
     Granted,
-    /// It has what it needs for one more write of its chain.
-    Partly,
-    /// It cannot have what its whole lane needs.
-    Blocked,
+    /// It cannot have what these need.
+    Blocked(Reach),
     /// It cannot have what it alone needs, and leaves the line for a time.
     Aside,
+}
+
+/// Who cannot have what a ticket was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Its lane in its namespace.
+    Lane,
+    /// The same lane of every namespace.
+    Lanes,
+    /// All of its controller.
+    Controller,
+    /// Everybody.
+    All,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +65,65 @@ pub(super) struct Turns {
     classes: [ClassTurns; CLASSES],
     /// Grants to others since a class had its share.
     passed_over: [u32; CLASSES],
+    waiting: Waiting,
+}
+
+/// How many tickets wait in each lane, over all classes and namespaces: few lanes, however many namespaces.
+#[derive(Debug, Default)]
+struct Waiting(Vec<(Lane, usize)>);
+
+impl Waiting {
+    fn enter(&mut self, lane: Lane) {
+        match self.0.iter_mut().find(|(held, _)| *held == lane) {
+            Some((_, tickets)) => *tickets += 1,
+            None => self.0.push((lane, 1)),
+        }
+    }
+
+    fn leave(&mut self, lane: Lane) {
+        if let Some(at) = self.0.iter().position(|(held, _)| *held == lane) {
+            self.0[at].1 -= 1;
+            if self.0[at].1 == 0 {
+                self.0.swap_remove(at);
+            }
+        }
+    }
+}
+
+/// Offers all that is free. Who is known to get nothing is not asked: with a thousand namespaces in line
+/// behind one empty bucket, one is.
+struct Round<'a, O> {
+    offer: O,
+    waiting: &'a mut Waiting,
+    refused: Vec<(Lane, Reach)>,
+}
+
+impl<O: FnMut(&Caller) -> Verdict> Round<'_, O> {
+    fn offer(&mut self, lane: Lane, caller: &Caller) -> Verdict {
+        let verdict = (self.offer)(caller);
+        match verdict {
+            Verdict::Granted | Verdict::Aside => self.waiting.leave(lane),
+            Verdict::Blocked(Reach::Lane) => {}
+            Verdict::Blocked(reach @ (Reach::Lanes | Reach::Controller | Reach::All)) => {
+                self.refused.push((lane, reach));
+            }
+        }
+        verdict
+    }
+
+    fn is_refused(&self, lane: &Lane) -> bool {
+        self.refused.iter().any(|(refused, reach)| match reach {
+            Reach::Lane => false,
+            Reach::Lanes => refused == lane,
+            Reach::Controller => refused.controller == lane.controller,
+            Reach::All => true,
+        })
+    }
+
+    /// Nobody in line can get anything.
+    fn is_over(&self) -> bool {
+        self.waiting.0.iter().all(|(lane, _)| self.is_refused(lane))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +142,7 @@ struct NamespaceTurns {
 impl Turns {
     pub(super) fn insert(&mut self, place: Place, caller: Caller) {
         let Place { class, namespace, lane, number } = place;
+        self.waiting.enter(lane);
         let class = &mut self.classes[class as usize];
         let line = class.namespaces.entry(namespace).or_insert_with_key(|namespace| {
             class.ring.push_back(Arc::clone(namespace));
@@ -87,7 +158,9 @@ impl Turns {
         let class = &mut self.classes[place.class as usize];
         let Some(line) = class.namespaces.get_mut(&place.namespace) else { return };
         if let Some((_, tickets)) = line.lanes.iter_mut().find(|(lane, _)| *lane == place.lane) {
-            tickets.remove(&place.number);
+            if tickets.remove(&place.number).is_some() {
+                self.waiting.leave(place.lane);
+            }
         }
         line.lanes.retain(|(_, tickets)| !tickets.is_empty());
         if line.lanes.is_empty() {
@@ -98,16 +171,19 @@ impl Turns {
 
     /// Offers all that is free to those whose turn it is, until nobody can use any of it. What an offer
     /// refuses it must go on refusing until this returns.
-    pub(super) fn serve(&mut self, mut offer: impl FnMut(&Caller) -> Verdict) {
+    pub(super) fn serve(&mut self, offer: impl FnMut(&Caller) -> Verdict) {
         let mut done = [false; CLASSES];
         let mut skipped: [Vec<Arc<str>>; CLASSES] = Default::default();
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut round = Round { offer, waiting: &mut waiting, refused: Vec::new() };
         while let Some(class) = self.next_class(&done) {
-            if self.classes[class].serve(&mut offer, &mut skipped[class]) {
+            if self.classes[class].serve(&mut round, &mut skipped[class]) {
                 self.count(class, &done);
             } else {
                 done[class] = true;
             }
         }
+        self.waiting = waiting;
         for (class, skipped) in self.classes.iter_mut().zip(skipped) {
             // Those that could not use their turn have it still.
             skipped.into_iter().rev().for_each(|namespace| class.ring.push_front(namespace));
@@ -135,11 +211,16 @@ impl Turns {
 }
 
 impl ClassTurns {
-    /// One grant, or one write of a chain. A namespace that can use nothing now goes to `skipped`.
-    fn serve(&mut self, offer: &mut impl FnMut(&Caller) -> Verdict, skipped: &mut Vec<Arc<str>>) -> bool {
-        while let Some(namespace) = self.ring.pop_front() {
+    /// One grant. A namespace that can use nothing now goes to `skipped`.
+    fn serve(
+        &mut self,
+        round: &mut Round<'_, impl FnMut(&Caller) -> Verdict>,
+        skipped: &mut Vec<Arc<str>>,
+    ) -> bool {
+        while !round.is_over() {
+            let Some(namespace) = self.ring.pop_front() else { return false };
             let Some(line) = self.namespaces.get_mut(&namespace) else { continue };
-            let served = line.serve(offer);
+            let served = line.serve(round);
             if line.lanes.is_empty() {
                 self.namespaces.remove(&namespace);
             } else if !served {
@@ -163,18 +244,17 @@ impl ClassTurns {
 
 impl NamespaceTurns {
     /// Offers to the first of each lane, the oldest first.
-    fn serve(&mut self, offer: &mut impl FnMut(&Caller) -> Verdict) -> bool {
+    fn serve(&mut self, round: &mut Round<'_, impl FnMut(&Caller) -> Verdict>) -> bool {
         self.lanes.sort_unstable_by_key(|(_, tickets)| tickets.first_key_value().map(|(number, _)| *number));
         let mut served = false;
-        for (_, tickets) in &mut self.lanes {
-            while let Some(first) = tickets.first_entry() {
-                match offer(first.get()) {
+        for (lane, tickets) in &mut self.lanes {
+            while let Some(first) = tickets.first_entry().filter(|_| !round.is_refused(lane)) {
+                match round.offer(*lane, first.get()) {
                     Verdict::Granted => {
                         first.remove();
                         served = true;
                     }
-                    Verdict::Partly => served = true,
-                    Verdict::Blocked => {}
+                    Verdict::Blocked(_) => {}
                     Verdict::Aside => {
                         first.remove();
                         continue;
