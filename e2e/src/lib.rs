@@ -36,6 +36,7 @@ pub mod binaries;
 mod cargo;
 pub mod crash;
 pub mod fault_proxy;
+pub mod flow_control;
 pub mod guardian;
 pub mod held_seats;
 pub mod helm;

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
-use k8s_openapi::api::flowcontrol::v1::PriorityLevelConfiguration;
-use kube::api::Api;
-use kube::config::KubeConfigOptions;
 use springtide_crds::batch_job::{BatchJobSpec, CompleteReason, StopPolicy};
 use springtide_e2e::batch::{GENERAL, Task, Testbed, pool};
+use springtide_e2e::flow_control::{Level, in_force, users};
 use springtide_e2e::held_seats::HeldSeats;
 use springtide_e2e::local_cluster::{Component, LocalCluster};
 use springtide_e2e::manager::Manager;
@@ -25,72 +23,6 @@ const JOBS: usize = 60;
 /// Slots of an in-flight window at first: so many requests may be under way when the first 429 comes.
 const WINDOW: usize = 16;
 
-/// Writes of pods, and the tenant's of ConfigMaps, share a level of very few seats; statuses have another.
-const FLOW_CONTROL: &str = r#"
-apiVersion: flowcontrol.apiserver.k8s.io/v1
-kind: PriorityLevelConfiguration
-metadata: {name: few-seats}
-spec:
-  type: Limited
-  limited: {nominalConcurrencyShares: 1, lendablePercent: 0, borrowingLimitPercent: 0, limitResponse: {type: Reject}}
----
-apiVersion: flowcontrol.apiserver.k8s.io/v1
-kind: PriorityLevelConfiguration
-metadata: {name: statuses}
-spec:
-  type: Limited
-  limited: {nominalConcurrencyShares: 30, limitResponse: {type: Reject}}
----
-apiVersion: flowcontrol.apiserver.k8s.io/v1
-kind: FlowSchema
-metadata: {name: few-seats}
-spec:
-  matchingPrecedence: 500
-  priorityLevelConfiguration: {name: few-seats}
-  rules:
-  - subjects:
-    - {kind: User, user: {name: manager-a}}
-    - {kind: User, user: {name: manager-b}}
-    - {kind: User, user: {name: tenant}}
-    resourceRules:
-    - {apiGroups: [""], resources: [pods, configmaps], verbs: [create, delete, patch], namespaces: ["*"]}
----
-apiVersion: flowcontrol.apiserver.k8s.io/v1
-kind: FlowSchema
-metadata: {name: statuses}
-spec:
-  matchingPrecedence: 500
-  priorityLevelConfiguration: {name: statuses}
-  rules:
-  - subjects:
-    - {kind: User, user: {name: manager-a}}
-    - {kind: User, user: {name: manager-b}}
-    resourceRules:
-    - {apiGroups: [springtide.dev], resources: [batchjobs/status], verbs: [patch], namespaces: ["*"]}
----
-apiVersion: flowcontrol.apiserver.k8s.io/v1
-kind: FlowSchema
-metadata: {name: manager-leases}
-spec:
-  matchingPrecedence: 190
-  priorityLevelConfiguration: {name: leader-election}
-  rules:
-  - subjects:
-    - {kind: User, user: {name: manager-a}}
-    - {kind: User, user: {name: manager-b}}
-    resourceRules:
-    - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: ["*"], namespaces: ["*"]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: users-of-the-test}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
-subjects:
-- {apiGroup: rbac.authorization.k8s.io, kind: User, name: manager-a}
-- {apiGroup: rbac.authorization.k8s.io, kind: User, name: manager-b}
-- {apiGroup: rbac.authorization.k8s.io, kind: User, name: tenant}
-"#;
-
 /// As [`batch::cluster`], with no more seats in all than an API server has by default.
 async fn cluster() -> Result<LocalCluster> {
     let few = ["--max-requests-inflight=400", "--max-mutating-requests-inflight=200"];
@@ -102,29 +34,6 @@ async fn cluster() -> Result<LocalCluster> {
 
 async fn manager(cluster: &LocalCluster, user: &str) -> Result<Manager> {
     Manager::start_as(cluster, user, "springtide", &[]).await
-}
-
-/// UID of a level, as the server's answers name it.
-async fn level(cluster: &LocalCluster, name: &str) -> Result<String> {
-    let levels: Api<PriorityLevelConfiguration> = Api::all(cluster.client("springtide-test")?);
-    levels.get(name).await?.metadata.uid.context("a level has a UID")
-}
-
-/// Waits until the tenant's requests are under this level.
-async fn in_force(tenant: &std::path::Path, uid: &str) -> Result<()> {
-    let kubeconfig = kube::config::Kubeconfig::read_from(tenant)?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    let client = kube::Client::try_from(config)?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let request = http::Request::delete("/api/v1/namespaces/default/configmaps/none");
-        let answer = client.send(request.body(kube::client::Body::from(Vec::new()))?).await?;
-        if answer.headers().get("x-kubernetes-pf-prioritylevel-uid").is_some_and(|level| level == uid) {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "the flow schemas are not in force");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// The in-flight window of a level, as the manager's metrics show it.
@@ -155,9 +64,26 @@ fn close_and_apart(times: &[Timestamp]) -> (usize, usize) {
 #[tokio::test]
 async fn a_level_without_seats_is_left_alone_no_work_is_lost_and_all_else_goes_on() -> Result<()> {
     let cluster = cluster().await?;
-    cluster.apply(FLOW_CONTROL).await?;
-    let (pods, statuses) = (level(&cluster, "few-seats").await?, level(&cluster, "statuses").await?);
-    let tenant = cluster.kubeconfig_for(TENANT, "tenants")?;
+    let all = [USERS[0], USERS[1], TENANT];
+    let tenant = users(&cluster, &all).await?.remove(2);
+    // Writes of pods, and the tenant's of ConfigMaps, share a level of very few seats; statuses have another.
+    let few = Level {
+        name: "few-seats",
+        shares: 1,
+        users: &all,
+        group: "",
+        resources: &["pods", "configmaps"],
+        verbs: &["create", "delete", "patch"],
+    };
+    let statuses = Level {
+        name: "statuses",
+        shares: 30,
+        users: &USERS,
+        group: "springtide.dev",
+        resources: &["batchjobs/status"],
+        verbs: &["patch"],
+    };
+    let (pods, statuses) = (few.create(&cluster).await?, statuses.create(&cluster).await?);
     in_force(&tenant, &pods).await?;
     let leader = manager(&cluster, USERS[0]).await?;
     let test = Testbed::new(&cluster, "budget").await?;

@@ -157,10 +157,9 @@ impl Turns {
     pub(super) fn remove(&mut self, place: &Place) {
         let class = &mut self.classes[place.class as usize];
         let Some(line) = class.namespaces.get_mut(&place.namespace) else { return };
-        if let Some((_, tickets)) = line.lanes.iter_mut().find(|(lane, _)| *lane == place.lane) {
-            if tickets.remove(&place.number).is_some() {
-                self.waiting.leave(place.lane);
-            }
+        let tickets = line.lanes.iter_mut().find(|(lane, _)| *lane == place.lane);
+        if tickets.and_then(|(_, tickets)| tickets.remove(&place.number)).is_some() {
+            self.waiting.leave(place.lane);
         }
         line.lanes.retain(|(_, tickets)| !tickets.is_empty());
         if line.lanes.is_empty() {

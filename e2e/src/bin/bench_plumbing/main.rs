@@ -5,6 +5,7 @@ mod leadership;
 mod memory;
 mod pressure;
 mod report;
+mod seats;
 mod storm;
 
 use anyhow::Result;

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::seats::{self, Seats};
 use crate::storm::{self, Storm};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use kube::Client;
@@ -39,11 +40,17 @@ use tower::layer::layer_fn;
 const CONTROLLER: &str = "bench";
 const CONFIG_MAP: Resource =
     Resource { group: "", version: "v1", kind: "ConfigMap", plural: "configmaps", namespaced: true };
-const RIGHTS: Rights =
-    Rights { holder: CONTROLLER, table: &[Right::new(CONFIG_MAP, Verb::Patch, "what the bench writes")] };
+const SECRET: Resource = Resource { kind: "Secret", plural: "secrets", ..CONFIG_MAP };
+const RIGHTS: Rights = Rights {
+    holder: CONTROLLER,
+    table: &[
+        Right::new(CONFIG_MAP, Verb::Patch, "what the bench writes"),
+        Right::new(SECRET, Verb::Patch, "what it writes on another priority level"),
+    ],
+};
 /// Tenants beside the greedy one, and what each of them wants: a write in so long.
-const OTHERS: usize = 20;
-const PACE: Duration = Duration::from_millis(500);
+pub(crate) const OTHERS: usize = 20;
+pub(crate) const PACE: Duration = Duration::from_millis(500);
 /// Writers of the greedy tenant, which never rest: a hundred times as many as another's share.
 const GREEDY: usize = 100;
 /// Distance of lease renewals while all else is under pressure.
@@ -71,21 +78,61 @@ pub(crate) struct Pressure {
     pub(crate) shared_wait_p99: f64,
     /// A minute in which the server answers 429.
     pub(crate) storm: Storm,
+    /// A minute without a seat on a real priority level.
+    pub(crate) seats: Seats,
 }
 
 /// A write that was answered.
 pub(crate) struct Written {
-    namespace: usize,
+    pub(crate) namespace: usize,
+    pub(crate) name: String,
+    pub(crate) target: Target,
+    /// What the object has in it from then on.
+    pub(crate) number: u64,
     wanted: Instant,
     sent: Instant,
     answered: Instant,
 }
 
-/// Whom the writes are for: `None` for a writer that never rests.
+/// What is written: an annotation of one of these.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    ConfigMap,
+    Secret,
+}
+
+impl Target {
+    fn resource(self) -> Resource {
+        match self {
+            Self::ConfigMap => CONFIG_MAP,
+            Self::Secret => SECRET,
+        }
+    }
+
+    /// Path of an object.
+    pub(crate) fn path(self, namespace: &str, name: &str) -> String {
+        format!("/api/v1/namespaces/{namespace}/{}/{name}", self.resource().plural)
+    }
+
+    /// The number that was written last.
+    pub(crate) fn number(object: &Value) -> Result<u64> {
+        let number = object.pointer("/metadata/annotations/n").and_then(Value::as_str);
+        Ok(number.context("the annotation")?.parse()?)
+    }
+}
+
+/// Who writes; `pace` is `None` for a writer that never rests.
 pub(crate) struct Writer {
-    namespace: usize,
-    name: String,
-    pace: Option<Duration>,
+    pub(crate) namespace: usize,
+    pub(crate) name: String,
+    pub(crate) target: Target,
+    pub(crate) pace: Option<Duration>,
+}
+
+impl Writer {
+    fn restless(namespace: usize, name: String) -> Self {
+        Self { namespace, name, target: Target::ConfigMap, pace: None }
+    }
 }
 
 /// How a write goes out.
@@ -135,27 +182,30 @@ impl Way {
 
 /// Writers that never rest, over all namespaces but that of the greedy one.
 pub(crate) fn spread() -> impl Iterator<Item = Writer> {
-    (0..GREEDY).map(|n| Writer { namespace: n % OTHERS, name: format!("s{n}"), pace: None })
+    (0..GREEDY).map(|n| Writer::restless(n % OTHERS, format!("s{n}")))
 }
 
 /// Makes the namespaces, and in them the objects of all writers.
-async fn prepare(cluster: &LocalCluster) -> Result<Vec<String>> {
+pub(crate) async fn prepare(cluster: &LocalCluster) -> Result<Vec<String>> {
     let client = cluster.client("bench-generator")?;
     let mut namespaces = Vec::new();
     for _ in 0..=OTHERS {
         namespaces.push(cluster.create_namespace("bench").await?);
     }
-    let greedy = (0..GREEDY).map(|n| (OTHERS, format!("g{n}")));
-    let spread = spread().map(|writer| (writer.namespace, writer.name));
-    let others = (0..OTHERS).map(|n| (n, "o".to_owned()));
-    let all: Vec<(usize, String)> = greedy.chain(spread).chain(others).collect();
+    let greedy = (0..GREEDY).map(|n| (OTHERS, format!("g{n}"), Target::ConfigMap));
+    let spread = spread().map(|writer| (writer.namespace, writer.name, writer.target));
+    let others = [Target::ConfigMap, Target::Secret]
+        .into_iter()
+        .flat_map(|target| (0..OTHERS).map(move |n| (n, "o".to_owned(), target)));
+    let all: Vec<(usize, String, Target)> = greedy.chain(spread).chain(others).collect();
     futures::stream::iter(&all)
-        .map(|(namespace, name)| {
+        .map(|(namespace, name, target)| {
             let (client, namespace) = (&client, &namespaces[*namespace]);
             async move {
-                let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
-                                    "metadata": {"name": name}, "data": {"n": "0"}});
-                post(client, &format!("/api/v1/namespaces/{namespace}/configmaps"), &object).await.map(drop)
+                let Resource { kind, plural, .. } = target.resource();
+                let object = json!({"apiVersion": "v1", "kind": kind,
+                                    "metadata": {"name": name, "annotations": {"n": "0"}}});
+                post(client, &format!("/api/v1/namespaces/{namespace}/{plural}"), &object).await.map(drop)
             }
         })
         .buffer_unordered(32)
@@ -169,8 +219,8 @@ pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pres
     let time = Duration::from_secs(seconds);
     let client = cluster.client("bench-generator")?;
     let namespaces = prepare(cluster).await?;
-    let greedy = || (0..GREEDY).map(|n| Writer { namespace: OTHERS, name: format!("g{n}"), pace: None });
-    let others = || (0..OTHERS).map(|n| Writer { namespace: n, name: "o".to_owned(), pace: Some(PACE) });
+    let greedy = || (0..GREEDY).map(|n| Writer::restless(OTHERS, format!("g{n}")));
+    let others = || (0..OTHERS).map(|n| Writer { pace: Some(PACE), ..Writer::restless(n, "o".to_owned()) });
     let bare = Way::Bare(client.clone());
     let raw = run(&bare, &namespaces, spread().collect(), time).await?;
     let raw_rate = raw.len() as f64 / time.as_secs_f64();
@@ -192,14 +242,16 @@ pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pres
     let bare_shared = Way::Bare(shared.clone());
     let own = cluster.config();
     let (lease_wait, shared_wait, _) = tokio::try_join!(
-        lease_waits(own.clone(), None, time),
-        lease_waits(own, Some(shared), time),
+        lease_waits(own, time),
+        lease_answers(shared, time),
         run(&bare_shared, &namespaces, spread().chain(greedy()).collect(), time),
     )?;
     let storm = storm::measure(cluster, &namespaces, &budget).await?;
+    let seats = seats::measure(&budget).await?;
     Ok(Pressure {
         raw_rate,
         storm,
+        seats,
         busiest_process: busiest(&wide, |_| true),
         busiest_namespace: busiest(&concentrated, |written| written.namespace == OTHERS),
         raw_busiest: busiest(&raw, |_| true),
@@ -240,29 +292,37 @@ async fn write_until(way: &Way, namespace: &str, writer: &Writer, end: Instant) 
     for number in 0_u64.. {
         sleep_until(next).await;
         let wanted = Instant::now();
-        let Some(sent) = write(way, namespace, &writer.name, number, end).await? else { break };
+        let Some(sent) = write(way, namespace, writer, number, end).await? else { break };
         let answered = Instant::now();
-        written.push(Written { namespace: writer.namespace, wanted, sent, answered });
+        let Writer { namespace, ref name, target, pace: _ } = *writer;
+        written.push(Written { namespace, name: name.clone(), target, number, wanted, sent, answered });
         next = writer.pace.map_or(answered, |pace| (next + pace).max(answered));
     }
     Ok(written)
 }
 
 /// One write; gives when it went out, or `None` at the end.
-async fn write(way: &Way, namespace: &str, name: &str, number: u64, end: Instant) -> Result<Option<Instant>> {
-    let operations = json!([{"op": "add", "path": "/data/n", "value": number.to_string()}]);
+async fn write(
+    way: &Way,
+    namespace: &str,
+    writer: &Writer,
+    number: u64,
+    end: Instant,
+) -> Result<Option<Instant>> {
+    let operations = json!([{"op": "add", "path": "/metadata/annotations/n", "value": number.to_string()}]);
     while Instant::now() < end {
         let sent = Instant::now();
         let (executor, line) = match way {
             Way::Bare(client) => {
-                patch(client, namespace, name, &operations).await?;
+                patch(client, &writer.target.path(namespace, &writer.name), &operations).await?;
                 return Ok(Some(sent));
             }
             Way::Budget(executor, line) => (executor, line),
         };
-        let key = ObjectKey::new(namespace, name);
+        let key = ObjectKey::new(namespace, writer.name.as_str());
         let action = Action::Patch { operations: operations.clone() };
-        let write = Write { resource: CONFIG_MAP, key: key.clone(), class: WriteClass::Spec, action };
+        let write =
+            Write { resource: writer.target.resource(), key: key.clone(), class: WriteClass::Spec, action };
         let plan = Plan { stages: vec![vec![write.into()]], ..Plan::idle(Outcome::Progressing) };
         for result in executor.perform(&key, plan).await {
             match result.outcome {
@@ -282,33 +342,41 @@ async fn write(way: &Way, namespace: &str, name: &str, number: u64, end: Instant
     Ok(None)
 }
 
-async fn patch(client: &Client, namespace: &str, name: &str, operations: &Value) -> Result<()> {
-    let request = http::Request::patch(format!("/api/v1/namespaces/{namespace}/configmaps/{name}"))
+async fn patch(client: &Client, path: &str, operations: &Value) -> Result<()> {
+    let request = http::Request::patch(path)
         .header("content-type", "application/json-patch+json")
         .body(serde_json::to_vec(operations)?)?;
     client.request::<Value>(request).await?;
     Ok(())
 }
 
-/// Renews leases in the default namespace, on a client of its own or on one that others write through;
-/// gives the waits between the wish and the sending, sorted, in ms.
-async fn lease_waits(config: kube::Config, shared: Option<Client>, time: Duration) -> Result<Vec<f64>> {
+/// Renews a lease on a client of its own, and gives the waits between the wish and the sending, sorted, in ms.
+async fn lease_waits(config: kube::Config, time: Duration) -> Result<Vec<f64>> {
     let left = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&left);
-    let client = match &shared {
-        Some(client) => client.clone(),
-        None => {
-            let note = layer_fn(move |inner: Stack| {
-                let noted = Arc::clone(&noted);
-                inner.map_request(move |request: http::Request<kube::client::Body>| {
-                    noted.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-                    request
-                })
-            });
-            ClientBuilder::try_from(config)?.with_layer(&note).build()
-        }
-    };
-    let name = if shared.is_some() { "shared" } else { "own" };
+    let note = layer_fn(move |inner: Stack| {
+        let noted = Arc::clone(&noted);
+        inner.map_request(move |request: http::Request<kube::client::Body>| {
+            noted.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+            request
+        })
+    });
+    let client = ClientBuilder::try_from(config)?.with_layer(&note).build();
+    renew(client, "own", time, |_| last(&left).unwrap_or_else(Instant::now)).await
+}
+
+/// Renews a lease on this client, and gives the times until the answers, sorted, in ms.
+pub(crate) async fn lease_answers(client: Client, time: Duration) -> Result<Vec<f64>> {
+    renew(client, "answered", time, |answered| answered).await
+}
+
+/// Renews a lease in the default namespace. `until` makes of the time of an answer the end of what is measured.
+async fn renew(
+    client: Client,
+    name: &str,
+    time: Duration,
+    until: impl Fn(Instant) -> Instant,
+) -> Result<Vec<f64>> {
     let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
     let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
                        "metadata": {"name": name}, "spec": {"holderIdentity": "bench"}});
@@ -323,12 +391,7 @@ async fn lease_waits(config: kube::Config, shared: Option<Client>, time: Duratio
             .body(serde_json::to_vec(&renewal)?)?;
         let wanted = Instant::now();
         client.request::<Value>(request).await?;
-        // Of a client that others use one cannot tell whose request it was: its answer is what counts.
-        let sent = match shared {
-            Some(_) => Instant::now(),
-            None => last(&left).unwrap_or_else(Instant::now),
-        };
-        waits.push(1000.0 * sent.duration_since(wanted).as_secs_f64());
+        waits.push(1000.0 * until(Instant::now()).duration_since(wanted).as_secs_f64());
     }
     waits.sort_by(f64::total_cmp);
     Ok(waits)

@@ -28,7 +28,7 @@ pub(crate) fn write(measured: &Measured) -> Result<()> {
 
 fn goals(measured: &Measured) -> Vec<Goal> {
     let Measured { memory, pressure, lease_writes, changes } = measured;
-    let storm = &pressure.storm;
+    let (storm, seats) = (&pressure.storm, &pressure.seats);
     let budget = &pressure.budget;
     let bound = |bucket: &springtide_plumbing::budget::BucketConfig| bucket.rate + f64::from(bucket.burst);
     let in_a_second = |id: &str, what: &str, writes: usize, bound: f64| {
@@ -68,6 +68,35 @@ fn goals(measured: &Measured) -> Vec<Goal> {
             "ratio",
             0.9,
         ),
+        Goal::at_most(
+            "A7-level-probes",
+            "refused requests in the busiest second of a minute without a seat on a real level",
+            seats.busiest_second as f64,
+            "requests",
+            1.0,
+        ),
+        Goal::at_least(
+            "A7-level-recovery",
+            "rate 30 s after that minute, to that before",
+            seats.recovered,
+            "ratio",
+            0.9,
+        ),
+        Goal::at_least(
+            "A7-other-level",
+            "rate of another level in that minute, to that before",
+            seats.other_level,
+            "ratio",
+            0.9,
+        ),
+        Goal::at_most(
+            "A7-lost",
+            "objects without their last write after it",
+            seats.lost as f64,
+            "objects",
+            0.0,
+        ),
+        Goal::at_most("A7-lease", "slowest renewal of a lease in it", seats.slowest_lease, "s", 5.0),
         Goal::at_least(
             "A8-jain",
             "Jain's index of 20 tenants beside a greedy one",
@@ -133,6 +162,7 @@ fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
         writeln!(page, "| in the busiest second, {what} of {rate:.1}/s, burst {burst} | {writes} |")?;
     }
     writeln!(page, "| stored a second before a 429 storm | {:.1} |", pressure.storm.rate_before)?;
+    writeln!(page, "| stored a second before a level lost its seats | {:.1} |", pressure.seats.rate_before)?;
     writeln!(page, "| the others' writes alone, p99 | {:.1} ms |", pressure.alone_p99)?;
     writeln!(page, "| beside the greedy tenant, p99 | {:.1} ms |", pressure.beside_p99)?;
     writeln!(page, "| wait of a lease on its own client, p99 | {:.2} ms |", pressure.lease_wait_p99)?;
@@ -159,7 +189,9 @@ fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
          process may write a fourth of the raw limit of the same run; the greedy tenant has 100 writers that never \
          rest, each of 20 others wants two writes a second. The wait of a lease is the time from the wish to the \
          sending, with 200 writers without a budget in the same process; through the client of the writes only the \
-         answer tells. In the storm a proxy answers each write with 429 and Retry-After 2 for 60 s. Managers have the shipped lease times; the Lease is read every 10 ms. Times of single runs \
+         answer tells. In the storm a proxy answers each write with 429 and Retry-After 2 for 60 s. \
+         For a minute without a seat a tenant keeps all seats of a level of 10 shares (flow control of an API server \
+         with its default 600 seats); 100 writers that never rest write on it, 20 paced ones on another level. Managers have the shipped lease times; the Lease is read every 10 ms. Times of single runs \
          vary on a small machine; compare within one run.\n"
     )?;
     Ok(page)
