@@ -13,10 +13,10 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use nix::sys::signal::Signal;
 use springtide_crds::batch_job::{BatchJob, BatchJobSpec};
 
-use crate::batch::Task;
-use crate::fault_proxy::{Class, EventFault, FaultProxy, Handshake, When};
+use crate::batch::{Task, Testbed};
+use crate::fault_proxy::{Class, EventFault, FaultProxy, Handshake, Protocols, When};
 use crate::local_cluster::LocalCluster;
-use crate::manager::USER_AGENT;
+use crate::manager::{Manager, USER_AGENT};
 use crate::oracle::feed::PATIENCE;
 use crate::write_count::{Mark, Request, Verb, WriteCount};
 
@@ -29,6 +29,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Objects that are written while nobody watches, so that every kind's version is far behind.
 const UNSEEN_WRITES: usize = 20;
 
+/// Jobs that have finished, and those with a pod that runs.
+const FINISHED: usize = 20;
+const RUNNING: usize = 5;
+/// Longer than a record of a start is held back.
+const REST: Duration = Duration::from_secs(6);
+
 /// How a manager came back.
 #[derive(Debug)]
 pub struct Recovery {
@@ -40,6 +46,33 @@ pub struct Recovery {
     pub lists: WriteCount,
     /// Its watches.
     pub watches: WriteCount,
+}
+
+/// A cluster with a manager that has work behind it and now rests, and the namespace of that work.
+///
+/// # Errors
+/// Something does not start, or the work does not get done.
+pub async fn at_rest() -> Result<(LocalCluster, FaultProxy, Manager, String)> {
+    let cluster = crate::batch::cluster().await?;
+    let proxy = FaultProxy::start(&cluster, Protocols::All)?;
+    let mut manager =
+        Manager::start_with(&cluster, proxy.kubeconfig(), "manager", &["--no-leader-election"]).await?;
+    manager.wait_ready().await?;
+    let test = Testbed::new(&cluster, "recovery").await?;
+    test.submit_many("finished", FINISHED, &BatchJobSpec::new(Task::quick().template())).await?;
+    test.submit_many("running", RUNNING, &BatchJobSpec::new(Task::endless().template())).await?;
+    for number in 0..FINISHED {
+        test.completed(&format!("finished-{number}")).await?;
+        test.no_pods(&format!("finished-{number}")).await?;
+    }
+    for number in 0..RUNNING {
+        test.running(&format!("running-{number}"), 1).await?;
+    }
+    tokio::time::sleep(REST).await;
+    let namespace = test.namespace.clone();
+    test.verify()?;
+    drop(test);
+    Ok((cluster, proxy, manager, namespace))
 }
 
 /// The manager of a cluster, and the namespace in which it is seen to work.

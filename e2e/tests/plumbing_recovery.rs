@@ -3,46 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use springtide_crds::batch_job::BatchJobSpec;
-use springtide_e2e::batch::{self, Task, Testbed};
-use springtide_e2e::fault_proxy::{FaultProxy, Protocols};
-use springtide_e2e::local_cluster::LocalCluster;
-use springtide_e2e::manager::Manager;
-use springtide_e2e::recovery::{Recovery, Subject};
-
-/// Jobs that have finished, and those with a pod that runs.
-const FINISHED: usize = 20;
-const RUNNING: usize = 5;
-/// Longer than a record of a start is held back.
-const REST: Duration = Duration::from_secs(6);
-
-/// A cluster with a manager that has work behind it and now rests, and the namespace of that work.
-async fn at_rest() -> Result<(LocalCluster, FaultProxy, Manager, String)> {
-    let cluster = batch::cluster().await?;
-    let proxy = FaultProxy::start(&cluster, Protocols::All)?;
-    let mut manager =
-        Manager::start_with(&cluster, proxy.kubeconfig(), "manager", &["--no-leader-election"]).await?;
-    manager.wait_ready().await?;
-    let test = Testbed::new(&cluster, "recovery").await?;
-    test.submit_many("finished", FINISHED, &BatchJobSpec::new(Task::quick().template())).await?;
-    test.submit_many("running", RUNNING, &BatchJobSpec::new(Task::endless().template())).await?;
-    for number in 0..FINISHED {
-        test.completed(&format!("finished-{number}")).await?;
-        test.no_pods(&format!("finished-{number}")).await?;
-    }
-    for number in 0..RUNNING {
-        test.running(&format!("running-{number}"), 1).await?;
-    }
-    tokio::time::sleep(REST).await;
-    let namespace = test.namespace.clone();
-    test.verify()?;
-    drop(test);
-    Ok((cluster, proxy, manager, namespace))
-}
+use springtide_e2e::recovery::{Recovery, Subject, at_rest};
 
 fn say(what: &str, recovery: &Recovery) -> Result<()> {
     let Recovery { took, lists, watches, .. } = recovery;

@@ -1,9 +1,11 @@
 //! `make bench-plumbing`: what the plumbing costs and keeps to, on a real API server, each figure beside
 //! the raw limit or a peer measured in the same run.
 
+mod brake;
 mod leadership;
 mod memory;
 mod pressure;
+mod recovery;
 mod report;
 mod seats;
 mod storm;
@@ -28,30 +30,38 @@ struct Options {
     /// Graceful hand-overs.
     #[arg(long, default_value_t = 10)]
     handovers: usize,
+    /// Brakes by each switch, and faults of each kind that is over soon.
+    #[arg(long, default_value_t = 5)]
+    times: usize,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    eprintln!("[1/4] memory and decoding of {} pods", options.pods);
+    eprintln!("[1/6] memory and decoding of {} pods", options.pods);
     // Without controllers: what is created stays as it is.
     let cluster = LocalCluster::builder().without_audit().without_controllers().start().await?;
     cluster.install_crds().await?;
     let memory = memory::measure(&cluster, options.pods).await?;
     cluster.stop()?;
 
-    eprintln!("[2/4] writes under pressure, {} s a run", options.pressure_seconds);
+    eprintln!("[2/6] writes under pressure, {} s a run", options.pressure_seconds);
     let cluster = LocalCluster::builder().without_audit().without_controllers().start().await?;
     let pressure = pressure::measure(&cluster, options.pressure_seconds).await?;
     cluster.stop()?;
 
-    eprintln!("[3/4] writes of a lease in {} s", options.lease_seconds);
+    eprintln!("[3/6] writes of a lease in {} s", options.lease_seconds);
     let cluster = LocalCluster::builder().without_controllers().start().await?;
     cluster.install_crds().await?;
     let lease_writes = leadership::writes_per_second(&cluster, options.lease_seconds).await?;
 
-    eprintln!("[4/4] {} hand-overs and a crash", options.handovers);
+    eprintln!("[4/6] {} hand-overs and a crash", options.handovers);
     let changes = leadership::changes(&cluster, options.handovers).await?;
     cluster.stop()?;
-    report::write(&report::Measured { memory, pressure, lease_writes, changes })
+
+    eprintln!("[5/6] brake, {} times by each switch", options.times);
+    let silence = brake::measure(options.times).await?;
+    eprintln!("[6/6] recovery, {} times", options.times);
+    let recoveries = recovery::measure(options.times).await?;
+    report::write(&report::Measured { memory, pressure, lease_writes, changes, silence, recoveries })
 }

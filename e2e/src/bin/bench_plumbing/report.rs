@@ -1,8 +1,10 @@
 //! The page, the plot and the goals.
 
+use crate::brake::Silence;
 use crate::leadership::Changes;
 use crate::memory::Memory;
 use crate::pressure::Pressure;
+use crate::recovery::Recoveries;
 use anyhow::Result;
 use springtide_e2e::bench::report::{self, Goal, Report, quantile};
 use std::fmt::Write as _;
@@ -14,6 +16,8 @@ pub(crate) struct Measured {
     /// Writes of a lease a second.
     pub(crate) lease_writes: f64,
     pub(crate) changes: Changes,
+    pub(crate) silence: Silence,
+    pub(crate) recoveries: Recoveries,
 }
 
 /// Writes `docs/benchmarks/plumbing.md`, its plot and `target/bench/plumbing.json`, and prints the page.
@@ -27,7 +31,7 @@ pub(crate) fn write(measured: &Measured) -> Result<()> {
 }
 
 fn goals(measured: &Measured) -> Vec<Goal> {
-    let Measured { memory, pressure, lease_writes, changes } = measured;
+    let Measured { memory, pressure, lease_writes, changes, silence, recoveries } = measured;
     let (storm, seats) = (&pressure.storm, &pressure.seats);
     let budget = &pressure.budget;
     let bound = |bucket: &springtide_plumbing::budget::BucketConfig| bucket.rate + f64::from(bucket.burst);
@@ -120,12 +124,44 @@ fn goals(measured: &Measured) -> Vec<Goal> {
             "s",
             2.0,
         ),
+        Goal::at_most("A14-file", "last write after the brake's file was put", silence.file, "s", 1.0),
+        Goal::at_most("A14-signal", "last write after the brake's signal", silence.signal, "s", 1.0),
+        Goal::at_most(
+            "A14-config-map",
+            "last write after the brake's ConfigMap",
+            silence.config_map,
+            "s",
+            5.0,
+        ),
+        Goal::at_most("B6-etcd", "a new job has its pod after etcd was killed", recoveries.etcd, "s", 10.0),
+        Goal::at_most(
+            "B6-api-server",
+            "the same after the API server was killed, from when it is ready",
+            recoveries.api_server,
+            "s",
+            5.0,
+        ),
+        Goal::at_most(
+            "B6-compaction",
+            "the same after all watches have expired, from when the API server is ready",
+            recoveries.compaction,
+            "s",
+            10.0,
+        ),
+        Goal::at_most("B6-silent-watch", "a silent watch is replaced", recoveries.silent_watch, "s", 90.0),
+        Goal::at_most(
+            "B6-half-open",
+            "a new job has its pod after all connections lost their peer",
+            recoveries.half_open,
+            "s",
+            90.0,
+        ),
         Goal::at_most("B6-crash", "a standby leads after the leader was killed", changes.crash, "s", 32.0),
     ]
 }
 
 fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
-    let Measured { memory, pressure, lease_writes: _, changes } = measured;
+    let Measured { memory, pressure, lease_writes: _, changes, silence, recoveries: _ } = measured;
     let mut page = String::new();
     writeln!(page, "# Plumbing: memory, writes under pressure, leadership\n\n{origin}\n")?;
     writeln!(page, "![KiB a watched pod](plumbing.svg)\n\n## Goals\n")?;
@@ -179,6 +215,12 @@ fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
          leader a standby led in {:.1} s.",
         changes.handovers.len(),
         changes.crash
+    )?;
+    writeln!(
+        page,
+        "\n## Brake and faults\n\nBefore the brake the manager wrote {:.0} times a second at least. Figures of both \
+         are the slowest of all runs.",
+        silence.before
     )?;
     write!(
         page,

@@ -1,0 +1,37 @@
+//! How soon a manager works again after a fault of what it stands on.
+
+use anyhow::Result;
+use nix::sys::signal::Signal;
+use springtide_e2e::recovery::{Recovery, Subject, at_rest};
+
+/// Seconds until a new job had its pod, the slowest of all runs.
+pub(crate) struct Recoveries {
+    /// etcd was killed; from when it accepted connections again.
+    pub(crate) etcd: f64,
+    /// The API server was killed; from when it was ready again.
+    pub(crate) api_server: f64,
+    /// What was missed meanwhile was compacted; from when the API server was ready again.
+    pub(crate) compaction: f64,
+    /// The watch of pods fell silent; until it was replaced.
+    pub(crate) silent_watch: f64,
+    /// All connections lost their peer.
+    pub(crate) half_open: f64,
+}
+
+/// Causes each fault: those that are over soon so many times, those that take a minute once.
+pub(crate) async fn measure(times: usize) -> Result<Recoveries> {
+    let (mut cluster, proxy, manager, namespace) = at_rest().await?;
+    let mut subject = Subject { cluster: &mut cluster, proxy: &proxy, namespace };
+    let [mut etcd, mut api_server, mut compaction] = [0.0_f64; 3];
+    let seconds = |recovery: Recovery| recovery.took.as_secs_f64();
+    for _ in 0..times {
+        etcd = etcd.max(seconds(subject.etcd_restart(Signal::SIGKILL).await?));
+        api_server = api_server.max(seconds(subject.api_server_restart(Signal::SIGKILL).await?));
+        compaction = compaction.max(seconds(subject.compaction().await?));
+    }
+    let silent_watch = seconds(subject.blackholed_watch().await?);
+    let half_open = seconds(subject.half_open_connections().await?);
+    manager.stop()?;
+    cluster.stop()?;
+    Ok(Recoveries { etcd, api_server, compaction, silent_watch, half_open })
+}
