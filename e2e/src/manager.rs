@@ -124,6 +124,14 @@ impl Manager {
         get(self.health, "/readyz").await.is_ok()
     }
 
+    /// What it says of its readiness, ready or not.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn readiness(&self) -> Result<String> {
+        Ok(answer(self.health, "/readyz?verbose").await?.1)
+    }
+
     /// The body of `/metrics`.
     ///
     /// # Errors
@@ -174,13 +182,19 @@ pub(crate) async fn ready(health: SocketAddr) -> Result<()> {
 
 /// A plain GET; anything but 200 is an error.
 async fn get(address: SocketAddr, path: &str) -> Result<String> {
+    let (head, body) = answer(address, path).await?;
+    if head.split(' ').nth(1) != Some("200") {
+        bail!("{path}: {}", head.lines().next().unwrap_or_default());
+    }
+    Ok(body)
+}
+
+/// The head and the body of an answer.
+async fn answer(address: SocketAddr, path: &str) -> Result<(String, String)> {
     let mut stream = tokio::net::TcpStream::connect(address).await?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-    if head.split(' ').nth(1) != Some("200") {
-        bail!("{path}: {}", head.lines().next().unwrap_or_default());
-    }
-    Ok(body.to_owned())
+    Ok((head.to_owned(), body.to_owned()))
 }

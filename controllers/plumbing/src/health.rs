@@ -100,12 +100,12 @@ async fn readyz(State(shared): State<Arc<Shared>>, Query(query): Query<Verbose>)
     if query.verbose.is_some() || !ready {
         for store in stores.iter() {
             let (mark, state) = if store.is_synced() { ('+', "synced") } else { ('-', "not synced") };
-            let _ = writeln!(
-                text,
-                "[{mark}] store {} {state}, {} objects",
-                store.resource(),
-                store.object_count()
-            );
+            let _ =
+                write!(text, "[{mark}] store {} {state}, {} objects", store.resource(), store.object_count());
+            let _ = match store.obstacle() {
+                Some(obstacle) => writeln!(text, ": {obstacle}"),
+                None => writeln!(text),
+            };
         }
         for controller in &shared.health.controllers {
             let (mark, state) = if ready { ('+', "ready") } else { ('-', "waits for its stores") };
@@ -187,6 +187,10 @@ mod tests {
         assert!(body.contains("[-] store nodes not synced"), "{body}");
         assert!(body.contains("[-] controller batch-job waits for its stores"), "{body}");
         assert_eq!(get(address, "/livez").await.0, 200, "alive before it is ready");
+        nodes.set_obstacle("answered 403: nodes is forbidden".to_owned());
+        let (_, _, body) = get(address, "/readyz").await;
+        let line = "[-] store nodes not synced, 0 objects: answered 403: nodes is forbidden\n";
+        assert!(body.starts_with(line), "{body}");
 
         nodes.replace(BTreeMap::new(), ResourceVersion(1));
         let (code, _, body) = get(address, "/readyz").await;

@@ -104,6 +104,11 @@ impl Resource {
         namespaced: true,
     };
 
+    /// Whether the API server has the kind from a CRD of ours.
+    pub fn is_custom(&self) -> bool {
+        self.group == springtide_crds::common::GROUP
+    }
+
     /// `apiVersion` as manifests write it.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {

@@ -97,6 +97,8 @@ struct Shared<P> {
     /// listener takes its snapshot: this is what makes both whole.
     listeners: Mutex<Listeners<P>>,
     synced: watch::Sender<bool>,
+    /// Why it is not synced.
+    obstacle: Mutex<Option<String>>,
     stats: WatchStats,
 }
 
@@ -114,6 +116,7 @@ impl<P: Projection> Store<P> {
             last_rv: Mutex::default(),
             listeners: Mutex::new(Listeners { change: Vec::new(), advance: Vec::new(), fresh: Vec::new() }),
             synced: watch::Sender::new(false),
+            obstacle: Mutex::default(),
             stats: WatchStats::default(),
         });
         let store = Self { shared };
@@ -166,6 +169,12 @@ impl<P: Projection> Store<P> {
     /// Whether a first list is complete, and the kind is still served.
     pub fn is_synced(&self) -> bool {
         *self.shared.synced.borrow()
+    }
+
+    /// What keeps the store from being synced, for people: how the last attempt ended. `None` where it is synced,
+    /// and before the first attempt has ended.
+    pub fn obstacle(&self) -> Option<String> {
+        lock(&self.shared.obstacle).clone()
     }
 
     /// Whether nothing (event, bookmark or list) has brought the store forward for [`STALE_AFTER`], or
@@ -263,12 +272,20 @@ impl<P: Projection> StoreWriter<P> {
         let initial = !self.listed;
         self.commit(rv, |state, changes| state.take_list(list, initial, changes));
         self.listed = true;
+        *lock(&self.store.shared.obstacle) = None;
         self.store.shared.synced.send_replace(true);
     }
 
     /// The kind is not served at present. The content stays, until a list says otherwise.
     pub fn set_unsynced(&mut self) {
         self.store.shared.synced.send_replace(false);
+    }
+
+    /// An attempt to list has ended so. Says nothing where the store is synced: it shows what it last knew.
+    pub fn set_obstacle(&mut self, why: String) {
+        if !self.store.is_synced() {
+            *lock(&self.store.shared.obstacle) = Some(why);
+        }
     }
 
     fn not_before(&self, rv: ResourceVersion) -> ResourceVersion {

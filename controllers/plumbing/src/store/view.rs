@@ -19,6 +19,8 @@ pub trait StoreView: Send + Sync {
     fn identity(&self, key: &ObjectKey) -> Option<(Uid, ResourceVersion, bool)>;
     /// See [`Store::is_synced`].
     fn is_synced(&self) -> bool;
+    /// See [`Store::obstacle`].
+    fn obstacle(&self) -> Option<String>;
     /// See [`Store::is_stale`].
     fn is_stale(&self) -> bool;
     /// See [`Store::synced`].
@@ -50,6 +52,10 @@ impl<P: Projection> StoreView for Store<P> {
 
     fn is_synced(&self) -> bool {
         Store::is_synced(self)
+    }
+
+    fn obstacle(&self) -> Option<String> {
+        Store::obstacle(self)
     }
 
     fn is_stale(&self) -> bool {

@@ -273,9 +273,23 @@ impl<S: Source> Watch<S> {
                     WatchError::Refused { .. } | WatchError::Transport(_) => self.back_off(),
                     WatchError::Unreachable(_) => self.rng.random_range(UNREACHABLE_WAIT),
                 };
-                (wait, error.to_string())
+                let why = match &error {
+                    WatchError::NotServed(_) if S::Object::RESOURCE.is_custom() => {
+                        format!("{error}: the API server does not know {resource}; apply its CRD")
+                    }
+                    WatchError::NotServed(_)
+                    | WatchError::Expired(_)
+                    | WatchError::AheadOfServer(_)
+                    | WatchError::Refused { .. }
+                    | WatchError::Server { .. }
+                    | WatchError::Unreadable(_)
+                    | WatchError::Transport(_)
+                    | WatchError::Unreachable(_) => error.to_string(),
+                };
+                (wait, why)
             }
         };
+        self.writer.set_obstacle(why.clone());
         tracing::warn!(%resource, why, wait_seconds = wait.as_secs_f32(), next = ?self.next, "watch ended");
         wait
     }
