@@ -1,6 +1,6 @@
 //! The clocks of the system, read in one place, so that planners never do.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -32,6 +32,12 @@ impl Clock {
     }
 }
 
+/// The time so long after another one, no later than times can be: what an object says may lie in the year 9999.
+pub fn after(time: Timestamp, wait: SignedDuration) -> Timestamp {
+    let bound = if wait.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
+    time.checked_add(wait).unwrap_or(bound)
+}
+
 /// `CLOCK_BOOTTIME`: unlike `CLOCK_MONOTONIC`, which timers follow, it goes on while the machine sleeps.
 pub(crate) fn boot_time() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
@@ -41,6 +47,14 @@ pub(crate) fn boot_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn at_the_end_of_time_nothing_comes_after() {
+        let (hour, start) = (SignedDuration::from_hours(1), Timestamp::UNIX_EPOCH);
+        assert_eq!(after(start, hour), start + hour);
+        assert_eq!(after(Timestamp::MAX, hour), Timestamp::MAX);
+        assert_eq!(after(Timestamp::MIN, -hour), Timestamp::MIN);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_past_is_now_and_the_future_keeps_its_distance() {

@@ -6,6 +6,7 @@ use super::{Draft, spread};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::StalledReason;
 use springtide_crds::reason::Reason;
+use springtide_plumbing::clock::after;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::plan::{Action, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
@@ -88,7 +89,7 @@ fn taken_back<'a>(
         return overdue;
     }
     let deadline = SignedDuration::from_secs(job.spec.pending_deadline_seconds.into());
-    let is_established = |pod: &Attempt| pod.view.meta().creation_time + deadline < oldest;
+    let is_established = |pod: &Attempt| after(pod.view.meta().creation_time, deadline) < oldest;
     if staying.iter().any(|pod| is_established(pod)) { overdue } else { staying.to_vec() }
 }
 

@@ -5,6 +5,7 @@ use super::state::{Attempt, JobState};
 use crate::failure::Ending;
 use crate::projections::pod::{PodView, TRACKING_FINALIZER};
 use jiff::{SignedDuration, Timestamp};
+use springtide_plumbing::clock::after;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::plan::{Action, Write, WriteClass, remove_finalizer};
 use springtide_plumbing::projection::Projection;
@@ -67,11 +68,11 @@ fn hold_until(state: &JobState, pod: &Attempt) -> Option<Timestamp> {
     let release = &state.job.spec.release;
     let seconds = |seconds: u32| (seconds > 0).then(|| SignedDuration::from_secs(seconds.into()));
     let created = pod.view.meta().creation_time;
-    let for_scrapers = seconds(release.min_pod_age_seconds).map(|age| created + age);
+    let for_scrapers = seconds(release.min_pod_age_seconds).map(|age| after(created, age));
     let ended = pod.finished().unwrap_or(created);
     let for_debugging = seconds(release.hold_on_failure_seconds)
         .filter(|_| matches!(pod.ending, Some(Ending::Failed(_))))
-        .map(|hold| ended + hold);
+        .map(|hold| after(ended, hold));
     for_scrapers.max(for_debugging)
 }
 

@@ -10,6 +10,7 @@ use springtide_crds::batch_job::{
     DEFAULT_BACKOFF_LIMIT, FailedReason, PodFailureAction, StalledReason, StopPolicy,
 };
 use springtide_crds::reason::Reason;
+use springtide_plumbing::clock::after;
 use springtide_plumbing::key::{ResourceVersion, Uid};
 use springtide_plumbing::projection::Projection;
 use std::collections::HashMap;
@@ -113,7 +114,8 @@ fn is_met(
     };
     let has_waited = |limit: u32| {
         let stopped = i64::from(status.suspended_seconds);
-        let deadline = job.meta().creation_time + SignedDuration::from_secs(i64::from(limit) + stopped);
+        let wait = SignedDuration::from_secs(i64::from(limit) + stopped);
+        let deadline = after(job.meta().creation_time, wait);
         status.start_time.is_none() && deadline <= now
     };
     match reason {

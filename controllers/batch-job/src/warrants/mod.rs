@@ -26,6 +26,7 @@ use record::Outcomes;
 use springtide_crds::batch_job::PodFailureAction;
 use springtide_crds::common::ConditionStatus;
 use springtide_plumbing::clock::Clock;
+use springtide_plumbing::clock::after;
 use springtide_plumbing::key::{ObjectKey, Resource, Uid};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;
@@ -215,7 +216,7 @@ impl BatchJobWarrants {
         let job = self.job(target)?;
         let ended = job.status.completion_time.as_ref().filter(|_| job.is_finished())?.0;
         let ttl = job.spec.ttl_seconds_after_finished.unwrap_or(self.settings.ttl_seconds);
-        if ended + SignedDuration::from_secs(ttl.into()) <= now {
+        if after(ended, SignedDuration::from_secs(ttl.into())) <= now {
             return Some(Warrant::Finished);
         }
         let settings = &self.settings;
