@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, PostParams};
 
+use crate::batch::{GENERAL, pool};
+use crate::local_cluster::{Component, LocalCluster};
 use crate::write_count::WriteCount;
 
 /// One verb on one resource or sub-resource, whichever objects it is limited to.
@@ -49,7 +51,61 @@ pub struct Account<'a> {
     pub name: &'a str,
 }
 
+/// Whom the installation makes the manager.
+pub const ACCOUNT: Account<'_> = Account { namespace: "springtide-system", name: "springtide" };
+
+/// A cluster that has the roles of `config/rbac`, with the admission plugin that OpenShift has on by default.
+///
+/// # Errors
+/// A part does not start, or is refused.
+pub async fn installed() -> Result<LocalCluster> {
+    let plugin = ["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"];
+    let nodes = pool(GENERAL, 2, "32", 110);
+    let cluster =
+        LocalCluster::builder().extra_args(Component::ApiServer, plugin).kwok(nodes).start().await?;
+    cluster.install_crds().await?;
+    let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {}}}}}", ACCOUNT.namespace);
+    cluster.apply(&namespace).await?;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/rbac");
+    let applied = cluster.kubectl(&["apply", "--server-side", "-k", folder]).await?;
+    ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    Ok(cluster)
+}
+
 impl Account<'_> {
+    /// Takes a right of its cluster role away; gives the rules as they were, for [`Account::restore`].
+    ///
+    /// # Errors
+    /// The role has it not, or is not to be changed.
+    pub async fn lose(&self, cluster: &LocalCluster, verb: &str, resource: &str) -> Result<Vec<PolicyRule>> {
+        let roles: Api<ClusterRole> = Api::all(cluster.client("springtide-test")?);
+        let mut role = roles.get(self.name).await?;
+        let before = role.rules.clone().unwrap_or_default();
+        let mut taken = 0;
+        for rule in role.rules.iter_mut().flatten() {
+            if rule.resources.iter().flatten().any(|held| held == resource) {
+                taken += rule.verbs.iter().filter(|held| *held == verb).count();
+                rule.verbs.retain(|held| held != verb);
+            }
+        }
+        // A rule without verbs is not valid.
+        role.rules.iter_mut().for_each(|rules| rules.retain(|rule| !rule.verbs.is_empty()));
+        ensure!(taken > 0, "{} cannot {verb} {resource}", self.name);
+        roles.replace(self.name, &PostParams::default(), &role).await?;
+        Ok(before)
+    }
+
+    /// Gives its cluster role these rules.
+    ///
+    /// # Errors
+    /// The role is not to be changed.
+    pub async fn restore(&self, cluster: &LocalCluster, rules: Vec<PolicyRule>) -> Result<()> {
+        let roles: Api<ClusterRole> = Api::all(cluster.client("springtide-test")?);
+        let role = ClusterRole { rules: Some(rules), ..roles.get(self.name).await? };
+        roles.replace(self.name, &PostParams::default(), &role).await?;
+        Ok(())
+    }
+
     /// The user that it acts as.
     #[must_use]
     pub fn user(&self) -> String {

@@ -2,15 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use springtide_crds::batch_job::{BatchJobSpec, CompletionTracking, FailedReason, Release};
-use springtide_e2e::batch::{GENERAL, Task, Testbed, pool};
-use springtide_e2e::local_cluster::{Component, LocalCluster};
+use springtide_e2e::batch::{Task, Testbed};
 use springtide_e2e::manager::Manager;
-use springtide_e2e::rights::{Account, Seldom, Triple, findings, used};
-
-/// Whom the installation makes the manager.
-const ACCOUNT: Account<'_> = Account { namespace: "springtide-system", name: "springtide" };
+use springtide_e2e::rights::{ACCOUNT, Seldom, Triple, findings, installed, used};
 
 /// What no quiet run uses.
 const SELDOM: &[Seldom] = &[
@@ -57,21 +53,6 @@ const fn get(group: &'static str, resource: &'static str, when: &'static str) ->
     Seldom { verb: "get", group, resource, when }
 }
 
-/// A cluster that has the roles of `config/rbac`, with the admission plugin that OpenShift has on by default.
-async fn cluster() -> Result<LocalCluster> {
-    let plugin = ["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"];
-    let nodes = pool(GENERAL, 2, "32", 110);
-    let cluster =
-        LocalCluster::builder().extra_args(Component::ApiServer, plugin).kwok(nodes).start().await?;
-    cluster.install_crds().await?;
-    let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {}}}}}", ACCOUNT.namespace);
-    cluster.apply(&namespace).await?;
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/rbac");
-    let applied = cluster.kubectl(&["apply", "--server-side", "-k", folder]).await?;
-    ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
-    Ok(cluster)
-}
-
 /// All that a BatchJob can come to: pods with and without the finalizer, pods that are stopped, a failure that is
 /// told as an event, a job that goes by its time to live.
 async fn every_course(test: &Testbed<'_>) -> Result<()> {
@@ -94,7 +75,7 @@ async fn every_course(test: &Testbed<'_>) -> Result<()> {
 
 #[tokio::test]
 async fn the_installed_roles_are_enough_and_nothing_in_them_is_idle() -> Result<()> {
-    let cluster = cluster().await?;
+    let cluster = installed().await?;
     let log = cluster.audit_log()?;
     let (start, user) = (log.mark()?, ACCOUNT.user());
     let kubeconfig = cluster.kubeconfig_for(&user, "system:serviceaccounts")?;
@@ -125,20 +106,8 @@ async fn the_installed_roles_are_enough_and_nothing_in_them_is_idle() -> Result<
 
 #[tokio::test]
 async fn without_a_right_the_server_refuses_what_a_test_with_all_rights_would_not_see() -> Result<()> {
-    let cluster = cluster().await?;
-    let take = |path: &str| format!(r#"[{{"op": "remove", "path": "{path}"}}]"#);
-    let role = cluster.kubectl(&["get", "clusterrole", ACCOUNT.name, "-o", "json"]).await?;
-    let role: serde_json::Value = serde_json::from_slice(&role.stdout)?;
-    let rules = role["rules"].as_array().context("rules")?;
-    let finalizers = rules
-        .iter()
-        .position(|rule| rule["resources"][0] == "batchjobs/finalizers")
-        .context("the rule for finalizers")?;
-    let patch = take(&format!("/rules/{finalizers}"));
-    let patched =
-        cluster.kubectl(&["patch", "clusterrole", ACCOUNT.name, "--type=json", "-p", &patch]).await?;
-    ensure!(patched.status.success(), "{}", String::from_utf8_lossy(&patched.stderr));
-
+    let cluster = installed().await?;
+    ACCOUNT.lose(&cluster, "update", "batchjobs/finalizers").await?;
     let log = cluster.audit_log()?;
     let (start, user) = (log.mark()?, ACCOUNT.user());
     let kubeconfig = cluster.kubeconfig_for(&user, "system:serviceaccounts")?;

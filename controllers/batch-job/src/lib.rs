@@ -41,6 +41,7 @@ use prometheus_client::registry::Registry;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::WriteResult;
+use springtide_plumbing::failing::{self, Failing, Telling};
 use springtide_plumbing::guard::Withheld;
 use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::plan::{Action, Plan, Write};
@@ -94,16 +95,23 @@ impl Reconciler for BatchJobReconciler {
     const RIGHTS: Rights = RIGHTS;
     type Observed = Observed;
 
-    fn observe(&self, key: &ObjectKey, now: Timestamp) -> Option<Observed> {
+    fn observe(&self, key: &ObjectKey, failing: Option<&Failing>, now: Timestamp) -> Option<Observed> {
         if watches::is_admission(key) {
             self.admit(now);
             return None;
         }
-        self.observe_job(key, now)
+        self.observe_job(key, failing, now)
     }
 
     fn plan(&self, observed: &Observed, now: Timestamp) -> Plan {
         plan::plan(observed, now)
+    }
+
+    fn tell(&self, key: &ObjectKey, failing: &Failing, now: Timestamp) -> Option<Telling> {
+        let job = self.stores.jobs.get(key)?;
+        let pods = self.stores.pods.by_index(&watches::PODS_BY_JOB, &watches::pods_of_job(key));
+        let runs = plan::Attempt::of_job(&job, &pods).iter().any(plan::Attempt::is_running);
+        plan::tell(&job, runs, failing, now)
     }
 
     fn settle(&self, key: &ObjectKey, results: &[WriteResult], now: Timestamp) -> Settled {
@@ -144,7 +152,7 @@ impl Reconciler for BatchJobReconciler {
                     }
                 }
                 Err(WriteError::Refused(refusal)) if releases(write) => {
-                    memory.release_refused(&write.key.name, refusal, now);
+                    memory.release_refused(&write.key.name, failing::explain(write, refusal), now);
                 }
                 Err(WriteError::Withheld(
                     withheld @ (Withheld::Protected | Withheld::BreakerOpen { .. }),
@@ -154,11 +162,17 @@ impl Reconciler for BatchJobReconciler {
                 // The loop knows when to look again.
                 Err(WriteError::Withheld(_)) => handled = false,
                 Err(WriteError::Refused(refusal)) if creates(write) => {
-                    trouble = trouble.max(memory.refused(job.generation, refusal, now));
+                    trouble = trouble.max(memory.refused(
+                        job.generation,
+                        refusal,
+                        failing::explain(write, refusal),
+                        now,
+                    ));
                 }
                 // Its grants would be idle for as long as the key backs off: others may use them, and the
                 // pause of the class is the backoff. A pod that exists all the same counts when it is seen.
-                Err(WriteError::NotSent(_) | WriteError::Unknown(_)) if creates(write) => {
+                Err(error @ (WriteError::NotSent(_) | WriteError::Unknown(_))) if creates(write) => {
+                    memory.unanswered(job.generation, error.to_string(), now);
                     trouble = trouble.max(Some(Trouble::Create));
                 }
                 Err(WriteError::Refused(_) | WriteError::NotSent(_) | WriteError::Unknown(_)) => {

@@ -75,7 +75,7 @@ pub struct CreateRefusal {
     pub kind: RefusalKind,
     /// When that was.
     pub at: Timestamp,
-    /// The server's sentence.
+    /// What is wrong, for people.
     pub message: String,
 }
 
@@ -86,7 +86,7 @@ pub struct ReleaseRefusal {
     pub attempts: u32,
     /// The pod is left alone until then.
     pub until: Timestamp,
-    /// The server's sentence.
+    /// What is wrong, for people.
     pub message: String,
 }
 
@@ -104,6 +104,12 @@ pub enum RefusalKind {
     },
     /// The namespace is being deleted, so nothing will start in it again.
     NamespaceTerminating,
+    /// No refusal: the server could not be asked, or did not tell what came of it. Tried again like
+    /// [`Self::Quota`].
+    Unanswered {
+        /// Passes in a row.
+        attempts: u32,
+    },
 }
 
 /// What is remembered of one incarnation of a job.
@@ -294,42 +300,67 @@ impl Memory {
     }
 
     /// A create was refused. Returns the trouble that this means for all pods of its class; none where
-    /// it concerns the job alone, which does not try again.
-    pub fn refused(&mut self, generation: i64, refusal: &Refusal, now: Timestamp) -> Option<Trouble> {
+    /// it concerns the job alone, which does not try again. `message` is what users are told of it.
+    pub fn refused(
+        &mut self,
+        generation: i64,
+        refusal: &Refusal,
+        message: String,
+        now: Timestamp,
+    ) -> Option<Trouble> {
         let (kind, trouble) = match refusal.code {
             400 | 413 | 422 => (RefusalKind::InvalidTemplate, None),
             403 if refusal.is_quota() => (RefusalKind::Quota, Some(Trouble::Quota)),
             403 if refusal.is_namespace_terminating() => (RefusalKind::NamespaceTerminating, None),
             403 => {
-                let before = self.facts.refusal.as_ref().filter(|before| before.generation == generation);
-                let attempts = match before.map(|before| (before.kind, before.at)) {
-                    // Several creates of one pass were refused: that is one refusal.
-                    Some((RefusalKind::Forbidden { attempts }, at)) if at == now => attempts,
-                    Some((RefusalKind::Forbidden { attempts }, _)) => attempts.saturating_add(1),
-                    Some((
-                        RefusalKind::InvalidTemplate | RefusalKind::Quota | RefusalKind::NamespaceTerminating,
-                        _,
-                    ))
-                    | None => 1,
-                };
+                let attempts = self.attempts(generation, now, |kind| match kind {
+                    RefusalKind::Forbidden { attempts } => Some(attempts),
+                    RefusalKind::InvalidTemplate
+                    | RefusalKind::Quota
+                    | RefusalKind::NamespaceTerminating
+                    | RefusalKind::Unanswered { .. } => None,
+                });
                 (RefusalKind::Forbidden { attempts }, Some(Trouble::Create))
             }
             _ => return Some(Trouble::Create),
         };
-        let message = refusal.message.clone();
         self.facts.refusal = Some(CreateRefusal { generation, kind, at: now, message });
         trouble
     }
 
+    /// Nobody told what came of a create. `message` is what users are told of it.
+    pub fn unanswered(&mut self, generation: i64, message: String, now: Timestamp) {
+        let attempts = self.attempts(generation, now, |kind| match kind {
+            RefusalKind::Unanswered { attempts } => Some(attempts),
+            RefusalKind::InvalidTemplate
+            | RefusalKind::Quota
+            | RefusalKind::NamespaceTerminating
+            | RefusalKind::Forbidden { .. } => None,
+        });
+        let kind = RefusalKind::Unanswered { attempts };
+        self.facts.refusal = Some(CreateRefusal { generation, kind, at: now, message });
+    }
+
+    /// How often in a row creates have failed in one way, this time included.
+    fn attempts(&self, generation: i64, now: Timestamp, alike: impl Fn(RefusalKind) -> Option<u32>) -> u32 {
+        let before = self.facts.refusal.as_ref().filter(|before| before.generation == generation);
+        match before.and_then(|before| Some((alike(before.kind)?, before.at))) {
+            // Several creates of one pass have failed: that is once.
+            Some((attempts, at)) if at == now => attempts,
+            Some((attempts, _)) => attempts.saturating_add(1),
+            None => 1,
+        }
+    }
+
     /// A pod was not deleted, or not freed of our finalizer: it is left alone for a while, as the job's
     /// other pods must not wait for it.
-    pub fn release_refused(&mut self, pod: &Arc<str>, refusal: &Refusal, now: Timestamp) {
+    pub fn release_refused(&mut self, pod: &Arc<str>, message: String, now: Timestamp) {
         let attempts = self.facts.unreleased.get(pod).map_or(0, |before| before.attempts) + 1;
         let pause = RELEASE_BACKOFF
             .checked_mul(1 << (attempts - 1).min(4))
             .unwrap_or(RELEASE_BACKOFF_MAX)
             .min(RELEASE_BACKOFF_MAX);
-        let refusal = ReleaseRefusal { attempts, until: now + pause, message: refusal.message.clone() };
+        let refusal = ReleaseRefusal { attempts, until: now + pause, message };
         self.facts.unreleased.insert(Arc::clone(pod), refusal);
     }
 

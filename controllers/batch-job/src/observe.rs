@@ -8,6 +8,7 @@ use crate::projections::pod::PodView;
 use crate::watches::{admission as admission_key, pods_of_job};
 use crate::{BatchJobReconciler, lock};
 use jiff::{SignedDuration, Timestamp};
+use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Priority, Urgency};
@@ -124,7 +125,12 @@ impl BatchJobReconciler {
         }
     }
 
-    pub(crate) fn observe_job(&self, key: &ObjectKey, now: Timestamp) -> Option<Observed> {
+    pub(crate) fn observe_job(
+        &self,
+        key: &ObjectKey,
+        failing: Option<&Failing>,
+        now: Timestamp,
+    ) -> Option<Observed> {
         let job = self.stores.jobs.get(key);
         let pods = self.stores.pods.by_index(&crate::watches::PODS_BY_JOB, &pods_of_job(key));
         let mut record = lock(&self.records).remove(key).unwrap_or_default();
@@ -132,7 +138,10 @@ impl BatchJobReconciler {
             lock(&self.admission).withdraw(&left);
         }
         let (orphans, orphans_until) = record.orphans(job.as_deref(), &pods, now);
-        let observed = job.map(|job| self.observe_present(job, &pods, &mut record, now));
+        let mut observed = job.map(|job| self.observe_present(job, &pods, &mut record, now));
+        if let Some(state) = observed.as_mut().and_then(|observed| observed.state.as_mut()) {
+            state.failing = failing.cloned();
+        }
         if observed.is_some() || !pods.is_empty() {
             lock(&self.records).insert(key.clone(), record);
         }

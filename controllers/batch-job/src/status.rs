@@ -1,8 +1,13 @@
 //! The status of a job and its conditions, as a pure function of what was observed.
 
+mod failing;
+
+pub(crate) use failing::{FAILS, of_failing};
+
 use crate::admission::{Verdict, Waiting};
 use crate::memory::RefusalKind;
 use crate::plan::{Attempt, Course, JobState, Stop, seconds_stopped};
+use crate::projections::job::JobView;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use springtide_crds::batch_job::{
@@ -11,6 +16,8 @@ use springtide_crds::batch_job::{
 };
 use springtide_crds::common::{Condition, ConditionWriter, remove_condition, whole_seconds};
 use springtide_crds::reason::Reason;
+use springtide_plumbing::clock::after;
+use springtide_plumbing::failing::TRANSIENT_PASSES;
 use springtide_plumbing::projection::Projection;
 
 /// How old a job must be before "no node is large enough" needs a person: a node may just be coming up.
@@ -45,7 +52,7 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
         return finished(state);
     }
     let waiting = verdict.and_then(|verdict| verdict.waiting.as_ref());
-    let (summary, message) = summary(state, waiting);
+    let (summary, mut message) = summary(state, waiting);
     let mut status = job.status.clone();
     status.observed_generation = job.meta().generation;
     if !has_unreadable_record(state) {
@@ -65,6 +72,9 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
         status.completion_time = Some(whole_seconds(now));
         status.granted = 0;
         status.active = 0;
+    }
+    if let (false, Some(failure)) = (is_final, failing::passing(state)) {
+        message = failure;
     }
     let conditions = &mut status.conditions;
     writer.set(conditions, summary, &message);
@@ -102,11 +112,14 @@ fn finished(state: &JobState) -> Outlook {
     for condition in &mut status.conditions {
         condition.observed_generation = status.observed_generation;
     }
-    let stored = state.job.condition(CompleteReason::CONDITION);
-    let known = |reason: &CompleteReason| stored.is_some_and(|stored| stored.reason == reason.as_str());
-    let summary = CompleteReason::all().into_iter().find(known).unwrap_or(CompleteReason::Completed);
-    let message = stored.map(|stored| stored.message.clone()).unwrap_or_default();
-    Outlook { status, summary, message }
+    let message = state.job.condition(CompleteReason::CONDITION).map(|stored| stored.message.clone());
+    let summary = stored_summary(&state.job).unwrap_or(CompleteReason::Completed);
+    Outlook { status, summary, message: message.unwrap_or_default() }
+}
+
+fn stored_summary(job: &JobView) -> Option<CompleteReason> {
+    let stored = job.condition(CompleteReason::CONDITION)?;
+    CompleteReason::all().into_iter().find(|reason| stored.is(*reason))
 }
 
 fn has_unreadable_record(state: &JobState) -> bool {
@@ -247,7 +260,14 @@ fn waits_for(state: &JobState, waiting: Option<&Waiting>) -> Option<(QueuedReaso
 fn refusal(state: &JobState) -> Option<String> {
     let job = &state.job;
     if let Some(refusal) = &state.facts.refusal {
-        return (refusal.generation == job.meta().generation).then(|| refusal.message.clone());
+        let is_told = match refusal.kind {
+            RefusalKind::Unanswered { attempts } => attempts >= TRANSIENT_PASSES,
+            RefusalKind::InvalidTemplate
+            | RefusalKind::Quota
+            | RefusalKind::Forbidden { .. }
+            | RefusalKind::NamespaceTerminating => true,
+        };
+        return (is_told && refusal.generation == job.meta().generation).then(|| refusal.message.clone());
     }
     let stored = job.condition(QueuedReason::CONDITION)?;
     (stored.is(QueuedReason::ClassBackoff) && !state.facts.created).then(|| stored.message.clone())
@@ -269,7 +289,7 @@ fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Optio
             return Some((StalledReason::Failed(*reason), message.clone()));
         }
         Course::Stuck { reason, message } => return Some((*reason, message.clone())),
-        Course::Stopped(_) => return unreleased(state),
+        Course::Stopped(_) => return unreleased(state).or_else(|| failing::stalling(state)),
         Course::Open => {}
         Course::Deleting | Course::Finished | Course::Completing => return None,
     }
@@ -288,13 +308,16 @@ fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Optio
     if let Some(unreleased) = unreleased(state) {
         return Some(unreleased);
     }
+    if let Some(failure) = failing::stalling(state) {
+        return Some(failure);
+    }
     let stored = state.job.condition(StalledReason::CONDITION)?;
     still_forbidden(state, stored).then(|| (StalledReason::Forbidden, stored.message.clone()))
 }
 
 /// From when on a job that never fits needs a person.
 pub(crate) fn never_fits_time(state: &JobState) -> Timestamp {
-    state.job.meta().creation_time + NEVER_FITS_AFTER
+    after(state.job.meta().creation_time, NEVER_FITS_AFTER)
 }
 
 /// What the API server says to creates that it forbids again and again. Once or twice may be an object
@@ -304,7 +327,10 @@ fn forbidden(state: &JobState) -> Option<String> {
     let holds = refusal.generation == state.job.meta().generation
         && match refusal.kind {
             RefusalKind::Forbidden { attempts } => attempts >= FORBIDDEN_ATTEMPTS,
-            RefusalKind::InvalidTemplate | RefusalKind::Quota | RefusalKind::NamespaceTerminating => false,
+            RefusalKind::InvalidTemplate
+            | RefusalKind::Quota
+            | RefusalKind::NamespaceTerminating
+            | RefusalKind::Unanswered { .. } => false,
         };
     holds.then(|| refusal.message.clone())
 }

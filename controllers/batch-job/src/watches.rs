@@ -267,7 +267,7 @@ mod tests {
         pod_writer.apply(pod(2, "Running", &[crate::projections::pod::TRACKING_FINALIZER]));
         let key = ObjectKey::new("ns", "a");
         job_writer.delete(job);
-        let observed = reconciler.observe_job(&key, jiff::Timestamp::now()).expect("a pod is left");
+        let observed = reconciler.observe_job(&key, None, jiff::Timestamp::now()).expect("a pod is left");
         assert_eq!((observed.orphans.len(), observed.orphans_until), (1, None));
     }
 

@@ -16,6 +16,7 @@ use springtide_plumbing::config_map::ConfigMapView;
 use springtide_plumbing::controller::{Controller, Reconciler};
 use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::Executor;
+use springtide_plumbing::failing::Failures;
 use springtide_plumbing::gate::Gate;
 use springtide_plumbing::guard::{Guard, Mode};
 use springtide_plumbing::health::{Health, HealthServer};
@@ -305,6 +306,7 @@ impl Shared {
             leading: self.leadership.leading.clone(),
             clock: Clock::system(),
             metrics: self.metrics.clone(),
+            failures: Failures::default(),
             workers,
         };
         // The gate has no end of its own: it answers for as long as passes are under way.

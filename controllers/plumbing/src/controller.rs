@@ -3,7 +3,9 @@
 
 use crate::clock::Clock;
 use crate::error::{ErrorClass, WriteError};
+use crate::events::Stored;
 use crate::executor::{Executor, WriteResult};
+use crate::failing::{Failing, Failures, Telling, Turn};
 use crate::gate::Gate;
 use crate::guard::Withheld;
 use crate::key::ObjectKey;
@@ -41,11 +43,16 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Plain data about one key.
     type Observed: Send;
 
-    /// Gathers what the stores know of a key; `None` when nothing of that name is left to care for.
-    fn observe(&self, key: &ObjectKey, now: Timestamp) -> Option<Self::Observed>;
+    /// Gathers what the stores know of a key, and what its writes fail at; `None` when nothing of that name is
+    /// left to care for.
+    fn observe(&self, key: &ObjectKey, failing: Option<&Failing>, now: Timestamp) -> Option<Self::Observed>;
 
     /// Decides. Pure: no client, no clock, no randomness.
     fn plan(&self, observed: &Self::Observed, now: Timestamp) -> Plan;
+
+    /// How users are told that the key fails, past the backoff that it is in: the status as it is stored, and in it the
+    /// conditions that a plan under this failure would have. `None` where nobody looks.
+    fn tell(&self, key: &ObjectKey, failing: &Failing, now: Timestamp) -> Option<Telling>;
 
     /// Takes in what the writes of a pass came to, before the key is planned again. Called after each
     /// pass, also one without writes; its answer matters only where a write was refused or lost.
@@ -79,6 +86,8 @@ pub struct Controller<R> {
     pub clock: Clock,
     /// Measures each pass.
     pub metrics: Arc<Metrics>,
+    /// Which keys fail, and whether users were told.
+    pub failures: Failures,
     /// Keys worked on at once.
     pub workers: usize,
 }
@@ -169,19 +178,29 @@ impl<R: Reconciler> Controller<R> {
         self.metrics.pass_started(R::NAME, item.waited);
         let span = tracing::debug_span!("reconcile", controller = R::NAME, %key);
         let pass = AssertUnwindSafe(self.reconcile(key)).catch_unwind().instrument(span);
-        let (next, result) = pass.await.unwrap_or_else(|panic| {
-            let message = panic_text(panic.as_ref());
-            tracing::error!(controller = R::NAME, %key, message, "a pass panicked");
-            self.metrics.pass_panicked(R::NAME);
-            self.failed(ErrorClass::Bug, Duration::ZERO)
-        });
+        let (next, result) = match pass.await {
+            Ok(ended) => ended,
+            Err(panic) => {
+                let message = panic_text(panic.as_ref());
+                tracing::error!(controller = R::NAME, %key, message, "a pass panicked");
+                self.metrics.pass_panicked(R::NAME);
+                if let Turn::Tell(failing) = self.failures.panicked(key, &message) {
+                    // Who cannot plan may not be able to tell either.
+                    let _ = AssertUnwindSafe(self.tell(key, &failing)).catch_unwind().await;
+                }
+                self.failed(ErrorClass::Bug, Duration::ZERO)
+            }
+        };
         self.metrics.pass_ended(R::NAME, result, started.elapsed());
         next
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> (Next, ReconcileResult) {
         let now = self.clock.now();
-        let Some(observed) = self.reconciler.observe(key, now) else {
+        let failing = self.failures.of(key);
+        let Some(observed) = self.reconciler.observe(key, failing.as_ref(), now) else {
+            self.failures.forget(key);
+            self.executor.events.passed(key, Vec::new(), Stored::Yes, now);
             return (Next::Success, ReconcileResult::Success);
         };
         let mut plan = self.reconciler.plan(&observed, now);
@@ -189,12 +208,43 @@ impl<R: Reconciler> Controller<R> {
         let sketch = Sketch::of(&plan);
         let events = std::mem::take(&mut plan.events);
         let results = self.executor.perform(key, plan).await;
-        if results.iter().all(|result| result.outcome.is_ok()) {
-            events.into_iter().for_each(|note| self.executor.events.publish(note, now));
-        }
+        self.executor.events.passed(key, events, stored(&results), now);
         log_pass(R::NAME, key, &sketch, &results);
         let settled = self.reconciler.settle(key, &results, self.clock.now());
-        self.next(&sketch, &results, settled)
+        let turn = match settled {
+            Settled::Default => self.failures.passed(key, &results),
+            Settled::Handled => self.failures.handled(key, &results),
+        };
+        let (next, result) = self.next(&sketch, &results, settled);
+        match (turn, next) {
+            (Turn::Tell(failing), next) => {
+                self.tell(key, &failing).await;
+                (next, result)
+            }
+            (Turn::Over, Next::Success | Next::WakeAt(_)) => {
+                (Next::WakeAt(Instant::now()), ReconcileResult::RequeueAfter)
+            }
+            (Turn::None | Turn::Over, next) => (next, result),
+        }
+    }
+
+    /// Tells users at what a key fails. What does not succeed is tried again after the next pass that fails.
+    async fn tell(&self, key: &ObjectKey, failing: &Failing) {
+        let now = self.clock.now();
+        let Some(Telling { event, status }) = self.reconciler.tell(key, failing, now) else {
+            return;
+        };
+        self.executor.events.publish(event, now);
+        // The server has just refused such a write, or not answered it.
+        let is_futile = match failing.class {
+            ErrorClass::Transient | ErrorClass::Forbidden => failing.is_of_status(),
+            ErrorClass::Conflict | ErrorClass::UserConfig | ErrorClass::TooLarge | ErrorClass::Bug => false,
+        };
+        let status = status.filter(|_| !is_futile);
+        let results = self.executor.perform(key, Plan { status, ..Plan::idle(Outcome::Blocked) }).await;
+        if results.iter().all(|result| result.outcome.is_ok()) {
+            self.failures.told(key);
+        }
     }
 
     /// The next pass, by all that went wrong in this one.
@@ -298,6 +348,35 @@ impl Trouble {
             }
         }
         trouble
+    }
+}
+
+/// Whether what the plan tells of has come about.
+fn stored(results: &[WriteResult]) -> Stored {
+    let mut stored = Stored::Yes;
+    for result in results {
+        match &result.outcome {
+            Ok(_) | Err(WriteError::Skipped) => {}
+            Err(WriteError::Unknown(_)) => stored = Stored::Unknown,
+            Err(
+                WriteError::Throttled(_)
+                | WriteError::Busy { .. }
+                | WriteError::NotLeading
+                | WriteError::Withheld(_)
+                | WriteError::StaleStore(_)
+                | WriteError::Contested { .. }
+                | WriteError::AlreadyExists
+                | WriteError::Gone
+                | WriteError::Conflict(_)
+                | WriteError::Refused(_)
+                | WriteError::NotSent(_),
+            ) => return Stored::No,
+        }
+    }
+    match stored {
+        // Left for the next plan, which tells of it too.
+        Stored::Yes if results.iter().any(|result| result.outcome.is_err()) => Stored::No,
+        Stored::Yes | Stored::Unknown | Stored::No => stored,
     }
 }
 

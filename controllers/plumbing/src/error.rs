@@ -151,6 +151,13 @@ impl Refusal {
         self.code == 403 && self.message.contains("exceeded quota")
     }
 
+    /// Whether a 403 comes from an authorizer: the manager's account lacks the right. Admission plugins
+    /// refuse in other words.
+    pub fn is_missing_right(&self) -> bool {
+        // `Forbidden` in apiserver's `responsewriters/errors.go`: `User "x" cannot create resource "pods" ...`.
+        self.code == 403 && self.message.contains("\" cannot ") && self.message.contains(" resource ")
+    }
+
     /// Whether a 403 says that the namespace is being deleted: nothing can be created there any more.
     pub fn is_namespace_terminating(&self) -> bool {
         self.code == 403 && self.message.contains("being terminated")

@@ -21,6 +21,7 @@ pub mod controller;
 pub mod error;
 pub mod events;
 pub mod executor;
+pub mod failing;
 pub mod fight;
 pub mod gate;
 pub mod guard;

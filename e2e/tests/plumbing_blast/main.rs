@@ -24,6 +24,7 @@ use springtide_plumbing::config_map::ConfigMapView;
 use springtide_plumbing::controller::{Controller, Reconciler, Settled};
 use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::{Executor, WriteResult};
+use springtide_plumbing::failing::{Failing, Failures, Telling};
 use springtide_plumbing::gate::Gate;
 use springtide_plumbing::guard::{Guard, Withheld};
 use springtide_plumbing::key::ObjectKey;
@@ -173,10 +174,17 @@ impl World {
             metrics: metrics.clone(),
         };
         let (leads, leading) = watch::channel(true);
-        let workers = 4;
-        let clock = Clock::system();
-        let controller =
-            Controller { reconciler, queue, gate: gate.clone(), executor, leading, clock, metrics, workers };
+        let controller = Controller {
+            reconciler,
+            queue,
+            gate: gate.clone(),
+            executor,
+            leading,
+            clock: Clock::system(),
+            metrics,
+            failures: Failures::default(),
+            workers: 4,
+        };
         let stop = CancellationToken::new();
         let tasks = vec![tokio::spawn(controller.run(stop.clone())), tokio::spawn(gate.run(stop.clone()))];
         Running { tasks, _leads: leads }
@@ -265,7 +273,7 @@ impl Reconciler for Buggy {
     const RIGHTS: Rights = springtide_batch_job::RIGHTS;
     type Observed = Seen;
 
-    fn observe(&self, key: &ObjectKey, _: Timestamp) -> Option<Seen> {
+    fn observe(&self, key: &ObjectKey, _: Option<&Failing>, _: Timestamp) -> Option<Seen> {
         let mut passes = self.passes.lock().unwrap();
         *passes += 1;
         let pods = self.stores.pods.list(Some(&key.namespace));
@@ -285,6 +293,10 @@ impl Reconciler for Buggy {
         };
         plan.wake_at(now + Duration::from_millis(100));
         plan
+    }
+
+    fn tell(&self, _: &ObjectKey, _: &Failing, _: Timestamp) -> Option<Telling> {
+        None
     }
 
     fn settle(&self, key: &ObjectKey, _: &[WriteResult], _: Timestamp) -> Settled {

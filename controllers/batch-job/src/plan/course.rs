@@ -9,6 +9,7 @@ use crate::projections::job::JobView;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{DEFAULT_BACKOFF_LIMIT, FailedReason, StalledReason, StopPolicy};
 use springtide_crds::reason::Reason;
+use springtide_plumbing::clock::after;
 use springtide_plumbing::projection::Projection;
 
 /// What becomes of the job.
@@ -158,7 +159,7 @@ pub(super) fn active_deadline(job: &JobView, tally: &Tally) -> Option<Timestamp>
     let limit = job.spec.active_deadline_seconds?;
     let since = tally.running_since.as_ref()?;
     let left = i64::from(limit) - i64::from(tally.running_seconds);
-    Some(since.0 + SignedDuration::from_secs(left))
+    Some(after(since.0, SignedDuration::from_secs(left)))
 }
 
 /// When the job will have waited too long for its first start; `None` once it started, and while the
@@ -177,7 +178,8 @@ pub(super) fn queue_deadline(
         return None;
     }
     let stopped = job.status.suspended_seconds.saturating_add(seconds_stopped(job, now));
-    Some(job.meta().creation_time + SignedDuration::from_secs(i64::from(limit) + i64::from(stopped)))
+    let wait = SignedDuration::from_secs(i64::from(limit) + i64::from(stopped));
+    Some(after(job.meta().creation_time, wait))
 }
 
 /// Seconds since the user stopped the job, as far as the status knows of it.
@@ -228,6 +230,9 @@ fn stuck(
         RefusalKind::NamespaceTerminating => Some((StalledReason::Forbidden, refusal.message.clone())),
         // The admission says when the next create is due; InvalidTemplate has failed the job before this
         // is asked.
-        RefusalKind::Forbidden { .. } | RefusalKind::Quota | RefusalKind::InvalidTemplate => None,
+        RefusalKind::Forbidden { .. }
+        | RefusalKind::Quota
+        | RefusalKind::InvalidTemplate
+        | RefusalKind::Unanswered { .. } => None,
     }
 }

@@ -18,14 +18,16 @@ pub(crate) use course::seconds_stopped;
 
 use crate::observe::Observed;
 use crate::pods::PodFactory;
-use crate::projections::job::BATCH_JOB;
-use crate::status::{self, Outlook};
+use crate::projections::job::{BATCH_JOB, JobView};
+use crate::status;
 use jiff::{SignedDuration, Timestamp};
 use pace::Due;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use springtide_crds::batch_job::QueuedReason;
+use springtide_crds::batch_job::{BatchJobStatus, QueuedReason};
 use springtide_crds::reason::Reason;
+use springtide_plumbing::clock::after;
+use springtide_plumbing::failing::{Failing, Telling};
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::plan::{Action, MAX_WRITES, Outcome, Plan, Step, Why, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
@@ -65,7 +67,7 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
     // Alone: a write that is refused would keep the status from being written, and what it says from
     // being counted. What there is to release, end and create is planned as soon as it stands.
     if let Due::Now(class) = due {
-        let write = status_write(state, &outlook, class);
+        let write = status_write(&state.job, &outlook.status, class);
         let plan = Draft { wake: draft.wake, ..Draft::default() }.into_plan(Some(write), outcome, why);
         return Plan { events: events::notes(&state.job, &outlook.status), ..plan };
     }
@@ -80,7 +82,7 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
         | Course::Stuck { .. } => {}
     }
     let status = match due {
-        Due::WhenQuiet(class) if draft.is_quiet() => Some(status_write(state, &outlook, class)),
+        Due::WhenQuiet(class) if draft.is_quiet() => Some(status_write(&state.job, &outlook.status, class)),
         Due::At(at) => {
             draft.wake_at(at);
             None
@@ -115,7 +117,7 @@ fn retire(observed: &Observed, state: &JobState, held: bool, draft: &mut Draft, 
     let Some(completion) = &job.status.completion_time else { return };
     if !observed.exceeds_history {
         let ttl = job.spec.ttl_seconds_after_finished.unwrap_or(state.settings.ttl_seconds);
-        let over = completion.0 + SignedDuration::from_secs(ttl.into());
+        let over = after(completion.0, SignedDuration::from_secs(ttl.into()));
         if over > now {
             draft.wake_at(over);
             return;
@@ -157,6 +159,18 @@ fn deadlines(observed: &Observed, state: &JobState, draft: &mut Draft, now: Time
     }
 }
 
+/// How users are told at what the writes of a job fail. A job that has ended, or is to go, keeps its word: an
+/// event tells.
+pub(crate) fn tell(job: &JobView, runs: bool, failing: &Failing, now: Timestamp) -> Option<Telling> {
+    let meta = job.meta();
+    let event = failing.note(BATCH_JOB, meta.key.clone(), meta.uid.clone())?;
+    let status = (!meta.is_deleting() && !job.is_finished())
+        .then(|| status::of_failing(job, runs, failing, now))
+        .flatten()
+        .map(|status| status_write(job, &status, WriteClass::Status));
+    Some(Telling { event, status })
+}
+
 fn outcome(state: &JobState) -> Outcome {
     let working = if state.live() > 0 { Outcome::Progressing } else { Outcome::Waiting };
     match &state.course {
@@ -169,8 +183,7 @@ fn outcome(state: &JobState) -> Outcome {
     }
 }
 
-fn status_write(state: &JobState, outlook: &Outlook, class: WriteClass) -> Write {
-    let job = &state.job;
+fn status_write(job: &JobView, status: &BatchJobStatus, class: WriteClass) -> Write {
     // A struct of strings, numbers and lists cannot fail to be JSON.
     let json = |status| serde_json::to_value(status).unwrap_or(Value::Null);
     Write {
@@ -180,7 +193,7 @@ fn status_write(state: &JobState, outlook: &Outlook, class: WriteClass) -> Write
         action: Action::Status {
             uid: job.meta().uid.clone(),
             resource_version: job.meta().resource_version,
-            status: json(&outlook.status),
+            status: json(status),
             stored: json(&job.status),
         },
     }

@@ -9,7 +9,7 @@ use super::spread;
 use super::state::JobState;
 use crate::ceiling::Standing;
 use crate::pods::tracking;
-use crate::status::{Outlook, STARTING};
+use crate::status::{FAILS, Outlook, STARTING};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{
     AdmittedReason, BatchJobStatus, CompleteReason, CompletionTracking, QueuedReason, StalledReason,
@@ -17,6 +17,7 @@ use springtide_crds::batch_job::{
 };
 use springtide_crds::common::{ConditionStatus, condition};
 use springtide_crds::reason::Reason;
+use springtide_plumbing::clock::after;
 use springtide_plumbing::plan::WriteClass;
 use springtide_plumbing::projection::Projection;
 
@@ -75,7 +76,7 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
         CompleteReason::Running if single && is_strict(state) && has_waited(stored, was) => Due::Never,
         CompleteReason::Running if single => {
             let since = desired.running_since_time.as_ref().map_or(now, |since| since.0);
-            at(since + STARTED_RECORD_AFTER, WriteClass::Status, now)
+            at(after(since, STARTED_RECORD_AFTER), WriteClass::Status, now)
         }
         CompleteReason::Queued | CompleteReason::Admitted if was == CompleteReason::Pending => {
             if !single && state.live() > 0 {
@@ -125,7 +126,7 @@ fn paced(state: &JobState, class: WriteClass, now: Timestamp) -> Due {
         return Due::Now(class);
     }
     let last = state.facts.last_flush.unwrap_or(state.job.meta().creation_time);
-    at(last + FLUSH_INTERVAL, class, now)
+    at(after(last, FLUSH_INTERVAL), class, now)
 }
 
 fn at(time: Timestamp, class: WriteClass, now: Timestamp) -> Due {
@@ -135,14 +136,14 @@ fn at(time: Timestamp, class: WriteClass, now: Timestamp) -> Due {
 /// Each job's own moment, spread so that all of them together keep within the rate.
 fn waiting_record_time(state: &JobState, unfinished_jobs: usize) -> Timestamp {
     let meta = state.job.meta();
-    let after = if is_strict(state) && state.job.is_single() {
+    let wait = if is_strict(state) && state.job.is_single() {
         WAITING_RECORD_AFTER_STRICT
     } else {
         WAITING_RECORD_AFTER
     };
     let seconds = unfinished_jobs.div_ceil(WAITING_RECORDS_PER_SECOND).max(1);
     // A new process meets many that have waited long: it spreads their records as well.
-    meta.creation_time.max(state.facts.since) + after + spread(&meta.uid, seconds)
+    after(meta.creation_time.max(state.facts.since), wait + spread(&meta.uid, seconds))
 }
 
 fn is_strict(state: &JobState) -> bool {
@@ -184,7 +185,13 @@ fn is_news(stored: &BatchJobStatus, desired: &BatchJobStatus, summary: CompleteR
     let was = complete_reason(stored);
     let turned = was != summary && (is_turn(summary) || is_turn(was));
     let edited = stored.observed_generation != 0 && stored.observed_generation != desired.observed_generation;
-    turned || edited || differs(StalledReason::CONDITION) || differs(SuspendedReason::CONDITION)
+    // Users are told at once, by whoever sees that a write fails; here, that it does so no longer.
+    let fails = |status: &BatchJobStatus| {
+        let stored = condition(&status.conditions, CompleteReason::CONDITION);
+        stored.is_some_and(|stored| stored.message.starts_with(FAILS))
+    };
+    let recovered = fails(stored) != fails(desired);
+    turned || edited || recovered || differs(StalledReason::CONDITION) || differs(SuspendedReason::CONDITION)
 }
 
 /// What `kubectl get` shows of a parallel job, besides outcomes.

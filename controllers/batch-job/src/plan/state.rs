@@ -10,6 +10,7 @@ use crate::memory::Facts;
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
 use jiff::{SignedDuration, Timestamp};
+use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
 use std::sync::Arc;
@@ -146,6 +147,8 @@ pub struct JobState {
     pub dispatch: Dispatch,
     /// Names it needs that somebody else has.
     pub conflicts: Vec<Conflict>,
+    /// What its other writes fail at: those of pods are in [`facts`](Self::facts).
+    pub failing: Option<Failing>,
 }
 
 impl JobState {
@@ -190,6 +193,7 @@ impl JobState {
             course,
             dispatch,
             conflicts: Vec::new(),
+            failing: None,
         }
     }
 

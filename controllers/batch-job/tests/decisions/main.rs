@@ -177,7 +177,7 @@ fn observe(case: &Case) -> Observed {
         let refusal =
             Refusal { code: *code, reason: String::new(), message: message.clone(), fields: Vec::new() };
         for at in times {
-            memory.refused(job.meta().generation, &refusal, *at);
+            memory.refused(job.meta().generation, &refusal, message.clone(), *at);
         }
     }
     let standing = match case.beyond_maximum {

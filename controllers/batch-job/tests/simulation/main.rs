@@ -6,6 +6,7 @@
 mod bounds;
 mod chaos;
 mod cluster;
+mod failing;
 mod lives;
 mod setbacks;
 mod world;

@@ -16,6 +16,7 @@ use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::WriteResult;
+use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
 use springtide_plumbing::plan::{Action, MAX_WRITES, Plan, Step, Write};
 use springtide_plumbing::projection::Projection;
@@ -121,8 +122,21 @@ impl World {
 
     /// What the controller would do now about a job.
     pub(crate) fn plan(&self, job: &ObjectKey) -> Option<Plan> {
-        let observed = self.process.reconciler.observe(job, self.cluster.now)?;
+        self.plan_under(job, None)
+    }
+
+    /// The same while its writes fail.
+    pub(crate) fn plan_under(&self, job: &ObjectKey, failing: Option<&Failing>) -> Option<Plan> {
+        let observed = self.process.reconciler.observe(job, failing, self.cluster.now)?;
         Some(self.process.reconciler.plan(&observed, self.cluster.now))
+    }
+
+    /// The loop has users told that writes fail. Returns whether the status tells.
+    pub(crate) fn tell(&mut self, job: &ObjectKey, failing: &Failing) -> bool {
+        let telling = self.process.reconciler.tell(job, failing, self.cluster.now).unwrap();
+        let told = telling.status.inspect(|write| assert!(self.cluster.perform(write).is_ok()));
+        self.deliver(usize::MAX, usize::MAX);
+        told.is_some()
     }
 
     /// One pass over a job, on what its watches have shown. Returns the number of writes that changed

@@ -5,6 +5,7 @@ use crate::config_map::ConfigMapView;
 use crate::controller::{Reconciler, Settled};
 use crate::events::{EventNote, Severity};
 use crate::executor::WriteResult;
+use crate::failing::{Failing, Telling};
 use crate::key::{ObjectKey, Resource};
 use crate::plan::{Action, Outcome, Plan, Write, WriteClass};
 use crate::projection::Projection;
@@ -74,7 +75,7 @@ impl Reconciler for BreakerKeeper {
     const RIGHTS: Rights = rights::OWN;
     type Observed = Observed;
 
-    fn observe(&self, key: &ObjectKey, _: Timestamp) -> Option<Observed> {
+    fn observe(&self, key: &ObjectKey, _: Option<&Failing>, _: Timestamp) -> Option<Observed> {
         let stored = self.store.get(key);
         Some(Observed { key: key.clone(), stored, open: self.breaker.open() })
     }
@@ -98,6 +99,13 @@ impl Reconciler for BreakerKeeper {
                 ..Plan::idle(Outcome::Progressing)
             },
         }
+    }
+
+    /// The record has no status.
+    fn tell(&self, key: &ObjectKey, failing: &Failing, _: Timestamp) -> Option<Telling> {
+        let stored = self.store.get(key)?;
+        let event = failing.note(Resource::CONFIG_MAP, key.clone(), stored.meta().uid.clone())?;
+        Some(Telling { event, status: None })
     }
 
     fn settle(&self, _: &ObjectKey, _: &[WriteResult], _: Timestamp) -> Settled {

@@ -169,7 +169,7 @@ mod keeper {
     use futures::FutureExt;
 
     fn plan(keeper: &BreakerKeeper, key: &ObjectKey) -> Plan {
-        keeper.plan(&keeper.observe(key, Timestamp::UNIX_EPOCH).unwrap(), Timestamp::UNIX_EPOCH)
+        keeper.plan(&keeper.observe(key, None, Timestamp::UNIX_EPOCH).unwrap(), Timestamp::UNIX_EPOCH)
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::plan::{Action, Outcome, Plan, Write, WriteClass};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use series::{Publication, Series};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -37,8 +37,9 @@ const ATTEMPTS: usize = 5;
 /// Pause after an attempt of which nobody knows what became.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How long what is left may take at the end: the Lease waits for it.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long what is left may take at the end: the Lease waits for it, and whoever takes it over is to work within
+/// two seconds of the signal.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How much an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +95,19 @@ struct Inner {
 struct State {
     series: Series,
     queue: VecDeque<Publication>,
+    /// By key, what is told if it turns out that the writes of its last pass were stored.
+    untold: HashMap<ObjectKey, Vec<EventNote>>,
+}
+
+/// Whether the writes that events tell of were stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// All of them.
+    Yes,
+    /// Nobody knows: the next pass over the key will, as it waits until the stores do.
+    Unknown,
+    /// Not all, and they are planned again.
+    No,
 }
 
 impl EventSink {
@@ -121,7 +135,28 @@ impl EventSink {
         self.0.changed.notify_one();
     }
 
-    /// Sends what is due until `stop`, then what is left: for two seconds, with one attempt each.
+    /// A pass over `key` was to tell these. What an earlier pass was to tell is told now, unless this one has planned it
+    /// again: then the writes of the earlier one were lost.
+    pub(crate) fn passed(&self, key: &ObjectKey, planned: Vec<EventNote>, stored: Stored, time: Timestamp) {
+        let is_planned = |note: &EventNote| {
+            planned.iter().any(|again| again.uid == note.uid && again.reason == note.reason)
+        };
+        let mut notes = self.with(|state| state.untold.remove(key)).unwrap_or_default();
+        notes.retain(|note| !is_planned(note));
+        match stored {
+            Stored::Yes => {
+                notes.into_iter().chain(planned).for_each(|note| self.publish(note, time));
+                return;
+            }
+            Stored::Unknown => notes.extend(planned),
+            Stored::No => {}
+        }
+        if !notes.is_empty() {
+            self.with(|state| state.untold.insert(key.clone(), notes));
+        }
+    }
+
+    /// Sends what is due until `stop`, then what is left: for half a second, with one attempt each.
     pub async fn run(&self, executor: &Executor, clock: &Clock, stop: &CancellationToken) {
         let farewell = async {
             stop.cancelled().await;

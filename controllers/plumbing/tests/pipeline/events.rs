@@ -1,6 +1,6 @@
 //! What users are told goes out behind the writes, and never in their way.
 
-use crate::rig::{HOUR, Rig, Seen, Setup, create, key, pass, plan, seconds};
+use crate::rig::{HOUR, Rig, Seen, Setup, create, idle, key, pass, plan, pod, seconds};
 use crate::wire::{Reply, Sent, done, refuse};
 use http::Method;
 use springtide_plumbing::budget::{BucketConfig, BudgetConfig};
@@ -8,6 +8,7 @@ use springtide_plumbing::events::{EventNote, Severity};
 use springtide_plumbing::key::{Resource, Uid};
 use springtide_plumbing::lease::{Fence, boot_clock};
 use springtide_plumbing::plan::Plan;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -54,6 +55,39 @@ async fn users_are_told_once_the_writes_have_succeeded_and_not_before() {
     assert_eq!(events[0].body["regarding"]["name"], "made");
     assert_eq!(events[0].body["reportingController"], "springtide.dev/scripted");
     assert_eq!(events[0].body["note"], "pass 0");
+}
+
+/// Creates the pod where there is none, and says so.
+fn create_once_and_tell(seen: &Seen) -> Plan {
+    if seen.pod.is_some() { idle() } else { create_and_tell(seen) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stored_though_nobody_said_so_is_told_all_the_same_and_once() {
+    for is_stored in [true, false] {
+        let mut rig = Setup::new(create_once_and_tell).start({
+            let lost = AtomicUsize::new(0);
+            move |sent| match is_event(sent) || lost.fetch_add(1, SeqCst) > 0 {
+                true if sent.is(&Method::GET) => refuse(404, "NotFound"),
+                true => done(sent, 10),
+                false => Reply::Reset,
+            }
+        });
+        let a = key("a");
+        rig.event(&a);
+        pass(seconds(1)).await;
+        assert_eq!(events(&rig).len(), 0, "nobody knows");
+        if is_stored {
+            rig.pods.apply(pod(&a, 9));
+        }
+        // One GET tells that the store is right.
+        pass(seconds(12)).await;
+        rig.pods.apply(pod(&a, 10));
+        pass(seconds(60)).await;
+        let creates = rig.wire.all().iter().filter(|sent| sent.is(&Method::POST) && !is_event(sent)).count();
+        assert_eq!(creates, if is_stored { 1 } else { 2 });
+        assert_eq!(events(&rig).len(), 1, "{is_stored}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,9 +140,9 @@ async fn events_pass_the_budget_and_the_fence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_end_what_is_left_goes_out_for_two_seconds() {
+async fn at_the_end_what_is_left_goes_out_for_half_a_second() {
     let mut rig = Setup { workers: 1, ..Setup::new(create_and_tell) }.start(|sent: &Sent| -> Reply {
-        done(sent, 10).after(if is_event(sent) { seconds(1) } else { seconds(3) })
+        done(sent, 10).after(if is_event(sent) { Duration::from_millis(400) } else { seconds(3) })
     });
     for name in ["a", "b", "c", "d"] {
         rig.event(&key(name));
@@ -118,12 +152,12 @@ async fn at_the_end_what_is_left_goes_out_for_two_seconds() {
     timeout(seconds(10), &mut rig.running).await.unwrap().unwrap();
     assert_eq!(rig.wire.names().len(), 2, "the pass under way, and its event");
 
-    let mut rig = Setup::new(only_tell).start(|sent| done(sent, 10).after(seconds(1)));
+    let mut rig = Setup::new(only_tell).start(|sent| done(sent, 10).after(Duration::from_millis(200)));
     for n in 0..10 {
         rig.event(&key(&n.to_string()));
     }
     pass(Duration::from_millis(10)).await;
     rig.shutdown.cancel();
-    timeout(seconds(3), &mut rig.running).await.unwrap().unwrap();
+    timeout(seconds(1), &mut rig.running).await.unwrap().unwrap();
     assert!(events(&rig).len() <= 3, "{:?}", events(&rig));
 }

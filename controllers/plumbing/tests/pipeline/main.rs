@@ -12,6 +12,7 @@ mod chains;
 mod drain;
 mod election;
 mod events;
+mod failing;
 mod fencing;
 mod fights;
 mod flow_control;

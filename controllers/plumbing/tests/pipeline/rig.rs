@@ -12,6 +12,7 @@ use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::{Controller, Reconciler, Settled};
 use springtide_plumbing::events::EventSink;
 use springtide_plumbing::executor::{Executor, WriteResult};
+use springtide_plumbing::failing::{Failing, Failures, Telling};
 use springtide_plumbing::gate::Gate;
 use springtide_plumbing::guard::Guard;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion, Uid};
@@ -111,6 +112,8 @@ pub(crate) struct Seen {
     pub(crate) pod: Option<Arc<Pod>>,
     /// Passes over this key before this one.
     pub(crate) passes: usize,
+    /// What its writes fail at.
+    pub(crate) failing: Option<Failing>,
 }
 
 type Planner = Box<dyn Fn(&Seen) -> Plan + Send + Sync>;
@@ -119,6 +122,7 @@ type Settle = Box<dyn Fn(&ObjectKey, &[WriteResult]) -> Settled + Send + Sync>;
 pub(crate) struct Scripted {
     plan: Planner,
     settle: Settle,
+    tells: bool,
     pods: Store<Pod>,
     passes: Mutex<BTreeMap<ObjectKey, usize>>,
 }
@@ -138,15 +142,30 @@ impl Reconciler for Scripted {
     };
     type Observed = Seen;
 
-    fn observe(&self, key: &ObjectKey, _: Timestamp) -> Option<Seen> {
+    fn observe(&self, key: &ObjectKey, failing: Option<&Failing>, _: Timestamp) -> Option<Seen> {
         let mut passes = self.passes.lock().unwrap();
         let count = passes.entry(key.clone()).or_default();
         *count += 1;
-        Some(Seen { key: key.clone(), pod: self.pods.get(key), passes: *count - 1 })
+        Some(Seen {
+            key: key.clone(),
+            pod: self.pods.get(key),
+            passes: *count - 1,
+            failing: failing.cloned(),
+        })
     }
 
     fn plan(&self, seen: &Seen, _: Timestamp) -> Plan {
         (self.plan)(seen)
+    }
+
+    /// In the status is nothing but the reason.
+    fn tell(&self, key: &ObjectKey, failing: &Failing, _: Timestamp) -> Option<Telling> {
+        if !self.tells {
+            return None;
+        }
+        let event = failing.note(Resource::POD, key.clone(), Uid(format!("uid-{}", key.name).into()))?;
+        let status = status(key, json!({}), json!({"reason": event.reason, "message": event.note}));
+        Some(Telling { event, status: Some(status) })
     }
 
     fn settle(&self, key: &ObjectKey, results: &[WriteResult], _: Timestamp) -> Settled {
@@ -158,6 +177,8 @@ impl Reconciler for Scripted {
 pub(crate) struct Setup {
     pub(crate) plan: Planner,
     pub(crate) settle: Settle,
+    /// Whether failures are told on the objects: most tests count the writes of their own plans.
+    pub(crate) tells: bool,
     pub(crate) budget: BudgetConfig,
     pub(crate) workers: usize,
     pub(crate) fence: Fence,
@@ -169,11 +190,16 @@ impl Setup {
         Self {
             plan: Box::new(plan),
             settle: Box::new(|_, _| Settled::Default),
+            tells: false,
             budget: BudgetConfig::default(),
             workers: 8,
             fence: Fence::always_open(),
             guard: Guard::open(),
         }
+    }
+
+    pub(crate) fn telling(self) -> Self {
+        Self { tells: true, ..self }
     }
 
     pub(crate) fn settled(
@@ -221,6 +247,7 @@ impl Setup {
         let reconciler = Arc::new(Scripted {
             plan: self.plan,
             settle: self.settle,
+            tells: self.tells,
             pods: store,
             passes: Mutex::default(),
         });
@@ -234,6 +261,7 @@ impl Setup {
             leading: led,
             clock: Clock::from_fn(move || Timestamp::UNIX_EPOCH + start.elapsed()),
             metrics: metrics.clone(),
+            failures: Failures::default(),
             workers: self.workers,
         };
         let shutdown = CancellationToken::new();
