@@ -172,7 +172,7 @@ pub async fn run(
     {
         let reconciler = BreakerKeeper::new(shared.breaker.clone(), breaker_map, &namespace);
         let queue = WorkQueue::new(seed);
-        let (views, wired) = (reconciler.views(), reconciler.wire(&queue));
+        let (views, wired) = (reconciler.views(), reconciler.wire(&queue, shared.leadership.leading.clone()));
         // It writes one object, and never but by an incident.
         let guard = shared.guard(Mode::Act, Arc::new(NoWarrants));
         shared.start(

@@ -382,7 +382,7 @@ async fn an_incident_is_recorded_outlives_its_process_and_is_closed_by_annotatio
         let breaker = Arc::new(Breaker::new(Limits::default(), Clock::system()));
         let keeper = BreakerKeeper::new(breaker.clone(), store.clone(), &own);
         let queue = WorkQueue::new(1);
-        let (views, wired) = (keeper.views(), keeper.wire(&queue));
+        let (views, wired) = (keeper.views(), keeper.wire(&queue, watch::channel(true).1));
         let unread = breaker.check("batch-job", &victims);
         assert!(matches!(unread, Err(Withheld::Unread(_))), "{unread:?}");
         wired.await;

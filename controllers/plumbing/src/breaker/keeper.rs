@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The controller of the record: its one key is the ConfigMap, and what it wants there are the open
 /// incidents. An ordinary controller, so its writes pass what all writes pass.
@@ -45,8 +46,12 @@ impl BreakerKeeper {
     }
 
     /// Reads the record once it is listed, and whenever it changes; fills the queue when something has to
-    /// be written. Nothing happens but by the future.
-    pub fn wire(self: &Arc<Self>, queue: &WorkQueue<ObjectKey>) -> impl Future<Output = ()> + Send + use<> {
+    /// be written. Nothing happens but by the future. `leading` is whether this process keeps the record.
+    pub fn wire(
+        self: &Arc<Self>,
+        queue: &WorkQueue<ObjectKey>,
+        leading: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let (this, queue) = (Arc::clone(self), queue.clone());
         async move {
             this.store.synced().await;
@@ -56,7 +61,12 @@ impl BreakerKeeper {
             };
             let (breaker, woken) = (Arc::clone(&this.breaker), wake.clone());
             this.store.on_change(Arc::new(move |change| {
-                breaker.read(change.present().map(|record| &**record));
+                let record = change.present().map(|record| &**record);
+                if *leading.borrow() {
+                    breaker.read(record)
+                } else {
+                    breaker.follow(record)
+                }
                 woken();
             }));
             // Where there is a record it was the listener's to read: it may have changed since.

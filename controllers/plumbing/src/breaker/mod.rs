@@ -114,6 +114,8 @@ struct State {
     /// Whether it is known which incidents were open before this process.
     read: bool,
     open: BTreeMap<String, Incident>,
+    /// Those of them that the record had when it was last read.
+    recorded: BTreeSet<String>,
     /// By controller, what was let pass in the last window.
     spent: HashMap<&'static str, Vec<Spent>>,
 }
@@ -192,11 +194,29 @@ impl Breaker {
     }
 
     /// Takes in what [`CONFIG_MAP`] says: incidents of earlier processes are open, those that its
-    /// annotation names are closed. An incident that is missing there stays open.
+    /// annotation names are closed. An incident that is missing there stays open, and is recorded once more.
     pub fn read(&self, record: Option<&ConfigMapView>) {
+        self.take(record, false);
+    }
+
+    /// The same for a process that does not lead, and so neither opens nor records anything: an incident that the
+    /// record had and has no more was closed, though the annotation may speak of another one by now.
+    pub fn follow(&self, record: Option<&ConfigMapView>) {
+        self.take(record, true);
+    }
+
+    fn take(&self, record: Option<&ConfigMapView>, follows: bool) {
         let mut state = self.lock();
         state.read = true;
         let Some(record) = record else { return };
+        if follows {
+            let State { open, recorded, .. } = &mut *state;
+            let is_closed = |id: &str| recorded.contains(id) && !record.data.contains_key(id);
+            for (id, _) in open.extract_if(.., |id, _| is_closed(id)) {
+                tracing::info!(incident = id, "the breaker was closed by hand, as the record says");
+            }
+        }
+        state.recorded = record.data.keys().cloned().collect();
         let resets = resets(record);
         let is_reset = |id: &str| resets.contains(id);
         for (id, text) in record.data.iter().filter(|(id, _)| !is_reset(id)) {

@@ -164,9 +164,11 @@ mod keeper {
     use crate::controller::Reconciler;
     use crate::key::ResourceVersion;
     use crate::plan::Plan;
+    use crate::projection::Projection;
     use crate::queue::WorkQueue;
     use crate::store::Store;
     use futures::FutureExt;
+    use tokio::sync::watch;
 
     fn plan(keeper: &BreakerKeeper, key: &ObjectKey) -> Plan {
         keeper.plan(&keeper.observe(key, None, Timestamp::UNIX_EPOCH).unwrap(), Timestamp::UNIX_EPOCH)
@@ -180,7 +182,7 @@ mod keeper {
         let queue = WorkQueue::new(1);
         let key = ObjectKey::new("ns", CONFIG_MAP);
         writer.replace(BTreeMap::new(), ResourceVersion(1));
-        keeper.wire(&queue).now_or_never().expect("the store is listed");
+        keeper.wire(&queue, watch::channel(true).1).now_or_never().expect("the store is listed");
         assert!(breaker.check(CONTROLLER, "a").is_ok(), "read");
         assert_eq!(plan(&keeper, &key).writes(), 0, "nothing is made without an incident");
         queue.done(&queue.next().now_or_never().flatten().unwrap().key, crate::queue::Next::Success);
@@ -211,6 +213,32 @@ mod keeper {
         assert_eq!(operations[2]["path"], format!("/data/{}", incident.id));
         assert_eq!(operations.len(), 3, "the foreign entry stays: {operations:?}");
         assert!(breaker.check(CONTROLLER, "b").is_err(), "and stops everything");
+    }
+
+    #[test]
+    fn what_was_closed_while_a_standby_did_not_look_is_closed_there_too() {
+        for leads in [false, true] {
+            let breaker = Arc::new(Breaker::new(Limits::default(), Clock::system()));
+            let (store, mut writer) = Store::new(&[]);
+            let keeper = BreakerKeeper::new(breaker.clone(), store, "ns");
+            let first = r#"{"namespace": "a", "opened": "2026-01-01T00:00:00Z", "message": "x"}"#;
+            let second = r#"{"namespace": "b", "opened": "2026-01-01T00:00:00Z", "message": "x"}"#;
+            let list = record_at(5, &[("c-1", first), ("c-2", second)], "");
+            writer.replace(BTreeMap::from([(list.meta().key.clone(), Arc::new(list))]), ResourceVersion(5));
+            let (_leads, leading) = watch::channel(leads);
+            keeper.wire(&WorkQueue::new(1), leading).now_or_never().expect("the store is listed");
+            assert_eq!(breaker.open().len(), 2);
+            // The first one was closed by an annotation that names the second one by now.
+            writer.apply(record_at(9, &[("c-2", second)], ""));
+            let open: Vec<_> = breaker.open().into_iter().map(|incident| incident.id).collect();
+            if leads {
+                assert_eq!(open, ["c-1", "c-2"], "an entry that somebody took away closes nothing");
+            } else {
+                assert_eq!(open, ["c-2"]);
+            }
+            writer.delete(record_at(10, &[], ""));
+            assert_eq!(breaker.open().len(), open.len(), "nor does the end of the record");
+        }
     }
 }
 
