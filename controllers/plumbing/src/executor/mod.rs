@@ -1,9 +1,8 @@
 //! The one writer: it performs plans, and nothing else in the suite writes.
 //!
 //! Each write passes no-op suppression, the table of rights, leadership (the fence), freshness of the stores where it
-//! destroys something, the guard (brake, observe mode, warrants, breaker), the write budget, the fence once
-//! more and its own precondition, in this order,
-//! and is sent once. The stages of a plan go out one after the
+//! destroys something, the guard (brake, observe mode, warrants, breaker), the write budget, fence and
+//! brake once more and its own precondition, in this order, and is sent once. The stages of a plan go out one after the
 //! other; a write that does not succeed ends the pass after its stage. The writes of a chain pass the
 //! budget together, before the first is sent; one that does not succeed ends the chain. Status is last.
 
@@ -233,6 +232,10 @@ impl Executor {
         // The fence may have closed since the write was admitted: ask it again, right before the wire.
         if !self.fence.is_open() {
             return Err(WriteError::NotLeading);
+        }
+        // So may the brake: a write that waited behind others of its stage or chain is not to follow it.
+        if let Some(source) = self.guard.brake.engaged_by(self.controller) {
+            return Err(WriteError::Withheld(Withheld::Braked(source)));
         }
         let shown = self.gate.shown(write.resource, &write.key);
         let outcome = wire::send(&self.client, self.controller, write, permit).await;

@@ -9,7 +9,7 @@ use springtide_plumbing::breaker::{Breaker, Limits};
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::guard::{Guard, Mode};
 use springtide_plumbing::key::{Resource, ResourceVersion};
-use springtide_plumbing::plan::Plan;
+use springtide_plumbing::plan::{Plan, Step};
 use springtide_plumbing::warrant::{Target, Warrant, Warrants};
 use std::sync::Arc;
 
@@ -69,6 +69,23 @@ async fn a_brake_that_engages_during_a_pass_stops_the_rest_of_it() {
     brake.set_file(false);
     pass(seconds(60)).await;
     assert_eq!(rig.passes(&key("owner")), 2, "planned again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_brake_that_engages_within_a_chain_stops_what_was_admitted_with_it() {
+    let setup = Setup::new(|seen: &Seen| {
+        let chain = (0..3).map(|link| create(&key(&format!("p{link}")))).collect();
+        let stages = if seen.passes == 0 { vec![vec![Step::Chain(chain)]] } else { Vec::new() };
+        Plan { stages, ..idle() }
+    });
+    let engages = setup.guard.brake.clone();
+    let rig = setup.start(move |sent| {
+        engages.set_signal(true);
+        done(sent, 10)
+    });
+    rig.event(&key("owner"));
+    pass(seconds(60)).await;
+    assert_eq!(rig.wire.count(&Method::POST), 1, "the others had a permit");
 }
 
 #[tokio::test(start_paused = true)]
