@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::manager::LEASE_NAME;
-use crate::write_count::{Request, WriteCount};
+use crate::write_count::{Request, Verb, WriteCount};
 
 /// What the managers of a cluster, told apart by their users, did under which lease.
 #[derive(Debug, Default)]
@@ -12,6 +12,10 @@ pub struct Terms {
     pub leaders: Vec<String>,
     /// Stored writes of a manager while another one, or none yet, held the lease.
     pub without_lease: Vec<Request>,
+    /// Those of them that were not under way already: the server got them, as far as it says when, after the write by
+    /// which the other one took the lease; and all that are no creates under a name of the manager's choice,
+    /// which are harmless however often they are made.
+    pub unforgiven: Vec<Request>,
 }
 
 impl Terms {
@@ -24,6 +28,7 @@ impl Terms {
     pub fn of(managers: &[&str], requests: &WriteCount) -> Self {
         let managers: BTreeSet<&str> = managers.iter().copied().collect();
         let mut terms = Self::default();
+        let mut taken = None;
         for request in requests.writes().successful().requests() {
             if !managers.contains(request.user.as_str()) {
                 continue;
@@ -31,8 +36,19 @@ impl Terms {
             let holds = terms.leaders.last() == Some(&request.user);
             let lease = request.resource == "leases" && request.name == LEASE_NAME;
             match (lease, holds) {
-                (true, false) => terms.leaders.push(request.user.clone()),
-                (false, false) => terms.without_lease.push(request.clone()),
+                (true, false) => {
+                    terms.leaders.push(request.user.clone());
+                    taken = request.received;
+                }
+                (false, false) => {
+                    let was_under_way =
+                        request.received.is_some_and(|got| taken.is_some_and(|taken| got < taken));
+                    let is_harmless = request.verb == Verb::Create && !request.name.is_empty();
+                    if !(was_under_way && is_harmless) {
+                        terms.unforgiven.push(request.clone());
+                    }
+                    terms.without_lease.push(request.clone());
+                }
                 (true | false, true) => {}
             }
         }
@@ -48,13 +64,19 @@ mod tests {
 
     /// `user resource name code` a line, all of them updates.
     fn terms(lines: &[(&str, &str, &str, u16)]) -> Terms {
-        let folder = tempfile::tempdir().unwrap();
-        let mut text = String::new();
-        for (user, resource, name, code) in lines {
-            let line = serde_json::json!({
+        let line = |(user, resource, name, code): &(&str, &str, &str, u16)| {
+            serde_json::json!({
                 "requestURI": "/", "verb": "update", "user": {"username": user},
                 "objectRef": {"resource": resource, "name": name}, "responseStatus": {"code": code},
-            });
+            })
+        };
+        read(&lines.iter().map(line).collect::<Vec<_>>())
+    }
+
+    fn read(lines: &[serde_json::Value]) -> Terms {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = String::new();
+        for line in lines {
             writeln!(text, "{line}").unwrap();
         }
         let path = folder.path().join("audit.log");
@@ -80,6 +102,29 @@ mod tests {
         assert_eq!(kept.leaders, ["a", "b"]);
         assert!(kept.without_lease.is_empty(), "{kept:?}");
         let broken = terms(&[pod("b", 200), lease("a", 201), pod("b", 200), ("b", "leases", "other", 200)]);
-        assert_eq!(broken.without_lease.len(), 3, "{broken:?}");
+        assert_eq!((broken.without_lease.len(), broken.unforgiven.len()), (3, 3), "{broken:?}");
+    }
+
+    #[test]
+    fn only_a_create_that_was_under_way_when_the_lease_was_taken_is_forgiven() {
+        let request = |user: &str, verb: &str, resource: &str, name: &str, second: u32| {
+            serde_json::json!({
+                "requestURI": "/", "verb": verb, "user": {"username": user},
+                "objectRef": {"resource": resource, "name": name}, "responseStatus": {"code": 200},
+                "requestReceivedTimestamp": format!("2026-01-01T00:00:{second:02}.000000Z"),
+            })
+        };
+        let unforgiven = |verb, name, second| {
+            let lines = [
+                request("a", "update", "leases", LEASE_NAME, 1),
+                request("b", "update", "leases", LEASE_NAME, 10),
+                request("a", verb, "pods", name, second),
+            ];
+            read(&lines).unforgiven.len()
+        };
+        assert_eq!(unforgiven("create", "p", 9), 0);
+        assert_eq!(unforgiven("create", "p", 11), 1, "it was not under way");
+        assert_eq!(unforgiven("create", "", 9), 1, "each time another object");
+        assert_eq!(unforgiven("patch", "p", 9), 1, "no precondition has stopped it");
     }
 }
