@@ -306,7 +306,7 @@ async fn candidate(desk: &Desk, identity: &str) -> (Leadership, CancellationToke
     let connection = Connection::from_config(desk.cluster.config());
     let mut watches = WatchSet::new(1);
     let selector = Selector { fields: Some("metadata.name=lease".to_owned()), ..Selector::default() };
-    let lease = watches.add::<LeaseView>(Scope::Namespace(key.namespace.clone()), selector, &[]).unwrap();
+    let lease = watches.add::<LeaseView>(Scope::of([&*key.namespace]), selector, &[]).unwrap();
     let observed = observe(&lease, boot_clock());
     let stop = CancellationToken::new();
     let mut running = watches.start(connection.client("plumbing-wire-watch").unwrap(), &stop);
@@ -364,8 +364,7 @@ impl Projection for Job {
 async fn of_a_kind_that_nothing_changes_a_streaming_list_tells_what_a_brief_watch_may_not() {
     let desk = Desk::new().await;
     let client = Connection::from_config(desk.cluster.config()).client("plumbing-wire-watch").unwrap();
-    let scope = Scope::Namespace(desk.namespace.as_str().into());
-    let source = KubeSource::<Job>::new(client.into(), &scope, Selector::default());
+    let source = KubeSource::<Job>::new(client.into(), Some(&desk.namespace), Selector::default());
     let open = async |start| {
         let request = WatchRequest { start, timeout_seconds: PROBE_TIMEOUT_SECONDS };
         source.open(request).await.unwrap()

@@ -80,7 +80,7 @@ pub async fn run(
     let leader_election = &configuration.leader_election;
     let namespace =
         leader_election.namespace.as_deref().unwrap_or_else(|| connection.default_namespace()).to_owned();
-    let own = Scope::Namespace(namespace.as_str().into());
+    let own = Scope::of([namespace.as_str()]);
     let named = Selector::named;
     let brake_map = watches.add::<ConfigMapView>(own.clone(), named(brake::CONFIG_MAP), &[])?;
     let breaker_map = watches.add::<ConfigMapView>(own.clone(), named(breaker::CONFIG_MAP), &[])?;

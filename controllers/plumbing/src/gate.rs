@@ -4,6 +4,9 @@
 //! more. The writer notes per owner what a store has to show ([`Expectation`]); the stores, as they
 //! advance, open the gate and wake the owner, exactly once. What is not met for 10 s is put to the
 //! API server: one consistent GET decides.
+//!
+//! Nor is a key planned before all stores have listed its namespace. That matters where each namespace has
+//! its own watch: one may be shown long after the others.
 
 mod state;
 #[cfg(test)]
@@ -11,7 +14,7 @@ mod tests;
 
 use crate::client::{Identity, ReadError};
 use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
-use crate::store::StoreView;
+use crate::store::{Part, StoreView};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -113,9 +116,9 @@ impl Gate {
         });
         for store in stores {
             let (gate, resource) = (Arc::downgrade(&gate), store.resource());
-            store.on_advance(Arc::new(move |_| {
+            store.on_advance(Arc::new(move |part| {
                 if let Some(gate) = gate.upgrade() {
-                    gate.advanced(resource);
+                    gate.advanced(&Place::of(resource, part));
                 }
             }));
         }
@@ -134,9 +137,16 @@ impl Gate {
         self.noted.notify_one();
     }
 
-    /// Whether the stores show everything that `owner` wrote.
+    /// Whether the stores show everything that `owner` wrote, and its namespace at all. If not, `wake` is
+    /// called when they do.
     pub fn is_open(&self, owner: &ObjectKey) -> bool {
-        !self.lock().is_waiting(owner)
+        // The stores are read under the lock: an advance after the reading finds the owner noted.
+        let mut state = self.lock();
+        let is_listed = self.views.list(&owner.namespace);
+        if !is_listed {
+            state.await_list(owner.clone());
+        }
+        is_listed && !state.is_waiting(owner)
     }
 
     /// The version of an object that the store shows now, for [`Expectation::Resolve`].
@@ -144,9 +154,10 @@ impl Gate {
         self.views.shown(resource, key).map(|shown| shown.resource_version)
     }
 
-    /// A kind whose store has not heard from the server for too long, if there is one.
-    pub fn stale_kind(&self) -> Option<Resource> {
-        self.views.stale_kind()
+    /// A kind of which nothing has been heard for too long in the namespace of `owner` or of `object`, if
+    /// there is one: what is planned for the one and done to the other rests on it.
+    pub fn stale_kind(&self, owner: &ObjectKey, object: &ObjectKey) -> Option<Resource> {
+        self.views.stale_kind([&owner.namespace, &object.namespace])
     }
 
     /// Number of owners whose gate is closed.
@@ -200,8 +211,8 @@ impl Gate {
         }
     }
 
-    fn advanced(&self, resource: Resource) {
-        let opened = self.lock().advance(resource, &self.views);
+    fn advanced(&self, place: &Place) {
+        let opened = self.lock().advance(place, &self.views);
         for owner in opened {
             (self.wake)(&owner);
         }
@@ -219,7 +230,22 @@ impl fmt::Debug for Gate {
     }
 }
 
-/// The stores by kind; several where a kind is watched in single namespaces.
+/// What one watch shows: a kind in one namespace, or in all. Versions are comparable over the whole kind,
+/// but what one watch has reached says nothing of another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    resource: Resource,
+    /// `None` for all of them, and where nobody watches.
+    namespace: Option<Arc<str>>,
+}
+
+impl Place {
+    fn of(resource: Resource, part: &Part) -> Self {
+        Self { resource, namespace: part.namespace().cloned() }
+    }
+}
+
+/// The stores by kind.
 struct Views(HashMap<Resource, Vec<Arc<dyn StoreView>>>);
 
 impl Views {
@@ -231,13 +257,33 @@ impl Views {
         Self(views)
     }
 
-    /// The version that every store of the kind has reached; `None` without a store.
-    fn last_rv(&self, resource: Resource) -> Option<ResourceVersion> {
-        self.0.get(&resource)?.iter().map(|store| store.last_rv()).min()
+    /// The parts that show a kind in a namespace: one at most, but that two watches may be of one object each.
+    fn parts<'a>(&'a self, resource: Resource, namespace: &'a str) -> impl Iterator<Item = &'a Part> {
+        let stores = self.0.get(&resource).into_iter().flatten();
+        stores.filter_map(move |store| store.part_of(namespace))
     }
 
-    fn stale_kind(&self) -> Option<Resource> {
-        self.0.values().flatten().find(|store| store.is_stale()).map(|store| store.resource())
+    /// Where the watch of a kind in a namespace stands.
+    fn place(&self, resource: Resource, namespace: &str) -> Place {
+        let part = self.parts(resource, namespace).next();
+        part.map_or(Place { resource, namespace: None }, |part| Place::of(resource, part))
+    }
+
+    /// Whether all of them have listed a namespace, as far as they are to show it.
+    fn list(&self, namespace: &str) -> bool {
+        self.0.values().flatten().filter_map(|store| store.part_of(namespace)).all(Part::is_listed)
+    }
+
+    /// The version that is reached in the namespace; `None` where nobody watches.
+    fn last_rv(&self, resource: Resource, namespace: &str) -> Option<ResourceVersion> {
+        self.parts(resource, namespace).map(Part::last_rv).min()
+    }
+
+    fn stale_kind(&self, namespaces: [&str; 2]) -> Option<Resource> {
+        let is_stale = |store: &&Arc<dyn StoreView>| {
+            namespaces.iter().filter_map(|namespace| store.part_of(namespace)).any(Part::is_stale)
+        };
+        self.0.values().flatten().find(is_stale).map(|store| store.resource())
     }
 
     fn shown(&self, resource: Resource, key: &ObjectKey) -> Option<Identity> {
@@ -248,7 +294,9 @@ impl Views {
 
     fn is_met(&self, expectation: &Expectation) -> bool {
         match expectation {
-            Expectation::Seen { resource, rv, .. } => self.last_rv(*resource).is_none_or(|last| last >= *rv),
+            Expectation::Seen { resource, key, rv } => {
+                self.last_rv(*resource, &key.namespace).is_none_or(|last| last >= *rv)
+            }
             Expectation::Gone { resource, key, uid } => {
                 self.shown(*resource, key).is_none_or(|shown| shown.deleting || shown.uid != *uid)
             }
@@ -261,7 +309,7 @@ impl Views {
     /// Whether the store is as new as the answer of a consistent GET: then the plan may rest on it,
     /// whatever became of the write. Without a store, the answer is all there is to wait for.
     fn agrees(&self, resource: Resource, key: &ObjectKey, answer: Option<Identity>) -> bool {
-        let Some(last) = self.last_rv(resource) else { return true };
+        let Some(last) = self.last_rv(resource, &key.namespace) else { return true };
         match (self.shown(resource, key), answer) {
             (None, None) => true,
             // A store that is past the version and does not show it never will: nobody can read the

@@ -100,12 +100,22 @@ async fn readyz(State(shared): State<Arc<Shared>>, Query(query): Query<Verbose>)
     if query.verbose.is_some() || !ready {
         for store in stores.iter() {
             let (mark, state) = if store.is_synced() { ('+', "synced") } else { ('-', "not synced") };
-            let _ =
-                write!(text, "[{mark}] store {} {state}, {} objects", store.resource(), store.object_count());
-            let _ = match store.obstacle() {
-                Some(obstacle) => writeln!(text, ": {obstacle}"),
-                None => writeln!(text),
-            };
+            let _ = writeln!(
+                text,
+                "[{mark}] store {} {state}, {} objects",
+                store.resource(),
+                store.object_count()
+            );
+            // Who has one watch for each namespace learns which of them is missing, and why.
+            for part in store.parts() {
+                let what = match part.obstacle() {
+                    Some(obstacle) => obstacle,
+                    None if part.is_synced() => continue,
+                    None => "not listed yet".to_owned(),
+                };
+                let namespace = part.namespace().map_or("all namespaces", |namespace| &**namespace);
+                let _ = writeln!(text, "[-] watch {} in {namespace}: {what}", store.resource());
+            }
         }
         for controller in &shared.health.controllers {
             let (mark, state) = if ready { ('+', "ready") } else { ('-', "waits for its stores") };
@@ -136,12 +146,13 @@ mod tests {
     use super::*;
     use crate::key::ResourceVersion;
     use crate::projection::{Meta, NoLabels, Projection};
-    use crate::store::{Store, StoreWriter};
+    use crate::store::{Store, StoreWriter, Trouble};
+    use crate::watch::Scope;
     use std::collections::BTreeMap;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
-    #[derive(Clone, serde::Deserialize)]
+    #[derive(Clone, Debug, serde::Deserialize)]
     struct Node {
         metadata: Meta,
     }
@@ -189,8 +200,8 @@ mod tests {
         assert_eq!(get(address, "/livez").await.0, 200, "alive before it is ready");
         nodes.set_obstacle("answered 403: nodes is forbidden".to_owned());
         let (_, _, body) = get(address, "/readyz").await;
-        let line = "[-] store nodes not synced, 0 objects: answered 403: nodes is forbidden\n";
-        assert!(body.starts_with(line), "{body}");
+        let line = "[-] watch nodes in all namespaces: answered 403: nodes is forbidden\n";
+        assert!(body.contains(line), "{body}");
 
         nodes.replace(BTreeMap::new(), ResourceVersion(1));
         let (code, _, body) = get(address, "/readyz").await;
@@ -207,6 +218,33 @@ mod tests {
         stop.cancel();
         served.await.unwrap().unwrap();
         TcpStream::connect(address).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_may_not_be_seen_is_told_and_holds_nobody_up() {
+        let (store, writers) = Store::<Node>::within(&Scope::of(["a", "b"]), &[]);
+        let [mut a, mut b] = <[_; 2]>::try_from(writers).unwrap();
+        let metrics = Arc::new(Metrics::new(&["batch-job"]));
+        let health = Health { metrics, stores: Arc::new([Arc::new(store)]), controllers: vec!["batch-job"] };
+        let shared = Arc::new(Shared { health, beat: Mutex::new(Instant::now()) });
+        let look = async || {
+            let verbose = Query(Verbose { verbose: Some(String::new()) });
+            let response = readyz(State(Arc::clone(&shared)), verbose).await;
+            let code = response.status();
+            let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+            (code, String::from_utf8(body.to_vec()).unwrap())
+        };
+        b.set_trouble(Trouble::Forbidden("403".to_owned()));
+        let (code, text) = look().await;
+        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.contains("[-] watch nodes in a: not listed yet\n"), "{text}");
+        a.replace(BTreeMap::new(), ResourceVersion(1));
+        let (code, text) = look().await;
+        assert_eq!(code, StatusCode::OK);
+        assert!(
+            text.contains("[-] watch nodes in b: forbidden: 403\n") && !text.contains(" in a: "),
+            "{text}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -375,7 +375,7 @@ async fn an_incident_is_recorded_outlives_its_process_and_is_closed_by_annotatio
     let own = world.cluster.create_namespace("own").await.unwrap();
     let maps: Api<ConfigMap> = world.api(&own);
     let mut watches = WatchSet::new(2);
-    let scope = Scope::Namespace(own.as_str().into());
+    let scope = Scope::of([own.as_str()]);
     let store: Store<ConfigMapView> = watches.add(scope, Selector::named(CONFIG_MAP), &[]).unwrap();
     run(watches, &world.connection).await;
     let process = async || {

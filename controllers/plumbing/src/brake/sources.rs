@@ -104,6 +104,7 @@ mod tests {
     use crate::brake::Source;
     use crate::key::ResourceVersion;
     use crate::projection::Projection;
+    use crate::store::Trouble;
     use std::collections::BTreeMap;
     use std::os::unix::fs::symlink;
 
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(brake.engaged_by("any"), None);
         writer.apply(map(3, "Engaged"));
         // Not served, not readable: the last value stands.
-        writer.set_unsynced();
+        writer.set_trouble(Trouble::NotServed("gone".to_owned()));
         assert_eq!(brake.engaged_by("any"), Some(Source::ConfigMap));
         writer.delete(map(4, "Engaged"));
         assert_eq!(brake.engaged_by("any"), None);

@@ -155,7 +155,7 @@ impl Executor {
                 return Err(WriteError::NotLeading);
             }
             if write.action.is_destructive()
-                && let Some(kind) = self.gate.stale_kind()
+                && let Some(kind) = self.gate.stale_kind(owner, &write.key)
             {
                 return Err(WriteError::StaleStore(kind));
             }

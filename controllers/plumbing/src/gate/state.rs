@@ -1,14 +1,17 @@
 //! Which owners wait, and for what.
 
-use super::{ASK_AFTER, Expectation, Views};
+use super::{ASK_AFTER, Expectation, Place, Views};
 use crate::key::{ObjectKey, Resource, ResourceVersion};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 #[derive(Default)]
 pub(super) struct State {
     owners: HashMap<ObjectKey, Vec<Open>>,
-    kinds: HashMap<Resource, Waiters>,
+    places: HashMap<Place, Waiters>,
+    /// Owners whose namespace is not listed yet, by namespace.
+    unlisted: HashMap<Arc<str>, HashSet<ObjectKey>>,
     /// When the API server is to be asked, by expectation.
     asks: BTreeMap<(Instant, u64), ObjectKey>,
     last_id: u64,
@@ -18,14 +21,16 @@ pub(super) struct State {
 struct Open {
     id: u64,
     expectation: Expectation,
+    /// Whose advance may meet it.
+    place: Place,
     /// When the API server is to be asked; `None` while it is being asked.
     ask_at: Option<Instant>,
 }
 
-/// The owners that an advance of one kind may concern.
+/// The owners that an advance of one watch may concern.
 #[derive(Default)]
 struct Waiters {
-    /// Those that wait for a version of the kind: an advance takes only what it reaches.
+    /// Those that wait for a version: an advance takes only what it reaches.
     by_version: BTreeSet<(ResourceVersion, ObjectKey)>,
     /// Those that wait for something about single objects, with the number of such things.
     by_object: HashMap<ObjectKey, usize>,
@@ -54,20 +59,42 @@ impl State {
         if !self.is_waiting(&owner) && views.is_met(&new) {
             return;
         }
+        let place = views.place(new.resource(), &new.key().namespace);
         let expectation = match new {
-            Expectation::Seen { resource, key, rv } => self.latest_seen(&owner, resource, key, rv),
+            Expectation::Seen { key, rv, .. } => self.latest_seen(&owner, &place, key, rv),
             Expectation::Gone { .. } | Expectation::Resolve { .. } => new,
         };
         self.last_id += 1;
-        self.watch_for(&owner, &expectation);
+        self.watch_for(&owner, &place, &expectation);
         self.ask_later(owner.clone(), self.last_id, now);
-        let open = Open { id: self.last_id, expectation, ask_at: Some(now + ASK_AFTER) };
+        let open = Open { id: self.last_id, expectation, place, ask_at: Some(now + ASK_AFTER) };
         self.owners.entry(owner).or_default().push(open);
     }
 
-    /// The owners that open as the store of `resource` has advanced.
-    pub(super) fn advance(&mut self, resource: Resource, views: &Views) -> Vec<ObjectKey> {
-        let (Some(waiters), Some(last)) = (self.kinds.get_mut(&resource), views.last_rv(resource)) else {
+    /// Remembers an owner whose namespace is not listed yet.
+    pub(super) fn await_list(&mut self, owner: ObjectKey) {
+        self.unlisted.entry(Arc::clone(&owner.namespace)).or_default().insert(owner);
+    }
+
+    /// The owners that open as a watch has advanced.
+    pub(super) fn advance(&mut self, place: &Place, views: &Views) -> Vec<ObjectKey> {
+        let mut opened = self.advance_writes(place, views);
+        let listed = |namespace: &Arc<str>| {
+            place.namespace.as_ref().is_none_or(|moved| moved == namespace) && views.list(namespace)
+        };
+        // As a rule nobody waits for a list.
+        let owners: Vec<ObjectKey> = self
+            .unlisted
+            .extract_if(|namespace, _| listed(namespace))
+            .flat_map(|(_, owners)| owners)
+            .collect();
+        opened.extend(owners.into_iter().filter(|owner| !self.is_waiting(owner)));
+        opened
+    }
+
+    fn advance_writes(&mut self, place: &Place, views: &Views) -> Vec<ObjectKey> {
+        let last = views.last_rv(place.resource, place.namespace.as_deref().unwrap_or_default());
+        let (Some(waiters), Some(last)) = (self.places.get_mut(place), last) else {
             return Vec::new();
         };
         let mut concerned: Vec<ObjectKey> = waiters.by_object.keys().cloned().collect();
@@ -77,7 +104,7 @@ impl State {
         concerned.sort_unstable();
         concerned.dedup();
         concerned.retain(|owner| {
-            self.drop_seen(owner, resource, last);
+            self.drop_seen(owner, place, last);
             self.open_if_met(owner, views)
         });
         concerned
@@ -125,15 +152,16 @@ impl State {
         true
     }
 
-    /// Merges what `owner` has to see of one kind: the highest version stands for all.
+    /// Merges what `owner` has to see of one watch: the highest version stands for all.
     fn latest_seen(
         &mut self,
         owner: &ObjectKey,
-        resource: Resource,
+        place: &Place,
         key: ObjectKey,
         rv: ResourceVersion,
     ) -> Expectation {
-        let (key, rv) = match self.seen(owner, resource) {
+        let resource = place.resource;
+        let (key, rv) = match self.seen(owner, place) {
             Some((id, old_key, old_rv)) => {
                 self.drop_expectation(owner, id);
                 if old_rv > rv { (old_key, old_rv) } else { (key, rv) }
@@ -145,17 +173,17 @@ impl State {
 
     /// A version that was reached once counts for good; what concerns single objects is looked at
     /// until all is met.
-    fn drop_seen(&mut self, owner: &ObjectKey, resource: Resource, last: ResourceVersion) {
-        if let Some((id, _, rv)) = self.seen(owner, resource)
+    fn drop_seen(&mut self, owner: &ObjectKey, place: &Place, last: ResourceVersion) {
+        if let Some((id, _, rv)) = self.seen(owner, place)
             && rv <= last
         {
             self.drop_expectation(owner, id);
         }
     }
 
-    fn seen(&self, owner: &ObjectKey, of: Resource) -> Option<(u64, ObjectKey, ResourceVersion)> {
+    fn seen(&self, owner: &ObjectKey, of: &Place) -> Option<(u64, ObjectKey, ResourceVersion)> {
         self.owners.get(owner)?.iter().find_map(|open| match &open.expectation {
-            Expectation::Seen { resource, key, rv } if *resource == of => Some((open.id, key.clone(), *rv)),
+            Expectation::Seen { key, rv, .. } if open.place == *of => Some((open.id, key.clone(), *rv)),
             Expectation::Seen { .. } | Expectation::Gone { .. } | Expectation::Resolve { .. } => None,
         })
     }
@@ -168,8 +196,8 @@ impl State {
         self.asks.insert((now + ASK_AFTER, id), owner);
     }
 
-    fn watch_for(&mut self, owner: &ObjectKey, expectation: &Expectation) {
-        let waiters = self.kinds.entry(expectation.resource()).or_default();
+    fn watch_for(&mut self, owner: &ObjectKey, place: &Place, expectation: &Expectation) {
+        let waiters = self.places.entry(place.clone()).or_default();
         match expectation {
             Expectation::Seen { rv, .. } => {
                 waiters.by_version.insert((*rv, owner.clone()));
@@ -184,11 +212,11 @@ impl State {
     fn drop_expectation(&mut self, owner: &ObjectKey, id: u64) {
         let Some(opens) = self.owners.get_mut(owner) else { return };
         let Some(at) = opens.iter().position(|open| open.id == id) else { return };
-        let Open { expectation, ask_at, .. } = opens.swap_remove(at);
+        let Open { expectation, place, ask_at, .. } = opens.swap_remove(at);
         if let Some(at) = ask_at {
             self.asks.remove(&(at, id));
         }
-        let Some(waiters) = self.kinds.get_mut(&expectation.resource()) else { return };
+        let Some(waiters) = self.places.get_mut(&place) else { return };
         match &expectation {
             Expectation::Seen { rv, .. } => {
                 waiters.by_version.remove(&(*rv, owner.clone()));
@@ -208,6 +236,9 @@ impl State {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         let idle = |waiters: &Waiters| waiters.by_version.is_empty() && waiters.by_object.is_empty();
-        self.owners.is_empty() && self.asks.is_empty() && self.kinds.values().all(idle)
+        self.owners.is_empty()
+            && self.asks.is_empty()
+            && self.unlisted.is_empty()
+            && self.places.values().all(idle)
     }
 }

@@ -4,7 +4,7 @@ use crate::budget::{Limit, WindowStats, WriteBudget};
 use crate::key::ObjectKey;
 use crate::plan::WriteClass;
 use crate::queue::{Priority, Stats, WorkQueue};
-use crate::store::StoreView;
+use crate::store::{Part, StoreView};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeMetric, NoLabelSet,
@@ -230,26 +230,27 @@ struct ResourceLabel {
 
 impl Collector for StoreSource {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        type Read<T> = fn(&dyn StoreView) -> T;
-        // A kind can have several stores: of two objects by name, or of several namespaces.
+        type Read<T> = fn(&Part) -> T;
+        // A kind can have several stores, of one object each, and a store one watch for each namespace. All
+        // of it is one series: namespaces may be many.
         let mut kinds = BTreeMap::<String, Vec<&dyn StoreView>>::new();
         for store in self.0.iter() {
             kinds.entry(store.resource().to_string()).or_default().push(store.as_ref());
         }
         let labels = |resource: &str| ResourceLabel { resource: resource.to_owned() };
         let counters: [(&str, &str, Read<u64>); 5] = [
-            ("springtide_watch_events", "Watch events taken in", |store| store.stats().events()),
-            ("springtide_watch_restarts", "Watch connections opened anew", |store| store.stats().restarts()),
-            ("springtide_watch_relists", "Lists after the first one", |store| store.stats().relists()),
-            ("springtide_watch_rv_regressions", "Events older than what was seen, not applied", |store| {
-                store.stats().rv_regressions()
+            ("springtide_watch_events", "Watch events taken in", |part| part.stats().events()),
+            ("springtide_watch_restarts", "Watch connections opened anew", |part| part.stats().restarts()),
+            ("springtide_watch_relists", "Lists after the first one", |part| part.stats().relists()),
+            ("springtide_watch_rv_regressions", "Events older than what was seen, not applied", |part| {
+                part.stats().rv_regressions()
             }),
-            ("springtide_watch_unreadable", "Objects that could not be decoded", |store| {
-                store.stats().unreadable()
+            ("springtide_watch_unreadable", "Objects that could not be decoded", |part| {
+                part.stats().unreadable()
             }),
         ];
         for (name, help, read) in counters {
-            let sum = |stores: &Vec<&dyn StoreView>| stores.iter().map(|store| read(*store)).sum();
+            let sum = |stores: &Vec<&dyn StoreView>| parts(stores).map(read).sum();
             let samples = kinds.iter().map(|(resource, stores)| (labels(resource), sum(stores)));
             counter(&mut encoder, name, help, samples)?;
         }
@@ -257,21 +258,24 @@ impl Collector for StoreSource {
         let samples = kinds.iter().map(|(resource, stores)| (labels(resource), count(objects(stores))));
         gauge(&mut encoder, "springtide_store_objects", "Objects stored", samples)?;
         let worst: [(&str, &str, Read<f64>); 2] = [
-            ("springtide_watch_last_frame_seconds", "Time since an event, bookmark or list", |store| {
-                store.stats().since_last_frame().as_secs_f64()
+            ("springtide_watch_last_frame_seconds", "Time since an event, bookmark or list", |part| {
+                part.stats().since_last_frame().as_secs_f64()
             }),
-            ("springtide_watch_stale", "1 while the store may be long out of date", |store| {
-                f64::from(u8::from(store.is_stale()))
+            ("springtide_watch_stale", "1 while the store may be long out of date", |part| {
+                f64::from(u8::from(part.is_stale()))
             }),
         ];
         for (name, help, read) in worst {
-            let most =
-                |stores: &Vec<&dyn StoreView>| stores.iter().map(|store| read(*store)).fold(0.0, f64::max);
+            let most = |stores: &Vec<&dyn StoreView>| parts(stores).map(read).fold(0.0, f64::max);
             let samples = kinds.iter().map(|(resource, stores)| (labels(resource), most(stores)));
             gauge(&mut encoder, name, help, samples)?;
         }
         Ok(())
     }
+}
+
+fn parts<'a>(stores: &'a [&'a dyn StoreView]) -> impl Iterator<Item = &'a Part> {
+    stores.iter().flat_map(|store| store.parts())
 }
 
 /// Encodes one family of counters; the encoder appends `_total`.

@@ -1,21 +1,26 @@
-//! The store of one watch: projections by key and by index, and who is told when they change.
+//! The store of one kind: projections by key and by index, and who is told when they change.
+//!
+//! It is filled by one watch, or by one for each of several namespaces: these are its [`Part`]s.
 //!
 //! A change takes this way, and no other: store and indexes, then the listeners in the order of their
-//! registration, then [`Store::last_rv`], then the advance listeners. So whoever sees `last_rv` reach a
+//! registration, then [`Part::last_rv`], then the advance listeners. So whoever sees `last_rv` reach a
 //! version may rely on every listener (a ledger, a queue) having seen it too.
 
 mod index;
+mod part;
 mod state;
 mod view;
 
 pub use index::{Index, IndexKey};
+pub use part::{Part, Trouble};
 pub use view::StoreView;
 
 pub(crate) use state::same_version;
 
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::projection::Projection;
-use crate::watch::{STALE_AFTER, WatchStats};
+use crate::watch::{Scope, WatchStats};
+use part::Progress;
 use state::State;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -62,14 +67,14 @@ impl<P> Change<P> {
 
 /// A synchronous listener to changes; see [`Store::on_change`] for what it may do.
 pub type ChangeListener<P> = Arc<dyn Fn(&Change<P>) + Send + Sync>;
-/// A synchronous listener to the progress of [`Store::last_rv`]; bound by the same rules.
-pub type AdvanceListener = Arc<dyn Fn(ResourceVersion) + Send + Sync>;
+/// A synchronous listener to the progress of a part, see [`Store::on_advance`]; bound by the same rules.
+pub type AdvanceListener = Arc<dyn Fn(&Part) + Send + Sync>;
 /// A synchronous listener to the end of a stale time, see [`Store::on_fresh`]; bound by the same rules.
 pub type FreshListener = Arc<dyn Fn() + Send + Sync>;
 
 /// A handle on the objects of one kind and scope, as last seen; cheap to clone, for reading only.
 ///
-/// It is filled by the one [`StoreWriter`] that was made with it.
+/// It is filled by the [`StoreWriter`]s that were made with it, one for each [`Part`].
 pub struct Store<P: Projection> {
     shared: Arc<Shared<P>>,
 }
@@ -92,14 +97,12 @@ impl<P: Projection> fmt::Debug for Store<P> {
 
 struct Shared<P> {
     state: RwLock<State<P>>,
-    last_rv: Mutex<ResourceVersion>,
+    /// At least one. That of the whole cluster is alone; those of namespaces are in the order of these.
+    parts: Box<[Part]>,
     /// Held from before a change enters `state` until every listener has seen it, and while a late
     /// listener takes its snapshot: this is what makes both whole.
     listeners: Mutex<Listeners<P>>,
     synced: watch::Sender<bool>,
-    /// Why it is not synced.
-    obstacle: Mutex<Option<String>>,
-    stats: WatchStats,
 }
 
 struct Listeners<P> {
@@ -109,18 +112,29 @@ struct Listeners<P> {
 }
 
 impl<P: Projection> Store<P> {
-    /// An empty store with these indexes, and the one writer to it.
+    /// An empty store of the whole cluster with these indexes, and the one writer to it.
     pub fn new(indexes: &[Index<P>]) -> (Self, StoreWriter<P>) {
+        let store = Self::of_parts([Part::new(None)].into(), indexes);
+        (store.clone(), StoreWriter { store, part: 0 })
+    }
+
+    /// An empty store with these indexes, and a writer to each of its parts, in the order of
+    /// [`Store::parts`].
+    pub fn within(scope: &Scope, indexes: &[Index<P>]) -> (Self, Vec<StoreWriter<P>>) {
+        let store = Self::of_parts(scope.parts().into_iter().map(Part::new).collect(), indexes);
+        let writer = |part| StoreWriter { store: store.clone(), part };
+        let writers = (0..store.parts().len()).map(writer).collect();
+        (store, writers)
+    }
+
+    fn of_parts(parts: Box<[Part]>, indexes: &[Index<P>]) -> Self {
         let shared = Arc::new(Shared {
             state: RwLock::new(State::new(indexes)),
-            last_rv: Mutex::default(),
+            parts,
             listeners: Mutex::new(Listeners { change: Vec::new(), advance: Vec::new(), fresh: Vec::new() }),
             synced: watch::Sender::new(false),
-            obstacle: Mutex::default(),
-            stats: WatchStats::default(),
         });
-        let store = Self { shared };
-        (store.clone(), StoreWriter { store, listed: false })
+        Self { shared }
     }
 
     /// The object of that key.
@@ -160,27 +174,38 @@ impl<P: Projection> Store<P> {
         self.len() == 0
     }
 
-    /// The highest resourceVersion this store reflects, by event, list or bookmark; zero before the
-    /// first list. It moves after the listeners have run.
-    pub fn last_rv(&self) -> ResourceVersion {
-        *lock(&self.shared.last_rv)
+    /// What each of the watches behind it shows, in the order of their namespaces.
+    pub fn parts(&self) -> &[Part] {
+        &self.shared.parts
     }
 
-    /// Whether a first list is complete, and the kind is still served.
+    /// The part that shows the objects of a namespace (empty for cluster-scoped ones), if one does.
+    pub fn part_of(&self, namespace: &str) -> Option<&Part> {
+        match self.parts() {
+            [whole] if whole.namespace().is_none() => Some(whole),
+            parts => {
+                let by_name = |part: &Part| part.namespace().map_or("", |name| &**name).cmp(namespace);
+                parts.binary_search_by(by_name).ok().map(|found| &parts[found])
+            }
+        }
+    }
+
+    /// The resourceVersion that every part reflects. It moves after the listeners have run.
+    pub fn last_rv(&self) -> ResourceVersion {
+        self.parts().iter().map(Part::last_rv).min().unwrap_or_default()
+    }
+
+    /// Whether there is nothing to wait for: some part is listed, and every other one too, or the server
+    /// has said that it may not be watched. One namespace that is forbidden must not hold up the others;
+    /// its [`Part::trouble`] tells of it. Not while the kind is not served.
     pub fn is_synced(&self) -> bool {
         *self.shared.synced.borrow()
     }
 
-    /// What keeps the store from being synced, for people: how the last attempt ended. `None` where it is synced,
-    /// and before the first attempt has ended.
-    pub fn obstacle(&self) -> Option<String> {
-        lock(&self.shared.obstacle).clone()
-    }
-
-    /// Whether nothing (event, bookmark or list) has brought the store forward for [`STALE_AFTER`], or
-    /// ever since it was made: what it says may be long past, and nothing may be destroyed on its word.
+    /// Whether a part of it is stale: what it says may be long past, and nothing may be destroyed on its
+    /// word.
     pub fn is_stale(&self) -> bool {
-        self.shared.stats.since_last_frame() >= STALE_AFTER
+        self.parts().iter().any(Part::is_stale)
     }
 
     /// Resolves when the store is synced, at once if it is; any number may wait.
@@ -191,11 +216,6 @@ impl<P: Projection> Store<P> {
             // The sender lives in `store`, so the channel cannot close while this waits.
             let _ = receiver.wait_for(|synced| *synced).await;
         }
-    }
-
-    /// Counters of the watch behind this store.
-    pub fn stats(&self) -> &WatchStats {
-        &self.shared.stats
     }
 
     /// Calls `listener` for every object now stored (`initial: true`, in key order), then for every
@@ -211,25 +231,26 @@ impl<P: Projection> Store<P> {
         listeners.change.push(listener);
     }
 
-    /// Calls `listener` each time [`Store::last_rv`] has moved and every change listener has run.
-    /// Under the rules of [`Store::on_change`]. The present value is not announced: register first,
-    /// then read it.
+    /// Calls `listener` with each part whose [`Part::last_rv`] has moved, or whose first list is complete,
+    /// when every change listener has run. Under the rules of [`Store::on_change`]. The present value
+    /// is not announced: register first, then read it.
     pub fn on_advance(&self, listener: AdvanceListener) {
         lock(&self.shared.listeners).advance.push(listener);
     }
 
-    /// Calls `listener` each time the store was stale and has been brought forward, by whatever frame;
+    /// Calls `listener` each time a part was stale and has been brought forward, by whatever frame;
     /// after the listeners of that frame itself. Under the rules of [`Store::on_change`].
     pub fn on_fresh(&self, listener: FreshListener) {
         lock(&self.shared.listeners).fresh.push(listener);
     }
 }
 
-/// The one way to fill a store: the watch loop holds it, and so may a test.
+/// The one way to fill a part of a store: the watch loop holds it, and so may a test.
 #[derive(Debug)]
 pub struct StoreWriter<P: Projection> {
     store: Store<P>,
-    listed: bool,
+    /// Its place among the parts.
+    part: usize,
 }
 
 impl<P: Projection> StoreWriter<P> {
@@ -238,16 +259,26 @@ impl<P: Projection> StoreWriter<P> {
         &self.store
     }
 
+    /// The part that this writes.
+    pub fn part(&self) -> &Part {
+        &self.store.shared.parts[self.part]
+    }
+
+    /// Counters of the watch that writes.
+    pub(crate) fn stats(&self) -> &WatchStats {
+        self.part().stats()
+    }
+
     /// An ADDED or MODIFIED event. The same version once more changes nothing.
     pub fn apply(&mut self, object: P) {
         let rv = self.not_before(object.meta().resource_version);
-        self.commit(rv, |state, changes| state.apply(Arc::new(object), false, changes));
+        self.commit(rv, false, |state, changes| state.apply(Arc::new(object), false, changes));
     }
 
     /// A DELETED event with the object's last state; nothing happens if it was not stored.
     pub fn delete(&mut self, object: P) {
         let rv = self.not_before(object.meta().resource_version);
-        self.commit(rv, |state, changes| {
+        self.commit(rv, false, |state, changes| {
             if state.remove(&object.meta().key).is_some() {
                 changes.push(Change::Delete { last: Arc::new(object) });
             }
@@ -256,44 +287,50 @@ impl<P: Projection> StoreWriter<P> {
 
     /// A DELETED event of which only key and version could be read: the stored state is the last one.
     pub fn delete_unread(&mut self, key: &ObjectKey, rv: ResourceVersion) {
-        self.commit(self.not_before(rv), |state, changes| {
+        self.commit(self.not_before(rv), false, |state, changes| {
             changes.extend(state.remove(key).map(|last| Change::Delete { last }));
         });
     }
 
     /// A bookmark: everything up to `rv` has been seen.
     pub fn advance(&mut self, rv: ResourceVersion) {
-        self.commit(self.not_before(rv), |_, _| {});
+        self.commit(self.not_before(rv), false, |_, _| {});
     }
 
-    /// A complete list at `rv`: what is missing in it is deleted, what has another version applied.
-    /// Afterwards the store is synced. `rv` is taken even when it is lower than before.
+    /// A complete list of the part at `rv`: what is missing in it is deleted, what has another version
+    /// applied; other parts are not touched. `rv` is taken even when it is lower than before.
     pub fn replace(&mut self, list: BTreeMap<ObjectKey, Arc<P>>, rv: ResourceVersion) {
-        let initial = !self.listed;
-        self.commit(rv, |state, changes| state.take_list(list, initial, changes));
-        self.listed = true;
-        *lock(&self.store.shared.obstacle) = None;
-        self.store.shared.synced.send_replace(true);
+        let initial = !self.part().is_listed();
+        let namespace = self.part().namespace().cloned();
+        self.commit(rv, true, |state, changes| {
+            state.take_list(namespace.as_deref(), list, initial, changes);
+        });
     }
 
-    /// The kind is not served at present. The content stays, until a list says otherwise.
-    pub fn set_unsynced(&mut self) {
-        self.store.shared.synced.send_replace(false);
+    /// The server does not show the part at present. The content stays, until a list says otherwise. Returns
+    /// whether that is news.
+    pub fn set_trouble(&mut self, trouble: Trouble) -> bool {
+        let is_news = self.part().set_trouble(trouble);
+        self.store.shared.tell_synced();
+        is_news
     }
 
-    /// An attempt to list has ended so. Says nothing where the store is synced: it shows what it last knew.
+    /// An attempt to show the part has ended so, in words for people. Says nothing where it is synced.
     pub fn set_obstacle(&mut self, why: String) {
-        if !self.store.is_synced() {
-            *lock(&self.store.shared.obstacle) = Some(why);
-        }
+        self.part().set_obstacle(why);
     }
 
     fn not_before(&self, rv: ResourceVersion) -> ResourceVersion {
-        rv.max(self.store.last_rv())
+        rv.max(self.part().last_rv())
     }
 
-    fn commit(&mut self, rv: ResourceVersion, change: impl FnOnce(&mut State<P>, &mut Vec<Change<P>>)) {
-        let shared = &self.store.shared;
+    fn commit(
+        &mut self,
+        rv: ResourceVersion,
+        is_list: bool,
+        change: impl FnOnce(&mut State<P>, &mut Vec<Change<P>>),
+    ) {
+        let (shared, part) = (&self.store.shared, self.part());
         let listeners = lock(&shared.listeners);
         let mut changes = Vec::new();
         change(&mut write(&shared.state), &mut changes);
@@ -302,12 +339,10 @@ impl<P: Projection> StoreWriter<P> {
                 listener(change);
             }
         }
-        let was_stale = self.store.is_stale();
-        shared.stats.frame();
-        let before = std::mem::replace(&mut *lock(&shared.last_rv), rv);
-        if before != rv {
+        let (was_stale, was_synced) = (part.is_stale(), part.is_synced());
+        if part.advance(rv, is_list) {
             for listener in &listeners.advance {
-                listener(rv);
+                listener(part);
             }
         }
         if was_stale {
@@ -315,6 +350,22 @@ impl<P: Projection> StoreWriter<P> {
                 listener();
             }
         }
+        drop(listeners);
+        if !was_synced {
+            shared.tell_synced();
+        }
+    }
+}
+
+impl<P> Shared<P> {
+    /// Looks at the parts anew, under the lock of the channel: the last to change one tells the truth.
+    fn tell_synced(&self) {
+        self.synced.send_if_modified(|synced| {
+            let progress = || self.parts.iter().map(Part::progress);
+            let now = progress().all(|part| part != Progress::Awaited)
+                && progress().any(|part| part == Progress::Listed);
+            std::mem::replace(synced, now) != now
+        });
     }
 }
 

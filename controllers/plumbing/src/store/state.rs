@@ -23,14 +23,17 @@ impl<P: Projection> State<P> {
     }
 
     pub(super) fn list(&self, namespace: Option<&str>) -> Vec<Arc<P>> {
-        let Some(namespace) = namespace else { return self.objects.values().cloned().collect() };
+        self.range(namespace).map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    /// The objects of one namespace, or all.
+    fn range(&self, namespace: Option<&str>) -> impl Iterator<Item = (&ObjectKey, &Arc<P>)> {
         // No name is empty, so this bound stands right before the first object of the namespace.
-        let start = ObjectKey::new(namespace, "");
+        let start = namespace.map(|namespace| ObjectKey::new(namespace, ""));
+        let start = start.as_ref().map_or(Bound::Unbounded, Bound::Included);
         self.objects
-            .range((Bound::Included(&start), Bound::Unbounded))
-            .take_while(|(key, _)| *key.namespace == *namespace)
-            .map(|(_, object)| Arc::clone(object))
-            .collect()
+            .range((start, Bound::Unbounded))
+            .take_while(move |(key, _)| namespace.is_none_or(|namespace| *key.namespace == *namespace))
     }
 
     pub(super) fn by_index(&self, name: &str, key: &IndexKey) -> Option<Vec<Arc<P>>> {
@@ -65,17 +68,17 @@ impl<P: Projection> State<P> {
         Some(old)
     }
 
-    /// Takes over a complete list. Deletes come first, so that a listener that counts capacity frees
+    /// Takes over a complete list of one namespace, or of all. Deletes come first, so that a listener that counts capacity frees
     /// before it takes; within each part the order is that of the keys.
     pub(super) fn take_list(
         &mut self,
+        namespace: Option<&str>,
         list: BTreeMap<ObjectKey, Arc<P>>,
         initial: bool,
         changes: &mut Vec<Change<P>>,
     ) {
         let gone: Vec<ObjectKey> = self
-            .objects
-            .iter()
+            .range(namespace)
             .filter(|(key, old)| list.get(key).is_none_or(|new| new.meta().uid != old.meta().uid))
             .map(|(key, _)| key.clone())
             .collect();

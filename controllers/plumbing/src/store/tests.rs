@@ -1,6 +1,7 @@
 use super::*;
 use crate::key::Resource;
 use crate::projection::{Meta, NoLabels};
+use crate::watch::{STALE_AFTER, Scope};
 use serde::Deserialize;
 use serde_json::json;
 use std::time::Duration;
@@ -126,4 +127,105 @@ async fn the_end_of_a_stale_time_is_told_once_whatever_frame_ends_it() {
     tokio::time::sleep(STALE_AFTER).await;
     writer.apply(pod("ns", "a", 8, None));
     assert_eq!(told(), [(8, false)]);
+}
+
+/// A store of the namespaces `a` and `b`, and the writers of both.
+fn of_two() -> (Store<Pod>, StoreWriter<Pod>, StoreWriter<Pod>) {
+    let (store, writers) = Store::within(&Scope::of(["b", "a"]), &[BY_NODE]);
+    let [a, b] = <[_; 2]>::try_from(writers).unwrap();
+    (store, a, b)
+}
+
+fn listed(pods: &[Pod]) -> BTreeMap<ObjectKey, Arc<Pod>> {
+    pods.iter().map(|pod| (pod.metadata.key.clone(), Arc::new(pod.clone()))).collect()
+}
+
+#[test]
+fn a_list_of_one_namespace_takes_nothing_from_another() {
+    let (store, mut a, mut b) = of_two();
+    assert_eq!([a.part(), b.part()].map(|part| part.namespace().unwrap().to_string()), ["a", "b"]);
+    a.replace(listed(&[pod("a", "p", 1, None), pod("a", "q", 2, Some("n1"))]), ResourceVersion(2));
+    b.replace(listed(&[pod("b", "p", 3, Some("n1"))]), ResourceVersion(9));
+    assert_eq!(names(&store.list(None)), ["a/p", "a/q", "b/p"]);
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&log);
+    store.on_change(Arc::new(move |change| {
+        let Change::Delete { last } = change else { return };
+        lock(&lines).push(last.metadata.key.to_string());
+    }));
+    // What was missed in one namespace is gone in that one.
+    a.replace(listed(&[pod("a", "p", 1, None)]), ResourceVersion(5));
+    assert_eq!(names(&store.list(None)), ["a/p", "b/p"]);
+    assert_eq!(*lock(&log), ["a/q"]);
+    b.replace(BTreeMap::new(), ResourceVersion(12));
+    assert_eq!(names(&store.list(None)), ["a/p"]);
+    assert_eq!(store.by_index(&BY_NODE, &IndexKey::from("n1")), []);
+}
+
+#[test]
+fn each_namespace_has_a_version_of_its_own() {
+    let (store, mut a, mut b) = of_two();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&log);
+    store.on_advance(Arc::new(move |part| {
+        lock(&lines).push((part.namespace().unwrap().to_string(), part.last_rv().0));
+    }));
+    a.replace(BTreeMap::new(), ResourceVersion(5));
+    b.replace(BTreeMap::new(), ResourceVersion(5));
+    b.advance(ResourceVersion(40));
+    // Older than what the other has seen, and news all the same.
+    a.apply(pod("a", "p", 7, None));
+    assert_eq!(*lock(&log), [("a", 5), ("b", 5), ("b", 40), ("a", 7)].map(|(n, rv)| (n.to_owned(), rv)));
+    let at = |namespace| store.part_of(namespace).map(|part| part.last_rv().0);
+    assert_eq!((at("a"), at("b"), at("c"), at("")), (Some(7), Some(40), None, None));
+    assert_eq!(store.last_rv(), ResourceVersion(7), "what all have reached");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_without_news_is_stale_and_the_others_are_not() {
+    let (store, mut a, mut b) = of_two();
+    a.replace(BTreeMap::new(), ResourceVersion(1));
+    b.replace(BTreeMap::new(), ResourceVersion(1));
+    tokio::time::sleep(STALE_AFTER).await;
+    b.advance(ResourceVersion(2));
+    let stale = |namespace| store.part_of(namespace).unwrap().is_stale();
+    assert_eq!((stale("a"), stale("b"), store.is_stale()), (true, false, true));
+    a.advance(ResourceVersion(1));
+    assert!(!store.is_stale());
+}
+
+#[test]
+fn one_namespace_that_is_forbidden_holds_nobody_up_and_stays_known() {
+    let forbidden = || Trouble::Forbidden("pods is forbidden".to_owned());
+    let (store, mut a, mut b) = of_two();
+    assert!(b.set_trouble(forbidden()), "that is news");
+    assert!(!b.set_trouble(forbidden()), "that is none");
+    assert!(!store.is_synced(), "the other one is waited for");
+    a.replace(BTreeMap::new(), ResourceVersion(1));
+    assert!(store.is_synced());
+    assert_eq!(store.part_of("b").unwrap().trouble(), Some(forbidden()));
+    // Allowed at last: a first list like any other.
+    let initial = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&initial);
+    store.on_change(Arc::new(move |change| {
+        let Change::Apply { initial, .. } = change else { return };
+        lock(&lines).push(*initial);
+    }));
+    b.replace(listed(&[pod("b", "p", 3, None)]), ResourceVersion(9));
+    assert!(store.part_of("b").unwrap().trouble().is_none() && store.is_synced());
+    assert_eq!(*lock(&initial), [true]);
+    // Forbidden anew: what is known serves on, and grows old.
+    b.set_trouble(forbidden());
+    assert!(store.is_synced() && store.len() == 1);
+
+    let (store, mut a, mut b) = of_two();
+    a.set_trouble(forbidden());
+    b.set_trouble(forbidden());
+    assert!(!store.is_synced(), "nothing at all may be seen");
+    let (store, mut all) = Store::<Pod>::new(&[]);
+    all.set_trouble(forbidden());
+    assert!(!store.is_synced());
+    all.replace(BTreeMap::new(), ResourceVersion(1));
+    all.set_trouble(Trouble::NotServed("no such kind".to_owned()));
+    assert!(!store.is_synced());
 }

@@ -1,9 +1,8 @@
 //! What can be asked of a store without knowing what it holds.
 
-use super::{AdvanceListener, Store};
+use super::{AdvanceListener, Part, Store};
 use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
 use crate::projection::Projection;
-use crate::watch::WatchStats;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -13,22 +12,18 @@ pub trait StoreView: Send + Sync {
     fn resource(&self) -> Resource;
     /// See [`Store::len`].
     fn object_count(&self) -> usize;
-    /// See [`Store::last_rv`].
-    fn last_rv(&self) -> ResourceVersion;
+    /// See [`Store::parts`].
+    fn parts(&self) -> &[Part];
+    /// See [`Store::part_of`].
+    fn part_of(&self, namespace: &str) -> Option<&Part>;
     /// UID, resourceVersion and whether deletion was asked for, of the object now stored under `key`.
     fn identity(&self, key: &ObjectKey) -> Option<(Uid, ResourceVersion, bool)>;
     /// See [`Store::is_synced`].
     fn is_synced(&self) -> bool;
-    /// See [`Store::obstacle`].
-    fn obstacle(&self) -> Option<String>;
-    /// See [`Store::is_stale`].
-    fn is_stale(&self) -> bool;
     /// See [`Store::synced`].
     fn wait_synced(&self) -> BoxFuture<'static, ()>;
     /// See [`Store::on_advance`].
     fn on_advance(&self, listener: AdvanceListener);
-    /// See [`Store::stats`].
-    fn stats(&self) -> &WatchStats;
 }
 
 impl<P: Projection> StoreView for Store<P> {
@@ -40,8 +35,12 @@ impl<P: Projection> StoreView for Store<P> {
         self.len()
     }
 
-    fn last_rv(&self) -> ResourceVersion {
-        Store::last_rv(self)
+    fn parts(&self) -> &[Part] {
+        Store::parts(self)
+    }
+
+    fn part_of(&self, namespace: &str) -> Option<&Part> {
+        Store::part_of(self, namespace)
     }
 
     fn identity(&self, key: &ObjectKey) -> Option<(Uid, ResourceVersion, bool)> {
@@ -54,23 +53,11 @@ impl<P: Projection> StoreView for Store<P> {
         Store::is_synced(self)
     }
 
-    fn obstacle(&self) -> Option<String> {
-        Store::obstacle(self)
-    }
-
-    fn is_stale(&self) -> bool {
-        Store::is_stale(self)
-    }
-
     fn wait_synced(&self) -> BoxFuture<'static, ()> {
         self.synced().boxed()
     }
 
     fn on_advance(&self, listener: AdvanceListener) {
         Store::on_advance(self, listener);
-    }
-
-    fn stats(&self) -> &WatchStats {
-        Store::stats(self)
     }
 }

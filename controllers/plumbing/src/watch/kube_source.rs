@@ -2,8 +2,8 @@
 #![allow(clippy::disallowed_types, reason = "the one reader of collections; it cannot write")]
 
 use super::source::{
-    EventStream, Identity, ListPage, ListRequest, Scope, Selector, Source, Unreadable, WatchError,
-    WatchRequest, WatchStart,
+    EventStream, Identity, ListPage, ListRequest, Selector, Source, Unreadable, WatchError, WatchRequest,
+    WatchStart,
 };
 use crate::client::{Answer, never_connected};
 use crate::key::{ObjectKey, ResourceVersion};
@@ -56,7 +56,7 @@ impl fmt::Debug for KubeConnection {
     }
 }
 
-/// The objects of one kind and scope that match a selector.
+/// The objects of one kind that match a selector, in one namespace or in all.
 #[derive(Debug)]
 pub struct KubeSource<P> {
     connection: KubeConnection,
@@ -66,12 +66,8 @@ pub struct KubeSource<P> {
 }
 
 impl<P: Projection> KubeSource<P> {
-    /// Reads `P::RESOURCE` in `scope` over `connection`.
-    pub fn new(connection: KubeConnection, scope: &Scope, selector: Selector) -> Self {
-        let namespace = match scope {
-            Scope::All => None,
-            Scope::Namespace(namespace) => Some(&**namespace),
-        };
+    /// Reads `P::RESOURCE` in `namespace`, or in all, over `connection`.
+    pub fn new(connection: KubeConnection, namespace: Option<&str>, selector: Selector) -> Self {
         Self { connection, collection: P::RESOURCE.collection_path(namespace), selector, object: PhantomData }
     }
 

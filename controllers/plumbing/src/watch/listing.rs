@@ -66,7 +66,7 @@ impl From<Ended> for StreamingFailure {
 impl<S: Source> Watch<S> {
     /// Lists, and gives the open watch that follows when the list came with one.
     pub(super) async fn list(&mut self, at: ListAt) -> Result<Option<Following<S::Object>>, Ended> {
-        let seen = self.writer.store().last_rv();
+        let seen = self.writer.part().last_rv();
         let not_older = match at {
             ListAt::LastSeen if seen != ResourceVersion::default() => Some(seen),
             ListAt::LastSeen | ListAt::Unset => None,
@@ -118,16 +118,16 @@ impl<S: Source> Watch<S> {
                 // Objects of the list come as ADDED, so only these are progress: a server that does not
                 // know streaming lists sends changes and bookmarks for ever, but no end.
                 Ok(WatchEvent::Added(object)) => {
-                    self.writer.store().stats().count_event();
+                    self.writer.stats().count_event();
                     listing.put(object);
                     deadline = Instant::now() + LIST_SILENCE;
                 }
                 Ok(WatchEvent::Modified(object)) => {
-                    self.writer.store().stats().count_event();
+                    self.writer.stats().count_event();
                     listing.put(object);
                 }
                 Ok(WatchEvent::Deleted(object)) => {
-                    self.writer.store().stats().count_event();
+                    self.writer.stats().count_event();
                     listing.objects.remove(&object.meta().key);
                 }
                 Ok(WatchEvent::Bookmark(bookmark)) => {
@@ -141,7 +141,7 @@ impl<S: Source> Watch<S> {
                     return Err(streaming_error(WatchError::from_status(&status)));
                 }
                 Err(WatchError::Unreadable(object)) => {
-                    let Some(identity) = unreadable(self.writer.store(), object) else {
+                    let Some(identity) = unreadable(&self.writer, object) else {
                         return Err(Ended::early(Cause::Unreadable).into());
                     };
                     if identity.deleted {
@@ -168,11 +168,11 @@ impl<S: Source> Watch<S> {
                 }
             };
             for object in page.objects {
-                self.writer.store().stats().count_event();
+                self.writer.stats().count_event();
                 listing.put(object);
             }
             for object in page.unreadable {
-                let Some(identity) = unreadable(self.writer.store(), object) else {
+                let Some(identity) = unreadable(&self.writer, object) else {
                     return Err(Ended::early(Cause::Unreadable));
                 };
                 listing.keep(&identity.key);
@@ -190,9 +190,9 @@ impl<S: Source> Watch<S> {
         rv: ResourceVersion,
         at: ListAt,
     ) -> Result<(), Ended> {
-        let seen = self.writer.store().last_rv();
+        let seen = self.writer.part().last_rv();
         if rv < seen {
-            self.writer.store().stats().count_rv_regression();
+            self.writer.stats().count_rv_regression();
             match at {
                 ListAt::LastSeen => return Err(Ended::early(Cause::Regressed { rv })),
                 // A consistent read cannot be behind, so it is the cluster that went back.

@@ -1,4 +1,5 @@
-//! Watches: one per kind and scope in the whole process, each feeding one [`crate::store::Store`].
+//! Watches: one per kind in the whole process, or one per kind and namespace where only some are watched.
+//! Each feeds a part of the kind's one [`crate::store::Store`].
 //!
 //! Every further watch of a kind makes everybody's writes to it dearer for the API server, so a
 //! [`WatchSet`] refuses a second one. The loop ([`run`]) is our own, because kube's hides bookmarks

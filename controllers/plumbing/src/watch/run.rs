@@ -10,7 +10,7 @@ use super::{
 };
 use crate::key::ResourceVersion;
 use crate::projection::Projection;
-use crate::store::{Store, StoreWriter};
+use crate::store::{StoreWriter, Trouble};
 use futures::StreamExt;
 use kube::core::WatchEvent;
 use rand::rngs::StdRng;
@@ -19,7 +19,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Keeps the store of `writer` equal to what `source` shows, for ever; drop the future to end it.
+/// Keeps the part of `writer` equal to what `source` shows, for ever; drop the future to end it.
 ///
 /// `streaming` is shared by all watches of one client. `seed` decides the random part of every wait.
 pub async fn run<S: Source>(
@@ -114,8 +114,8 @@ impl From<WatchError> for Cause {
 }
 
 /// Counts and reports what could not be decoded; gives whose it is, if that is known.
-pub(super) fn unreadable<P: Projection>(store: &Store<P>, object: Unreadable) -> Option<Identity> {
-    store.stats().count_unreadable();
+pub(super) fn unreadable<P: Projection>(writer: &StoreWriter<P>, object: Unreadable) -> Option<Identity> {
+    writer.stats().count_unreadable();
     tracing::error!(resource = %P::RESOURCE, %object, "cannot decode; its last known state stays in the store");
     object.identity
 }
@@ -141,15 +141,13 @@ impl<S: Source> Watch<S> {
     }
 
     fn is_due_for_probe(&self) -> bool {
-        self.writer.store().stats().since_last_frame() > PROBE_AGE
+        self.writer.stats().since_last_frame() > PROBE_AGE
     }
 
     async fn resume(&mut self, timeout_seconds: u32) -> Result<Following<S::Object>, Ended> {
         self.count_connection();
-        let request = WatchRequest {
-            start: WatchStart::Watch { from: self.writer.store().last_rv() },
-            timeout_seconds,
-        };
+        let request =
+            WatchRequest { start: WatchStart::Watch { from: self.writer.part().last_rv() }, timeout_seconds };
         let events = match timeout(LIST_SILENCE, self.source.open(request)).await {
             Ok(events) => events.map_err(|error| Ended::early(error.into()))?,
             Err(_) => {
@@ -184,12 +182,12 @@ impl<S: Source> Watch<S> {
         match frame {
             Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                 self.check_rv(object.meta().resource_version)?;
-                self.writer.store().stats().count_event();
+                self.writer.stats().count_event();
                 self.writer.apply(object);
             }
             Ok(WatchEvent::Deleted(object)) => {
                 self.check_rv(object.meta().resource_version)?;
-                self.writer.store().stats().count_event();
+                self.writer.stats().count_event();
                 self.writer.delete(object);
             }
             Ok(WatchEvent::Bookmark(bookmark)) => {
@@ -199,7 +197,7 @@ impl<S: Source> Watch<S> {
             }
             Ok(WatchEvent::Error(status)) => return Err(WatchError::from_status(&status).into()),
             Err(WatchError::Unreadable(object)) => {
-                let identity = unreadable(self.writer.store(), object).ok_or(Cause::Unreadable)?;
+                let identity = unreadable(&self.writer, object).ok_or(Cause::Unreadable)?;
                 self.check_rv(identity.resource_version)?;
                 if identity.deleted {
                     self.writer.delete_unread(&identity.key, identity.resource_version);
@@ -213,8 +211,8 @@ impl<S: Source> Watch<S> {
     }
 
     fn check_rv(&self, rv: ResourceVersion) -> Result<(), Cause> {
-        if rv < self.writer.store().last_rv() {
-            self.writer.store().stats().count_rv_regression();
+        if rv < self.writer.part().last_rv() {
+            self.writer.stats().count_rv_regression();
             return Err(Cause::Regressed { rv });
         }
         Ok(())
@@ -247,7 +245,7 @@ impl<S: Source> Watch<S> {
             Cause::Closed => (self.back_off(), "closed early".to_owned()),
             Cause::Silent(silence) => (Duration::ZERO, format!("silent for {} s", silence.as_secs())),
             Cause::Regressed { rv } => {
-                let seen = self.writer.store().last_rv();
+                let seen = self.writer.part().last_rv();
                 (self.back_off(), format!("sent resourceVersion {rv} after {seen}"))
             }
             Cause::Unreadable => (self.relist(), "an event was lost".to_owned()),
@@ -257,7 +255,13 @@ impl<S: Source> Watch<S> {
                     WatchError::NotServed(_) => {
                         // When the kind comes back it may have another history.
                         self.next = Next::List(ListAt::LastSeen);
-                        self.writer.set_unsynced();
+                        self.writer.set_trouble(Trouble::NotServed(error.to_string()));
+                        self.back_off()
+                    }
+                    WatchError::Server { code: 403, message, .. } => {
+                        if self.writer.set_trouble(Trouble::Forbidden(message.clone())) {
+                            self.tell_of_prohibition(message);
+                        }
                         self.back_off()
                     }
                     WatchError::AheadOfServer(_) => match tried {
@@ -294,6 +298,18 @@ impl<S: Source> Watch<S> {
         wait
     }
 
+    fn tell_of_prohibition(&self, message: &str) {
+        let resource = S::Object::RESOURCE;
+        match self.writer.part().namespace() {
+            Some(namespace) => tracing::error!(
+                %resource, namespace = &**namespace, message,
+                "may not be watched in this namespace, or there is no such namespace: nothing that rests on it is \
+                 done there until a Role allows it; other namespaces go on"
+            ),
+            None => tracing::error!(%resource, message, "may not be watched until a role allows it"),
+        }
+    }
+
     fn back_off(&mut self) -> Duration {
         self.backoff.next(&mut self.rng)
     }
@@ -308,7 +324,7 @@ impl<S: Source> Watch<S> {
     /// Has everything listed next; gives the wait until that may begin.
     fn relist(&mut self) -> Duration {
         self.next = Next::List(ListAt::LastSeen);
-        self.writer.store().stats().count_relist();
+        self.writer.stats().count_relist();
         let now = Instant::now();
         let earliest = self.last_relist.map_or(now, |last| now.max(last + RELIST_INTERVAL));
         let at = earliest + self.rng.random_range(Duration::ZERO..=RELIST_JITTER);
@@ -322,7 +338,7 @@ impl<S: Source> Watch<S> {
 
     pub(super) fn count_connection(&mut self) {
         if std::mem::replace(&mut self.connected_before, true) {
-            self.writer.store().stats().count_restart();
+            self.writer.stats().count_restart();
         }
     }
 }

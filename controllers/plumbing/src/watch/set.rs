@@ -8,7 +8,7 @@ use crate::key::Resource;
 use crate::panic_text::panic_text;
 use crate::projection::Projection;
 use crate::rights::{NotGranted, Rights, Verb};
-use crate::store::{Index, Store, StoreView};
+use crate::store::{Index, Store, StoreView, StoreWriter};
 use futures::future::{BoxFuture, FutureExt, join_all};
 use std::any::type_name;
 use std::collections::HashMap;
@@ -21,6 +21,7 @@ use tracing::Instrument;
 
 /// The watches to run against one API server: registered first, then started together.
 ///
+/// A kind has one watch, or one for each namespace where only some are watched; all feed its one store.
 /// At most one watch reads any object: each further one would make every write to it dearer for all.
 pub struct WatchSet {
     seed: u64,
@@ -31,10 +32,11 @@ pub struct WatchSet {
 struct Registration {
     identity: WatchIdentity,
     store: Arc<dyn StoreView>,
-    launch: Launch,
+    /// One for each part of the store.
+    launches: Vec<Launch>,
 }
 
-/// Starts the loop; what `P` is, only this closure still knows.
+/// Starts a loop; what `P` is, only this closure still knows.
 type Launch = Box<dyn FnOnce(&KubeConnection, StreamingLists, u64) -> BoxFuture<'static, Infallible> + Send>;
 
 #[derive(Clone)]
@@ -99,7 +101,8 @@ impl WatchSet {
         Self { rights: Some(rights.into_iter().collect()), ..self }
     }
 
-    /// Registers the watch of `P::RESOURCE`, and gives the store it will fill.
+    /// Registers the watches of `P::RESOURCE`, one for each part of the scope, and gives the store they
+    /// will fill.
     ///
     /// # Errors
     /// If the kind is registered already in that scope, or in one that holds or lies in it, unless each of
@@ -116,13 +119,17 @@ impl WatchSet {
             return Err(DuplicateWatch { first, second }.into());
         }
         self.check_rights(P::RESOURCE)?;
-        let (store, writer) = Store::new(indexes);
-        let WatchIdentity { scope, selector, .. } = identity.clone();
-        let launch: Launch = Box::new(move |connection, streaming, seed| {
-            let source = KubeSource::<P>::new(connection.clone(), &scope, selector);
-            run(source, writer, streaming, seed).boxed()
-        });
-        self.watches.push(Registration { identity, store: Arc::new(store.clone()), launch });
+        let (store, writers) = Store::within(&identity.scope, indexes);
+        let launch = |writer: StoreWriter<P>| -> Launch {
+            let selector = identity.selector.clone();
+            Box::new(move |connection, streaming, seed| {
+                let namespace = writer.part().namespace().cloned();
+                let source = KubeSource::<P>::new(connection.clone(), namespace.as_deref(), selector);
+                run(source, writer, streaming, seed).boxed()
+            })
+        };
+        let launches = writers.into_iter().map(launch).collect();
+        self.watches.push(Registration { identity, store: Arc::new(store.clone()), launches });
         Ok(store)
     }
 
@@ -146,12 +153,17 @@ impl WatchSet {
         let mut tasks = JoinSet::new();
         let mut watches = HashMap::new();
         let mut stores = Vec::new();
-        for (number, Registration { identity, store, launch }) in (0_u64..).zip(self.watches) {
-            let span = tracing::info_span!("watch", resource = %identity.resource, scope = %identity.scope);
-            let watch = launch(&connection, streaming.clone(), self.seed.wrapping_add(number));
-            let until_stopped = stop.clone().run_until_cancelled_owned(watch).map(drop);
-            let task = tasks.spawn(until_stopped.instrument(span));
-            watches.insert(task.id(), identity);
+        let mut seed = self.seed;
+        for Registration { identity, store, launches } in self.watches {
+            for (part, launch) in identity.scope.parts().into_iter().zip(launches) {
+                let scope = part.map_or(Scope::All, |namespace| Scope::of([&*namespace]));
+                let span = tracing::info_span!("watch", resource = %identity.resource, %scope);
+                let watch = launch(&connection, streaming.clone(), seed);
+                seed = seed.wrapping_add(1);
+                let until_stopped = stop.clone().run_until_cancelled_owned(watch).map(drop);
+                let task = tasks.spawn(until_stopped.instrument(span));
+                watches.insert(task.id(), WatchIdentity { scope, ..identity.clone() });
+            }
             stores.push(store);
         }
         RunningWatches { tasks, watches, stores: stores.into() }
@@ -168,10 +180,7 @@ impl WatchIdentity {
     fn overlaps(&self, other: &Self) -> bool {
         self.resource == other.resource
             && !self.selector.is_apart_from(&other.selector)
-            && match (&self.scope, &other.scope) {
-                (Scope::All, _) | (_, Scope::All) => true,
-                (Scope::Namespace(one), Scope::Namespace(another)) => one == another,
-            }
+            && self.scope.overlaps(&other.scope)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::key::{ObjectKey, ResourceVersion};
 use crate::projection::Projection;
 use futures::stream::BoxStream;
 use kube::core::{Status, WatchEvent};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,20 +79,48 @@ pub struct ListPage<P> {
     pub continue_token: Option<String>,
 }
 
-/// Which part of the cluster a watch covers.
+/// Which part of the cluster a kind is watched in.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Scope {
     /// All namespaces; the one choice for cluster-scoped kinds.
     All,
-    /// One namespace.
-    Namespace(Arc<str>),
+    /// These namespaces, in order and each once, each by a watch of its own; see [`Scope::of`].
+    Namespaces(Arc<[Arc<str>]>),
+}
+
+impl Scope {
+    /// These namespaces, in whatever order.
+    pub fn of<'a>(namespaces: impl IntoIterator<Item = &'a str>) -> Self {
+        let namespaces: BTreeSet<&str> = namespaces.into_iter().collect();
+        Self::Namespaces(namespaces.into_iter().map(Arc::from).collect())
+    }
+
+    /// What its watches are of: each of a namespace, or one of all.
+    pub fn parts(&self) -> Vec<Option<Arc<str>>> {
+        match self {
+            Self::All => vec![None],
+            Self::Namespaces(namespaces) => namespaces.iter().cloned().map(Some).collect(),
+        }
+    }
+
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => true,
+            (Self::Namespaces(some), Self::Namespaces(others)) => {
+                some.iter().any(|namespace| others.contains(namespace))
+            }
+        }
+    }
 }
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("all namespaces"),
-            Self::Namespace(namespace) => write!(f, "namespace {namespace}"),
+            Self::Namespaces(namespaces) => match &**namespaces {
+                [namespace] => write!(f, "namespace {namespace}"),
+                namespaces => write!(f, "namespaces {}", namespaces.join(", ")),
+            },
         }
     }
 }

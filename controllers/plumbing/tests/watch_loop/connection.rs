@@ -37,8 +37,8 @@ async fn a_silent_connection_is_replaced_and_its_store_goes_stale() {
     feed.bookmark(10);
     settle().await;
     assert!(!script.store.is_stale());
-    assert_eq!(script.store.stats().relists(), 0);
-    assert_eq!(script.store.stats().restarts(), 1);
+    assert_eq!(script.stats().relists(), 0);
+    assert_eq!(script.stats().restarts(), 1);
 }
 
 /// The next request, which is a probe from that version.
@@ -95,7 +95,7 @@ async fn a_kind_that_nothing_changes_is_listed_once_after_each_mute_probe_and_it
         feed = list.list(&[thing("a", 1)], 5);
         settle().await;
     }
-    assert_eq!(script.store.stats().relists(), 0);
+    assert_eq!(script.stats().relists(), 0);
     assert_eq!(script.content(), [("a".into(), 1)]);
 }
 
@@ -125,7 +125,7 @@ async fn after_an_outage_a_probe_tells_first_whether_anything_was_missed() {
     let resumed = script.open().await;
     assert_eq!(resumed.request.start, watch_from(6));
     assert!(WATCH_TIMEOUT_SECONDS.contains(&resumed.request.timeout_seconds));
-    assert_eq!(script.store.stats().relists(), 0);
+    assert_eq!(script.stats().relists(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +190,7 @@ async fn the_servers_own_timeout_is_followed_by_an_immediate_resume() {
     assert!(timeouts.iter().all(|seconds| WATCH_TIMEOUT_SECONDS.contains(seconds)), "{timeouts:?}");
     timeouts.dedup();
     assert!(timeouts.len() > 5, "one fixed timeout: {timeouts:?}");
-    assert_eq!(script.store.stats().relists(), 0);
+    assert_eq!(script.stats().relists(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,8 +223,8 @@ async fn watches_closed_early_back_off_and_do_not_relist() {
     let minimum = Duration::from_millis(800);
     assert!(waits.iter().all(|wait| *wait >= minimum && *wait <= 30 * SECOND), "{waits:?}");
     assert!(waits[6..].iter().all(|wait| *wait >= 15 * SECOND), "{waits:?}");
-    assert_eq!(script.store.stats().relists(), 0);
-    assert_eq!(script.store.stats().restarts(), restarts);
+    assert_eq!(script.stats().relists(), 0);
+    assert_eq!(script.stats().restarts(), restarts);
 
     // A sound connection starts the backoff anew.
     sleep(31 * SECOND).await;
@@ -262,7 +262,7 @@ async fn what_is_older_than_seen_is_counted_and_not_applied() {
     let feed = script.open().await.accept();
     feed.bookmark(19);
     let feed = script.open().await.accept();
-    assert_eq!(script.store.stats().rv_regressions(), 3);
+    assert_eq!(script.stats().rv_regressions(), 3);
     assert_eq!(script.store.last_rv(), rv(20));
     assert_eq!(log.take(), Vec::<String>::new());
 
@@ -271,7 +271,7 @@ async fn what_is_older_than_seen_is_counted_and_not_applied() {
     drop(script.open().await.list(&[], 19));
     let again = script.open().await;
     assert_eq!(again.request.start, streaming_list(Some(20)));
-    assert_eq!(script.store.stats().rv_regressions(), 4);
+    assert_eq!(script.stats().rv_regressions(), 4);
     assert_eq!(script.content(), [("a".into(), 10)]);
     let feed = again.list(&[thing("a", 10)], 21);
 
@@ -282,7 +282,7 @@ async fn what_is_older_than_seen_is_counted_and_not_applied() {
     feed.modified(thing("a", 22));
     settle().await;
     assert_eq!(log.take(), ["apply a@22 was a@10"]);
-    assert_eq!(script.store.stats().rv_regressions(), 4);
+    assert_eq!(script.stats().rv_regressions(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -350,8 +350,8 @@ async fn one_unreadable_object_leaves_the_watch_and_the_others_alone() {
     settle().await;
     assert_eq!(log.take(), ["delete a@1"]);
     assert_eq!(script.store.last_rv(), rv(10));
-    assert_eq!(script.store.stats().unreadable(), 4);
-    assert_eq!(script.store.stats().relists(), 1);
+    assert_eq!(script.stats().unreadable(), 4);
+    assert_eq!(script.stats().relists(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -370,5 +370,5 @@ async fn events_that_are_no_events_cost_at_most_a_list_a_minute() {
     for pair in listed.windows(2) {
         assert!(pair[1] - pair[0] >= RELIST_INTERVAL, "{listed:?}");
     }
-    assert_eq!(script.store.stats().unreadable(), 5);
+    assert_eq!(script.stats().unreadable(), 5);
 }

@@ -87,7 +87,7 @@ async fn a_stream_cut_in_its_list_is_tried_again_and_not_given_up() {
     }
     assert!(streaming.available());
     assert!(!script.store.is_synced());
-    assert_eq!(script.store.stats().relists(), 0);
+    assert_eq!(script.stats().relists(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +101,7 @@ async fn a_list_older_than_what_was_seen_is_not_taken() {
     let again = script.list().await;
     assert_eq!(again.request, list_at(Some(5)));
     assert_eq!(script.content(), [("a".into(), 5)]);
-    assert_eq!(script.store.stats().rv_regressions(), 1);
+    assert_eq!(script.stats().rv_regressions(), 1);
     again.answer(Ok(page(vec![], 6)));
     settle().await;
     assert_eq!(script.content(), []);

@@ -1,7 +1,6 @@
 //! Who is told, when, and in which order.
 
 use crate::script::*;
-use springtide_plumbing::key::ResourceVersion;
 use springtide_plumbing::store::{Change, IndexKey, Store, StoreView};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -105,8 +104,9 @@ async fn store_and_indexes_come_first_then_listeners_then_the_version_then_those
         }
     }));
     let view: Arc<dyn StoreView> = Arc::new(script.store.clone());
-    let (store, lines) = (Arc::clone(&view), Arc::clone(&log));
-    view.on_advance(Arc::new(move |rv: ResourceVersion| {
+    let (store, lines) = (script.store.clone(), Arc::clone(&log));
+    view.on_advance(Arc::new(move |part| {
+        let rv = part.last_rv();
         lines.lock().unwrap().push(format!("advance to {rv}, last_rv is {}", store.last_rv()));
     }));
     feed.modified(thing("a", 7));

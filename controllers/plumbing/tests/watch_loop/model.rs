@@ -269,7 +269,7 @@ impl Source for Server {
 #[derive(Default)]
 struct Replay {
     objects: BTreeMap<ObjectKey, Arc<Thing>>,
-    last_rv: ResourceVersion,
+    last_rv: Option<ResourceVersion>,
 }
 
 async fn follow_all(steps: Vec<Step>, seed: u64) {
@@ -290,10 +290,11 @@ async fn follow_all(steps: Vec<Step>, seed: u64) {
         }
     }));
     let seen = Arc::clone(&replay);
-    store.on_advance(Arc::new(move |rv| {
+    store.on_advance(Arc::new(move |part| {
+        let rv = part.last_rv();
         let last = &mut seen.lock().unwrap().last_rv;
-        assert!(*last < rv, "{last} was followed by {rv}");
-        *last = rv;
+        assert!(last.is_none_or(|last| last < rv), "{last:?} was followed by {rv}");
+        *last = Some(rv);
     }));
     let running = tokio::spawn(run(server.clone(), writer, StreamingLists::default(), seed));
     for step in &steps {

@@ -63,7 +63,7 @@ async fn a_410_as_error_event_gives_one_relist() {
     assert_eq!(relist.request.start, streaming_list(Some(5)));
     let feed = relist.list(&[thing("a", 1)], 7);
     quiet_hour(&mut script, &feed, 7).await;
-    assert_eq!(script.store.stats().relists(), 1);
+    assert_eq!(script.stats().relists(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,7 +75,7 @@ async fn a_410_at_the_start_of_a_watch_gives_one_relist() {
     assert_eq!(relist.request.start, streaming_list(Some(5)));
     let feed = relist.list(&[thing("a", 1)], 7);
     quiet_hour(&mut script, &feed, 7).await;
-    assert_eq!(script.store.stats().relists(), 1);
+    assert_eq!(script.stats().relists(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +102,7 @@ async fn a_410_on_a_continue_token_gives_one_relist() {
     settle().await;
     assert_eq!(script.content(), [("a".into(), 1), ("b".into(), 2)]);
     quiet_hour(&mut script, &feed, 8).await;
-    assert_eq!(script.store.stats().relists(), 1);
+    assert_eq!(script.stats().relists(), 1);
 }
 
 #[tokio::test(start_paused = true)]

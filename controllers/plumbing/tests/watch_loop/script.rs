@@ -8,7 +8,8 @@ use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::store::{Change, Index, IndexKey, Store};
 use springtide_plumbing::watch::{
-    EventStream, ListPage, ListRequest, Source, StreamingLists, WatchError, WatchRequest, WatchStart, run,
+    EventStream, ListPage, ListRequest, Source, StreamingLists, WatchError, WatchRequest, WatchStart,
+    WatchStats, run,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -268,6 +269,11 @@ impl Script {
     pub(crate) async fn is_quiet(&mut self) -> bool {
         settle().await;
         self.calls.try_recv().is_err()
+    }
+
+    /// Counters of the one watch.
+    pub(crate) fn stats(&self) -> &WatchStats {
+        self.store.parts()[0].stats()
     }
 
     /// Names of what is stored, each with its version.

@@ -11,6 +11,7 @@ use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::rights::{Right, Rights, Verb};
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -39,14 +40,14 @@ fn one_object(_: &Sent) -> Response<Body> {
 fn a_second_watch_of_the_same_objects_is_refused_by_name() {
     let mut watches = WatchSet::new(1);
     let labelled = Selector { labels: Some("app=x".to_owned()), fields: None };
-    watches.add::<Pod>(Scope::Namespace("a".into()), Selector::default(), &[]).unwrap();
-    watches.add::<Pod>(Scope::Namespace("b".into()), Selector::default(), &[]).unwrap();
+    watches.add::<Pod>(Scope::of(["a"]), Selector::default(), &[]).unwrap();
+    watches.add::<Pod>(Scope::of(["b"]), Selector::default(), &[]).unwrap();
     watches.add::<Node>(Scope::All, Selector::default(), &[]).unwrap();
-    let same = watches.add::<Pod>(Scope::Namespace("a".into()), labelled, &[]).unwrap_err().to_string();
+    let same = watches.add::<Pod>(Scope::of(["a"]), labelled, &[]).unwrap_err().to_string();
     assert!(same.contains("pods in namespace a (no selector) as watch_wire::source::Pod"), "{same}");
     assert!(same.contains("pods in namespace a (labels `app=x`)"), "{same}");
     watches.add::<Pod>(Scope::All, Selector::default(), &[]).unwrap_err();
-    watches.add::<Node>(Scope::Namespace("a".into()), Selector::default(), &[]).unwrap_err();
+    watches.add::<Node>(Scope::of(["a"]), Selector::default(), &[]).unwrap_err();
 }
 
 #[test]
@@ -138,7 +139,41 @@ async fn a_watch_whose_requests_hang_slows_no_other() {
         assert_eq!(pods.last_rv(), ResourceVersion((10 + number).into()), "an event was late");
         sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!((pods.len(), pods.stats().restarts(), nodes.is_synced()), (200, 0, false));
+    assert_eq!((pods.len(), pods.parts()[0].stats().restarts(), nodes.is_synced()), (200, 0, false));
     let hung = requests.all().iter().filter(|sent| sent.path.ends_with("nodes")).count();
     assert!(hung >= 4, "a watch and a LIST in place of it, again and again: {hung}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_namespace_has_a_watch_and_one_that_is_forbidden_comes_when_it_may() {
+    let allowed = Arc::new(AtomicBool::new(false));
+    let may = Arc::clone(&allowed);
+    let (client, requests) = client(move |sent| {
+        let namespace = sent.path.split('/').nth(4).unwrap();
+        if namespace == "b" && !may.load(Relaxed) {
+            return refuse(403, "Forbidden");
+        }
+        let mut pod = object("p", 3);
+        pod["metadata"]["namespace"] = namespace.into();
+        held_open(&[event("ADDED", pod), bookmark(9, true)])
+    });
+    let mut watches = WatchSet::new(1);
+    let pods = watches.add::<Pod>(Scope::of(["b", "a", "c"]), Selector::default(), &[]).unwrap();
+    let running = watches.start(client, &CancellationToken::new());
+    assert_eq!(running.stores().len(), 1, "one store");
+    assert_eq!(format!("{running:?}").matches("pods in namespace ").count(), 3);
+    running.all_synced().await;
+    let seen = || pods.list(None).iter().map(|pod| pod.meta().key.to_string()).collect::<Vec<_>>();
+    assert_eq!(seen(), ["a/p", "c/p"]);
+    let trouble = pods.part_of("b").unwrap().trouble().unwrap().to_string();
+    assert!(trouble.starts_with("forbidden: ") && trouble.contains("scripted"), "{trouble}");
+    // However long that lasts, it is asked again, and not often.
+    sleep(Duration::from_secs(600)).await;
+    let asked = requests.all().iter().filter(|sent| sent.path.contains("/namespaces/b/")).count();
+    assert!((20..=60).contains(&asked), "{asked} requests in ten minutes");
+    assert!(pods.part_of("b").unwrap().is_stale());
+    allowed.store(true, Relaxed);
+    sleep(Duration::from_secs(31)).await;
+    assert_eq!(seen(), ["a/p", "b/p", "c/p"]);
+    assert_eq!(pods.part_of("b").unwrap().trouble(), None);
 }

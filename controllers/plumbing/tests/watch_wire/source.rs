@@ -10,7 +10,7 @@ use serde_json::json;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::watch::{
-    Identity, KubeSource, ListRequest, Scope, Selector, Source, WatchError, WatchRequest, WatchStart,
+    Identity, KubeSource, ListRequest, Selector, Source, WatchError, WatchRequest, WatchStart,
 };
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Projection for Pod {
 }
 
 fn pods(
-    scope: Scope,
+    namespace: Option<&str>,
     answer: impl Fn(&Sent) -> Response<Body> + Send + Sync + 'static,
 ) -> (KubeSource<Pod>, Requests) {
     let (client, requests) = client(answer);
@@ -40,7 +40,7 @@ fn pods(
         labels: Some("springtide.dev/job".to_owned()),
         fields: Some("spec.nodeName=n1".to_owned()),
     };
-    (KubeSource::new(client.into(), &scope, selector), requests)
+    (KubeSource::new(client.into(), namespace, selector), requests)
 }
 
 fn watch(start: WatchStart) -> WatchRequest {
@@ -50,13 +50,13 @@ fn watch(start: WatchStart) -> WatchRequest {
 const FROM_5: WatchStart = WatchStart::Watch { from: ResourceVersion(5) };
 
 async fn frames(lines: Vec<String>) -> Vec<Result<WatchEvent<Pod>, WatchError>> {
-    let (source, _) = pods(Scope::All, move |_| ending(&lines));
+    let (source, _) = pods(None, move |_| ending(&lines));
     source.open(watch(FROM_5)).await.unwrap().collect().await
 }
 
 #[tokio::test]
 async fn a_streaming_list_is_consistent_or_not_older_than_a_version() {
-    let (source, requests) = pods(Scope::All, |_| ending(&[]));
+    let (source, requests) = pods(None, |_| ending(&[]));
     for at in [None, Some(ResourceVersion(17))] {
         let _ = source.open(watch(WatchStart::StreamingList { at })).await.unwrap();
     }
@@ -79,7 +79,7 @@ async fn a_streaming_list_is_consistent_or_not_older_than_a_version() {
 
 #[tokio::test]
 async fn a_resumed_watch_asks_for_changes_alone() {
-    let (source, requests) = pods(Scope::Namespace("ns".into()), |_| ending(&[]));
+    let (source, requests) = pods(Some("ns"), |_| ending(&[]));
     let _ = source.open(watch(FROM_5)).await.unwrap();
     let [request] = requests.all().try_into().unwrap();
     assert_eq!(request.path, "/api/v1/namespaces/ns/pods");
@@ -91,7 +91,7 @@ async fn a_resumed_watch_asks_for_changes_alone() {
 
 #[tokio::test]
 async fn a_list_is_one_page_of_the_watch_cache() {
-    let (source, requests) = pods(Scope::All, |_| wire::list(&[object("a", 3)], 9));
+    let (source, requests) = pods(None, |_| wire::list(&[object("a", 3)], 9));
     let token = Some("t".to_owned());
     for (at, continue_token) in [(None, None), (Some(ResourceVersion(17)), None), (None, token)] {
         let page = source.list(ListRequest { at, continue_token }).await.unwrap();
@@ -116,7 +116,7 @@ async fn one_bad_object_does_not_hide_the_rest_of_a_list() {
     let mut bad = object("bad", 4);
     bad["priority"] = json!("high");
     let nameless = json!({"priority": "high"});
-    let (source, _) = pods(Scope::All, move |_| {
+    let (source, _) = pods(None, move |_| {
         let objects = [object("a", 3), bad.clone(), nameless.clone(), object("b", 5)];
         wire::list(&objects, 9)
     });
@@ -173,7 +173,7 @@ async fn statuses_are_errors_wherever_they_come() {
     assert!(matches!(&bare[..], [Err(WatchError::Expired(_))]), "{bare:?}");
 
     let failed = async |code: u16, reason: &'static str| {
-        let (source, _) = pods(Scope::All, move |_| refuse(code, reason));
+        let (source, _) = pods(None, move |_| refuse(code, reason));
         let list = source.list(ListRequest { at: None, continue_token: None }).await.unwrap_err();
         let Err(open) = source.open(watch(FROM_5)).await else { panic!("{code} opened a watch") };
         assert_eq!(open.to_string(), list.to_string());
@@ -185,7 +185,7 @@ async fn statuses_are_errors_wherever_they_come() {
     assert!(matches!(failed(503, "ServiceUnavailable").await, WatchError::Server { code: 503, .. }));
 
     // The flow control of kube-apiserver: the time to wait is in the head alone.
-    let (source, _) = pods(Scope::All, |_| {
+    let (source, _) = pods(None, |_| {
         let mut busy = answer(429, "Too many requests, please try again later.");
         busy.headers_mut().insert("retry-after", HeaderValue::from_static("17"));
         busy
@@ -198,7 +198,7 @@ async fn statuses_are_errors_wherever_they_come() {
     }
 
     // A proxy's answer is no Status.
-    let (source, _) = pods(Scope::All, |_| answer(502, "<html>bad gateway</html>"));
+    let (source, _) = pods(None, |_| answer(502, "<html>bad gateway</html>"));
     let error = source.list(ListRequest { at: None, continue_token: None }).await.unwrap_err();
     assert!(matches!(error, WatchError::Server { code: 502, .. }), "{error}");
 }
