@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
 use kube::api::{Api, ListParams, PostParams};
 
 use crate::batch::{GENERAL, pool};
+use crate::helm::checkout;
 use crate::local_cluster::{Component, LocalCluster};
 use crate::write_count::WriteCount;
 
@@ -54,22 +55,35 @@ pub struct Account<'a> {
 /// Whom the installation makes the manager.
 pub const ACCOUNT: Account<'_> = Account { namespace: "springtide-system", name: "springtide" };
 
-/// A cluster that has the roles of `config/rbac`, with the admission plugin that OpenShift has on by default.
+/// A cluster that has the objects of a kustomize base, and these namespaces beside the manager's, with the admission
+/// plugin that OpenShift has on by default.
 ///
 /// # Errors
 /// A part does not start, or is refused.
-pub async fn installed() -> Result<LocalCluster> {
+pub async fn installed(base: &str, namespaces: &[&str]) -> Result<LocalCluster> {
     let plugin = ["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"];
     let nodes = pool(GENERAL, 2, "32", 110);
     let cluster =
         LocalCluster::builder().extra_args(Component::ApiServer, plugin).kwok(nodes).start().await?;
     cluster.install_crds().await?;
-    let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {}}}}}", ACCOUNT.namespace);
-    cluster.apply(&namespace).await?;
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/rbac");
+    for name in [ACCOUNT.namespace].iter().chain(namespaces) {
+        let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
+        cluster.apply(&namespace).await?;
+    }
+    apply_base(&cluster, base).await?;
+    Ok(cluster)
+}
+
+/// Applies the kustomize base `config/<base>` of this checkout.
+///
+/// # Errors
+/// It is refused.
+pub async fn apply_base(cluster: &LocalCluster, base: &str) -> Result<()> {
+    let folder = checkout("config").join(base);
+    let folder = folder.to_str().context("a path")?;
     let applied = cluster.kubectl(&["apply", "--server-side", "-k", folder]).await?;
     ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
-    Ok(cluster)
+    Ok(())
 }
 
 impl Account<'_> {

@@ -74,7 +74,7 @@ async fn end_both(test: &Testbed<'_>, job: &str) -> Result<()> {
 
 #[tokio::test]
 async fn a_right_that_is_taken_away_is_named_and_its_return_clears_what_was_said() -> Result<()> {
-    let cluster = installed().await?;
+    let cluster = installed("rbac", &[]).await?;
     let kubeconfig = cluster.kubeconfig_for(&ACCOUNT.user(), "system:serviceaccounts")?;
     let args = ["--lease-namespace", ACCOUNT.namespace];
     let mut manager = Manager::start_with(&cluster, &kubeconfig, "manager", &args).await?;

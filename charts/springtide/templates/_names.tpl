@@ -43,6 +43,8 @@ apiVersion: config.springtide.dev/v1alpha1
 kind: ManagerConfiguration
 controllers:
   {{- toYaml .Values.controllers | nindent 2 }}
+scope:
+  {{- toYaml .Values.scope | nindent 2 }}
 leaderElection:
   {{- toYaml .Values.leaderElection | nindent 2 }}
 logging:
@@ -55,5 +57,15 @@ breaker:
 
 {{/* Of it what changes only with a new process: a change of anything else needs no new pods. */}}
 {{- define "springtide.restart" -}}
-{{- list .Values.controllers .Values.leaderElection .Values.breaker .Values.logging.format | toJson | sha256sum -}}
+{{- list .Values.controllers .Values.scope .Values.leaderElection .Values.breaker .Values.logging.format | toJson | sha256sum -}}
+{{- end }}
+
+{{/* The namespaces that the manager is held to, by commas; nothing where it acts in the whole cluster. */}}
+{{- define "springtide.namespaces" -}}
+{{- $scope := .Values.scope -}}
+{{- if eq $scope.type "Namespaces" -}}
+{{- required "scope.namespaces: name a namespace at least, as scope.type is Namespaces" (join "," $scope.namespaces) -}}
+{{- else if $scope.namespaces -}}
+{{- fail "scope.namespaces: must be empty, as scope.type is Cluster; set scope.type=Namespaces to hold to them" -}}
+{{- end -}}
 {{- end }}

@@ -72,10 +72,14 @@ impl BatchJobReconciler {
 
     /// A controller over these stores.
     pub fn with_settings(stores: Stores, settings: Settings) -> Arc<Self> {
+        let admission = match stores.nodes {
+            Some(_) => Admission::default(),
+            None => Admission::without_nodes(),
+        };
         Arc::new(Self {
             stores,
             settings,
-            admission: Mutex::default(),
+            admission: Mutex::new(admission),
             ceiling: Mutex::new(Ceiling::new(settings)),
             records: Mutex::default(),
             conflicts: Mutex::default(),

@@ -219,7 +219,7 @@ impl BatchJobReconciler {
                 Some(demand) => admission.offer(demand),
                 None => admission.withdraw(uid),
             }
-            admission.set_ready(self.stores.are_synced(), self.stores.are_stale());
+            admission.set_ready(self.stores.are_synced(), self.stores.staleness());
             let granted = if admission.is_small() || !state.job.is_single() {
                 Some(admission.pass(now))
             } else {

@@ -4,8 +4,9 @@
 //! |---|---|---|---|---|
 //! | BatchJob | [`JobView`] | all | - | itself; jobs that the maximum or the history concerns |
 //! | Pod | [`PodView`] | all: every pod takes room | [`PODS_BY_JOB`] | its job, the admission |
-//! | Node | [`NodeView`] | all | - | the admission |
+//! | Node | [`NodeView`] | all, but none where only some namespaces are watched | - | the admission |
 
+use crate::admission::Staleness;
 use crate::projections::job::JobView;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
@@ -15,6 +16,7 @@ use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::store::{Change, FreshListener, Index, IndexKey, Store, StoreView};
 use springtide_plumbing::watch::{RegistrationError, Scope, Selector, WatchSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Pods by the BatchJob they belong to, whichever incarnation of it: see [`pods_of_job`].
@@ -31,12 +33,13 @@ pub fn pods_of_job(job: &ObjectKey) -> IndexKey {
 /// The stores this controller reads.
 #[derive(Clone, Debug)]
 pub struct Stores {
-    /// All BatchJobs.
+    /// All BatchJobs of the scope.
     pub jobs: Store<JobView>,
-    /// All pods.
+    /// All pods of the scope.
     pub pods: Store<PodView>,
-    /// All nodes.
-    pub nodes: Store<NodeView>,
+    /// All nodes; absent where only some namespaces are watched, as a node belongs to none. Nobody knows then
+    /// what is free: see [`Admission::without_nodes`](crate::admission::Admission::without_nodes).
+    pub nodes: Option<Store<NodeView>>,
 }
 
 impl Stores {
@@ -44,27 +47,43 @@ impl Stores {
     ///
     /// # Errors
     /// When one of the kinds is watched already, or may not be watched.
-    pub fn register(watches: &mut WatchSet) -> Result<Self, RegistrationError> {
+    pub fn register(watches: &mut WatchSet, scope: &Scope) -> Result<Self, RegistrationError> {
         Ok(Self {
-            jobs: watches.add(Scope::All, Selector::default(), &[])?,
-            pods: watches.add(Scope::All, Selector::default(), &[PODS_BY_JOB])?,
-            nodes: watches.add(Scope::All, Selector::default(), &[])?,
+            jobs: watches.add(scope.clone(), Selector::default(), &[])?,
+            pods: watches.add(scope.clone(), Selector::default(), &[PODS_BY_JOB])?,
+            nodes: match scope {
+                Scope::All => Some(watches.add(Scope::All, Selector::default(), &[])?),
+                Scope::Namespaces(_) => None,
+            },
         })
     }
 
     /// All of them, for the gate: these and no others are behind a plan of this controller.
-    pub fn views(&self) -> [Arc<dyn StoreView>; 3] {
-        [Arc::new(self.jobs.clone()), Arc::new(self.pods.clone()), Arc::new(self.nodes.clone())]
+    pub fn views(&self) -> Vec<Arc<dyn StoreView>> {
+        let mut views: Vec<Arc<dyn StoreView>> =
+            vec![Arc::new(self.jobs.clone()), Arc::new(self.pods.clone())];
+        views.extend(self.nodes.clone().map(|nodes| Arc::new(nodes) as Arc<dyn StoreView>));
+        views
     }
 
     /// Whether all of them have been listed.
     pub fn are_synced(&self) -> bool {
-        self.jobs.is_synced() && self.pods.is_synced() && self.nodes.is_synced()
+        self.jobs.is_synced()
+            && self.pods.is_synced()
+            && self.nodes.as_ref().is_none_or(|nodes| nodes.is_synced())
     }
 
-    /// Whether the room on the nodes may be another than they say.
-    pub fn are_stale(&self) -> bool {
-        self.pods.is_stale() || self.nodes.is_stale()
+    /// Where what there is room for may be other than they say.
+    pub fn staleness(&self) -> Staleness {
+        match &self.nodes {
+            Some(nodes) if self.pods.is_stale() || nodes.is_stale() => Staleness::Everywhere,
+            Some(_) => Staleness::Nowhere,
+            None => {
+                let stale = self.pods.parts().iter().filter(|part| part.is_stale());
+                let stale: BTreeSet<_> = stale.filter_map(|part| part.namespace().cloned()).collect();
+                if stale.is_empty() { Staleness::Nowhere } else { Staleness::In(stale) }
+            }
+        }
     }
 }
 
@@ -92,7 +111,12 @@ impl BatchJobReconciler {
         let this = Arc::clone(self);
         async move {
             let stores = &this.stores;
-            tokio::join!(stores.nodes.synced(), stores.pods.synced(), stores.jobs.synced());
+            let nodes = async {
+                if let Some(nodes) = &stores.nodes {
+                    nodes.synced().await;
+                }
+            };
+            tokio::join!(nodes, stores.pods.synced(), stores.jobs.synced());
             this.listen();
         }
     }
@@ -103,13 +127,15 @@ impl BatchJobReconciler {
         // What was not granted on the word of stale stores is asked for again.
         let this = Arc::clone(self);
         let admit: FreshListener = Arc::new(move || this.wake(admission(), Priority::High, Urgency::Routine));
-        self.stores.nodes.on_fresh(Arc::clone(&admit));
-        self.stores.pods.on_fresh(admit);
-        let this = Arc::clone(self);
-        self.stores.nodes.on_change(Arc::new(move |change| {
-            lock(&this.admission).node_changed(change);
-            this.wake(admission(), Priority::High, Urgency::Routine);
-        }));
+        self.stores.pods.on_fresh(Arc::clone(&admit));
+        if let Some(nodes) = &self.stores.nodes {
+            nodes.on_fresh(admit);
+            let this = Arc::clone(self);
+            nodes.on_change(Arc::new(move |change| {
+                lock(&this.admission).node_changed(change);
+                this.wake(admission(), Priority::High, Urgency::Routine);
+            }));
+        }
         let this = Arc::clone(self);
         self.stores.pods.on_change(Arc::new(move |change| this.pod_changed(change)));
         let this = Arc::clone(self);
@@ -176,7 +202,7 @@ impl BatchJobReconciler {
     pub(crate) fn admit(&self, now: jiff::Timestamp) {
         let granted = {
             let mut admission = lock(&self.admission);
-            admission.set_ready(self.stores.are_synced(), self.stores.are_stale());
+            admission.set_ready(self.stores.are_synced(), self.stores.staleness());
             admission.pass(now)
         };
         for job in granted {
@@ -202,11 +228,14 @@ mod tests {
 
     #[test]
     fn a_plan_rests_on_every_store_of_this_controller_and_on_no_other() {
-        let mut watches = WatchSet::new(1).within([RIGHTS]);
-        let stores = Stores::register(&mut watches).expect("one watch each");
-        let kinds = stores.views().map(|view| view.resource());
-        assert_eq!(kinds, [JobView::RESOURCE, PodView::RESOURCE, NodeView::RESOURCE]);
-        assert_eq!(format!("{watches:?}").matches(" in ").count(), kinds.len(), "{watches:?}");
+        let everywhere = [JobView::RESOURCE, PodView::RESOURCE, NodeView::RESOURCE];
+        for (scope, expected) in [(Scope::All, &everywhere[..]), (Scope::of(["a", "b"]), &everywhere[..2])] {
+            let mut watches = WatchSet::new(1).within([RIGHTS]);
+            let stores = Stores::register(&mut watches, &scope).expect("one watch each");
+            let kinds: Vec<_> = stores.views().iter().map(|view| view.resource()).collect();
+            assert_eq!(kinds, expected);
+            assert_eq!(format!("{watches:?}").matches(" in ").count(), kinds.len(), "{watches:?}");
+        }
     }
 
     fn pod(version: u32, phase: &str, finalizers: &[&str]) -> PodView {
@@ -229,7 +258,7 @@ mod tests {
         let (jobs, _jobs) = Store::new(&[]);
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _nodes) = Store::new(&[]);
-        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes });
+        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes: Some(nodes) });
         let queue = WorkQueue::new(1);
         let _ = reconciler.queue.set(queue.clone());
         reconciler.listen();
@@ -254,7 +283,7 @@ mod tests {
         let (jobs, mut job_writer) = Store::new(&[]);
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _nodes) = Store::new(&[]);
-        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes });
+        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes: Some(nodes) });
         let _ = reconciler.queue.set(WorkQueue::new(1));
         reconciler.listen();
         let job = serde_json::json!({
@@ -276,7 +305,7 @@ mod tests {
         let (jobs, _jobs) = Store::new(&[]);
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, mut node_writer) = Store::new(&[]);
-        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes });
+        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes: Some(nodes) });
         let queue = WorkQueue::new(1);
         let _ = reconciler.queue.set(queue.clone());
         reconciler.listen();

@@ -72,10 +72,18 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new(&names));
     let connection = connection.measured(&metrics);
 
-    // Reads: one watch per kind, shared by all controllers.
+    // Reads: one watch per kind (and namespace, where not all are in scope), shared by all controllers.
+    let scope = configuration.scope.scope();
+    if let Scope::Namespaces(_) = &scope {
+        tracing::info!(
+            %scope,
+            "namespaced mode: nothing outside of these namespaces is seen or touched, and no node: a BatchJob has few \
+             pods that wait for the scheduler in place of a count of what fits"
+        );
+    }
     let seed = rand::random();
     let mut watches = WatchSet::new(seed).within([rights::OWN, springtide_batch_job::RIGHTS]);
-    let stores = Stores::register(&mut watches)?;
+    let stores = Stores::register(&mut watches, &scope)?;
     // Named objects of the manager's own namespace: watched by name, so that no right to others is needed.
     let leader_election = &configuration.leader_election;
     let namespace =

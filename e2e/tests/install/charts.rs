@@ -5,6 +5,7 @@ use serde_json::Value;
 use springtide_e2e::helm::{Helm, objects};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_plumbing::guard::Mode;
+use springtide_plumbing::watch::Scope;
 
 use crate::table::{REFUSED, TABLE};
 use crate::{CHART, CRDS, NAMESPACE, RELEASE, Rendered, render, rules, value_files};
@@ -56,6 +57,8 @@ async fn the_configuration_file_says_what_the_values_say() -> Result<()> {
     ensure!(tuned.write_budget.process.burst == 1_000_000);
     let observed = rules::configuration(&render(&helm, "observe").await?, RELEASE)?;
     ensure!(observed.controllers.batch_job.mode == Mode::Observe && observed.controllers.batch_job.enabled);
+    let namespaced = rules::configuration(&render(&helm, "namespaced").await?, RELEASE)?;
+    ensure!(namespaced.scope.scope() == Scope::of(["team-a", "team-b"]), "{:?}", namespaced.scope);
     let default = rules::configuration(&render(&helm, "default").await?, RELEASE)?;
     ensure!(default == springtide_manager::config::ManagerConfiguration::default(), "{default:?}");
     Ok(())
@@ -77,6 +80,7 @@ async fn new_pods_come_for_what_needs_them_alone() -> Result<()> {
         "--set=controllers.batchJob.workers=9",
         "--set=leaderElection.retryPeriodSeconds=4",
         "--set=logging.format=Text",
+        "--set=scope.type=Namespaces,scope.namespaces={a}",
     ] {
         ensure!(annotations(restart).await? != default, "{restart} would go unnoticed");
     }

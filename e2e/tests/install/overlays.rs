@@ -67,6 +67,13 @@ async fn chart_overlay_and_single_file_are_the_same_objects() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_namespaced_base_is_the_chart_with_such_a_scope() -> Result<()> {
+    let mut chart = render(&Helm::offline()?, "namespaced").await?;
+    chart.values_mut().for_each(without_helm);
+    same("config/namespaced", &chart, &kustomize("config/namespaced").await?)
+}
+
+#[tokio::test]
 async fn the_other_bases_are_what_the_chart_makes_by_value() -> Result<()> {
     let helm = Helm::offline()?;
     let default = render(&helm, "default").await?;

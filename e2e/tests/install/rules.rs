@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use springtide_manager::config::ManagerConfiguration;
+use springtide_plumbing::watch::Scope;
 
 use crate::{NAMESPACE, Rendered};
 
@@ -66,13 +67,28 @@ pub(crate) fn check(rendered: &Rendered) -> Result<()> {
             );
         }
     }
-    for kind in ["ClusterRole", "Role"] {
-        ensure!(object(&format!("{kind}Binding"), "")?["roleRef"]["kind"] == kind);
-        ensure!(!object(kind, "")?["rules"].as_array().context("rules")?.is_empty());
-    }
     let subject = json!([{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}]);
-    ensure!(object("ClusterRoleBinding", "")?["subjects"] == subject);
-    configuration(rendered, name).map(drop)
+    let bound = |kind: &str, name: &str| {
+        let binding = self::object(rendered, &format!("{kind}Binding"), name)?;
+        let role = name.rsplit('/').next().unwrap_or_default();
+        ensure!(binding["roleRef"]["kind"] == kind && binding["roleRef"]["name"] == role, "{binding}");
+        ensure!(binding["subjects"] == subject, "{binding}");
+        let rules = &self::object(rendered, kind, name)?["rules"];
+        ensure!(!rules.as_array().context("rules")?.is_empty(), "{name} has no rules");
+        Ok(())
+    };
+    bound("Role", name)?;
+    match configuration(rendered, name)?.scope.scope() {
+        Scope::All => bound("ClusterRole", name),
+        Scope::Namespaces(namespaces) => {
+            for (key, object) in rendered {
+                let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+                let known = namespace == NAMESPACE || namespaces.iter().any(|known| **known == *namespace);
+                ensure!(known, "{key} is of the cluster, or of a namespace that is not in scope");
+            }
+            namespaces.iter().try_for_each(|namespace| bound("Role", &format!("{namespace}/{name}-scope")))
+        }
+    }
 }
 
 fn object<'a>(rendered: &'a Rendered, kind: &str, name: &str) -> Result<&'a Value> {

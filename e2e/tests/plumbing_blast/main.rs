@@ -68,7 +68,7 @@ impl World {
         cluster.install_crds().await.unwrap();
         let connection = Connection::from_config(cluster.config());
         let mut watches = WatchSet::new(1);
-        let stores = Stores::register(&mut watches).unwrap();
+        let stores = Stores::register(&mut watches, &Scope::All).unwrap();
         run(watches, &connection).await;
         Self { cluster, connection, stores }
     }

@@ -16,7 +16,8 @@ use crate::generate::{MARK, object_document};
 use crate::{repository_root, tools};
 
 /// Release and namespace of the overlays.
-const RELEASE: [&str; 3] = ["springtide", "--namespace", "springtide-system"];
+const RELEASE: [&str; 3] = ["springtide", "--namespace", NAMESPACE];
+const NAMESPACE: &str = "springtide-system";
 /// Labels that only Helm's own objects bear.
 const OF_HELM: [&str; 2] = ["app.kubernetes.io/managed-by", "helm.sh/chart"];
 
@@ -27,7 +28,7 @@ struct Base {
     takes: fn(&str) -> bool,
 }
 
-const BASES: [Base; 3] = [
+const BASES: [Base; 4] = [
     Base {
         folder: "manager",
         values: None,
@@ -43,6 +44,8 @@ const BASES: [Base; 3] = [
         values: Some("monitoring"),
         takes: |kind| matches!(kind, "ServiceMonitor" | "PrometheusRule"),
     },
+    // All of an installation but the kinds and the namespaces, which only the cluster's administrators make.
+    Base { folder: "namespaced", values: Some("namespaced"), takes: |_| true },
 ];
 
 /// Writes them all.
@@ -65,8 +68,13 @@ pub(crate) fn run() -> Result<()> {
             let kind = object["kind"].as_str().unwrap_or_default().to_owned();
             if (base.takes)(&kind) {
                 without_helm(&mut object);
-                let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                files.insert(format!("{}-{name}.yaml", kind.to_lowercase()), object);
+                let word = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+                let place = match word("namespace") {
+                    "" | NAMESPACE => String::new(),
+                    other => format!("{other}-"),
+                };
+                let file = format!("{}-{place}{}.yaml", kind.to_lowercase(), word("name"));
+                files.insert(file, object);
             }
         }
         let names: Vec<&String> = files.keys().collect();

@@ -5,6 +5,9 @@
 //! fit; a class for which nothing fits costs one look. A grant is never persisted: the pod is the
 //! grant, and until the pod exists the grant is charged to the node where it would fit.
 //!
+//! Where no node may be looked at (see [`Admission::without_nodes`]), nobody knows what fits; then a class has
+//! so many pods that wait for the scheduler, and more as it places them.
+//!
 //! Pure: it is told of nodes, pods and demands, and gets the time as an argument.
 
 mod class;
@@ -29,6 +32,10 @@ use std::sync::Arc;
 
 /// Waiting jobs that the built-in queue takes in per namespace; further ones wait outside.
 pub const MAX_QUEUED_JOBS: usize = 1000;
+
+/// What a job that waits is told where no node may be looked at.
+const WITHOUT_NODES: &str = "the manager may not see nodes here (namespaced mode), so it cannot count what fits: \
+                             pods are created as the scheduler places the ones before them";
 
 /// What a job wants now.
 #[derive(Clone, Debug)]
@@ -80,6 +87,28 @@ pub enum Trouble {
     Schedule,
 }
 
+/// Where what is known of pods and nodes may be long out of date.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Staleness {
+    /// Nothing of it is.
+    #[default]
+    Nowhere,
+    /// Room is shared, and counted wrong.
+    Everywhere,
+    /// In these namespaces; where no room is counted, others do not care.
+    In(BTreeSet<Arc<str>>),
+}
+
+impl Staleness {
+    fn concerns(&self, namespace: &Arc<str>) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::Everywhere => true,
+            Self::In(namespaces) => namespaces.contains(namespace),
+        }
+    }
+}
+
 /// The place of a job among those of its class or namespace: by age, or by when its pod could last not be
 /// created. The others of its class may be well, and would else wait behind it for ever.
 type Place = (Timestamp, Uid);
@@ -96,8 +125,10 @@ pub struct Admission {
     namespaces: HashMap<Arc<str>, Namespace>,
     /// Pods alive by job, of jobs not offered yet too.
     live: HashMap<Uid, u32>,
+    /// Nobody tells of nodes.
+    blind: bool,
     ready: bool,
-    stale: bool,
+    stale: Staleness,
     dirty: bool,
     /// Counts passes: who was served least recently goes first.
     turn: u64,
@@ -139,10 +170,17 @@ impl Job {
 }
 
 impl Admission {
-    /// Whether all stores it lives from are synced, and whether one of them may be out of date. Without
-    /// both nothing is granted; what runs is not touched.
-    pub fn set_ready(&mut self, synced: bool, stale: bool) {
-        self.dirty |= (synced, stale) != (self.ready, self.stale);
+    /// One that is never told of nodes. Every shape counts as one that is not modelled: its class has at first
+    /// 10 pods that the scheduler has not placed yet, and more as it places them. What is not placed in time
+    /// is taken back, and the class pauses, as ever.
+    pub fn without_nodes() -> Self {
+        Self { blind: true, ..Self::default() }
+    }
+
+    /// Whether all stores it lives from are synced, and where they may be out of date. Nothing is granted
+    /// before they are, and where they may be; what runs is not touched.
+    pub fn set_ready(&mut self, synced: bool, stale: Staleness) {
+        self.dirty |= synced != self.ready || stale != self.stale;
         (self.ready, self.stale) = (synced, stale);
     }
 
@@ -262,7 +300,7 @@ impl Admission {
 
     fn reason(&self, job: &Job, class: Option<&Class>) -> Waiting {
         let waiting = |reason, message| Waiting { reason, message };
-        if !self.ready || self.stale {
+        if !self.ready || self.stale.concerns(&job.demand.job.namespace) {
             let message = "the view of nodes and pods is not up to date; nothing is started until it is";
             return waiting(QueuedReason::CapacityStale, message.to_owned());
         }
@@ -275,6 +313,14 @@ impl Admission {
         let failed = "pods like these could not be created or scheduled";
         if let Some(until) = class.and_then(|class| class.paused_until) {
             return waiting(QueuedReason::ClassBackoff, format!("{failed}; tried again at {until:.0}"));
+        }
+        if self.blind {
+            return match class {
+                Some(class) if class.is_on_trial() => {
+                    waiting(QueuedReason::ClassBackoff, format!("{failed}; tried one after the other"))
+                }
+                Some(_) | None => waiting(QueuedReason::NoCapacity, WITHOUT_NODES.to_owned()),
+            };
         }
         let shape = &job.class.shape;
         let Some(fit) = self.fits.get(shape).map(|fit| &fit.table) else {

@@ -1,7 +1,9 @@
 //! One admission pass: every class that waits, once, and as many grants at once as fit.
 
-use super::Admission;
 use super::class::ClassKey;
+use super::{Admission, Staleness};
+use crate::ledger::Slot;
+use crate::shape::Shape;
 use jiff::Timestamp;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use std::cmp::Reverse;
@@ -28,7 +30,7 @@ impl Admission {
         }
         self.dirty = false;
         let mut woken = self.refresh_fits();
-        if !self.ready || self.stale {
+        if !self.ready || self.stale == Staleness::Everywhere {
             return woken;
         }
         self.turn += 1;
@@ -53,6 +55,11 @@ impl Admission {
         }
     }
 
+    /// Whether it is known where pods of that shape fit.
+    fn models(&self, shape: &Shape) -> bool {
+        shape.modelled && !self.blind
+    }
+
     /// Drops the classes, and the tables of their shapes, that nobody needs any more.
     fn drop_classes(&mut self, now: Timestamp) {
         for (key, _) in self.classes.extract_if(|_, class| class.is_over(now)) {
@@ -69,7 +76,7 @@ impl Admission {
     /// has changed.
     fn refresh_fits(&mut self) -> Vec<ObjectKey> {
         let mut woken = Vec::new();
-        let mut turned: Vec<Arc<crate::shape::Shape>> = Vec::new();
+        let mut turned: Vec<Arc<Shape>> = Vec::new();
         for (key, class) in &self.classes {
             if class.waiting.is_empty() {
                 continue;
@@ -101,9 +108,16 @@ impl Admission {
         let mut by_namespace: BTreeMap<_, BTreeMap<_, &ClassKey>> = BTreeMap::new();
         for (key, class) in &self.classes {
             let Some(head) = class.waiting.first() else { continue };
-            let fits =
-                self.fits.get(&key.shape).is_some_and(|fit| fit.table.total() >= u64::from(key.gang.min(1)));
-            if class.paused_until.is_some() || !fits || class.allowance(key.shape.modelled) == 0 {
+            let fits = self.blind
+                || self
+                    .fits
+                    .get(&key.shape)
+                    .is_some_and(|fit| fit.table.total() >= u64::from(key.gang.min(1)));
+            if class.paused_until.is_some()
+                || !fits
+                || self.stale.concerns(&key.namespace)
+                || class.allowance(self.models(&key.shape)) == 0
+            {
                 continue;
             }
             let served = self.namespaces.get(&key.namespace).map_or(0, |namespace| namespace.served);
@@ -135,11 +149,15 @@ impl Admission {
     /// Grants up to `quantum` pods to the oldest jobs of a class; `None` when it takes no more in this
     /// pass.
     fn grant(&mut self, key: &ClassKey, quantum: usize, woken: &mut Vec<ObjectKey>) -> Option<()> {
+        let models = self.models(&key.shape);
         let fit = &mut self.fits.get_mut(&key.shape)?.table;
         fit.refresh(&key.shape, &self.ledger);
         let class = self.classes.get_mut(key)?;
-        let room = usize::try_from(fit.total()).unwrap_or(usize::MAX);
-        let allowance = class.allowance(key.shape.modelled);
+        let room = match self.blind {
+            true => usize::MAX,
+            false => usize::try_from(fit.total()).unwrap_or(usize::MAX),
+        };
+        let allowance = class.allowance(models);
         if allowance == 0 {
             return None;
         }
@@ -165,7 +183,11 @@ impl Admission {
             }
         }
         let count = shares.iter().map(|(_, share)| share).sum();
-        let mut places = fit.place(count, &key.shape, &mut self.ledger).into_iter();
+        let places: Vec<Option<Slot>> = match self.blind {
+            true => vec![None; count],
+            false => fit.place(count, &key.shape, &mut self.ledger).into_iter().map(Some).collect(),
+        };
+        let mut places = places.into_iter();
         if count == 0 || places.len() < count {
             return None;
         }
@@ -176,7 +198,7 @@ impl Admission {
         }
         for (uid, share) in shares {
             let job = self.jobs.get_mut(&uid)?;
-            job.in_flight.extend(places.by_ref().take(share).map(Some));
+            job.in_flight.extend(places.by_ref().take(share));
             woken.push(job.demand.job.clone());
             self.place_in_line(&uid);
         }

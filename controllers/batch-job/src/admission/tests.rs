@@ -1,5 +1,6 @@
 mod fairness;
 mod pauses;
+mod without_nodes;
 
 use super::*;
 use crate::projections::pod::PodView;
@@ -65,7 +66,7 @@ struct World {
 impl World {
     fn new(nodes: &[(&str, &str)]) -> Self {
         let mut admission = Admission::default();
-        admission.set_ready(true, false);
+        admission.set_ready(true, Staleness::Nowhere);
         for (name, cpu) in nodes {
             admission.node_changed(&node(name, cpu, json!({})));
         }
@@ -307,11 +308,11 @@ fn a_pod_bound_elsewhere_makes_no_room_that_is_not_there() {
 fn nothing_is_granted_on_an_old_view() {
     let mut world = World::new(&[("n1", "4")]);
     let job = world.offer("a", "j", &shape("1", json!({})), 1);
-    world.admission.set_ready(true, true);
+    world.admission.set_ready(true, Staleness::Everywhere);
     world.admission.pass(at(1));
     let verdict = world.admission.verdict(&job);
     assert_eq!((verdict.granted, verdict.waiting.unwrap().reason), (0, QueuedReason::CapacityStale));
-    world.admission.set_ready(true, false);
+    world.admission.set_ready(true, Staleness::Nowhere);
     world.admission.pass(at(2));
     assert_eq!(world.admission.verdict(&job).granted, 1);
 }

@@ -28,7 +28,7 @@ impl Bench {
         let now = Arc::new(Mutex::new(START.parse().unwrap()));
         let shows = Arc::clone(&now);
         let clock = Clock::from_fn(move || *shows.lock().unwrap());
-        let stores = Stores { jobs: jobs_store, pods: pods_store, nodes };
+        let stores = Stores { jobs: jobs_store, pods: pods_store, nodes: Some(nodes) };
         let warrants = BatchJobWarrants::new(stores, settings, clock);
         jobs.replace(BTreeMap::new(), ResourceVersion(1));
         pods.replace(BTreeMap::new(), ResourceVersion(1));

@@ -353,7 +353,7 @@ impl Process {
         nodes.replace(BTreeMap::from([(node.meta().key.clone(), Arc::new(node))]), version);
         let pods = Watch::list(pods, &mut cluster.pods, version);
         let jobs = Watch::list(jobs, &mut cluster.jobs, version);
-        let stores = Stores { jobs: jobs_store, pods: pods_store, nodes: nodes_store };
+        let stores = Stores { jobs: jobs_store, pods: pods_store, nodes: Some(nodes_store) };
         let time = Arc::new(Mutex::new(cluster.now));
         let shows = Arc::clone(&time);
         let clock = Clock::from_fn(move || *shows.lock().unwrap());

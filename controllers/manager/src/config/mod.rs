@@ -7,11 +7,13 @@
 mod bounds;
 mod diff;
 pub mod schema;
+mod scope;
 #[cfg(test)]
 mod tests;
 
 pub use bounds::Violation;
 pub use diff::{Changes, is_live};
+pub use scope::{ScopeConfig, ScopeType};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,9 @@ pub struct ManagerConfiguration {
     /// The controllers of the suite.
     #[serde(default)]
     pub controllers: Controllers,
+    /// Where the controllers act.
+    #[serde(default)]
+    pub scope: ScopeConfig,
     /// Which of several managers writes.
     #[serde(default)]
     pub leader_election: LeaderElection,
@@ -266,6 +271,7 @@ impl ManagerConfiguration {
     /// All violations.
     pub fn check(&self) -> Result<(), InvalidConfiguration> {
         let mut violations = bounds::violations(&schema::schema(), &schema::json(self));
+        violations.extend(self.scope.violations());
         violations.extend(self.contradictions());
         if violations.is_empty() { Ok(()) } else { Err(InvalidConfiguration::OutOfBounds(violations)) }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use springtide_plumbing::watch::Scope;
 
 const HEAD: &str = "apiVersion: config.springtide.dev/v1alpha1\nkind: ManagerConfiguration\n";
 
@@ -26,6 +27,20 @@ fn what_is_not_said_keeps_its_default_beside_what_is() {
 }
 
 #[test]
+fn the_scope_is_the_cluster_or_a_set_of_namespaces_and_changes_with_a_restart() {
+    let default = ManagerConfiguration::default();
+    assert_eq!(default.scope.scope(), Scope::All);
+    let some = parse("scope: {type: Namespaces, namespaces: [team-b, team-a]}").unwrap();
+    assert_eq!(some.scope.scope(), Scope::of(["team-a", "team-b"]));
+    assert_eq!(some.scope.scope().to_string(), "namespaces team-a, team-b");
+    let changes = Changes::between(&default, &some);
+    assert_eq!(
+        (changes.live.len(), &*changes.restart),
+        (0, &["scope.namespaces", "scope.type"].map(String::from)[..])
+    );
+}
+
+#[test]
 fn what_is_malformed_is_named_by_its_path_with_what_was_expected() {
     for (text, path, expected) in [
         (
@@ -36,6 +51,9 @@ fn what_is_malformed_is_named_by_its_path_with_what_was_expected() {
         ("contrllers: {}", "contrllers", "unknown field `contrllers`"),
         ("controllers: {batchJob: {workers: many}}", "controllers.batchJob.workers", "expected usize"),
         ("controllers: {batchJob: {workers: -1}}", "controllers.batchJob.workers", "expected usize"),
+        ("scope: {type: Tenants}", "scope.type", "expected `Cluster` or `Namespaces`"),
+        ("scope: {namespace: [a]}", "scope.namespace", "unknown field `namespace`"),
+        ("scope: {type: Namespaces, namespaces: a}", "scope.namespaces", "expected a sequence"),
         ("logging: {format: Xml}", "logging.format", "expected `Json` or `Text`"),
         ("health: {address: here}", "health.address", "invalid socket address"),
         ("writeBudget: {process: {rate: 1}}", "writeBudget.process", "missing field `burst`"),
@@ -91,6 +109,21 @@ fn what_is_out_of_bounds_is_named_with_the_bounds() {
         (
             "leaderElection: {retryPeriodSeconds: 20}",
             "leaderElection.retryPeriodSeconds must be less than renewDeadlineSeconds, 20",
+        ),
+        (
+            "scope: {type: Namespaces}",
+            "scope.namespaces must name a namespace at least, as scope.type is Namespaces",
+        ),
+        ("scope: {namespaces: [a]}", "scope.namespaces must be empty, as scope.type is Cluster"),
+        ("scope: {type: Namespaces, namespaces: [a, b, a]}", "scope.namespaces[2] names `a` a second time"),
+        ("scope: {type: Namespaces, namespaces: [a, Team]}", "scope.namespaces[1] must be the name of a"),
+        (
+            "scope: {type: Namespaces, namespaces: [a-]}",
+            "scope.namespaces[0] must be the name of a namespace",
+        ),
+        (
+            "scope: {type: Namespaces, namespaces: ['']}",
+            "scope.namespaces[0] must be 1 to 63 characters long",
         ),
         ("controllers: {batchJob: {enabled: false}}", "controllers all controllers are disabled; enable one"),
         ("logging: {level: 'springtide=loud'}", "logging.level is no filter: "),

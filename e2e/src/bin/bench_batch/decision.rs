@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
-use springtide_batch_job::admission::{Admission, Demand};
+use springtide_batch_job::admission::{Admission, Demand, Staleness};
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
 use springtide_batch_job::shape::Shape;
@@ -51,7 +51,7 @@ fn median(shape: impl Fn(usize) -> Result<Arc<Shape>>) -> Result<Duration> {
 /// of which nothing is known starts with one grant, and doubles.
 fn one(shape: &impl Fn(usize) -> Result<Arc<Shape>>) -> Result<Duration> {
     let mut admission = Admission::default();
-    admission.set_ready(true, false);
+    admission.set_ready(true, Staleness::Nowhere);
     for number in 0..NODES {
         admission.node_changed(&node(number)?);
     }

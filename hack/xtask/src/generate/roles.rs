@@ -79,7 +79,7 @@ pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
     add(
         "charts/springtide/files/rights.yaml".into(),
         &chart_rights(),
-        &["The manager's rules: its own, and those of each controller."],
+        &["The manager's rules: its own, and those of each controller: everywhere, or in namespaces alone."],
     )?;
     let kinds: Vec<Value> = kinds.iter().map(chart_kind).collect();
     add(
@@ -123,12 +123,19 @@ fn chart_rights() -> Value {
         .iter()
         .map(|(key, rights)| {
             let rules = json!({
-                "everywhere": of(rights, Reach::Everywhere), "own": of(rights, Reach::OwnNamespace),
+                "everywhere": of(rights, Reach::Everywhere),
+                "inNamespaces": rules(in_namespaces(rights)),
+                "own": of(rights, Reach::OwnNamespace),
             });
             ((*key).to_owned(), rules)
         })
         .collect();
     json!({"own": rules(OWN.table), "controllers": controllers})
+}
+
+/// What is left of the rights everywhere where the scope is a list of namespaces.
+fn in_namespaces(rights: &Rights) -> impl Iterator<Item = &'static Right> {
+    rights.table.iter().filter(|right| right.reach == Reach::Everywhere && right.resource.namespaced)
 }
 
 fn chart_kind(kind: &Kind) -> Value {
@@ -150,7 +157,9 @@ fn page() -> Result<String> {
     let mut page = format!(
         "<!-- {MARK}; edits are lost. -->\n# Rights\n\n\
          What the manager may ask of the API server, and why. The roles of the chart and of `config/rbac` are \
-         rendered from the same tables, and the manager itself refuses to send what they lack. There is no `*`, \
+         rendered from the same tables, and the manager itself refuses to send what they lack. In namespaced mode \
+         (`scope.type: Namespaces`) they are Roles in the namespaces of the scope, and nothing of the cluster is \
+         read. There is no `*`, \
          `escalate`, `impersonate` or `bind` among them, and no Secret.\n"
     );
     for rights in std::iter::once(&OWN).chain(CONTROLLERS.iter().map(|(_, rights)| rights)) {
@@ -164,7 +173,7 @@ fn page() -> Result<String> {
                 (Reach::OwnNamespace, _, None) => "its own namespace".to_owned(),
                 (Reach::OwnNamespace, _, Some(name)) => format!("`{name}` in its own namespace"),
                 (Reach::Everywhere, true, None) => "all namespaces, or those of its scope".to_owned(),
-                (Reach::Everywhere, false, None) => "the cluster".to_owned(),
+                (Reach::Everywhere, false, None) => "the cluster; not in namespaced mode".to_owned(),
                 (Reach::Everywhere, _, Some(name)) => format!("`{name}`"),
             };
             let verb = right.verb.as_str();
@@ -173,8 +182,9 @@ fn page() -> Result<String> {
     }
     writeln!(
         page,
-        "\n## Users\n\nFor each kind there are three roles, added to the cluster's own by aggregation. The status \
-         is written by the controller alone.\n\n| role | added to | verbs |\n|---|---|---|"
+        "\n## Users\n\nFor each kind there are three roles, added to the cluster's own by aggregation; in namespaced \
+         mode they are Roles of each namespace, to be bound by name. The status is written by the controller \
+         alone.\n\n| role | added to | verbs |\n|---|---|---|"
     )?;
     for (who, aggregate, verbs) in USERS {
         writeln!(page, "| `{NAME}-<kind>-{who}` | `{aggregate}` | {} |", verbs.join(", "))?;
@@ -192,6 +202,16 @@ mod tests {
             assert!(!right.resource.plural.contains('*') && !right.resource.group.contains('*'), "{right:?}");
             assert_ne!(right.resource.plural, "secrets", "{right:?}");
             assert!(right.why.len() > 10, "{right:?}");
+        }
+    }
+
+    #[test]
+    fn in_namespaced_mode_only_what_lies_outside_of_namespaces_is_missing() {
+        for (name, rights) in CONTROLLERS {
+            let rest: Vec<_> = in_namespaces(rights).collect();
+            let lacking: BTreeSet<_> =
+                rights.table.iter().filter(|right| !rest.contains(right)).map(Right::path).collect();
+            assert_eq!(lacking, BTreeSet::from(["nodes".to_owned()]), "{name}");
         }
     }
 

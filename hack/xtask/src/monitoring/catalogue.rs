@@ -5,14 +5,14 @@ use springtide_batch_job::{BatchJobReconciler, Stores};
 use springtide_manager::ReloadMeasures;
 use springtide_plumbing::controller::Reconciler;
 use springtide_plumbing::metrics::catalogue::{self, Family, FamilyKind};
-use springtide_plumbing::watch::WatchSet;
+use springtide_plumbing::watch::{Scope, WatchSet};
 
 use crate::check::Finding;
 
 /// What a manager with all controllers registers.
 pub(super) fn families() -> Result<Vec<Family>> {
     let metrics = catalogue::specimen(&[BatchJobReconciler::NAME]);
-    let batch_job = BatchJobReconciler::new(Stores::register(&mut WatchSet::new(0))?);
+    let batch_job = BatchJobReconciler::new(Stores::register(&mut WatchSet::new(0), &Scope::All)?);
     metrics.register(|registry| {
         batch_job.register(registry);
         ReloadMeasures::default().register(registry);

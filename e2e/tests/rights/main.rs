@@ -1,5 +1,7 @@
 //! The manager under exactly the roles that are installed with it: enough, and no more.
 
+mod namespaced;
+
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
@@ -75,7 +77,7 @@ async fn every_course(test: &Testbed<'_>) -> Result<()> {
 
 #[tokio::test]
 async fn the_installed_roles_are_enough_and_nothing_in_them_is_idle() -> Result<()> {
-    let cluster = installed().await?;
+    let cluster = installed("rbac", &[]).await?;
     let log = cluster.audit_log()?;
     let (start, user) = (log.mark()?, ACCOUNT.user());
     let kubeconfig = cluster.kubeconfig_for(&user, "system:serviceaccounts")?;
@@ -106,7 +108,7 @@ async fn the_installed_roles_are_enough_and_nothing_in_them_is_idle() -> Result<
 
 #[tokio::test]
 async fn without_a_right_the_server_refuses_what_a_test_with_all_rights_would_not_see() -> Result<()> {
-    let cluster = installed().await?;
+    let cluster = installed("rbac", &[]).await?;
     ACCOUNT.lose(&cluster, "update", "batchjobs/finalizers").await?;
     let log = cluster.audit_log()?;
     let (start, user) = (log.mark()?, ACCOUNT.user());
