@@ -50,7 +50,8 @@ reasons! {
 reasons! {
     /// Whether the job waits for capacity, and for what.
     pub enum QueuedReason for "Queued" {
-        /// No node has room for another pod of the job now.
+        /// No node has room for another pod of the job now; where nodes may not be seen, the scheduler has yet to
+        /// place the pods before it.
         NoCapacity => True,
         /// No node is large enough, even if it were empty; a larger node helps.
         NeverFits => True,
