@@ -52,6 +52,10 @@ impl Verb {
         }
     }
 
+    /// Those that change objects.
+    pub const WRITES: [Self; 5] =
+        [Self::Create, Self::Update, Self::Patch, Self::Delete, Self::DeleteCollection];
+
     /// Lower-case name, as in RBAC rules.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -95,6 +99,9 @@ pub struct Request {
     pub query: String,
     /// When the server got it, where the log says so.
     pub received: Option<jiff::Timestamp>,
+    /// What a write tells users, where its body was seen (the log has none): the reason of an event, or in
+    /// a status that of the summary condition.
+    pub says: String,
 }
 
 impl Request {
@@ -182,6 +189,7 @@ impl From<Line> for Request {
             dry_run: query.split('&').any(|pair| pair == "dryRun=All"),
             query: query.to_owned(),
             received,
+            says: String::new(),
         }
     }
 }

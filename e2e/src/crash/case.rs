@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+
+use super::write_id::WriteId;
 
 /// Environment variable that names the one case to run, as [`Case`] is written.
 pub const CASE_VARIABLE: &str = "SPRINGTIDE_CRASH_CASE";
@@ -17,8 +19,8 @@ pub enum Point {
     Committed,
     /// The sender has the reply, and sends nothing more.
     AfterReply,
-    /// This write and those behind it are under way at the same time: some of them are stored, the others
-    /// have not left, and the sender knows of none.
+    /// The writes are under way at the same time: some of them are stored, the others have not left, and the
+    /// sender knows of none.
     Stage(Subset),
 }
 
@@ -26,26 +28,25 @@ pub enum Point {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subset {
     /// How many, at least 2 and at most [`Subset::SIZE_MAX`].
-    pub size: u32,
-    /// Which of them are stored: bit i is the i-th that arrives.
-    pub committed: u64,
+    size: usize,
+    /// Which of them are stored: bit i is the i-th of the case's writes.
+    committed: u64,
 }
 
 impl Subset {
     /// The most writes of one stage that are told apart.
-    pub const SIZE_MAX: u32 = 32;
+    const SIZE_MAX: usize = 32;
     /// Up to this size every subset is a case; beyond it none, each, and all but each.
-    const EXHAUSTIVE: u32 = 3;
+    const EXHAUSTIVE: usize = 3;
 
-    /// Whether the i-th that arrives is stored.
+    /// Whether the i-th is stored.
     #[must_use]
-    pub fn is_committed(self, number: u32) -> bool {
+    pub fn is_committed(self, number: usize) -> bool {
         self.committed >> number & 1 == 1
     }
 
     /// The subsets of a stage that are tried.
-    fn all(size: u32) -> Vec<Self> {
-        let size = size.min(Self::SIZE_MAX);
+    fn all(size: usize) -> Vec<Self> {
         let whole = (1_u64 << size) - 1;
         let subsets: Vec<u64> = if size <= Self::EXHAUSTIVE {
             (0..=whole).collect()
@@ -61,6 +62,14 @@ impl Subset {
 impl Point {
     /// Those of a single write, in the order of its way.
     pub const SINGLE: [Self; 3] = [Self::BeforeSend, Self::Committed, Self::AfterReply];
+
+    /// How many writes a case of it has.
+    fn size(self) -> usize {
+        match self {
+            Self::BeforeSend | Self::Committed | Self::AfterReply => 1,
+            Self::Stage(subset) => subset.size,
+        }
+    }
 }
 
 impl fmt::Display for Point {
@@ -82,7 +91,7 @@ impl FromStr for Point {
 
     fn from_str(text: &str) -> Result<Self> {
         if let Some(bits) = text.strip_prefix("stage-") {
-            let size = u32::try_from(bits.len())?;
+            let size = bits.len();
             let set = |(number, bit)| u64::from(bit == '1') << number;
             if (2..=Subset::SIZE_MAX).contains(&size) && bits.chars().all(|bit| matches!(bit, '0' | '1')) {
                 let committed = bits.chars().enumerate().map(set).sum();
@@ -103,28 +112,33 @@ pub enum Recovery {
     Failover,
     /// SIGKILL of a manager's own process; an empty one starts.
     Sigkill,
+    /// As a restart, but the one that goes on is dropped as well, once its own first write is stored and
+    /// before it knows; a third one goes on.
+    Twice,
 }
 
 impl Recovery {
-    const ALL: [Self; 3] = [Self::Restart, Self::Failover, Self::Sigkill];
+    const ALL: [Self; 4] = [Self::Restart, Self::Failover, Self::Sigkill, Self::Twice];
 
     fn name(self) -> &'static str {
         match self {
             Self::Restart => "restart",
             Self::Failover => "failover",
             Self::Sigkill => "sigkill",
+            Self::Twice => "twice",
         }
     }
 }
 
-/// One crash. It is written `scenario:write:point:recovery`, such as `indexed:7:committed:restart`, or
-/// `indexed:1:stage-10:failover` where of the writes 1 and 2 the first one to arrive is stored.
+/// One crash. It is written `scenario:write:point:recovery`, such as
+/// `indexed:create/pods/job-0-0:committed:restart`, or with the writes of a stage, here with the first one
+/// stored, `indexed:create/pods/job-0-0+create/pods/job-1-0:stage-10:failover`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
     /// Name of the scenario.
     pub scenario: String,
-    /// Number of the manager's write in the scenario's namespace, from 1.
-    pub write: u64,
+    /// The write; of a stage all of them.
+    pub writes: Vec<WriteId>,
     /// Where on its way.
     pub point: Point,
     /// Who goes on.
@@ -132,38 +146,37 @@ pub struct Case {
 }
 
 impl Case {
-    /// All cases of a scenario of so many writes, of which those of each stage (first one and size) are under
-    /// way at the same time: each point of each write, and each subset of each stage; once with a restart and
-    /// once with a standby. Every tenth case is a SIGKILL.
+    /// All cases of a scenario of these writes and stages: each point of each write, and each subset of each
+    /// stage; once with a restart and once with a standby. Every tenth of them is a SIGKILL. Each write is
+    /// stored once more before a manager crashes twice.
     #[must_use]
-    pub fn all(scenario: &str, writes: u64, stages: &[(u64, u32)]) -> Vec<Self> {
-        let single = (1..=writes).flat_map(|write| Point::SINGLE.map(|point| (write, point)));
-        let subsets = stages.iter().flat_map(|(first, size)| {
-            Subset::all(*size).into_iter().map(|stage| (*first, Point::Stage(stage)))
+    pub fn all(scenario: &str, writes: &[WriteId], stages: &[Vec<WriteId>]) -> Vec<Self> {
+        let single = |write: &WriteId| Point::SINGLE.map(|point| (vec![write.clone()], point));
+        let subsets = stages.iter().flat_map(|stage| {
+            let stage = &stage[..stage.len().min(Subset::SIZE_MAX)];
+            Subset::all(stage.len()).into_iter().map(|subset| (stage.to_vec(), Point::Stage(subset)))
         });
         let mut cases = Vec::new();
-        for (write, point) in single.chain(subsets) {
-            for recovery in [Recovery::Restart, Recovery::Failover] {
-                let recovery = if cases.len() % 10 == 0 { Recovery::Sigkill } else { recovery };
-                cases.push(Self { scenario: scenario.to_owned(), write, point, recovery });
-            }
+        let mut add = |writes, point, recovery| {
+            cases.push(Self { scenario: scenario.to_owned(), writes, point, recovery });
+        };
+        for (number, (writes, point)) in writes.iter().flat_map(single).chain(subsets).enumerate() {
+            let first = if number % 5 == 0 { Recovery::Sigkill } else { Recovery::Restart };
+            add(writes.clone(), point, first);
+            add(writes, point, Recovery::Failover);
+        }
+        for write in writes {
+            add(vec![write.clone()], Point::Committed, Recovery::Twice);
         }
         cases
-    }
-
-    /// `count` of all cases, spread evenly over them.
-    #[must_use]
-    pub fn sample(scenario: &str, writes: u64, stages: &[(u64, u32)], count: usize) -> Vec<Self> {
-        let all = Self::all(scenario, writes, stages);
-        let places = (0..count.min(all.len())).map(|number| (2 * number + 1) * all.len() / (2 * count));
-        places.filter_map(|place| all.get(place).cloned()).collect()
     }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scenario, write, point, recovery } = self;
-        write!(f, "{scenario}:{write}:{point}:{}", recovery.name())
+        let Self { scenario, writes, point, recovery } = self;
+        let writes: Vec<_> = writes.iter().map(WriteId::to_string).collect();
+        write!(f, "{scenario}:{}:{point}:{}", writes.join("+"), recovery.name())
     }
 }
 
@@ -172,18 +185,21 @@ impl FromStr for Case {
 
     fn from_str(text: &str) -> Result<Self> {
         let parts: Vec<_> = text.split(':').collect();
-        let [scenario, write, point, recovery] = parts.as_slice() else {
+        let [scenario, writes, point, recovery] = parts.as_slice() else {
             bail!("{text:?} is no case: it must be scenario:write:point:recovery");
         };
-        Ok(Self {
+        let case = Self {
             scenario: (*scenario).to_owned(),
-            write: write.parse().with_context(|| format!("{write:?} is no number of a write"))?,
+            writes: writes.split('+').map(str::parse).collect::<Result<_>>()?,
             point: point.parse()?,
             recovery: Recovery::ALL
                 .into_iter()
                 .find(|found| found.name() == *recovery)
-                .with_context(|| format!("{recovery:?} is none of restart, failover, sigkill"))?,
-        })
+                .with_context(|| format!("{recovery:?} is none of restart, failover, sigkill, twice"))?,
+        };
+        let size = case.point.size();
+        ensure!(case.writes.len() == size, "{text:?} must name as many writes as {point} has, {size}");
+        Ok(case)
     }
 }
 
@@ -191,26 +207,38 @@ impl FromStr for Case {
 mod tests {
     use super::*;
 
+    fn writes(count: u32) -> Vec<WriteId> {
+        (0..count).map(|number| format!("create/pods/job-{number}-0").parse().unwrap()).collect()
+    }
+
     #[test]
     fn every_write_has_every_point_and_a_case_reads_as_it_is_written() {
-        let all = Case::all("indexed", 20, &[(1, 2), (5, 3), (9, 4)]);
+        let writes = writes(20);
+        let stages = [writes[..2].to_vec(), writes[5..8].to_vec(), writes[9..13].to_vec()];
+        let all = Case::all("indexed", &writes, &stages);
         let subsets = 4 + 8 + (2 + 4 + 4);
-        assert_eq!(all.len(), (20 * 3 + subsets) * 2);
+        let disturbed = (20 * 3 + subsets) * 2;
+        assert_eq!(all.len(), disturbed + 20);
         for case in &all {
             assert_eq!(&case.to_string().parse::<Case>().unwrap(), case);
         }
-        let killed = all.iter().filter(|case| case.recovery == Recovery::Sigkill).count();
-        assert_eq!(killed, all.len().div_ceil(10));
-        for wrong in
-            ["indexed:1:committed", "indexed:1:later:restart", "indexed:1:stage-1:restart", "a:b:c:d"]
-        {
+        let count = |recovery| all.iter().filter(|case| case.recovery == recovery).count();
+        assert_eq!(count(Recovery::Sigkill), disturbed.div_ceil(10));
+        assert_eq!((count(Recovery::Failover), count(Recovery::Twice)), (disturbed / 2, 20));
+        for wrong in [
+            "indexed:create/pods/a:committed",
+            "indexed:create/pods/a:later:restart",
+            "indexed:create/pods/a+create/pods/b:stage-1:restart",
+            "indexed:create/pods/a:stage-10:restart",
+            "a:b:c:d",
+        ] {
             assert!(wrong.parse::<Case>().is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn the_first_bit_of_a_stage_is_the_first_write_to_arrive() {
-        let case: Case = "indexed:4:stage-100:restart".parse().unwrap();
+    fn a_bit_of_a_stage_says_whether_its_write_is_stored() {
+        let case: Case = "a:create/pods/a+create/pods/b+create/pods/c:stage-100:restart".parse().unwrap();
         let Point::Stage(stage) = case.point else { panic!("{case:?}") };
         let committed: Vec<_> = (0..stage.size).map(|number| stage.is_committed(number)).collect();
         assert_eq!(committed, [true, false, false]);
@@ -219,12 +247,5 @@ mod tests {
             four.contains(&"stage-1011".to_owned()) && !four.contains(&"stage-1010".to_owned()),
             "{four:?}"
         );
-    }
-
-    #[test]
-    fn a_sample_is_spread_over_all_writes() {
-        let sample = Case::sample("single", 5, &[], 3);
-        assert_eq!(sample.iter().map(|case| case.write).collect::<Vec<_>>(), [1, 3, 5]);
-        assert_eq!(Case::sample("single", 1, &[], 100).len(), 6);
     }
 }

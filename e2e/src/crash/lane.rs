@@ -1,32 +1,43 @@
 //! One control plane on which one case after the other is run.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::future::{MaybeDone, maybe_done};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use super::case::{Case, Point, Recovery};
+use super::case::{Case, Recovery};
 use super::facts::Facts;
 use super::in_process::{InProcess, panics};
+use super::reference::Reference;
+use super::strike::{Strike, Struck};
+use super::write_id::Course;
+use super::writes_made::WritesMade;
 use super::{Scenario, World};
-use crate::fault_proxy::{At, Class, Entry, Fault, FaultProxy, Protocols, Stage, When};
+use crate::fault_proxy::{Class, Entry, EventFault, FaultProxy, Protocols, When};
 use crate::local_cluster::LocalCluster;
 use crate::manager::{LEASE_NAME, Manager};
 use crate::oracle::feed::PATIENCE;
-use crate::write_count::{Mark, WriteCount};
+use crate::write_count::{Mark, Verb, WriteCount};
 
 /// User of the manager that crashes, and of the one that goes on.
 const USERS: [&str; 2] = ["crash-first", "crash-second"];
-/// Writes that a crash may cost beyond those of a run without one.
-const WRITES_PER_CRASH: usize = 3;
 /// Without a write for so long, all has come to rest.
 const REST: Duration = Duration::from_secs(2);
 /// Between two looks at what changes all the time.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often a case is run until its writes are at their points.
+const TRIES: u32 = 6;
+/// From this one on the manager sees changes late, in turns those of the children and those of the objects.
+const LATE_FROM: u32 = 3;
+/// By so much: longer than the distance between two statuses of an object.
+const LATE_BY: Duration = Duration::from_millis(1500);
 
 /// A cluster with a proxy, for one case at a time: managers act on the whole cluster.
 pub struct Lane {
@@ -35,40 +46,29 @@ pub struct Lane {
     kubeconfigs: [PathBuf; 2],
 }
 
-/// What a scenario comes to without a crash.
-#[derive(Debug, Clone)]
-pub struct Reference {
-    /// Writes of the manager in the namespace, as `verb resource name`.
-    pub writes: Vec<String>,
-    /// Writes that were under way at the same time: number of the first one, from 1, and how many.
-    pub stages: Vec<(u64, u32)>,
-    facts: Facts,
-    /// Paths at which two runs without a crash differ.
-    masked: BTreeSet<String>,
-    most_writes: usize,
-}
-
 /// What became of a case.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     /// The case.
     pub case: Case,
-    /// Whether the manager came as far as the write. Their number varies by a few, as one record can hold
-    /// one change or several.
+    /// Whether the manager crashed with all writes of the case at their points. It does not where the writes do not
+    /// come (one record can hold one change or several), or not together.
     pub crashed: bool,
+    /// How often it was run until that was so; every run is judged.
+    pub tries: u32,
     /// What the oracles say against it; empty for a good case.
     pub violations: Vec<String>,
     /// How long it took.
     pub took: Duration,
 }
 
-/// The manager that is to crash.
-enum First {
+/// A manager that crashes some day.
+enum Mortal {
     InProcess(InProcess),
     Process(Manager),
 }
 
-impl First {
+impl Mortal {
     async fn crash(self) -> Result<()> {
         match self {
             Self::InProcess(manager) => manager.crash().await,
@@ -78,11 +78,11 @@ impl First {
 }
 
 /// A run that has come to rest.
-struct Ended {
-    facts: Facts,
-    stages: Vec<(u64, u32)>,
-    writes: WriteCount,
-    wrong: Vec<String>,
+pub(super) struct Ended {
+    pub(super) facts: Facts,
+    pub(super) course: Course,
+    pub(super) writes: WritesMade,
+    pub(super) wrong: Vec<String>,
 }
 
 impl Lane {
@@ -96,56 +96,49 @@ impl Lane {
         Ok(Self { kubeconfigs: [first?, second?], cluster, proxy })
     }
 
-    /// Plays a scenario without a crash: twice where `twice`, and what differs then is masked.
-    ///
-    /// # Errors
-    /// It does not come to its end, or the oracles say something against it.
-    pub async fn reference<S: Scenario>(&self, scenario: &S, twice: bool) -> Result<Reference> {
-        let first = self.undisturbed(scenario).await?;
-        let writes = first.writes.requests().iter();
-        let mut reference = Reference {
-            writes: writes
-                .map(|write| format!("{} {} {}", write.verb.name(), write.resource, write.name))
-                .collect(),
-            stages: first.stages,
-            facts: first.facts,
-            masked: BTreeSet::new(),
-            most_writes: first.writes.successful().len(),
-        };
-        if twice {
-            let second = self.undisturbed(scenario).await?;
-            reference.masked = reference.facts.differences(&second.facts).into_keys().collect();
-            reference.most_writes = reference.most_writes.max(second.writes.successful().len());
-        }
-        Ok(reference)
+    pub(super) fn cluster(&self) -> &LocalCluster {
+        &self.cluster
     }
 
-    async fn undisturbed<S: Scenario>(&self, scenario: &S) -> Result<Ended> {
-        self.begin();
-        let before = panics();
-        let mark = self.cluster.audit_log()?.mark()?;
-        let world = scenario.open(&self.cluster).await?;
-        let manager = InProcess::start(&self.kubeconfigs[0], &["--no-leader-election"]).await?;
-        self.whole(scenario, &world).await?;
-        let ended = self.judge(&world, mark, before).await?;
-        world.clear().await?;
-        manager.crash().await?;
-        ensure!(ended.wrong.is_empty(), "{} without a crash:\n{}", scenario.name(), ended.wrong.join("\n"));
-        Ok(ended)
+    /// The way of the first manager.
+    pub(super) fn first(&self) -> &Path {
+        &self.kubeconfigs[0]
     }
 
-    /// Runs one case.
-    pub async fn case<S: Scenario>(&self, scenario: &S, reference: &Reference, case: &Case) -> Verdict {
+    pub(super) fn mark(&self) -> Result<Mark> {
+        self.cluster.audit_log()?.mark()
+    }
+
+    /// Runs one case, up to six times until the manager crashes where it is to. Once all is at rest, no write
+    /// may come for as long as `watched`.
+    pub async fn case<S: Scenario>(
+        &self,
+        scenario: &S,
+        reference: &Reference,
+        case: &Case,
+        watched: Duration,
+    ) -> Verdict {
         let began = Instant::now();
-        let (crashed, mut violations) = match self.try_case(scenario, reference, case).await {
-            Ok(verdict) => verdict,
-            // What a scenario waits for in vain is as wrong as what an oracle sees.
-            Err(error) => (true, vec![format!("{error:#}")]),
+        let mut verdict = Verdict {
+            case: case.clone(),
+            crashed: false,
+            tries: 0,
+            violations: Vec::new(),
+            took: Duration::ZERO,
         };
-        if !violations.is_empty() {
-            violations.push(self.course(began));
+        while !verdict.crashed && verdict.violations.is_empty() && verdict.tries < TRIES {
+            verdict.tries += 1;
+            let try_began = Instant::now();
+            match self.try_case(scenario, reference, &verdict, watched).await {
+                Ok((crashed, violations)) => (verdict.crashed, verdict.violations) = (crashed, violations),
+                // What a scenario waits for in vain is as wrong as what an oracle sees.
+                Err(error) => verdict.violations = vec![format!("{error:#}")],
+            }
+            if !verdict.violations.is_empty() {
+                verdict.violations.push(self.course(try_began));
+            }
         }
-        Verdict { case: case.clone(), crashed, violations, took: began.elapsed() }
+        Verdict { took: began.elapsed(), ..verdict }
     }
 
     /// The writes of all managers with the seconds at which they came, a line each.
@@ -156,7 +149,8 @@ impl Lane {
                 let Entry { at, request, upstream, stage, .. } = entry;
                 let seconds = at.duration_since(began).as_secs_f64();
                 let (verb, resource, name) = (request.verb.name(), &request.resource, &request.name);
-                format!("{seconds:7.3} {} {verb} {resource} {name}: {upstream} {stage:?}", request.user)
+                let (user, says) = (&request.user, &request.says);
+                format!("{seconds:7.3} {user} {verb} {resource} {name} {says}: {upstream} {stage:?}")
             });
             lines.collect::<Vec<_>>().join("\n")
         })
@@ -166,24 +160,97 @@ impl Lane {
         &self,
         scenario: &S,
         reference: &Reference,
-        case: &Case,
+        Verdict { case, tries, .. }: &Verdict,
+        watched: Duration,
     ) -> Result<(bool, Vec<String>)> {
         self.begin();
-        let before = panics();
-        let mark = self.cluster.audit_log()?.mark()?;
+        let panics_before = panics();
+        let mark = self.mark()?;
         let world = scenario.open(&self.cluster).await?;
         let namespace = world.namespace();
+        if *tries >= LATE_FROM {
+            let [objects, children] = world.resources();
+            let late = if (tries - LATE_FROM).is_multiple_of(2) { children } else { objects };
+            let watches = Class::of([Verb::Watch]).resource(late).user(USERS[0]);
+            self.proxy.event_fault(watches, &[], When::Always, EventFault::Delay(LATE_BY));
+        }
+        let (mut manager, mut standby) = self.managers(namespace, case.recovery).await?;
+        let class = |user| Class::writes().except("leases").user(user).namespace(namespace);
+        let mut strike = Some(Strike::of(&self.proxy, &class(USERS[0]), case));
+        let mut crashes = Vec::new();
+
+        let play = maybe_done(scenario.play(&world));
+        tokio::pin!(play);
+        let mut since = Instant::now();
+        loop {
+            let to_the_end = async {
+                play.as_mut().await;
+                // What failed does not come to rest.
+                if play.as_mut().output_mut().is_some_and(|played| played.is_ok()) {
+                    self.rest(&world, since).await?;
+                }
+                anyhow::Ok(())
+            };
+            let struck = match &strike {
+                None => {
+                    to_the_end.await?;
+                    None
+                }
+                Some(strike) => tokio::select! {
+                    // A crash at the last write comes before the rest after it.
+                    biased;
+                    struck = strike.struck() => Some(struck),
+                    ended = to_the_end => {
+                        ended?;
+                        None
+                    }
+                },
+            };
+            let Some(struck) = struck else { break };
+            crashes.push(struck);
+            let again = case.recovery == Recovery::Twice && crashes.len() == 1;
+            strike = again.then(|| Strike::at_first(&self.proxy, &class(USERS[1])));
+            // Whoever goes on has the rest of the play, and leads before it is awaited.
+            let replaced = async {
+                manager.crash().await?;
+                if crashes.len() > 1 {
+                    // It met the same way as the one that goes on.
+                    self.proxy.clear();
+                }
+                self.next(namespace, standby.take()).await
+            };
+            manager = beside(play.as_mut(), replaced).await.context("the crash")?;
+            since = Instant::now();
+        }
+        play.as_mut().take_output().context("the scenario has no end")??;
+
+        let ended = self.judge(&world, mark, watched).await?;
+        let mut violations = ended.wrong;
+        violations.extend(reference.facts.differences(&ended.facts).into_values());
+        let panicked = panics() - panics_before;
+        if panicked > 0 {
+            violations.push(format!("{panicked} panics"));
+        }
+        violations.extend(ended.writes.excess(&reference.writes_made, crashes.len()));
+        self.proxy.clear();
+        world.clear().await?;
+        manager.crash().await?;
+        Ok((crashes.first() == Some(&Struck::Whole), violations))
+    }
+
+    /// The manager that is to crash, and one that waits where the recovery is by one.
+    async fn managers(&self, namespace: &str, recovery: Recovery) -> Result<(Mortal, Option<InProcess>)> {
         let [first, second] = &self.kubeconfigs;
         let election = ["--lease-namespace", namespace];
-        let (first, standby) = match case.recovery {
-            Recovery::Restart => {
+        match recovery {
+            Recovery::Restart | Recovery::Twice => {
                 let first = InProcess::start(first, &["--no-leader-election"]).await?;
-                (First::InProcess(first), None)
+                Ok((Mortal::InProcess(first), None))
             }
             Recovery::Failover => {
                 let first = InProcess::start(first, &election).await?;
-                self.wait_for_lease(namespace).await?;
-                (First::InProcess(first), Some(InProcess::start(second, &election).await?))
+                self.wait_for_lease(namespace, None).await?;
+                Ok((Mortal::InProcess(first), Some(InProcess::start(second, &election).await?)))
             }
             Recovery::Sigkill => {
                 // Its port is read from its log, so each has one of its own.
@@ -191,128 +258,49 @@ impl Lane {
                 let mut first =
                     Manager::start_with(&self.cluster, first, &name, &["--no-leader-election"]).await?;
                 first.wait_ready().await?;
-                (First::Process(first), None)
+                Ok((Mortal::Process(first), None))
             }
-        };
-        let class = Class::writes().except("leases").user(USERS[0]).namespace(namespace);
-        self.arm(&class, case);
-        let crash = async {
-            self.struck(&class, case).await?;
-            first.crash().await?;
-            match standby {
-                Some(standby) => {
-                    self.release_lease(namespace).await?;
-                    Ok(standby)
-                }
-                None => InProcess::start(second, &["--no-leader-election"]).await,
-            }
-        };
-        let whole = self.whole(scenario, &world);
-        tokio::pin!(whole, crash);
-        let mut next = None;
-        tokio::select! {
-            // A crash at the last write comes before the rest after it.
-            biased;
-            crashed = &mut crash => next = Some(crashed.context("the crash")?),
-            ended = &mut whole => ended?,
         }
-        let crashed = next.is_some();
-        if crashed {
-            whole.await?;
-        }
-        let ended = self.judge(&world, mark, before).await?;
-        let mut violations = ended.wrong;
-        let differences = reference.facts.differences(&ended.facts).into_iter();
-        violations.extend(
-            differences
-                .filter(|(path, _)| !reference.masked.contains(path))
-                .map(|(_, difference)| difference),
-        );
-        // Of the refused ones most lost a race with a user of the scenario, as they do without a crash.
-        let writes = ended.writes.successful().len();
-        let most = reference.most_writes + WRITES_PER_CRASH;
-        if writes > most {
-            violations.push(format!("{writes} writes, at most {most} were to be:\n{}", ended.writes));
-        }
-        self.proxy.clear();
-        world.clear().await?;
-        if let Some(next) = next {
-            next.crash().await?;
-        }
-        Ok((crashed, violations))
     }
 
-    fn begin(&self) {
+    /// The manager that goes on, once it leads.
+    async fn next(&self, namespace: &str, standby: Option<InProcess>) -> Result<Mortal> {
+        let next = match standby {
+            Some(standby) => {
+                let before = self.holder(namespace).await?;
+                self.release_lease(namespace).await?;
+                self.wait_for_lease(namespace, before.as_deref()).await?;
+                standby
+            }
+            None => InProcess::start(&self.kubeconfigs[1], &["--no-leader-election"]).await?,
+        };
+        Ok(Mortal::InProcess(next))
+    }
+
+    pub(super) fn begin(&self) {
         self.proxy.clear();
         self.proxy.forget();
     }
 
-    /// Has the proxy hold the write at its point, and all behind it.
-    fn arm(&self, class: &Class, case: &Case) {
-        let hold = |when, at| {
-            self.proxy.fault(class.clone(), when, Fault::Hold(at));
-        };
-        match case.point {
-            Point::BeforeSend => hold(When::From(case.write), At::BeforeSend),
-            Point::Committed => {
-                hold(When::Nth(case.write), At::AfterCommit);
-                hold(When::From(case.write + 1), At::BeforeSend);
-            }
-            Point::AfterReply => hold(When::From(case.write + 1), At::BeforeSend),
-            Point::Stage(stage) => {
-                for number in 0..stage.size {
-                    let at = if stage.is_committed(number) { At::AfterCommit } else { At::BeforeSend };
-                    hold(When::Nth(case.write + u64::from(number)), at);
-                }
-                hold(When::From(case.write + u64::from(stage.size)), At::BeforeSend);
-            }
-        }
-    }
-
-    /// Waits until the write, or all of its stage, is at its point. That is longer than all that a scenario
-    /// waits for: where it never comes, the scenario's end says so.
-    async fn struck(&self, class: &Class, case: &Case) -> Result<()> {
-        let first = usize::try_from(case.write - 1)?;
-        let (size, wanted) = match case.point {
-            Point::BeforeSend => (1, Stage::Held(At::BeforeSend)),
-            Point::Committed => (1, Stage::Held(At::AfterCommit)),
-            Point::AfterReply => (1, Stage::Done),
-            Point::Stage(stage) => (usize::try_from(stage.size)?, Stage::Held(At::BeforeSend)),
-        };
-        let at_point = |all: &[Entry]| {
-            let writes = all.iter().filter(|entry| class.holds(&entry.request)).skip(first).take(size);
-            let there = writes.filter(|entry| match case.point {
-                Point::BeforeSend | Point::Committed | Point::AfterReply => entry.stage == wanted,
-                Point::Stage(_) => matches!(entry.stage, Stage::Held(_)),
-            });
-            let since: Vec<_> = there.map(|entry| entry.at).collect();
-            // In this run fewer may have been sent at a time.
-            since.len() == size || since.first().is_some_and(|first| size > 1 && first.elapsed() >= REST)
-        };
-        while !self.proxy.journal(at_point) {
-            tokio::time::sleep(PAUSE / 10).await;
-        }
-        Ok(())
-    }
-
-    /// The scenario and the rest after it.
-    async fn whole<S: Scenario>(&self, scenario: &S, world: &S::World<'_>) -> Result<()> {
-        scenario.play(world).await?;
+    /// Waits for the rest of a run whose managers have led since then.
+    pub(super) async fn rest<W: World>(&self, world: &W, since: Instant) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let quiet = self.proxy.journal(|all| {
+            let last = self.proxy.journal(|all| {
                 let writes = all.iter().filter(|entry| is_own(entry, world.namespace()));
-                writes.map(|entry| entry.at.elapsed()).min().is_none_or(|since| since >= REST)
+                writes.map(|entry| entry.at).max()
             });
-            if quiet && world.observed().await? {
-                return Ok(());
+            let quiet = last.into_iter().fold(since, Instant::max).elapsed();
+            match REST.checked_sub(quiet).filter(|left| !left.is_zero()) {
+                Some(left) => tokio::time::sleep(left).await,
+                None if world.observed().await? => return Ok(()),
+                None => tokio::time::sleep(PAUSE).await,
             }
             ensure!(Instant::now() < deadline, "the managers do not come to rest");
-            tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn judge<W: World>(&self, world: &W, mark: Mark, panics_before: usize) -> Result<Ended> {
+    pub(super) async fn judge<W: World>(&self, world: &W, mark: Mark, watched: Duration) -> Result<Ended> {
         let own = |count: WriteCount| {
             count
                 .in_namespace(world.namespace())
@@ -322,39 +310,42 @@ impl Lane {
         };
         let log = self.cluster.audit_log()?;
         let writes = own(log.since(mark)?);
+        tokio::time::sleep(watched).await;
         let mut wrong = world.wrong().await?;
         let facts = world.facts().await?;
         let later = own(log.since(mark)?).len() - writes.len();
         if later > 0 {
             wrong.push(format!("{later} writes after all had come to rest"));
         }
-        let panicked = panics() - panics_before;
-        if panicked > 0 {
-            wrong.push(format!("{panicked} panics"));
-        }
-        let stages = self.proxy.journal(|all| {
-            let own = all.iter().filter(|entry| is_own(entry, world.namespace()));
-            stages(&own.map(|entry| (entry.at, entry.ended.unwrap_or(entry.at))).collect::<Vec<_>>())
+        let (course, writes) = self.proxy.journal(|all| {
+            let own: Vec<_> = all.iter().filter(|entry| is_own(entry, world.namespace())).collect();
+            (Course::of(&own), WritesMade::of(&writes, &own))
         });
-        Ok(Ended { facts, stages, writes, wrong })
+        Ok(Ended { facts, course, writes, wrong })
     }
 
     fn leases(&self, namespace: &str) -> Result<Api<Lease>> {
         Ok(Api::namespaced(self.cluster.client("springtide-crash")?, namespace))
     }
 
-    async fn wait_for_lease(&self, namespace: &str) -> Result<()> {
-        let leases = self.leases(namespace)?;
+    /// Who holds the lease.
+    async fn holder(&self, namespace: &str) -> Result<Option<String>> {
+        let lease = self.leases(namespace)?.get_opt(LEASE_NAME).await?;
+        let holder = lease.and_then(|lease| lease.spec?.holder_identity);
+        Ok(holder.filter(|holder| !holder.is_empty()))
+    }
+
+    /// Waits until somebody else than `before` holds the lease.
+    async fn wait_for_lease(&self, namespace: &str, before: Option<&str>) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            let lease = leases.get_opt(LEASE_NAME).await?;
-            let holder = lease.and_then(|lease| lease.spec?.holder_identity);
-            if holder.is_some_and(|holder| !holder.is_empty()) {
+            let holder = self.holder(namespace).await?;
+            if holder.is_some() && holder.as_deref() != before {
                 return Ok(());
             }
             tokio::time::sleep(PAUSE).await;
         }
-        bail!("the first manager has not taken the lease")
+        bail!("a manager has not taken the lease")
     }
 
     /// Ends the lease of a manager that is gone for certain, as its expiry would half a minute later: that
@@ -366,6 +357,18 @@ impl Lane {
     }
 }
 
+/// Awaits `other` while `play` goes on.
+async fn beside<P: Future, T>(play: Pin<&mut MaybeDone<P>>, other: impl Future<Output = T>) -> T {
+    let never = async {
+        play.await;
+        pending::<Infallible>().await
+    };
+    tokio::select! {
+        done = other => done,
+        never = never => match never {},
+    }
+}
+
 /// Whether it is a write of a manager in the namespace.
 fn is_own(entry: &Entry, namespace: &str) -> bool {
     let request = &entry.request;
@@ -373,41 +376,4 @@ fn is_own(entry: &Entry, namespace: &str) -> bool {
         && request.namespace == namespace
         && request.resource != "leases"
         && USERS.contains(&request.user.as_str())
-}
-
-/// Groups writes, given by beginning and end in the order of their beginnings, of which each one was under
-/// way when the last one of its group began.
-fn stages(writes: &[(Instant, Instant)]) -> Vec<(u64, u32)> {
-    let mut stages = Vec::new();
-    let (mut first, mut first_end) = (0, None::<Instant>);
-    for (number, (at, ended)) in writes.iter().enumerate() {
-        match first_end {
-            Some(earliest) if *at < earliest => first_end = Some(earliest.min(*ended)),
-            Some(_) | None => {
-                stages.push((first, number - first));
-                (first, first_end) = (number, Some(*ended));
-            }
-        }
-    }
-    stages.push((first, writes.len() - first));
-    let more_than_one = stages.into_iter().filter(|(_, size)| *size > 1);
-    more_than_one.map(|(first, size)| (first as u64 + 1, u32::try_from(size).unwrap_or(u32::MAX))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writes_that_were_all_under_way_at_once_are_a_stage() {
-        let start = Instant::now();
-        let at = |(from, to): &(u64, u64)| {
-            (start + Duration::from_millis(*from), start + Duration::from_millis(*to))
-        };
-        let of = |writes: &[(u64, u64)]| stages(&writes.iter().map(at).collect::<Vec<_>>());
-        assert_eq!(of(&[]), []);
-        assert_eq!(of(&[(0, 5), (6, 9)]), []);
-        assert_eq!(of(&[(0, 5), (1, 9), (6, 12), (7, 8), (20, 21)]), [(1, 2), (3, 2)]);
-        assert_eq!(of(&[(0, 1), (2, 9), (3, 8), (4, 7)]), [(2, 3)]);
-    }
 }

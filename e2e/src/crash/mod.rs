@@ -1,12 +1,14 @@
 //! Crash at every write: whatever a manager was about to write, or had just written, when it ended, the
 //! next one comes to the same end.
 //!
-//! A scenario is played once without a crash, through the [fault proxy](crate::fault_proxy): that gives the
-//! manager's writes W1 to Wn, the end state, and the history of the children. Then, for each write and each
-//! [`Point`] on its way, the scenario is played anew in a namespace of its own, and the manager ends there.
-//! Writes that are under way at the same time can be stored in any order, so subsets of them are cases too.
-//! From that moment the proxy holds whatever else it sends. Another manager goes on ([`Recovery`]). Once all
-//! has come to rest, the oracles judge.
+//! A scenario is played without a crash, through the [fault proxy](crate::fault_proxy): that gives the
+//! manager's writes, each named by what it does ([`WriteId`]), the end state, and the history of the children.
+//! Then, for each write and each [`Point`] on its way, the scenario is played anew in a namespace of its own,
+//! and the manager ends there. Writes that are under way at the same time can be stored in any order, so
+//! subsets of them are cases too. From that moment the proxy holds whatever else it sends. Another manager
+//! goes on ([`Recovery`]). Once that one leads and all has come to rest, the oracles judge. A run in which the
+//! write did not come is judged all the same, but is no crash: it is repeated, at last with a manager that sees
+//! some changes late, as it then says what it would leave out otherwise.
 //!
 //! | oracle | holds |
 //! |---|---|
@@ -14,13 +16,17 @@
 //! | history | every child was made and ended as often, and in the same way |
 //! | children | never more than declared, none without a live owner |
 //! | status | says what the independent witnesses have seen |
-//! | writes | at most three more than without a crash, none once all is at rest |
+//! | writes | of statuses and of others at most three more for each crash than without one, and a status for each second; none once all is at rest |
 //! | panics | none |
 
 mod case;
 mod facts;
 mod in_process;
 mod lane;
+mod reference;
+mod strike;
+mod write_id;
+mod writes_made;
 
 use anyhow::Result;
 
@@ -28,13 +34,18 @@ use crate::local_cluster::LocalCluster;
 
 pub use case::{CASE_VARIABLE, Case, Point, Recovery, Subset};
 pub use facts::Facts;
-pub use lane::{Lane, Reference, Verdict};
+pub use lane::{Lane, Verdict};
+pub use reference::Reference;
+pub use write_id::WriteId;
 
 /// The namespace of one run with its independent witnesses.
 #[allow(async_fn_in_trait, reason = "runs are joined in one task, never sent to another")]
 pub trait World {
     /// The namespace.
     fn namespace(&self) -> &str;
+
+    /// The resources whose changes managers act on here: that of the objects, and that of their children.
+    fn resources(&self) -> [&'static str; 2];
 
     /// Whether every object's status is about its newest spec.
     ///

@@ -2,8 +2,12 @@
 
 use http::{HeaderMap, Method, Uri, header};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::write_count::{Request, Verb};
+
+/// Types of the conditions that sum an object up.
+const SUMMARIES: [&str; 2] = ["Complete", "Ready"];
 
 /// Reads a request; its `code` is 0 as it has no answer yet.
 pub(super) fn read(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8], user: &str) -> Request {
@@ -25,6 +29,7 @@ pub(super) fn read(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8],
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let new = verb == Verb::Create && place.name.is_empty();
     let name = if new { name_in(body).unwrap_or_default() } else { place.name };
+    let says = if verb.is_write() { said_in(body).unwrap_or_default() } else { String::new() };
     Request {
         user: user.to_owned(),
         user_agent: agent.unwrap_or_default().to_owned(),
@@ -37,6 +42,7 @@ pub(super) fn read(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8],
         dry_run: has("dryRun=All"),
         query: query.to_owned(),
         received: None,
+        says,
     }
 }
 
@@ -51,6 +57,19 @@ fn name_in(body: &[u8]) -> Option<String> {
         name: Option<String>,
     }
     serde_json::from_slice::<Object>(body).ok()?.metadata.name
+}
+
+/// What a body in JSON tells users: an event by its reason, a status by that of its summary condition. A
+/// status comes as the whole object, as a merge patch, or as a JSON patch.
+fn said_in(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let operations = body.as_array().into_iter().flatten();
+    let patched = operations.filter(|operation| operation["path"] == "/status");
+    let status = patched.map(|operation| &operation["value"]).next().unwrap_or(&body["status"]);
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let mut summaries = conditions.filter(|found| SUMMARIES.iter().any(|type_| found["type"] == *type_));
+    let reason = summaries.next().map_or(&body["reason"], |summary| &summary["reason"]);
+    reason.as_str().map(str::to_owned)
 }
 
 /// What a path names (k8s.io/apiserver, `pkg/endpoints/request/requestinfo.go`).
@@ -150,6 +169,23 @@ mod tests {
         for (method, url, body, (verb, group, resource, namespace, name)) in cases {
             let expected = (verb, group.into(), resource.into(), namespace.into(), name.into());
             assert_eq!(asked(method, url, body), expected, "{method} {url}");
+        }
+    }
+    #[test]
+    fn a_write_is_told_apart_by_what_it_tells_users() {
+        let status = r#"{"conditions":[{"type":"A","reason":"No"},{"type":"Complete","reason":"Running"}]}"#;
+        let cases = [
+            (r#"{"metadata":{"name":"job.f1"},"reason":"PodFailed"}"#.to_owned(), "PodFailed"),
+            (
+                format!(r#"[{{"op":"test","path":"/a"}},{{"op":"add","path":"/status","value":{status}}}]"#),
+                "Running",
+            ),
+            (format!(r#"{{"status":{status}}}"#), "Running"),
+            (r#"{"status":{"phase":"Failed"}}"#.to_owned(), ""),
+            ("k8s\0".to_owned(), ""),
+        ];
+        for (body, says) in cases {
+            assert_eq!(said_in(body.as_bytes()).unwrap_or_default(), says, "{body}");
         }
     }
 }

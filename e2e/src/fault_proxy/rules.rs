@@ -14,6 +14,7 @@ pub struct Class {
     user: Option<String>,
     agent: Option<String>,
     query: Option<String>,
+    says: Option<String>,
 }
 
 impl Class {
@@ -33,6 +34,12 @@ impl Class {
     #[must_use]
     pub fn writes() -> Self {
         Self::of([Verb::Create, Verb::Update, Verb::Patch, Verb::Delete, Verb::DeleteCollection])
+    }
+
+    /// Only those with this verb.
+    #[must_use]
+    pub fn verb(self, verb: Verb) -> Self {
+        Self { verbs: vec![verb], ..self }
     }
 
     /// Only those on exactly this resource, such as `pods` or `pods/status`.
@@ -77,6 +84,12 @@ impl Class {
         Self { query: Some(part.to_owned()), ..self }
     }
 
+    /// Only those that tell users this ([`Request::says`]).
+    #[must_use]
+    pub fn says(self, says: &str) -> Self {
+        Self { says: Some(says.to_owned()), ..self }
+    }
+
     /// Whether a request is of the class.
     #[must_use]
     pub fn holds(&self, request: &Request) -> bool {
@@ -87,6 +100,7 @@ impl Class {
             && is(&self.namespace, &request.namespace)
             && is(&self.name, &request.name)
             && is(&self.user, &request.user)
+            && is(&self.says, &request.says)
             && self.agent.as_ref().is_none_or(|prefix| request.user_agent.starts_with(prefix))
             && self.query.as_ref().is_none_or(|part| request.query.contains(part))
     }
@@ -103,6 +117,8 @@ pub enum When {
     First(u64),
     /// This one and all behind it.
     From(u64),
+    /// Those that come after the first that met this rule.
+    After(RuleId),
     /// Each with this probability, by random numbers that are the same in every run.
     Chance {
         /// From 0 to 1.
@@ -113,12 +129,14 @@ pub enum When {
 }
 
 impl When {
-    fn holds(self, nth: u64) -> bool {
+    /// `begun` are the rules that have met one.
+    fn holds(self, nth: u64, begun: &[RuleId]) -> bool {
         match self {
             Self::Always => true,
             Self::Nth(wanted) => nth == wanted,
             Self::First(count) => nth <= count,
             Self::From(first) => nth >= first,
+            Self::After(rule) => begun.contains(&rule),
             Self::Chance { probability, seed } => random(seed, nth) < probability,
         }
     }
@@ -147,9 +165,9 @@ struct Rule<C, F> {
 
 impl<C, F: Clone> Rule<C, F> {
     /// Counts one of the class; the fault, where this one meets it, with its number.
-    fn next(&mut self) -> Option<(F, u64)> {
+    fn next(&mut self, begun: &[RuleId]) -> Option<(F, u64)> {
         self.hits.matched += 1;
-        let fires = self.when.holds(self.hits.matched);
+        let fires = self.when.holds(self.hits.matched, begun);
         self.hits.fired += u64::from(fires);
         fires.then(|| (self.fault.clone(), self.hits.matched))
     }
@@ -211,21 +229,30 @@ impl Rules {
         requests.chain(events).find(|(of, _)| *of == id).map_or_else(Hits::default, |(_, hits)| hits)
     }
 
+    /// Those that have met a request or an event.
+    fn begun(&self) -> Vec<RuleId> {
+        let requests = self.requests.iter().map(|rule| (rule.id, rule.hits));
+        let events = self.events.iter().map(|rule| (rule.id, rule.hits));
+        requests.chain(events).filter(|(_, hits)| hits.fired > 0).map(|(id, _)| id).collect()
+    }
+
     pub(super) fn on_request(&mut self, request: &Request) -> Option<(RuleId, Fault, u64)> {
+        let begun = self.begun();
         let mut due = None;
         for rule in self.requests.iter_mut().filter(|rule| rule.class.holds(request)) {
-            let met = rule.next().map(|(fault, nth)| (rule.id, fault, nth));
+            let met = rule.next(&begun).map(|(fault, nth)| (rule.id, fault, nth));
             due = due.or(met);
         }
         due
     }
 
     pub(super) fn on_event(&mut self, watch: &Request, kind: EventKind) -> Option<(RuleId, EventFault)> {
+        let begun = self.begun();
         let mut due = None;
         let of_kind = |kinds: &[EventKind]| kinds.is_empty() || kinds.contains(&kind);
         let rules = self.events.iter_mut();
         for rule in rules.filter(|rule| of_kind(&rule.class.kinds) && rule.class.watches.holds(watch)) {
-            let met = rule.next().map(|(fault, _)| (rule.id, fault));
+            let met = rule.next(&begun).map(|(fault, _)| (rule.id, fault));
             due = due.or(met);
         }
         due
@@ -250,6 +277,7 @@ mod tests {
             dry_run: false,
             query: "limit=5".into(),
             received: None,
+            says: "Running".into(),
         }
     }
 
@@ -259,7 +287,7 @@ mod tests {
         let holding = [
             Class::any(),
             Class::of([Verb::Update, Verb::Create]).resource("pods").namespace("a").name("p").user("admin"),
-            Class::writes().agent("springtide/").query("limit=").except("leases"),
+            Class::writes().agent("springtide/").query("limit=").except("leases").says("Running"),
         ];
         for class in holding {
             assert!(class.holds(&pod), "{class:?}");
@@ -273,6 +301,7 @@ mod tests {
             Class::any().agent("kubectl"),
             Class::any().query("continue="),
             Class::any().except("pods"),
+            Class::any().says("Completed"),
         ];
         for class in others {
             assert!(!class.holds(&pod), "{class:?}");
@@ -309,7 +338,7 @@ mod tests {
     fn a_seed_decides_the_same_in_every_run() {
         let run = |seed| {
             let when = When::Chance { probability: 0.3, seed };
-            (1..=200).filter(|nth| when.holds(*nth)).collect::<Vec<_>>()
+            (1..=200).filter(|nth| when.holds(*nth, &[])).collect::<Vec<_>>()
         };
         assert_eq!(run(5), run(5));
         assert_ne!(run(5), run(6));
@@ -329,6 +358,17 @@ mod tests {
         rules.remove(second);
         assert_eq!(rules.on_request(&get), None);
         assert_eq!(rules.hits(second), Hits::default(), "it is gone");
+    }
+
+    #[test]
+    fn a_rule_can_wait_for_the_first_that_another_one_meets() {
+        let mut rules = Rules::default();
+        let (get, create) = (request(Verb::Get, "pods", ""), request(Verb::Create, "pods", ""));
+        let first = rules.add(Class::of([Verb::Get]), When::Nth(2), Fault::Silence);
+        let after = rules.add(Class::any(), When::After(first), Fault::Hold(At::BeforeSend));
+        let mut met = |request| rules.on_request(request).map(|(id, ..)| id);
+        assert_eq!([met(&create), met(&get), met(&create)], [None; 3]);
+        assert_eq!([met(&get), met(&get), met(&create)], [Some(first), Some(after), Some(after)]);
     }
 
     #[test]

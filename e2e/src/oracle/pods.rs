@@ -57,6 +57,8 @@ pub struct Life {
     pub unschedulable: bool,
     /// Whether it ever had the finalizer of strict tracking.
     pub tracked: bool,
+    /// Whether it was ever marked as disrupted, by condition DisruptionTarget.
+    pub disrupted: bool,
 }
 
 impl Life {
@@ -198,6 +200,7 @@ impl Fold for Pods {
             life.ran.get_or_insert(at);
         }
         life.unschedulable |= condition_reason(&pod, "PodScheduled") == Some("Unschedulable");
+        life.disrupted |= has_condition(&pod, "DisruptionTarget");
     }
 
     fn delete(&mut self, pod: &Pod) {
@@ -259,6 +262,7 @@ fn born(pod: &Pod, created: usize) -> Option<Life> {
         gone: None,
         unschedulable: false,
         tracked: false,
+        disrupted: false,
         name,
     })
 }
@@ -292,6 +296,11 @@ fn end(pod: &Pod) -> Option<End> {
         exit_code: decisive.map_or(0, |end| end.exit_code),
         reason: decisive.and_then(|end| end.reason.clone()).unwrap_or_default(),
     })
+}
+
+fn has_condition(pod: &Pod, type_: &str) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|found| found.type_ == type_ && found.status == "True")
 }
 
 fn condition_reason<'a>(pod: &'a Pod, type_: &str) -> Option<&'a str> {

@@ -3,85 +3,141 @@
 //! `SPRINGTIDE_LONG=1` runs every case, without it a fixed sample runs. `SPRINGTIDE_CRASH_CASE` names the
 //! one case to run, as a failure prints it, or a scenario of which to run all.
 
+mod plays;
 mod scenarios;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use scenarios::Batch;
 use springtide_e2e::batch;
-use springtide_e2e::crash::{CASE_VARIABLE, Case, Lane, Reference, Scenario, Verdict};
+use springtide_e2e::crash::{CASE_VARIABLE, Case, Lane, Point, Reference, Scenario, Verdict};
+use tabled::builder::Builder;
+use tabled::settings::Style;
 
-/// Control planes side by side: two for each processor, as a case waits more than it computes.
+/// Control planes side by side: three for each processor, as a case waits more than it computes; ...
 const LANES_MAX: usize = 8;
-/// Scenarios of the sample, and cases of each.
-const SAMPLE: [(Batch, usize); 4] =
-    [(Batch::Indexed, 3), (Batch::Failing, 2), (Batch::DrainAndResume, 3), (Batch::Delete, 2)];
+/// ... and for the sample, where a further one must be worth its start.
+const LANES_SAMPLE: usize = 2;
+/// Of the managers, in percent, so many must have crashed where they were to.
+const CRASHED_MIN_PERCENT: usize = 95;
+/// How long no write may come once all is at rest: after a case, ...
+const WATCHED: Duration = Duration::from_secs(3);
+/// ... after one of the sample, ...
+const WATCHED_SAMPLE: Duration = Duration::from_secs(1);
+/// ... and after a run without a crash, of which there are few. It is longer than most of what a manager
+/// puts off.
+const WATCHED_REFERENCE: Duration = Duration::from_secs(40);
+
+/// What is run.
+struct Selection {
+    scenarios: Vec<Batch>,
+    /// The only one.
+    case: Option<Case>,
+    /// Every case, not a sample.
+    long: bool,
+}
+
+impl Selection {
+    fn read() -> Result<Self> {
+        let all = || Batch::ALL.to_vec();
+        let by_name = |name: &str| {
+            let found = Batch::ALL.into_iter().find(|scenario| scenario.name() == name);
+            found.with_context(|| format!("{name} is no scenario"))
+        };
+        Ok(match std::env::var(CASE_VARIABLE).ok() {
+            None => Self { scenarios: all(), case: None, long: batch::long() },
+            Some(name) if !name.contains(':') => {
+                Self { scenarios: vec![by_name(&name)?], case: None, long: true }
+            }
+            Some(text) => {
+                let case: Case = text.parse()?;
+                Self { scenarios: vec![by_name(&case.scenario)?], case: Some(case), long: false }
+            }
+        })
+    }
+
+    /// The cases of the `number`-th scenario. Those of the sample take turns in points, and as far as they go
+    /// in writes and recoveries.
+    fn cases(&self, number: usize, reference: &Reference) -> Vec<Case> {
+        let Reference { writes, stages, .. } = reference;
+        let all = Case::all(self.scenarios[number].name(), writes, stages);
+        match &self.case {
+            Some(case) => vec![case.clone()],
+            None if self.long => all,
+            None => {
+                let wanted = Point::SINGLE[number % Point::SINGLE.len()];
+                let mut of_point: Vec<_> = all.iter().filter(|case| case.point == wanted).collect();
+                let of_stage: Vec<_> =
+                    all.iter().filter(|case| matches!(case.point, Point::Stage(_))).collect();
+                if number % 4 == 1 && !of_stage.is_empty() {
+                    of_point = of_stage;
+                }
+                let place = 7 * number % of_point.len();
+                of_point.get(place).map(|case| (*case).clone()).into_iter().collect()
+            }
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_write_changes_no_end() -> Result<()> {
     let began = Instant::now();
-    let variable = std::env::var(CASE_VARIABLE).ok();
-    let one_scenario = variable.as_ref().filter(|text| !text.contains(':'));
-    let one_case = variable.as_ref().filter(|text| text.contains(':'));
-    let named = one_case.map(|text| text.parse::<Case>()).transpose()?;
-    let long = batch::long() || one_scenario.is_some();
-    let by_name = |name: &str| {
-        let found = Batch::ALL.into_iter().find(|scenario| scenario.name() == name);
-        found.with_context(|| format!("{name} is no scenario"))
-    };
-    let name = named.as_ref().map(|case| &case.scenario).or(one_scenario);
-    let wanted: Vec<(Batch, Option<usize>)> = match name {
-        Some(name) => vec![(by_name(name)?, None)],
-        None if long => Batch::ALL.into_iter().map(|scenario| (scenario, None)).collect(),
-        None => SAMPLE.into_iter().map(|(scenario, count)| (scenario, Some(count))).collect(),
-    };
-
+    let selection = Selection::read()?;
     let processors = std::thread::available_parallelism()?.get();
-    let count = if long && name.is_none() { (2 * processors).min(LANES_MAX) } else { 1 };
+    let count = match (selection.long, &selection.case) {
+        (_, Some(_)) => 1,
+        (true, None) => (3 * processors).min(LANES_MAX),
+        (false, None) => LANES_SAMPLE,
+    };
     let lanes = try_join_all((0..count).map(|_| async { Lane::new(batch::cluster().await?) })).await?;
-    let scenarios = Mutex::new(wanted.into_iter().collect::<VecDeque<_>>());
-    let verdicts = Mutex::new(Vec::new());
-    let broken = Mutex::new(Vec::new());
-    try_join_all(lanes.iter().map(async |lane| {
-        while let Some((scenario, sample)) = { scenarios.lock().unwrap().pop_front() } {
-            let name = scenario.name();
+    eprintln!("{count} control planes in {} s", began.elapsed().as_secs());
+
+    let (first, others) = (WATCHED_SAMPLE, WATCHED_REFERENCE);
+    let runs = if selection.long { vec![first, others, first] } else { vec![first] };
+    let played = lanes[0].references(&selection.scenarios, &runs).await?;
+    let mut references = Vec::new();
+    let mut broken = Vec::new();
+    for (scenario, reference) in selection.scenarios.iter().zip(played) {
+        match reference {
+            Ok(reference) => references.push(Some(reference)),
             // The others can still be told apart.
-            let reference = match lane.reference(&scenario, long).await {
-                Ok(reference) => reference,
-                Err(error) => {
-                    broken.lock().unwrap().push(format!("{name} without a crash: {error:#}"));
-                    continue;
-                }
-            };
-            let writes = reference.writes.len();
-            let cases = match (&named, sample) {
-                (Some(case), _) => vec![case.clone()],
-                (None, None) => Case::all(name, writes as u64, &reference.stages),
-                (None, Some(count)) => Case::sample(name, writes as u64, &reference.stages, count),
-            };
-            eprintln!("{name}: {writes} writes, {} cases", cases.len());
-            for case in cases {
-                let verdict = lane.case(&scenario, &reference, &case).await;
-                report(&verdict, &reference);
-                verdicts.lock().unwrap().push(verdict);
+            Err(error) => {
+                broken.push(format!("{} without a crash: {error:#}", scenario.name()));
+                references.push(None);
             }
+        }
+    }
+    let with_cases = references.iter().enumerate().filter_map(|(number, reference)| {
+        let reference = reference.as_ref()?;
+        let (scenario, cases) = (selection.scenarios[number], selection.cases(number, reference));
+        Some(cases.into_iter().map(move |case| (scenario, reference, case)))
+    });
+    let cases: VecDeque<_> = with_cases.flatten().collect();
+    let seconds = began.elapsed().as_secs();
+    eprintln!("{} cases of {} scenarios, prepared in {seconds} s", cases.len(), references.len());
+
+    let watched = if selection.long { WATCHED } else { WATCHED_SAMPLE };
+    let cases = Mutex::new(cases);
+    let verdicts = Mutex::new(Vec::new());
+    try_join_all(lanes.iter().map(async |lane| {
+        while let Some((scenario, reference, case)) = { cases.lock().unwrap().pop_front() } {
+            let verdict = lane.case(&scenario, reference, &case, watched).await;
+            report(&verdict);
+            verdicts.lock().unwrap().push(verdict);
         }
         anyhow::Ok(())
     }))
     .await?;
 
     let verdicts = verdicts.into_inner()?;
-    let crashed = verdicts.iter().filter(|verdict| verdict.crashed).count();
-    let bad: Vec<_> = verdicts.iter().filter(|verdict| !verdict.violations.is_empty()).collect();
-    let seconds = began.elapsed().as_secs();
-    eprintln!("{} cases, {crashed} with a crash, {} bad, {seconds} s", verdicts.len(), bad.len());
-    let broken = broken.into_inner()?;
+    let rare = summary(&selection, &references, &verdicts);
+    eprintln!("{} cases in {} s", verdicts.len(), began.elapsed().as_secs());
     ensure!(broken.is_empty(), "{}", broken.join("\n"));
-    ensure!(crashed * 2 >= verdicts.len(), "only {crashed} of {} managers crashed", verdicts.len());
+    let bad: Vec<_> = verdicts.iter().filter(|verdict| !verdict.violations.is_empty()).collect();
     if !bad.is_empty() {
         let commands = bad.iter().map(|verdict| command(&verdict.case));
         bail!(
@@ -90,23 +146,48 @@ async fn a_crash_at_any_write_changes_no_end() -> Result<()> {
             commands.collect::<Vec<_>>().join("\n")
         );
     }
+    ensure!(rare.is_empty(), "too few managers crashed where they were to: {}", rare.join(", "));
     Ok(())
+}
+
+/// Prints what became of the cases by scenario, and gives the scenarios of which too few managers crashed.
+fn summary(selection: &Selection, references: &[Option<Reference>], verdicts: &[Verdict]) -> Vec<String> {
+    let mut table = Builder::default();
+    table.push_record(["scenario", "writes", "cases", "crashed", "not reached", "tries", "bad"]);
+    let mut rare = Vec::new();
+    let names = selection.scenarios.iter().map(Scenario::name);
+    let each = names.zip(references).map(|(name, reference)| {
+        (name, reference.as_ref().map_or(0, |reference| reference.writes.len()), Some(name))
+    });
+    let writes = references.iter().flatten().map(|reference| reference.writes.len()).sum();
+    for (title, writes, name) in each.chain([("all", writes, None)]) {
+        let own = verdicts.iter().filter(|verdict| name.is_none_or(|name| verdict.case.scenario == name));
+        let own: Vec<_> = own.collect();
+        let crashed = own.iter().filter(|verdict| verdict.crashed).count();
+        let bad = own.iter().filter(|verdict| !verdict.violations.is_empty()).count();
+        let tries: u32 = own.iter().map(|verdict| verdict.tries).sum();
+        let tries = usize::try_from(tries).unwrap_or(usize::MAX);
+        let row = [writes, own.len(), crashed, own.len() - crashed, tries, bad];
+        table.push_record(std::iter::once(title.to_owned()).chain(row.map(|figure| figure.to_string())));
+        if crashed * 100 < own.len() * CRASHED_MIN_PERCENT {
+            rare.push(format!("{crashed} of {} in {title}", own.len()));
+        }
+    }
+    eprintln!("{}", table.build().with(Style::markdown()));
+    rare
 }
 
 fn command(case: &Case) -> String {
     format!("{CASE_VARIABLE}='{case}' cargo test --workspace --test batch_crash -- --nocapture")
 }
 
-fn report(verdict: &Verdict, reference: &Reference) {
-    let Verdict { case, crashed, violations, took } = verdict;
-    let write = usize::try_from(case.write).ok().and_then(|number| reference.writes.get(number - 1));
-    let write = write.map_or("a write that the reference does not have", String::as_str);
+fn report(verdict: &Verdict) {
+    let Verdict { case, crashed, tries, violations, took } = verdict;
     let seconds = took.as_secs_f64();
     let crashed = if *crashed { "" } else { ", not reached" };
-    eprintln!(
-        "{case} ({write}){crashed}: {} in {seconds:.1} s",
-        if violations.is_empty() { "good" } else { "BAD" }
-    );
+    let tries = if *tries > 1 { format!(", {tries} tries") } else { String::new() };
+    let verdict = if violations.is_empty() { "good" } else { "BAD" };
+    eprintln!("{case}{crashed}{tries}: {verdict} in {seconds:.1} s");
     if !violations.is_empty() {
         eprintln!("{}\n{}", violations.join("\n"), command(case));
     }

@@ -1,4 +1,4 @@
-//! What users do with BatchJobs, each time to the same end.
+//! The scenarios, and what BatchJobs come to in them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,18 +7,17 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
-use serde_json::json;
-use springtide_crds::batch_job::{
-    BatchJob, BatchJobSpec, CompleteReason, CompletionMode, CompletionTracking, FailedReason, Release, Retry,
-};
-use springtide_e2e::batch::{Task, Testbed};
+use springtide_crds::batch_job::BatchJob;
+use springtide_e2e::batch::Testbed;
 use springtide_e2e::crash::{Facts, Scenario, World};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::jobs::{self, History};
 
-/// The only job of a scenario, unless it says otherwise.
-const JOB: &str = "job";
+use crate::plays;
+
+/// The only job of a scenario at a time.
+pub(crate) const JOB: &str = "job";
 /// Fields of a status that differ between runs by nature: where a pod ran, how long by the clock, and what
 /// the API calls approximate.
 const BY_NATURE: [&str; 4] = ["node", "runningSeconds", "suspendedSeconds", "disrupted"];
@@ -44,10 +43,22 @@ pub(crate) enum Batch {
     Deadline,
     /// Indexes that fail once and those that do not, with a limit for each.
     Mixed,
+    /// Four pods that start together or not at all, of which one is run again.
+    Gang,
+    /// It starts nothing for a while.
+    HoldAndResume,
+    /// An exit code ends it, and its other pods with it.
+    Policy,
+    /// Its pod is evicted and runs again.
+    Disrupted,
+    /// It is deleted with its pods, of which somebody else holds one, after one index is done.
+    DeleteHeld,
+    /// It is deleted, and another one gets its name.
+    Recreate,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Single,
         Self::Indexed,
         Self::Failing,
@@ -57,15 +68,26 @@ impl Batch {
         Self::TimeToLive,
         Self::Deadline,
         Self::Mixed,
+        Self::Gang,
+        Self::HoldAndResume,
+        Self::Policy,
+        Self::Disrupted,
+        Self::DeleteHeld,
+        Self::Recreate,
     ];
 
     /// The most pods that its job may have at a time.
     fn most(self) -> usize {
         match self {
-            Self::Single | Self::Failing | Self::TimeToLive => 1,
-            Self::Indexed | Self::DrainAndResume | Self::Deadline | Self::Mixed => 2,
-            Self::Delete => 3,
-            Self::Scale => 4,
+            Self::Single | Self::Failing | Self::TimeToLive | Self::Disrupted | Self::Recreate => 1,
+            Self::Indexed
+            | Self::DrainAndResume
+            | Self::Deadline
+            | Self::Mixed
+            | Self::HoldAndResume
+            | Self::DeleteHeld => 2,
+            Self::Delete | Self::Policy => 3,
+            Self::Scale | Self::Gang => 4,
         }
     }
 }
@@ -74,17 +96,6 @@ impl Batch {
 pub(crate) struct Namespace<'a> {
     test: Testbed<'a>,
     most: usize,
-}
-
-fn strict(task: &Task, completions: u32, parallelism: u32) -> BatchJobSpec {
-    BatchJobSpec {
-        completions,
-        parallelism,
-        completion_mode: CompletionMode::Indexed,
-        release: Release { completion_tracking: Some(CompletionTracking::Strict), ..Release::default() },
-        retry: Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0 },
-        ..BatchJobSpec::new(task.template())
-    }
 }
 
 impl Scenario for Batch {
@@ -101,6 +112,12 @@ impl Scenario for Batch {
             Self::TimeToLive => "ttl",
             Self::Deadline => "deadline",
             Self::Mixed => "mixed",
+            Self::Gang => "gang",
+            Self::HoldAndResume => "hold",
+            Self::Policy => "policy",
+            Self::Disrupted => "disrupted",
+            Self::DeleteHeld => "delete-held",
+            Self::Recreate => "recreate",
         }
     }
 
@@ -109,93 +126,8 @@ impl Scenario for Batch {
     }
 
     async fn play<'a>(&self, world: &Self::World<'a>) -> Result<()> {
-        let test = &world.test;
-        match self {
-            Self::Single => {
-                test.submit(JOB, BatchJobSpec::new(Task::quick().template())).await?;
-                test.completed(JOB).await?;
-            }
-            Self::Indexed => {
-                test.submit(JOB, strict(&Task::quick(), 4, 2)).await?;
-                test.completed(JOB).await?;
-            }
-            Self::Failing => {
-                let spec = BatchJobSpec { backoff_limit: Some(2), ..strict(&Task::failing(3), 1, 1) };
-                test.submit(JOB, spec).await?;
-                test.failed(JOB, FailedReason::BackoffLimitExceeded).await?;
-            }
-            Self::DrainAndResume => {
-                test.submit(JOB, strict(&Task::endless(), 2, 2)).await?;
-                test.running(JOB, 2).await?;
-                test.edit(JOB, json!({"spec": {"stopPolicy": "Drain"}})).await?;
-                test.reason(JOB, CompleteReason::Suspended).await?;
-                test.no_pods(JOB).await?;
-                test.edit(JOB, json!({"spec": {"stopPolicy": "None"}})).await?;
-                end(test, 2).await?;
-                test.completed(JOB).await?;
-            }
-            Self::Scale => {
-                test.submit(JOB, strict(&Task::endless(), 4, 1)).await?;
-                test.running(JOB, 1).await?;
-                for parallelism in [3, 1, 4] {
-                    test.edit(JOB, json!({"spec": {"parallelism": parallelism}})).await?;
-                    test.running(JOB, parallelism).await?;
-                    // KWOK removes a pod by its name, perhaps twice: one that is new could be hit.
-                    only(test, parallelism).await?;
-                }
-                end(test, 4).await?;
-                test.completed(JOB).await?;
-            }
-            Self::Delete => {
-                test.submit(JOB, strict(&Task::endless(), 3, 3)).await?;
-                test.running(JOB, 3).await?;
-                test.delete(JOB).await?;
-                test.gone(JOB).await?;
-            }
-            Self::TimeToLive => {
-                let spec =
-                    BatchJobSpec { ttl_seconds_after_finished: Some(1), ..strict(&Task::quick(), 1, 1) };
-                test.submit(JOB, spec).await?;
-                test.gone(JOB).await?;
-            }
-            Self::Deadline => {
-                let spec =
-                    BatchJobSpec { active_deadline_seconds: Some(2), ..strict(&Task::endless(), 2, 2) };
-                test.submit(JOB, spec).await?;
-                test.failed(JOB, FailedReason::DeadlineExceeded).await?;
-            }
-            Self::Mixed => {
-                let spec =
-                    BatchJobSpec { backoff_limit_per_index: Some(1), ..strict(&Task::endless(), 3, 2) };
-                test.submit(JOB, spec).await?;
-                // Index 0 fails once, index 1 for good, index 2 not at all.
-                for (name, code) in
-                    [("job-0-0", 4), ("job-1-0", 5), ("job-0-1", 0), ("job-1-1", 6), ("job-2-0", 0)]
-                {
-                    test.end_pod(&test.running_pod(name).await?, code).await?;
-                }
-                test.failed(JOB, FailedReason::FailedIndexes).await?;
-            }
-        }
-        test.no_pods(JOB).await
+        plays::play(*self, &world.test).await
     }
-}
-
-/// Ends the pods that run, when there are so many.
-async fn end(test: &Testbed<'_>, count: usize) -> Result<()> {
-    for life in test.running(JOB, count).await? {
-        test.end_pod(&life, 0).await?;
-    }
-    Ok(())
-}
-
-/// Waits until no other pods than so many are there.
-async fn only(test: &Testbed<'_>, count: usize) -> Result<()> {
-    test.pods
-        .until(&format!("{count} pods and no more"), |pods| {
-            (pods.of(JOB).iter().filter(|life| life.gone.is_none()).count() == count).then_some(())
-        })
-        .await
 }
 
 impl Namespace<'_> {
@@ -221,6 +153,10 @@ impl Namespace<'_> {
 impl World for Namespace<'_> {
     fn namespace(&self) -> &str {
         &self.test.namespace
+    }
+
+    fn resources(&self) -> [&'static str; 2] {
+        ["batchjobs", "pods"]
     }
 
     async fn observed(&self) -> Result<bool> {
@@ -281,14 +217,22 @@ impl World for Namespace<'_> {
                 .of(&job.name_any())
                 .into_iter()
                 .filter(|life| Some(&life.job_uid) == job.metadata.uid.as_ref());
-            let (mut active, mut succeeded) = (0, 0);
+            let (mut active, mut succeeded, mut failed) = (0, 0, 0);
             for life in own {
                 active += u32::from(life.is_active());
-                succeeded += u32::from(life.ended.as_ref().is_some_and(|(_, end)| end.succeeded));
+                if let Some((at, end)) = &life.ended {
+                    succeeded += u32::from(end.succeeded);
+                    // One that is deleted or evicted is no failure.
+                    let by_itself = !life.disrupted && life.deleting.is_none_or(|deleted| deleted > *at);
+                    failed += u32::from(by_itself && !end.succeeded);
+                }
             }
-            if (status.active, status.succeeded) != (active, succeeded) {
-                let (said, of_active) = (status.succeeded, status.active);
-                wrong.push(format!("the status has {of_active} active and {said} succeeded pods, there were {active} and {succeeded}"));
+            let said = (status.active, status.succeeded, status.failed);
+            if said != (active, succeeded, failed) {
+                wrong.push(format!(
+                    "the status has (active, succeeded, failed) = {said:?}, there were {:?}",
+                    (active, succeeded, failed)
+                ));
             }
         }
         // What a deleted job owned is the garbage collector's, which takes its time.

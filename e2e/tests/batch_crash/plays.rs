@@ -1,0 +1,186 @@
+//! What users do with BatchJobs, each time to the same end.
+
+use anyhow::Result;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use springtide_crds::batch_job::{
+    BatchJob, BatchJobSpec, CompleteReason, CompletionMode, CompletionTracking, ExitCodeOperator,
+    FailedReason, OnExitCodes, PodFailureAction, PodFailurePolicy, PodFailureRule, Release, Retry,
+    SuspendedReason,
+};
+use springtide_e2e::batch::{Task, Testbed};
+use springtide_e2e::oracle::pods::{Life, Pods};
+
+use crate::scenarios::{Batch, JOB};
+
+/// Finalizer of somebody else.
+const HOLD: &str = "example.com/hold";
+
+fn strict(task: &Task, completions: u32, parallelism: u32) -> BatchJobSpec {
+    BatchJobSpec {
+        completions,
+        parallelism,
+        completion_mode: CompletionMode::Indexed,
+        release: Release { completion_tracking: Some(CompletionTracking::Strict), ..Release::default() },
+        retry: Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0 },
+        ..BatchJobSpec::new(task.template())
+    }
+}
+
+/// Plays a scenario up to the end of its pods.
+pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
+    match scenario {
+        Batch::Single => {
+            test.submit(JOB, BatchJobSpec::new(Task::quick().template())).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::Indexed => {
+            test.submit(JOB, strict(&Task::quick(), 4, 2)).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::Failing => {
+            let spec = BatchJobSpec { backoff_limit: Some(2), ..strict(&Task::failing(3), 1, 1) };
+            test.submit(JOB, spec).await?;
+            test.failed(JOB, FailedReason::BackoffLimitExceeded).await?;
+        }
+        Batch::DrainAndResume => {
+            test.submit(JOB, strict(&Task::endless(), 2, 2)).await?;
+            test.running(JOB, 2).await?;
+            test.edit(JOB, json!({"spec": {"stopPolicy": "Drain"}})).await?;
+            test.reason(JOB, CompleteReason::Suspended).await?;
+            test.no_pods(JOB).await?;
+            test.edit(JOB, json!({"spec": {"stopPolicy": "None"}})).await?;
+            end(test, 2).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::Scale => {
+            test.submit(JOB, strict(&Task::endless(), 4, 1)).await?;
+            test.running(JOB, 1).await?;
+            for parallelism in [3, 1, 4] {
+                test.edit(JOB, json!({"spec": {"parallelism": parallelism}})).await?;
+                test.running(JOB, parallelism).await?;
+                // KWOK removes a pod by its name, perhaps twice: one that is new could be hit.
+                only(test, parallelism).await?;
+            }
+            end(test, 4).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::Delete => {
+            test.submit(JOB, strict(&Task::endless(), 3, 3)).await?;
+            test.running(JOB, 3).await?;
+            test.delete(JOB).await?;
+            test.gone(JOB).await?;
+        }
+        Batch::TimeToLive => {
+            let spec = BatchJobSpec { ttl_seconds_after_finished: Some(1), ..strict(&Task::quick(), 1, 1) };
+            test.submit(JOB, spec).await?;
+            test.gone(JOB).await?;
+        }
+        Batch::Deadline => {
+            let spec = BatchJobSpec { active_deadline_seconds: Some(2), ..strict(&Task::endless(), 2, 2) };
+            test.submit(JOB, spec).await?;
+            test.failed(JOB, FailedReason::DeadlineExceeded).await?;
+        }
+        Batch::Mixed => {
+            let spec = BatchJobSpec { backoff_limit_per_index: Some(1), ..strict(&Task::endless(), 3, 2) };
+            test.submit(JOB, spec).await?;
+            // Index 0 fails once, index 1 for good, index 2 not at all.
+            for (name, code) in
+                [("job-0-0", 4), ("job-1-0", 5), ("job-0-1", 0), ("job-1-1", 6), ("job-2-0", 0)]
+            {
+                test.end_pod(&test.running_pod(name).await?, code).await?;
+            }
+            test.failed(JOB, FailedReason::FailedIndexes).await?;
+        }
+        Batch::Gang => {
+            test.submit(JOB, BatchJobSpec { min_parallelism: 4, ..strict(&Task::endless(), 4, 4) }).await?;
+            let first = test.running(JOB, 4).await?;
+            test.end_pod(&first[2], 4).await?;
+            let again = test.running_pod("job-2-1").await?;
+            for life in [&first[0], &first[1], &again, &first[3]] {
+                test.end_pod(life, 0).await?;
+            }
+            test.completed(JOB).await?;
+        }
+        Batch::HoldAndResume => {
+            test.submit(JOB, strict(&Task::endless(), 4, 2)).await?;
+            test.running(JOB, 2).await?;
+            test.edit(JOB, json!({"spec": {"stopPolicy": "Hold"}})).await?;
+            test.reason(JOB, SuspendedReason::UserHold).await?;
+            end(test, 2).await?;
+            test.reason(JOB, CompleteReason::Suspended).await?;
+            test.edit(JOB, json!({"spec": {"stopPolicy": "None"}})).await?;
+            end(test, 2).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::Policy => {
+            let codes =
+                OnExitCodes { container_name: None, operator: ExitCodeOperator::In, values: vec![42] };
+            let rule = PodFailureRule {
+                action: PodFailureAction::FailJob,
+                on_exit_codes: Some(codes),
+                on_pod_conditions: Vec::new(),
+            };
+            let pod_failure_policy = Some(PodFailurePolicy { rules: vec![rule] });
+            test.submit(JOB, BatchJobSpec { pod_failure_policy, ..strict(&Task::endless(), 3, 3) }).await?;
+            let first = test.running(JOB, 3).await?;
+            test.end_pod(&first[1], 42).await?;
+            test.failed(JOB, FailedReason::PodFailurePolicy).await?;
+        }
+        Batch::Disrupted => {
+            let spec = BatchJobSpec { backoff_limit: Some(0), ..strict(&Task::endless(), 1, 1) };
+            test.submit(JOB, spec).await?;
+            let first = test.running_pod("job-0-0").await?;
+            let evicted = json!({"conditions": [
+                {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"},
+            ]});
+            test.end_pod_with(&first, 143, evicted).await?;
+            test.end_pod(&test.running_again(&first).await?, 0).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::DeleteHeld => {
+            test.submit(JOB, strict(&Task::endless(), 3, 2)).await?;
+            test.end_pod(&test.running_pod("job-0-0").await?, 0).await?;
+            let (held, _) = (test.running_pod("job-1-0").await?, test.running_pod("job-2-0").await?);
+            let pods = test.api::<Pod>();
+            let hold = Patch::Strategic(json!({"metadata": {"finalizers": [HOLD]}}));
+            pods.patch(&held.name, &PatchParams::default(), &hold).await?;
+            test.api::<BatchJob>().delete(JOB, &DeleteParams::foreground()).await?;
+            let others = |life: &&Life| life.uid != held.uid;
+            let gone = |pods: &Pods| pods.of(JOB).iter().filter(|l| others(l)).all(|l| l.gone.is_some());
+            test.pods.until("the end of the other pods", |pods| gone(pods).then_some(())).await?;
+            let release = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [HOLD]}});
+            pods.patch(&held.name, &PatchParams::default(), &Patch::Strategic(release)).await?;
+            test.gone(JOB).await?;
+        }
+        Batch::Recreate => {
+            test.submit(JOB, strict(&Task::endless(), 1, 1)).await?;
+            test.running(JOB, 1).await?;
+            test.delete(JOB).await?;
+            test.gone(JOB).await?;
+            // KWOK removes a pod by its name, perhaps twice: one that is new could be hit.
+            test.no_pods(JOB).await?;
+            test.submit(JOB, strict(&Task::quick(), 1, 1)).await?;
+            test.completed(JOB).await?;
+        }
+    }
+    test.no_pods(JOB).await
+}
+
+/// Ends the pods that run, when there are so many.
+async fn end(test: &Testbed<'_>, count: usize) -> Result<()> {
+    for life in test.running(JOB, count).await? {
+        test.end_pod(&life, 0).await?;
+    }
+    Ok(())
+}
+
+/// Waits until no other pods than so many are there.
+async fn only(test: &Testbed<'_>, count: usize) -> Result<()> {
+    test.pods
+        .until(&format!("{count} pods and no more"), |pods| {
+            (pods.of(JOB).iter().filter(|life| life.gone.is_none()).count() == count).then_some(())
+        })
+        .await
+}
