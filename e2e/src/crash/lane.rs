@@ -32,8 +32,10 @@ const USERS: [&str; 2] = ["crash-first", "crash-second"];
 const REST: Duration = Duration::from_secs(2);
 /// Between two looks at what changes all the time.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often a case is run until its writes are at their points.
-const TRIES: u32 = 6;
+/// How often a case is run until its write is at its point, ...
+const TRIES: u32 = 5;
+/// ... or all of a stage, of which some are: what is under way together is not the same in every run.
+const TRIES_PARTLY: u32 = 2;
 /// From this one on the manager sees changes late, in turns those of the children and those of the objects.
 const LATE_FROM: u32 = 3;
 /// By so much: longer than the distance between two statuses of an object.
@@ -44,6 +46,7 @@ pub struct Lane {
     cluster: LocalCluster,
     proxy: FaultProxy,
     kubeconfigs: [PathBuf; 2],
+    client: kube::Client,
 }
 
 /// What became of a case.
@@ -51,9 +54,9 @@ pub struct Lane {
 pub struct Verdict {
     /// The case.
     pub case: Case,
-    /// Whether the manager crashed with all writes of the case at their points. It does not where the writes do not
-    /// come (one record can hold one change or several), or not together.
-    pub crashed: bool,
+    /// Whether the manager crashed, and with how many of the case's writes at their points. It does not where
+    /// they do not come, as one record can hold one change or several.
+    pub crashed: Option<Struck>,
     /// How often it was run until that was so; every run is judged.
     pub tries: u32,
     /// What the oracles say against it; empty for a good case.
@@ -93,7 +96,8 @@ impl Lane {
     pub fn new(cluster: LocalCluster) -> Result<Self> {
         let proxy = FaultProxy::start(&cluster, Protocols::All)?;
         let [first, second] = USERS.map(|user| proxy.kubeconfig_for(&cluster, user, "system:masters"));
-        Ok(Self { kubeconfigs: [first?, second?], cluster, proxy })
+        let client = cluster.client("springtide-crash")?;
+        Ok(Self { kubeconfigs: [first?, second?], client, cluster, proxy })
     }
 
     pub(super) fn cluster(&self) -> &LocalCluster {
@@ -109,7 +113,7 @@ impl Lane {
         self.cluster.audit_log()?.mark()
     }
 
-    /// Runs one case, up to six times until the manager crashes where it is to. Once all is at rest, no write
+    /// Runs one case, up to five times until the manager crashes where it is to. Once all is at rest, no write
     /// may come for as long as `watched`.
     pub async fn case<S: Scenario>(
         &self,
@@ -121,21 +125,32 @@ impl Lane {
         let began = Instant::now();
         let mut verdict = Verdict {
             case: case.clone(),
-            crashed: false,
+            crashed: None,
             tries: 0,
             violations: Vec::new(),
             took: Duration::ZERO,
         };
-        while !verdict.crashed && verdict.violations.is_empty() && verdict.tries < TRIES {
+        loop {
             verdict.tries += 1;
             let try_began = Instant::now();
             match self.try_case(scenario, reference, &verdict, watched).await {
-                Ok((crashed, violations)) => (verdict.crashed, verdict.violations) = (crashed, violations),
+                Ok((crashed, violations)) => {
+                    verdict.crashed = crashed.or(verdict.crashed);
+                    verdict.violations = violations;
+                }
                 // What a scenario waits for in vain is as wrong as what an oracle sees.
                 Err(error) => verdict.violations = vec![format!("{error:#}")],
             }
             if !verdict.violations.is_empty() {
                 verdict.violations.push(self.course(try_began));
+            }
+            let tries_max = match verdict.crashed {
+                Some(Struck::Whole) => break,
+                Some(Struck::Partly) => TRIES_PARTLY,
+                None => TRIES,
+            };
+            if !verdict.violations.is_empty() || verdict.tries >= tries_max {
+                break;
             }
         }
         Verdict { took: began.elapsed(), ..verdict }
@@ -162,7 +177,7 @@ impl Lane {
         reference: &Reference,
         Verdict { case, tries, .. }: &Verdict,
         watched: Duration,
-    ) -> Result<(bool, Vec<String>)> {
+    ) -> Result<(Option<Struck>, Vec<String>)> {
         self.begin();
         let panics_before = panics();
         let mark = self.mark()?;
@@ -235,7 +250,7 @@ impl Lane {
         self.proxy.clear();
         world.clear().await?;
         manager.crash().await?;
-        Ok((crashes.first() == Some(&Struck::Whole), violations))
+        Ok((crashes.first().copied(), violations))
     }
 
     /// The manager that is to crash, and one that waits where the recovery is by one.
@@ -324,13 +339,13 @@ impl Lane {
         Ok(Ended { facts, course, writes, wrong })
     }
 
-    fn leases(&self, namespace: &str) -> Result<Api<Lease>> {
-        Ok(Api::namespaced(self.cluster.client("springtide-crash")?, namespace))
+    fn leases(&self, namespace: &str) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     /// Who holds the lease.
     async fn holder(&self, namespace: &str) -> Result<Option<String>> {
-        let lease = self.leases(namespace)?.get_opt(LEASE_NAME).await?;
+        let lease = self.leases(namespace).get_opt(LEASE_NAME).await?;
         let holder = lease.and_then(|lease| lease.spec?.holder_identity);
         Ok(holder.filter(|holder| !holder.is_empty()))
     }
@@ -352,7 +367,7 @@ impl Lane {
     /// the standby waits for it is another test's.
     async fn release_lease(&self, namespace: &str) -> Result<()> {
         let released = Patch::Merge(json!({"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}}));
-        self.leases(namespace)?.patch(LEASE_NAME, &PatchParams::default(), &released).await?;
+        self.leases(namespace).patch(LEASE_NAME, &PatchParams::default(), &released).await?;
         Ok(())
     }
 }

@@ -36,6 +36,7 @@ pub use case::{CASE_VARIABLE, Case, Point, Recovery, Subset};
 pub use facts::Facts;
 pub use lane::{Lane, Verdict};
 pub use reference::Reference;
+pub use strike::Struck;
 pub use write_id::WriteId;
 
 /// The namespace of one run with its independent witnesses.

@@ -16,14 +16,26 @@ use super::{Scenario, World};
 /// What a scenario comes to without a crash.
 #[derive(Debug, Clone)]
 pub struct Reference {
-    /// Writes of the manager in the namespace, in their order; those of a second run that the first did not
-    /// have come last.
+    /// Writes of the manager in the namespace, in the order of the first run; of several runs those that more
+    /// than one has.
     pub writes: Vec<WriteId>,
     /// Writes that were under way at the same time, in every run.
     pub stages: Vec<Vec<WriteId>>,
     pub(super) facts: Facts,
     /// The most of all runs.
     pub(super) writes_made: WritesMade,
+}
+
+impl Reference {
+    /// Of writes and stages those that every run has: what is done to objects, the last status, and what one
+    /// plan creates at once.
+    #[must_use]
+    pub fn certain(&self) -> (Vec<WriteId>, Vec<Vec<WriteId>>) {
+        let last = self.writes.iter().rfind(|write| write.is_status());
+        let writes = self.writes.iter().filter(|write| write.is_deed() || Some(*write) == last);
+        let stages = self.stages.iter().filter(|stage| stage.iter().all(WriteId::is_create));
+        (writes.cloned().collect(), stages.cloned().collect())
+    }
 }
 
 impl Lane {
@@ -68,7 +80,7 @@ impl Lane {
 fn merged(runs: Vec<Result<Ended>>) -> Result<Reference> {
     let mut runs = runs.into_iter();
     let first = runs.next().context("at least one run")??;
-    let (mut course, mut writes_made) = (first.course, first.writes);
+    let (mut courses, mut writes_made) = (vec![first.course], first.writes);
     for run in runs {
         let run = run?;
         let differences: BTreeSet<_> = first.facts.differences(&run.facts).into_values().collect();
@@ -77,7 +89,8 @@ fn merged(runs: Vec<Result<Ended>>) -> Result<Reference> {
             bail!("two runs come to different facts:\n{}", lines.join("\n"));
         }
         writes_made = writes_made.most(&run.writes);
-        course = Course::merged(course, &run.course);
+        courses.push(run.course);
     }
+    let course = Course::common(&courses);
     Ok(Reference { writes: course.writes, stages: course.stages, facts: first.facts, writes_made })
 }

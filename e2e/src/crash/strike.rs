@@ -21,7 +21,7 @@ pub(super) struct Strike<'a> {
 
 /// How a strike went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Struck {
+pub enum Struck {
     /// All writes of the case are at their points.
     Whole,
     /// Only some of a stage's are.

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, ensure};
 use crate::fault_proxy::{Class, Entry};
 use crate::write_count::{Request, Verb};
 
+/// Their names are made of random numbers.
+const EVENTS: &str = "events";
 /// In place of a name that a random number is part of.
 const ANY_NAME: &str = "*";
 
@@ -34,7 +36,7 @@ impl WriteId {
     pub(super) fn of_all<'a>(requests: impl Iterator<Item = &'a Request>) -> Vec<Self> {
         let mut occurrences: BTreeMap<Self, u64> = BTreeMap::new();
         let named = requests.map(|request| {
-            let is_event = request.resource == "events";
+            let is_event = request.resource == EVENTS;
             let alike = Self {
                 verb: request.verb,
                 resource: request.resource.clone(),
@@ -47,6 +49,21 @@ impl WriteId {
             Self { occurrence: *count, ..alike }
         });
         named.collect()
+    }
+
+    /// Whether it is a status.
+    pub(super) fn is_status(&self) -> bool {
+        self.resource.ends_with("/status")
+    }
+
+    /// Whether it is neither a status nor an event, of which there are more or fewer by the pace of changes.
+    pub(super) fn is_deed(&self) -> bool {
+        !self.is_status() && self.resource != EVENTS
+    }
+
+    /// Whether it makes an object.
+    pub(super) fn is_create(&self) -> bool {
+        self.verb == Verb::Create
     }
 
     /// Which one of those of [`WriteId::narrow`].
@@ -117,20 +134,32 @@ impl Course {
         Self { stages: stages.collect(), writes }
     }
 
-    /// All writes of either course, and the stages of both: writes that were under way at once in one alone
-    /// will rarely be so again.
-    pub(super) fn merged(self, other: &Self) -> Self {
-        let mut writes = self.writes;
-        let new = other.writes.iter().filter(|write| !writes.contains(write)).cloned().collect::<Vec<_>>();
-        writes.extend(new);
-        let both = self.stages.iter().flat_map(|stage| {
-            let common = other
-                .stages
-                .iter()
-                .map(|other| stage.iter().filter(|write| other.contains(write)).cloned().collect::<Vec<_>>());
-            common.filter(|stage| stage.len() > 1)
-        });
-        Self { stages: both.collect(), writes }
+    /// The writes that more than one of several courses has, and the stages of all: what one alone has will
+    /// rarely be so again.
+    pub(super) fn common(courses: &[Self]) -> Self {
+        let mut counted: BTreeMap<&WriteId, usize> = BTreeMap::new();
+        courses
+            .iter()
+            .flat_map(|course| &course.writes)
+            .for_each(|write| *counted.entry(write).or_default() += 1);
+        let mut writes: Vec<WriteId> = Vec::new();
+        for write in courses.iter().flat_map(|course| &course.writes) {
+            let is_common = counted.get(write).is_some_and(|count| *count >= courses.len().min(2));
+            if is_common && !writes.contains(write) {
+                writes.push(write.clone());
+            }
+        }
+        let mut stages = courses.first().map(|course| course.stages.clone()).unwrap_or_default();
+        for other in courses.iter().skip(1) {
+            let shared = stages.iter().flat_map(|stage| {
+                let shared = other.stages.iter().map(|other| {
+                    stage.iter().filter(|write| other.contains(write)).cloned().collect::<Vec<_>>()
+                });
+                shared.filter(|stage| stage.len() > 1)
+            });
+            stages = shared.collect();
+        }
+        Self { writes, stages }
     }
 }
 
@@ -193,10 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn two_courses_give_every_write_and_the_stages_that_they_share() {
+    fn several_courses_give_what_is_no_accident() {
         let (a, b, c, d) = ("create/pods/a", "create/pods/b", "create/pods/c", "create/pods/d");
-        let merged = course(&[a, b, c], &[&[a, b, c]]).merged(&course(&[b, a, d], &[&[a, d], &[c, b]]));
+        let first = course(&[a, b, c], &[&[a, b, c]]);
+        let alone = Course::common(std::slice::from_ref(&first));
+        assert_eq!((&alone.writes, &alone.stages), (&first.writes, &first.stages));
+        let common =
+            Course::common(&[first, course(&[b, d, c], &[&[c, b]]), course(&[d, b, a], &[&[a, d], &[b, c]])]);
         let expected = course(&[a, b, c, d], &[&[b, c]]);
-        assert_eq!((merged.writes, merged.stages), (expected.writes, expected.stages));
+        assert_eq!((common.writes, common.stages), (expected.writes, expected.stages));
     }
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use scenarios::Batch;
 use springtide_e2e::batch;
-use springtide_e2e::crash::{CASE_VARIABLE, Case, Lane, Point, Reference, Scenario, Verdict};
+use springtide_e2e::crash::{CASE_VARIABLE, Case, Lane, Point, Reference, Scenario, Struck, Verdict};
 use tabled::builder::Builder;
 use tabled::settings::Style;
 
@@ -60,27 +60,31 @@ impl Selection {
         })
     }
 
-    /// The cases of the `number`-th scenario. Those of the sample take turns in points, and as far as they go
-    /// in writes and recoveries.
+    /// The cases of the `number`-th scenario.
     fn cases(&self, number: usize, reference: &Reference) -> Vec<Case> {
-        let Reference { writes, stages, .. } = reference;
-        let all = Case::all(self.scenarios[number].name(), writes, stages);
+        let name = self.scenarios[number].name();
         match &self.case {
             Some(case) => vec![case.clone()],
-            None if self.long => all,
+            None if self.long => Case::all(name, &reference.writes, &reference.stages),
             None => {
-                let wanted = Point::SINGLE[number % Point::SINGLE.len()];
-                let mut of_point: Vec<_> = all.iter().filter(|case| case.point == wanted).collect();
-                let of_stage: Vec<_> =
-                    all.iter().filter(|case| matches!(case.point, Point::Stage(_))).collect();
-                if number % 4 == 1 && !of_stage.is_empty() {
-                    of_point = of_stage;
-                }
-                let place = 7 * number % of_point.len();
-                of_point.get(place).map(|case| (*case).clone()).into_iter().collect()
+                let (writes, stages) = reference.certain();
+                sample(number, &Case::all(name, &writes, &stages)).into_iter().collect()
             }
         }
     }
+}
+
+/// One of the `number`-th scenario's cases. The scenarios take turns in points, and as far as they go in writes
+/// and recoveries; every fourth has one of a stage.
+fn sample(number: usize, all: &[Case]) -> Option<Case> {
+    let wanted = Point::SINGLE[number % Point::SINGLE.len()];
+    let of_stage = |case: &&Case| matches!(case.point, Point::Stage(_));
+    let mut cases: Vec<_> = all.iter().filter(|case| number % 4 == 1 && of_stage(case)).collect();
+    if cases.is_empty() {
+        cases = all.iter().filter(|case| case.point == wanted).collect();
+    }
+    let place = (7 * number).checked_rem(cases.len())?;
+    cases.get(place).map(|case| (*case).clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +157,7 @@ async fn a_crash_at_any_write_changes_no_end() -> Result<()> {
 /// Prints what became of the cases by scenario, and gives the scenarios of which too few managers crashed.
 fn summary(selection: &Selection, references: &[Option<Reference>], verdicts: &[Verdict]) -> Vec<String> {
     let mut table = Builder::default();
-    table.push_record(["scenario", "writes", "cases", "crashed", "not reached", "tries", "bad"]);
+    table.push_record(["scenario", "writes", "cases", "crashed", "partly", "not reached", "tries", "bad"]);
     let mut rare = Vec::new();
     let names = selection.scenarios.iter().map(Scenario::name);
     let each = names.zip(references).map(|(name, reference)| {
@@ -163,11 +167,12 @@ fn summary(selection: &Selection, references: &[Option<Reference>], verdicts: &[
     for (title, writes, name) in each.chain([("all", writes, None)]) {
         let own = verdicts.iter().filter(|verdict| name.is_none_or(|name| verdict.case.scenario == name));
         let own: Vec<_> = own.collect();
-        let crashed = own.iter().filter(|verdict| verdict.crashed).count();
+        let crashed = own.iter().filter(|verdict| verdict.crashed.is_some()).count();
+        let partly = own.iter().filter(|verdict| verdict.crashed == Some(Struck::Partly)).count();
         let bad = own.iter().filter(|verdict| !verdict.violations.is_empty()).count();
         let tries: u32 = own.iter().map(|verdict| verdict.tries).sum();
         let tries = usize::try_from(tries).unwrap_or(usize::MAX);
-        let row = [writes, own.len(), crashed, own.len() - crashed, tries, bad];
+        let row = [writes, own.len(), crashed, partly, own.len() - crashed, tries, bad];
         table.push_record(std::iter::once(title.to_owned()).chain(row.map(|figure| figure.to_string())));
         if crashed * 100 < own.len() * CRASHED_MIN_PERCENT {
             rare.push(format!("{crashed} of {} in {title}", own.len()));
@@ -184,7 +189,11 @@ fn command(case: &Case) -> String {
 fn report(verdict: &Verdict) {
     let Verdict { case, crashed, tries, violations, took } = verdict;
     let seconds = took.as_secs_f64();
-    let crashed = if *crashed { "" } else { ", not reached" };
+    let crashed = match crashed {
+        Some(Struck::Whole) => "",
+        Some(Struck::Partly) => ", partly",
+        None => ", not reached",
+    };
     let tries = if *tries > 1 { format!(", {tries} tries") } else { String::new() };
     let verdict = if violations.is_empty() { "good" } else { "BAD" };
     eprintln!("{case}{crashed}{tries}: {verdict} in {seconds:.1} s");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
@@ -247,6 +247,7 @@ impl World for Namespace<'_> {
     }
 
     async fn clear(&self) -> Result<()> {
+        // The namespace itself stays: its end would cost the API server as much as all of the run.
         let test = &self.test;
         test.api::<BatchJob>().delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
         let deadline = Instant::now() + PATIENCE;
@@ -254,9 +255,6 @@ impl World for Namespace<'_> {
             ensure!(Instant::now() < deadline, "jobs or pods of {} stay", test.namespace);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let client = test.cluster.client("springtide-test")?;
-        let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client);
-        namespaces.delete(&test.namespace, &DeleteParams::default()).await.context("delete the namespace")?;
         Ok(())
     }
 }
