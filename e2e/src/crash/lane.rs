@@ -303,7 +303,8 @@ impl Lane {
         loop {
             let last = self.proxy.journal(|all| {
                 let writes = all.iter().filter(|entry| is_own(entry, world.namespace()));
-                writes.map(|entry| entry.at).max()
+                // One that is under way is no rest.
+                writes.map(|entry| entry.ended.unwrap_or_else(Instant::now)).max()
             });
             let quiet = last.into_iter().fold(since, Instant::max).elapsed();
             match REST.checked_sub(quiet).filter(|left| !left.is_zero()) {
