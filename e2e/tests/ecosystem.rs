@@ -98,6 +98,48 @@ async fn field_owners(test: &Testbed<'_>) -> Result<BTreeMap<String, Vec<(String
     Ok(jobs(test).await?.iter().map(|job| (name_of(job), owners(job))).collect())
 }
 
+#[tokio::test]
+async fn another_writer_of_a_status_shows_as_writes_without_a_change_of_a_spec() -> Result<()> {
+    // Its own cluster, as what other tests submit counts too.
+    let cluster = batch::cluster().await?;
+    let mut manager = Manager::start(&cluster, "manager", &[]).await?;
+    manager.wait_ready().await?;
+    let test = Testbed::new(&cluster, "second-writer").await?;
+    let held = BatchJobSpec { stop_policy: StopPolicy::Hold, ..BatchJobSpec::new(Task::quick().template()) };
+    test.submit("held", held).await?;
+    test.reason("held", CompleteReason::Suspended).await?;
+    let conditions = async || -> Result<Value> { Ok(jobs(&test).await?[0]["status"]["conditions"].clone()) };
+    let figures = async || -> Result<[f64; 2]> {
+        let text = manager.metrics().await?;
+        let sum = |begin: &str| -> f64 {
+            let lines = text.lines().filter(|line| line.starts_with(begin));
+            lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+        };
+        Ok([
+            sum(r#"springtide_watch_spec_changes_total{resource="batchjobs.springtide.dev"}"#),
+            sum(r#"springtide_watch_events_total{resource="batchjobs.springtide.dev"}"#),
+        ])
+    };
+    let (ours, [changes, events]) = (conditions().await?, figures().await?);
+    ensure!(changes == 1.0, "{changes} for the one job that came");
+    for _ in 0..3 {
+        let theirs = r#"{"status": {"conditions": []}}"#;
+        test.kubectl(&["patch", "batchjob", "held", "--subresource=status", "--type=merge", "-p", theirs])
+            .await?;
+        test.reason("held", CompleteReason::Suspended).await?;
+    }
+    let mut renewed = conditions().await?;
+    let mut before = ours;
+    for condition in renewed.as_array_mut().into_iter().chain(before.as_array_mut()).flatten() {
+        condition["lastTransitionTime"].take();
+    }
+    ensure!(renewed == before, "{renewed} is not {before}");
+    let [changes_after, events_after] = figures().await?;
+    ensure!(events_after >= events + 6.0, "{events_after} events after {events}");
+    ensure!(changes_after == changes, "a status counts as a change of a spec: {changes_after}");
+    test.verify()
+}
+
 /// Name, type and labels of the metrics in the reference.
 fn documented() -> BTreeMap<String, (String, Vec<String>)> {
     let page = std::fs::read_to_string(repository("docs/reference/metrics.md")).unwrap();

@@ -99,6 +99,8 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("springtide_write_budget_throttled_total", &["limit"]),
     ("springtide_write_budget_shed_total", &["class"]),
     ("springtide_watch_events_total", &["resource"]),
+    ("springtide_watch_spec_changes_total", &["resource"]),
+    ("springtide_store_synced", &["resource"]),
     ("springtide_watch_restarts_total", &["resource"]),
     ("springtide_watch_relists_total", &["resource"]),
     ("springtide_watch_rv_regressions_total", &["resource"]),

@@ -238,8 +238,13 @@ impl Collector for StoreSource {
             kinds.entry(store.resource().to_string()).or_default().push(store.as_ref());
         }
         let labels = |resource: &str| ResourceLabel { resource: resource.to_owned() };
-        let counters: [(&str, &str, Read<u64>); 5] = [
+        let counters: [(&str, &str, Read<u64>); 6] = [
             ("springtide_watch_events", "Watch events taken in", |part| part.stats().events()),
+            (
+                "springtide_watch_spec_changes",
+                "Objects that came, went or got another generation; a status alone does not count",
+                |part| part.stats().spec_changes(),
+            ),
             ("springtide_watch_restarts", "Watch connections opened anew", |part| part.stats().restarts()),
             ("springtide_watch_relists", "Lists after the first one", |part| part.stats().relists()),
             ("springtide_watch_rv_regressions", "Events older than what was seen, not applied", |part| {
@@ -257,6 +262,10 @@ impl Collector for StoreSource {
         let objects = |stores: &Vec<&dyn StoreView>| stores.iter().map(|store| store.object_count()).sum();
         let samples = kinds.iter().map(|(resource, stores)| (labels(resource), count(objects(stores))));
         gauge(&mut encoder, "springtide_store_objects", "Objects stored", samples)?;
+        let synced = |stores: &Vec<&dyn StoreView>| stores.iter().all(|store| store.is_synced());
+        let samples = kinds.iter().map(|(resource, stores)| (labels(resource), i64::from(synced(stores))));
+        let help = "1 while the store is complete; the process is ready when all of them are";
+        gauge(&mut encoder, "springtide_store_synced", help, samples)?;
         let worst: [(&str, &str, Read<f64>); 2] = [
             ("springtide_watch_last_frame_seconds", "Time since an event, bookmark or list", |part| {
                 part.stats().since_last_frame().as_secs_f64()

@@ -65,6 +65,17 @@ impl<P> Change<P> {
     }
 }
 
+impl<P: Projection> Change<P> {
+    /// Whether it changes what is asked for: the object came, went, or has another generation.
+    fn is_of_spec(&self) -> bool {
+        match self {
+            Self::Apply { initial: true, .. } => false,
+            Self::Apply { old: None, .. } | Self::Delete { .. } => true,
+            Self::Apply { old: Some(old), new, .. } => old.meta().generation != new.meta().generation,
+        }
+    }
+}
+
 /// A synchronous listener to changes; see [`Store::on_change`] for what it may do.
 pub type ChangeListener<P> = Arc<dyn Fn(&Change<P>) + Send + Sync>;
 /// A synchronous listener to the progress of a part, see [`Store::on_advance`]; bound by the same rules.
@@ -335,6 +346,9 @@ impl<P: Projection> StoreWriter<P> {
         let mut changes = Vec::new();
         change(&mut write(&shared.state), &mut changes);
         for change in &changes {
+            if change.is_of_spec() {
+                part.stats().count_spec_change();
+            }
             for listener in &listeners.change {
                 listener(change);
             }

@@ -229,3 +229,26 @@ fn one_namespace_that_is_forbidden_holds_nobody_up_and_stays_known() {
     all.set_trouble(Trouble::NotServed("no such kind".to_owned()));
     assert!(!store.is_synced());
 }
+
+#[test]
+fn what_comes_goes_or_gets_another_generation_is_told_from_what_only_has_a_new_status() {
+    let (store, mut writer) = Store::new(&[]);
+    let at = |name: &str, version: u32, generation: i64| {
+        let mut pod = pod("ns", name, version, None);
+        pod.metadata.generation = generation;
+        pod
+    };
+    let listed = at("a", 1, 1);
+    writer.replace([(listed.metadata.key.clone(), Arc::new(listed))].into(), ResourceVersion::default());
+    assert_eq!(store.part_of("ns").unwrap().stats().spec_changes(), 0, "what was there before has not changed");
+    writer.apply(at("b", 2, 1));
+    assert_eq!(store.part_of("ns").unwrap().stats().spec_changes(), 1);
+    for version in 3..9 {
+        writer.apply(at("b", version, 1));
+    }
+    assert_eq!(store.part_of("ns").unwrap().stats().spec_changes(), 1, "its status alone");
+    writer.apply(at("b", 9, 2));
+    assert_eq!(store.part_of("ns").unwrap().stats().spec_changes(), 2);
+    writer.delete(at("b", 10, 2));
+    assert_eq!(store.part_of("ns").unwrap().stats().spec_changes(), 3);
+}

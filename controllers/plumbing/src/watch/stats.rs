@@ -16,6 +16,7 @@ pub struct WatchStats {
     /// The same moment as `last_frame`, in milliseconds since boot.
     last_frame_since_boot: AtomicU64,
     events: AtomicU64,
+    spec_changes: AtomicU64,
     restarts: AtomicU64,
     relists: AtomicU64,
     rv_regressions: AtomicU64,
@@ -36,6 +37,7 @@ impl WatchStats {
             boot_time,
             last_frame_since_boot: AtomicU64::new(millis(boot_time())),
             events: AtomicU64::new(0),
+            spec_changes: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
             relists: AtomicU64::new(0),
             rv_regressions: AtomicU64::new(0),
@@ -46,6 +48,12 @@ impl WatchStats {
     /// Events of single objects received, those of lists included, bookmarks not.
     pub fn events(&self) -> u64 {
         self.events.load(Relaxed)
+    }
+
+    /// Objects that came, went, or got another generation since the first list: what somebody asked for, as
+    /// against a status that somebody wrote.
+    pub fn spec_changes(&self) -> u64 {
+        self.spec_changes.load(Relaxed)
     }
 
     /// Connections after the first, whatever ended the one before.
@@ -83,6 +91,10 @@ impl WatchStats {
 
     pub(crate) fn count_event(&self) {
         self.events.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_spec_change(&self) {
+        self.spec_changes.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn count_restart(&self) {

@@ -191,12 +191,14 @@ mod tests {
     }
 
     /// Families whose figures are in an alert, or too rarely of interest for a panel.
-    const NOT_SHOWN: [&str; 6] = [
+    const NOT_SHOWN: [&str; 8] = [
         "springtide_brake_engaged",
         "springtide_over_maximum",
         "springtide_stale_skips_total",
+        "springtide_store_synced",
         "springtide_watch_events_total",
         "springtide_watch_rv_regressions_total",
+        "springtide_watch_spec_changes_total",
         "springtide_watch_unreadable_total",
     ];
 }
