@@ -1,19 +1,19 @@
 //! `cargo xtask audit`: licences, banned crates, sources and known
 //! vulnerabilities of the dependencies, by cargo-deny and `deny.toml`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{ci, debian, repository_root, tools};
+use crate::cargo_tools::CargoTool;
+use crate::repository_root;
 
-/// Installed when the machine has no cargo-deny of its own.
-const CARGO_DENY: &str = "0.20.2";
+const CARGO_DENY: CargoTool = CargoTool { name: "cargo-deny", version: "0.20.2" };
 
 /// Runs the checks; fails at the first that does not hold.
 pub(crate) fn run() -> Result<()> {
-    let deny = cargo_deny()?;
+    let deny = CARGO_DENY.provide()?;
     check(&deny, &["bans", "licenses", "sources"])?;
     // A machine without access to that database shall still see the rest pass.
     let fetched = Command::new(&deny)
@@ -45,22 +45,4 @@ fn check(deny: &Path, what: &[&str]) -> Result<()> {
         bail!("`cargo deny check {}` found something to mend: see above", what.join(" "));
     }
     Ok(())
-}
-
-/// The machine's cargo-deny, or our own, installed into the cache at first use.
-fn cargo_deny() -> Result<PathBuf> {
-    if let Some(found) = debian::find_program("cargo-deny") {
-        return Ok(found);
-    }
-    let root = tools::cache_folder()?.join(format!("cargo-deny-{CARGO_DENY}"));
-    let program = root.join("bin/cargo-deny");
-    if !program.is_file() {
-        eprintln!(
-            "Installing cargo-deny {CARGO_DENY} into {}: it compiles for some minutes.",
-            root.display()
-        );
-        let root = root.to_str().context("the path of the cache is not UTF-8")?;
-        ci::cargo(&["install", "--locked", "--root", root, "--version", CARGO_DENY, "cargo-deny"], &[])?;
-    }
-    Ok(program)
 }

@@ -221,7 +221,7 @@ fn with_tests<'a>(first: &[&'a str], targets: &'a BTreeSet<String>) -> Vec<&'a s
     first.iter().copied().chain(targets.iter().flat_map(|target| ["--test", target.as_str()])).collect()
 }
 
-fn cargo_program() -> OsString {
+pub(crate) fn cargo_program() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 

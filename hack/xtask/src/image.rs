@@ -2,7 +2,8 @@
 //!
 //! No container engine takes part. The program is linked against the C library's archive (`crt-static`) and
 //! knows no path of the machine: sources, registry and target folder are remapped, and the time that
-//! the image bears is that of the commit (`SOURCE_DATE_EPOCH`).
+//! the image bears is that of the commit (`SOURCE_DATE_EPOCH`). It bears the list of the packages it was built
+//! from (cargo-auditable), from which the bill of materials beside the image and the licences in it are made.
 
 use std::env;
 use std::ffi::OsString;
@@ -14,7 +15,11 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 use springtide_image::{Image, ImageSpec};
 
-use crate::repository_root;
+use crate::bill::Bill;
+use crate::cargo_tools::CargoTool;
+use crate::{ci, repository_root};
+
+const CARGO_AUDITABLE: CargoTool = CargoTool { name: "cargo-auditable", version: "0.7.7" };
 
 /// Name of the image without its tag: the registry's host is the user's choice.
 const REPOSITORY: &str = "localhost/springtide";
@@ -45,7 +50,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let target = root.join("target/image");
     // Once, as somebody may commit while the second one is built.
     let labels = Labels::read()?;
-    let image = image(&args.reference, &labels, &program(&root, &target)?)?;
+    let program = program(&root, &target)?;
+    let bill = Bill::read(&program, TARGET)?;
+    let licenses = bill.licenses()?;
+    let image = image(&args.reference, &labels, &program, &licenses)?;
     let output = root.join(&args.output);
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
@@ -53,8 +61,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::write(&output, &image.archive).with_context(|| format!("write {}", output.display()))?;
     let megabytes = image.archive.len() / 1_000_000;
     println!("{}@{} ({megabytes} MB) is in {}", image.reference, image.digest, output.display());
+    let beside = output.with_extension("cdx.json");
+    let document = serde_json::to_string_pretty(&bill.cyclone_dx()?).context("the bill of materials")?;
+    fs::write(&beside, document + "\n").with_context(|| format!("write {}", beside.display()))?;
+    println!("its bill of materials (CycloneDX) is in {}", beside.display());
     if args.check {
-        let again = self::image(&args.reference, &labels, &elsewhere(&root)?)?;
+        let again = self::image(&args.reference, &labels, &elsewhere(&root)?, &licenses)?;
         ensure!(
             again.digest == image.digest,
             "built in another folder the image is {}, not {}: something of the place is in it",
@@ -79,13 +91,14 @@ impl Labels {
 }
 
 /// The image around a program.
-fn image(reference: &str, labels: &Labels, program: &[u8]) -> Result<Image> {
+fn image(reference: &str, labels: &Labels, program: &[u8], licenses: &str) -> Result<Image> {
     ensure_static(program)?;
     let root = repository_root();
     let license = fs::read(root.join("LICENSE")).context("read LICENSE")?;
     let image = ImageSpec::new(reference)
         .file(PROGRAM, program.to_vec())
         .file("/licenses/springtide", license)
+        .file("/licenses/packages", licenses.as_bytes().to_vec())
         .entrypoint([PROGRAM])
         .label("org.opencontainers.image.title", "springtide")
         .label("org.opencontainers.image.version", env!("CARGO_PKG_VERSION"))
@@ -135,10 +148,18 @@ fn program(root: &Path, target: &Path) -> Result<Vec<u8>> {
         flag.push(format!("={to}"));
         flags.push(flag);
     }
-    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--locked", "--release", "--package=springtide-manager", "--bin=springtide"])
+    let status = Command::new(CARGO_AUDITABLE.provide()?)
+        .args([
+            "auditable",
+            "build",
+            "--locked",
+            "--release",
+            "--package=springtide-manager",
+            "--bin=springtide",
+        ])
         .args(["--target", TARGET])
         .current_dir(root)
+        .env("CARGO", ci::cargo_program())
         .env("CARGO_TARGET_DIR", target)
         // Its own separator, as folders may have spaces in their names.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join(&OsString::from("\x1f")))

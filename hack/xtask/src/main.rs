@@ -2,6 +2,8 @@
 //! short form for people.
 
 mod audit;
+mod bill;
+mod cargo_tools;
 mod check;
 mod ci;
 mod debian;
