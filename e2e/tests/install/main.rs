@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
 mod charts;
+mod configured;
+mod foreign;
 mod overlays;
 mod real;
 mod rules;
+mod second;
 mod table;
 
 use std::collections::BTreeMap;

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 use crate::{CHART, CRDS, NAMESPACE, RELEASE};
 
+/// Bound on how long the kubelet takes to bring a ConfigMap into a pod that runs: a sync, and a cache's age.
+const KUBELET_PATIENCE: Duration = Duration::from_secs(240);
 /// How long helm waits for pods.
 const WAIT: [&str; 3] = ["--wait", "--timeout", "180s"];
 
@@ -63,6 +65,26 @@ async fn configured_workers(cluster: &LocalCluster) -> Result<u64> {
     let text = map.data.unwrap_or_default().remove("config.yaml").context("config.yaml")?;
     let read = springtide_manager::config::ManagerConfiguration::parse(&text)?;
     Ok(read.controllers.batch_job.workers as u64)
+}
+
+/// Waits until each of the manager's pods says that its brake is engaged by file, or that it is not.
+async fn braked_by_file(cluster: &LocalCluster, engaged: bool) -> Result<()> {
+    let wanted = format!("springtide_brake_engaged{{source=\"file\"}} {}", u8::from(engaged));
+    let deadline = Instant::now() + KUBELET_PATIENCE;
+    for pod in pods(cluster).await? {
+        let pod = pod.metadata.name.context("name")?;
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics");
+        loop {
+            let output = cluster.kubectl(&["get", "--raw", &path]).await?;
+            let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            if text.lines().any(|line| line == wanted) {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "{pod} never says {wanted}:\n{text}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Names of everything in the release's namespace, and in the cluster by our label, that a user could list.
@@ -121,6 +143,15 @@ async fn helm_installs_upgrades_rolls_back_and_uninstalls() -> Result<()> {
     let more = [CHART, "--set=flowControl.enabled=true", "--set=logging.level=debug"];
     helm.run(&of_release("upgrade", &more)).await?;
     ensure!(uids(plane).await? == first_pods, "a change of the log's level has started new pods");
+    // The brake by file, with the ConfigMap that no chart makes.
+    let map = ["--namespace", NAMESPACE, "configmap", "springtide-brake-file"];
+    let engage = [&["create"][..], &map, &["--from-literal=brake=Engaged"]].concat();
+    ensure!(plane.kubectl(&engage).await?.status.success());
+    braked_by_file(plane, true).await?;
+    test.submit("braked", task()?).await?;
+    ensure!(plane.kubectl(&[&["delete"][..], &map].concat()).await?.status.success());
+    braked_by_file(plane, false).await?;
+    test.completed("braked").await?;
     // For a restart: new pods, one after the other, and jobs go on.
     test.submit("during", task()?).await?;
     helm.run(&of_release("upgrade", &[CHART, "--set=controllers.batchJob.workers=4"])).await?;
@@ -153,7 +184,7 @@ async fn helm_installs_upgrades_rolls_back_and_uninstalls() -> Result<()> {
         ensure!(Instant::now() < deadline, "{left:?} is left, not {expected:?}");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    for name in ["first", "during", "after"] {
+    for name in ["first", "braked", "during", "after"] {
         let job: springtide_crds::batch_job::BatchJob = test.api().get(name).await?;
         ensure!(job.status.is_some(), "{name} has lost its status");
     }

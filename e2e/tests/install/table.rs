@@ -14,7 +14,7 @@ pub(crate) const TABLE: &[Row] = &[
         "default",
         DEPLOYMENT,
         "/spec/template/spec/containers/0/args",
-        r#"["manager", "--config=/etc/springtide/config.yaml"]"#,
+        r#"["manager", "--config=/etc/springtide/config.yaml", "--brake-file=/run/springtide/brake"]"#,
     ),
     ("default", DEPLOYMENT, "/spec/template/spec/containers/0/env", "null"),
     ("default", DEPLOYMENT, "/spec/template/spec/containers/0/resources/requests/cpu", r#""100m""#),
@@ -37,7 +37,29 @@ pub(crate) const TABLE: &[Row] = &[
     ("default", POLICY, "/spec/policyTypes", r#"["Ingress", "Egress"]"#),
     ("default", POLICY, "/spec/ingress/0/from", "null"),
     ("default", POLICY, "/spec/egress/0/ports/0/port", "443"),
+    ("default", POLICY, "/spec/egress/0/to", "null"),
     ("default", POLICY, "/spec/egress/1/ports/0/port", "53"),
+    (
+        "default",
+        POLICY,
+        "/spec/egress/1/to/0/namespaceSelector/matchLabels",
+        r#"{"kubernetes.io/metadata.name": "kube-system"}"#,
+    ),
+    ("default", POLICY, "/spec/egress/1/to/1/ipBlock/cidr", r#""169.254.20.10/32""#),
+    // The brake by file: a ConfigMap that the kubelet brings, if somebody makes it.
+    (
+        "default",
+        DEPLOYMENT,
+        "/spec/template/spec/volumes/1/configMap",
+        r#"{"name": "springtide-brake-file", "optional": true, "items": [{"key": "brake", "path": "brake"}]}"#,
+    ),
+    (
+        "default",
+        DEPLOYMENT,
+        "/spec/template/spec/containers/0/volumeMounts/1/mountPath",
+        r#""/run/springtide""#,
+    ),
+    ("default", "ConfigMap/springtide-brake-file", "", "null"),
     ("default", "ServiceAccount/springtide", "/imagePullSecrets", "null"),
     (
         "default",
@@ -109,21 +131,22 @@ pub(crate) const TABLE: &[Row] = &[
         "/spec/hard",
         r#"{"count/batchjobs.springtide.dev": "1500"}"#,
     ),
-    ("monitoring", "ServiceMonitor/springtide", "/metadata/labels/release", r#""prometheus""#),
+    ("monitoring", "ServiceMonitor/springtide", "/metadata/labels/release", "null"),
     ("monitoring", "ServiceMonitor/springtide", "/spec/endpoints/0/port", r#""http""#),
     ("monitoring", "ServiceMonitor/springtide", "/spec/endpoints/0/interval", r#""30s""#),
     ("monitoring", "PodMonitor/springtide", "", "null"),
-    ("monitoring", "PrometheusRule/springtide-alerts", "/metadata/labels/release", r#""prometheus""#),
     ("monitoring", "PrometheusRule/springtide-alerts", "/spec/groups/0/rules/0/alert", r#""SpringtideDown""#),
     ("monitoring", "ConfigMap/springtide-dashboard-suite", "/metadata/labels/grafana_dashboard", r#""1""#),
     ("monitoring", "ConfigMap/springtide-dashboard-work", "/metadata/labels/grafana_dashboard", r#""1""#),
     ("pod-monitor", "PodMonitor/springtide", "/spec/podMetricsEndpoints/0/interval", r#""1m""#),
     ("pod-monitor", "ServiceMonitor/springtide", "", "null"),
+    ("pod-monitor", "PodMonitor/springtide", "/metadata/labels/release", r#""prometheus""#),
+    ("pod-monitor", "PrometheusRule/springtide-alerts", "/metadata/labels/release", r#""prometheus""#),
     (
         "tuned",
         DEPLOYMENT,
         "/spec/template/spec/containers/0/args",
-        r#"["manager", "--config=/etc/springtide/config.yaml", "--write-budget-factor=2"]"#,
+        r#"["manager", "--config=/etc/springtide/config.yaml", "--brake-file=/run/springtide/brake", "--write-budget-factor=2"]"#,
     ),
     (
         "tuned",
@@ -165,7 +188,16 @@ pub(crate) const TABLE: &[Row] = &[
     ("named", "Deployment/tide", "/spec/template/spec/volumes/0/configMap/name", r#""tide-config""#),
     ("named", "ClusterRoleBinding/tide", "/subjects/0/name", r#""tide""#),
     ("named", "RoleBinding/tide", "/roleRef/name", r#""tide""#),
-    ("named", "NetworkPolicy/tide", "/spec/egress/0/ports", r#"[{"port": 8443, "protocol": "TCP"}]"#),
+    ("named", "Deployment/tide", "/spec/template/spec/volumes/1/configMap/name", r#""tide-brake-file""#),
+    (
+        "named",
+        "NetworkPolicy/tide",
+        "/spec/egress",
+        r#"[{
+            "ports": [{"port": 8443, "protocol": "TCP"}],
+            "to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}, {"ipBlock": {"cidr": "fd00::1/128"}}]
+        }]"#,
+    ),
     (
         "named",
         "NetworkPolicy/tide",
@@ -226,4 +258,44 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
     ("--set=scope.type=Namespaces,scope.namespaces={a,a}", "at '/scope/namespaces'"),
     ("--set=scope.type=Namespaces,scope.namespaces={Team}", "at '/scope/namespaces/0'"),
     ("--set-json=quota.namespaces=[\"a\",\"a\"]", "at '/quota/namespaces'"),
+    ("--set=logging.level=inof", "at '/logging/level'"),
+    ("--set=logging.level=springtide=loud", "at '/logging/level'"),
+    ("--set=breaker.windowSeconds=9", "at '/breaker/windowSeconds'"),
+    ("--set=breaker.namespace.percent=101", "at '/breaker/namespace/percent'"),
+    ("--set=breaker.cluster.floor=-1", "at '/breaker/cluster/floor'"),
+    ("--set=writeBudget.events.burst=0", "at '/writeBudget/events/burst'"),
+    ("--set=networkPolicy.apiServerCidrs={10.0.0.1}", "at '/networkPolicy/apiServerCidrs/0'"),
+    // A null takes away the default, which no template and no manager would look at.
+    ("--set=leaderElection=null", "missing property 'leaderElection'"),
+    ("--set=controllers.batchJob.settings=null", "missing property 'settings'"),
+    ("--set=resources=null", "missing property 'resources'"),
+    // What templates refuse.
+    (
+        "--set=podLabels.app\\.kubernetes\\.io/name=other",
+        "podLabels must not have the key app.kubernetes.io/name",
+    ),
+    (
+        "--set=podAnnotations.springtide\\.dev/restart-on=x",
+        "podAnnotations must not have the key springtide.dev/restart-on",
+    ),
+    ("--set=monitoring.labels.helm\\.sh/chart=x", "monitoring.labels must not have the key helm.sh/chart"),
+    (
+        "--set=monitoring.dashboards.labels.app\\.kubernetes\\.io/instance=x",
+        "monitoring.dashboards.labels must not have the key app.kubernetes.io/instance",
+    ),
+    ("--set=extraArgs={--config=/other}", "extraArgs must not have --config"),
+    ("--set=extraArgs={--workers=2,--health-address=:1}", "extraArgs must not have --health-address"),
+    (
+        "--set=monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true",
+        "would have each pod scraped twice",
+    ),
+];
+
+/// What the manager refuses at its start, and so do the templates, in the same words: options of `helm template`, and
+/// the same as text of the configuration file.
+pub(crate) const CONTRADICTIONS: &[(&str, &str)] = &[
+    ("--set=controllers.batchJob.enabled=false", "controllers: {batchJob: {enabled: false}}"),
+    ("--set=leaderElection.renewDeadlineSeconds=21", "leaderElection: {renewDeadlineSeconds: 21}"),
+    ("--set=leaderElection.leaseDurationSeconds=29", "leaderElection: {leaseDurationSeconds: 29}"),
+    ("--set=leaderElection.retryPeriodSeconds=20", "leaderElection: {retryPeriodSeconds: 20}"),
 ];

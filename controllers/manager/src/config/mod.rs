@@ -26,6 +26,8 @@ use springtide_plumbing::guard::Mode;
 use springtide_plumbing::lease::LeaseTimes;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Configuration of `springtide manager`, read from the file that `--config` names.
 ///
@@ -204,14 +206,20 @@ impl Default for HealthConfig {
     }
 }
 
+/// The filters of the log that the schema takes: levels, each with or without a target. The manager itself takes
+/// the filters on spans too that `RUST_LOG` may have.
+const FILTER: &str = "^([A-Za-z0-9_:]+=)?(off|error|warn|info|debug|trace)\
+                      (,([A-Za-z0-9_:]+=)?(off|error|warn|info|debug|trace))*$";
+
 /// The log.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Logging {
     /// How a line looks.
     pub format: LogFormat,
-    /// error, warn, info, debug, trace, or a filter as in RUST_LOG.
-    #[schemars(length(min = 1, max = 1024))]
+    /// off, error, warn, info, debug or trace; or several with the targets that they are for, as in
+    /// `info,springtide_plumbing::watch=debug`.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = FILTER))]
     pub level: String,
 }
 
@@ -280,11 +288,7 @@ impl ManagerConfiguration {
         let Self { controllers, leader_election: election, logging, .. } = self;
         let write_seconds = seconds(WRITE_DEADLINE);
         let rules = [
-            (
-                !controllers.batch_job.enabled,
-                "controllers",
-                "all controllers are disabled; enable one".to_owned(),
-            ),
+            (!controllers.batch_job.enabled, "controllers", "are all disabled; enable one".to_owned()),
             (
                 election.renew_deadline_seconds.saturating_add(write_seconds)
                     > election.lease_duration_seconds,
@@ -300,9 +304,23 @@ impl ManagerConfiguration {
                 format!("must be less than renewDeadlineSeconds, {}", election.renew_deadline_seconds),
             ),
         ];
-        let level = tracing_subscriber::EnvFilter::try_new(&logging.level).err();
-        let level = level.map(|error| Violation::new("logging.level", format!("is no filter: {error}")));
+        let level = filter_problem(&logging.level).map(|problem| Violation::new("logging.level", problem));
         let broken = rules.into_iter().filter(|(broken, ..)| *broken);
         broken.map(|(_, path, problem)| Violation::new(path, problem)).chain(level)
+    }
+}
+
+/// What is wrong with a filter of the log. A lone word that is no level would be taken for a target, and silence
+/// all others.
+fn filter_problem(filter: &str) -> Option<String> {
+    // Of nothing it would make the level error.
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let target =
+        filter.split(',').map(str::trim).find(|word| !word.contains(['=', '[', ']', '}']) && !is_level(word));
+    match target {
+        Some(target) => {
+            Some(format!("is no filter: {target:?} is no level; of a target name the level, as in a=info"))
+        }
+        None => EnvFilter::try_new(filter).err().map(|error| format!("is no filter: {error}")),
     }
 }

@@ -125,14 +125,33 @@ fn what_is_out_of_bounds_is_named_with_the_bounds() {
             "scope: {type: Namespaces, namespaces: ['']}",
             "scope.namespaces[0] must be 1 to 63 characters long",
         ),
-        ("controllers: {batchJob: {enabled: false}}", "controllers all controllers are disabled; enable one"),
+        ("controllers: {batchJob: {enabled: false}}", "controllers are all disabled; enable one"),
         ("logging: {level: 'springtide=loud'}", "logging.level is no filter: "),
+        ("logging: {level: 'warn,inof'}", "logging.level is no filter: \"inof\" is no level"),
+        ("logging: {level: 'info,'}", "logging.level is no filter: \"\" is no level"),
     ] {
         let error = parse(text).unwrap_err();
         assert!(error.starts_with(problem), "{text}: {error}");
     }
     let error = parse("controllers: {batchJob: {workers: 0, settings: {historyLimit: 2000}}}").unwrap_err();
     assert!(error.contains("workers") && error.contains("historyLimit"), "all are named: {error}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn every_filter_that_the_schema_takes_is_one(
+        // The generator takes no anchors.
+        filter in proptest::string::string_regex(FILTER.trim_matches(['^', '$'])).unwrap(),
+    ) {
+        proptest::prop_assert_eq!(filter_problem(&filter), None);
+    }
+}
+
+#[test]
+fn filters_on_spans_are_taken_as_in_rust_log() {
+    for filter in ["INFO", "info,springtide::a=debug", "[pass{key=a}]=trace,warn", "springtide[pass]=off"] {
+        assert_eq!(filter_problem(filter), None, "{filter}");
+    }
 }
 
 #[test]

@@ -84,6 +84,10 @@ fn resolve(schema: &mut Value) -> Result<()> {
     let Some(keywords) = schema.as_object_mut() else { return Ok(()) };
     if let Some(fields) = keywords.get_mut("properties").and_then(Value::as_object_mut) {
         fields.values_mut().try_for_each(resolve)?;
+        // Each has a default, so only a null takes one away, and what comes of that no template looks at.
+        let names: Vec<&String> = fields.keys().filter(|name| *name != "global").collect();
+        let required = json!(names);
+        keywords.insert("required".into(), required);
         keywords.insert("type".into(), json!("object"));
         keywords.insert("additionalProperties".into(), json!(false));
     }

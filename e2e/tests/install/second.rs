@@ -1,0 +1,41 @@
+//! One manager works on a cluster: what a second release of the chart is told.
+
+use anyhow::{Result, ensure};
+use springtide_e2e::helm::Helm;
+use springtide_e2e::local_cluster::LocalCluster;
+
+use crate::CHART;
+
+#[tokio::test]
+async fn a_second_release_is_refused_and_the_first_is_not() -> Result<()> {
+    let cluster = LocalCluster::builder().start().await?;
+    let helm = Helm::on(&cluster)?;
+    helm.run(&["install", "one", CHART, "--namespace", "one", "--create-namespace"]).await?;
+    for (verb, release, namespace) in
+        [("install", "two", "two"), ("install", "one", "two"), ("install", "two", "one")]
+    {
+        let named = format!("--set=fullnameOverride={release}-{namespace}");
+        let output = helm
+            .try_run(&[verb, release, CHART, "--namespace", namespace, "--create-namespace", &named])
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let wanted = "this cluster has a Springtide already: the ClusterRoleBinding one-springtide of the release one \
+                      in the namespace one";
+        ensure!(!output.status.success() && said.contains(wanted), "{release} in {namespace}: {said}");
+    }
+    // Its own binding is no second manager's, under another name neither.
+    helm.run(&["upgrade", "one", CHART, "--namespace", "one", "--set=replicas=3"]).await?;
+    helm.run(&["upgrade", "one", CHART, "--namespace", "one", "--set=fullnameOverride=tide"]).await?;
+    helm.run(&["uninstall", "one", "--namespace", "one"]).await?;
+
+    // What kustomize made counts as much.
+    helm.shell("kubectl apply --server-side -k config/default").await?;
+    let output = helm.try_run(&["install", "two", CHART, "--namespace", "two", "--create-namespace"]).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let wanted = "the ClusterRoleBinding springtide of another tool than Helm";
+    ensure!(!output.status.success() && said.contains(wanted), "{said}");
+    helm.shell("kubectl delete --ignore-not-found -k config/default").await?;
+    helm.run(&["install", "two", CHART, "--namespace", "two", "--create-namespace"]).await?;
+    drop(helm);
+    cluster.stop()
+}
