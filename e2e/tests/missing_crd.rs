@@ -16,7 +16,8 @@ async fn names_the_kind(manager: &Manager) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let said = manager.readiness().await?;
-        let line = said.lines().find(|line| line.starts_with(&format!("[-] watch {CRD} in all namespaces: ")));
+        let line =
+            said.lines().find(|line| line.starts_with(&format!("[-] watch {CRD} in all namespaces: ")));
         if line.is_some_and(|line| line.contains("404") && line.contains("apply its CRD")) {
             ensure!(said.ends_with("not ready\n") && !manager.is_ready().await, "{said}");
             ensure!(said.contains("[-] controller batch-job waits for its stores"), "{said}");

@@ -240,7 +240,11 @@ fn what_comes_goes_or_gets_another_generation_is_told_from_what_only_has_a_new_s
     };
     let listed = at("a", 1, 1);
     writer.replace([(listed.metadata.key.clone(), Arc::new(listed))].into(), ResourceVersion::default());
-    assert_eq!(store.part_of("ns").unwrap().stats().spec_changes(), 0, "what was there before has not changed");
+    assert_eq!(
+        store.part_of("ns").unwrap().stats().spec_changes(),
+        0,
+        "what was there before has not changed"
+    );
     writer.apply(at("b", 2, 1));
     assert_eq!(store.part_of("ns").unwrap().stats().spec_changes(), 1);
     for version in 3..9 {
