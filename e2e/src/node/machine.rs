@@ -166,6 +166,8 @@ mod tests {
         daemon
             .wait_ready(SETUP, async || {
                 ensure!(machine.run(Path::new("ls"), &["/var/lib/springtide-test"]).is_ok());
+                // The shell's child may still be a shell.
+                ensure!(footprint.leftovers()?.iter().any(|found| found.contains("(sleep)")));
                 Ok(())
             })
             .await?;
