@@ -252,6 +252,13 @@ pub(crate) fn never_connected(error: &kube::Error) -> Option<String> {
         .map(inner_most)
 }
 
+/// Why nobody answered: no connection came about, or it ended before the head of a response, as behind a balancer
+/// whose servers are down. `None` for every other failure. A request may have been sent.
+pub(crate) fn never_answered(error: &kube::Error) -> Option<String> {
+    // Later failures are those of a body.
+    sources(error).find(|source| source.is::<hyper_util::client::legacy::Error>()).map(inner_most)
+}
+
 /// An error and what it came from, outermost first.
 fn sources<'a>(
     error: &'a (dyn std::error::Error + 'static),

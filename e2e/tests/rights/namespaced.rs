@@ -127,7 +127,7 @@ async fn a_namespace_whose_role_is_missing_is_told_of_holds_nobody_up_and_comes_
     a.completed("job").await?;
     let told = manager.readiness().await?;
     for kind in ["batchjobs.springtide.dev", "pods"] {
-        let line = format!("[-] watch {kind} in {}: forbidden: ", SCOPE[1]);
+        let line = format!("[-] watch {kind} in {}: answered 403: ", SCOPE[1]);
         ensure!(told.contains(&line), "{line} is missing in\n{told}");
     }
     ensure!(!told.contains(&format!(" in {}: ", SCOPE[0])), "{told}");

@@ -330,6 +330,34 @@ async fn the_window_does_not_grow_while_answers_take_thrice_the_least_of_ten_min
     assert!(round(100).await > slow);
 }
 
+#[tokio::test(start_paused = true)]
+async fn slow_answers_keep_a_window_from_growing_beyond_its_start_but_not_from_coming_back() {
+    let budget = WriteBudget::new(BudgetConfig::default().scaled(1000.0));
+    let keys = keys(100);
+    let round = async |millis, signal| {
+        let permits = fill(&budget, &keys, 0);
+        let sent = Instant::now();
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        for permit in permits {
+            permit.report(&Report { route: ROUTES[0], level: None, signal, sent });
+        }
+        keys.iter().for_each(|key| budget.forgo("c", key));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        window(&budget, "common").1
+    };
+    for _ in 0..8 {
+        round(10, Signal::Answered).await;
+    }
+    for _ in 0..8 {
+        round(100, Signal::Overloaded).await;
+    }
+    assert!(round(100, Signal::Overloaded).await <= 2);
+    for _ in 0..40 {
+        round(100, Signal::Answered).await;
+    }
+    assert_eq!(round(100, Signal::Answered).await, 16);
+}
+
 #[test]
 fn of_a_thousand_namespaces_behind_one_empty_bucket_one_is_asked() {
     use turns::{Lane, Place, Reach, Turns, Verdict};

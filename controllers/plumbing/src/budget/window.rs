@@ -178,7 +178,10 @@ impl Window {
                     self.hold = Hold::Open;
                 }
                 let half_used = f64::from(self.in_flight) >= self.limit / 2.0;
-                if news && half_used && self.hold == Hold::Open && !self.latency.is_inflated() {
+                // What a refusal has taken comes back however slow the server is: at its beginning no window
+                // is too large for that.
+                let may_grow = self.limit < START || !self.latency.is_inflated();
+                if news && half_used && self.hold == Hold::Open && may_grow {
                     self.limit = (self.limit + 1.0 / self.limit).min(CEILING);
                 }
                 None

@@ -5,7 +5,7 @@ use super::source::{
     EventStream, Identity, ListPage, ListRequest, Selector, Source, Unreadable, WatchError, WatchRequest,
     WatchStart,
 };
-use crate::client::{Answer, never_connected};
+use crate::client::{Answer, never_answered};
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::projection::Projection;
 use futures::{AsyncBufRead, AsyncBufReadExt, StreamExt, TryStreamExt, stream};
@@ -136,7 +136,7 @@ fn transport(error: impl std::error::Error) -> WatchError {
 }
 
 fn request_error(error: kube::Error) -> WatchError {
-    match never_connected(&error) {
+    match never_answered(&error) {
         Some(why) => WatchError::Unreachable(why),
         None => transport(error),
     }

@@ -194,11 +194,11 @@ pub enum WatchError {
     /// An event that could not be decoded.
     #[error("unreadable: {0}")]
     Unreadable(Unreadable),
-    /// The connection failed, or nobody answered in time.
+    /// The connection failed after a response had begun, or there was none in time.
     #[error("connection: {0}")]
     Transport(String),
-    /// Nobody accepts a connection.
-    #[error("cannot connect: {0}")]
+    /// Nobody accepts a connection, or it ends before any response.
+    #[error("nobody answers: {0}")]
     Unreachable(String),
 }
 

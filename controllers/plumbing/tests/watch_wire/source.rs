@@ -202,3 +202,20 @@ async fn statuses_are_errors_wherever_they_come() {
     let error = source.list(ListRequest { at: None, continue_token: None }).await.unwrap_err();
     assert!(matches!(error, WatchError::Server { code: 502, .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_balancer_without_a_server_behind_it_is_nobody_who_answers() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            // It reads what is asked, finds nobody to ask, and closes.
+            tokio::io::AsyncReadExt::read(&mut connection, &mut [0; 1024]).await.unwrap();
+        }
+    });
+    let client = kube::Client::try_from(kube::Config::new(url)).unwrap();
+    let source = KubeSource::<Pod>::new(client.into(), None, Selector::default());
+    let Err(cut_off) = source.open(watch(FROM_5)).await else { panic!("nobody opened a watch") };
+    assert!(matches!(cut_off, WatchError::Unreachable(_)), "{cut_off}");
+}
