@@ -1,7 +1,7 @@
 //! Fights over a field: we write it, somebody reverses it, we write it again, for ever.
 //!
-//! A write that says the same as the one before it to that object was made undone by somebody else, as what would
-//! change nothing is not sent. After three reversals in a minute the writes to that object keep a
+//! A write that sets a field to what it was set to before was made undone by somebody else, as what would change
+//! nothing is not sent; other fields may say something new each time. After three reversals in a minute the writes to that object keep a
 //! distance that doubles from one to the next, and users are told. The server is spared; who is right is for them to
 //! decide.
 
@@ -62,8 +62,8 @@ struct Subject {
 
 #[derive(Debug)]
 struct Bout {
-    /// Hash of what was written last.
-    content: u64,
+    /// What was written last, field by field.
+    fields: HashMap<String, u64>,
     last: Instant,
     /// When the last ones were seen, the oldest first.
     reversals: Vec<Instant>,
@@ -81,7 +81,7 @@ impl Bout {
 impl Fights {
     /// When a write may go out that has to keep its distance; `None` when it may now.
     pub fn not_before(&self, write: &Write) -> Option<Instant> {
-        let (subject, _) = subject(write)?;
+        let subject = subject(write)?;
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let bout = state.bouts.get(&subject)?;
         Some(bout.last + bout.distance?).filter(|at| *at > Instant::now())
@@ -89,7 +89,7 @@ impl Fights {
 
     /// Takes note of a write that has succeeded. Tells of the fight that it is a part of.
     pub fn written(&self, write: &Write) -> Option<Fight> {
-        let (subject, content) = subject(write)?;
+        let (subject, fields) = (subject(write)?, fields(write));
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.records += 1;
@@ -98,15 +98,18 @@ impl Fights {
             state.bouts.retain(|_, bout| !bout.is_over(now));
         }
         let uid = subject.uid.clone();
-        let fresh = Bout { content, last: now, reversals: Vec::new(), distance: None };
-        let bout = state.bouts.entry(subject).or_insert_with(|| Bout { content: !content, ..fresh });
+        let fresh = || Bout { fields: HashMap::new(), last: now, reversals: Vec::new(), distance: None };
+        let bout = state.bouts.entry(subject).or_insert_with(fresh);
         if bout.is_over(now) {
-            *bout = Bout { content: !content, last: now, reversals: Vec::new(), distance: None };
+            *bout = fresh();
         }
         bout.last = now;
-        if bout.content != content {
+        let is_reversed =
+            |field: &Field| field.is_new && bout.fields.get(&field.path) == Some(&field.content);
+        let is_reversal = fields.iter().any(is_reversed);
+        bout.fields.extend(fields.into_iter().map(|field| (field.path, field.content)));
+        if !is_reversal {
             // News of our own, which nobody has reversed yet.
-            bout.content = content;
             return None;
         }
         if let Some(distance) = bout.distance {
@@ -123,21 +126,78 @@ impl Fights {
     }
 }
 
-/// What a write is to, and a hash of what it says; `None` for one that sets no fields.
-fn subject(write: &Write) -> Option<(Subject, u64)> {
-    let content = match &write.action {
-        Action::Create { .. } | Action::Delete { .. } => return None,
-        Action::Patch { operations } => {
-            let changes = operations.as_array()?.iter().filter(|operation| operation["op"] != "test");
-            changes.map(ToString::to_string).collect::<String>()
+/// What a write is to; `None` for one that sets no fields.
+fn subject(write: &Write) -> Option<Subject> {
+    match &write.action {
+        Action::Create { .. } | Action::Delete { .. } => None,
+        Action::Patch { .. } | Action::Status { .. } => {
+            let uid = Uid(write.action.uid()?.into());
+            let (resource, subresource, key) =
+                (write.resource, write.action.subresource(), write.key.clone());
+            Some(Subject { resource, subresource, key, uid })
         }
-        Action::Status { status, .. } => without_times(status).to_string(),
-    };
+    }
+}
+
+/// One field as a write sets it.
+struct Field {
+    path: String,
+    /// Hash of its value.
+    content: u64,
+    /// Whether the object has another value there, as far as the write knows.
+    is_new: bool,
+}
+
+/// What a write sets, field by field: the operations of a patch; of a status the fields, and of these the conditions
+/// by type, as each tells of something else.
+fn fields(write: &Write) -> Vec<Field> {
+    match &write.action {
+        Action::Create { .. } | Action::Delete { .. } => Vec::new(),
+        Action::Patch { operations } => {
+            let changes = operations.as_array().into_iter().flatten().filter(|change| change["op"] != "test");
+            let field = |change: &Value| Field {
+                path: change["path"].to_string(),
+                content: hash(&change.to_string()),
+                is_new: true,
+            };
+            changes.map(field).collect()
+        }
+        Action::Status { status, stored, .. } => {
+            let (wanted, found) = (flat(status), flat(stored));
+            let absent = hash("");
+            let gone = found.keys().filter(|path| !wanted.contains_key(*path));
+            let gone = gone.map(|path| Field { path: path.clone(), content: absent, is_new: true });
+            let set = wanted.iter().map(|(path, content)| Field {
+                path: path.clone(),
+                content: *content,
+                is_new: found.get(path) != Some(content),
+            });
+            set.chain(gone).collect()
+        }
+    }
+}
+
+/// The fields of a status with the hashes of their values.
+fn flat(status: &Value) -> HashMap<String, u64> {
+    let content = |value: &Value| hash(&without_times(value).to_string());
+    let mut fields = HashMap::new();
+    for (name, value) in status.as_object().into_iter().flatten() {
+        match value.as_array().filter(|_| name == "conditions") {
+            Some(conditions) => fields.extend(
+                conditions
+                    .iter()
+                    .map(|condition| (format!("{name}/{}", condition["type"]), content(condition))),
+            ),
+            None => drop(fields.insert(name.clone(), content(value))),
+        }
+    }
+    fields
+}
+
+fn hash(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    content.hash(&mut hasher);
-    let uid = Uid(write.action.uid()?.into());
-    let (resource, subresource, key) = (write.resource, write.action.subresource(), write.key.clone());
-    Some((Subject { resource, subresource, key, uid }, hasher.finish()))
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Of a field whose name ends in `Time` only the presence says something, as in the comparison with what is stored.

@@ -19,6 +19,12 @@ pub trait Projection: DeserializeOwned + Clone + Send + Sync + 'static {
 
     /// Identity and life cycle of the object.
     fn meta(&self) -> &Meta<Self::Labels>;
+
+    /// About how many bytes of memory it takes: itself and the text behind it. Text that objects share counts for
+    /// each of them. It says the same as long as the object lives.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.meta().text_bytes()
+    }
 }
 
 /// For kinds none of whose labels are read.
@@ -49,6 +55,17 @@ pub struct Meta<L = NoLabels> {
 }
 
 impl<L> Meta<L> {
+    /// Bytes of its text, labels not counted.
+    pub fn text_bytes(&self) -> usize {
+        let finalizers: usize =
+            self.finalizers.iter().map(|finalizer| finalizer.len() + size_of::<Arc<str>>()).sum();
+        let owner = self
+            .controller
+            .as_ref()
+            .map_or(0, |owner| owner.kind.len() + owner.name.len() + owner.uid.0.len());
+        self.key.namespace.len() + self.key.name.len() + self.uid.0.len() + finalizers + owner
+    }
+
     /// Whether deletion was asked for.
     pub fn is_deleting(&self) -> bool {
         self.deletion_time.is_some()

@@ -99,6 +99,17 @@ impl Projection for JobView {
     fn meta(&self) -> &Meta<JobLabels> {
         &self.meta
     }
+
+    fn bytes(&self) -> usize {
+        let condition = |condition: &Condition| {
+            size_of::<Condition>() + condition.type_.len() + condition.reason.len() + condition.message.len()
+        };
+        let conditions: usize = self.status.conditions.iter().map(condition).sum();
+        let indexes = self.status.indexes.as_ref();
+        let indexes = indexes.map_or(0, |indexes| indexes.closed_bitmap.len() + indexes.retries.len());
+        let template = size_of::<Template>() + self.template.json.len() + self.template.hash.len();
+        size_of::<Self>() + self.meta.text_bytes() + template + conditions + indexes
+    }
 }
 
 #[derive(Deserialize)]

@@ -67,6 +67,16 @@ impl Projection for NodeView {
     fn meta(&self) -> &Meta<NodeLabels> {
         &self.meta
     }
+
+    fn bytes(&self) -> usize {
+        let labels = self.meta.labels.iter();
+        let labels: usize =
+            labels.map(|(key, value)| 2 * size_of::<Arc<str>>() + key.len() + value.len()).sum();
+        let taints = self.taints.iter();
+        let taints: usize =
+            taints.map(|taint| size_of::<Taint>() + taint.key.len() + taint.value.len()).sum();
+        size_of::<Self>() + self.meta.text_bytes() + labels + taints
+    }
 }
 
 #[derive(Deserialize)]

@@ -175,6 +175,21 @@ impl Projection for PodView {
     fn meta(&self) -> &Meta<PodLabels> {
         &self.meta
     }
+
+    fn bytes(&self) -> usize {
+        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let task = self.task.as_deref().map_or(0, |task| {
+            let conditions: usize =
+                task.conditions.iter().map(|found| size_of::<PodCondition>() + found.type_.len()).sum();
+            let ended = task.ended.iter().map(|ended| {
+                size_of::<EndedContainer>() + ended.name.len() + ended.reason.len() + ended.message.len()
+            });
+            let texts = text(&task.reason) + text(&task.message) + text(&task.obstacle);
+            size_of::<TaskView>() + conditions + ended.sum::<usize>() + texts
+        });
+        let node = self.node.as_ref().map_or(0, |node| node.len());
+        size_of::<Self>() + self.meta.text_bytes() + node + task
+    }
 }
 
 #[derive(Deserialize)]

@@ -8,10 +8,15 @@ fn write(name: &str, action: Action) -> Write {
     Write { resource: Resource::POD, key: ObjectKey::new("ns", name), class: WriteClass::Status, action }
 }
 
+/// A status of which somebody has left nothing.
 fn status(active: u32, time: &str) -> Write {
+    status_over(active, time, json!({}))
+}
+
+fn status_over(active: u32, time: &str, stored: Value) -> Write {
     let status = json!({"active": active, "conditions": [{"lastTransitionTime": time}]});
     let uid = Uid("u".into());
-    write("p", Action::Status { uid, resource_version: ResourceVersion(1), status, stored: json!({}) })
+    write("p", Action::Status { uid, resource_version: ResourceVersion(1), status, stored })
 }
 
 fn label(name: &str, value: &str) -> Write {
@@ -62,8 +67,23 @@ async fn what_is_reversed_now_and_then_is_no_fight() {
 async fn a_controller_that_changes_its_own_mind_fights_nobody() {
     let fights = Fights::default();
     for number in 0..100 {
-        assert_eq!(fights.written(&status(number % 2, "")), None);
+        let stored = json!({"active": (number + 1) % 2, "conditions": [{"lastTransitionTime": ""}]});
+        assert_eq!(fights.written(&status_over(number % 2, "", stored)), None);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_field_that_is_reversed_is_fought_for_though_others_change_each_time() {
+    let fights = Fights::default();
+    let mut begins = Vec::new();
+    for number in 0..6 {
+        // The count goes on, and somebody takes the condition away.
+        let stored = json!({"active": number});
+        let fight = fights.written(&status_over(number + 1, "", stored));
+        begins.push(fight.is_some_and(|fight| fight.begins));
+        pass(5).await;
+    }
+    assert_eq!(begins, [false, false, false, true, false, false]);
 }
 
 #[tokio::test(start_paused = true)]

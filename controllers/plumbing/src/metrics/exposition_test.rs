@@ -108,6 +108,7 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("springtide_watch_last_frame_seconds", &["resource"]),
     ("springtide_watch_stale", &["resource"]),
     ("springtide_store_objects", &["resource"]),
+    ("springtide_store_bytes", &["resource"]),
     ("springtide_warrants_total", &["controller", "warrant"]),
     ("springtide_mode", &["controller", "mode"]),
     ("springtide_brake_engaged", &["source"]),

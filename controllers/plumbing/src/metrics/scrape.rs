@@ -259,9 +259,19 @@ impl Collector for StoreSource {
             let samples = kinds.iter().map(|(resource, stores)| (labels(resource), sum(stores)));
             counter(&mut encoder, name, help, samples)?;
         }
-        let objects = |stores: &Vec<&dyn StoreView>| stores.iter().map(|store| store.object_count()).sum();
-        let samples = kinds.iter().map(|(resource, stores)| (labels(resource), count(objects(stores))));
-        gauge(&mut encoder, "springtide_store_objects", "Objects stored", samples)?;
+        let sizes: [(&str, &str, fn(&dyn StoreView) -> usize); 2] = [
+            ("springtide_store_objects", "Objects stored", |store| store.object_count()),
+            (
+                "springtide_store_bytes",
+                "Memory that the stored objects take, estimated from their fields",
+                |store| store.bytes(),
+            ),
+        ];
+        for (name, help, read) in sizes {
+            let sum = |stores: &Vec<&dyn StoreView>| count(stores.iter().map(|store| read(*store)).sum());
+            let samples = kinds.iter().map(|(resource, stores)| (labels(resource), sum(stores)));
+            gauge(&mut encoder, name, help, samples)?;
+        }
         let synced = |stores: &Vec<&dyn StoreView>| stores.iter().all(|store| store.is_synced());
         let samples = kinds.iter().map(|(resource, stores)| (labels(resource), i64::from(synced(stores))));
         let help = "1 while the store is complete; the process is ready when all of them are";

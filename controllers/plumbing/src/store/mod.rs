@@ -180,6 +180,11 @@ impl<P: Projection> Store<P> {
         read(&self.shared.state).objects().len()
     }
 
+    /// About how many bytes of memory the objects take, see [`Projection::bytes`].
+    pub fn bytes(&self) -> usize {
+        read(&self.shared.state).bytes()
+    }
+
     /// Whether nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -11,15 +11,25 @@ use std::sync::Arc;
 pub(super) struct State<P> {
     objects: BTreeMap<ObjectKey, Arc<P>>,
     indexes: Vec<IndexTable<P>>,
+    /// Sum of [`Projection::bytes`].
+    bytes: usize,
 }
 
 impl<P: Projection> State<P> {
     pub(super) fn new(indexes: &[Index<P>]) -> Self {
-        Self { objects: BTreeMap::new(), indexes: indexes.iter().copied().map(IndexTable::new).collect() }
+        Self {
+            objects: BTreeMap::new(),
+            indexes: indexes.iter().copied().map(IndexTable::new).collect(),
+            bytes: 0,
+        }
     }
 
     pub(super) fn objects(&self) -> &BTreeMap<ObjectKey, Arc<P>> {
         &self.objects
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn list(&self, namespace: Option<&str>) -> Vec<Arc<P>> {
@@ -56,12 +66,14 @@ impl<P: Projection> State<P> {
         for table in &mut self.indexes {
             table.replace(old.as_ref(), Some(&new));
         }
+        self.bytes = self.bytes.saturating_sub(old.as_ref().map_or(0, |old| old.bytes())) + new.bytes();
         self.objects.insert(new.meta().key.clone(), Arc::clone(&new));
         changes.push(Change::Apply { old, new, initial });
     }
 
     pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Arc<P>> {
         let old = self.objects.remove(key)?;
+        self.bytes = self.bytes.saturating_sub(old.bytes());
         for table in &mut self.indexes {
             table.replace(Some(&old), None);
         }

@@ -71,6 +71,24 @@ fn an_index_follows_its_objects_and_answers_in_key_order() {
 }
 
 #[test]
+fn bytes_follow_the_objects() {
+    let (store, mut writer) = Store::<Pod>::new(&[BY_OWNER]);
+    let long = "n".repeat(100);
+    writer.apply(pod("ns", "a", 1, None));
+    let one = store.bytes();
+    assert!(one > size_of::<Pod>());
+    writer.apply(pod("ns", "a", 2, None));
+    assert_eq!(store.bytes(), one, "the same object");
+    writer.apply(pod("ns", &long, 3, None));
+    // Its name, and its UID, which is made of it.
+    assert_eq!(store.bytes(), 2 * one + 2 * 99);
+    writer.delete(pod("ns", "a", 4, None));
+    assert_eq!(store.bytes(), one + 2 * 99);
+    writer.replace(BTreeMap::new(), ResourceVersion(5));
+    assert_eq!(store.bytes(), 0);
+}
+
+#[test]
 fn a_namespace_is_listed_without_its_neighbours() {
     let (store, mut writer) = Store::new(&[]);
     for (version, namespace) in ["a", "a-b", "b", "", "a"].into_iter().enumerate() {

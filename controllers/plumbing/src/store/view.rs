@@ -12,6 +12,8 @@ pub trait StoreView: Send + Sync {
     fn resource(&self) -> Resource;
     /// See [`Store::len`].
     fn object_count(&self) -> usize;
+    /// See [`Store::bytes`].
+    fn bytes(&self) -> usize;
     /// See [`Store::parts`].
     fn parts(&self) -> &[Part];
     /// See [`Store::part_of`].
@@ -33,6 +35,10 @@ impl<P: Projection> StoreView for Store<P> {
 
     fn object_count(&self) -> usize {
         self.len()
+    }
+
+    fn bytes(&self) -> usize {
+        Store::bytes(self)
     }
 
     fn parts(&self) -> &[Part] {

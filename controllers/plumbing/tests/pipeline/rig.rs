@@ -85,7 +85,10 @@ pub(crate) fn delete(key: &ObjectKey) -> Write {
 }
 
 pub(crate) fn patch(key: &ObjectKey) -> Write {
-    let operations = json!([{"op": "test", "path": "/metadata/uid", "value": format!("uid-{}", key.name)}]);
+    let operations = json!([
+        {"op": "test", "path": "/metadata/uid", "value": format!("uid-{}", key.name)},
+        {"op": "add", "path": "/metadata/labels/a", "value": "ours"},
+    ]);
     write(key, WriteClass::Spec, Action::Patch { operations })
 }
 
