@@ -401,6 +401,13 @@ fn expectation(
         (Ok(_) | Err(WriteError::Gone), Action::Delete { uid, .. }) => {
             Some(Expectation::Gone { resource, key, uid: uid.clone() })
         }
+        // The object went with its last finalizer: the answer bears the version that was there before
+        // (k8s.io/apiserver, deleteWithoutFinalizers), which the store has shown already.
+        (Ok(Done { resource_version, .. }), Action::Patch { .. })
+            if resource_version.is_some() && *resource_version == shown =>
+        {
+            Some(Expectation::Resolve { resource, key, before: shown })
+        }
         (Ok(Done { resource_version: Some(rv), .. }), _) => {
             Some(Expectation::Seen { resource, key, rv: *rv })
         }
@@ -441,12 +448,32 @@ mod tests {
     use crate::key::{Resource, Uid};
     use crate::plan::remove_finalizer;
 
-    #[test]
-    fn a_patch_of_what_is_gone_waits_only_for_a_store_that_still_shows_it() {
+    fn release() -> (Write, ObjectKey) {
         let action = remove_finalizer(&Uid("u".into()), &["f".into()], "f").unwrap();
         let key = ObjectKey::new("ns", "p");
-        let write =
-            Write { resource: Resource::POD, key: key.clone(), class: WriteClass::Protective, action };
+        let (resource, class) = (Resource::POD, WriteClass::Protective);
+        (Write { resource, key: key.clone(), class, action }, key)
+    }
+
+    #[test]
+    fn a_patch_that_takes_the_object_away_waits_until_the_store_shows_it_no_more() {
+        let (write, key) = release();
+        let resource = Resource::POD;
+        let expected = |shown, rv| {
+            let done = Done { resource_version: Some(ResourceVersion(rv)), noop: false };
+            expectation(&write, Some(ResourceVersion(7)), shown, &Ok(done))
+        };
+        let (shown, key) = (Some(ResourceVersion(7)), || key.clone());
+        let resolve = Expectation::Resolve { resource, key: key(), before: shown };
+        assert_eq!(expected(shown, 7), Some(resolve));
+        let seen = Expectation::Seen { resource, key: key(), rv: ResourceVersion(8) };
+        assert_eq!(expected(shown, 8), Some(seen.clone()), "something else holds it");
+        assert_eq!(expected(None, 8), Some(seen));
+    }
+
+    #[test]
+    fn a_patch_of_what_is_gone_waits_only_for_a_store_that_still_shows_it() {
+        let (write, key) = release();
         let expected = |decided_on| expectation(&write, decided_on, None, &Err(WriteError::Gone));
         assert_eq!(expected(None), None);
         let before = Some(ResourceVersion(7));
