@@ -48,6 +48,12 @@ impl Facts {
         }
     }
 
+    /// Whether one of them is this text.
+    pub(super) fn say(&self, text: &str) -> bool {
+        let text = Value::from(text).to_string();
+        self.facts.values().any(|fact| *fact == text)
+    }
+
     /// Where the two differ, a line each.
     #[must_use]
     pub fn differences(&self, other: &Self) -> BTreeMap<String, String> {

@@ -27,11 +27,12 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Of writes and stages those that every run has: what is done to objects, the last status, and what one
-    /// plan creates at once.
+    /// Of writes and stages those that every run has: what is done to objects, the status that stays, and what
+    /// one plan creates at once.
     #[must_use]
     pub fn certain(&self) -> (Vec<WriteId>, Vec<Vec<WriteId>>) {
         let last = self.writes.iter().rfind(|write| write.is_status());
+        let last = last.filter(|write| self.facts.say(write.says()));
         let writes = self.writes.iter().filter(|write| write.is_deed() || Some(*write) == last);
         let stages = self.stages.iter().filter(|stage| stage.iter().all(WriteId::is_create));
         (writes.cloned().collect(), stages.cloned().collect())

@@ -61,6 +61,11 @@ impl WriteId {
         !self.is_status() && self.resource != EVENTS
     }
 
+    /// What it tells users.
+    pub(super) fn says(&self) -> &str {
+        &self.says
+    }
+
     /// Whether it makes an object.
     pub(super) fn is_create(&self) -> bool {
         self.verb == Verb::Create
