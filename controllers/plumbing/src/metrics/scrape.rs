@@ -259,7 +259,8 @@ impl Collector for StoreSource {
             let samples = kinds.iter().map(|(resource, stores)| (labels(resource), sum(stores)));
             counter(&mut encoder, name, help, samples)?;
         }
-        let sizes: [(&str, &str, fn(&dyn StoreView) -> usize); 2] = [
+        type Size = fn(&dyn StoreView) -> usize;
+        let sizes: [(&str, &str, Size); 2] = [
             ("springtide_store_objects", "Objects stored", |store| store.object_count()),
             (
                 "springtide_store_bytes",
