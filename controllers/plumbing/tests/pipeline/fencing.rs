@@ -148,7 +148,7 @@ impl Server {
         };
         let version = next["metadata"]["resourceVersion"].clone();
         let expected = match request.method {
-            Method::PATCH => request.body[1]["value"].clone(),
+            Method::PATCH => request.body[2]["value"].clone(),
             Method::DELETE => request.body["preconditions"]["resourceVersion"].clone(),
             _ => version.clone(),
         };
@@ -307,6 +307,8 @@ fn decide(seen: &Seen) -> Plan {
         Action::Patch { operations } => {
             let same =
                 json!({"op": "test", "path": "/metadata/resourceVersion", "value": version.to_string()});
+            // Something new each time: nobody is to be suspected of undoing it.
+            operations[1]["value"] = version.to_string().into();
             operations.as_array_mut().unwrap().push(same);
         }
         Action::Create { .. } | Action::Status { .. } => {}
