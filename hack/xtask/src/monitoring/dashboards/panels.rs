@@ -304,9 +304,12 @@ pub(super) const SUITE: &[Row] = &[
             },
             Panel {
                 title: "Memory",
-                description: "Resident; most of it are the stores.",
+                description: "Resident, and of it the objects in the stores, as estimated from their fields.",
                 unit: "bytes",
-                targets: &[(r#"process_resident_memory_bytes{job=~"$job"}"#, "{{instance}}")],
+                targets: &[
+                    (r#"process_resident_memory_bytes{job=~"$job"}"#, "{{instance}}"),
+                    (r#"sum by (instance) (springtide_store_bytes{job=~"$job"})"#, "{{instance}} objects"),
+                ],
             },
             Panel {
                 title: "Processors in use",
