@@ -6,6 +6,40 @@ use springtide_e2e::local_cluster::LocalCluster;
 
 use crate::CHART;
 
+/// An administrator of some namespaces and of nothing else.
+const OWNER: &str = "owner";
+
+#[tokio::test]
+async fn who_owns_some_namespaces_installs_there_once() -> Result<()> {
+    let cluster = LocalCluster::builder().start().await?;
+    for namespace in ["team", "tide", "other"] {
+        cluster
+            .apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"))
+            .await?;
+        let named = format!("--namespace={namespace}");
+        let user = format!("--user={OWNER}");
+        let bound = cluster
+            .kubectl(&["create", "rolebinding", "owner", "--clusterrole=cluster-admin", &user, &named])
+            .await?;
+        ensure!(bound.status.success(), "{}", String::from_utf8_lossy(&bound.stderr));
+    }
+    let helm = Helm::on(&cluster)?;
+    let install = async |release: &str, namespace: &str| {
+        let scope = "--set=scope.type=Namespaces,scope.namespaces={team}";
+        let user = format!("--kube-as-user={OWNER}");
+        helm.try_run(&["install", release, CHART, "--namespace", namespace, scope, &user]).await
+    };
+    let first = install("one", "tide").await?;
+    ensure!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    let second = install("two", "other").await?;
+    let said = String::from_utf8_lossy(&second.stderr);
+    let wanted = "the namespace team has a Springtide already: the RoleBinding one-springtide-scope of the release one in \
+                  the namespace tide";
+    ensure!(!second.status.success() && said.contains(wanted), "{said}");
+    drop(helm);
+    cluster.stop()
+}
+
 #[tokio::test]
 async fn a_second_release_is_refused_and_the_first_is_not() -> Result<()> {
     let cluster = LocalCluster::builder().start().await?;
