@@ -21,7 +21,7 @@ mod rules;
 mod upstream;
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -137,20 +137,39 @@ impl Shared {
     }
 }
 
+/// A free port of loopback, in the network of the thread.
+fn listen() -> Result<TcpListener> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
+    listener.set_nonblocking(true).context("listen")?;
+    Ok(listener)
+}
+
 impl FaultProxy {
     /// Starts a proxy to `cluster`.
     ///
     /// # Errors
     /// It cannot listen, or a file cannot be written.
     pub fn start(cluster: &LocalCluster, protocols: Protocols) -> Result<Self> {
+        Self::serve(cluster, protocols, listen()?)
+    }
+
+    /// Starts a proxy for clients on the private machine that `cluster` runs on, such as its kubelet: it
+    /// listens on the loopback of that machine.
+    ///
+    /// # Errors
+    /// The cluster has no machine of its own; and as for [`FaultProxy::start`].
+    pub fn inside(cluster: &LocalCluster, protocols: Protocols) -> Result<Self> {
+        let namespaces = cluster.namespaces().context("the cluster runs on this very machine")?;
+        Self::serve(cluster, protocols, namespaces.run(listen)??)
+    }
+
+    fn serve(cluster: &LocalCluster, protocols: Protocols, listener: TcpListener) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("fault-proxy")
             .enable_all()
             .build()
             .context("the proxy's runtime")?;
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
-        listener.set_nonblocking(true).context("listen")?;
         let address = listener.local_addr().context("the proxy's address")?;
 
         let mut authority = RootCertStore::empty();

@@ -114,6 +114,15 @@ impl NodeCluster {
         self.node.kubelet()
     }
 
+    /// Runs the kubelet by the way of `kubeconfig` from now on, which must lead to an address on this machine.
+    /// The one that runs is ended; its containers stay.
+    ///
+    /// # Errors
+    /// It does not end, or another one does not start.
+    pub async fn run_kubelet_through(&mut self, kubeconfig: &Path) -> Result<()> {
+        self.node.run_kubelet_through(&self.machine, &self.control_plane, kubeconfig).await
+    }
+
     /// Puts a further image on the node.
     ///
     /// # Errors

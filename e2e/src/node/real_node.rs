@@ -159,19 +159,30 @@ impl RealNode {
             .command("kube-proxy", &cluster.binaries().path("kube-proxy")?)
             .args(["--config", &format!("{NODE}/kube-proxy.yaml")])
             .spawn()?;
-        let kubelet = machine
-            .command("kubelet", &cluster.binaries().path("kubelet")?)
-            .args(["--config", &format!("{NODE}/kubelet.yaml")])
-            .args(["--kubeconfig", &format!("{NODE}/kubelet.kubeconfig")])
-            .args(["--root-dir", &format!("{NODE}/kubelet")])
-            .args(["--hostname-override", NODE_NAME])
-            .args(["--node-ip", &ADDRESS.to_string()])
-            .spawn()?;
+        let kubelet = start_kubelet(machine, cluster)?;
         let mut node = Self { kubelet, kube_proxy, containerd };
         let nodes: Api<Node> = Api::all(cluster.client(USER_AGENT)?);
         node.kubelet.wait_ready(READY, async || ready(&nodes.get(NODE_NAME).await?)).await?;
         node.kube_proxy.ensure_running()?;
         Ok(node)
+    }
+
+    /// Ends the kubelet, and starts one that goes by `kubeconfig`. Containers stay.
+    pub(super) async fn run_kubelet_through(
+        &mut self,
+        machine: &Machine,
+        cluster: &LocalCluster,
+        kubeconfig: &Path,
+    ) -> Result<()> {
+        fs::copy(kubeconfig, machine.node_folder().join("kubelet.kubeconfig"))?;
+        self.kubelet.signal(Signal::SIGTERM)?;
+        let deadline = tokio::time::Instant::now() + STOP;
+        while self.kubelet.is_running() {
+            ensure!(tokio::time::Instant::now() < deadline, "the kubelet does not end");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.kubelet = start_kubelet(machine, cluster)?;
+        Ok(())
     }
 
     pub(super) fn containerd(&self) -> &Containerd {
@@ -190,6 +201,17 @@ impl RealNode {
         self.containerd.process.stop(Signal::SIGTERM, STOP)?;
         Ok(())
     }
+}
+
+fn start_kubelet(machine: &Machine, cluster: &LocalCluster) -> Result<Child> {
+    machine
+        .command("kubelet", &cluster.binaries().path("kubelet")?)
+        .args(["--config", &format!("{NODE}/kubelet.yaml")])
+        .args(["--kubeconfig", &format!("{NODE}/kubelet.kubeconfig")])
+        .args(["--root-dir", &format!("{NODE}/kubelet")])
+        .args(["--hostname-override", NODE_NAME])
+        .args(["--node-ip", &ADDRESS.to_string()])
+        .spawn()
 }
 
 /// Ready, and without the taints that keep pods away while it was not.

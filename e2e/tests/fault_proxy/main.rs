@@ -5,6 +5,7 @@
 
 mod components;
 mod connections;
+mod kubelet;
 mod requests;
 mod watches;
 
