@@ -75,11 +75,13 @@ async fn a_whole_control_plane_works_through_the_proxy_over_either_protocol() ->
         ] {
             ensure!(agents.contains(&(agent.to_owned(), http2)), "{agent}: {agents:?}");
         }
-        let bound = proxy.journal(|all| {
+        // Asked for, not known to be stored: a reset of the connection hides what became of its other requests.
+        let bound: BTreeSet<_> = proxy.journal(|all| {
             let bindings = all.iter().filter(|entry| entry.request.resource == "pods/binding");
-            bindings.filter(|entry| entry.request.verb == Verb::Create && entry.stored()).count()
+            let creates = bindings.filter(|entry| entry.request.verb == Verb::Create);
+            creates.map(|entry| entry.request.name.clone()).collect()
         });
-        ensure!(bound >= COMPLETIONS as usize, "{bound} pods were bound through the proxy");
+        ensure!(bound.len() >= COMPLETIONS as usize, "bound through the proxy: {bound:?}");
     }
     Ok(())
 }
