@@ -55,6 +55,8 @@ impl Kubelet<'_> {
             "failSwapOn": false,
             "maxPods": self.max_pods,
             "podLogsDir": format!("{NODE}/logs"),
+            // How late a mounted ConfigMap follows; the default is a minute and more.
+            "syncFrequency": "5s",
             // The machine's resolver means nothing in the private network.
             "resolvConf": "",
             "systemReserved": {
