@@ -116,10 +116,10 @@ impl Subject<'_> {
         self.proxy.on_connect(Handshake::Reset);
         self.proxy.reset_connections();
         let maps: Api<ConfigMap> = Api::namespaced(self.cluster.client("springtide-e2e")?, &self.namespace);
-        for number in 0..UNSEEN_WRITES {
-            let name = Some(format!("unseen-{number}"));
-            let map =
-                ConfigMap { metadata: ObjectMeta { name, ..ObjectMeta::default() }, ..ConfigMap::default() };
+        for _ in 0..UNSEEN_WRITES {
+            let generate_name = Some("unseen-".to_owned());
+            let metadata = ObjectMeta { generate_name, ..ObjectMeta::default() };
+            let map = ConfigMap { metadata, ..ConfigMap::default() };
             maps.create(&PostParams::default(), &map).await?;
         }
         self.cluster.compact_etcd().await?;
