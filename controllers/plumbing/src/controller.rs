@@ -353,30 +353,16 @@ impl Trouble {
 
 /// Whether what the plan tells of has come about.
 fn stored(results: &[WriteResult]) -> Stored {
-    let mut stored = Stored::Yes;
-    for result in results {
-        match &result.outcome {
-            Ok(_) | Err(WriteError::Skipped) => {}
-            Err(WriteError::Unknown(_)) => stored = Stored::Unknown,
-            Err(
-                WriteError::Throttled(_)
-                | WriteError::Busy { .. }
-                | WriteError::NotLeading
-                | WriteError::Withheld(_)
-                | WriteError::StaleStore(_)
-                | WriteError::Contested { .. }
-                | WriteError::AlreadyExists
-                | WriteError::Gone
-                | WriteError::Conflict(_)
-                | WriteError::Refused(_)
-                | WriteError::NotSent(_),
-            ) => return Stored::No,
-        }
-    }
-    match stored {
-        // Left for the next plan, which tells of it too.
-        Stored::Yes if results.iter().any(|result| result.outcome.is_err()) => Stored::No,
-        Stored::Yes | Stored::Unknown | Stored::No => stored,
+    let errors: Vec<_> = results.iter().filter_map(|result| result.outcome.as_ref().err()).collect();
+    let is_unknown = |error: &&WriteError| matches!(error, WriteError::Unknown(_));
+    // What was skipped behind it is left for the next plan, which tells of it too.
+    let may_be = |error: &&WriteError| is_unknown(error) || matches!(error, WriteError::Skipped);
+    if errors.is_empty() {
+        Stored::Yes
+    } else if errors.iter().any(is_unknown) && errors.iter().all(may_be) {
+        Stored::Unknown
+    } else {
+        Stored::No
     }
 }
 

@@ -258,27 +258,14 @@ fn gravest(results: &[WriteResult]) -> Option<(ErrorClass, &Write, &WriteError)>
 
 /// What was refused or lost, and what helps.
 fn describe(write: &Write, error: &WriteError) -> String {
-    match error {
-        WriteError::Refused(refusal) if refusal.code == 401 || refusal.is_missing_right() => {
-            explain(write, refusal)
-        }
-        WriteError::Refused(refusal) => {
-            format!("cannot {} {}: {}", write.action.verb(), object(write), refusal.message)
-        }
-        WriteError::Throttled(_)
-        | WriteError::Busy { .. }
-        | WriteError::NotLeading
-        | WriteError::Withheld(_)
-        | WriteError::StaleStore(_)
-        | WriteError::Contested { .. }
-        | WriteError::Skipped
-        | WriteError::AlreadyExists
-        | WriteError::Gone
-        | WriteError::Conflict(_)
-        | WriteError::NotSent(_)
-        | WriteError::Unknown(_) => {
-            format!("cannot {} {}, and tries again: {error}", write.action.verb(), object(write))
-        }
+    let attempt = || format!("cannot {} {}", write.action.verb(), object(write));
+    let WriteError::Refused(refusal) = error else {
+        return format!("{}, and tries again: {error}", attempt());
+    };
+    if refusal.code == 401 || refusal.is_missing_right() {
+        explain(write, refusal)
+    } else {
+        format!("{}: {}", attempt(), refusal.message)
     }
 }
 

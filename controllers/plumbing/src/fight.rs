@@ -62,8 +62,8 @@ struct Subject {
 
 #[derive(Debug)]
 struct Bout {
-    /// What was written last, field by field.
-    fields: HashMap<String, u64>,
+    /// What was written last, field by field: hashes of the path and of the value.
+    fields: HashMap<u64, u64>,
     last: Instant,
     /// When the last ones were seen, the oldest first.
     reversals: Vec<Instant>,
@@ -141,7 +141,8 @@ fn subject(write: &Write) -> Option<Subject> {
 
 /// One field as a write sets it.
 struct Field {
-    path: String,
+    /// Hash of its path.
+    path: u64,
     /// Hash of its value.
     content: u64,
     /// Whether the object has another value there, as far as the write knows.
@@ -156,7 +157,7 @@ fn fields(write: &Write) -> Vec<Field> {
         Action::Patch { operations } => {
             let changes = operations.as_array().into_iter().flatten().filter(|change| change["op"] != "test");
             let field = |change: &Value| Field {
-                path: change["path"].to_string(),
+                path: hash(&change["path"].to_string()),
                 content: hash(&change.to_string()),
                 is_new: true,
             };
@@ -166,9 +167,9 @@ fn fields(write: &Write) -> Vec<Field> {
             let (wanted, found) = (flat(status), flat(stored));
             let absent = hash("");
             let gone = found.keys().filter(|path| !wanted.contains_key(*path));
-            let gone = gone.map(|path| Field { path: path.clone(), content: absent, is_new: true });
+            let gone = gone.map(|path| Field { path: *path, content: absent, is_new: true });
             let set = wanted.iter().map(|(path, content)| Field {
-                path: path.clone(),
+                path: *path,
                 content: *content,
                 is_new: found.get(path) != Some(content),
             });
@@ -177,8 +178,8 @@ fn fields(write: &Write) -> Vec<Field> {
     }
 }
 
-/// The fields of a status with the hashes of their values.
-fn flat(status: &Value) -> HashMap<String, u64> {
+/// The fields of a status: hashes of their paths with those of their values.
+fn flat(status: &Value) -> HashMap<u64, u64> {
     let content = |value: &Value| hash(&without_times(value).to_string());
     let mut fields = HashMap::new();
     for (name, value) in status.as_object().into_iter().flatten() {
@@ -186,9 +187,9 @@ fn flat(status: &Value) -> HashMap<String, u64> {
             Some(conditions) => fields.extend(
                 conditions
                     .iter()
-                    .map(|condition| (format!("{name}/{}", condition["type"]), content(condition))),
+                    .map(|condition| (hash(&format!("{name}/{}", condition["type"])), content(condition))),
             ),
-            None => drop(fields.insert(name.clone(), content(value))),
+            None => drop(fields.insert(hash(name), content(value))),
         }
     }
     fields

@@ -49,7 +49,7 @@ struct Ticket {
     number: u64,
     since: Instant,
     ask: Ask,
-    /// Writes for which tokens are kept: a chain collects them one after the other.
+    /// Writes before the last for which tokens are kept: a chain collects them one after the other.
     writes: usize,
     kept: Vec<BucketKey>,
     /// What it lacked last.
@@ -85,20 +85,19 @@ impl Ticket {
         levels: &mut Levels,
         now: Instant,
     ) -> Result<Vec<Slot>, Lack> {
-        while let Some(next) = self.ask.buckets.get(self.writes) {
-            let last = self.writes + 1 == self.ask.buckets.len();
-            // The slots first: what is short is not tokens when a level holds.
-            let slots = if last { levels.reserve(&self.ask.routes, now)? } else { Vec::new() };
-            if let Err(lack) = buckets.keep(next, &mut self.kept, now) {
-                levels.give_back(&slots, now);
-                return Err(lack);
-            }
+        while self.writes + 1 < self.ask.buckets.len() {
+            buckets.keep(&self.ask.buckets[self.writes], &mut self.kept, now)?;
             self.writes += 1;
-            if last {
-                return Ok(slots);
+        }
+        // The slots first: what is short is not tokens when a level holds.
+        let slots = levels.reserve(&self.ask.routes, now)?;
+        match buckets.keep(&self.ask.buckets[self.writes], &mut self.kept, now) {
+            Ok(()) => Ok(slots),
+            Err(lack) => {
+                levels.give_back(&slots, now);
+                Err(lack)
             }
         }
-        levels.reserve(&self.ask.routes, now)
     }
 
     /// Keeps nothing any more.

@@ -24,6 +24,14 @@ pub(crate) struct Silence {
     pub(crate) before: f64,
 }
 
+/// By what a brake is engaged.
+#[derive(Clone, Copy)]
+enum Switch {
+    File,
+    Signal,
+    ConfigMap,
+}
+
 /// Engages and releases each switch so many times while a long job runs.
 pub(crate) async fn measure(times: usize) -> Result<Silence> {
     let cluster = batch::cluster().await?;
@@ -50,16 +58,17 @@ pub(crate) async fn measure(times: usize) -> Result<Silence> {
         ..ConfigMap::default()
     };
     let log = cluster.audit_log()?;
-    let (mut least_before, mut slowest) = (f64::INFINITY, [0.0_f64; 3]);
+    let mut least_before = f64::INFINITY;
+    let mut slowest = [Switch::File, Switch::Signal, Switch::ConfigMap].map(|switch| (switch, 0.0_f64));
     for _ in 0..times {
-        for (switch, slowest) in slowest.iter_mut().enumerate() {
+        for (switch, slowest) in &mut slowest {
             let mark = log.mark()?;
             sleep(BUSY).await;
             let engaged = Timestamp::now();
             match switch {
-                0 => std::fs::write(&brake, "")?,
-                1 => manager.child().signal(Signal::SIGUSR1)?,
-                _ => drop(maps.create(&PostParams::default(), &map).await?),
+                Switch::File => std::fs::write(&brake, "")?,
+                Switch::Signal => manager.child().signal(Signal::SIGUSR1)?,
+                Switch::ConfigMap => drop(maps.create(&PostParams::default(), &map).await?),
             }
             sleep(SILENCE).await;
             let writes = log.since(mark)?.by_agent(USER_AGENT).writes().without_leases();
@@ -70,15 +79,15 @@ pub(crate) async fn measure(times: usize) -> Result<Silence> {
             let last = times.into_iter().max().unwrap_or(engaged);
             *slowest = slowest.max(last.duration_since(engaged).as_secs_f64());
             match switch {
-                0 => std::fs::remove_file(&brake)?,
-                1 => manager.child().signal(Signal::SIGUSR2)?,
-                _ => drop(maps.delete(name, &DeleteParams::default()).await?),
+                Switch::File => std::fs::remove_file(&brake)?,
+                Switch::Signal => manager.child().signal(Signal::SIGUSR2)?,
+                Switch::ConfigMap => drop(maps.delete(name, &DeleteParams::default()).await?),
             }
         }
     }
     manager.stop()?;
     drop(test);
     cluster.stop()?;
-    let [file, signal, config_map] = slowest;
+    let [file, signal, config_map] = slowest.map(|(_, seconds)| seconds);
     Ok(Silence { file, signal, config_map, before: least_before })
 }

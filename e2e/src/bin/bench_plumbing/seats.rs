@@ -2,6 +2,7 @@
 //! level meanwhile, what it costs the others, and how soon the former rate is back.
 
 use crate::pressure::{OTHERS, PACE, Target, Way, Writer, lease_answers, prepare, run, spread};
+use crate::storm::{AFTER, BEFORE, RECOVERY, STORM, WHOLE};
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -17,12 +18,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// Before the storm: the burst is spent in the first half.
-const BEFORE: Duration = Duration::from_secs(20);
-const STORM: Duration = Duration::from_secs(60);
-/// After so long the former rate is to be back, and is measured.
-const RECOVERY: Duration = Duration::from_secs(30);
-const AFTER: Duration = Duration::from_secs(10);
 /// For the requests that were under way when the first was refused.
 const UNDER_WAY: Duration = Duration::from_secs(3);
 const WRITER: &str = "bench";
@@ -85,7 +80,6 @@ pub(crate) async fn measure(budget: &BudgetConfig) -> Result<Seats> {
         target: Target::Secret,
         pace: Some(PACE),
     });
-    let whole = BEFORE + STORM + RECOVERY + AFTER;
     let start = Timestamp::now();
     let storm = async {
         sleep(BEFORE).await;
@@ -95,9 +89,9 @@ pub(crate) async fn measure(budget: &BudgetConfig) -> Result<Seats> {
         seats.verify()?;
         Ok::<_, anyhow::Error>((began, Timestamp::now()))
     };
-    let leases = lease_answers(connection.client("bench-leases")?, whole);
+    let leases = lease_answers(connection.client("bench-leases")?, WHOLE);
     let (written, (began, ended), leases) =
-        tokio::try_join!(run(&way, &namespaces, spread().chain(paced).collect(), whole), storm, leases)?;
+        tokio::try_join!(run(&way, &namespaces, spread().chain(paced).collect(), WHOLE), storm, leases)?;
 
     let all = cluster.audit_log()?.all()?.by_user(WRITER).writes();
     let times = |resource: &str, code: &dyn Fn(u16) -> bool, from: Timestamp, to: Timestamp| {

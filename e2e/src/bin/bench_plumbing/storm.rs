@@ -11,13 +11,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Before the storm: the burst is spent in the first half.
-const BEFORE: Duration = Duration::from_secs(20);
-const STORM: Duration = Duration::from_secs(60);
+pub(crate) const BEFORE: Duration = Duration::from_secs(20);
+pub(crate) const STORM: Duration = Duration::from_secs(60);
 /// What every answer in it asks for.
 const RETRY_AFTER: u32 = 2;
 /// After so long the former rate is to be back, and is measured.
-const RECOVERY: Duration = Duration::from_secs(30);
-const AFTER: Duration = Duration::from_secs(10);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(30);
+pub(crate) const AFTER: Duration = Duration::from_secs(10);
+/// All of it.
+pub(crate) const WHOLE: Duration =
+    Duration::from_secs(BEFORE.as_secs() + STORM.as_secs() + RECOVERY.as_secs() + AFTER.as_secs());
 
 /// What was measured.
 pub(crate) struct Storm {
@@ -50,8 +53,7 @@ pub(crate) async fn measure(
         proxy.remove(rule);
         Ok::<_, anyhow::Error>((began, Instant::now()))
     };
-    let whole = BEFORE + STORM + RECOVERY + AFTER;
-    let (_, (began, ended)) = tokio::try_join!(run(&way, namespaces, spread().collect(), whole), storm)?;
+    let (_, (began, ended)) = tokio::try_join!(run(&way, namespaces, spread().collect(), WHOLE), storm)?;
     let count = |from: Instant, to: Instant, which: &dyn Fn(&Entry) -> bool| {
         let within = |entry: &&Entry| (from..to).contains(&Instant::from(entry.at)) && which(entry);
         proxy.journal(|entries| entries.iter().filter(within).count()) as f64
@@ -59,7 +61,7 @@ pub(crate) async fn measure(
     let wait = Duration::from_secs(RETRY_AFTER.into());
     let rate = |from: Instant, time: Duration| count(from, from + time, &Entry::stored) / time.as_secs_f64();
     let rate_before = rate(start + BEFORE / 2, BEFORE / 2);
-    let end = start + whole;
+    let end = start + WHOLE;
     Ok(Storm {
         probes_per_wait: count(began + wait, ended, &|_| true)
             / ((STORM - wait).as_secs_f64() / wait.as_secs_f64()),
