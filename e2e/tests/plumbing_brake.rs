@@ -58,10 +58,10 @@ async fn until(what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<()> 
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("it does not come to that {what}"))
 }
 
-/// Work for a minute: many pods one after another, and a status for each.
+/// Work for twenty seconds: many pods one after another, and a status for each.
 fn busy() -> BatchJobSpec {
     BatchJobSpec {
-        completions: 400,
+        completions: 150,
         parallelism: 10,
         completion_mode: CompletionMode::Indexed,
         ..BatchJobSpec::new(Task::quick().template())

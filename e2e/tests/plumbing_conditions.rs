@@ -80,39 +80,40 @@ async fn a_right_that_is_taken_away_is_named_and_its_return_clears_what_was_said
     let mut manager = Manager::start_with(&cluster, &kubeconfig, "manager", &args).await?;
     manager.wait_ready().await?;
 
-    let test = Testbed::new(&cluster, "no-deletes").await?;
-    test.submit("job", two()).await?;
-    let pods = test.running("job", 2).await?;
+    let deletes = Testbed::new(&cluster, "no-deletes").await?;
+    deletes.submit("job", two()).await?;
+    let pods = deletes.running("job", 2).await?;
     let rules = ACCOUNT.lose(&cluster, "delete", "pods").await?;
-    test.end_pod(&pods[0], 0).await?;
-    let stalled = test.reason("job", StalledReason::Forbidden).await?;
+    deletes.end_pod(&pods[0], 0).await?;
+    let stalled = deletes.reason("job", StalledReason::Forbidden).await?;
     let said = message(&stalled, StalledReason::Forbidden);
-    let what = format!("may not delete pods in namespace {}", test.namespace);
+    let what = format!("may not delete pods in namespace {}", deletes.namespace);
     ensure!(said.contains(&what) && said.contains("grant it"), "{said}");
-    let written = status_writes(&test, "job")?;
-    tokio::time::sleep(NEXT_TRY).await;
-    let refused = test.requests()?.of_resource("pods").filter(|request| request.code == 403).len();
-    ensure!((2..=4).contains(&refused), "{refused} deletes were refused");
-    ensure!(status_writes(&test, "job")? == written, "one status write for each refusal");
-    ACCOUNT.restore(&cluster, rules).await?;
-    test.job("job", "the end of condition Stalled", |job| !has::<StalledReason>(job)).await?;
-    end_both(&test, "job").await?;
-    test.verify()?;
+    let written = status_writes(&deletes, "job")?;
 
     // What cannot stand in a status is told by an event.
-    let test = Testbed::new(&cluster, "no-status").await?;
-    let rules = ACCOUNT.lose(&cluster, "patch", "batchjobs/status").await?;
-    test.submit("job", BatchJobSpec::new(Task::quick().template())).await?;
-    let told = event(&test, "job", "Forbidden").await?.note.context("note")?;
-    let what = format!("may not patch batchjobs.springtide.dev/status in namespace {}", test.namespace);
+    let statuses = Testbed::new(&cluster, "no-status").await?;
+    ACCOUNT.lose(&cluster, "patch", "batchjobs/status").await?;
+    statuses.submit("job", BatchJobSpec::new(Task::quick().template())).await?;
+    let told = event(&statuses, "job", "Forbidden").await?.note.context("note")?;
+    let what = format!("may not patch batchjobs.springtide.dev/status in namespace {}", statuses.namespace);
     ensure!(told.contains(&what) && told.contains("cannot patch resource"), "{told}");
+
     tokio::time::sleep(NEXT_TRY).await;
-    let refused = status_writes(&test, "job")?;
+    let refused = deletes.requests()?.of_resource("pods").filter(|request| request.code == 403).len();
+    ensure!((2..=4).contains(&refused), "{refused} deletes were refused");
+    ensure!(status_writes(&deletes, "job")? == written, "one status write for each refusal");
+    let refused = status_writes(&statuses, "job")?;
     ensure!((2..=4).contains(&refused), "{refused} writes of a status were refused");
+
     ACCOUNT.restore(&cluster, rules).await?;
-    test.completed("job").await?;
-    test.no_pods("job").await?;
-    test.verify()?;
+    deletes.job("job", "the end of condition Stalled", |job| !has::<StalledReason>(job)).await?;
+    end_both(&deletes, "job").await?;
+    statuses.completed("job").await?;
+    statuses.no_pods("job").await?;
+    for test in [deletes, statuses] {
+        test.verify()?;
+    }
     manager.stop()?;
     Ok(())
 }

@@ -234,17 +234,15 @@ mod tests {
             let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
             (code, String::from_utf8(body.to_vec()).unwrap())
         };
-        b.set_trouble(Trouble::Forbidden("403".to_owned()));
+        b.set_trouble(Trouble::Forbidden);
+        b.set_obstacle("answered 403".to_owned());
         let (code, text) = look().await;
         assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
         assert!(text.contains("[-] watch nodes in a: not listed yet\n"), "{text}");
         a.replace(BTreeMap::new(), ResourceVersion(1));
         let (code, text) = look().await;
         assert_eq!(code, StatusCode::OK);
-        assert!(
-            text.contains("[-] watch nodes in b: forbidden: 403\n") && !text.contains(" in a: "),
-            "{text}"
-        );
+        assert!(text.contains("[-] watch nodes in b: answered 403\n") && !text.contains(" in a: "), "{text}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -128,7 +128,12 @@ impl BatchJobWarrants {
             seen.live.remove(&meta.key.namespace);
         }
         let job = self.owner(pod);
-        if let Some(job) = &job {
+        // Whether a gang is whole changes only with the number of its live pods.
+        let begins_or_ends = match change {
+            Change::Apply { old: Some(old), new, .. } => old.is_terminal() != new.is_terminal(),
+            Change::Apply { old: None, .. } | Change::Delete { .. } => true,
+        };
+        if let Some(job) = job.as_ref().filter(|_| begins_or_ends) {
             self.follow_gang(job, &mut seen);
         }
         if change.present().is_some() && !seen.gone.contains_key(&owner.uid) && job.is_none() {

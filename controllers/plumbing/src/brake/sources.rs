@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(brake.engaged_by("any"), None);
         writer.apply(map(3, "Engaged"));
         // Not served, not readable: the last value stands.
-        writer.set_trouble(Trouble::NotServed("gone".to_owned()));
+        writer.set_trouble(Trouble::NotServed);
         assert_eq!(brake.engaged_by("any"), Some(Source::ConfigMap));
         writer.delete(map(4, "Engaged"));
         assert_eq!(brake.engaged_by("any"), None);

@@ -2,7 +2,6 @@
 
 use crate::key::ResourceVersion;
 use crate::watch::{STALE_AFTER, WatchStats};
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What one watch shows of a kind: the objects of one namespace, or of all.
@@ -22,25 +21,17 @@ struct Standing {
     /// A list was complete once.
     listed: bool,
     trouble: Option<Trouble>,
+    /// How the last attempt ended; empty where it is synced.
     obstacle: Option<String>,
 }
 
-/// Why the server shows nothing of a part at present, in its words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why the server shows nothing of a part at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// The kind is not served.
-    NotServed(String),
+    NotServed,
     /// It may not be watched there.
-    Forbidden(String),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotServed(why) => write!(f, "not served: {why}"),
-            Self::Forbidden(why) => write!(f, "forbidden: {why}"),
-        }
-    }
+    Forbidden,
 }
 
 impl Part {
@@ -71,14 +62,13 @@ impl Part {
 
     /// Why it is not shown at present, where the server has said so.
     pub fn trouble(&self) -> Option<Trouble> {
-        lock(&self.standing).trouble.clone()
+        lock(&self.standing).trouble
     }
 
     /// What keeps it from being shown, for people: how the last attempt ended. `None` where it is synced, and
     /// before the first attempt has ended.
     pub fn obstacle(&self) -> Option<String> {
-        let standing = lock(&self.standing);
-        standing.obstacle.clone().or_else(|| standing.trouble.as_ref().map(Trouble::to_string))
+        lock(&self.standing).obstacle.clone()
     }
 
     /// Whether it has been brought up to date, and is still shown.
@@ -112,8 +102,7 @@ impl Part {
 
     /// Returns whether that is news.
     pub(super) fn set_trouble(&self, trouble: Trouble) -> bool {
-        let before = lock(&self.standing).trouble.replace(trouble.clone());
-        before.is_none_or(|before| std::mem::discriminant(&before) != std::mem::discriminant(&trouble))
+        lock(&self.standing).trouble.replace(trouble) != Some(trouble)
     }
 
     /// Says nothing where it is synced: it shows what it last knew.
@@ -127,11 +116,11 @@ impl Part {
     /// What of it there is to wait for.
     pub(super) fn progress(&self) -> Progress {
         let standing = lock(&self.standing);
-        match (&standing.trouble, standing.listed) {
-            (Some(Trouble::NotServed(_)), _) | (None, false) => Progress::Awaited,
-            (Some(Trouble::Forbidden(_)), false) => Progress::Forbidden,
+        match (standing.trouble, standing.listed) {
+            (Some(Trouble::NotServed), _) | (None, false) => Progress::Awaited,
+            (Some(Trouble::Forbidden), false) => Progress::Forbidden,
             // What was listed serves on; that it grows old is another matter.
-            (Some(Trouble::Forbidden(_)) | None, true) => Progress::Listed,
+            (Some(Trouble::Forbidden) | None, true) => Progress::Listed,
         }
     }
 }

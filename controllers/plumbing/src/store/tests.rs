@@ -214,14 +214,13 @@ async fn a_namespace_without_news_is_stale_and_the_others_are_not() {
 
 #[test]
 fn one_namespace_that_is_forbidden_holds_nobody_up_and_stays_known() {
-    let forbidden = || Trouble::Forbidden("pods is forbidden".to_owned());
     let (store, mut a, mut b) = of_two();
-    assert!(b.set_trouble(forbidden()), "that is news");
-    assert!(!b.set_trouble(forbidden()), "that is none");
+    assert!(b.set_trouble(Trouble::Forbidden), "that is news");
+    assert!(!b.set_trouble(Trouble::Forbidden), "that is none");
     assert!(!store.is_synced(), "the other one is waited for");
     a.replace(BTreeMap::new(), ResourceVersion(1));
     assert!(store.is_synced());
-    assert_eq!(store.part_of("b").unwrap().trouble(), Some(forbidden()));
+    assert_eq!(store.part_of("b").unwrap().trouble(), Some(Trouble::Forbidden));
     // Allowed at last: a first list like any other.
     let initial = Arc::new(Mutex::new(Vec::new()));
     let lines = Arc::clone(&initial);
@@ -233,18 +232,18 @@ fn one_namespace_that_is_forbidden_holds_nobody_up_and_stays_known() {
     assert!(store.part_of("b").unwrap().trouble().is_none() && store.is_synced());
     assert_eq!(*lock(&initial), [true]);
     // Forbidden anew: what is known serves on, and grows old.
-    b.set_trouble(forbidden());
+    b.set_trouble(Trouble::Forbidden);
     assert!(store.is_synced() && store.len() == 1);
 
     let (store, mut a, mut b) = of_two();
-    a.set_trouble(forbidden());
-    b.set_trouble(forbidden());
+    a.set_trouble(Trouble::Forbidden);
+    b.set_trouble(Trouble::Forbidden);
     assert!(!store.is_synced(), "nothing at all may be seen");
     let (store, mut all) = Store::<Pod>::new(&[]);
-    all.set_trouble(forbidden());
+    all.set_trouble(Trouble::Forbidden);
     assert!(!store.is_synced());
     all.replace(BTreeMap::new(), ResourceVersion(1));
-    all.set_trouble(Trouble::NotServed("no such kind".to_owned()));
+    all.set_trouble(Trouble::NotServed);
     assert!(!store.is_synced());
 }
 

@@ -255,11 +255,11 @@ impl<S: Source> Watch<S> {
                     WatchError::NotServed(_) => {
                         // When the kind comes back it may have another history.
                         self.next = Next::List(ListAt::LastSeen);
-                        self.writer.set_trouble(Trouble::NotServed(error.to_string()));
+                        self.writer.set_trouble(Trouble::NotServed);
                         self.back_off()
                     }
                     WatchError::Server { code: 403, message, .. } => {
-                        if self.writer.set_trouble(Trouble::Forbidden(message.clone())) {
+                        if self.writer.set_trouble(Trouble::Forbidden) {
                             self.tell_of_prohibition(message);
                         }
                         self.back_off()

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::rights::{Right, Rights, Verb};
+use springtide_plumbing::store::Trouble;
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -165,8 +166,10 @@ async fn each_namespace_has_a_watch_and_one_that_is_forbidden_comes_when_it_may(
     running.all_synced().await;
     let seen = || pods.list(None).iter().map(|pod| pod.meta().key.to_string()).collect::<Vec<_>>();
     assert_eq!(seen(), ["a/p", "c/p"]);
-    let trouble = pods.part_of("b").unwrap().trouble().unwrap().to_string();
-    assert!(trouble.starts_with("forbidden: ") && trouble.contains("scripted"), "{trouble}");
+    let part = pods.part_of("b").unwrap();
+    assert_eq!(part.trouble(), Some(Trouble::Forbidden));
+    let obstacle = part.obstacle().unwrap();
+    assert!(obstacle.contains("403") && obstacle.contains("scripted"), "{obstacle}");
     // However long that lasts, it is asked again, and not often.
     sleep(Duration::from_secs(600)).await;
     let asked = requests.all().iter().filter(|sent| sent.path.contains("/namespaces/b/")).count();
