@@ -24,6 +24,9 @@ const SEATS_MAX: usize = 32;
 /// After so long the next request is sent: this one has most likely got its seat.
 const ANSWER: Duration = Duration::from_millis(200);
 
+/// How long [`HeldSeats::take_all`] may take.
+pub const TAKEN_WITHIN: Duration = ANSWER.saturating_mul(SEATS_MAX as u32);
+
 /// Requests that the server waits for in vain: it has read their heads and reads their bodies, which do not
 /// come, and each keeps a seat meanwhile. Dropping this breaks them off.
 #[derive(Debug)]

@@ -44,8 +44,17 @@ pub const LIST_DEADLINE: Duration = Duration::from_secs(60);
 pub const RELIST_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A relist waits up to this long at random, so that the watches of many processes, which expire
-/// together, do not list together.
+/// together, do not list together. Of so long a tenth where there is little to list: see [`relist_jitter`].
 pub const RELIST_JITTER: Duration = Duration::from_secs(5);
+
+/// A list of so many objects is one that servers must be spared.
+pub const DEAR_LIST: usize = 10_000;
+
+/// The longest wait before a relist of so many objects: [`RELIST_JITTER`] from [`DEAR_LIST`] on, in proportion
+/// below, and a tenth at least. Where lists cost nothing, work is to go on soon.
+pub fn relist_jitter(objects: usize) -> Duration {
+    RELIST_JITTER.mul_f64((objects as f64 / DEAR_LIST as f64).clamp(0.1, 1.0))
+}
 
 /// Seconds after which the server is asked to end a watch, chosen at random so that they spread.
 /// The lower bound is well above the server's bookmark interval.

@@ -5,8 +5,8 @@ use super::listing::{ListAt, StreamingLists, bookmark_rv};
 use super::source::{EventStream, Identity, Source, Unreadable, WatchError, WatchRequest, WatchStart};
 use super::{
     LIST_SILENCE, LIVENESS, LONGEST_RETRY_AFTER, PROBE_AGE, PROBE_JITTER, PROBE_SILENCE,
-    PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL, RELIST_JITTER, SOUND_CONNECTION, UNREACHABLE_WAIT,
-    WATCH_TIMEOUT_SECONDS,
+    PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL, SOUND_CONNECTION, UNREACHABLE_WAIT, WATCH_TIMEOUT_SECONDS,
+    relist_jitter,
 };
 use crate::key::ResourceVersion;
 use crate::projection::Projection;
@@ -327,7 +327,8 @@ impl<S: Source> Watch<S> {
         self.writer.stats().count_relist();
         let now = Instant::now();
         let earliest = self.last_relist.map_or(now, |last| now.max(last + RELIST_INTERVAL));
-        let at = earliest + self.rng.random_range(Duration::ZERO..=RELIST_JITTER);
+        let jitter = relist_jitter(self.writer.store().len());
+        let at = earliest + self.rng.random_range(Duration::ZERO..=jitter);
         self.last_relist = Some(at);
         at - now
     }

@@ -1,7 +1,9 @@
 //! When everything is listed anew, and what the store makes of it.
 
 use crate::script::*;
-use springtide_plumbing::watch::{ListPage, RELIST_INTERVAL, RELIST_JITTER, StreamingLists, WatchError};
+use springtide_plumbing::watch::{
+    DEAR_LIST, ListPage, RELIST_INTERVAL, RELIST_JITTER, StreamingLists, WatchError,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -124,19 +126,22 @@ async fn a_server_that_always_says_410_is_asked_for_a_list_once_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn relists_of_many_processes_are_spread() {
-    let mut waits = Vec::new();
-    for seed in 0..20 {
-        let mut script = Script::start_with(&StreamingLists::default(), seed);
-        let feed = script.sync(&[], 5).await;
-        let expired = Instant::now();
-        feed.error_event(410, "Expired");
-        let wait = script.open().await.at - expired;
-        assert!(wait <= RELIST_JITTER + Duration::from_millis(1), "{wait:?}");
-        waits.push(wait);
+async fn relists_of_many_processes_are_spread_the_more_the_dearer_they_are() {
+    let many: Vec<_> = (0..DEAR_LIST).map(|number| thing(&number.to_string(), 1)).collect();
+    for (things, jitter) in [(&many[..], RELIST_JITTER), (&many[..1], RELIST_JITTER / 10)] {
+        let mut waits = Vec::new();
+        for seed in 0..20 {
+            let mut script = Script::start_with(&StreamingLists::default(), seed);
+            let feed = script.sync(things, 5).await;
+            let expired = Instant::now();
+            feed.error_event(410, "Expired");
+            let wait = script.open().await.at - expired;
+            assert!(wait <= jitter + Duration::from_millis(1), "{wait:?}");
+            waits.push(wait);
+        }
+        waits.sort();
+        assert!(waits[19] - waits[0] > jitter / 2, "{waits:?}");
     }
-    waits.sort();
-    assert!(waits[19] - waits[0] > RELIST_JITTER / 2, "{waits:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ mod writes;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use springtide_e2e::bench::report::Report;
 use springtide_e2e::kwok::NodeSpec;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
@@ -54,6 +55,8 @@ struct Options {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
+    // Names the commit, which may not be the last one any more at the end.
+    let report = Report::new("batch")?;
     eprintln!("[1/9] control plane with {} KWOK nodes", options.nodes);
     let nodes = NodeSpec { count: options.nodes, ..NodeSpec::default() };
     let cluster = LocalCluster::builder().without_audit().with_fsync().kwok(nodes).start().await?;
@@ -109,7 +112,10 @@ async fn main() -> Result<()> {
     let decision = decision::cpu_time()?;
 
     let options = report::Shape::of(&options);
-    report::write(&report::Measured { options, sweep, runs, latency, containers, waiting, writes, decision })
+    report::write(
+        &report,
+        &report::Measured { options, sweep, runs, latency, containers, waiting, writes, decision },
+    )
 }
 
 /// The latency run with a kubelet and containers; none where no node can run and `SPRINGTIDE_NODE=off` says so.

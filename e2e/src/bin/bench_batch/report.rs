@@ -51,8 +51,7 @@ pub(crate) struct Measured {
 }
 
 /// Writes `docs/benchmarks/batch.md`, its plot and `target/bench/batch.json`, and prints the page.
-pub(crate) fn write(measured: &Measured) -> Result<()> {
-    let report = Report::new("batch")?;
+pub(crate) fn write(report: &Report, measured: &Measured) -> Result<()> {
     plot(measured, &report.plot())?;
     report.publish(&page(measured, &report.origin())?, &goals(measured))
 }

@@ -12,6 +12,7 @@ mod storm;
 
 use anyhow::Result;
 use clap::Parser;
+use springtide_e2e::bench::report::Report;
 use springtide_e2e::local_cluster::LocalCluster;
 
 /// How much is measured.
@@ -30,7 +31,7 @@ struct Options {
     /// Graceful hand-overs.
     #[arg(long, default_value_t = 10)]
     handovers: usize,
-    /// Brakes by each switch, and faults of each kind that is over soon.
+    /// Brakes by each switch, and faults of each kind.
     #[arg(long, default_value_t = 5)]
     times: usize,
 }
@@ -38,6 +39,8 @@ struct Options {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
+    // Names the commit, which may not be the last one any more at the end.
+    let report = Report::new("plumbing")?;
     eprintln!("[1/5] memory and decoding of {} pods", options.pods);
     // Without controllers: what is created stays as it is.
     let cluster = LocalCluster::builder().without_audit().without_controllers().start().await?;
@@ -63,5 +66,5 @@ async fn main() -> Result<()> {
     eprintln!("[5/5] brake and recovery, {} times each", options.times);
     let (silence, recoveries) =
         tokio::try_join!(brake::measure(options.times), recovery::measure(options.times))?;
-    report::write(&report::Measured { memory, pressure, lease_writes, changes, silence, recoveries })
+    report::write(&report, &report::Measured { memory, pressure, lease_writes, changes, silence, recoveries })
 }

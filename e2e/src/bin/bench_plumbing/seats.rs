@@ -10,7 +10,7 @@ use kube::Client;
 use serde_json::Value;
 use springtide_e2e::bench::report::quantile;
 use springtide_e2e::flow_control::{Level, in_force, users};
-use springtide_e2e::held_seats::HeldSeats;
+use springtide_e2e::held_seats::{HeldSeats, TAKEN_WITHIN};
 use springtide_e2e::local_cluster::{Component, LocalCluster};
 use springtide_plumbing::budget::BudgetConfig;
 use springtide_plumbing::client::Connection;
@@ -89,9 +89,11 @@ pub(crate) async fn measure(budget: &BudgetConfig) -> Result<Seats> {
         seats.verify()?;
         Ok::<_, anyhow::Error>((began, Timestamp::now()))
     };
-    let leases = lease_answers(connection.client("bench-leases")?, WHOLE);
+    // The storm begins when all seats are taken, and the writers are to be there until the end of what is counted.
+    let time = WHOLE + TAKEN_WITHIN;
+    let leases = lease_answers(connection.client("bench-leases")?, time);
     let (written, (began, ended), leases) =
-        tokio::try_join!(run(&way, &namespaces, spread().chain(paced).collect(), WHOLE), storm, leases)?;
+        tokio::try_join!(run(&way, &namespaces, spread().chain(paced).collect(), time), storm, leases)?;
 
     let all = cluster.audit_log()?.all()?.by_user(WRITER).writes();
     let times = |resource: &str, code: &dyn Fn(u16) -> bool, from: Timestamp, to: Timestamp| {
