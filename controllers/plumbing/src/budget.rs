@@ -150,6 +150,14 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
+    /// How long a request of this route is not to go out, as its priority level is held since it was admitted; `None`
+    /// where it may.
+    pub fn held(&self, route: Route) -> Option<Duration> {
+        let now = Instant::now();
+        let state = self.budget.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.levels.held(route, &self.slots, now)
+    }
+
     /// Tells what became of a request. For a 429, how long nothing goes out on its priority level.
     pub fn report(&self, report: &Report<'_>) -> Option<Duration> {
         self.budget.change(|state, now| state.learn(report, &self.slots, now))

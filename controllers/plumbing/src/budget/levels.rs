@@ -104,6 +104,13 @@ impl Levels {
         slots.iter().all(may)
     }
 
+    /// How long nothing of this route is to go out in these slots, if it is held.
+    pub(super) fn held(&self, route: Route, slots: &[Slot], now: Instant) -> Option<Duration> {
+        let level = self.of_route.get(&route).unwrap_or(&self.common);
+        let probe = slots.iter().find(|slot| slot.level == *level).and_then(|slot| slot.probe);
+        self.windows.get(level)?.held(probe, now)
+    }
+
     pub(super) fn claim(&mut self, slots: &[Slot]) {
         self.each(slots, |window, _| window.claim());
     }

@@ -217,10 +217,25 @@ proptest! {
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
-    Admit { key: usize, route: usize },
-    End { nth: usize, signal: Signal },
-    CutOff { nth: usize },
-    Pass { millis: u64 },
+    Admit {
+        key: usize,
+        route: usize,
+    },
+    /// The first write of a chain has succeeded, and the next one of another route is to follow it.
+    Next {
+        nth: usize,
+        route: usize,
+    },
+    End {
+        nth: usize,
+        signal: Signal,
+    },
+    CutOff {
+        nth: usize,
+    },
+    Pass {
+        millis: u64,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -234,6 +249,7 @@ fn op() -> impl Strategy<Value = Op> {
     ];
     prop_oneof![
         8 => (0_usize..60, 0_usize..3).prop_map(|(key, route)| Op::Admit { key, route }),
+        3 => (any::<usize>(), 0_usize..3).prop_map(|(nth, route)| Op::Next { nth, route }),
         5 => (any::<usize>(), signal).prop_map(|(nth, signal)| Op::End { nth, signal }),
         1 => any::<usize>().prop_map(|nth| Op::CutOff { nth }),
         2 => (0_u64..700).prop_map(|millis| Op::Pass { millis }),
@@ -294,12 +310,31 @@ async fn run(ops: Vec<Op>, check: impl Fn(&WriteBudget, usize, &Held)) {
                     (Signal::Answered | Signal::Overloaded | Signal::Unclear, false) => {}
                 }
             }
+            Op::Next { nth, route } if !under_way.is_empty() => {
+                let nth = nth % under_way.len();
+                let Request { permit, route: before, sent, number } = &under_way[nth];
+                let (signal, level) = (Signal::Answered, LEVELS[*before]);
+                assert_eq!(
+                    permit.report(&Report { route: ROUTES[*before], level, signal, sent: *sent }),
+                    None
+                );
+                if held[*before].probe == Some(*number) {
+                    held[*before] = Held::default();
+                }
+                // Only an open level takes what it has not reserved a probe for.
+                let is_held = held[route].until.is_some();
+                assert_eq!(permit.held(ROUTES[route]).is_some(), is_held, "{:?}", held[route].until);
+                match is_held {
+                    true => drop(under_way.remove(nth)),
+                    false => (under_way[nth].route, under_way[nth].sent) = (route, now),
+                }
+            }
             Op::CutOff { nth } if !under_way.is_empty() => {
                 let Request { permit, route, number, .. } = under_way.remove(nth % under_way.len());
                 drop(permit);
                 held[route].probe.take_if(|probe| *probe == number);
             }
-            Op::End { .. } | Op::CutOff { .. } => {}
+            Op::Next { .. } | Op::End { .. } | Op::CutOff { .. } => {}
             Op::Pass { millis } => tokio::time::advance(Duration::from_millis(millis)).await,
         }
     }

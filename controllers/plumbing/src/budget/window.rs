@@ -134,6 +134,16 @@ impl Window {
         probe.is_some_and(|probe| self.hold == Hold::Probing(probe))
     }
 
+    /// How long a request in a slot of this window is not to go out, if it is held and this is not its probe.
+    pub(super) fn held(&self, probe: Option<u32>, now: Instant) -> Option<Duration> {
+        match self.hold {
+            Hold::Open => None,
+            // The probe decides, and it is another one.
+            Hold::Probing(_) => (!self.is_decisive(probe)).then_some(SHORTEST_HOLD),
+            Hold::Until(until) => Some(until.saturating_duration_since(now).max(SHORTEST_HOLD)),
+        }
+    }
+
     pub(super) fn claim(&mut self) {
         self.reserved -= 1;
         self.in_flight += 1;

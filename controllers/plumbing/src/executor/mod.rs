@@ -1,10 +1,11 @@
 //! The one writer: it performs plans, and nothing else in the suite writes.
 //!
-//! Each write passes no-op suppression, the table of rights, leadership (the fence), freshness of the stores where it
-//! destroys something, the guard (brake, observe mode, warrants, breaker), the write budget, fence and
-//! brake once more and its own precondition, in this order, and is sent once. The stages of a plan go out one after the
-//! other; a write that does not succeed ends the pass after its stage. The writes of a chain pass the
-//! budget together, before the first is sent; one that does not succeed ends the chain. Status is last.
+//! Each write passes no-op suppression, the table of rights, leadership (the fence), freshness of the stores
+//! where it destroys something, its distance to a fight, the guard (brake, observe mode, warrants, breaker), the
+//! write budget, right before the wire fence, brake and hold of its priority level once more, and its own
+//! precondition, in this order, and is sent once. The stages of a plan go out one after the other; a write
+//! that does not succeed ends the pass after its stage. The writes of a chain pass the budget together, before
+//! the first is sent; one that does not succeed ends the chain. Status is last.
 
 mod wire;
 
@@ -236,6 +237,10 @@ impl Executor {
         // So may the brake: a write that waited behind others of its stage or chain is not to follow it.
         if let Some(source) = self.guard.brake.engaged_by(self.controller) {
             return Err(WriteError::Withheld(Withheld::Braked(source)));
+        }
+        // And its priority level may be held: the answer to a write before it, or to somebody else's.
+        if let Some(retry_after) = permit.held(Route::of(write)) {
+            return Err(WriteError::Busy { retry_after });
         }
         let shown = self.gate.shown(write.resource, &write.key);
         let outcome = wire::send(&self.client, self.controller, write, permit).await;
