@@ -2,8 +2,8 @@
 #![allow(clippy::disallowed_types, reason = "the one reader of collections; it cannot write")]
 
 use super::source::{
-    EventStream, Identity, ListPage, ListRequest, Selector, Source, Unreadable, WatchError, WatchRequest,
-    WatchStart,
+    EventStream, Identity, ListPage, ListRequest, ListVersion, Selector, Source, Unreadable, WatchError,
+    WatchRequest, WatchStart,
 };
 use crate::client::{Answer, never_answered};
 use crate::key::{ObjectKey, ResourceVersion};
@@ -93,11 +93,16 @@ impl<P: Projection> KubeSource<P> {
     }
 
     fn list_request(&self, request: ListRequest) -> Result<Request<Vec<u8>>, WatchError> {
+        let not_older_than = match request.version {
+            ListVersion::Cached => Some(ResourceVersion::default()),
+            ListVersion::NotOlderThan(version) => Some(version),
+            ListVersion::Latest => None,
+        };
         let params = ListParams {
             label_selector: self.selector.labels.clone(),
             field_selector: self.selector.fields.clone(),
-            version_match: Some(VersionMatch::NotOlderThan),
-            resource_version: Some(request.at.unwrap_or_default().to_string()),
+            version_match: not_older_than.map(|_| VersionMatch::NotOlderThan),
+            resource_version: not_older_than.map(|version| version.to_string()),
             continue_token: request.continue_token,
             // With a limit kube would leave resourceVersion=0 out, and the server would read etcd.
             limit: None,

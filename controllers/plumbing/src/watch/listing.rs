@@ -1,7 +1,7 @@
 //! How a watch gets the whole of its objects: by a streaming list, else by one plain LIST.
 
 use super::run::{Cause, Ended, Following, Watch, closed, unreadable};
-use super::source::{ListRequest, Source, WatchError, WatchRequest, WatchStart};
+use super::source::{ListRequest, ListVersion, Source, WatchError, WatchRequest, WatchStart};
 use super::{LIST_DEADLINE, LIST_SILENCE};
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::projection::Projection;
@@ -12,6 +12,7 @@ use kube::core::watch::Bookmark;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// The annotation that marks the end of a streaming list's objects.
@@ -79,7 +80,7 @@ impl<S: Source> Watch<S> {
                 Err(StreamingFailure::Unusable(why)) => unusable = Some(why),
             }
         }
-        self.plain_list(not_older).await?;
+        self.plain_list(at, not_older).await?;
         // Only a LIST that works where the stream did not shows that the stream is at fault.
         if let Some(why) = unusable {
             self.streaming.give_up(&why);
@@ -94,10 +95,8 @@ impl<S: Source> Watch<S> {
     ) -> Result<Following<S::Object>, StreamingFailure> {
         let opened = Instant::now();
         let mut deadline = opened + LIST_SILENCE;
-        let request = WatchRequest {
-            start: WatchStart::StreamingList { at: not_older },
-            timeout_seconds: self.watch_timeout(),
-        };
+        let timeout_seconds = self.watch_timeout();
+        let request = WatchRequest { start: WatchStart::StreamingList { at: not_older }, timeout_seconds };
         let silent = || StreamingFailure::Unusable(format!("nothing for {} s", LIST_SILENCE.as_secs()));
         self.count_connection();
         let mut events = timeout_at(deadline, self.source.open(request))
@@ -108,7 +107,7 @@ impl<S: Source> Watch<S> {
         loop {
             let Some(frame) = timeout_at(deadline, events.next()).await.map_err(|_| silent())? else {
                 // A server that ignores `sendInitialEvents` closes at the watch's timeout.
-                return Err(if opened.elapsed() >= LIST_SILENCE {
+                return Err(if opened.elapsed() >= Duration::from_secs(timeout_seconds.into()) {
                     StreamingFailure::Unusable("closed without the end bookmark".to_owned())
                 } else {
                     closed(opened).into()
@@ -155,9 +154,14 @@ impl<S: Source> Watch<S> {
         }
     }
 
-    async fn plain_list(&mut self, at: Option<ResourceVersion>) -> Result<(), Ended> {
+    async fn plain_list(&mut self, at: ListAt, not_older: Option<ResourceVersion>) -> Result<(), Ended> {
+        let version = match (at, not_older) {
+            (ListAt::Unset, _) => ListVersion::Latest,
+            (ListAt::LastSeen, Some(seen)) => ListVersion::NotOlderThan(seen),
+            (ListAt::LastSeen, None) => ListVersion::Cached,
+        };
         let mut listing = Listing::over(self.writer.store().clone());
-        let mut request = ListRequest { at, continue_token: None };
+        let mut request = ListRequest { version, continue_token: None };
         loop {
             let answer = timeout(LIST_DEADLINE, self.source.list(request)).await;
             let page = match answer {
@@ -178,8 +182,8 @@ impl<S: Source> Watch<S> {
                 listing.keep(&identity.key);
             }
             match page.continue_token {
-                Some(token) => request = ListRequest { at: None, continue_token: Some(token) },
-                None => return self.take_list(listing, page.resource_version, ListAt::LastSeen),
+                Some(token) => request = ListRequest { version, continue_token: Some(token) },
+                None => return self.take_list(listing, page.resource_version, at),
             }
         }
     }

@@ -18,8 +18,8 @@ pub use listing::StreamingLists;
 pub use run::run;
 pub use set::{DuplicateWatch, RegistrationError, RunningWatches, WatchPanicked, WatchSet};
 pub use source::{
-    EventStream, Identity, ListPage, ListRequest, Scope, Selector, Source, Unreadable, WatchError,
-    WatchRequest, WatchStart,
+    EventStream, Identity, ListPage, ListRequest, ListVersion, Scope, Selector, Source, Unreadable,
+    WatchError, WatchRequest, WatchStart,
 };
 pub use stats::WatchStats;
 

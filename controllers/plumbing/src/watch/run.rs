@@ -246,7 +246,10 @@ impl<S: Source> Watch<S> {
             Cause::Silent(silence) => (Duration::ZERO, format!("silent for {} s", silence.as_secs())),
             Cause::Regressed { rv } => {
                 let seen = self.writer.part().last_rv();
-                (self.back_off(), format!("sent resourceVersion {rv} after {seen}"))
+                let wait = self.back_off();
+                // It goes on: a list tells a server that lags from a cluster that went back.
+                let wait = if self.probing { wait.max(self.confirm()) } else { wait };
+                (wait, format!("sent resourceVersion {rv} after {seen}"))
             }
             Cause::Unreadable => (self.relist(), "an event was lost".to_owned()),
             Cause::Failed(error) => {

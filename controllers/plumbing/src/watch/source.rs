@@ -56,12 +56,23 @@ pub enum WatchStart {
     },
 }
 
-/// A plain LIST, `resourceVersionMatch=NotOlderThan`, without a limit.
+/// How new a plain LIST must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListVersion {
+    /// What the watch cache has (`resourceVersion=0`).
+    Cached,
+    /// Not older than this.
+    NotOlderThan(ResourceVersion),
+    /// Consistent (`resourceVersion` unset), which may be read from etcd: only once the server has said that what was
+    /// seen last is ahead of all it has.
+    Latest,
+}
+
+/// A plain LIST without a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListRequest {
-    /// Not older than this; `None` sends `0`, what the watch cache has. It is never left unset, which
-    /// would read everything from etcd.
-    pub at: Option<ResourceVersion>,
+    /// How new it must be; without meaning where there is a token.
+    pub version: ListVersion,
     /// The server's token for the rest of a list that it cut in spite of having no limit.
     pub continue_token: Option<String>,
 }

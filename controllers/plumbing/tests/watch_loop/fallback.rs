@@ -1,7 +1,9 @@
 //! Servers that cannot stream a list.
 
 use crate::script::*;
-use springtide_plumbing::watch::{Identity, LIST_SILENCE, ListPage, StreamingLists, Unreadable, WatchError};
+use springtide_plumbing::watch::{
+    Identity, LIST_SILENCE, ListPage, ListRequest, ListVersion, StreamingLists, Unreadable, WatchError,
+};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -105,6 +107,57 @@ async fn a_list_older_than_what_was_seen_is_not_taken() {
     again.answer(Ok(page(vec![], 6)));
     settle().await;
     assert_eq!(script.content(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_went_back_is_followed_by_a_consistent_list() {
+    let mut script = Script::start();
+    script.open().await.refuse(refused());
+    script.list().await.answer(Ok(page(vec![thing("a", 5)], 2000)));
+    script.open().await.accept().error_event(410, "Expired");
+    let relist = script.list().await;
+    assert_eq!(relist.request, list_at(Some(2000)));
+    relist.answer(Err(WatchError::AheadOfServer("Too large resource version".to_owned())));
+    let consistent = script.list().await;
+    assert_eq!(consistent.request, ListRequest { version: ListVersion::Latest, continue_token: None });
+    consistent.answer(Ok(page(vec![thing("b", 3)], 1000)));
+    let watch = script.open().await;
+    assert_eq!(watch.request.start, watch_from(1000));
+    assert_eq!(script.content(), [("b".into(), 3)]);
+    // Once: after that the version last seen counts again.
+    watch.accept().error_event(410, "Expired");
+    assert_eq!(script.list().await.request, list_at(Some(1000)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_list_that_is_cut_says_nothing_against_streaming_lists() {
+    let streaming = StreamingLists::default();
+    let mut script = Script::start_with(&streaming, 1);
+    let list = script.open().await.accept();
+    for number in 0..4 {
+        sleep(LIST_SILENCE / 2).await;
+        list.added(thing(&format!("p{number}"), number));
+    }
+    drop(list);
+    assert_eq!(script.open().await.request.start, streaming_list(None));
+    assert!(streaming.available());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_reaches_its_timeout_without_an_end_of_the_list_is_given_up() {
+    let streaming = StreamingLists::default();
+    let mut script = Script::start_with(&streaming, 1);
+    let asked = script.open().await;
+    let timeout = Duration::from_secs(asked.request.timeout_seconds.into());
+    let list = asked.accept();
+    for number in 0..timeout.as_secs() as u32 {
+        sleep(Duration::from_secs(1)).await;
+        list.added(thing("new", number));
+    }
+    drop(list);
+    script.list().await.answer(Ok(page(vec![thing("a", 1)], 500)));
+    settle().await;
+    assert!(!streaming.available());
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,8 +8,8 @@ use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::store::{Change, Index, IndexKey, Store};
 use springtide_plumbing::watch::{
-    EventStream, ListPage, ListRequest, Source, StreamingLists, WatchError, WatchRequest, WatchStart,
-    WatchStats, run,
+    EventStream, ListPage, ListRequest, ListVersion, Source, StreamingLists, WatchError, WatchRequest,
+    WatchStart, WatchStats, run,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -72,7 +72,8 @@ pub(crate) fn watch_from(from: u32) -> WatchStart {
 }
 
 pub(crate) fn list_at(at: Option<u32>) -> ListRequest {
-    ListRequest { at: at.map(rv), continue_token: None }
+    let version = at.map_or(ListVersion::Cached, |at| ListVersion::NotOlderThan(rv(at)));
+    ListRequest { version, continue_token: None }
 }
 
 pub(crate) fn page(objects: Vec<Thing>, at: u32) -> ListPage<Thing> {
