@@ -89,6 +89,15 @@ impl Brake {
         self.set("ConfigMap", |state| state.config_map.replace(switches.clone()) != Some(switches));
     }
 
+    /// There was no ConfigMap a moment ago: released, unless it has been read since.
+    pub fn read_absent(&self) {
+        self.set("ConfigMap", |state| {
+            let is_news = state.config_map.is_none();
+            state.config_map.get_or_insert_default();
+            is_news
+        });
+    }
+
     fn set(&self, source: &str, change: impl FnOnce(&mut State) -> bool) {
         if self.0.send_if_modified(change) {
             tracing::warn!(source, brake = ?*self.0.borrow(), "the brake has changed");

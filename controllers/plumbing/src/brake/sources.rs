@@ -91,9 +91,9 @@ pub fn watch_config_map(
         store.synced().await;
         let moved = brake.clone();
         store.on_change(Arc::new(move |change| moved.read(change.present().map(|map| &**map))));
-        // Where there is one it was the listener's to read: it may have changed since.
+        // Where there is one it was the listener's to read; and so it is where one comes while this is asked.
         if store.get(&key).is_none() {
-            brake.read(None);
+            brake.read_absent();
         }
     }
 }
@@ -161,6 +161,9 @@ mod tests {
         writer.apply(map(2, "Released"));
         assert_eq!(brake.engaged_by("any"), None);
         writer.apply(map(3, "Engaged"));
+        // Who saw none before that says nothing of now.
+        brake.read_absent();
+        assert_eq!(brake.engaged_by("any"), Some(Source::ConfigMap));
         // Not served, not readable: the last value stands.
         writer.set_trouble(Trouble::NotServed);
         assert_eq!(brake.engaged_by("any"), Some(Source::ConfigMap));

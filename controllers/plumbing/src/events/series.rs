@@ -172,12 +172,12 @@ impl Series {
     }
 }
 
-/// The name of an event: the same for whoever tells of the same thing within the same ten minutes, so that a
-/// new process does not tell it once more.
+/// The name of an event: the same for whoever tells the same within the same ten minutes, so that a new process
+/// does not tell it once more; what it tells otherwise is not lost.
 fn name(note: &EventNote, opened: Timestamp) -> Arc<str> {
-    let EventNote { key, uid, reason, action, .. } = note;
+    let EventNote { key, uid, reason, action, note, .. } = note;
     let slot = opened.as_second().div_euclid(WINDOW.as_secs().cast_signed());
-    let digest = Sha256::digest(format!("{uid}/{reason}/{action}/{slot}"));
+    let digest = Sha256::digest(format!("{uid}/{reason}/{action}/{slot}/{note}"));
     let digest = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     format!("{}.{digest:016x}", super::cut(&key.name, MAX_NAME_BYTES)).into()
 }
