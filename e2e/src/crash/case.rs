@@ -172,6 +172,15 @@ impl Case {
     }
 }
 
+impl Case {
+    /// Whether each of its writes does something, so that every run has it: statuses and events can be more or
+    /// fewer.
+    #[must_use]
+    pub fn is_deed(&self) -> bool {
+        self.writes.iter().all(WriteId::is_deed)
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scenario, writes, point, recovery } = self;

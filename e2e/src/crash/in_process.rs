@@ -1,12 +1,13 @@
 //! A manager inside this process, which a crash can drop between two instructions.
 
+use std::cell::OnceCell;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use springtide_manager::{LogLevel, ManagerArgs};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -22,7 +23,25 @@ const GONE: Duration = Duration::from_secs(20);
 /// Between two looks at its health.
 const PAUSE: Duration = Duration::from_millis(20);
 
-static PANICS: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Where this thread's panics are counted, if it is one of a manager's.
+    static COUNTER: OnceCell<Panics> = const { OnceCell::new() };
+}
+
+/// Counts the panics of some managers, caught ones too.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Panics(Arc<AtomicUsize>);
+
+impl Panics {
+    /// So many so far.
+    pub(super) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, count: usize) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+}
 
 /// A running manager with a runtime of its own.
 pub(super) struct InProcess {
@@ -31,9 +50,11 @@ pub(super) struct InProcess {
 }
 
 impl InProcess {
-    /// Starts a manager that reaches the API server by `kubeconfig`; returns when it is ready.
-    pub(super) async fn start(kubeconfig: &Path, further: &[&str]) -> Result<Self> {
+    /// Starts a manager that reaches the API server by `kubeconfig`; returns when it is ready. What panics in
+    /// it is counted in `panics`.
+    pub(super) async fn start(kubeconfig: &Path, further: &[&str], panics: &Panics) -> Result<Self> {
         count_panics();
+        let panics = panics.clone();
         let health = free_address()?;
         let kubeconfig = kubeconfig.to_str().context("a path in UTF-8")?;
         let address = health.to_string();
@@ -42,6 +63,9 @@ impl InProcess {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name(THREADS)
+            .on_thread_start(move || {
+                let _ = COUNTER.with(|counter| counter.set(panics.clone()));
+            })
             .enable_all()
             .build()
             .context("a manager's runtime")?;
@@ -60,11 +84,13 @@ impl InProcess {
             Ok(())
         };
         let waited = tokio::time::timeout(READY, is_ready).await;
-        match waited {
-            Ok(Ok(())) => Ok(manager),
-            Ok(Err(error)) => Err(error),
-            Err(_) => bail!("a manager was not ready within {READY:?}"),
-        }
+        let error = match waited {
+            Ok(Ok(())) => return Ok(manager),
+            Ok(Err(error)) => error,
+            Err(_) => anyhow!("a manager was not ready within {READY:?}"),
+        };
+        manager.crash().await?;
+        Err(error)
     }
 
     /// Ends it without a word, as a crash does: its tasks are dropped where they stand. Returns when all of
@@ -86,19 +112,13 @@ impl Drop for InProcess {
     }
 }
 
-/// Panics of all managers in this process so far, caught ones too.
-pub(super) fn panics() -> usize {
-    PANICS.load(Ordering::Relaxed)
-}
-
 fn count_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if std::thread::current().name() == Some(THREADS) {
-                PANICS.fetch_add(1, Ordering::Relaxed);
-            }
+            // A thread that is at its end has no counter any more, and runs nothing of a manager.
+            let _ = COUNTER.try_with(|counter| counter.get().inspect(|panics| panics.add(1)).is_some());
             before(info);
         }));
     });

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,9 @@ use serde_json::json;
 
 use super::case::{Case, Recovery};
 use super::facts::Facts;
-use super::in_process::{InProcess, panics};
+use super::in_process::{InProcess, Panics};
 use super::reference::Reference;
+use super::running::{Mortal, Running};
 use super::strike::{Strike, Struck};
 use super::write_id::Course;
 use super::writes_made::WritesMade;
@@ -47,6 +48,7 @@ pub struct Lane {
     proxy: FaultProxy,
     kubeconfigs: [PathBuf; 2],
     client: kube::Client,
+    panics: Panics,
 }
 
 /// What became of a case.
@@ -61,23 +63,18 @@ pub struct Verdict {
     pub tries: u32,
     /// What the oracles say against it; empty for a good case.
     pub violations: Vec<String>,
+    /// Whether it has left something behind, so that no other case may follow on its lane.
+    pub spoilt: bool,
     /// How long it took.
     pub took: Duration,
 }
 
-/// A manager that crashes some day.
-enum Mortal {
-    InProcess(InProcess),
-    Process(Manager),
-}
-
-impl Mortal {
-    async fn crash(self) -> Result<()> {
-        match self {
-            Self::InProcess(manager) => manager.crash().await,
-            Self::Process(manager) => manager.kill().map(drop),
-        }
-    }
+/// One run of a case.
+struct Tried {
+    /// Whether it crashed, and what is wrong.
+    judged: Result<(Option<Struck>, Vec<String>)>,
+    /// An error where something of it is still there.
+    left: Result<()>,
 }
 
 /// A run that has come to rest.
@@ -97,16 +94,21 @@ impl Lane {
         let proxy = FaultProxy::start(&cluster, Protocols::All)?;
         let [first, second] = USERS.map(|user| proxy.kubeconfig_for(&cluster, user, "system:masters"));
         let client = cluster.client("springtide-crash")?;
-        Ok(Self { kubeconfigs: [first?, second?], client, cluster, proxy })
+        Ok(Self { kubeconfigs: [first?, second?], client, cluster, proxy, panics: Panics::default() })
     }
 
     pub(super) fn cluster(&self) -> &LocalCluster {
         &self.cluster
     }
 
-    /// The way of the first manager.
-    pub(super) fn first(&self) -> &Path {
-        &self.kubeconfigs[0]
+    /// Panics of its managers.
+    pub(super) fn panics(&self) -> usize {
+        self.panics.count()
+    }
+
+    /// Starts a manager in this process that needs no lease, by the way of the first or the second one.
+    pub(super) async fn manager(&self, number: usize) -> Result<InProcess> {
+        InProcess::start(&self.kubeconfigs[number], &["--no-leader-election"], &self.panics).await
     }
 
     pub(super) fn mark(&self) -> Result<Mark> {
@@ -128,18 +130,26 @@ impl Lane {
             crashed: None,
             tries: 0,
             violations: Vec::new(),
+            spoilt: false,
             took: Duration::ZERO,
         };
         loop {
             verdict.tries += 1;
             let try_began = Instant::now();
-            match self.try_case(scenario, reference, &verdict, watched).await {
+            let tried = self.try_case(scenario, reference, &verdict, watched).await;
+            match tried.judged {
                 Ok((crashed, violations)) => {
                     verdict.crashed = crashed.or(verdict.crashed);
                     verdict.violations = violations;
                 }
                 // What a scenario waits for in vain is as wrong as what an oracle sees.
                 Err(error) => verdict.violations = vec![format!("{error:#}")],
+            }
+            if let Err(error) = tried.left {
+                verdict.spoilt = true;
+                verdict
+                    .violations
+                    .push(format!("the lane ends here, as the case has left behind: {error:#}"));
             }
             if !verdict.violations.is_empty() {
                 verdict.violations.push(self.course(try_began));
@@ -171,17 +181,62 @@ impl Lane {
         })
     }
 
+    /// Runs a case once, and leaves nothing of it behind.
     async fn try_case<S: Scenario>(
         &self,
         scenario: &S,
         reference: &Reference,
+        verdict: &Verdict,
+        watched: Duration,
+    ) -> Tried {
+        self.begin();
+        let mut running = Running::default();
+        let world = match scenario.open(&self.cluster).await {
+            Ok(world) => world,
+            Err(error) => return Tried { judged: Err(error), left: Ok(()) },
+        };
+        let panics_before = self.panics();
+        let mut judged = self.disturbed(scenario, &world, reference, verdict, watched, &mut running).await;
+        self.proxy.clear();
+        if judged.is_ok() {
+            // Who has come to the end has what is behind it as well.
+            if let Err(error) = world.clear().await {
+                judged = Err(error);
+            }
+        }
+        let mut left = running.crash(&self.panics).await;
+        let panicked = self.panics() - panics_before;
+        if panicked > 0 {
+            let told = format!("{panicked} panics");
+            judged = match judged {
+                Ok((crashed, violations)) => Ok((crashed, violations.into_iter().chain([told]).collect())),
+                Err(error) => Err(error.context(told)),
+            };
+        }
+        if judged.is_err() && left.is_ok() {
+            left = self.empty(&world).await;
+        }
+        Tried { judged, left }
+    }
+
+    /// Empties what a case has left, whose own managers may be what is wrong.
+    async fn empty<W: World>(&self, world: &W) -> Result<()> {
+        let manager = self.manager(1).await?;
+        let cleared = world.clear().await;
+        manager.crash().await?;
+        cleared
+    }
+
+    async fn disturbed<S: Scenario>(
+        &self,
+        scenario: &S,
+        world: &S::World<'_>,
+        reference: &Reference,
         Verdict { case, tries, .. }: &Verdict,
         watched: Duration,
+        running: &mut Running,
     ) -> Result<(Option<Struck>, Vec<String>)> {
-        self.begin();
-        let panics_before = panics();
         let mark = self.mark()?;
-        let world = scenario.open(&self.cluster).await?;
         let namespace = world.namespace();
         if *tries >= LATE_FROM {
             let [objects, children] = world.resources();
@@ -189,12 +244,12 @@ impl Lane {
             let watches = Class::of([Verb::Watch]).resource(late).user(USERS[0]);
             self.proxy.event_fault(watches, &[], When::Always, EventFault::Delay(LATE_BY));
         }
-        let (mut manager, mut standby) = self.managers(namespace, case.recovery).await?;
+        self.managers(namespace, case.recovery, running).await?;
         let class = |user| Class::writes().except("leases").user(user).namespace(namespace);
         let mut strike = Some(Strike::of(&self.proxy, &class(USERS[0]), case));
         let mut crashes = Vec::new();
 
-        let play = maybe_done(scenario.play(&world));
+        let play = maybe_done(scenario.play(world));
         tokio::pin!(play);
         let mut since = Instant::now();
         loop {
@@ -202,7 +257,7 @@ impl Lane {
                 play.as_mut().await;
                 // What failed does not come to rest.
                 if play.as_mut().output_mut().is_some_and(|played| played.is_ok()) {
-                    self.rest(&world, since).await?;
+                    self.rest(world, since).await?;
                 }
                 anyhow::Ok(())
             };
@@ -227,69 +282,68 @@ impl Lane {
             strike = again.then(|| Strike::at_first(&self.proxy, &class(USERS[1])));
             // Whoever goes on has the rest of the play, and leads before it is awaited.
             let replaced = async {
-                manager.crash().await?;
+                if let Some(manager) = running.acting.take() {
+                    manager.crash(&self.panics).await?;
+                }
                 if crashes.len() > 1 {
                     // It met the same way as the one that goes on.
                     self.proxy.clear();
                 }
-                self.next(namespace, standby.take()).await
+                self.next(namespace, running).await
             };
-            manager = beside(play.as_mut(), replaced).await.context("the crash")?;
+            beside(play.as_mut(), replaced).await.context("the crash")?;
             since = Instant::now();
         }
         play.as_mut().take_output().context("the scenario has no end")??;
 
-        let ended = self.judge(&world, mark, watched).await?;
+        let ended = self.judge(world, mark, watched, crashes.len()).await?;
         let mut violations = ended.wrong;
         violations.extend(reference.facts.differences(&ended.facts).into_values());
-        let panicked = panics() - panics_before;
-        if panicked > 0 {
-            violations.push(format!("{panicked} panics"));
-        }
         violations.extend(ended.writes.excess(&reference.writes_made, crashes.len()));
-        self.proxy.clear();
-        world.clear().await?;
-        manager.crash().await?;
         Ok((crashes.first().copied(), violations))
     }
 
-    /// The manager that is to crash, and one that waits where the recovery is by one.
-    async fn managers(&self, namespace: &str, recovery: Recovery) -> Result<(Mortal, Option<InProcess>)> {
-        let [first, second] = &self.kubeconfigs;
+    /// Starts the manager that is to crash, and one that waits where the recovery is by one.
+    async fn managers(&self, namespace: &str, recovery: Recovery, running: &mut Running) -> Result<()> {
         let election = ["--lease-namespace", namespace];
         match recovery {
             Recovery::Restart | Recovery::Twice => {
-                let first = InProcess::start(first, &["--no-leader-election"]).await?;
-                Ok((Mortal::InProcess(first), None))
+                running.acting = Some(Mortal::InProcess(self.manager(0).await?));
             }
             Recovery::Failover => {
-                let first = InProcess::start(first, &election).await?;
+                let [first, second] = &self.kubeconfigs;
+                let first = InProcess::start(first, &election, &self.panics).await?;
+                running.acting = Some(Mortal::InProcess(first));
                 self.wait_for_lease(namespace, None).await?;
-                Ok((Mortal::InProcess(first), Some(InProcess::start(second, &election).await?)))
+                running.standby = Some(InProcess::start(second, &election, &self.panics).await?);
             }
             Recovery::Sigkill => {
                 // Its port is read from its log, so each has one of its own.
                 let name = format!("crash-{namespace}");
+                let way = &self.kubeconfigs[0];
                 let mut first =
-                    Manager::start_with(&self.cluster, first, &name, &["--no-leader-election"]).await?;
-                first.wait_ready().await?;
-                Ok((Mortal::Process(first), None))
+                    Manager::start_with(&self.cluster, way, &name, &["--no-leader-election"]).await?;
+                let ready = first.wait_ready().await;
+                running.acting = Some(Mortal::Process(first));
+                ready?;
             }
         }
+        Ok(())
     }
 
-    /// The manager that goes on, once it leads.
-    async fn next(&self, namespace: &str, standby: Option<InProcess>) -> Result<Mortal> {
-        let next = match standby {
-            Some(standby) => {
-                let before = self.holder(namespace).await?;
-                self.release_lease(namespace).await?;
-                self.wait_for_lease(namespace, before.as_deref()).await?;
-                standby
-            }
-            None => InProcess::start(&self.kubeconfigs[1], &["--no-leader-election"]).await?,
+    /// Has the manager act that goes on; returns once it leads.
+    async fn next(&self, namespace: &str, running: &mut Running) -> Result<()> {
+        if running.standby.is_some() {
+            let before = self.holder(namespace).await?;
+            self.release_lease(namespace).await?;
+            self.wait_for_lease(namespace, before.as_deref()).await?;
+        }
+        let next = match running.standby.take() {
+            Some(standby) => standby,
+            None => self.manager(1).await?,
         };
-        Ok(Mortal::InProcess(next))
+        running.acting = Some(Mortal::InProcess(next));
+        Ok(())
     }
 
     pub(super) fn begin(&self) {
@@ -316,7 +370,14 @@ impl Lane {
         }
     }
 
-    pub(super) async fn judge<W: World>(&self, world: &W, mark: Mark, watched: Duration) -> Result<Ended> {
+    /// Judges a run that has come to rest after so many crashes.
+    pub(super) async fn judge<W: World>(
+        &self,
+        world: &W,
+        mark: Mark,
+        watched: Duration,
+        crashes: usize,
+    ) -> Result<Ended> {
         let own = |count: WriteCount| {
             count
                 .in_namespace(world.namespace())
@@ -327,7 +388,7 @@ impl Lane {
         let log = self.cluster.audit_log()?;
         let writes = own(log.since(mark)?);
         tokio::time::sleep(watched).await;
-        let mut wrong = world.wrong().await?;
+        let mut wrong = world.wrong(crashes).await?;
         let facts = world.facts().await?;
         let later = own(log.since(mark)?).len() - writes.len();
         if later > 0 {

@@ -16,7 +16,7 @@
 //! | history | every child was made and ended as often, and in the same way |
 //! | children | never more than declared, none without a live owner |
 //! | status | says what the independent witnesses have seen |
-//! | writes | of statuses and of others at most three more for each crash than without one, and a status for each second; none once all is at rest |
+//! | writes | of statuses, others and refused ones at most three more for each crash than without one, and a status for each second that it takes longer; none once all is at rest |
 //! | panics | none |
 
 mod case;
@@ -24,6 +24,7 @@ mod facts;
 mod in_process;
 mod lane;
 mod reference;
+mod running;
 mod strike;
 mod write_id;
 mod writes_made;
@@ -60,13 +61,14 @@ pub trait World {
     /// The API server does not answer.
     async fn facts(&self) -> Result<Facts>;
 
-    /// What is wrong whatever the scenario: seen by the witnesses, or left behind.
+    /// What is wrong whatever the scenario, after so many crashes: seen by the witnesses, or left behind.
     ///
     /// # Errors
     /// The API server does not answer.
-    async fn wrong(&self) -> Result<Vec<String>>;
+    async fn wrong(&self, crashes: usize) -> Result<Vec<String>>;
 
-    /// Removes all objects while a manager runs, so that none of them concerns the next run.
+    /// Removes all objects while a manager runs, so that none of them concerns the next run, wherever the
+    /// scenario has stopped.
     ///
     /// # Errors
     /// They stay.

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::future::join_all;
 
 use super::facts::Facts;
-use super::in_process::{InProcess, panics};
 use super::lane::{Ended, Lane};
 use super::write_id::{Course, WriteId};
 use super::writes_made::WritesMade;
@@ -21,6 +20,8 @@ pub struct Reference {
     pub writes: Vec<WriteId>,
     /// Writes that were under way at the same time, in every run.
     pub stages: Vec<Vec<WriteId>>,
+    /// Writes that only one of several runs has, which are no cases.
+    pub left_out: Vec<WriteId>,
     pub(super) facts: Facts,
     /// The most of all runs.
     pub(super) writes_made: WritesMade,
@@ -44,7 +45,7 @@ impl Lane {
     /// write may come for so long once all is at rest.
     ///
     /// # Errors
-    /// No manager starts, or one does not end. For each scenario: it does not come to its end, the oracles say
+    /// No manager starts or ends, or a namespace is not made or not emptied. For each scenario: it does not come to its end, the oracles say
     /// something against it, or two runs of it come to different facts.
     pub async fn references<S: Scenario>(
         &self,
@@ -54,25 +55,32 @@ impl Lane {
         let mut runs: Vec<Vec<Result<Ended>>> = scenarios.iter().map(|_| Vec::new()).collect();
         for watched in watched {
             self.begin();
-            let before = panics();
-            let manager = InProcess::start(self.first(), &["--no-leader-election"]).await?;
+            let before = self.panics();
+            let manager = self.manager(0).await?;
             let ends = join_all(scenarios.iter().map(|scenario| self.undisturbed(scenario, *watched))).await;
             manager.crash().await?;
-            let panicked = panics() - before;
+            let panicked = self.panics() - before;
             ensure!(panicked == 0, "{panicked} panics without a crash");
-            runs.iter_mut().zip(ends).for_each(|(runs, ended)| runs.push(ended));
+            for (runs, ended) in runs.iter_mut().zip(ends) {
+                runs.push(ended?);
+            }
         }
         Ok(runs.into_iter().map(merged).collect())
     }
 
-    async fn undisturbed<S: Scenario>(&self, scenario: &S, watched: Duration) -> Result<Ended> {
+    /// The outer error is that of what cannot be made or removed.
+    async fn undisturbed<S: Scenario>(&self, scenario: &S, watched: Duration) -> Result<Result<Ended>> {
         let mark = self.mark()?;
         let world = scenario.open(self.cluster()).await?;
-        scenario.play(&world).await?;
-        self.rest(&world, std::time::Instant::now()).await?;
-        let ended = self.judge(&world, mark, watched).await?;
-        world.clear().await?;
-        ensure!(ended.wrong.is_empty(), "{}", ended.wrong.join("\n"));
+        let ended = async {
+            scenario.play(&world).await?;
+            self.rest(&world, std::time::Instant::now()).await?;
+            let ended = self.judge(&world, mark, watched, 0).await?;
+            ensure!(ended.wrong.is_empty(), "{}", ended.wrong.join("\n"));
+            Ok(ended)
+        };
+        let ended = ended.await;
+        world.clear().await.with_context(|| format!("after {} without a crash", scenario.name()))?;
         Ok(ended)
     }
 }
@@ -92,6 +100,8 @@ fn merged(runs: Vec<Result<Ended>>) -> Result<Reference> {
         writes_made = writes_made.most(&run.writes);
         courses.push(run.course);
     }
-    let course = Course::common(&courses);
-    Ok(Reference { writes: course.writes, stages: course.stages, facts: first.facts, writes_made })
+    let Course { writes, stages } = Course::common(&courses);
+    let every: BTreeSet<_> = courses.into_iter().flat_map(|course| course.writes).collect();
+    let left_out = every.into_iter().filter(|write| !writes.contains(write)).collect();
+    Ok(Reference { writes, stages, left_out, facts: first.facts, writes_made })
 }

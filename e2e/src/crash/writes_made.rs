@@ -5,14 +5,18 @@ use std::time::Duration;
 use crate::fault_proxy::Entry;
 use crate::write_count::WriteCount;
 
-/// Writes of either sort that a crash may cost beyond those of a run without one.
+/// Writes of each sort that a crash may cost beyond those of a run without one.
 const PER_CRASH: usize = 3;
 
-/// The writes that succeeded. Of the refused ones most lost a race with a user of the scenario.
+/// The writes by their sorts.
 #[derive(Debug, Clone)]
 pub(super) struct WritesMade {
+    /// Statuses that were stored.
     statuses: usize,
+    /// Others that were stored.
     others: usize,
+    /// Of both, those that were refused: most have lost a race with a user of the scenario.
+    refused: usize,
     /// From the first status to the last.
     told_for: Duration,
     /// In words.
@@ -29,27 +33,38 @@ impl WritesMade {
         Self {
             statuses,
             others: successful.len() - statuses,
+            refused: log.len() - successful.len(),
             told_for: first.zip(last).map_or(Duration::ZERO, |(first, last)| last - first),
             table: log.to_string(),
         }
     }
 
-    /// The more of both.
+    /// The more of each.
     pub(super) fn most(&self, other: &Self) -> Self {
-        let (statuses, others) = (self.statuses.max(other.statuses), self.others.max(other.others));
-        Self { statuses, others, ..self.clone() }
+        Self {
+            statuses: self.statuses.max(other.statuses),
+            others: self.others.max(other.others),
+            refused: self.refused.max(other.refused),
+            told_for: self.told_for.max(other.told_for),
+            table: self.table.clone(),
+        }
     }
 
-    /// What is too much after so many crashes, by a run without one. A status is written once a second at most:
-    /// as many more may be as that took seconds, for the same changes can come closer together or not.
+    /// What is too much after so many crashes, by runs without one. A status is written once a second at most:
+    /// as many more may be as seconds were told of beyond those of such a run, for what follows a crash comes
+    /// later and further apart. A write can lose a race in any run, as often as a crash may cost one.
     pub(super) fn excess(&self, undisturbed: &Self, crashes: usize) -> Option<String> {
-        let seconds = usize::try_from(self.told_for.as_secs()).unwrap_or(usize::MAX);
-        let statuses = (undisturbed.statuses + PER_CRASH * crashes).saturating_add(seconds);
-        let others = undisturbed.others + PER_CRASH * crashes;
-        (self.statuses > statuses || self.others > others).then(|| {
+        let longer = self.told_for.saturating_sub(undisturbed.told_for);
+        // A part of a second has room for one as well.
+        let seconds = usize::try_from(longer.as_millis().div_ceil(1000)).unwrap_or(usize::MAX);
+        let most = |undisturbed: usize| undisturbed + PER_CRASH * crashes;
+        let statuses = most(undisturbed.statuses).saturating_add(seconds);
+        let (others, refused) = (most(undisturbed.others), most(undisturbed.refused) + PER_CRASH);
+        let is_too_much = self.statuses > statuses || self.others > others || self.refused > refused;
+        is_too_much.then(|| {
             format!(
-                "{} statuses and {} other writes, at most {statuses} and {others} were to be:\n{}",
-                self.statuses, self.others, self.table
+                "{} statuses, {} other writes and {} refused, at most {statuses}, {others} and {refused} were to be:\n{}",
+                self.statuses, self.others, self.refused, self.table
             )
         })
     }
@@ -63,21 +78,25 @@ fn is_status(resource: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn made(statuses: usize, others: usize, refused: usize, seconds: u64) -> WritesMade {
+        let told_for = Duration::from_millis(seconds * 1000);
+        WritesMade { statuses, others, refused, told_for, table: String::new() }
+    }
+
     #[test]
-    fn a_crash_may_cost_three_writes_of_either_sort_and_a_second_one_status() {
-        let made = |statuses, others, seconds: u64| {
-            let told_for = Duration::from_millis(seconds * 1000 + 900);
-            WritesMade { statuses, others, told_for, table: String::new() }
-        };
-        let undisturbed = made(2, 8, 4);
+    fn a_crash_may_cost_three_writes_of_each_sort_and_a_further_second_one_status() {
+        let undisturbed = made(2, 8, 1, 4);
         for (run, crashes, is_too_much) in [
-            (made(2, 8, 0), 0, false),
-            (made(2, 9, 9), 0, true),
-            (made(3, 8, 0), 0, true),
-            (made(7, 11, 2), 1, false),
-            (made(8, 11, 2), 1, true),
-            (made(5, 12, 9), 1, true),
-            (made(8, 14, 0), 2, false),
+            (made(2, 8, 4, 4), 0, false),
+            (made(2, 9, 0, 9), 0, true),
+            (made(3, 8, 0, 4), 0, true),
+            (made(3, 8, 0, 5), 0, false),
+            (made(2, 8, 5, 4), 0, true),
+            (made(5, 11, 7, 2), 1, false),
+            (made(6, 11, 7, 4), 1, true),
+            (made(5, 12, 0, 9), 1, true),
+            (made(5, 11, 8, 9), 1, true),
+            (made(10, 14, 10, 6), 2, false),
         ] {
             assert_eq!(
                 run.excess(&undisturbed, crashes).is_some(),
@@ -85,6 +104,8 @@ mod tests {
                 "{run:?}, {crashes} crashes"
             );
         }
-        assert!(made(1, 10, 0).excess(&undisturbed.most(&made(0, 10, 0)), 0).is_none());
+        let both = made(0, 10, 0, 9).most(&made(2, 8, 1, 4));
+        assert!(made(2, 10, 4, 9).excess(&both, 0).is_none());
+        assert!(made(3, 10, 4, 9).excess(&both, 0).is_some());
     }
 }

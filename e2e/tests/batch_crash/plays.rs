@@ -3,7 +3,7 @@
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use springtide_crds::batch_job::{
     BatchJob, BatchJobSpec, CompleteReason, CompletionMode, CompletionTracking, ExitCodeOperator,
     FailedReason, OnExitCodes, PodFailureAction, PodFailurePolicy, PodFailureRule, Release, Retry,
@@ -15,7 +15,7 @@ use springtide_e2e::oracle::pods::{Life, Pods};
 use crate::scenarios::{Batch, JOB};
 
 /// Finalizer of somebody else.
-const HOLD: &str = "example.com/hold";
+pub(crate) const HOLD: &str = "example.com/hold";
 
 fn strict(task: &Task, completions: u32, parallelism: u32) -> BatchJobSpec {
     BatchJobSpec {
@@ -150,8 +150,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             let others = |life: &&Life| life.uid != held.uid;
             let gone = |pods: &Pods| pods.of(JOB).iter().filter(|l| others(l)).all(|l| l.gone.is_some());
             test.pods.until("the end of the other pods", |pods| gone(pods).then_some(())).await?;
-            let release = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [HOLD]}});
-            pods.patch(&held.name, &PatchParams::default(), &Patch::Strategic(release)).await?;
+            pods.patch(&held.name, &PatchParams::default(), &release()).await?;
             test.gone(JOB).await?;
         }
         Batch::Recreate => {
@@ -166,6 +165,11 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
         }
     }
     test.no_pods(JOB).await
+}
+
+/// Takes [`HOLD`] from a pod.
+pub(crate) fn release() -> Patch<Value> {
+    Patch::Strategic(json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [HOLD]}}))
 }
 
 /// Ends the pods that run, when there are so many.

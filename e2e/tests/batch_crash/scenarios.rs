@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PatchParams};
 use springtide_crds::batch_job::BatchJob;
 use springtide_e2e::batch::Testbed;
 use springtide_e2e::crash::{Facts, Scenario, World};
@@ -14,12 +14,12 @@ use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::jobs::{self, History};
 
-use crate::plays;
+use crate::plays::{self, HOLD};
 
 /// The only job of a scenario at a time.
 pub(crate) const JOB: &str = "job";
 /// Fields of a status that differ between runs by nature: where a pod ran, how long by the clock, and what
-/// the API calls approximate.
+/// the API calls approximate where a manager begins anew, which is held against the pods' lives.
 const BY_NATURE: [&str; 4] = ["node", "runningSeconds", "suspendedSeconds", "disrupted"];
 
 /// The scenarios.
@@ -199,7 +199,7 @@ impl World for Namespace<'_> {
         Ok(facts)
     }
 
-    async fn wrong(&self) -> Result<Vec<String>> {
+    async fn wrong(&self, crashes: usize) -> Result<Vec<String>> {
         let mut wrong = self.test.jobs.now().violations().to_vec();
         {
             let pods = self.test.pods.now();
@@ -217,21 +217,35 @@ impl World for Namespace<'_> {
                 .of(&job.name_any())
                 .into_iter()
                 .filter(|life| Some(&life.job_uid) == job.metadata.uid.as_ref());
-            let (mut active, mut succeeded, mut failed) = (0, 0, 0);
+            let (mut active, mut succeeded, mut failed, mut disrupted) = (0, 0, 0, 0);
             for life in own {
                 active += u32::from(life.is_active());
-                if let Some((at, end)) = &life.ended {
-                    succeeded += u32::from(end.succeeded);
-                    // One that is deleted or evicted is no failure.
-                    let by_itself = !life.disrupted && life.deleting.is_none_or(|deleted| deleted > *at);
-                    failed += u32::from(by_itself && !end.succeeded);
-                }
+                // One that is deleted or evicted is no failure.
+                let is_disturbed = match &life.ended {
+                    Some((at, end)) => {
+                        let by_itself = !life.disrupted && life.deleting.is_none_or(|deleted| deleted > *at);
+                        succeeded += u32::from(end.succeeded);
+                        failed += u32::from(by_itself && !end.succeeded);
+                        !by_itself && !end.succeeded
+                    }
+                    None => life.gone.is_some(),
+                };
+                disrupted += u32::from(is_disturbed && life.node.is_some());
             }
             let said = (status.active, status.succeeded, status.failed);
             if said != (active, succeeded, failed) {
                 wrong.push(format!(
                     "the status has (active, succeeded, failed) = {said:?}, there were {:?}",
                     (active, succeeded, failed)
+                ));
+            }
+            // A manager that begins does not know which of those that are there have been counted, nor which are
+            // gone uncounted: each crash may cost or repeat each of them.
+            let unsure = u64::from(disrupted) * u64::try_from(crashes)?;
+            if u64::from(status.disrupted.abs_diff(disrupted)) > unsure {
+                let said = status.disrupted;
+                wrong.push(format!(
+                    "the status has {said} disrupted pods, there were {disrupted} and {crashes} crashes"
                 ));
             }
         }
@@ -250,6 +264,10 @@ impl World for Namespace<'_> {
         // The namespace itself stays: its end would cost the API server as much as all of the run.
         let test = &self.test;
         test.api::<BatchJob>().delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        // A scenario that has failed may have left its own finalizer.
+        for pod in self.pods().await?.iter().filter(|pod| pod.finalizers().iter().any(|held| held == HOLD)) {
+            test.api::<Pod>().patch(&pod.name_any(), &PatchParams::default(), &plays::release()).await?;
+        }
         let deadline = Instant::now() + PATIENCE;
         while !self.jobs().await?.is_empty() || !self.pods().await?.is_empty() {
             ensure!(Instant::now() < deadline, "jobs or pods of {} stay", test.namespace);
