@@ -94,8 +94,10 @@ async fn a_leader_that_is_stopped_at_any_moment_stores_nothing_past_its_lease() 
         terms.leaders.len(),
         terms.without_lease.len()
     );
-    for number in 0..pauses {
-        test.pods.now().exactly_one_run(&format!("before-{number}-0"), 1)?;
+    for (prefix, count) in [("before", JOBS), ("after", JOBS / 4)] {
+        for (pause, number) in (0..pauses).flat_map(|pause| (0..count).map(move |number| (pause, number))) {
+            test.pods.now().exactly_one_run(&format!("{prefix}-{pause}-{number}"), 1)?;
+        }
     }
     test.verify()?;
     for manager in managers {
