@@ -5,7 +5,7 @@
 use std::process::Output;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ListParams};
@@ -45,6 +45,18 @@ async fn release(cluster: &LocalCluster, args: &[&str]) -> Result<Output> {
         .kill_on_drop(true)
         .output();
     tokio::time::timeout(PATIENCE, run).await?.context("run springtide release")
+}
+
+/// What stands behind `springtide release` in the guide's block of commands, for a namespace of ours.
+fn guide(namespace: &str) -> Result<Vec<String>> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operate/removal.md");
+    let text = std::fs::read_to_string(page).context(page)?;
+    let lines = text.lines().filter_map(|line| line.strip_prefix("springtide release "));
+    Ok(lines.map(|line| line.split('#').next().unwrap().replace("payments", namespace)).collect())
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
 }
 
 fn said(output: &Output) -> String {
@@ -121,9 +133,16 @@ async fn a_namespace_that_outlives_its_manager_is_freed() -> Result<()> {
     let test = endless(cluster, "freed").await?;
     let other = endless(cluster, "untouched").await?;
 
+    let looked = release(cluster, &["--dry-run"]).await?;
+    let text = said(&looked);
+    for held in [&test, &other] {
+        let line = format!("{}: 3", held.namespace);
+        ensure!(looked.status.success() && text.contains(&line), "a dry run beside a manager: {text}");
+    }
     let refused = release(cluster, &["--yes"]).await?;
     let text = said(&refused);
-    ensure!(!refused.status.success() && text.contains("--replicas=0"), "beside a manager: {text}");
+    let remedy = "scale deployment -l app.kubernetes.io/name=springtide --replicas=0";
+    ensure!(!refused.status.success() && text.contains(remedy), "beside a manager: {text}");
 
     ensure!(running.stop()?.success(), "the manager did not end well");
     let namespaces: Api<Namespace> = Api::all(cluster.client("springtide-test")?);
@@ -167,10 +186,21 @@ async fn pods_that_outlive_manager_and_crds_are_freed_and_a_new_install_works() 
     delete_pods(&test).await?;
     all_marked(&test).await?;
 
-    let released = release(cluster, &["--yes"]).await?;
+    // The commands of the guide, in their order.
+    let guide = guide(&test.namespace)?;
+    let [look, ask, all, ask_beside] = &guide[..] else { bail!("{guide:?}") };
+    let looked = release(cluster, &words(look)).await?;
+    let held = format!("{}: 3", test.namespace);
+    ensure!(looked.status.success() && said(&looked).contains(&held), "{}", said(&looked));
+    for ask in [ask, ask_beside] {
+        let asked = release(cluster, &words(ask)).await?;
+        ensure!(said(&asked).contains(&held) && said(&asked).contains("not a terminal"), "{}", said(&asked));
+    }
+    ensure!(pods_of(&test).await?.len() == 3, "a dry run and a question have changed something");
+    let released = release(cluster, &words(all)).await?;
     ensure!(released.status.success() && said(&released).contains("3 of 3"), "{}", said(&released));
     until("the pods are gone", async || Ok(pods_of(&test).await?.is_empty().then_some(()))).await?;
-    let again = release(cluster, &["--yes"]).await?;
+    let again = release(cluster, &words(all)).await?;
     ensure!(again.status.success() && said(&again).contains("Nothing holds"), "{}", said(&again));
 
     cluster.install_crds().await?;

@@ -84,6 +84,36 @@ async fn what_the_schema_does_not_have_is_refused_with_its_place() -> Result<()>
 }
 
 #[tokio::test]
+async fn the_notes_say_what_holds_for_these_values() -> Result<()> {
+    let cluster = LocalCluster::shared().await?;
+    let helm = Helm::on(cluster)?;
+    let notes = async |set: &str| {
+        let args = ["install", "noted", CHART, "--namespace", NAMESPACE, "--dry-run=client", set];
+        let text = helm.run(&args).await?;
+        let (_, notes) = text.split_once("NOTES:").context("no notes")?;
+        Ok::<_, anyhow::Error>(notes.to_owned())
+    };
+    let default = notes("--set=replicas=2").await?;
+    for said in ["2 replicas, of which one writes", "on every node", "helm uninstall noted --namespace"] {
+        ensure!(default.contains(said), "{said}: {default}");
+    }
+    for (set, said) in [
+        ("--set=replicas=0", "replicas is 0: no manager runs"),
+        ("--set=replicas=1", "1 replica, of which one writes"),
+        ("--set=controllers.batchJob.mode=Observe", "nothing is written"),
+        ("--set=scope.type=Namespaces,scope.namespaces={team-a}", "alone, and sees no nodes: team-a"),
+    ] {
+        let notes = notes(set).await?;
+        ensure!(notes.contains(said) && !default.contains(said), "{set}: {notes}");
+    }
+    let none = notes("--set=replicas=0").await?;
+    ensure!(!none.contains("rollout") && !none.contains("one replica"), "{none}");
+    let own = notes("--set=image.repository=registry.example/springtide").await?;
+    ensure!(!own.contains("on every node"), "{own}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn crds_are_kept_when_the_value_says_so() -> Result<()> {
     let helm = Helm::offline()?;
     for (set, policy) in [("--set=keep=true", Value::from("keep")), ("--set=keep=false", Value::Null)] {

@@ -1,5 +1,7 @@
 //! One manager works on a cluster: what a second release of the chart is told.
 
+use std::process::Output;
+
 use anyhow::{Result, ensure};
 use springtide_e2e::helm::Helm;
 use springtide_e2e::local_cluster::LocalCluster;
@@ -12,7 +14,7 @@ const OWNER: &str = "owner";
 #[tokio::test]
 async fn who_owns_some_namespaces_installs_there_once() -> Result<()> {
     let cluster = LocalCluster::builder().start().await?;
-    for namespace in ["team", "tide", "other"] {
+    for namespace in ["team", "tide", "other", "apart"] {
         cluster
             .apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"))
             .await?;
@@ -24,18 +26,29 @@ async fn who_owns_some_namespaces_installs_there_once() -> Result<()> {
         ensure!(bound.status.success(), "{}", String::from_utf8_lossy(&bound.stderr));
     }
     let helm = Helm::on(&cluster)?;
-    let install = async |release: &str, namespace: &str| {
-        let scope = "--set=scope.type=Namespaces,scope.namespaces={team}";
+    let install = async |release: &str, namespace: &str, scope: &str| {
+        let scope = &format!("--set=scope.type=Namespaces,scope.namespaces={{{scope}}}");
         let user = format!("--kube-as-user={OWNER}");
         helm.try_run(&["install", release, CHART, "--namespace", namespace, scope, &user]).await
     };
-    let first = install("one", "tide").await?;
+    let first = install("one", "tide", "team").await?;
     ensure!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
-    let second = install("two", "other").await?;
-    let said = String::from_utf8_lossy(&second.stderr);
-    let wanted = "the namespace team has a Springtide already: the RoleBinding one-springtide-scope of the release one in \
-                  the namespace tide";
-    ensure!(!second.status.success() && said.contains(wanted), "{said}");
+    let refused = |second: Output, place: &str, binding: &str| {
+        let said = String::from_utf8_lossy(&second.stderr);
+        let wanted = format!(
+            "the namespace {place} has a Springtide already: the RoleBinding {binding} of the release one in the namespace \
+             tide"
+        );
+        ensure!(!second.status.success() && said.contains(&wanted), "{said}");
+        Ok(())
+    };
+    // Over the same namespace; from the same namespace, and so with the same Lease; over all namespaces.
+    refused(install("two", "other", "team").await?, "team", "one-springtide-scope")?;
+    refused(install("two", "tide", "apart").await?, "tide", "one-springtide")?;
+    let wide = helm.try_run(&["install", "two", CHART, "--namespace", "wide", "--create-namespace"]).await?;
+    refused(wide, "team", "one-springtide-scope")?;
+    let other = install("two", "other", "apart").await?;
+    ensure!(other.status.success(), "{}", String::from_utf8_lossy(&other.stderr));
     drop(helm);
     cluster.stop()
 }

@@ -36,7 +36,13 @@ pub(crate) const TABLE: &[Row] = &[
     ("default", "Service/springtide-metrics", "/spec/ports/0/targetPort", r#""http""#),
     ("default", POLICY, "/spec/policyTypes", r#"["Ingress", "Egress"]"#),
     ("default", POLICY, "/spec/ingress/0/from", "null"),
-    ("default", POLICY, "/spec/egress/0/ports/0/port", "443"),
+    (
+        "default",
+        POLICY,
+        "/spec/egress/0/ports",
+        r#"[{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"},
+            {"port": 8443, "protocol": "TCP"}, {"port": 16443, "protocol": "TCP"}]"#,
+    ),
     ("default", POLICY, "/spec/egress/0/to", "null"),
     ("default", POLICY, "/spec/egress/1/ports/0/port", "53"),
     (
@@ -285,6 +291,13 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
     ),
     ("--set=extraArgs={--config=/other}", "extraArgs must not have --config"),
     ("--set=extraArgs={--workers=2,--health-address=:1}", "extraArgs must not have --health-address"),
+    ("--set=extraArgs={--brake-file=/b}", "extraArgs must not have --brake-file"),
+    ("--set=extraArgs={--lease-namespace,other}", "extraArgs must not have --lease-namespace"),
+    ("--set=extraArgs={--identity=one}", "extraArgs must not have --identity"),
+    ("--set=extraArgs={--no-leader-election}", "extraArgs must not have --no-leader-election"),
+    ("--set=extraArgs={--lease-times=3\\,2\\,1}", "extraArgs must not have --lease-times"),
+    ("--set=extraArgs={--kubeconfig,/k}", "extraArgs must not have --kubeconfig"),
+    ("--set=extraArgs={--context=other}", "extraArgs must not have --context"),
     (
         "--set=monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true",
         "would have each pod scraped twice",

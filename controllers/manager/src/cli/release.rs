@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 /// The finalizers that the suite puts on pods.
 const POD_FINALIZERS: [&str; 1] = [springtide_batch_job::projections::pod::TRACKING_FINALIZER];
+/// Label of the manager's Deployment, whatever the release is called.
+const SELECTOR: &str = "app.kubernetes.io/name=springtide";
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
 /// Patches in flight: a cluster in trouble is not to be hurried.
@@ -38,7 +40,7 @@ pub(crate) struct ReleaseArgs {
     /// Only objects of this namespace; all namespaces when absent.
     #[arg(short, long)]
     namespace: Option<String>,
-    /// Shows what would be done, and does nothing.
+    /// Shows what would be done, and does nothing; beside a running manager too.
     #[arg(long)]
     dry_run: bool,
     /// Does not ask.
@@ -59,11 +61,12 @@ pub(crate) struct ReleaseArgs {
 /// Looks, tells, asks, and gives the finalizers back.
 ///
 /// # Errors
-/// A manager runs, the API server refuses, or something could not be given back.
+/// A manager runs (which is no error of a dry run), the API server refuses, or something could not be given back.
 pub(crate) async fn run(args: ReleaseArgs) -> Result<()> {
     let connection = Connection::load(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
     let client = connection.client(&format!("springtide/{} release", env!("CARGO_PKG_VERSION")))?;
-    if !args.ignore_manager {
+    // To look does no harm, and tells when the manager has given everything back.
+    if !(args.dry_run || args.ignore_manager) {
         refuse_beside_a_manager(&client).await?;
     }
     let held = held(&client, args.namespace.as_deref()).await?;
@@ -202,7 +205,7 @@ async fn refuse_beside_a_manager(client: &Client) -> Result<()> {
             let namespace = lease.namespace().unwrap_or_default();
             bail!(
                 "the manager {holder} runs (Lease {namespace}/{LEASE_NAME}), and gives finalizers back by itself; \
-                 end it first, as by `kubectl -n {namespace} scale deployment springtide --replicas=0`"
+                 end it first, as by `kubectl -n {namespace} scale deployment -l {SELECTOR} --replicas=0`"
             );
         }
     }
