@@ -37,28 +37,40 @@ const TOOL: &str = "gitops-tool";
 
 #[tokio::test]
 async fn a_gitops_tool_finds_no_difference_while_samples_run_and_after_they_have_ended() -> Result<()> {
+    no_difference("config/samples", 5).await
+}
+
+#[tokio::test]
+async fn what_the_worked_examples_sync_ends_complete_and_without_a_difference() -> Result<()> {
+    no_difference("config/gitops/work", 2).await
+}
+
+/// Applies the files of a folder as a tool does, and looks for differences until all jobs have completed.
+async fn no_difference(folder: &str, count: usize) -> Result<()> {
     let (cluster, _) = shared().await?;
     let test = Testbed::new(cluster, "gitops").await?;
-    let samples = repository("config/samples");
+    let samples = repository(folder);
     let samples = samples.to_str().context("a path in UTF-8")?;
     let tool = format!("--field-manager={TOOL}");
     test.kubectl(&["apply", "--server-side", &tool, "-f", samples]).await?;
     let applied = specs(&test).await?;
-    ensure!(applied.len() >= 5, "{applied:?}");
+    ensure!(applied.len() == count, "{applied:?}");
     // `kubectl diff` ends with 1, and so with an error here, where anything differs.
-    let no_difference = async || -> Result<()> {
+    let same = async || -> Result<()> {
         let server = test.kubectl(&["diff", "--server-side", &tool, "-f", samples]).await?;
         let client = test.kubectl(&["diff", "-f", samples]).await?;
         ensure!(server.is_empty() && client.is_empty(), "{server}{client}");
         Ok(())
     };
     test.reason("indexed", CompleteReason::Running).await?;
-    no_difference().await?;
+    same().await?;
     for name in applied.keys() {
         // As KWOK plays them, all of them end well.
         test.completed(name).await?;
     }
-    no_difference().await?;
+    same().await?;
+    // As tools wait that know no kstatus.
+    test.kubectl(&["wait", "--for=condition=Complete", "--timeout=1s", "-f", samples]).await?;
     assert_eq!(specs(&test).await?, applied, "a controller changed a spec");
     for (name, owners) in field_owners(&test).await? {
         let of_spec: Vec<_> = owners.iter().filter(|(_, fields)| fields.contains("f:spec")).collect();

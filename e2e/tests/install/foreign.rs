@@ -7,7 +7,7 @@ use springtide_e2e::helm::{Helm, checkout, objects};
 use springtide_e2e::local_cluster::LocalCluster;
 
 use crate::charts::dry_run;
-use crate::{NAMESPACE, render};
+use crate::{CHART, NAMESPACE, RELEASE, render};
 
 /// The groups of the kinds.
 const GROUPS: [&str; 3] = ["monitoring.coreos.com/", "argoproj.io/", "toolkit.fluxcd.io/"];
@@ -61,6 +61,14 @@ async fn what_is_made_for_other_projects_has_the_fields_of_their_kinds() -> Resu
         let examples = read(file)?;
         ensure!(!examples.is_empty() && examples.iter().all(is_foreign), "{file}");
         dry_run(cluster, examples).await.context(file)?;
+    }
+    // The chart takes the values of both tools.
+    for (file, values) in [(EXAMPLES[0], "/spec/source/helm/valuesObject"), (EXAMPLES[2], "/spec/values")] {
+        let release = read(file)?.swap_remove(1);
+        let image = release.pointer(values).context(file)?["image"].to_string();
+        let set = format!("--set-json=image={image}");
+        let text = helm.run(&["template", RELEASE, CHART, "--namespace", NAMESPACE, &set]).await?;
+        ensure!(text.contains("image: registry.example/springtide:"), "{file}: {text}");
     }
     let kustomization = read(EXAMPLES[1])?.pop().context("a Kustomization")?;
     dry_run(cluster, vec![judging(kustomization)?]).await.context("health checks")?;

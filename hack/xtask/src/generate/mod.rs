@@ -4,7 +4,7 @@ mod chart;
 mod configuration;
 mod reference;
 mod roles;
-mod samples;
+pub(crate) mod samples;
 pub(crate) mod yaml;
 
 use std::collections::BTreeMap;

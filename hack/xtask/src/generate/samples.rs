@@ -8,7 +8,7 @@ use crate::schema;
 
 /// The sample without the fields that have their default anyway: an example
 /// shows what matters.
-pub(super) fn without_defaults(kind: &Kind, sample: &Sample) -> Value {
+pub(crate) fn without_defaults(kind: &Kind, sample: &Sample) -> Value {
     let mut object = sample.object.clone();
     prune(&mut object, &schema::root(&json!(kind.crd)));
     object

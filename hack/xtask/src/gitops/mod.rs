@@ -9,14 +9,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 use springtide_crds::Kind;
 
-use crate::generate::yaml;
+use crate::generate::{samples, yaml};
 
 /// Where the checks are, from the repository's root.
 const FOLDER: &str = "config/gitops";
+
+/// The samples that the worked examples sync: tools call a job that fails broken, so these end well.
+const WORK: [&str; 2] = ["batchjob-hello", "batchjob-indexed"];
+/// The longest time to live that there is, 7 days: a job that went sooner would be made, and run, anew so often.
+const WORK_TTL_SECONDS: u32 = 604_800;
 
 /// The generated files, by path from the repository's root.
 pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
@@ -36,6 +41,16 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
             format!("resource.customizations.health.{}_{}", kind.crd.spec.group, names.kind),
             json!(lua),
         );
+    }
+    for file in WORK {
+        let find = |kind: &Kind| kind.samples.iter().find(|sample| sample.file == file).cloned();
+        let found = kinds.iter().find_map(|kind| Some((kind, find(kind)?)));
+        let Some((kind, sample)) = found else { bail!("there is no sample {file}") };
+        let mut object = samples::without_defaults(kind, &sample);
+        object["spec"]["ttlSecondsAfterFinished"] = json!(WORK_TTL_SECONDS);
+        let image = "Replace the image: the demo alone puts this one on its node.";
+        let text = yaml::document(&object, &[sample.doc, image])?;
+        files.insert(Path::new(FOLDER).join(format!("work/{file}.yaml")), text);
     }
     let config = json!({
         "apiVersion": "v1", "kind": "ConfigMap",

@@ -307,7 +307,7 @@ fn the_worked_examples_order_crds_chart_and_samples() {
             (wave.as_str().unwrap().parse().unwrap(), path)
         })
         .collect();
-    assert_eq!(waves, [(0, "charts/springtide-crds"), (1, "charts/springtide"), (2, "config/samples")]);
+    assert_eq!(waves, [(0, "charts/springtide-crds"), (1, "charts/springtide"), (2, "config/gitops/work")]);
 
     let releases = documents("flux/springtide/helm-releases.yaml");
     let chart = |release: &Value| release["spec"]["chart"]["spec"]["chart"].as_str().unwrap().to_owned();
@@ -318,11 +318,31 @@ fn the_worked_examples_order_crds_chart_and_samples() {
     let flux = documents("flux/kustomizations.yaml");
     assert_eq!(flux[1]["spec"]["path"], "./config/gitops/flux/springtide");
     assert_eq!(flux[1]["spec"]["wait"], true);
-    assert_eq!(flux[2]["spec"]["path"], "./config/samples");
+    assert_eq!(flux[2]["spec"]["path"], "./config/gitops/work");
     assert_eq!(flux[2]["spec"]["dependsOn"], json!([{"name": flux[1]["metadata"]["name"]}]));
+    let image = &releases[1]["spec"]["values"]["image"]["repository"];
+    assert_eq!(&applications[1]["spec"]["source"]["helm"]["valuesObject"]["image"]["repository"], image);
     for object in flux.iter().chain(&applications) {
         let spec = &object["spec"];
         let revision = spec["ref"]["tag"].as_str().or(spec["source"]["targetRevision"].as_str());
         assert!(revision.is_none_or(|tag| tag == concat!("v", env!("CARGO_PKG_VERSION"))), "{object}");
+    }
+}
+
+#[test]
+fn the_work_of_the_examples_ends_well_and_not_anew_each_day() {
+    let samples: Vec<_> = springtide_crds::all().into_iter().flat_map(|kind| kind.samples).collect();
+    for file in super::WORK {
+        let work = documents(&format!("work/{file}.yaml")).pop().unwrap();
+        let sample = samples.iter().find(|sample| sample.file == file).unwrap();
+        // The same work as the demo's, which judges how it ends on a real node.
+        let template = &sample.object["spec"]["template"];
+        assert_eq!(&work["spec"]["template"], template);
+        assert!(sample.doc.contains("Ends Complete"), "{}", sample.doc);
+        assert_eq!(template["spec"]["containers"][0]["args"][0], "sleep", "exits with 0");
+        let seconds = work["spec"]["ttlSecondsAfterFinished"].as_u64().unwrap();
+        let kustomization = &documents("flux/kustomizations.yaml")[2];
+        assert_eq!(kustomization["spec"]["interval"], "24h");
+        assert!(seconds > 24 * 3600, "{seconds}");
     }
 }
