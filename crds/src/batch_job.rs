@@ -408,7 +408,7 @@ pub fn crd() -> CustomResourceDefinition {
         rules::add(root);
         root["properties"]["status"]["default"] = status::never_seen();
     });
-    crate::with_maxima(crd, MAX_PER_NAMESPACE, MAX_PER_CLUSTER)
+    crate::labelled(crate::with_maxima(crd, MAX_PER_NAMESPACE, MAX_PER_CLUSTER))
 }
 
 fn one() -> u32 {

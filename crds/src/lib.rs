@@ -48,6 +48,15 @@ fn with_maxima(
     crd
 }
 
+/// Says what a CRD belongs to, as the labels of everything else that is installed do.
+fn labelled(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let labels = crd.metadata.labels.get_or_insert_default();
+    for label in ["app.kubernetes.io/name", "app.kubernetes.io/part-of"] {
+        labels.insert(label.to_owned(), "springtide".to_owned());
+    }
+    crd
+}
+
 /// Every kind of this version.
 #[must_use]
 pub fn all() -> Vec<Kind> {

@@ -17,6 +17,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "springtide.labels" -}}
 {{ include "springtide.selector" . }}
+app.kubernetes.io/part-of: springtide
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}

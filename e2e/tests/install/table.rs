@@ -8,6 +8,15 @@ const POLICY: &str = "NetworkPolicy/springtide";
 
 pub(crate) const TABLE: &[Row] = &[
     ("default", DEPLOYMENT, "/spec/replicas", "2"),
+    ("default", DEPLOYMENT, "/metadata/labels/app.kubernetes.io~1part-of", r#""springtide""#),
+    (
+        "default",
+        DEPLOYMENT,
+        "/spec/selector/matchLabels",
+        r#"{"app.kubernetes.io/name": "springtide", "app.kubernetes.io/instance": "springtide"}"#,
+    ),
+    ("default", "ServiceAccount/springtide", "/metadata/annotations", "null"),
+    ("tuned", "ServiceAccount/springtide", "/metadata/annotations", r#"{"example.com/role": "batch"}"#),
     ("default", DEPLOYMENT, "/spec/template/spec/containers/0/image", r#""localhost/springtide:VERSION""#),
     ("default", DEPLOYMENT, "/spec/template/spec/containers/0/imagePullPolicy", r#""IfNotPresent""#),
     (

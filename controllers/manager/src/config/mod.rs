@@ -84,7 +84,7 @@ pub enum ConfigurationKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Controllers {
-    /// BatchJob.
+    /// The controller of BatchJob.
     pub batch_job: ControllerConfig<BatchJobSettings>,
 }
 
@@ -93,14 +93,14 @@ pub struct Controllers {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 #[schemars(bound = "S: Default + Serialize + JsonSchema")]
 pub struct ControllerConfig<S> {
-    /// Whether it runs.
+    /// Whether the controller runs.
     pub enabled: bool,
-    /// Whether its plans are performed, or only made and counted.
+    /// Whether the controller's plans are performed, or only made and counted.
     pub mode: Mode,
-    /// Objects that it works on at once.
+    /// How many objects the controller works on at once.
     #[schemars(range(min = 1, max = 256))]
     pub workers: usize,
-    /// What it is bound by beside its objects.
+    /// What the controller is bound by beside its objects.
     pub settings: S,
 }
 
@@ -117,7 +117,7 @@ pub struct BatchJobSettings {
     /// How long a finished job stays whose spec.ttlSecondsAfterFinished is absent.
     #[schemars(range(min = 0, max = 604_800))]
     pub ttl_seconds_after_finished: u32,
-    /// Finished jobs that are kept in one namespace; the oldest beyond that go before their time.
+    /// How many finished jobs are kept in one namespace; the oldest beyond that go before their time.
     #[schemars(range(min = 0, max = 1500))]
     pub history_limit: usize,
 }
@@ -149,14 +149,14 @@ pub struct LeaderElection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 63))]
     pub namespace: Option<String>,
-    /// How long others wait after the last renewal that they saw.
+    /// How long standbys wait after the last renewal of the Lease that they saw before one of them takes it.
     #[schemars(range(min = 12, max = 3600))]
     pub lease_duration_seconds: u32,
-    /// So long after its last renewal the manager stops to write. It is less than the duration of the Lease by 10
+    /// How long after its last renewal of the Lease the manager stops to write. It is less than the duration of the Lease by 10
     /// seconds or more, the longest that a write takes: so none is under way when a successor begins.
     #[schemars(range(min = 2, max = 3600))]
     pub renew_deadline_seconds: u32,
-    /// Time between renewals; less than the renew deadline.
+    /// Time between renewals of the Lease; less than the renew deadline.
     #[schemars(range(min = 1, max = 600))]
     pub retry_period_seconds: u32,
 }
@@ -215,9 +215,9 @@ const FILTER: &str = "^([A-Za-z0-9_:]+=)?(off|error|warn|info|debug|trace)\
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Logging {
-    /// How a line looks.
+    /// How a line of the log looks.
     pub format: LogFormat,
-    /// off, error, warn, info, debug or trace; or several with the targets that they are for, as in
+    /// What is logged: off, error, warn, info, debug or trace; or several with the targets that they are for, as in
     /// `info,springtide_plumbing::watch=debug`.
     #[schemars(length(min = 1, max = 1024), regex(pattern = FILTER))]
     pub level: String,

@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct ScopeConfig {
-    /// The whole cluster, or the listed namespaces and nothing else. Then no object of the cluster is read
+    /// Where the controllers act: the whole cluster, or the listed namespaces and nothing else. Then no object of the cluster is read
     /// either, nodes above all, and Roles in these namespaces are enough.
     #[serde(rename = "type")]
     pub type_: ScopeType,
-    /// The namespaces, where type is Namespaces: each has a watch of its own for each kind. No two managers may
+    /// The namespaces that the controllers act in, where type is Namespaces: each has a watch of its own for each kind. No two managers may
     /// share one.
     #[schemars(length(min = 0, max = 64), inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")), extend("uniqueItems" = true))]
     pub namespaces: Vec<String>,

@@ -36,10 +36,10 @@ pub const RESET_ANNOTATION: &str = "springtide.dev/breaker-reset";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Cap {
-    /// So many in any case.
+    /// How many objects may be destroyed in one window in any case.
     #[schemars(range(min = 0, max = 100_000))]
     pub floor: usize,
-    /// Percent of the live objects, where that is more.
+    /// How many percent of the live objects may be destroyed in one window, where that is more than the floor.
     #[schemars(range(min = 0, max = 100))]
     pub percent: usize,
 }
@@ -54,12 +54,12 @@ impl Cap {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Limits {
-    /// Length of the sliding window.
+    /// Length of the sliding window of the breaker.
     #[schemars(range(min = 10, max = 86_400))]
     pub window_seconds: u32,
-    /// For one controller in one namespace.
+    /// The cap on one controller in one namespace.
     pub namespace: Cap,
-    /// For one controller in all namespaces.
+    /// The cap on one controller in all namespaces.
     pub cluster: Cap,
 }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct BucketConfig {
-    /// Tokens a second.
+    /// How many of these writes may be sent a second in the long run: tokens of the bucket a second.
     #[schemars(range(min = 0.001, max = 100_000.0))]
     pub rate: f64,
-    /// Tokens of a full bucket.
+    /// How many of these writes may be sent at once after a pause: tokens of the full bucket.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: u32,
 }
@@ -31,15 +31,15 @@ impl BucketConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct BudgetConfig {
-    /// All writes of the process.
+    /// The bucket of all writes of the process.
     pub process: BucketConfig,
-    /// All writes of a controller.
+    /// The bucket of all writes of a controller.
     pub controller: BucketConfig,
-    /// All writes of a controller into one namespace.
+    /// The bucket of all writes of a controller into one namespace.
     pub namespace: BucketConfig,
-    /// All events of a controller in one namespace.
+    /// The bucket of all events of a controller in one namespace.
     pub events: BucketConfig,
-    /// Status writes of one object.
+    /// The bucket of the status writes of one object.
     pub object_status: BucketConfig,
 }
 

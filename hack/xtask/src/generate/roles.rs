@@ -68,6 +68,7 @@ pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
     let labels = json!({
         "app.kubernetes.io/instance": NAME,
         "app.kubernetes.io/name": NAME,
+        "app.kubernetes.io/part-of": NAME,
         "app.kubernetes.io/version": env!("CARGO_PKG_VERSION"),
     });
     let list = json!({
@@ -184,7 +185,7 @@ fn page() -> Result<String> {
         page,
         "\n## Users\n\nFor each kind there are three roles, added to the cluster's own by aggregation; in namespaced \
          mode they are Roles of each namespace, to be bound by name. The status is written by the controller \
-         alone.\n\n| role | added to | verbs |\n|---|---|---|"
+         alone. Editor and admin grant the same so far: no kind has anything yet that only an admin may do.\n\n| role | added to | verbs |\n|---|---|---|"
     )?;
     for (who, aggregate, verbs) in USERS {
         writeln!(page, "| `{NAME}-<kind>-{who}` | `{aggregate}` | {} |", verbs.join(", "))?;

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use springtide_crds::Kind;
 
 use crate::generate::{samples, yaml};
@@ -18,6 +18,8 @@ use crate::generate::{samples, yaml};
 /// Where the checks are, from the repository's root.
 const FOLDER: &str = "config/gitops";
 
+/// The actions of Argo CD, for each kind.
+const ACTIONS: [&str; 2] = ["pause", "resume"];
 /// The samples that the worked examples sync: tools call a job that fails broken, so these end well.
 const WORK: [&str; 2] = ["batchjob-hello", "batchjob-indexed"];
 /// The longest time to live that there is, 7 days: a job that went sooner would be made, and run, anew so often.
@@ -30,17 +32,43 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
     for kind in kinds {
         let names = &kind.crd.spec.names;
         let folder = Path::new(FOLDER).join(names.kind.to_lowercase());
-        for staged in staged(kind)? {
+        let staged = staged(kind)?;
+        for (staged, action, file, policy) in
+            [("running", "paused", "Hold"), ("suspended", "resumed", "None")].into_iter().filter_map(
+                |(name, done, policy)| {
+                    let staged = staged.iter().find(|staged| staged.name == name)?;
+                    Some((staged, done, format!("testdata/actions/{name}-{done}.yaml"), policy))
+                },
+            )
+        {
+            let mut object = staged.object.clone();
+            object["spec"]["stopPolicy"] = json!(policy);
+            let comment = format!("{}.yaml, {action}.", staged.name);
+            files.insert(folder.join(file), yaml::document(&object, &[&comment])?);
+        }
+        for staged in staged {
             let path = folder.join("testdata").join(format!("{}.yaml", staged.name));
             let comment = format!("{:?}, as the controller's planner leaves it.", staged.situation);
             files.insert(path, yaml::document(&staged.object, &[&comment])?);
         }
-        let lua = folder.join("health.lua");
-        let lua = fs::read_to_string(root.join(&lua)).with_context(|| format!("read {}", lua.display()))?;
-        customizations.insert(
-            format!("resource.customizations.health.{}_{}", kind.crd.spec.group, names.kind),
-            json!(lua),
-        );
+        let read = |file: &str| {
+            let path = root.join(&folder).join(file);
+            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+        };
+        let of_kind = format!("{}_{}", kind.crd.spec.group, names.kind);
+        customizations
+            .insert(format!("resource.customizations.health.{of_kind}"), json!(read("health.lua")?));
+        let definitions: Vec<Value> = ACTIONS
+            .iter()
+            .map(|name| {
+                let lua = read(&format!("actions/{name}/action.lua"))?;
+                Ok(json!({"name": name, "action.lua": lua}))
+            })
+            .collect::<Result<_>>()?;
+        let actions = json!({"discovery.lua": read("actions/discovery.lua")?, "definitions": definitions});
+        // A string of YAML within YAML, as Argo CD has it.
+        let actions = serde_yaml::to_string(&actions).context("the actions to YAML")?;
+        customizations.insert(format!("resource.customizations.actions.{of_kind}"), json!(actions));
     }
     for file in WORK {
         let find = |kind: &Kind| kind.samples.iter().find(|sample| sample.file == file).cloned();

@@ -172,9 +172,9 @@ struct Health {
     message: String,
 }
 
-/// Runs a health check as Argo CD does: Lua 5.1 with the basic functions and those on tables, the object
+/// Runs a health check or an action as Argo CD does: Lua 5.1 with the basic functions and those on tables, the object
 /// in the global `obj`, and the verdict returned.
-fn argo_cd(script: &str, object: &Value) -> Health {
+fn argo_cd<T: serde::de::DeserializeOwned>(script: &str, object: &Value) -> T {
     let lua = Lua::new_with(StdLib::TABLE, LuaOptions::default()).unwrap();
     let nulls = SerializeOptions::new().serialize_none_to_null(false).serialize_unit_to_null(false);
     lua.globals().set("obj", lua.to_value_with(object, nulls).unwrap()).unwrap();
@@ -207,15 +207,15 @@ fn argo_cd_comes_to_the_verdict_of_the_row() {
     for (kind, staged) in kinds() {
         let script = read(&kind, "health.lua");
         for Staged { name, situation, object } in &staged {
-            let health = argo_cd(&script, object);
+            let health: Health = argo_cd(&script, object);
             assert_eq!(health.status, contract(*situation).4, "{name}: {health:?}");
         }
         // An API server that knows no default of the status, and a client that dropped it.
         let mut bare = staged[0].object.clone();
         bare.as_object_mut().unwrap().remove("status");
-        assert_eq!(argo_cd(&script, &bare).status, "Progressing");
+        assert_eq!(argo_cd::<Health>(&script, &bare).status, "Progressing");
         bare["status"] = json!({});
-        assert_eq!(argo_cd(&script, &bare).status, "Progressing");
+        assert_eq!(argo_cd::<Health>(&script, &bare).status, "Progressing");
     }
 }
 
@@ -226,7 +226,7 @@ fn the_tests_of_the_health_check_pass_and_cover_every_staged_object() {
         let HealthTests { tests } = serde_yaml::from_str(&read(&kind, "health_test.yaml")).unwrap();
         for test in &tests {
             let object: Value = serde_yaml::from_str(&read(&kind, &test.input_path)).unwrap();
-            assert_eq!(argo_cd(&script, &object), test.health_status, "{}", test.input_path);
+            assert_eq!(argo_cd::<Health>(&script, &object), test.health_status, "{}", test.input_path);
         }
         let mut tested: Vec<&str> = tests.iter().map(|test| test.input_path.as_str()).collect();
         let mut files: Vec<String> =
@@ -237,6 +237,111 @@ fn the_tests_of_the_health_check_pass_and_cover_every_staged_object() {
         let verdicts: std::collections::BTreeSet<&str> =
             tests.iter().map(|test| test.health_status.status.as_str()).collect();
         assert_eq!(Vec::from_iter(verdicts), ["Degraded", "Healthy", "Progressing", "Suspended"]);
+    }
+}
+
+/// Tests of the actions, in Argo CD's own format.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ActionTests {
+    discovery_tests: Vec<DiscoveryTest>,
+    action_tests: Vec<ActionTest>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DiscoveryTest {
+    input_path: String,
+    result: Vec<Offered>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+struct Offered {
+    name: String,
+    disabled: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ActionTest {
+    action: String,
+    input_path: String,
+    expected_output_path: String,
+}
+
+/// What the configuration of Argo CD has for a kind.
+#[derive(Deserialize)]
+struct Actions {
+    #[serde(rename = "discovery.lua")]
+    discovery: String,
+    definitions: Vec<Definition>,
+}
+
+#[derive(Deserialize)]
+struct Definition {
+    name: String,
+    #[serde(rename = "action.lua")]
+    action: String,
+}
+
+#[test]
+fn the_tests_of_the_actions_pass_and_cover_every_staged_object() {
+    #[derive(Deserialize)]
+    struct Answer {
+        disabled: bool,
+    }
+    let config = documents("argo-cd/health-checks.yaml").pop().unwrap();
+    for (kind, staged) in kinds() {
+        let key =
+            format!("resource.customizations.actions.{}_{}", kind.crd.spec.group, kind.crd.spec.names.kind);
+        let actions: Actions = serde_yaml::from_str(config["data"][key].as_str().unwrap()).unwrap();
+        let tests: ActionTests = serde_yaml::from_str(&read(&kind, "action_test.yaml")).unwrap();
+        let object = |path: &str| -> Value { serde_yaml::from_str(&read(&kind, path)).unwrap() };
+        for test in &tests.discovery_tests {
+            let answers: std::collections::BTreeMap<String, Answer> =
+                argo_cd(&actions.discovery, &object(&test.input_path));
+            let offered: Vec<_> = answers
+                .into_iter()
+                .map(|(name, answer)| Offered { name, disabled: answer.disabled })
+                .collect();
+            assert_eq!(offered, test.result, "{}", test.input_path);
+        }
+        let mut discovered: Vec<_> =
+            tests.discovery_tests.iter().map(|test| test.input_path.clone()).collect();
+        let mut files: Vec<_> =
+            staged.iter().map(|staged| format!("testdata/{}.yaml", staged.name)).collect();
+        discovered.sort_unstable();
+        files.sort_unstable();
+        assert_eq!(discovered, files);
+        let mut performed = Vec::new();
+        for test in &tests.action_tests {
+            let script =
+                actions.definitions.iter().find(|definition| definition.name == test.action).unwrap();
+            // Lua has no empty list beside the empty map: neither is compared.
+            let mut done: Value = argo_cd(&script.action, &object(&test.input_path));
+            let mut expected = object(&test.expected_output_path);
+            without_empty(&mut done);
+            without_empty(&mut expected);
+            assert_eq!(done, expected, "{} of {}", test.action, test.input_path);
+            performed.push(test.action.as_str());
+        }
+        assert_eq!(performed, super::ACTIONS);
+    }
+}
+
+fn without_empty(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(without_empty);
+            fields.retain(|_, field| {
+                !field.as_object().is_some_and(serde_json::Map::is_empty)
+                    && !field.as_array().is_some_and(Vec::is_empty)
+                    && !field.is_null()
+            });
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_empty),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

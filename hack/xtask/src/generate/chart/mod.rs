@@ -37,17 +37,23 @@ pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
     Ok(files)
 }
 
-/// The CRD as a template: with Helm's keep annotation, when the value says so.
+/// The CRD as a template: with Helm's keep annotation, when the value says so, and the labels of Helm's objects.
 fn crd(kind: &Kind) -> Result<String> {
     let text = yaml::document(&kind.crd, &[])?;
     // What looks like a template's action in a description stays what it is.
     let text = text.replace("{{", "{{ \"{{\" }}");
     let keep =
         "  annotations:\n    {{- if .Values.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n";
-    match text.split_once("  annotations:\n") {
-        Some((before, after)) => Ok(format!("{before}{keep}{after}")),
-        None => bail!("the CRD of {} has no annotations: it declares no maximum", kind.crd.spec.names.kind),
-    }
+    let helm = "  labels:\n    app.kubernetes.io/managed-by: {{ .Release.Service }}\n    helm.sh/chart: {{ printf \
+                \"%s-%s\" .Chart.Name .Chart.Version | replace \"+\" \"_\" }}\n";
+    let name = &kind.crd.spec.names.kind;
+    let Some((before, after)) = text.split_once("  annotations:\n") else {
+        bail!("the CRD of {name} has no annotations: it declares no maximum");
+    };
+    let Some((annotations, after)) = after.split_once("  labels:\n") else {
+        bail!("the CRD of {name} has no labels");
+    };
+    Ok(format!("{before}{keep}{annotations}{helm}{after}"))
 }
 
 /// The whole schema of the values.
