@@ -92,7 +92,8 @@ impl Report {
         docs().join(format!("{}.svg", self.name))
     }
 
-    /// Writes and prints the page, and writes `target/bench/<name>.json`.
+    /// Writes and prints the page, and writes `target/bench/<name>.json`. The last line printed says which goals
+    /// are missed.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -103,8 +104,18 @@ impl Report {
         std::fs::create_dir_all(&bench)?;
         let document = json!({"commit": commit, "machine": machine, "goals": goals});
         std::fs::write(bench.join(format!("{name}.json")), serde_json::to_string_pretty(&document)?)?;
-        println!("{page}");
+        println!("{page}\n{}", summary(goals));
         Ok(())
+    }
+}
+
+/// How many of the goals are met, and which are not.
+fn summary(goals: &[Goal]) -> String {
+    let missed: Vec<&str> = goals.iter().filter(|goal| !goal.met).map(|goal| &*goal.id).collect();
+    let (met, all) = (goals.len() - missed.len(), goals.len());
+    match missed.as_slice() {
+        [] => format!("{met} of {all} goals met"),
+        missed => format!("{met} of {all} goals met; missed: {}", missed.join(", ")),
     }
 }
 

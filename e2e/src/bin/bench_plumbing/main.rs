@@ -2,6 +2,8 @@
 //! the raw limit or a peer measured in the same run.
 
 mod brake;
+mod dimensions;
+mod fairness;
 mod leadership;
 mod memory;
 mod pressure;

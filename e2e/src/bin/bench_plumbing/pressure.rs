@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::dimensions::{self, Dimensions};
+use crate::fairness::{Fairness, fairness};
 use crate::seats::{self, Seats};
 use crate::storm::{self, Storm};
 
@@ -38,7 +40,7 @@ use tower::layer::layer_fn;
 
 /// Name of the controller that writes.
 const CONTROLLER: &str = "bench";
-const CONFIG_MAP: Resource =
+pub(crate) const CONFIG_MAP: Resource =
     Resource { group: "", version: "v1", kind: "ConfigMap", plural: "configmaps", namespaced: true };
 const SECRET: Resource = Resource { kind: "Secret", plural: "secrets", ..CONFIG_MAP };
 const RIGHTS: Rights = Rights {
@@ -46,6 +48,8 @@ const RIGHTS: Rights = Rights {
     table: &[
         Right::new(CONFIG_MAP, Verb::Patch, "what the bench writes"),
         Right::new(SECRET, Verb::Patch, "what it writes on another priority level"),
+        Right::new(Resource::POD, Verb::Patch, "whose status it writes").on("status"),
+        Right::new(Resource::EVENT, Verb::Create, "what it tells of"),
     ],
 };
 /// Tenants beside the greedy one, and what each of them wants: a write in so long.
@@ -67,8 +71,10 @@ pub(crate) struct Pressure {
     pub(crate) busiest_namespace: usize,
     /// The same without a budget.
     pub(crate) raw_busiest: usize,
-    /// Jain's index over what the others got of what they wanted, beside the greedy one.
-    pub(crate) jain: f64,
+    /// The other dimensions of the budget.
+    pub(crate) dimensions: Dimensions,
+    /// What the greedy tenant and the others got.
+    pub(crate) fairness: Fairness,
     /// Time to the answer of the others' writes, p99 in ms, alone and beside the greedy one.
     pub(crate) alone_p99: f64,
     pub(crate) beside_p99: f64,
@@ -80,6 +86,16 @@ pub(crate) struct Pressure {
     pub(crate) storm: Storm,
     /// A minute without a seat on a real priority level.
     pub(crate) seats: Seats,
+}
+
+/// What became of the writers' wishes.
+#[derive(Default)]
+pub(crate) struct Ran {
+    pub(crate) written: Vec<Written>,
+    /// By namespace, how long a write had waited that was not granted at the end.
+    pub(crate) waiting: Vec<(usize, Duration)>,
+    /// By namespace, how many writes each paced writer wanted.
+    pub(crate) wanted: Vec<(usize, usize)>,
 }
 
 /// A write that was answered.
@@ -154,30 +170,44 @@ impl Line {
 }
 
 impl Way {
-    /// Through the executor and a budget of its own, on this connection. Its pump runs until the end of the bench.
+    /// Through the executor and a budget of its own, on this connection.
     pub(crate) fn budget(connection: &Connection, budget: &BudgetConfig) -> Result<Self> {
+        Self::sharing(connection, &running(budget), CONTROLLER)
+    }
+
+    /// Through the executor of this controller and a budget that it may share with others.
+    pub(crate) fn sharing(
+        connection: &Connection,
+        budget: &Arc<WriteBudget>,
+        controller: &'static str,
+    ) -> Result<Self> {
         let fence = Fence::always_open();
-        let budget = Arc::new(WriteBudget::new(budget.clone()));
         let line = Arc::<Line>::default();
         let granted = Arc::clone(&line);
-        budget.on_grant(CONTROLLER, move |key| granted.of(key).notify_one());
-        let pump = Arc::clone(&budget);
-        tokio::spawn(async move { pump.run(CancellationToken::new()).await });
-        let metrics = Arc::new(Metrics::new(&[CONTROLLER]));
+        budget.on_grant(controller, move |key| granted.of(key).notify_one());
+        let metrics = Arc::new(Metrics::new(&[controller]));
         let executor = Executor {
-            controller: CONTROLLER,
-            rights: RIGHTS,
+            controller,
+            rights: Rights { holder: controller, ..RIGHTS },
             client: connection.writer("bench-writer", fence.clone())?,
             fence,
             guard: Guard::open(),
-            budget,
+            budget: Arc::clone(budget),
             gate: Gate::new(&[], |_| {}, Box::new(|_, _| async { Ok(None) }.boxed())),
-            events: EventSink::new(CONTROLLER, "bench", metrics.clone()),
+            events: EventSink::new(controller, "bench", metrics.clone()),
             fights: Arc::default(),
             metrics,
         };
         Ok(Self::Budget(executor, line))
     }
+}
+
+/// A budget whose pump runs until the end of the bench.
+pub(crate) fn running(config: &BudgetConfig) -> Arc<WriteBudget> {
+    let budget = Arc::new(WriteBudget::new(config.clone()));
+    let pump = Arc::clone(&budget);
+    tokio::spawn(async move { pump.run(CancellationToken::new()).await });
+    budget
 }
 
 /// Writers that never rest, over all namespaces but that of the greedy one.
@@ -223,7 +253,7 @@ pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pres
     let others = || (0..OTHERS).map(|n| Writer { pace: Some(PACE), ..Writer::restless(n, "o".to_owned()) });
     let bare = Way::Bare(client.clone());
     let raw = run(&bare, &namespaces, spread().collect(), time).await?;
-    let raw_rate = raw.len() as f64 / time.as_secs_f64();
+    let raw_rate = raw.written.len() as f64 / time.as_secs_f64();
     // Well below the raw limit, so that it is the budget that holds writes back, and not the server.
     let budget = BudgetConfig::default().scaled((raw_rate / 4.0 / 300.0).clamp(0.01, 1.0));
     let connection = Connection::from_config(cluster.config());
@@ -234,8 +264,7 @@ pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pres
 
     let alone = run(&way()?, &namespaces, others().collect(), time).await?;
     let beside = run(&way()?, &namespaces, greedy().chain(others()).collect(), time).await?;
-    let got: Vec<f64> =
-        (0..OTHERS).map(|n| beside.iter().filter(|written| written.namespace == n).count() as f64).collect();
+    let dimensions = dimensions::measure(cluster, &namespaces, &budget, time).await?;
 
     // Without a budget: no pressure is fuller.
     let shared = cluster.client("bench-generator")?;
@@ -252,10 +281,11 @@ pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pres
         raw_rate,
         storm,
         seats,
-        busiest_process: busiest(&wide, |_| true),
-        busiest_namespace: busiest(&concentrated, |written| written.namespace == OTHERS),
-        raw_busiest: busiest(&raw, |_| true),
-        jain: got.iter().sum::<f64>().powi(2) / (OTHERS as f64 * got.iter().map(|x| x * x).sum::<f64>()),
+        dimensions,
+        busiest_process: busiest(&wide),
+        busiest_namespace: busiest(&concentrated),
+        raw_busiest: busiest(&raw),
+        fairness: fairness_beside(&beside),
         alone_p99: others_p99(&alone),
         beside_p99: others_p99(&beside),
         lease_wait_p99: quantile(&lease_wait, 0.99),
@@ -270,35 +300,45 @@ pub(crate) async fn run(
     namespaces: &[String],
     writers: Vec<Writer>,
     time: Duration,
-) -> Result<Vec<Written>> {
+) -> Result<Ran> {
     let end = Instant::now() + time;
     let loops = writers.into_iter().map(|writer| {
         let (way, namespace) = (way.clone(), namespaces[writer.namespace].clone());
         tokio::spawn(async move { write_until(&way, &namespace, &writer, end).await })
     });
-    let mut all = Vec::new();
-    for written in try_join_all(loops).await? {
-        all.extend(written?);
+    let mut all = Ran::default();
+    for ran in try_join_all(loops).await? {
+        let Ran { written, waiting, wanted } = ran?;
+        all.written.extend(written);
+        all.waiting.extend(waiting);
+        all.wanted.extend(wanted);
     }
     Ok(all)
 }
 
-async fn write_until(way: &Way, namespace: &str, writer: &Writer, end: Instant) -> Result<Vec<Written>> {
-    let mut written = Vec::new();
+async fn write_until(way: &Way, namespace: &str, writer: &Writer, end: Instant) -> Result<Ran> {
+    let mut ran = Ran::default();
     let mut next = Instant::now();
     if let Some(pace) = writer.pace {
         next += pace.mul_f64(rand::random());
+        let wanted = ((end - next).as_secs_f64() / pace.as_secs_f64()).ceil() as usize;
+        ran.wanted.push((writer.namespace, wanted));
     }
     for number in 0_u64.. {
         sleep_until(next).await;
         let wanted = Instant::now();
-        let Some(sent) = write(way, namespace, writer, number, end).await? else { break };
+        let Some(sent) = write(way, namespace, writer, number, end).await? else {
+            if wanted < end {
+                ran.waiting.push((writer.namespace, wanted.elapsed()));
+            }
+            break;
+        };
         let answered = Instant::now();
         let Writer { namespace, ref name, target, pace: _ } = *writer;
-        written.push(Written { namespace, name: name.clone(), target, number, wanted, sent, answered });
+        ran.written.push(Written { namespace, name: name.clone(), target, number, wanted, sent, answered });
         next = writer.pace.map_or(answered, |pace| (next + pace).max(answered));
     }
-    Ok(written)
+    Ok(ran)
 }
 
 /// One write; gives when it went out, or `None` at the end.
@@ -407,21 +447,35 @@ fn last(times: &Mutex<Vec<Instant>>) -> Option<Instant> {
     times.lock().unwrap_or_else(PoisonError::into_inner).last().copied()
 }
 
-/// The most writes that went out in any second.
-fn busiest(written: &[Written], which: impl Fn(&Written) -> bool) -> usize {
-    let mut times: Vec<Instant> = written.iter().filter(|written| which(written)).map(|w| w.sent).collect();
-    times.sort_unstable();
-    let second = Duration::from_secs(1);
-    let from = |first: &Instant| {
-        times.partition_point(|time| *time < *first + second) - times.partition_point(|time| time < first)
-    };
-    times.iter().map(from).max().unwrap_or_default()
+fn busiest(ran: &Ran) -> usize {
+    busiest_second(ran.written.iter().map(|written| written.sent).collect())
 }
 
-fn others_p99(written: &[Written]) -> f64 {
-    let millis = |written: &Written| 1000.0 * (written.answered - written.wanted).as_secs_f64();
-    let mut times: Vec<f64> =
-        written.iter().filter(|written| written.namespace < OTHERS).map(millis).collect();
-    times.sort_by(f64::total_cmp);
-    quantile(&times, 0.99)
+/// The most of these times that lie within one second.
+pub(crate) fn busiest_second(mut times: Vec<Instant>) -> usize {
+    times.sort_unstable();
+    let second = Duration::from_secs(1);
+    let from =
+        |(number, first): (usize, &Instant)| times.partition_point(|time| *time < *first + second) - number;
+    times.iter().enumerate().map(from).max().unwrap_or_default()
+}
+
+/// Of the others and, last, the greedy tenant, which wants all that there is.
+fn fairness_beside(ran: &Ran) -> Fairness {
+    let tenants = 0..=OTHERS;
+    let got = |tenant| ran.written.iter().filter(|written| written.namespace == tenant).count() as f64;
+    let demand = |tenant| {
+        let paced = ran.wanted.iter().filter(|(namespace, _)| *namespace == tenant);
+        if tenant == OTHERS { f64::INFINITY } else { paced.map(|(_, wanted)| *wanted as f64).sum() }
+    };
+    fairness(&tenants.map(|tenant| (got(tenant), demand(tenant))).collect::<Vec<_>>())
+}
+
+/// Of the others' waits, those of writes that were not granted in the end among them.
+fn others_p99(ran: &Ran) -> f64 {
+    let written = ran.written.iter().map(|written| (written.namespace, written.answered - written.wanted));
+    let waits = written.chain(ran.waiting.iter().copied()).filter(|(namespace, _)| *namespace < OTHERS);
+    let mut millis: Vec<f64> = waits.map(|(_, wait)| 1000.0 * wait.as_secs_f64()).collect();
+    millis.sort_by(f64::total_cmp);
+    quantile(&millis, 0.99)
 }

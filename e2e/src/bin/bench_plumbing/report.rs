@@ -31,7 +31,7 @@ pub(crate) fn write(report: &Report, measured: &Measured) -> Result<()> {
 
 fn goals(measured: &Measured) -> Vec<Goal> {
     let Measured { memory, pressure, lease_writes, changes, silence, recoveries } = measured;
-    let (storm, seats) = (&pressure.storm, &pressure.seats);
+    let (storm, seats, dimensions) = (&pressure.storm, &pressure.seats, &pressure.dimensions);
     let budget = &pressure.budget;
     let bound = |bucket: &springtide_plumbing::budget::BucketConfig| bucket.rate + f64::from(bucket.burst);
     let in_a_second = |id: &str, what: &str, writes: usize, bound: f64| {
@@ -50,6 +50,14 @@ fn goals(measured: &Measured) -> Vec<Goal> {
         ),
         in_a_second("A6-controller", "one controller", pressure.busiest_process, bound(&budget.controller)),
         in_a_second("A6-namespace", "one namespace", pressure.busiest_namespace, bound(&budget.namespace)),
+        in_a_second("A6-process", "two controllers", dimensions.process, bound(&budget.process)),
+        in_a_second(
+            "A6-object-status",
+            "the status of one object",
+            dimensions.object_status,
+            bound(&budget.object_status),
+        ),
+        in_a_second("A6-events", "events of one namespace", dimensions.events, bound(&budget.events)),
         Goal::at_most(
             "A7-probes",
             "requests in a Retry-After of a 429 storm",
@@ -102,8 +110,15 @@ fn goals(measured: &Measured) -> Vec<Goal> {
         Goal::at_most("A7-lease", "slowest renewal of a lease in it", seats.slowest_lease, "s", 5.0),
         Goal::at_least(
             "A8-jain",
-            "Jain's index of 20 tenants beside a greedy one",
-            pressure.jain,
+            "Jain's index of what 20 tenants and a greedy one got of their fair shares",
+            pressure.fairness.jain,
+            "ratio",
+            0.95,
+        ),
+        Goal::at_least(
+            "A8-served",
+            "what the least served of the 20 got of what it wanted",
+            pressure.fairness.least_served,
             "ratio",
             0.95,
         ),
@@ -192,6 +207,9 @@ fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
     for (what, bucket, writes) in [
         ("controller", &budget.controller, pressure.busiest_process),
         ("namespace", &budget.namespace, pressure.busiest_namespace),
+        ("two controllers of a process", &budget.process, pressure.dimensions.process),
+        ("status of an object", &budget.object_status, pressure.dimensions.object_status),
+        ("events of a namespace", &budget.events, pressure.dimensions.events),
     ] {
         let (rate, burst) = (bucket.rate, bucket.burst);
         writeln!(page, "| in the busiest second, {what} of {rate:.1}/s, burst {burst} | {writes} |")?;
@@ -228,7 +246,8 @@ fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
          the manager before any pod and after all were created while it watched; the pods are bound, and belong to \
          no BatchJob. Pressure: the executor and the budget in the bench's process, a bucket scaled so that the \
          process may write a fourth of the raw limit of the same run; the greedy tenant has 100 writers that never \
-         rest, each of 20 others wants two writes a second. The wait of a lease is the time from the wish to the \
+         rest, each of 20 others wants two writes a second; the fair share of a tenant is that of max-min fairness of what \
+         all got. The wait of a lease is the time from the wish to the \
          sending, with 200 writers without a budget in the same process; through the client of the writes only the \
          answer tells. In the storm a proxy answers each write with 429 and Retry-After 2 for 60 s. \
          For a minute without a seat a tenant keeps all seats of a level of 10 shares (flow control of an API server \

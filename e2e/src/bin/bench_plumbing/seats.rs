@@ -92,7 +92,7 @@ pub(crate) async fn measure(budget: &BudgetConfig) -> Result<Seats> {
     // The storm begins when all seats are taken, and the writers are to be there until the end of what is counted.
     let time = WHOLE + TAKEN_WITHIN;
     let leases = lease_answers(connection.client("bench-leases")?, time);
-    let (written, (began, ended), leases) =
+    let (ran, (began, ended), leases) =
         tokio::try_join!(run(&way, &namespaces, spread().chain(paced).collect(), time), storm, leases)?;
 
     let all = cluster.audit_log()?.all()?.by_user(WRITER).writes();
@@ -116,7 +116,7 @@ pub(crate) async fn measure(budget: &BudgetConfig) -> Result<Seats> {
     let steady = start + BEFORE / 2;
     let rate_before = rate("configmaps", steady, BEFORE / 2);
     let mut last: HashMap<(usize, &str, Target), u64> = HashMap::new();
-    for write in &written {
+    for write in &ran.written {
         let last = last.entry((write.namespace, &write.name, write.target)).or_default();
         *last = (*last).max(write.number);
     }
