@@ -22,6 +22,14 @@ use crate::write_count::{Mark, Request, Verb, WriteCount};
 
 /// First letters of the jobs by which it is seen that a manager works.
 const PROBE: &str = "probe";
+/// Length of their names.
+const PROBE_NAME: usize = PROBE.len() + 1 + 8;
+/// Writes for one of them: its chain, with a record of its start where a server that gets up makes it long, and a
+/// write that is refused or whose answer is lost.
+const PROBE_WRITES: usize = 6 + 1;
+/// Watches of one kind: one that goes on, finds that what it has missed is gone and lists anew, and as many for one
+/// that ends by its age meanwhile or begins with a probe.
+const WATCHES: usize = 4;
 /// In which a storm of writes would have begun.
 const AFTERMATH: Duration = Duration::from_secs(3);
 /// Between two looks at what changes all the time.
@@ -42,6 +50,8 @@ pub struct Recovery {
     pub took: Duration,
     /// Its writes meanwhile and shortly after, other than for the new job: at rest none are due.
     pub writes: WriteCount,
+    /// Those for the new job, and for those of earlier faults.
+    pub probe_writes: WriteCount,
     /// Its lists, streaming ones too: a kind of which it has missed nothing needs none.
     pub lists: WriteCount,
     /// Its watches.
@@ -193,27 +203,43 @@ impl Subject<'_> {
             request.verb == Verb::List || (request.verb == Verb::Watch && streaming)
         });
         let watches = own.of_verb(Verb::Watch);
-        let writes = own.writes().without_leases().filter(|request| !request.name.starts_with(PROBE));
-        Ok(Recovery { took, writes, lists, watches })
+        let all = own.writes().without_leases();
+        let writes = all.filter(|request| !request.name.starts_with(PROBE));
+        let probe_writes = all.filter(|request| request.name.starts_with(PROBE));
+        Ok(Recovery { took, writes, probe_writes, lists, watches })
     }
 }
 
 impl Recovery {
     /// # Errors
-    /// It wrote what was not due, or listed a kind more than once.
+    /// It wrote what was not due, or wrote for a job, listed or watched a kind again and again.
     pub fn without_storm(&self) -> Result<()> {
         ensure!(self.writes.is_empty(), "writes that nothing called for:\n{}", self.writes);
-        // Two objects of a kind may each be watched by name.
-        let watched = |request: &Request| (request.resource.clone(), request.field_selector().to_owned());
-        let mut lists = BTreeMap::<_, usize>::new();
-        for request in self.lists.requests() {
-            *lists.entry(watched(request)).or_default() += 1;
-        }
+        let job = |request: &Request| request.name.chars().take(PROBE_NAME).collect::<String>();
         ensure!(
-            lists.values().all(|count| *count <= 1),
-            "lists of one kind, again and again:\n{}",
-            self.lists
+            most(&self.probe_writes, job) <= PROBE_WRITES,
+            "writes for one job, again and again:\n{}",
+            self.probe_writes
+        );
+        // Two objects of a kind may each be watched by name.
+        let watched = |request: &Request| {
+            (request.group.clone(), request.resource.clone(), request.field_selector().to_owned())
+        };
+        ensure!(most(&self.lists, watched) <= 1, "lists of one kind, again and again:\n{}", self.lists);
+        ensure!(
+            most(&self.watches, watched) <= WATCHES,
+            "watches of one kind, again and again:\n{}",
+            self.watches
         );
         Ok(())
     }
+}
+
+/// The most requests that are of one group.
+fn most<K: Ord>(count: &WriteCount, group: impl Fn(&Request) -> K) -> usize {
+    let mut groups = BTreeMap::<K, usize>::new();
+    for request in count.requests() {
+        *groups.entry(group(request)).or_default() += 1;
+    }
+    groups.into_values().max().unwrap_or_default()
 }

@@ -8,12 +8,12 @@ use nix::sys::signal::Signal;
 use springtide_e2e::recovery::{Recovery, Subject, at_rest};
 
 fn say(what: &str, recovery: &Recovery) -> Result<()> {
-    let Recovery { took, lists, watches, .. } = recovery;
+    let Recovery { took, writes: _, probe_writes, lists, watches } = recovery;
     eprintln!(
-        "{what}: worked after {:.1} s; {} lists, {} watches",
+        "{what}: worked after {:.1} s; {} lists, {} writes for the new job, watches:\n{watches}",
         took.as_secs_f64(),
         lists.len(),
-        watches.len()
+        probe_writes.len(),
     );
     recovery.without_storm()
 }

@@ -3,6 +3,7 @@
 use crate::rig::{HOUR, Seen, Setup, create, key, pass, plan, seconds};
 use crate::wire::{Reply, Sent, Wire, answer, done, refuse};
 use http::Method;
+use kube::Client;
 use serde_json::{Value, json};
 use springtide_plumbing::client::Connection;
 use springtide_plumbing::key::ObjectKey;
@@ -42,7 +43,7 @@ fn is_release(sent: &Sent) -> bool {
 /// An elector alone with its wire, its clock and what the watch shows it.
 pub(crate) struct Bench {
     pub(crate) wire: Wire,
-    leadership: Leadership,
+    pub(crate) leadership: Leadership,
     shown: watch::Sender<Option<(Arc<LeaseView>, Duration)>>,
     clock: Clock,
     stop: CancellationToken,
@@ -69,8 +70,13 @@ impl Clock {
 
 impl Bench {
     fn new(shown: Option<Value>, reply: impl Fn(&Sent) -> Reply + Send + Sync + 'static) -> Self {
-        let clock = Clock { start: Instant::now(), slept: Arc::default() };
         let (wire, client) = Wire::new(reply);
+        Self::over(wire, client, shown)
+    }
+
+    /// Over a client that others may have too.
+    fn over(wire: Wire, client: Client, shown: Option<Value>) -> Self {
+        let clock = Clock { start: Instant::now(), slept: Arc::default() };
         let (shown, observed) = watch::channel(shown.map(|lease| view(lease, &clock)));
         let config = LeaseConfig::new(ObjectKey::new("ns", "l"), ME.to_owned());
         let monotonic = clock.clone();
@@ -82,7 +88,13 @@ impl Bench {
 
     /// One that leads, as of now.
     pub(crate) async fn leading(reply: impl Fn(&Sent) -> Reply + Send + Sync + 'static) -> Self {
-        let bench = Self::new(None, reply);
+        let (wire, client) = Wire::new(reply);
+        Self::leading_over(wire, client).await
+    }
+
+    /// The same over a client that others may have too.
+    pub(crate) async fn leading_over(wire: Wire, client: Client) -> Self {
+        let bench = Self::over(wire, client, None);
         pass(MOMENT).await;
         assert_eq!((bench.wire.methods(), bench.leads()), (vec!["POST".to_owned()], (true, true)));
         bench

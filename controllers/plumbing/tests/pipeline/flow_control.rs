@@ -2,7 +2,7 @@
 
 use crate::election::{Bench, stored};
 use crate::rig::{Rig, Seen, Setup, create, key, pass, patch, plan, pod, seconds};
-use crate::wire::{Reply, Sent, busy, done, refuse};
+use crate::wire::{Reply, Sent, Wire, busy, done, refuse};
 use http::Method;
 use proptest::prelude::*;
 use springtide_plumbing::budget::{BucketConfig, BudgetConfig};
@@ -21,6 +21,10 @@ fn creates_refused(sent: &Sent) -> Reply {
         Method::POST => busy(10).on_level("creates"),
         _ => done(sent, 10).on_level("patches"),
     }
+}
+
+fn is_of_lease(sent: &Sent) -> bool {
+    sent.path.contains("/leases")
 }
 
 fn sent(rig: &Rig, method: &Method) -> usize {
@@ -71,11 +75,14 @@ proptest! {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let leases = Bench::leading(stored).await;
             let narrow = BucketConfig { rate: f64::from(rate), burst: rate };
             let budget = BudgetConfig { process: narrow, ..BudgetConfig::default() };
             let count = std::sync::atomic::AtomicUsize::new(0);
-            let rig = Setup { budget, ..Setup::new(create_or_patch) }.start(move |sent| {
+            // One server and one client for all, and the writes are fenced by the Lease.
+            let (wire, client) = Wire::new(move |sent| {
+                if is_of_lease(sent) {
+                    return stored(sent);
+                }
                 let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 let (kind, millis) = answers[number % answers.len()];
                 let reply = match kind {
@@ -86,14 +93,18 @@ proptest! {
                 };
                 reply.after(Duration::from_millis(millis))
             });
+            let leases = Bench::leading_over(wire.clone(), client.clone()).await;
+            let fence = leases.leadership.fence.clone();
+            let rig = Setup { budget, fence, ..Setup::new(create_or_patch) }.start_over(wire, client);
             for n in 0..500 {
                 rig.event(&key(&format!("new-{n}")));
             }
             pass(seconds(100)).await;
+            let (renewals, writes): (Vec<_>, Vec<_>) = rig.wire.all().into_iter().partition(is_of_lease);
             // 500 keys want more than any burst; what refuses them all leaves a probe each half minute.
-            assert!(rig.wire.len() >= 2, "{} writes", rig.wire.len());
+            assert!(writes.len() >= 2, "{} writes", writes.len());
             // One renewal every 5 s, to the millisecond.
-            let gaps = leases.wire.gaps();
+            let gaps: Vec<_> = renewals.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
             assert!(gaps.len() >= 19, "{} renewals", gaps.len());
             assert!(gaps.iter().all(|gap| *gap == seconds(5)), "{gaps:?}");
             assert_eq!(leases.leads(), (true, true));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pressure::{CONFIG_MAP, OTHERS, Way, Writer, busiest_second, run, running, spread};
+use crate::pressure::{CONFIG_MAP, OTHERS, Way, Writer, busiest, run, running, spread};
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ pub(crate) async fn measure(
     // No object has two writers.
     let half = |odd: usize| -> Vec<Writer> { spread().skip(odd).step_by(2).collect() };
     tokio::try_join!(run(&even, namespaces, half(0), time), run(&odd, namespaces, half(1), time))?;
-    let process = busiest(&proxy, CONFIG_MAP.plural)?;
+    let process = in_a_second(&proxy, CONFIG_MAP.plural)?;
 
     let Way::Budget(executor, _) = Way::budget(&connection, budget)? else { bail!("no executor") };
     let namespace = &namespaces[OTHERS];
@@ -63,19 +63,19 @@ pub(crate) async fn measure(
     },)?;
     Ok(Dimensions {
         process,
-        object_status: busiest(&proxy, "pods/status")?,
-        events: busiest(&proxy, Resource::EVENT.plural)?,
+        object_status: in_a_second(&proxy, "pods/status")?,
+        events: in_a_second(&proxy, Resource::EVENT.plural)?,
     })
 }
 
-fn busiest(proxy: &FaultProxy, resource: &str) -> Result<usize> {
+fn in_a_second(proxy: &FaultProxy, resource: &str) -> Result<usize> {
     let of = |entry: &&Entry| entry.stored() && entry.request.resource == resource;
     let times: Vec<Instant> =
         proxy.journal(|entries| entries.iter().filter(of).map(|entry| entry.at.into()).collect());
     if times.is_empty() {
         bail!("no write of {resource} was stored");
     }
-    Ok(busiest_second(times))
+    Ok(busiest(times, Duration::from_secs(1)))
 }
 
 /// Writes the status of one pod as often as it may.

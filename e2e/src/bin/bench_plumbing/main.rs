@@ -5,6 +5,7 @@ mod brake;
 mod dimensions;
 mod fairness;
 mod leadership;
+mod lease;
 mod memory;
 mod pressure;
 mod recovery;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::dimensions::{self, Dimensions};
 use crate::fairness::{Fairness, fairness};
+use crate::lease;
 use crate::seats::{self, Seats};
 use crate::storm::{self, Storm};
 
@@ -16,7 +17,6 @@ use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use kube::Client;
-use kube::client::ClientBuilder;
 use serde_json::{Value, json};
 use springtide_e2e::bench::{post, report::quantile};
 use springtide_e2e::local_cluster::LocalCluster;
@@ -33,10 +33,8 @@ use springtide_plumbing::metrics::Metrics;
 use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass};
 use springtide_plumbing::rights::{Right, Rights, Verb};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
-use tower::layer::layer_fn;
 
 /// Name of the controller that writes.
 const CONTROLLER: &str = "bench";
@@ -57,8 +55,6 @@ pub(crate) const OTHERS: usize = 20;
 pub(crate) const PACE: Duration = Duration::from_millis(500);
 /// Writers of the greedy tenant, which never rest: a hundred times as many as another's share.
 const GREEDY: usize = 100;
-/// Distance of lease renewals while all else is under pressure.
-const LEASE_PACE: Duration = Duration::from_millis(50);
 
 /// What was measured.
 pub(crate) struct Pressure {
@@ -78,8 +74,10 @@ pub(crate) struct Pressure {
     /// Time to the answer of the others' writes, p99 in ms, alone and beside the greedy one.
     pub(crate) alone_p99: f64,
     pub(crate) beside_p99: f64,
-    /// Wait of a lease in its own process under full pressure, p99 in ms.
+    /// Wait of a renewal of the elector in a process whose writers want all that its budget lets through, and
+    /// in one whose writers have no budget; p99 in ms.
     pub(crate) lease_wait_p99: f64,
+    pub(crate) raw_lease_wait_p99: f64,
     /// The same of a lease on the client of the writes: what the own client is for.
     pub(crate) shared_wait_p99: f64,
     /// A minute in which the server answers 429.
@@ -266,14 +264,17 @@ pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pres
     let beside = run(&way()?, &namespaces, greedy().chain(others()).collect(), time).await?;
     let dimensions = dimensions::measure(cluster, &namespaces, &budget, time).await?;
 
+    let all = || spread().chain(greedy()).collect();
+    let full = way()?;
+    let (lease_wait, _) =
+        tokio::try_join!(lease::waits(cluster, "budget", time), run(&full, &namespaces, all(), time))?;
     // Without a budget: no pressure is fuller.
     let shared = cluster.client("bench-generator")?;
     let bare_shared = Way::Bare(shared.clone());
-    let own = cluster.config();
-    let (lease_wait, shared_wait, _) = tokio::try_join!(
-        lease_waits(own, time),
-        lease_answers(shared, time),
-        run(&bare_shared, &namespaces, spread().chain(greedy()).collect(), time),
+    let (raw_lease_wait, shared_wait, _) = tokio::try_join!(
+        lease::waits(cluster, "raw", time),
+        lease::answers(shared, time),
+        run(&bare_shared, &namespaces, all(), time),
     )?;
     let storm = storm::measure(cluster, &namespaces, &budget).await?;
     let seats = seats::measure(&budget).await?;
@@ -282,13 +283,14 @@ pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pres
         storm,
         seats,
         dimensions,
-        busiest_process: busiest(&wide),
-        busiest_namespace: busiest(&concentrated),
-        raw_busiest: busiest(&raw),
+        busiest_process: busiest_second(&wide),
+        busiest_namespace: busiest_second(&concentrated),
+        raw_busiest: busiest_second(&raw),
         fairness: fairness_beside(&beside),
         alone_p99: others_p99(&alone),
         beside_p99: others_p99(&beside),
         lease_wait_p99: quantile(&lease_wait, 0.99),
+        raw_lease_wait_p99: quantile(&raw_lease_wait, 0.99),
         shared_wait_p99: quantile(&shared_wait, 0.99),
         budget,
     })
@@ -390,73 +392,16 @@ async fn patch(client: &Client, path: &str, operations: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Renews a lease on a client of its own, and gives the waits between the wish and the sending, sorted, in ms.
-async fn lease_waits(config: kube::Config, time: Duration) -> Result<Vec<f64>> {
-    let left = Arc::new(Mutex::new(Vec::new()));
-    let noted = Arc::clone(&left);
-    let note = layer_fn(move |inner: Stack| {
-        let noted = Arc::clone(&noted);
-        inner.map_request(move |request: http::Request<kube::client::Body>| {
-            noted.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-            request
-        })
-    });
-    let client = ClientBuilder::try_from(config)?.with_layer(&note).build();
-    renew(client, "own", time, |_| last(&left).unwrap_or_else(Instant::now)).await
+/// The most of the writes that went out within one second.
+fn busiest_second(ran: &Ran) -> usize {
+    busiest(ran.written.iter().map(|written| written.sent).collect(), Duration::from_secs(1))
 }
 
-/// Renews a lease on this client, and gives the times until the answers, sorted, in ms.
-pub(crate) async fn lease_answers(client: Client, time: Duration) -> Result<Vec<f64>> {
-    renew(client, "answered", time, |answered| answered).await
-}
-
-/// Renews a lease in the default namespace. `until` makes of the time of an answer the end of what is measured.
-async fn renew(
-    client: Client,
-    name: &str,
-    time: Duration,
-    until: impl Fn(Instant) -> Instant,
-) -> Result<Vec<f64>> {
-    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
-    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                       "metadata": {"name": name}, "spec": {"holderIdentity": "bench"}});
-    post(&client, leases, &lease).await?;
-    let end = Instant::now() + time;
-    let mut waits = Vec::new();
-    while Instant::now() < end {
-        sleep(LEASE_PACE).await;
-        let renewal = json!({"spec": {"renewTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()}});
-        let request = http::Request::patch(format!("{leases}/{name}"))
-            .header("content-type", "application/merge-patch+json")
-            .body(serde_json::to_vec(&renewal)?)?;
-        let wanted = Instant::now();
-        client.request::<Value>(request).await?;
-        waits.push(1000.0 * until(Instant::now()).duration_since(wanted).as_secs_f64());
-    }
-    waits.sort_by(f64::total_cmp);
-    Ok(waits)
-}
-
-type Stack = tower::util::BoxService<
-    http::Request<kube::client::Body>,
-    http::Response<Box<kube::client::DynBody>>,
-    tower::BoxError,
->;
-
-fn last(times: &Mutex<Vec<Instant>>) -> Option<Instant> {
-    times.lock().unwrap_or_else(PoisonError::into_inner).last().copied()
-}
-
-fn busiest(ran: &Ran) -> usize {
-    busiest_second(ran.written.iter().map(|written| written.sent).collect())
-}
-
-/// The most of these times that lie within one second.
-pub(crate) fn busiest_second(mut times: Vec<Instant>) -> usize {
+/// The most of these times that lie within one `span`.
+pub(crate) fn busiest(mut times: Vec<Instant>, span: Duration) -> usize {
     times.sort_unstable();
-    let second = Duration::from_secs(1);
     let from =
-        |(number, first): (usize, &Instant)| times.partition_point(|time| *time < *first + second) - number;
+        |(number, first): (usize, &Instant)| times.partition_point(|time| *time < *first + span) - number;
     times.iter().enumerate().map(from).max().unwrap_or_default()
 }
 

@@ -43,8 +43,15 @@ fn goals(measured: &Measured) -> Vec<Goal> {
         Goal::at_most("A2-lease-writes", "writes a second of a held lease", *lease_writes, "writes/s", 0.2),
         Goal::below(
             "A2-lease-wait",
-            "wait of a lease under full pressure, p99",
+            "wait of the elector's renewals while all that the budget gives is wanted, p99",
             pressure.lease_wait_p99,
+            "ms",
+            10.0,
+        ),
+        Goal::below(
+            "A2-lease-wait-raw",
+            "the same beside writers without a budget, p99",
+            pressure.raw_lease_wait_p99,
             "ms",
             10.0,
         ),
@@ -60,8 +67,8 @@ fn goals(measured: &Measured) -> Vec<Goal> {
         in_a_second("A6-events", "events of one namespace", dimensions.events, bound(&budget.events)),
         Goal::at_most(
             "A7-probes",
-            "requests in a Retry-After of a 429 storm",
-            storm.probes_per_wait,
+            "requests in any Retry-After of a 429 storm",
+            storm.most_probes as f64,
             "requests",
             1.0,
         ),
@@ -215,10 +222,20 @@ fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
         writeln!(page, "| in the busiest second, {what} of {rate:.1}/s, burst {burst} | {writes} |")?;
     }
     writeln!(page, "| stored a second before a 429 storm | {:.1} |", pressure.storm.rate_before)?;
+    writeln!(
+        page,
+        "| requests in a Retry-After of it, on average | {:.2} |",
+        pressure.storm.probes_per_wait
+    )?;
     writeln!(page, "| stored a second before a level lost its seats | {:.1} |", pressure.seats.rate_before)?;
     writeln!(page, "| the others' writes alone, p99 | {:.1} ms |", pressure.alone_p99)?;
     writeln!(page, "| beside the greedy tenant, p99 | {:.1} ms |", pressure.beside_p99)?;
-    writeln!(page, "| wait of a lease on its own client, p99 | {:.2} ms |", pressure.lease_wait_p99)?;
+    for (beside, wait) in [
+        ("a budget that is wanted whole", pressure.lease_wait_p99),
+        ("writers without a budget", pressure.raw_lease_wait_p99),
+    ] {
+        writeln!(page, "| wait of the elector's renewals beside {beside}, p99 | {wait:.2} ms |")?;
+    }
     writeln!(
         page,
         "| answer of a lease on the client of the writes (peer), p99 | {:.1} ms |",
@@ -247,9 +264,9 @@ fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
          no BatchJob. Pressure: the executor and the budget in the bench's process, a bucket scaled so that the \
          process may write a fourth of the raw limit of the same run; the greedy tenant has 100 writers that never \
          rest, each of 20 others wants two writes a second; the fair share of a tenant is that of max-min fairness of what \
-         all got. The wait of a lease is the time from the wish to the \
-         sending, with 200 writers without a budget in the same process; through the client of the writes only the \
-         answer tells. In the storm a proxy answers each write with 429 and Retry-After 2 for 60 s. \
+         all got. The wait of a lease is the time from the elector's request to its arrival at a proxy that only it uses, on the \
+         client that a manager makes for it, with 200 writers in the same process; through the client of the writes only \
+         the answer tells. In the storm a proxy answers each write with 429 and Retry-After 2 for 60 s. \
          For a minute without a seat a tenant keeps all seats of a level of 10 shares (flow control of an API server \
          with its default 600 seats); 100 writers that never rest write on it, 20 paced ones on another level. \
          Managers have the shipped lease times; the Lease is read every 10 ms. The API server that is killed is the \

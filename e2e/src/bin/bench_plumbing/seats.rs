@@ -1,7 +1,8 @@
 //! A minute in which another tenant keeps every seat of a real priority level: what is asked of that
 //! level meanwhile, what it costs the others, and how soon the former rate is back.
 
-use crate::pressure::{OTHERS, PACE, Target, Way, Writer, lease_answers, prepare, run, spread};
+use crate::lease;
+use crate::pressure::{OTHERS, PACE, Target, Way, Writer, prepare, run, spread};
 use crate::storm::{AFTER, BEFORE, RECOVERY, STORM, WHOLE};
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt};
@@ -91,7 +92,7 @@ pub(crate) async fn measure(budget: &BudgetConfig) -> Result<Seats> {
     };
     // The storm begins when all seats are taken, and the writers are to be there until the end of what is counted.
     let time = WHOLE + TAKEN_WITHIN;
-    let leases = lease_answers(connection.client("bench-leases")?, time);
+    let leases = lease::answers(connection.client("bench-leases")?, time);
     let (ran, (began, ended), leases) =
         tokio::try_join!(run(&way, &namespaces, spread().chain(paced).collect(), time), storm, leases)?;
 

@@ -1,7 +1,7 @@
 //! A minute in which the server answers every write with 429: how many are sent all the same, and how soon
 //! the former rate is back.
 
-use crate::pressure::{Way, run, spread};
+use crate::pressure::{Way, busiest, run, spread};
 use anyhow::Result;
 use springtide_e2e::fault_proxy::{Answer, Class, Entry, Fault, FaultProxy, Protocols, When};
 use springtide_e2e::local_cluster::LocalCluster;
@@ -26,6 +26,8 @@ pub(crate) const WHOLE: Duration =
 pub(crate) struct Storm {
     /// Requests in each time that an answer asked to wait for, once the first ones under way were refused.
     pub(crate) probes_per_wait: f64,
+    /// The most of them in any such time.
+    pub(crate) most_probes: usize,
     /// Requests sent for each write that was stored, over the whole run.
     pub(crate) amplification: f64,
     /// Rate from [`RECOVERY`] after the storm on, as a share of that before it.
@@ -62,7 +64,12 @@ pub(crate) async fn measure(
     let rate = |from: Instant, time: Duration| count(from, from + time, &Entry::stored) / time.as_secs_f64();
     let rate_before = rate(start + BEFORE / 2, BEFORE / 2);
     let end = start + WHOLE;
+    let probes: Vec<Instant> = proxy.journal(|entries| {
+        let times = entries.iter().map(|entry| Instant::from(entry.at));
+        times.filter(|at| (began + wait..ended).contains(at)).collect()
+    });
     Ok(Storm {
+        most_probes: busiest(probes, wait),
         probes_per_wait: count(began + wait, ended, &|_| true)
             / ((STORM - wait).as_secs_f64() / wait.as_secs_f64()),
         amplification: count(start, end, &|entry| entry.request.is_write())
