@@ -36,7 +36,7 @@ pub(crate) struct Memory {
     pub(crate) typed_decode_micros: f64,
 }
 
-/// Creates the pods, and compares a manager that sees none with one that starts with all of them.
+/// Compares a manager before there is any pod with the same one when all were created while it watched.
 pub(crate) async fn measure(cluster: &LocalCluster, pods: usize) -> Result<Memory> {
     let args = ["--no-leader-election"];
     let mut manager = Manager::start(cluster, "manager-empty", &args).await?;

@@ -248,12 +248,14 @@ pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pres
     let client = cluster.client("bench-generator")?;
     let namespaces = prepare(cluster).await?;
     let greedy = || (0..GREEDY).map(|n| Writer::restless(OTHERS, format!("g{n}")));
-    let others = || (0..OTHERS).map(|n| Writer { pace: Some(PACE), ..Writer::restless(n, "o".to_owned()) });
     let bare = Way::Bare(client.clone());
     let raw = run(&bare, &namespaces, spread().collect(), time).await?;
     let raw_rate = raw.written.len() as f64 / time.as_secs_f64();
     // Well below the raw limit, so that it is the budget that holds writes back, and not the server.
     let budget = BudgetConfig::default().scaled((raw_rate / 4.0 / 300.0).clamp(0.01, 1.0));
+    // Together they want half of what the controller may write at most: all of that is their due.
+    let pace = PACE.max(Duration::from_secs_f64(2.0 * OTHERS as f64 / budget.controller.rate));
+    let others = || (0..OTHERS).map(|n| Writer { pace: Some(pace), ..Writer::restless(n, "o".to_owned()) });
     let connection = Connection::from_config(cluster.config());
     let way = || Way::budget(&connection, &budget);
 
@@ -323,7 +325,8 @@ async fn write_until(way: &Way, namespace: &str, writer: &Writer, end: Instant) 
     let mut next = Instant::now();
     if let Some(pace) = writer.pace {
         next += pace.mul_f64(rand::random());
-        let wanted = ((end - next).as_secs_f64() / pace.as_secs_f64()).ceil() as usize;
+        // All but the last one, for which there may be too little time.
+        let wanted = ((end - next).as_secs_f64() / pace.as_secs_f64()) as usize;
         ran.wanted.push((writer.namespace, wanted));
     }
     for number in 0_u64.. {
@@ -393,7 +396,7 @@ async fn patch(client: &Client, path: &str, operations: &Value) -> Result<()> {
 }
 
 /// The most of the writes that went out within one second.
-fn busiest_second(ran: &Ran) -> usize {
+pub(crate) fn busiest_second(ran: &Ran) -> usize {
     busiest(ran.written.iter().map(|written| written.sent).collect(), Duration::from_secs(1))
 }
 
@@ -413,7 +416,8 @@ fn fairness_beside(ran: &Ran) -> Fairness {
         let paced = ran.wanted.iter().filter(|(namespace, _)| *namespace == tenant);
         if tenant == OTHERS { f64::INFINITY } else { paced.map(|(_, wanted)| *wanted as f64).sum() }
     };
-    fairness(&tenants.map(|tenant| (got(tenant), demand(tenant))).collect::<Vec<_>>())
+    let served = |tenant| (got(tenant).min(demand(tenant)), demand(tenant));
+    fairness(&tenants.map(served).collect::<Vec<_>>())
 }
 
 /// Of the others' waits, those of writes that were not granted in the end among them.
