@@ -15,11 +15,7 @@ use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{Manager, USER_AGENT};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::write_count::{AuditLog, Mark, Verb, WriteCount};
-use tokio::sync::Mutex;
 use tokio::time::Instant;
-
-/// Counts are of the whole cluster.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn manager(cluster: &LocalCluster, name: &str) -> Result<Manager> {
     let mut manager = Manager::start(cluster, name, &["--no-leader-election"]).await?;
@@ -29,7 +25,6 @@ async fn manager(cluster: &LocalCluster, name: &str) -> Result<Manager> {
 
 #[tokio::test]
 async fn a_single_pod_job_takes_four_writes_of_ours_five_when_strict_or_long_six_when_both() -> Result<()> {
-    let _one = ONE_AT_A_TIME.lock().await;
     const JOBS: usize = 60;
     /// Writes of all components for a job, by whatever road.
     const ALL: usize = 10;
@@ -156,7 +151,6 @@ async fn mixed(test: &Testbed<'_>) -> Result<()> {
 
 #[tokio::test]
 async fn jobs_at_rest_cost_nothing_not_even_a_restart() -> Result<()> {
-    let _one = ONE_AT_A_TIME.lock().await;
     // Longer than the 30 s after which a new manager would write that a job waits, were that not known.
     let quiet = Duration::from_secs(if batch::long() { 120 } else { 45 });
     let cluster = batch::cluster().await?;

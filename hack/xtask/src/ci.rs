@@ -126,7 +126,7 @@ fn perform(work: &Work, long: bool) -> Result<()> {
 
 /// Test programs on clusters that run side by side: most of their time they wait for leases, containers
 /// and times to live, not for the processor.
-const LANES: usize = 2;
+const LANES: usize = 3;
 
 /// Runs each test program by itself, `lanes` at a time; shows what one has said when it ends.
 fn cluster_tests(targets: BTreeSet<String>, environment: &[(&str, OsString)], lanes: usize) -> Result<()> {
