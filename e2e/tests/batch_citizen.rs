@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{
     BatchJobSpec, CompleteReason, CompletionMode, FailedReason, QueuedReason, StopPolicy,
 };
@@ -21,6 +22,19 @@ async fn manager(cluster: &LocalCluster, name: &str) -> Result<Manager> {
     let mut manager = Manager::start(cluster, name, &["--no-leader-election"]).await?;
     manager.wait_ready().await?;
     Ok(manager)
+}
+
+/// Pods that were there for the 3 s after which the start of a task is recorded.
+fn long_lived(own: &WriteCount) -> usize {
+    let of_pods = own.of_resource("pods").successful();
+    let times = |verb: Verb| -> BTreeMap<String, Timestamp> {
+        let of_verb = of_pods.of_verb(verb);
+        of_verb.requests().iter().filter_map(|of| Some((of.name.clone(), of.received?))).collect()
+    };
+    let gone = times(Verb::Delete);
+    let lives =
+        times(Verb::Create).into_iter().filter_map(|(pod, made)| Some(gone.get(&pod)?.duration_since(made)));
+    lives.filter(|life| *life >= SignedDuration::from_secs(3)).count()
 }
 
 #[tokio::test]
@@ -42,7 +56,13 @@ async fn a_single_pod_job_takes_four_writes_of_ours_five_when_strict_or_long_six
         let spec = BatchJobSpec { tier, ..BatchJobSpec::new(task.template()) };
         let [own, all] = batch::writes_of_jobs(&cluster, JOBS, spec).await?;
         let what = format!("{JOBS} jobs, {tier:?}, {} s", task.run_seconds);
-        ensure!(own.len() <= most * JOBS, "{what}: {} own writes:\n{own}", own.len());
+        // Where the machine was slow, some of the short ones were not.
+        let slow = if task.run_seconds == short.run_seconds { long_lived(&own) } else { 0 };
+        ensure!(
+            own.len() <= most * JOBS + slow,
+            "{what}: {} own writes, {slow} pods were slow:\n{own}",
+            own.len()
+        );
         ensure!(all.len() <= ALL * JOBS, "{what}: {} writes:\n{all}", all.len());
         eprintln!("{what}:\n{all}");
     }
