@@ -52,12 +52,13 @@ impl WritesMade {
 
     /// What is too much after so many crashes, by runs without one. A status is written once a second at most:
     /// as many more may be as seconds were told of beyond those of such a run, for what follows a crash comes
-    /// later and further apart. In any run each write may lose a race with a kubelet once before it is stored.
+    /// later and further apart. In any run each write may lose a race with a kubelet once before it is stored. A run
+    /// in which no crash came has room for what one costs, too: two undisturbed runs differ by as much.
     pub(super) fn excess(&self, undisturbed: &Self, crashes: usize) -> Option<String> {
         let longer = self.told_for.saturating_sub(undisturbed.told_for);
         // A part of a second has room for one as well.
         let seconds = usize::try_from(longer.as_millis().div_ceil(1000)).unwrap_or(usize::MAX);
-        let most = |undisturbed: usize| undisturbed + PER_CRASH * crashes;
+        let most = |undisturbed: usize| undisturbed + PER_CRASH * crashes.max(1);
         let statuses = most(undisturbed.statuses).saturating_add(seconds);
         let others = most(undisturbed.others);
         let refused = most(undisturbed.refused.max(undisturbed.others));
@@ -89,15 +90,15 @@ mod tests {
         let undisturbed = made(2, 8, 1, 4);
         for (run, crashes, is_too_much) in [
             (made(2, 8, 8, 4), 0, false),
-            (made(2, 9, 0, 9), 0, true),
-            (made(3, 8, 0, 4), 0, true),
-            (made(3, 8, 0, 5), 0, false),
-            (made(2, 8, 9, 4), 0, true),
             (made(5, 11, 11, 2), 1, false),
+            (made(5, 11, 11, 4), 0, false),
+            (made(6, 11, 11, 4), 0, true),
             (made(6, 11, 11, 4), 1, true),
+            (made(6, 11, 11, 5), 1, false),
             (made(5, 12, 0, 9), 1, true),
             (made(5, 11, 12, 9), 1, true),
             (made(10, 14, 10, 6), 2, false),
+            (made(5, 14, 15, 4), 2, true),
         ] {
             assert_eq!(
                 run.excess(&undisturbed, crashes).is_some(),
@@ -106,7 +107,7 @@ mod tests {
             );
         }
         let both = made(0, 10, 0, 9).most(&made(2, 8, 1, 4));
-        assert!(made(2, 10, 4, 9).excess(&both, 0).is_none());
-        assert!(made(3, 10, 4, 9).excess(&both, 0).is_some());
+        assert!(made(5, 13, 4, 9).excess(&both, 0).is_none());
+        assert!(made(6, 13, 4, 9).excess(&both, 0).is_some());
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use springtide_crds::batch_job::{BatchJobSpec, CompletionMode, FailedReason, StopPolicy, SuspendedReason};
+use springtide_crds::batch_job::{
+    BatchJobSpec, CompleteReason, CompletionMode, FailedReason, StopPolicy, SuspendedReason,
+};
 use springtide_e2e::batch::{self, Task, Testbed, shared};
 use springtide_e2e::manager::USER_AGENT;
 use springtide_e2e::oracle::jobs::{Kstatus, kstatus};
@@ -30,6 +32,7 @@ async fn kubectl_wait_get_and_describe_read_well() -> Result<()> {
     test.kubectl(&["wait", "--for=condition=Complete", "bj/good", "--timeout=200s"]).await?;
     test.kubectl(&["wait", "--for=condition=Failed", "batchjob/bad", "--timeout=200s"]).await?;
     let running = test.running("runs", 3).await?;
+    test.reason("runs", CompleteReason::Running).await?;
     test.job("runs", "three are active", |job| job.status.as_ref().is_some_and(|status| status.active == 3))
         .await?;
 
