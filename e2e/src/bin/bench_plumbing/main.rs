@@ -35,7 +35,7 @@ struct Options {
     #[arg(long, default_value_t = 10)]
     handovers: usize,
     /// Brakes by each switch, and faults of each kind.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     times: usize,
 }
 
