@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use springtide_batch_job::projections::pod::PodView;
+use springtide_batch_job::pods::JOB_LABEL;
+use springtide_batch_job::projections::pod::{PodView, TRACKING_FINALIZER};
 use springtide_e2e::bench::{post, usage};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
@@ -17,6 +18,8 @@ const POD_BYTES: usize = 5_500;
 /// Pods of a namespace, and of a node.
 const PER_NAMESPACE: usize = 2_500;
 const PER_NODE: usize = 100;
+/// Neighbours of which those with odd numbers are of one job.
+const PODS_OF_JOB: usize = 50;
 /// Bound for the manager to see them all.
 const BOUND: Duration = Duration::from_secs(300);
 
@@ -36,9 +39,10 @@ pub(crate) struct Memory {
     pub(crate) typed_decode_micros: f64,
 }
 
-/// Compares a manager before there is any pod with the same one when all were created while it watched.
+/// Compares a manager before there is any pod with the same one when all were created while it watched. It only
+/// observes: every other pod is a job's, so that all indexes have their entries, and there are no such jobs.
 pub(crate) async fn measure(cluster: &LocalCluster, pods: usize) -> Result<Memory> {
-    let args = ["--no-leader-election"];
+    let args = ["--no-leader-election", "--observe", "batch-job"];
     let mut manager = Manager::start(cluster, "manager-empty", &args).await?;
     manager.wait_ready().await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -77,7 +81,8 @@ pub(crate) async fn measure(cluster: &LocalCluster, pods: usize) -> Result<Memor
     let full_mib = usage::resident_mib(manager.child().pid())?;
     manager.stop()?;
 
-    let request = http::Request::get(format!("/api/v1/namespaces/{}/pods/pod-0", namespaces[0]));
+    // One of a job, as these have more to decode.
+    let request = http::Request::get(format!("/api/v1/namespaces/{}/pods/{}", namespaces[0], name(1)));
     let text = client.request_text(request.body(Vec::new())?).await?;
     // The projection first: what the other frees is not counted for it, as nothing is freed before.
     let (decode_micros, _) = decoded::<PodView>(&text, 10_000)?;
@@ -109,6 +114,19 @@ fn stored(metrics: &str) -> Result<f64> {
     Ok(value.parse()?)
 }
 
+/// The job that a pod is of, if it is of one.
+fn job(number: usize) -> Option<String> {
+    (number % 2 == 1).then(|| format!("job-{}", number % PER_NAMESPACE / PODS_OF_JOB))
+}
+
+fn name(number: usize) -> String {
+    let number_there = number % PER_NAMESPACE;
+    match job(number) {
+        Some(job) => format!("{job}-{number_there}-0"),
+        None => format!("pod-{number_there}"),
+    }
+}
+
 /// A pod of a workload as one finds it: bound, labelled, with probes, environment and volumes.
 fn pod(namespace: &str, number: usize) -> Value {
     let container = |name: &str| {
@@ -131,12 +149,12 @@ fn pod(namespace: &str, number: usize) -> Value {
             "volumeMounts": [{"name": "config", "mountPath": "/etc/app"}, {"name": "scratch", "mountPath": "/tmp"}],
         })
     };
-    json!({
+    let mut pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "namespace": namespace,
-            "name": format!("pod-{}", number % PER_NAMESPACE),
+            "name": name(number),
             "labels": {
                 "app.kubernetes.io/name": "web", "app.kubernetes.io/instance": format!("web-{}", number % 50),
                 "app.kubernetes.io/part-of": "shop", "pod-template-hash": "6d4cf56db6",
@@ -148,5 +166,16 @@ fn pod(namespace: &str, number: usize) -> Value {
             "containers": [container("web"), container("proxy")],
             "volumes": [{"name": "config", "configMap": {"name": "web"}}, {"name": "scratch", "emptyDir": {}}],
         },
-    })
+    });
+    if let Some(job) = job(number) {
+        let metadata = &mut pod["metadata"];
+        let place = number / PER_NAMESPACE * PER_NAMESPACE + number % PER_NAMESPACE / PODS_OF_JOB;
+        metadata["labels"][JOB_LABEL] = json!(job);
+        metadata["finalizers"] = json!([TRACKING_FINALIZER]);
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob", "name": job, "controller": true,
+            "uid": format!("00000000-0000-4000-8000-{place:012}"),
+        }]);
+    }
+    pod
 }

@@ -260,8 +260,8 @@ fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
         page,
         "\n## Method\n\n\
          A control plane (etcd without fsync, kube-apiserver) on the same machine. Memory: the resident set of \
-         the manager before any pod and after all were created while it watched; the pods are bound, and belong to \
-         no BatchJob. Pressure: the executor and the budget in the bench's process, a bucket scaled so that the \
+         the manager before any pod and after all were created while it watched; the pods are bound, every other one is of a \
+         BatchJob, and the manager observes. Pressure: the executor and the budget in the bench's process, a bucket scaled so that the \
          process may write a fourth of the raw limit of the same run; the greedy tenant has 100 writers that never \
          rest, each of 20 others wants two writes a second, or less where that is half of \
          the budget together; the fair share of a tenant is that of max-min fairness of what \
