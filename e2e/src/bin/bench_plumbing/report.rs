@@ -265,7 +265,7 @@ fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
          process may write a fourth of the raw limit of the same run; the greedy tenant has 100 writers that never \
          rest, each of 20 others wants two writes a second, or less where that is half of \
          the budget together; the fair share of a tenant is that of max-min fairness of what \
-         all got. The wait of a lease is the time from the elector's request to its arrival at a proxy that only it uses, on the \
+         all got; beside the greedy one waits count from 2 s on, when its burst is spent. The wait of a lease is the time from the elector's request to its arrival at a proxy that only it uses, on the \
          client that a manager makes for it, with 200 writers in the same process; through the client of the writes only \
          the answer tells. In the storm a proxy answers each write with 429 and Retry-After 2 for 60 s. \
          For a minute without a seat a tenant keeps all seats of a level of 10 shares (flow control of an API server \

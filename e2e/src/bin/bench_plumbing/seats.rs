@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// For the requests that were under way when the first was refused.
+/// For the requests that were under way when the last seat was taken.
 const UNDER_WAY: Duration = Duration::from_secs(3);
 const WRITER: &str = "bench";
 const TENANT: &str = "tenant";
@@ -86,14 +86,15 @@ pub(crate) async fn measure(budget: &BudgetConfig) -> Result<Seats> {
         sleep(BEFORE).await;
         let began = Timestamp::now();
         let mut seats = HeldSeats::take_all(&kubeconfigs[1], "default").await?;
+        let full = Timestamp::now();
         sleep(STORM).await;
         seats.verify()?;
-        Ok::<_, anyhow::Error>((began, Timestamp::now()))
+        Ok::<_, anyhow::Error>((began, full, Timestamp::now()))
     };
     // The storm begins when all seats are taken, and the writers are to be there until the end of what is counted.
     let time = WHOLE + TAKEN_WITHIN;
     let leases = lease::answers(connection.client("bench-leases")?, time);
-    let (ran, (began, ended), leases) =
+    let (ran, (began, full, ended), leases) =
         tokio::try_join!(run(&way, &namespaces, spread().chain(paced).collect(), time), storm, leases)?;
 
     let all = cluster.audit_log()?.all()?.by_user(WRITER).writes();
@@ -109,7 +110,7 @@ pub(crate) async fn measure(budget: &BudgetConfig) -> Result<Seats> {
     let rate = |resource: &str, from: Timestamp, time: Duration| {
         times(resource, &stored, from, from + time).len() as f64 / time.as_secs_f64()
     };
-    let refused = times("configmaps", &|code| code == 429, began + UNDER_WAY, ended);
+    let refused = times("configmaps", &|code| code == 429, full + UNDER_WAY, ended);
     let in_second_from = |first: &Timestamp| {
         let end = *first + Duration::from_secs(1);
         refused.iter().filter(|at| (*first..end).contains(at)).count()
