@@ -82,7 +82,7 @@ impl Levels {
     pub(super) fn reserve(&mut self, routes: &[Route], now: Instant) -> Result<Vec<Slot>, Lack> {
         let mut levels: Vec<LevelId> = Vec::with_capacity(1);
         for route in routes {
-            let level = self.of_route.get(route).unwrap_or(&self.common);
+            let level = self.level_of(route);
             if !levels.contains(level) {
                 levels.push(Arc::clone(level));
             }
@@ -106,9 +106,8 @@ impl Levels {
 
     /// How long nothing of this route is to go out in these slots, if it is held.
     pub(super) fn held(&self, route: Route, slots: &[Slot], now: Instant) -> Option<Duration> {
-        let level = self.of_route.get(&route).unwrap_or(&self.common);
-        let probe = slots.iter().find(|slot| slot.level == *level).and_then(|slot| slot.probe);
-        self.windows.get(level)?.held(probe, now)
+        let level = self.level_of(&route);
+        self.windows.get(level)?.held(probe_of(level, slots), now)
     }
 
     pub(super) fn claim(&mut self, slots: &[Slot]) {
@@ -141,11 +140,16 @@ impl Levels {
     ) -> Option<Duration> {
         let level = match report.level {
             Some(uid) => self.belongs(report.route, uid, now),
-            None => Arc::clone(self.of_route.get(&report.route).unwrap_or(&self.common)),
+            None => Arc::clone(self.level_of(&report.route)),
         };
-        let probe = slots.iter().find(|slot| slot.level == level).and_then(|slot| slot.probe);
+        let probe = probe_of(&level, slots);
         let window = self.windows.entry(level).or_default();
         window.learn(report.signal, report.sent, probe, rng, now)
+    }
+
+    /// The level that answers have named for a route last.
+    fn level_of(&self, route: &Route) -> &LevelId {
+        self.of_route.get(route).unwrap_or(&self.common)
     }
 
     /// The level of a route is this one, from now on. Windows that no route leads to for long are dropped.
@@ -172,4 +176,9 @@ impl Levels {
         all.sort_unstable();
         all
     }
+}
+
+/// The number of the probe that the slot of a level is for, if there is such a slot and it is for one.
+fn probe_of(level: &LevelId, slots: &[Slot]) -> Option<u32> {
+    slots.iter().find(|slot| slot.level == *level)?.probe
 }

@@ -46,8 +46,7 @@ pub(crate) async fn measure(
     let proxy = FaultProxy::start(cluster, Protocols::All)?;
     let connection = Connection::load(Some(proxy.kubeconfig()), None).await?;
     let shared = running(budget);
-    let ways = CONTROLLERS.map(|controller| Way::sharing(&connection, &shared, controller));
-    let [even, odd] = ways;
+    let [even, odd] = CONTROLLERS.map(|controller| Way::sharing(&connection, &shared, controller));
     let (even, odd) = (even?, odd?);
     // No object has two writers.
     let half = |odd: usize| -> Vec<Writer> { spread().skip(odd).step_by(2).collect() };
