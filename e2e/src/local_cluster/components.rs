@@ -241,6 +241,9 @@ impl Layout<'_> {
             flag("allocate-node-cidrs", "true"),
             flag("cluster-cidr", POD_CIDR),
             flag("service-cluster-ip-range", SERVICE_CIDR),
+            // On a machine that stood still for a minute no node has failed. With the default of 50 s each
+            // pod's status would be written as not ready, which a count of writes takes for work.
+            flag("node-monitor-grace-period", "5m"),
         ]);
         Ok(args)
     }
