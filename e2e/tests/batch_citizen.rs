@@ -63,7 +63,14 @@ async fn a_single_pod_job_takes_four_writes_of_ours_five_when_strict_or_long_six
             "{what}: {} own writes, {slow} pods were slow:\n{own}",
             own.len()
         );
-        ensure!(all.len() <= ALL * JOBS, "{what}: {} writes:\n{all}", all.len());
+        // Of ours every one counts; of what others are refused we know nothing: KWOK at times patches a pod that
+        // is gone.
+        let refused = all.len() - all.successful().len() - (own.len() - own.successful().len());
+        ensure!(
+            all.len() - refused <= ALL * JOBS,
+            "{what}: {} writes, {refused} of others refused:\n{all}",
+            all.len()
+        );
         eprintln!("{what}:\n{all}");
     }
     manager.stop()?;
