@@ -261,9 +261,15 @@ impl Memory {
         newly_overdue
     }
 
+    /// Takes in that so many pods of a gang are alive, though no pass looks at them.
+    pub fn witness(&mut self, job: &JobView, alive: usize) {
+        self.gathered |= alive >= job.spec.min_parallelism as usize;
+    }
+
     /// Follows how a gang gets its pods.
     fn gather(&mut self, job: &JobView, alive: usize, has_grown: bool, now: Timestamp) {
-        self.gathered = alive >= job.spec.min_parallelism as usize || self.gathered && alive > 0;
+        self.gathered &= alive > 0;
+        self.witness(job, alive);
         self.facts.gathering = match self.facts.gathering {
             _ if self.gathered || alive == 0 => None,
             Some(since) if !has_grown => Some(since),

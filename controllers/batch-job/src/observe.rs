@@ -125,6 +125,21 @@ impl BatchJobReconciler {
         }
     }
 
+    /// A gang may be whole for a moment only, between two passes: it was all the same.
+    pub(crate) fn witness_gang(&self, pod: &PodView) {
+        let Some(owner) = pod.job_owner() else { return };
+        let key =
+            ObjectKey { namespace: Arc::clone(&pod.meta().key.namespace), name: Arc::clone(&owner.name) };
+        let Some(job) = self.stores.jobs.get(&key).filter(|job| job.spec.min_parallelism > 1) else { return };
+        let pods = self.stores.pods.by_index(&crate::watches::PODS_BY_JOB, &pods_of_job(&key));
+        let alive = Attempt::of_job(&job, &pods).iter().filter(|pod| pod.is_live()).count();
+        if let Some((known, memory)) = lock(&self.records).get_mut(&key).and_then(Record::job_mut)
+            && known.uid == job.meta().uid
+        {
+            memory.witness(&job, alive);
+        }
+    }
+
     pub(crate) fn observe_job(
         &self,
         key: &ObjectKey,

@@ -163,6 +163,9 @@ impl BatchJobReconciler {
                 self.wake(job, priority, Urgency::Routine);
             }
         }
+        if let Some(pod) = change.present() {
+            self.witness_gang(pod);
+        }
         if change.present().is_none()
             && let Some(job) = lock(&self.conflicts).remove(&change.object().meta().key)
         {

@@ -290,6 +290,32 @@ proptest! {
     }
 }
 
+#[test]
+fn a_gang_that_was_whole_for_a_moment_between_two_passes_was_whole() {
+    let spec = json!({
+        "completions": 3, "parallelism": 3, "minParallelism": 3, "pendingDeadlineSeconds": 5,
+        "retry": {"initialBackoffSeconds": 0, "maxBackoffSeconds": 4},
+        "template": {"spec": {"containers": [{"name": "main", "image": "app"}]}},
+    });
+    let pass = || Step::Pass(Trouble::None);
+    let nothing = || Step::Deliver { jobs: 0, pods: 0 };
+    let steps = [
+        vec![
+            Step::Time { milliseconds: 1000 },
+            pass(),
+            Step::Deliver { jobs: 1, pods: 0 },
+            pass(),
+            nothing(),
+        ],
+        vec![Step::Spurious, pass(), pass(), Step::Delete(0), Step::Deliver { jobs: 0, pods: 1 }, nothing()],
+        vec![pass(), nothing(), pass(), Step::Start(2), Step::Finish(2, 0), pass(), pass(), pass()],
+        vec![Step::Deliver { jobs: 0, pods: 3 }, pass(), Step::Time { milliseconds: 1 }, pass()],
+        vec![Step::Time { milliseconds: 1298 }, Step::Delete(3), Step::Time { milliseconds: 2856 }],
+        vec![Step::Start(2), Step::Time { milliseconds: 2846 }, pass(), pass(), pass()],
+    ];
+    live_through(&spec, &steps.concat()).unwrap();
+}
+
 /// A sample for every run; the long loop asks for more.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(120)
