@@ -3,7 +3,7 @@
 
 use crate::admission::Trouble;
 use crate::failure::Ending;
-use crate::plan::Attempt;
+use crate::plan::{Attempt, stored_indexes};
 use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
 use jiff::{SignedDuration, Timestamp};
@@ -136,6 +136,7 @@ pub struct Memory {
 #[derive(Clone, Copy, Debug)]
 struct Live {
     index: u32,
+    attempt: u32,
     has_node: bool,
     started: Option<Timestamp>,
 }
@@ -215,7 +216,12 @@ impl Memory {
                 has_grown |= was_live.is_none();
                 live.insert(
                     uid.clone(),
-                    Live { index: pod.index, has_node: pod.view.node.is_some(), started },
+                    Live {
+                        index: pod.index,
+                        attempt: pod.attempt,
+                        has_node: pod.view.node.is_some(),
+                        started,
+                    },
                 );
                 if pod.is_overdue(job, &self.facts, now) {
                     overdue.insert(uid.clone());
@@ -244,9 +250,14 @@ impl Memory {
             }
         }
         self.gather(job, live.len(), has_grown, now);
-        // What is left was there and is gone: nobody will tell how it ended.
+        // What is left was there and is gone: nobody will tell how it ended, unless whoever led before has counted it.
         let vanished = std::mem::replace(&mut self.live, live);
-        for gone in vanished.into_values().filter(|gone| gone.has_node) {
+        let counted = if vanished.is_empty() { None } else { stored_indexes(job).ok() };
+        let is_counted = |gone: &Live| {
+            job.is_finished()
+                || counted.as_ref().is_some_and(|indexes| indexes.is_counted(gone.index, gone.attempt))
+        };
+        for gone in vanished.into_values().filter(|gone| gone.has_node && !is_counted(gone)) {
             self.disrupted(gone.index, now, gone.started, streak_ends);
         }
         self.noted = noted;
@@ -381,5 +392,45 @@ impl Memory {
     /// A pod was deleted or freed of our finalizer.
     pub fn released(&mut self, pod: &Arc<str>) {
         self.facts.unreleased.remove(pod);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn job(closed_below: u32) -> JobView {
+        serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "1"},
+            "spec": {"completions": 3, "parallelism": 3, "template": {}},
+            "status": {"indexes": {"closedBelow": closed_below}, "succeeded": closed_below},
+        }))
+        .unwrap()
+    }
+
+    fn pod(index: u32) -> Arc<PodView> {
+        let owner =
+            json!({"apiVersion": "x", "kind": "BatchJob", "name": "a", "uid": "u", "controller": true});
+        let pod = json!({
+            "metadata": {
+                "namespace": "ns", "name": format!("a-{index}-0"), "uid": format!("p{index}"), "resourceVersion": "1",
+                "ownerReferences": [owner],
+            },
+            "spec": {"nodeName": "n"},
+            "status": {"phase": "Running"},
+        });
+        Arc::new(serde_json::from_value(pod).unwrap())
+    }
+
+    #[test]
+    fn a_pod_that_vanishes_is_disrupted_unless_its_end_stands_in_the_status() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut memory = Memory::new(&job(0), now);
+        memory.look(&job(0), &Attempt::of_job(&job(0), &[pod(0), pod(1)]), now);
+        // Whoever led before has counted the first, and released it.
+        memory.look(&job(1), &[], now);
+        assert_eq!(memory.facts.disrupted, 1);
+        assert_eq!(memory.facts.setbacks.keys().collect::<Vec<_>>(), [&1]);
     }
 }

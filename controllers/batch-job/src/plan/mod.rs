@@ -15,6 +15,7 @@ pub use state::{Attempt, Conflict, JobState, Settings};
 pub use tally::{Fatal, Tally};
 
 pub(crate) use course::seconds_stopped;
+pub(crate) use state::stored_indexes;
 
 use crate::observe::Observed;
 use crate::pods::PodFactory;

@@ -237,7 +237,8 @@ pub(super) fn count(items: impl Iterator) -> u32 {
     u32::try_from(items.count()).unwrap_or(u32::MAX)
 }
 
-fn stored_indexes(job: &JobView) -> Result<Indexes, IndexError> {
+/// The progress of a job as its stored status says.
+pub(crate) fn stored_indexes(job: &JobView) -> Result<Indexes, IndexError> {
     let completions = job.spec.completions;
     match &job.status.indexes {
         _ if job.is_single() => Ok(Indexes::single(job.status.failed, job.is_finished())),
