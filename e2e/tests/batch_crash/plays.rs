@@ -78,7 +78,8 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.gone(JOB).await?;
         }
         Batch::Deadline => {
-            let spec = BatchJobSpec { active_deadline_seconds: Some(2), ..strict(&Task::endless(), 2, 2) };
+            // Time enough for the manager that follows a crash to make the second pod.
+            let spec = BatchJobSpec { active_deadline_seconds: Some(6), ..strict(&Task::endless(), 2, 2) };
             test.submit(JOB, spec).await?;
             test.failed(JOB, FailedReason::DeadlineExceeded).await?;
         }
