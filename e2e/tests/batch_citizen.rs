@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -120,7 +120,10 @@ fn only_watches(own: &WriteCount, manager: &Manager) -> Result<()> {
     let cut = cut_lists(manager)?;
     let lists = own.of_verb(Verb::List);
     ensure!(lists.is_empty(), "lists:\n{lists}");
-    let gets = own.of_verb(Verb::Get).filter(|request| !request.name.is_empty());
+    // While a watch is closed, what was written is confirmed by a read.
+    let closed = ended_watches(manager)?;
+    let gets = own.of_verb(Verb::Get);
+    let gets = gets.filter(|request| !request.name.is_empty() && !closed.contains(&request.resource));
     ensure!(gets.is_empty(), "gets of objects:\n{gets}");
     // Each watch begins with a streaming list, once. What the server closes (it does so when a CRD becomes
     // established) goes on where it ended, and lists nothing again.
@@ -144,6 +147,18 @@ fn only_watches(own: &WriteCount, manager: &Manager) -> Result<()> {
         "not one list of each kind: {lists:?}; cut before they were whole: {cut:?}"
     );
     Ok(())
+}
+
+/// Resources of which a watch ended, as the server closes those of a kind that it has just begun to serve.
+fn ended_watches(manager: &Manager) -> Result<BTreeSet<String>> {
+    let log = std::fs::read_to_string(manager.child().log_path())?;
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let ended = lines.filter(|line| line["message"] == "watch ended");
+    let plural = |line: serde_json::Value| {
+        let resource = line["resource"].as_str().unwrap_or_default();
+        resource.split_once('.').map_or(resource, |(plural, _)| plural).to_owned()
+    };
+    Ok(ended.map(plural).collect())
 }
 
 /// What the manager's log says of watches that ended.
