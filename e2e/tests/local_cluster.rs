@@ -206,13 +206,8 @@ async fn the_audit_log_counts_exactly_what_a_client_did() {
 
     // A line is there before its own client has the answer, but others may hear of the write even earlier.
     let counted = || log.since(mark).unwrap().in_namespace(&namespace);
-    let ended = || counted().by_agent("kwok").of_resource("pods/status").len() >= 2;
-    let lines = async {
-        while !ended() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    within("the line of the pod's end", lines).await;
+    let ended = async || counted().by_agent("kwok").of_resource("pods/status").len() >= 2;
+    eventually_async("the line of the pod's end", ended).await;
     let all = counted();
     let own = all.by_agent("counted");
     let maps = own.of_resource("configmaps");

@@ -131,11 +131,11 @@ impl BatchJobReconciler {
         let key =
             ObjectKey { namespace: Arc::clone(&pod.meta().key.namespace), name: Arc::clone(&owner.name) };
         let Some(job) = self.stores.jobs.get(&key).filter(|job| job.spec.min_parallelism > 1) else { return };
-        let pods = self.stores.pods.by_index(&crate::watches::PODS_BY_JOB, &pods_of_job(&key));
-        let alive = Attempt::of_job(&job, &pods).iter().filter(|pod| pod.is_live()).count();
-        if let Some((known, memory)) = lock(&self.records).get_mut(&key).and_then(Record::job_mut)
-            && known.uid == job.meta().uid
-        {
+        let mut records = lock(&self.records);
+        let record = records.get_mut(&key).and_then(Record::job_mut);
+        if let Some((_, memory)) = record.filter(|(known, _)| known.uid == job.meta().uid) {
+            let pods = self.stores.pods.by_index(&crate::watches::PODS_BY_JOB, &pods_of_job(&key));
+            let alive = Attempt::of_job(&job, &pods).iter().filter(|pod| pod.is_live()).count();
             memory.witness(&job, alive);
         }
     }

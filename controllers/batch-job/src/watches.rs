@@ -163,8 +163,16 @@ impl BatchJobReconciler {
                 self.wake(job, priority, Urgency::Routine);
             }
         }
-        if let Some(pod) = change.present() {
-            self.witness_gang(pod);
+        // A gang becomes whole only by a pod that it has got.
+        let has_grown = match change {
+            Change::Apply { old: Some(old), new, .. } => {
+                old.meta().uid != new.meta().uid || old.job_owner() != new.job_owner()
+            }
+            Change::Apply { old: None, .. } => true,
+            Change::Delete { .. } => false,
+        };
+        if has_grown {
+            self.witness_gang(change.object());
         }
         if change.present().is_none()
             && let Some(job) = lock(&self.conflicts).remove(&change.object().meta().key)

@@ -112,7 +112,7 @@ impl Admission {
     /// Takes in a change of a pod, ours or not.
     pub fn pod_changed(&mut self, change: &Change<PodView>) {
         match change {
-            Change::Apply { new, .. } if new.is_terminal() || new.will_never_run() => {
+            Change::Apply { new, .. } if !new.may_run() => {
                 self.pod_ended(&new.meta().key);
             }
             Change::Apply { new, .. } => self.pod_holds(new),

@@ -136,6 +136,11 @@ impl PodView {
         self.node.is_none() && self.meta.is_deleting()
     }
 
+    /// Whether it has not ended, and a kubelet runs it or may.
+    pub fn may_run(&self) -> bool {
+        !self.is_terminal() && !self.will_never_run()
+    }
+
     /// Whether it holds [`TRACKING_FINALIZER`].
     pub fn is_tracked(&self) -> bool {
         self.meta.finalizers.iter().any(|held| held.as_ref() == TRACKING_FINALIZER)

@@ -1,7 +1,7 @@
 //! Whether a job's spec asks for the end of a pod that may still run, and of how many.
 
 use super::record::Outcomes;
-use super::{BatchJobWarrants, Seen, may_run};
+use super::{BatchJobWarrants, Seen};
 use crate::lock;
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
@@ -172,7 +172,7 @@ fn is_of_incomplete_gang(
     if leaving.gang.is_some() {
         return true;
     }
-    let live = || pods.iter().filter(|pod| may_run(pod));
+    let live = || pods.iter().filter(|pod| pod.may_run());
     let overdue: Vec<_> = live().filter(|pod| is_overdue(job, pod, seen, now)).collect();
     let on_nodes = live().filter(|pod| pod.node.is_some() && !pod.meta().is_deleting()).count();
     let oldest = overdue.iter().map(|pod| pod.meta().creation_time).min();

@@ -130,7 +130,7 @@ impl BatchJobWarrants {
         let job = self.owner(pod);
         // Whether a gang is whole changes only with the number of its live pods.
         let begins_or_ends = match change {
-            Change::Apply { old: Some(old), new, .. } => may_run(old) != may_run(new),
+            Change::Apply { old: Some(old), new, .. } => old.may_run() != new.may_run(),
             Change::Apply { old: None, .. } | Change::Delete { .. } => true,
         };
         if let Some(job) = job.as_ref().filter(|_| begins_or_ends) {
@@ -156,7 +156,7 @@ impl BatchJobWarrants {
         if job.spec.min_parallelism <= 1 {
             return;
         }
-        let live = self.pods_of(job).iter().filter(|pod| may_run(pod)).count();
+        let live = self.pods_of(job).iter().filter(|pod| pod.may_run()).count();
         let whole = seen.whole.entry(job.meta().uid.clone()).or_insert_with(|| declared::was_whole(job));
         *whole = live >= job.spec.min_parallelism as usize || *whole && live > 0;
     }
@@ -235,11 +235,6 @@ impl BatchJobWarrants {
         let exceeds = is_near && Crowd::of(&job, &self.stores.jobs.list(None)).exceeds(usize::MAX, most);
         exceeds.then_some(Warrant::Declared)
     }
-}
-
-/// Whether a pod has not ended, and a kubelet runs it or will.
-fn may_run(pod: &PodView) -> bool {
-    !pod.is_terminal() && !pod.will_never_run()
 }
 
 /// A pod that ended for no fault of its task and no merit: nothing is lost with it.
