@@ -11,6 +11,7 @@ use springtide_plumbing::error::Refusal;
 use springtide_plumbing::guard::Withheld;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -202,6 +203,12 @@ impl Memory {
         let mut noted = HashMap::new();
         let mut overdue = HashSet::new();
         let mut has_grown = false;
+        // Whoever led before may have counted an end that this process sees as a disruption: the server marks a pod
+        // as deleted before it removes it, however it has ended, and removes it between two looks.
+        let stored = LazyCell::new(|| stored_indexes(job).ok());
+        let is_counted = |index, attempt| {
+            job.is_finished() || stored.as_ref().is_some_and(|indexes| indexes.is_counted(index, attempt))
+        };
         let streak_ends = SignedDuration::from_secs(job.spec.retry.max_backoff_seconds.into());
         for pod in pods {
             let uid = &pod.view.meta().uid;
@@ -242,7 +249,7 @@ impl Memory {
                         Setback { failures: pod.attempt + 1, failed: Some(at), ..Setback::default() };
                     self.facts.setbacks.insert(pod.index, failed);
                 }
-                Ending::Disrupted if pod.view.node.is_some() => {
+                Ending::Disrupted if pod.view.node.is_some() && !is_counted(pod.index, pod.attempt) => {
                     let started = started.or(was_live.and_then(|live| live.started));
                     self.disrupted(pod.index, at, started, streak_ends);
                 }
@@ -250,15 +257,12 @@ impl Memory {
             }
         }
         self.gather(job, live.len(), has_grown, now);
-        // What is left was there and is gone: nobody will tell how it ended, unless whoever led before has counted it.
+        // What is left was there and is gone: nobody will tell how it ended.
         let vanished = std::mem::replace(&mut self.live, live);
-        let counted = if vanished.is_empty() { None } else { stored_indexes(job).ok() };
-        let is_counted = |gone: &Live| {
-            job.is_finished()
-                || counted.as_ref().is_some_and(|indexes| indexes.is_counted(gone.index, gone.attempt))
-        };
-        for gone in vanished.into_values().filter(|gone| gone.has_node && !is_counted(gone)) {
-            self.disrupted(gone.index, now, gone.started, streak_ends);
+        for gone in vanished.into_values().filter(|gone| gone.has_node) {
+            if !is_counted(gone.index, gone.attempt) {
+                self.disrupted(gone.index, now, gone.started, streak_ends);
+            }
         }
         self.noted = noted;
         self.last_look = now;
@@ -409,17 +413,20 @@ mod tests {
         .unwrap()
     }
 
-    fn pod(index: u32) -> Arc<PodView> {
+    fn pod(index: u32, phase: &str, deleted: bool) -> Arc<PodView> {
         let owner =
             json!({"apiVersion": "x", "kind": "BatchJob", "name": "a", "uid": "u", "controller": true});
-        let pod = json!({
+        let mut pod = json!({
             "metadata": {
                 "namespace": "ns", "name": format!("a-{index}-0"), "uid": format!("p{index}"), "resourceVersion": "1",
                 "ownerReferences": [owner],
             },
             "spec": {"nodeName": "n"},
-            "status": {"phase": "Running"},
+            "status": {"phase": phase},
         });
+        if deleted {
+            pod["metadata"]["deletionTimestamp"] = json!(Timestamp::UNIX_EPOCH);
+        }
         Arc::new(serde_json::from_value(pod).unwrap())
     }
 
@@ -427,10 +434,23 @@ mod tests {
     fn a_pod_that_vanishes_is_disrupted_unless_its_end_stands_in_the_status() {
         let now = Timestamp::UNIX_EPOCH;
         let mut memory = Memory::new(&job(0), now);
-        memory.look(&job(0), &Attempt::of_job(&job(0), &[pod(0), pod(1)]), now);
+        memory.look(
+            &job(0),
+            &Attempt::of_job(&job(0), &[pod(0, "Running", false), pod(1, "Running", false)]),
+            now,
+        );
         // Whoever led before has counted the first, and released it.
         memory.look(&job(1), &[], now);
         assert_eq!(memory.facts.disrupted, 1);
         assert_eq!(memory.facts.setbacks.keys().collect::<Vec<_>>(), [&1]);
+    }
+
+    #[test]
+    fn a_failed_pod_that_is_marked_as_deleted_is_disrupted_unless_its_failure_stands_in_the_status() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut memory = Memory::new(&job(1), now);
+        let pods = [pod(0, "Failed", true), pod(1, "Failed", true)];
+        memory.look(&job(1), &Attempt::of_job(&job(1), &pods), now);
+        assert_eq!(memory.facts.disrupted, 1, "the second, of which nobody has counted a failure");
     }
 }
