@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::memory_folder::MemoryFolder;
 use crate::{debian, repository_root, tools};
 
 /// Flags of `cargo xtask ci`.
@@ -113,6 +114,8 @@ fn perform(work: &Work, long: bool) -> Result<()> {
             if long {
                 environment.push(("SPRINGTIDE_LONG", "1".into()));
             }
+            let memory = MemoryFolder::make();
+            environment.extend(memory.as_ref().map(MemoryFolder::variable));
             let targets = test_targets(|package| package == CLUSTER_TESTS)?;
             if targets.is_empty() {
                 bail!("{CLUSTER_TESTS} has no tests: a run without them would prove nothing");

@@ -14,6 +14,7 @@ mod generate;
 mod gitops;
 mod image;
 mod manifests;
+mod memory_folder;
 mod monitoring;
 mod schema;
 mod tools;
