@@ -5,10 +5,10 @@
 //! no test could tell from a cluster that is broken.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use procfs::{Current, Meminfo};
 use tempfile::TempDir;
 
 /// Where Linux keeps files in memory for everybody.
@@ -40,14 +40,9 @@ fn has_room(folder: &Path) -> bool {
         let free = found.blocks_available().saturating_mul(u64::try_from(found.block_size()).unwrap_or(0));
         found.filesystem_type() == TMPFS_MAGIC && free >= NEEDED_BYTES
     });
-    in_memory && fs::read_to_string("/proc/meminfo").is_ok_and(|text| available(&text) >= NEEDED_BYTES)
-}
-
-/// Bytes that are to be had without swapping.
-fn available(meminfo: &str) -> u64 {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kibibytes.unwrap_or(0).saturating_mul(1024)
+    // A tmpfs may be given more than there is.
+    let available = || Meminfo::current().ok().and_then(|memory| memory.mem_available);
+    in_memory && available().is_some_and(|bytes| bytes >= NEEDED_BYTES)
 }
 
 #[cfg(test)]
@@ -55,14 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_memory_that_is_to_be_had_is_read_in_bytes() {
-        let text = "MemTotal:       24684096 kB\nMemFree:         6163820 kB\nMemAvailable:   21370500 kB\n";
-        assert_eq!(available(text), 21_370_500 * 1024);
-        assert_eq!(available("MemTotal: 1 kB\n"), 0);
-    }
-
-    #[test]
-    fn a_folder_on_a_disk_is_not_taken() {
+    fn a_folder_that_is_not_in_memory_is_not_taken() {
         assert!(!has_room(Path::new("/proc")) && !has_room(Path::new("/no/such/folder")));
     }
 }
