@@ -128,8 +128,9 @@ fn perform(work: &Work, long: bool) -> Result<()> {
 }
 
 /// Test programs on clusters that run side by side: most of their time they wait for leases, containers
-/// and times to live, not for the processor.
-const LANES: usize = 3;
+/// and times to live, not for the processor. With a third one up to six real nodes shared two processors,
+/// and containers stood still for so long that their probes ended them.
+const LANES: usize = 2;
 
 /// Runs each test program by itself, `lanes` at a time; shows what one has said when it ends.
 fn cluster_tests(targets: BTreeSet<String>, environment: &[(&str, OsString)], lanes: usize) -> Result<()> {
