@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use plotters::prelude::*;
+use procfs::{CpuInfo, Current, Meminfo};
 use serde::Serialize;
 use serde_json::json;
 
@@ -174,20 +175,11 @@ pub fn bars(path: &Path, caption: &str, bars: &[(String, f64)]) -> Result<()> {
 }
 
 fn machine() -> Result<String> {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown CPU", |line| line.trim_start_matches([' ', '\t', ':']));
+    let processors = CpuInfo::current().context("read which processors there are")?;
+    let model = processors.model_name(0).unwrap_or("unknown CPU");
     let cores = std::thread::available_parallelism()?;
-    let memory = std::fs::read_to_string("/proc/meminfo")?;
-    let kib: u64 = memory
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|line| line.split_whitespace().next())
-        .context("no MemTotal")?
-        .parse()?;
-    Ok(format!("{cores} cores ({model}), {} GiB", kib / 1024 / 1024))
+    let memory = Meminfo::current().context("read how much memory there is")?.mem_total;
+    Ok(format!("{cores} cores ({model}), {} GiB", memory >> 30))
 }
 
 fn output(program: &str, args: &[&str]) -> Result<String> {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use nix::sys::signal::Signal;
+use procfs::{Current, Meminfo};
 
 use super::config::{self, Kubelet, NODE};
 use super::machine::{ADDRESS, Machine};
@@ -232,18 +233,14 @@ fn ready(node: &Node) -> Result<()> {
 /// What the kubelet must keep back so that pods get this much: it offers what the
 /// machine has, less the reserve.
 fn reserved(wanted: Allocatable) -> Result<Allocatable> {
-    let memory = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
-    let memory = memory
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB")?.trim().parse::<u64>().ok())
-        .context("/proc/meminfo has no MemTotal")?;
+    let memory = Meminfo::current().context("read how much memory there is")?.mem_total;
     let cpus = fs::read_to_string("/sys/devices/system/cpu/online").context("read the number of CPUs")?;
     let cpus = count_cpus(cpus.trim()).with_context(|| format!("a list of CPUs: {cpus:?}"))?;
-    let (cpu_millis, memory_bytes) = (cpus * 1000, memory * 1024);
-    let missing = || format!("{wanted:?} is more than the machine has ({cpus} CPUs, {memory} kB)");
+    let cpu_millis = cpus * 1000;
+    let missing = || format!("{wanted:?} is more than the machine has ({cpus} CPUs, {memory} bytes)");
     Ok(Allocatable {
         cpu_millis: cpu_millis.checked_sub(wanted.cpu_millis).with_context(missing)?,
-        memory_bytes: memory_bytes.checked_sub(wanted.memory_bytes).with_context(missing)?,
+        memory_bytes: memory.checked_sub(wanted.memory_bytes).with_context(missing)?,
     })
 }
 
