@@ -4,16 +4,14 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
-use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::memory_folder::MemoryFolder;
-use crate::{debian, repository_root, tools};
+use crate::{cluster_tests, debian, repository_root, tools};
 
 /// Flags of `cargo xtask ci`.
 #[derive(clap::Args)]
@@ -49,13 +47,16 @@ enum Work {
     ClusterTests,
 }
 
+/// Builds everything, with the one set of features that all stages share.
+pub(crate) const BUILD: [&str; 3] = ["build", "--workspace", "--all-targets"];
+
 /// The cheapest refusal comes first; the test binaries come early, because a
 /// machine that cannot build them should say so before it has compiled anything.
 const STAGES: &[Stage] = &[
     stage("fmt", Work::Cargo(&["fmt", "--all", "--check"])),
     stage("deps", Work::Packages).and_long(),
     stage("tools", Work::Tools).and_long(),
-    stage("build", Work::Cargo(&["build", "--workspace", "--all-targets"])).and_long(),
+    stage("build", Work::Cargo(&BUILD)).and_long(),
     stage("clippy", Work::Cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     stage("check", Work::Cargo(&["xtask", "check"])),
     stage("test", Work::CrateTests),
@@ -116,67 +117,14 @@ fn perform(work: &Work, long: bool) -> Result<()> {
             }
             let memory = MemoryFolder::make();
             environment.extend(memory.as_ref().map(MemoryFolder::variable));
-            let targets = test_targets(|package| package == CLUSTER_TESTS)?;
-            if targets.is_empty() {
+            let programs = cluster_tests::programs()?;
+            if programs.is_empty() {
                 bail!("{CLUSTER_TESTS} has no tests: a run without them would prove nothing");
             }
             // The long loops are for figures, each with the machine to itself.
-            let lanes = if long { 1 } else { LANES };
-            cluster_tests(targets, &environment, lanes)
+            cluster_tests::run(programs, &environment, if long { 1 } else { cluster_tests::LANES })
         }
     }
-}
-
-/// Test programs on clusters that run side by side: most of their time they wait for leases, containers
-/// and times to live, not for the processor. With a third one up to six real nodes shared two processors,
-/// and containers stood still for so long that their probes ended them.
-const LANES: usize = 2;
-
-/// Runs each test program by itself, `lanes` at a time; shows what one has said when it ends.
-fn cluster_tests(targets: BTreeSet<String>, environment: &[(&str, OsString)], lanes: usize) -> Result<()> {
-    let waiting = Mutex::new(targets.into_iter());
-    let failed = Mutex::new(Vec::new());
-    // A panic in one lane fails the scope; the lists are whole at every point.
-    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-    thread::scope(|scope| {
-        for _ in 0..lanes {
-            scope.spawn(|| {
-                while let Some(target) = next() {
-                    eprintln!("    e2e {target} ...");
-                    let started = Instant::now();
-                    let ran = run_tests(&target, environment);
-                    let seconds = started.elapsed().as_secs();
-                    let (output, passed) = match ran {
-                        Ok(output) => {
-                            let text = [output.stderr, output.stdout].concat();
-                            (String::from_utf8_lossy(&text).into_owned(), output.status.success())
-                        }
-                        Err(error) => (format!("{error:#}"), false),
-                    };
-                    // One call, so that the lanes' words stay apart.
-                    println!("{output}\n    e2e {target}: {seconds} s");
-                    if !passed {
-                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(target);
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if !failed.is_empty() {
-        bail!("these tests failed: {}", failed.join(", "));
-    }
-    Ok(())
-}
-
-/// Each test binary has one cluster; two tests at a time use it without crowding it.
-fn run_tests(target: &str, environment: &[(&str, OsString)]) -> Result<Output> {
-    Command::new(cargo_program())
-        .args(["test", "--workspace", "--test", target, "--", "--test-threads=2"])
-        .envs(environment.iter().map(|(name, value)| (name, value)))
-        .current_dir(repository_root())
-        .output()
-        .context("starting cargo")
 }
 
 /// The package whose tests need real clusters.

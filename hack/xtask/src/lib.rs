@@ -9,6 +9,7 @@ mod bill;
 mod cargo_tools;
 mod check;
 mod ci;
+mod cluster_tests;
 mod debian;
 mod generate;
 mod gitops;

@@ -1,0 +1,250 @@
+//! The programs of tests on real clusters, some side by side: most of their time they wait for leases, containers
+//! and times to live, not for the processor.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::ci::{BUILD, cargo_program};
+use crate::repository_root;
+
+/// The folder of the package whose tests need real clusters.
+const PACKAGE: &str = "e2e";
+
+/// Programs side by side.
+pub(crate) const LANES: usize = 4;
+
+/// Programs that start real nodes run one after the other, in this order, beside the others: containers of several
+/// real nodes on two processors stand still for so long that their probes end them.
+const ON_REAL_NODES: [&str; 5] = ["install", "demo", "batch_real_node", "real_node", "fault_proxy"];
+
+/// What takes longest begins first, so that no lane waits for it in the end; the others follow by name.
+const LONGEST: [&str; 6] = [
+    "plumbing_brake",
+    "batch_citizen",
+    "plumbing_conditions",
+    "plumbing_faults",
+    "batch_crash",
+    "plumbing_recovery",
+];
+
+/// A test program that was built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    name: String,
+    path: PathBuf,
+}
+
+/// The programs that have not begun.
+struct Waiting {
+    on_real_nodes: VecDeque<Program>,
+    others: VecDeque<Program>,
+    /// One of the lanes runs a program on a real node.
+    node_is_taken: bool,
+}
+
+impl Waiting {
+    fn new(mut programs: BTreeMap<String, PathBuf>) -> Self {
+        let mut first = |names: &[&str]| {
+            let found = names.iter().filter_map(|name| programs.remove_entry(*name));
+            found.map(|(name, path)| Program { name, path }).collect()
+        };
+        let on_real_nodes = first(&ON_REAL_NODES);
+        let mut others: VecDeque<_> = first(&LONGEST);
+        others.extend(programs.into_iter().map(|(name, path)| Program { name, path }));
+        Self { on_real_nodes, others, node_is_taken: false }
+    }
+
+    /// The next program for a lane that has run `done`.
+    fn next(&mut self, done: Option<&Program>) -> Option<Program> {
+        if done.is_some_and(|done| ON_REAL_NODES.contains(&done.name.as_str())) {
+            self.node_is_taken = false;
+        }
+        if !self.node_is_taken
+            && let Some(next) = self.on_real_nodes.pop_front()
+        {
+            self.node_is_taken = true;
+            return Some(next);
+        }
+        self.others.pop_front()
+    }
+}
+
+/// The programs by name, as the stage that builds everything has left them. A `cargo test` of one of them would
+/// unite the features of fewer packages, and compile kube and all above it once more.
+pub(crate) fn programs() -> Result<BTreeMap<String, PathBuf>> {
+    let output = Command::new(cargo_program())
+        .args(BUILD)
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(repository_root())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting cargo build")?;
+    if !output.status.success() {
+        bail!("`cargo {}` ended with {}", BUILD.join(" "), output.status);
+    }
+    let said = String::from_utf8(output.stdout).context("reading what cargo built")?;
+    let manifest = repository_root().join(PACKAGE).join("Cargo.toml");
+    Ok(said.lines().filter_map(|line| Artifact::read(line)?.program_of(&manifest)).collect())
+}
+
+/// What is read of a line in which cargo tells of something that it built.
+#[derive(Deserialize)]
+struct Artifact {
+    manifest_path: PathBuf,
+    target: Target,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+impl Artifact {
+    /// `None` where the line tells of something else.
+    fn read(line: &str) -> Option<Self> {
+        serde_json::from_str(line).ok()
+    }
+
+    /// The name and the path of an integration test of the package with this manifest.
+    fn program_of(self, manifest: &Path) -> Option<(String, PathBuf)> {
+        let is_test = self.manifest_path == manifest && self.target.kind == ["test"];
+        self.executable.filter(|_| is_test).map(|path| (self.target.name, path))
+    }
+}
+
+/// Runs each test program by itself, `lanes` at a time; shows what one has said when it ends.
+///
+/// # Errors
+/// Names the programs that failed.
+pub(crate) fn run(
+    programs: BTreeMap<String, PathBuf>,
+    environment: &[(&str, OsString)],
+    lanes: usize,
+) -> Result<()> {
+    let waiting = Mutex::new(Waiting::new(programs));
+    let failed = Mutex::new(Vec::new());
+    // A panic in one lane fails the scope; the lists are whole at every point.
+    let next = |done: Option<&Program>| waiting.lock().unwrap_or_else(PoisonError::into_inner).next(done);
+    thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                let mut waits = next(None);
+                while let Some(program) = waits {
+                    eprintln!("    e2e {} ...", program.name);
+                    let started = Instant::now();
+                    let ran = run_tests(&program, environment);
+                    let seconds = started.elapsed().as_secs();
+                    let (output, passed) = match ran {
+                        Ok(output) => {
+                            let text = [output.stderr, output.stdout].concat();
+                            (String::from_utf8_lossy(&text).into_owned(), output.status.success())
+                        }
+                        Err(error) => (format!("{error:#}"), false),
+                    };
+                    // One call, so that the lanes' words stay apart.
+                    println!("{output}\n    e2e {}: {seconds} s", program.name);
+                    waits = next(Some(&program));
+                    if !passed {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(program.name);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if !failed.is_empty() {
+        bail!("these tests failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Each program has one cluster; two tests at a time use it without crowding it.
+fn run_tests(program: &Program, environment: &[(&str, OsString)]) -> Result<Output> {
+    Command::new(&program.path)
+        .arg("--test-threads=2")
+        .env("CARGO", cargo_program())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(repository_root().join(PACKAGE))
+        .output()
+        .with_context(|| format!("starting {}", program.path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    /// Names of the programs, by their sources.
+    fn names() -> BTreeSet<String> {
+        let folder = repository_root().join(PACKAGE).join("tests");
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    }
+
+    /// Whether a program's source, a file or a folder of files, starts a real node.
+    fn starts_a_node(name: &str) -> bool {
+        let source = repository_root().join(PACKAGE).join("tests").join(name);
+        let says_so = |path: &Path| fs::read_to_string(path).unwrap().contains("springtide_e2e::node::");
+        match source.is_dir() {
+            true => fs::read_dir(source).unwrap().any(|entry| says_so(&entry.unwrap().path())),
+            false => says_so(&source.with_extension("rs")),
+        }
+    }
+
+    #[test]
+    fn the_list_of_programs_on_real_nodes_is_that_of_the_sources() {
+        let found: BTreeSet<_> = names().into_iter().filter(|name| starts_a_node(name)).collect();
+        assert_eq!(found, ON_REAL_NODES.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn each_program_runs_once_and_no_two_of_those_on_real_nodes_together() {
+        let names = names();
+        assert!(LONGEST.iter().all(|name| names.contains(*name) && !ON_REAL_NODES.contains(name)));
+        let on_a_node = |program: &&Program| ON_REAL_NODES.contains(&program.name.as_str());
+        let mut waiting = Waiting::new(names.iter().map(|name| (name.clone(), name.into())).collect());
+        let mut lanes: [Option<Program>; LANES] = [const { None }; LANES];
+        let mut seen = Vec::new();
+        // The lanes end in turn.
+        for turn in 0.. {
+            let lane = &mut lanes[turn % LANES];
+            let done = lane.take();
+            *lane = waiting.next(done.as_ref());
+            seen.extend(lane.iter().map(|program| program.name.clone()));
+            assert!(lanes.iter().flatten().filter(on_a_node).count() <= 1, "{lanes:?}");
+            if lanes.iter().all(Option::is_none) {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), names.len());
+        assert_eq!(BTreeSet::from_iter(seen), names);
+    }
+
+    #[test]
+    fn of_what_cargo_built_the_integration_tests_of_the_package_are_programs() {
+        let line = |kind: &str, executable: &str| {
+            format!(
+                r#"{{"reason": "compiler-artifact", "manifest_path": "/e2e/Cargo.toml",
+                "target": {{"name": "a", "kind": ["{kind}"]}}, "executable": {executable}}}"#
+            )
+        };
+        let program = |line: &str, manifest: &str| Artifact::read(line)?.program_of(Path::new(manifest));
+        let test = line("test", r#""/target/a-1""#);
+        assert_eq!(program(&test, "/e2e/Cargo.toml"), Some(("a".to_owned(), "/target/a-1".into())));
+        assert_eq!(program(&test, "/other/Cargo.toml"), None);
+        assert_eq!(program(&line("bin", r#""/target/a-1""#), "/e2e/Cargo.toml"), None);
+        assert_eq!(program(&line("lib", "null"), "/e2e/Cargo.toml"), None);
+        assert_eq!(program(r#"{"reason": "build-finished", "success": true}"#, "/e2e/Cargo.toml"), None);
+    }
+}
