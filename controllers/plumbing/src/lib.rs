@@ -10,6 +10,7 @@
 //!    [`guard`] is brake, observe mode, and for what destroys [`warrant`]s and [`breaker`].
 //!
 //! [`controller`] is the loop that joins them; [`lease`] says who may write, [`rights`] what may be asked at all.
+//! [`window`] knows when a recurring window is open, for every planner.
 
 pub mod brake;
 pub mod breaker;
@@ -37,3 +38,4 @@ pub mod rights;
 pub mod store;
 pub mod warrant;
 pub mod watch;
+pub mod window;
