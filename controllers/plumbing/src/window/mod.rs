@@ -14,6 +14,7 @@ mod tests;
 
 pub use error::WindowError;
 
+use crate::clock::after;
 use cron::CronTimes;
 use jiff::civil::{Date, Time};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
@@ -135,6 +136,22 @@ impl Schedule {
             }
         }
         None
+    }
+
+    /// The last occurrence that ended at `now` or less than `within` before it.
+    #[must_use]
+    pub fn last_ended(&self, now: Timestamp, within: SignedDuration) -> Option<Occurrence> {
+        let since = after(now, -within);
+        let until = add_days(self.local_date(now), 1);
+        let mut runs = Runs::new(self, sub_days(self.local_date(since), self.reach()), now);
+        let mut last = None;
+        while let Some(run) = runs.next_run(until).filter(|run| run.start <= now) {
+            if since < run.end && run.end <= now {
+                last = Some(run);
+            }
+        }
+        // It may have begun before the first day that was looked at.
+        self.occurrence_at(after(last?.end, SignedDuration::from_nanos(-1)))
     }
 
     /// The first run of windows, of those that open on `from` or later, that closes after `now`.

@@ -62,6 +62,11 @@ fn an_end_at_or_before_the_start_is_on_the_next_day() {
         show(night.next_after(time("2026-03-01T20:00:00Z"))),
         "2026-03-02T14:00:00Z/2026-03-02T22:00:00Z"
     );
+    let ended = |at| show(night.last_ended(time(at), jiff::SignedDuration::from_hours(1)));
+    assert_eq!(ended("2026-03-01T21:59:59Z"), "never");
+    assert_eq!(ended("2026-03-01T22:00:00Z"), open);
+    assert_eq!(ended("2026-03-01T22:59:59Z"), open);
+    assert_eq!(ended("2026-03-01T23:00:00Z"), "never");
     // The date is that of the start.
     let dated = json!({
         "start": "22:00", "end": "06:00", "timeZone": "Asia/Shanghai", "dates": ["2026-03-01"],

@@ -249,6 +249,17 @@ proptest! {
             prop_assert_eq!(schedule.occurrence_at(next.start).map(|it| it.start), Some(next.start));
             agrees(&minutes, next)?;
         }
+        let within = SignedDuration::from_hours(24);
+        let ended = schedule.last_ended(case.now, within);
+        if let Some(ended) = ended {
+            prop_assert!(ended.end <= case.now && case.now.duration_since(ended.end) < within);
+            prop_assert!(current.is_none_or(|current| ended.end < current.start));
+            agrees(&minutes, ended)?;
+        }
+        // The minutes in which it closed, of those that end by now.
+        let day = now - usize::try_from(DAY).unwrap()..now;
+        let closings = day.filter(|at| minutes.open[*at] && !minutes.open[at + 1]).map(|at| at + 1);
+        prop_assert_eq!(closings.last(), ended.and_then(|ended| minutes.index(ended.end)));
         if let Some(from) = closed_from {
             let until = closed_until.unwrap_or(minutes.open.len());
             prop_assert!(minutes.open[from..until].iter().all(|open| !*open), "missed before {:?}", next);
