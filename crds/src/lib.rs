@@ -4,6 +4,7 @@
 //! [`common`] holds what they share. [`all`] lists the kinds.
 
 pub mod batch_job;
+pub mod batch_queue;
 pub mod common;
 pub mod reason;
 pub mod samples;

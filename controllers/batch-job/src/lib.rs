@@ -7,6 +7,7 @@
 //! - [`RIGHTS`] is the table of what may be asked of the API server.
 //! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
+//! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work.
 
 pub mod admission;
 pub mod ceiling;
@@ -16,6 +17,7 @@ mod ledger;
 mod measures;
 pub mod memory;
 pub mod observe;
+pub mod peaks;
 pub mod plan;
 pub mod pods;
 mod population;
