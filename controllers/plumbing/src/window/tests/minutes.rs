@@ -258,8 +258,8 @@ proptest! {
         }
         // The minutes in which it closed, of those that end by now.
         let day = now - usize::try_from(DAY).unwrap()..now;
-        let closings = day.filter(|at| minutes.open[*at] && !minutes.open[at + 1]).map(|at| at + 1);
-        prop_assert_eq!(closings.last(), ended.and_then(|ended| minutes.index(ended.end)));
+        let mut closings = day.filter(|at| minutes.open[*at] && !minutes.open[at + 1]).map(|at| at + 1);
+        prop_assert_eq!(closings.next_back(), ended.and_then(|ended| minutes.index(ended.end)));
         if let Some(from) = closed_from {
             let until = closed_until.unwrap_or(minutes.open.len());
             prop_assert!(minutes.open[from..until].iter().all(|open| !*open), "missed before {:?}", next);
