@@ -38,6 +38,8 @@ pub const DEFAULT_BACKOFF_LIMIT: u32 = 6;
 /// Longest job name: with `-<index>-<failures>` a pod name stays within the
 /// 63 bytes of a hostname.
 pub const NAME_MAX_LENGTH: usize = 52;
+/// [`BatchJobSpec::managed_by`] of the jobs that our controller runs, when it is set at all.
+pub const MANAGED_BY: &str = "springtide.dev/batch-job";
 /// Most jobs in one namespace; more are not started.
 pub const MAX_PER_NAMESPACE: u32 = 1_500;
 /// Most jobs in a cluster; more are not started.
@@ -117,6 +119,11 @@ pub struct BatchJobSpec {
     /// None runs the job; Hold starts nothing and lets running pods finish; Drain ends running pods too.
     #[serde(default)]
     pub stop_policy: StopPolicy,
+    /// Who runs the job. With any other value than springtide.dev/batch-job this controller leaves it wholly alone, for
+    /// a dispatcher of yours: no pods, no status, and it counts in no maximum. Absent = springtide.dev/batch-job.
+    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<String>,
     /// How many tasks must succeed.
     #[schemars(range(min = 1, max = MAX_COMPLETIONS))]
     #[serde(default = "one")]
@@ -189,6 +196,7 @@ impl BatchJobSpec {
             tier: Tier::default(),
             priority: 0,
             stop_policy: StopPolicy::default(),
+            managed_by: None,
             completions: one(),
             parallelism: one(),
             min_parallelism: one(),

@@ -180,7 +180,7 @@ impl Ceiling {
     pub fn apply(&mut self, change: &Change<JobView>) -> Vec<ObjectKey> {
         let mut woken = Vec::new();
         let (gone, here) = match change {
-            Change::Apply { old, new, initial: _ } => (old.as_ref(), Some(new)),
+            Change::Apply { old, new, initial: _ } => (old.as_ref(), Some(new).filter(|new| new.is_ours())),
             Change::Delete { last } => (Some(last), None),
         };
         let key = &change.object().meta().key;

@@ -146,13 +146,15 @@ impl BatchJobReconciler {
         failing: Option<&Failing>,
         now: Timestamp,
     ) -> Option<Observed> {
-        let job = self.stores.jobs.get(key);
+        let stored = self.stores.jobs.get(key);
+        // Pods of a job of somebody else's are no orphans; those of one of ours that bore its name may be.
+        let job = stored.clone().filter(|job| job.is_ours());
         let pods = self.stores.pods.by_index(&crate::watches::PODS_BY_JOB, &pods_of_job(key));
         let mut record = lock(&self.records).remove(key).unwrap_or_default();
         if let Some(left) = record.turn_to(job.as_deref(), now) {
             lock(&self.admission).withdraw(&left);
         }
-        let (orphans, orphans_until) = record.orphans(job.as_deref(), &pods, now);
+        let (orphans, orphans_until) = record.orphans(stored.as_deref(), &pods, now);
         let mut observed = job.map(|job| self.observe_present(job, &pods, &mut record, now));
         if let Some(state) = observed.as_mut().and_then(|observed| observed.state.as_mut()) {
             state.failing = failing.cloned();

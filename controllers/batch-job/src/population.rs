@@ -18,13 +18,13 @@ impl Population for BatchJobReconciler {
             self.settings.max_per_cluster,
         );
         let jobs = self.stores.jobs.list(None);
-        for job in &jobs {
+        for job in jobs.iter().filter(|job| job.is_ours()) {
             let reason = job.condition(CompleteReason::CONDITION).map(|summary| summary.reason.as_str());
             census.add(&job.meta().key.namespace, reason, stalled(job));
         }
         if census.exceeds_a_maximum() {
             let ceiling = lock(&self.ceiling);
-            let beyond = jobs.iter().filter(|job| ceiling.standing(job) != Standing::Within);
+            let beyond = jobs.iter().filter(|job| job.is_ours() && ceiling.standing(job) != Standing::Within);
             census.beyond_maximum = beyond.count();
         }
         census

@@ -8,8 +8,9 @@ use crate::schema::{add_immutability, add_rules};
 
 /// Fields of the spec that cannot change after creation, presence included.
 /// Admission is not persisted, so no rule could say "once admitted".
-pub const IMMUTABLE_FIELDS: [&str; 11] = [
+pub const IMMUTABLE_FIELDS: [&str; 12] = [
     "tier",
+    "managedBy",
     "completions",
     "minParallelism",
     "completionMode",

@@ -3,7 +3,7 @@
 use crate::shape::Shape;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use springtide_crds::batch_job::{BatchJobSpec, BatchJobStatus, CompleteReason, PodTemplate};
+use springtide_crds::batch_job::{BatchJobSpec, BatchJobStatus, CompleteReason, MANAGED_BY, PodTemplate};
 use springtide_crds::common::{Condition, ConditionStatus, GROUP, VERSION, condition};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::key::Resource;
@@ -66,6 +66,12 @@ impl Template {
 }
 
 impl JobView {
+    /// Whether it is for this controller to run: of a job of somebody else's it reads nothing, writes nothing and counts
+    /// nothing. What a job says of it never changes.
+    pub fn is_ours(&self) -> bool {
+        self.spec.managed_by.as_deref().is_none_or(|manager| manager == MANAGED_BY)
+    }
+
     /// Whether the outcome of the whole job stands in the stored status.
     pub fn is_finished(&self) -> bool {
         self.completed() || self.holds("Failed")

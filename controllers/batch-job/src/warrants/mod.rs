@@ -189,6 +189,9 @@ impl BatchJobWarrants {
             let long_missed = seen.missed.get(&owner.uid).is_some_and(|since| *since + MISSED_FOR <= now);
             return (seen.gone.contains_key(&owner.uid) || long_missed).then_some(Warrant::OwnerGone);
         };
+        if !job.is_ours() {
+            return None;
+        }
         if job.meta().is_deleting() {
             return Some(Warrant::OwnerGone);
         }
@@ -218,7 +221,7 @@ impl BatchJobWarrants {
     }
 
     fn of_job(&self, target: &Target<'_>, now: Timestamp) -> Option<Warrant> {
-        let job = self.job(target)?;
+        let job = self.job(target).filter(|job| job.is_ours())?;
         let ended = job.status.completion_time.as_ref().filter(|_| job.is_finished())?.0;
         let ttl = job.spec.ttl_seconds_after_finished.unwrap_or(self.settings.ttl_seconds);
         if after(ended, SignedDuration::from_secs(ttl.into())) <= now {
@@ -272,7 +275,7 @@ impl Crowd {
         };
         let own = end(job);
         let mut crowd = Self { unfinished: 0, newer: 0 };
-        for other in all {
+        for other in all.iter().filter(|other| other.is_ours()) {
             match end(other) {
                 None => crowd.unfinished += 1,
                 other => crowd.newer += usize::from(other > own),
@@ -307,7 +310,7 @@ impl Warrants for BatchJobWarrants {
 
     fn live(&self, resource: Resource, namespace: Option<&str>) -> usize {
         if resource == BATCH_JOB {
-            return self.stores.jobs.list(namespace).iter().filter(|job| !job.is_finished()).count();
+            return self.stores.jobs.list(namespace).iter().filter(|job| job.is_ours() && !job.is_finished()).count();
         }
         let seen = lock(&self.seen);
         match namespace {

@@ -251,6 +251,13 @@ impl Cluster {
         }
     }
 
+    /// Somebody else writes the status of a job.
+    pub(crate) fn set_status(&mut self, name: &str, status: Value) {
+        let Some(mut job) = self.jobs.objects.get(name).cloned() else { return };
+        job["status"] = status;
+        self.store(BATCH_JOB, job);
+    }
+
     /// Asks for the deletion of a job that waits for its pods, or lets go of them first.
     pub(crate) fn delete_job_later(&mut self, name: &str, finalizer: &str) {
         let second = self.second();
@@ -365,7 +372,7 @@ impl Cluster {
         self.delete_pod(name, 0);
     }
 
-    fn change_pod(&mut self, name: &str, change: impl FnOnce(&mut Value) -> bool) -> Option<Value> {
+    pub(crate) fn change_pod(&mut self, name: &str, change: impl FnOnce(&mut Value) -> bool) -> Option<Value> {
         let mut pod = self.pods.objects.get(name).cloned()?;
         change(&mut pod).then(|| {
             self.store(Resource::POD, pod.clone());

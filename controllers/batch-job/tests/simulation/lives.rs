@@ -3,6 +3,7 @@
 use crate::cluster::is_deleting;
 use crate::world::{World, is_finished, key};
 use serde_json::{Value, json};
+use springtide_batch_job::Settings;
 
 pub(crate) fn spec(extra: Value) -> Value {
     let mut spec = json!({"template": {"spec": {"containers": [{"name": "main", "image": "app"}]}}});
@@ -429,4 +430,65 @@ fn a_restart_writes_nothing_whatever_state_jobs_are_in() {
         }
     }
     assert_eq!(world.cluster.log[before..], [] as [String; 0]);
+}
+
+#[test]
+fn a_job_that_somebody_else_manages_is_wholly_left_alone() {
+    let dispatched = || spec(json!({"managedBy": "example.com/dispatcher", "queueDeadlineSeconds": 5}));
+    let settings = Settings { max_per_namespace: 1, history_limit: 1, ..Settings::default() };
+    let mut world = World::with_settings("4", settings);
+    world.cluster.submit("a", dispatched());
+    let untouched = world.status("a").clone();
+    for _ in 0..120 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    world.cluster.edit("a", |spec| spec["stopPolicy"] = json!("Drain"));
+    assert!(world.plan(&key("a")).is_none());
+    // Its manager says that it has ended, long ago.
+    world.cluster.set_status("a", json!({"completionTime": "2026-11-10T00:00:00Z", "conditions": [
+        {"type": "Complete", "status": "True", "reason": "Completed", "message": "", "observedGeneration": 1,
+         "lastTransitionTime": "2026-11-10T00:00:00Z"}]}));
+    world.settle();
+    assert!(world.plan(&key("a")).is_none());
+    assert_eq!(world.cluster.log, [] as [String; 0], "no write at all");
+    assert_ne!(*world.status("a"), untouched);
+    // It takes the place of no job of ours, and one that names our controller is of ours.
+    world.cluster.submit("b", spec(json!({"managedBy": "springtide.dev/batch-job"})));
+    world.run_to_the_end("b");
+    // A pod of its manager's is no orphan, though it bears our finalizer.
+    world.cluster.delete_job("a");
+    world.cluster.submit("a", dispatched());
+    let uid = world.cluster.jobs.objects["a"]["metadata"]["uid"].clone();
+    world.cluster.intrude("a-0-0");
+    world.cluster.change_pod("a-0-0", |pod| {
+        pod["metadata"]["finalizers"] = json!(["springtide.dev/job-tracking"]);
+        pod["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob", "name": "a", "uid": uid, "controller": true,
+        }]);
+        true
+    });
+    world.cluster.log.clear();
+    for _ in 0..120 {
+        world.settle();
+        world.cluster.pass_time(1000);
+    }
+    let of_a: Vec<&String> = world.cluster.log.iter().filter(|line| line.contains(" a")).collect();
+    assert_eq!(of_a, [] as [&String; 0]);
+}
+
+#[test]
+fn what_our_job_left_behind_is_released_though_its_name_is_now_of_another_manager() {
+    let mut world = begin(strict(json!({})));
+    world.cluster.start("a-0-0");
+    world.settle();
+    world.cluster.delete_job("a");
+    world.cluster.submit("a", spec(json!({"managedBy": "example.com/dispatcher"})));
+    for _ in 0..60 {
+        world.settle();
+        world.cluster.reap("a-0-0");
+        world.cluster.pass_time(1000);
+    }
+    assert_eq!(world.pod_names(), [] as [&str; 0]);
+    assert_eq!(world.reason("a", "Complete"), "Pending");
 }
