@@ -353,12 +353,30 @@ pub struct Retry {
     /// Longest pause, in seconds.
     #[schemars(range(max = 3600))]
     pub max_backoff_seconds: u32,
+    /// FailedNodes has new pods prefer other nodes than the last three on which pods of this job failed, those of their
+    /// own index first; where nothing else is free they run there all the same. None leaves the template alone.
+    pub node_avoidance: NodeAvoidance,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { initial_backoff_seconds: 10, max_backoff_seconds: 600 }
+        Self {
+            initial_backoff_seconds: 10,
+            max_backoff_seconds: 600,
+            node_avoidance: NodeAvoidance::default(),
+        }
     }
+}
+
+/// Which nodes new pods of a job prefer not to run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum NodeAvoidance {
+    /// Those on which pods of the job failed.
+    #[default]
+    FailedNodes,
+    /// None.
+    None,
 }
 
 /// What happens to a pod that ended.

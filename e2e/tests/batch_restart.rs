@@ -41,7 +41,7 @@ async fn ready_manager(cluster: &LocalCluster, number: usize) -> Result<Manager>
 fn tracked(tracking: CompletionTracking, spec: BatchJobSpec) -> BatchJobSpec {
     BatchJobSpec {
         release: Release { completion_tracking: Some(tracking), ..Release::default() },
-        retry: Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0 },
+        retry: Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0, ..Retry::default() },
         ..spec
     }
 }

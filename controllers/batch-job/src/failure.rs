@@ -285,10 +285,10 @@ mod tests {
 
     #[test]
     fn the_pause_doubles_up_to_its_maximum() {
-        let retry = Retry { initial_backoff_seconds: 10, max_backoff_seconds: 600 };
+        let retry = Retry::default();
         let pauses = [0, 1, 2, 3, 7, 64, 1000].map(|failures| backoff(&retry, failures).as_secs());
         assert_eq!(pauses, [0, 10, 20, 40, 600, 600, 600]);
-        let none = Retry { initial_backoff_seconds: 0, max_backoff_seconds: 600 };
+        let none = Retry { initial_backoff_seconds: 0, ..Retry::default() };
         assert_eq!(backoff(&none, 1000).as_secs(), 0);
     }
 }

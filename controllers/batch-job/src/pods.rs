@@ -3,7 +3,9 @@
 use crate::projections::job::JobView;
 use crate::projections::pod::TRACKING_FINALIZER;
 use serde_json::{Map, Value, json};
-use springtide_crds::batch_job::{CompletionMode, CompletionTracking, LogTail};
+use springtide_crds::batch_job::{
+    CompletionMode, CompletionTracking, FailureRecord, LogTail, NODE_NAME_MAX_LENGTH, NodeAvoidance,
+};
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::plan::{Action, Write, WriteClass};
@@ -19,6 +21,11 @@ pub const TIER_LABEL: &str = "springtide.dev/tier";
 pub const INDEX_LABEL: &str = "batch.kubernetes.io/job-completion-index";
 /// Environment variable with the index, as batch/v1 sets it.
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
+/// So many nodes on which pods failed are avoided: one that is broken is among them, and a task that fails everywhere
+/// does not keep its job off the whole cluster.
+const AVOIDED_NODES: usize = 3;
+/// Weight of the preference, of at most 100: as much as a template can give to one of its own.
+const AVOIDANCE_WEIGHT: u32 = 100;
 
 /// Name of the pod for one attempt at one index. It is the lock that keeps an index from running
 /// twice: a disrupted attempt is made again under the same name.
@@ -42,12 +49,14 @@ pub fn tracking(job: &JobView) -> CompletionTracking {
 /// Makes the pods of one job: the template is unpacked and prepared once.
 pub struct PodFactory<'a> {
     job: &'a JobView,
+    /// The newest failures of the job, newest last.
+    failures: &'a [FailureRecord],
     manifest: Value,
 }
 
 impl<'a> PodFactory<'a> {
-    /// A factory for the pods of `job`.
-    pub fn new(job: &'a JobView) -> Self {
+    /// A factory for the pods of `job`, of which these are the newest failures, newest last.
+    pub fn new(job: &'a JobView, failures: &'a [FailureRecord]) -> Self {
         let template = job.template.unpack();
         let mut labels = template.labels().cloned().unwrap_or_default();
         labels.insert(JOB_LABEL.to_owned(), json!(job.meta().key.name));
@@ -86,7 +95,7 @@ impl<'a> PodFactory<'a> {
             "metadata": metadata,
             "spec": spec,
         });
-        Self { job, manifest }
+        Self { job, failures, manifest }
     }
 
     /// The write that creates the pod for one attempt at one index.
@@ -98,7 +107,27 @@ impl<'a> PodFactory<'a> {
             CompletionMode::Indexed => self.name_index(&mut manifest, index),
             CompletionMode::NonIndexed => {}
         }
+        match self.job.spec.retry.node_avoidance {
+            NodeAvoidance::FailedNodes => avoid_nodes(&mut manifest["spec"], &self.failed_nodes(index)),
+            NodeAvoidance::None => {}
+        }
         Write { resource: Resource::POD, key, class: WriteClass::Spec, action: Action::Create { manifest } }
+    }
+
+    /// The nodes of the last failures, newest first, and those of this index before all others.
+    fn failed_nodes(&self, index: u32) -> Vec<&str> {
+        let newest_first = self.failures.iter().rev();
+        let (own, others): (Vec<_>, Vec<_>) = newest_first.partition(|failure| failure.index == index);
+        let mut nodes: Vec<&str> = Vec::new();
+        for failure in own.into_iter().chain(others) {
+            let node = failure.node.as_str();
+            // A name of the greatest length may have been cut, and the API server refuses what is none.
+            let is_whole = !node.is_empty() && node.len() < NODE_NAME_MAX_LENGTH;
+            if nodes.len() < AVOIDED_NODES && is_whole && !nodes.contains(&node) {
+                nodes.push(node);
+            }
+        }
+        nodes
     }
 
     /// Tells a pod of an Indexed job its number: in its labels, environment and hostname.
@@ -120,6 +149,36 @@ impl<'a> PodFactory<'a> {
     }
 }
 
+/// Adds to a pod spec that it prefers other nodes, beside what it prefers or demands already.
+///
+/// By the field `metadata.name`, as a node's label `kubernetes.io/hostname` may be another name; a requirement on it
+/// takes one value. They hold together, so that a node gets the weight that is none of these.
+fn avoid_nodes(spec: &mut Value, nodes: &[&str]) {
+    if nodes.is_empty() {
+        return;
+    }
+    let fields: Vec<Value> = nodes
+        .iter()
+        .map(|node| json!({"key": "metadata.name", "operator": "NotIn", "values": [node]}))
+        .collect();
+    let term = json!({"weight": AVOIDANCE_WEIGHT, "preference": {"matchFields": fields}});
+    // What the template has in these places and is of another type, the API server refuses, and says so.
+    let mut place = spec;
+    for field in ["affinity", "nodeAffinity"] {
+        let Some(object) = place.as_object_mut() else { return };
+        place = object.entry(field).or_insert(Value::Null);
+        if place.is_null() {
+            *place = json!({});
+        }
+    }
+    let Some(affinity) = place.as_object_mut() else { return };
+    match affinity.entry("preferredDuringSchedulingIgnoredDuringExecution").or_insert(Value::Null) {
+        Value::Array(terms) => terms.push(term),
+        empty @ Value::Null => *empty = json!([term]),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {}
+    }
+}
+
 fn each_container(spec: &mut Map<String, Value>, mut change: impl FnMut(&mut Map<String, Value>)) {
     for list in ["initContainers", "containers"] {
         let containers = spec.get_mut(list).and_then(Value::as_array_mut);
@@ -137,10 +196,66 @@ mod tests {
     }
 
     fn created(job: &JobView, index: u32, attempt: u32) -> Value {
-        let Action::Create { manifest } = PodFactory::new(job).create(index, attempt).action else {
+        created_after(job, &[], index, attempt)
+    }
+
+    /// The same after failures, each as its index and node.
+    fn created_after(job: &JobView, failures: &[(u32, &str)], index: u32, attempt: u32) -> Value {
+        let failures: Vec<FailureRecord> = failures
+            .iter()
+            .map(|(index, node)| {
+                let record = json!({"index": index, "attempt": 0, "exitCode": 1, "node": node});
+                serde_json::from_value(record).unwrap()
+            })
+            .collect();
+        let Action::Create { manifest } = PodFactory::new(job, &failures).create(index, attempt).action else {
             panic!()
         };
         manifest
+    }
+
+    /// The nodes that a pod prefers to avoid.
+    fn avoided(pod: &Value) -> Vec<&str> {
+        let terms = &pod["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+        let Some(term) = terms.as_array().and_then(|terms| terms.last()) else { return Vec::new() };
+        let fields = term["preference"]["matchFields"].as_array().unwrap();
+        fields.iter().map(|field| field["values"][0].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_pod_prefers_other_nodes_than_the_last_three_where_the_job_failed_its_own_index_first() {
+        let template = "template: {spec: {containers: [{name: c}]}}";
+        let job_of = |retry: &str| job(&format!("{{completions: 9, {retry}, {template}}}"));
+        let failing = job_of("retry: {}");
+        let long = "n".repeat(NODE_NAME_MAX_LENGTH);
+        let failures = [(1, "n1"), (1, "n2"), (2, "n2"), (3, "n3"), (4, ""), (4, &*long), (4, "n4")];
+        assert_eq!(avoided(&created_after(&failing, &failures, 1, 2)), ["n2", "n1", "n4"]);
+        assert_eq!(avoided(&created_after(&failing, &failures, 8, 0)), ["n4", "n3", "n2"]);
+        assert_eq!(created(&failing, 8, 0)["spec"].get("affinity"), None);
+        let indifferent = job_of("retry: {nodeAvoidance: None}");
+        assert_eq!(created_after(&indifferent, &failures, 1, 2)["spec"].get("affinity"), None);
+    }
+
+    #[test]
+    fn what_the_template_says_of_nodes_stays_as_it_is() {
+        let own = json!({
+            "podAffinity": {"x": 1},
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": []}]},
+                "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 7, "preference": {}}],
+            },
+        });
+        let with = |affinity: &Value| {
+            job(&format!("{{template: {{spec: {{containers: [{{name: c}}], affinity: {affinity}}}}}}}"))
+        };
+        let mut pod = created_after(&with(&own), &[(0, "n1")], 0, 1);
+        assert_eq!(avoided(&pod), ["n1"]);
+        let preferred = "/spec/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution";
+        assert_eq!(pod.pointer_mut(preferred).unwrap().as_array_mut().unwrap().pop().unwrap()["weight"], 100);
+        assert_eq!(pod["spec"]["affinity"], own);
+        assert_eq!(avoided(&created_after(&with(&Value::Null), &[(0, "n1")], 0, 1)), ["n1"]);
+        let wrong = json!({"nodeAffinity": "wrong"});
+        assert_eq!(created_after(&with(&wrong), &[(0, "n1")], 0, 1)["spec"]["affinity"], wrong);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use springtide_e2e::batch::{Task, Testbed, shared};
 
 /// Retries at once: pauses are not what these tests are about.
 fn at_once() -> Retry {
-    Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0 }
+    Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0, ..Retry::default() }
 }
 
 fn single(task: &Task) -> BatchJobSpec {
