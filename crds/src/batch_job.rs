@@ -3,6 +3,7 @@
 mod reasons;
 mod rules;
 mod status;
+mod success;
 mod template;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -21,6 +22,7 @@ pub use status::{
     MESSAGE_MAX_BYTES, NODE_NAME_MAX_LENGTH, RESULT_MESSAGE_MAX_BYTES, RETRIES_MAX_BYTES,
     TEMPLATE_HASH_MAX_LENGTH, TaskResult,
 };
+pub use success::{SuccessPolicy, SuccessRule};
 pub use template::PodTemplate;
 
 use crate::common::Tier;
@@ -173,6 +175,10 @@ pub struct BatchJobSpec {
     /// What a failed pod means, as in batch/v1. Absent = every failure counts against the backoff limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_failure_policy: Option<PodFailurePolicy>,
+    /// When the job has succeeded although not all its tasks have, as in batch/v1. A limit that fails the job in the same
+    /// moment comes first. Absent = all tasks must succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_policy: Option<SuccessPolicy>,
     /// Pauses between the attempts at a task.
     #[serde(default)]
     pub retry: Retry,
@@ -209,6 +215,7 @@ impl BatchJobSpec {
             backoff_limit_per_index: None,
             max_failed_indexes: None,
             pod_failure_policy: None,
+            success_policy: None,
             retry: Retry::default(),
             release: Release::default(),
             ttl_seconds_after_finished: None,

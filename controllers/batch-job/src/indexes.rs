@@ -42,6 +42,8 @@ pub struct Indexes {
     /// Failures of open indexes that failed.
     retries: BTreeMap<u32, u32>,
     failed: Ranges,
+    /// Successes among the indexes that the job's success policy names.
+    pub named_succeeded: u32,
 }
 
 impl Indexes {
@@ -53,6 +55,7 @@ impl Indexes {
             bitmap: Vec::new(),
             retries: BTreeMap::new(),
             failed: Ranges::default(),
+            named_succeeded: 0,
         }
     }
 
@@ -90,6 +93,7 @@ impl Indexes {
             bitmap,
             retries,
             failed: Ranges::decode(&status.failed)?,
+            named_succeeded: status.named_succeeded,
         };
         indexes.pack();
         Ok(indexes)
@@ -104,6 +108,7 @@ impl Indexes {
             closed_bitmap: STANDARD.encode(&packed.bitmap),
             retries: encode_retries(&packed.retries),
             failed: packed.failed.encode(),
+            named_succeeded: packed.named_succeeded,
         }
     }
 
@@ -344,6 +349,7 @@ mod tests {
             closed_bitmap: bitmap.into(),
             retries: retries.into(),
             failed: failed.into(),
+            named_succeeded: 0,
         };
         assert_eq!(Indexes::decode(&status("%", "", ""), 9), Err(IndexError::Bitmap));
         assert_eq!(Indexes::decode(&status("", "1", ""), 9), Err(IndexError::Retries("1".into())));

@@ -6,7 +6,7 @@ pub(crate) use failing::{FAILS, of_failing};
 
 use crate::admission::{Verdict, Waiting};
 use crate::memory::RefusalKind;
-use crate::plan::{Attempt, Course, JobState, Stop, seconds_stopped};
+use crate::plan::{Attempt, Course, JobState, Stop, Success, seconds_stopped};
 use crate::projections::job::JobView;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -59,7 +59,7 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
         progress(state, verdict, &mut status, now);
     }
     let is_final = match summary {
-        CompleteReason::Completed | CompleteReason::Failed(_) => true,
+        CompleteReason::Completed | CompleteReason::SuccessPolicyMet | CompleteReason::Failed(_) => true,
         CompleteReason::Pending
         | CompleteReason::Queued
         | CompleteReason::Admitted
@@ -167,14 +167,21 @@ fn summary(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, Stri
             (CompleteReason::Failed(*reason), message.clone())
         }
         Course::Failing { message, .. } => (CompleteReason::Finishing, message.clone()),
-        Course::Completing | Course::Finished if live == 0 => {
+        Course::Completing(Success::Policy) if live == 0 => {
+            let message = format!(
+                "{} of {} tasks succeeded, which is enough by spec.successPolicy",
+                state.tally.succeeded, job.spec.completions
+            );
+            (CompleteReason::SuccessPolicyMet, message)
+        }
+        Course::Completing(Success::AllTasks) | Course::Finished if live == 0 => {
             let message = match job.spec.completions {
                 1 => "the task succeeded".to_owned(),
                 tasks => format!("all {tasks} tasks succeeded"),
             };
             (CompleteReason::Completed, message)
         }
-        Course::Completing | Course::Finished => {
+        Course::Completing(_) | Course::Finished => {
             (CompleteReason::Finishing, "the result is certain; the last pods are ending".to_owned())
         }
         Course::Deleting => (CompleteReason::Draining, "the job is being deleted".to_owned()),
@@ -291,7 +298,7 @@ fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Optio
         Course::Stuck { reason, message } => return Some((*reason, message.clone())),
         Course::Stopped(_) => return unreleased(state).or_else(|| failing::stalling(state)),
         Course::Open => {}
-        Course::Deleting | Course::Finished | Course::Completing => return None,
+        Course::Deleting | Course::Finished | Course::Completing(_) => return None,
     }
     if let Some(message) = conflict_message(state) {
         return Some((StalledReason::NameConflict, message));
@@ -361,7 +368,7 @@ fn queued(state: &JobState, waiting: Option<&Waiting>, is_final: bool) -> (Queue
         Course::Deleting
         | Course::Finished
         | Course::Failing { .. }
-        | Course::Completing
+        | Course::Completing(_)
         | Course::Stuck { .. }
         | Course::Open => {}
     }
@@ -402,7 +409,7 @@ fn admitted(
         Course::Deleting
         | Course::Finished
         | Course::Failing { .. }
-        | Course::Completing
+        | Course::Completing(_)
         | Course::Stuck { .. }
         | Course::Open => GRANTED,
     }

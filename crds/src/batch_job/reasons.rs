@@ -42,6 +42,8 @@ reasons! {
         Finishing => False,
         /// All completions succeeded.
         Completed => True,
+        /// So many completions succeeded as spec.successPolicy asks for; the other pods were ended.
+        SuccessPolicyMet => True,
         + /// The job failed for good.
         Failed(FailedReason) => False,
     }
@@ -153,7 +155,9 @@ impl Reason for ReconcilingReason {
                 | CompleteReason::Draining
                 | CompleteReason::Suspended
                 | CompleteReason::Finishing => true,
-                CompleteReason::Completed | CompleteReason::Failed(_) => false,
+                CompleteReason::Completed
+                | CompleteReason::SuccessPolicyMet
+                | CompleteReason::Failed(_) => false,
             })
             .map(Self)
             .collect()

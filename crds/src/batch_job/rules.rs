@@ -8,7 +8,7 @@ use crate::schema::{add_immutability, add_rules};
 
 /// Fields of the spec that cannot change after creation, presence included.
 /// Admission is not persisted, so no rule could say "once admitted".
-pub const IMMUTABLE_FIELDS: [&str; 12] = [
+pub const IMMUTABLE_FIELDS: [&str; 13] = [
     "tier",
     "managedBy",
     "completions",
@@ -18,6 +18,7 @@ pub const IMMUTABLE_FIELDS: [&str; 12] = [
     "backoffLimitPerIndex",
     "maxFailedIndexes",
     "podFailurePolicy",
+    "successPolicy",
     "release.completionTracking",
     "release.logTail",
     "template",
@@ -94,6 +95,25 @@ fn spec_rules() -> Vec<Rule> {
             "podFailurePolicy: each containerName must be the name of a container of the template",
         ),
         rule(
+            "successPolicy",
+            "!has(self.successPolicy) || self.completionMode == 'Indexed' || \
+             self.successPolicy.rules.all(r, !has(r.succeededIndexes))",
+            "successPolicy: succeededIndexes needs completionMode: Indexed",
+        ),
+        rule(
+            "successPolicy",
+            "!has(self.successPolicy) || self.successPolicy.rules.all(r, !has(r.succeededCount) || \
+             r.succeededCount <= self.completions)",
+            "successPolicy: succeededCount must be at most completions",
+        ),
+        rule(
+            "successPolicy",
+            // Of each range both ends: what is done to a part of a split text costs without bound.
+            "!has(self.successPolicy) || self.successPolicy.rules.all(r, !has(r.succeededIndexes) || \
+             r.succeededIndexes.replace('-', ',').split(',').all(i, int(i) < self.completions))",
+            "successPolicy: each of succeededIndexes must be below completions; the first index is 0",
+        ),
+        rule(
             "retry",
             "self.retry.initialBackoffSeconds <= self.retry.maxBackoffSeconds",
             "initialBackoffSeconds must be at most maxBackoffSeconds",
@@ -105,6 +125,13 @@ fn spec_rules() -> Vec<Rule> {
 pub(super) fn one_requirement() -> Rule {
     Rule::new("has(self.onExitCodes) != has(self.onPodConditions)")
         .message("a rule must have exactly one of onExitCodes and onPodConditions")
+        .reason(Reason::FieldValueInvalid)
+}
+
+/// A success rule asks for something.
+pub(super) fn some_success() -> Rule {
+    Rule::new("has(self.succeededIndexes) || has(self.succeededCount)")
+        .message("a rule must have succeededIndexes, succeededCount or both")
         .reason(Reason::FieldValueInvalid)
 }
 

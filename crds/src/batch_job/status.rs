@@ -135,6 +135,10 @@ pub struct IndexStatus {
     #[schemars(length(max = RETRIES_MAX_BYTES))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub retries: String,
+    /// How many of spec.successPolicy's succeededIndexes succeeded.
+    #[schemars(range(max = super::MAX_COMPLETIONS))]
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub named_succeeded: u32,
     /// Indexes that failed for good, such as 7,9-12; cut when there are too many.
     #[schemars(length(max = FAILED_INDEXES_MAX_BYTES))]
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -1,9 +1,10 @@
 //! Where a job is heading: everything that decides whether it starts pods, ends them, or is done.
 
 use super::state::Attempt;
+use super::success;
 use super::tally::{Tally, seconds_between};
 use crate::ceiling::Standing;
-use crate::indexes::IndexError;
+use crate::indexes::{IndexError, Indexes};
 use crate::memory::{Facts, RefusalKind};
 use crate::projections::job::JobView;
 use jiff::{SignedDuration, Timestamp};
@@ -26,8 +27,8 @@ pub enum Course {
         /// Why, for people.
         message: String,
     },
-    /// All its tasks succeeded.
-    Completing,
+    /// Its success is certain; pods that are left are ended.
+    Completing(Success),
     /// The user stopped it.
     Stopped(Stop),
     /// Nothing starts until somebody acts; what runs goes on.
@@ -39,6 +40,15 @@ pub enum Course {
     },
     /// It may start pods.
     Open,
+}
+
+/// Why a job has succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Success {
+    /// All its tasks did.
+    AllTasks,
+    /// So many did as `spec.successPolicy` asks for.
+    Policy,
 }
 
 /// How the user stopped the job.
@@ -54,7 +64,7 @@ impl Course {
     /// Whether the job's last status is near: nothing will start any more.
     pub fn is_ending(&self) -> bool {
         match self {
-            Self::Failing { .. } | Self::Completing => true,
+            Self::Failing { .. } | Self::Completing(_) => true,
             Self::Deleting | Self::Finished | Self::Stopped(_) | Self::Stuck { .. } | Self::Open => false,
         }
     }
@@ -63,10 +73,10 @@ impl Course {
 pub(super) fn of(
     job: &JobView,
     pods: &[Attempt],
+    stored: Result<&Indexes, &IndexError>,
     tally: &Tally,
     facts: &Facts,
     standing: Standing,
-    unreadable: Option<&IndexError>,
     now: Timestamp,
 ) -> Course {
     if job.meta().is_deleting() {
@@ -75,14 +85,27 @@ pub(super) fn of(
     if job.is_finished() {
         return Course::Finished;
     }
-    if let Some(error) = unreadable {
-        return Course::Stuck { reason: StalledReason::InternalError, message: error.to_string() };
-    }
-    if let Some(failing) = decided(job).or_else(|| failure(job, pods, tally, facts, now)) {
+    let stored = match stored {
+        Ok(stored) => stored,
+        Err(error) => {
+            return Course::Stuck { reason: StalledReason::InternalError, message: error.to_string() };
+        }
+    };
+    if let Some(failing) = decided(job) {
         return failing;
     }
+    // What stands in the status is decided; of what is new, failures come first, as in batch/v1.
+    if success::stands(job, stored) {
+        return Course::Completing(Success::Policy);
+    }
+    if let Some(failing) = failure(job, pods, tally, facts, now) {
+        return failing;
+    }
+    if success::is_met(job, tally.succeeded, &tally.indexes) {
+        return Course::Completing(Success::Policy);
+    }
     if tally.indexes.all_closed() {
-        return Course::Completing;
+        return Course::Completing(Success::AllTasks);
     }
     match job.spec.stop_policy {
         StopPolicy::Hold => Course::Stopped(Stop::Hold),

@@ -1,7 +1,8 @@
 //! Ending pods that may still run: by the user's word, a deadline, a failed job, a lowered parallelism.
 
-use super::course::{Course, Stop};
+use super::course::{Course, Stop, Success};
 use super::state::{Attempt, JobState, count};
+use super::success;
 use super::{Draft, spread};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::StalledReason;
@@ -18,7 +19,9 @@ pub(super) fn live_pods(state: &JobState, draft: &mut Draft, now: Timestamp) {
         |reason: &str| state.job.condition(StalledReason::CONDITION).is_some_and(|c| c.reason == reason);
     let all = match &state.course {
         Course::Failing { reason, .. } => stands(reason.as_str()),
-        Course::Completing | Course::Finished | Course::Stopped(Stop::Drain) => true,
+        // Neither is the word that enough has succeeded; where all did, nothing is left that could run.
+        Course::Completing(Success::Policy) => success::stands(&state.job, &state.indexes),
+        Course::Completing(Success::AllTasks) | Course::Finished | Course::Stopped(Stop::Drain) => true,
         // Its pods go with it: that is the garbage collector's work.
         Course::Deleting => return,
         Course::Stopped(Stop::Hold) | Course::Stuck { .. } | Course::Open => false,
@@ -37,7 +40,7 @@ pub(super) fn live_pods(state: &JobState, draft: &mut Draft, now: Timestamp) {
         Course::Deleting
         | Course::Finished
         | Course::Failing { .. }
-        | Course::Completing
+        | Course::Completing(_)
         | Course::Stuck { .. }
         | Course::Open => taken_back(state, &staying, draft, now),
     };

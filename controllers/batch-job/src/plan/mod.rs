@@ -7,9 +7,10 @@ mod interrupt;
 mod pace;
 mod release;
 mod state;
+mod success;
 mod tally;
 
-pub use course::{Course, Stop};
+pub use course::{Course, Stop, Success};
 pub use dispatch::{Dispatch, demand};
 pub use state::{Attempt, Conflict, JobState, Settings};
 pub use tally::{Fatal, Tally};
@@ -78,7 +79,7 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
         Course::Finished => retire(observed, state, held, &mut draft, now),
         Course::Deleting
         | Course::Failing { .. }
-        | Course::Completing
+        | Course::Completing(_)
         | Course::Stopped(_)
         | Course::Stuck { .. } => {}
     }
@@ -177,7 +178,7 @@ fn outcome(state: &JobState) -> Outcome {
     match &state.course {
         Course::Finished => Outcome::Converged,
         Course::Stuck { .. } => Outcome::Blocked,
-        Course::Failing { .. } | Course::Completing => Outcome::Progressing,
+        Course::Failing { .. } | Course::Completing(_) => Outcome::Progressing,
         Course::Deleting | Course::Stopped(_) => working,
         Course::Open if !state.conflicts.is_empty() => Outcome::Blocked,
         Course::Open => working,

@@ -106,6 +106,7 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
         | CompleteReason::Suspended
         | CompleteReason::Finishing
         | CompleteReason::Completed
+        | CompleteReason::SuccessPolicyMet
         | CompleteReason::Failed(_) => {
             if single || !figures_differ(stored, desired) {
                 return Due::Never;
@@ -176,6 +177,7 @@ fn is_news(stored: &BatchJobStatus, desired: &BatchJobStatus, summary: CompleteR
         | CompleteReason::Suspended
         | CompleteReason::Finishing
         | CompleteReason::Completed
+        | CompleteReason::SuccessPolicyMet
         | CompleteReason::Failed(_) => true,
         CompleteReason::Pending
         | CompleteReason::Queued

@@ -169,7 +169,15 @@ impl JobState {
         // Nothing is counted, started or released on a record that cannot be read.
         let own = if unreadable.is_some() { Vec::new() } else { Attempt::of_job(&job, pods) };
         let mut tally = Tally::count(&job, &indexes, &own, &facts, false, now);
-        let course = course::of(&job, &own, &tally, &facts, standing, unreadable.as_ref(), now);
+        let course = course::of(
+            &job,
+            &own,
+            unreadable.as_ref().map_or(Ok(&indexes), Err),
+            &tally,
+            &facts,
+            standing,
+            now,
+        );
         if course.is_ending() && !own.iter().any(Attempt::is_live) {
             tally = Tally::count(&job, &indexes, &own, &facts, true, now);
         }
@@ -178,7 +186,7 @@ impl JobState {
             Course::Deleting
             | Course::Finished
             | Course::Failing { .. }
-            | Course::Completing
+            | Course::Completing(_)
             | Course::Stopped(_)
             | Course::Stuck { .. } => Dispatch::default(),
         };

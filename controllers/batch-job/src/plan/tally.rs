@@ -1,6 +1,7 @@
 //! Counting outcomes: the stored progress plus what ended since, each pod exactly once.
 
 use super::state::Attempt;
+use super::success;
 use crate::failure::{Ending, Exit, Verdict};
 use crate::indexes::Indexes;
 use crate::memory::{Facts, Setback};
@@ -93,11 +94,16 @@ impl Tally {
             }
         }
         let mut counted = Vec::new();
+        let named = if news.is_empty() { None } else { success::named(job) };
         // What closes an index comes first: it makes room in the record for those that stay open.
         let (closing, open): (Vec<_>, Vec<_>) =
             news.into_iter().partition(|(_, attempts)| attempts.iter().any(|pod| closes(job, pod)));
         for (index, attempts) in closing.into_iter().chain(open) {
+            let before = tally.succeeded;
             tally.count_index(job, index, attempts, ending, &mut counted);
+            if tally.succeeded > before && named.as_ref().is_some_and(|named| named.contains(index)) {
+                tally.indexes.named_succeeded += 1;
+            }
         }
         tally.indexes.pack();
         counted.sort_by_key(|pod| (pod.finished(), pod.index, pod.attempt));

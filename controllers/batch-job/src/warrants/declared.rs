@@ -67,7 +67,8 @@ impl BatchJobWarrants {
             || failure(job).is_some_and(|reason| is_met(reason, job, outcomes, &pods, now))
             || is_overdue(job, pod, &seen, now)
             || is_of_incomplete_gang(job, outcomes, pod, &pods, &seen, &mut leaving, now)
-            || exceeds_parallelism(job, &pods, &leaving);
+            || exceeds_parallelism(job, &pods, &leaving)
+            || has_succeeded(job, outcomes);
         if is_declared {
             let version = pod.meta().resource_version;
             leaving.pods.entry(pod.meta().uid.clone()).or_insert(Going { since: now, version });
@@ -137,6 +138,35 @@ fn is_met(
         // Nothing in the stores shows that the API server refuses it; and so it has no pods.
         FailedReason::InvalidTemplate => false,
     }
+}
+
+/// Whether so many tasks have succeeded as the success policy asks for, and so many of those that it names have ended.
+fn has_succeeded(job: &JobView, outcomes: &Outcomes) -> bool {
+    let Some(rule) = job.spec.success_policy.as_ref().and_then(|policy| policy.rules.first()) else {
+        return false;
+    };
+    let Some(list) = &rule.succeeded_indexes else {
+        return rule.succeeded_count.is_some_and(|count| job.status.succeeded >= count);
+    };
+    let mut named: Vec<(u32, u32)> = list
+        .split(',')
+        .filter_map(|entry| {
+            let (first, last) = entry.split_once('-').unwrap_or((entry, entry));
+            let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+            Some((first.min(last), first.max(last)))
+        })
+        .collect();
+    named.sort_unstable();
+    let (mut all, mut ended, mut next) = (0, 0, 0);
+    for (first, last) in named {
+        for index in first.max(next)..=last.min(job.spec.completions.saturating_sub(1)) {
+            all += 1;
+            ended += u32::from(outcomes.is_closed(index));
+            next = index + 1;
+        }
+    }
+    let needed = rule.succeeded_count.unwrap_or(all);
+    needed > 0 && ended >= needed && job.status.succeeded >= needed
 }
 
 /// Whether a pod was not scheduled for as long as the job gives it. What a foreign gate holds is not late.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | pod or its finalizer | OwnerGone | its job is being deleted, was seen to go, or is missed for long |
 //! | ended pod | Finished | its outcome stands in the job's status, or it is no outcome |
-//! | live pod | Declared | `spec` asks for its end ([`declared`]): stop, met policy, place in a gang, count |
+//! | live pod | Declared | `spec` asks for its end ([`declared`]): stop, met policies, place in a gang, count |
 //! | finished job | Finished, Declared | its time is over; it exceeds the history |
 //!
 //! Whatever this leaves out is counted by the breaker: saying no by mistake costs a few deletes per five

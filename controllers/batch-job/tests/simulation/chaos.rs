@@ -77,6 +77,7 @@ fn spec() -> impl Strategy<Value = Value> {
         prop::option::weighted(0.3, 0..3_u32),
         (0..3_u32, prop::option::weighted(0.2, 5..60_u32), prop::bool::weighted(0.2)),
         (prop_oneof![3 => Just(0), 1 => 1..30_u32], prop_oneof![3 => Just(0), 1 => 1..30_u32], 0..2_u32),
+        prop::option::weighted(0.3, (1..5_u32, any::<bool>())),
     )
         .prop_map(
             |(
@@ -88,6 +89,7 @@ fn spec() -> impl Strategy<Value = Value> {
                 per_index,
                 (backoff, deadline, gang),
                 (age, hold, keep),
+                enough,
             )| {
                 let mut spec = json!({
                     "completions": completions,
@@ -111,6 +113,13 @@ fn spec() -> impl Strategy<Value = Value> {
                 }
                 if let Some(seconds) = deadline {
                     spec["activeDeadlineSeconds"] = json!(seconds);
+                }
+                if let Some((count, named)) = enough {
+                    let mut rule = json!({"succeededCount": count.min(completions)});
+                    if indexed && named {
+                        rule = json!({"succeededIndexes": format!("0,{}", count.min(completions - 1))});
+                    }
+                    spec["successPolicy"] = json!({"rules": [rule]});
                 }
                 if indexed && let Some(limit) = per_index {
                     spec["backoffLimitPerIndex"] = json!(limit);
@@ -260,6 +269,15 @@ fn check_outcome(world: &World, spec: &Value, stored: &Value) -> Result<(), Test
     if is_complete {
         prop_assert_eq!(status["succeeded"].as_u64(), Some(completions), "{}", context);
         prop_assert_eq!(succeeded.len() as u64, completions, "{}", context);
+    }
+    if world.reason(JOB, "Complete") == "SuccessPolicyMet" {
+        let rule = &spec["successPolicy"]["rules"][0];
+        if let Some(count) = rule["succeededCount"].as_u64() {
+            prop_assert!(succeeded.len() as u64 >= count, "{}", context);
+        }
+        for index in rule["succeededIndexes"].as_str().into_iter().flat_map(|list| list.split(',')) {
+            prop_assert!(succeeded.contains_key(&index.parse().unwrap()), "{}", context);
+        }
     }
     if spec["release"]["completionTracking"] == "Strict" {
         prop_assert!(succeeded.values().all(|count| *count == 1), "an index succeeded twice: {}", context);
