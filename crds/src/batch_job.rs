@@ -1,6 +1,7 @@
 //! BatchJob: finite tasks that run when there is room for them.
 
 mod reasons;
+mod retry;
 mod rules;
 mod status;
 mod success;
@@ -15,6 +16,7 @@ pub use reasons::{
     AdmittedReason, CompleteReason, FailedReason, QueuedReason, ReconcilingReason, StalledReason,
     SuspendedReason, all as all_reasons,
 };
+pub use retry::{MAX_OOM_STEPS, NodeAvoidance, OnOom, Retry};
 pub use rules::IMMUTABLE_FIELDS;
 pub use status::{
     BatchJobStatus, CLOSED_BITMAP_MAX_BITS, CLOSED_BITMAP_MAX_BYTES, EXIT_CODE_ROWS_MAX, ExitCodeCount,
@@ -347,43 +349,6 @@ pub struct PodConditionPattern {
     /// Status the condition must have.
     #[serde(default = "condition_true")]
     pub status: crate::common::ConditionStatus,
-}
-
-/// Pauses between attempts: they double with each failure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Retry {
-    /// Pause after the first failure, in seconds; it doubles with each further one.
-    #[schemars(range(max = 3600))]
-    pub initial_backoff_seconds: u32,
-    /// Longest pause, in seconds.
-    #[schemars(range(max = 3600))]
-    pub max_backoff_seconds: u32,
-    /// FailedNodes has new pods prefer other nodes than the last three on which pods of this job failed, those of their
-    /// own index first; where nothing else is free they run there all the same. None leaves the template alone.
-    pub node_avoidance: NodeAvoidance,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            initial_backoff_seconds: 10,
-            max_backoff_seconds: 600,
-            node_avoidance: NodeAvoidance::default(),
-        }
-    }
-}
-
-/// Which nodes new pods of a job prefer not to run on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub enum NodeAvoidance {
-    /// Those on which pods of the job failed.
-    #[default]
-    FailedNodes,
-    /// None.
-    None,
 }
 
 /// What happens to a pod that ended.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::reason::Reason;
 
+pub use crate::quantity::Quantity;
 pub use crate::window::Window;
 
 /// The API group of every kind.

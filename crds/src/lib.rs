@@ -6,6 +6,7 @@
 pub mod batch_job;
 pub mod batch_queue;
 pub mod common;
+mod quantity;
 pub mod reason;
 pub mod samples;
 pub mod schema;

@@ -28,6 +28,9 @@ const DISRUPTION_REASONS: [&str; 9] = [
 /// How `status.reason` begins when the kubelet found no room, like `OutOfcpu`.
 const OUT_OF_ROOM: &str = "OutOf";
 
+/// Reason that kubelets give for a container which exceeded its memory limit.
+pub const OOM_KILLED: &str = "OOMKilled";
+
 /// How a pod ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -153,6 +156,11 @@ impl Exit {
             node: bounded_text(pod.node.as_deref().unwrap_or_default(), NODE_NAME_MAX_LENGTH),
             finished: task.and_then(|task| task.finished),
         }
+    }
+
+    /// Whether the container that failed first exceeded its memory limit.
+    pub fn is_oom(&self) -> bool {
+        self.reason == OOM_KILLED
     }
 
     /// The signal that ended the container, by the shells' rule that its exit code is 128 more; else 0.

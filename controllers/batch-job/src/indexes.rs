@@ -20,12 +20,22 @@ pub enum IndexError {
     /// Neither base64 nor within its bound.
     #[error("status.indexes.closedBitmap is not base64 of at most {CLOSED_BITMAP_MAX_BITS} bits")]
     Bitmap,
-    /// Not `index:failures` pairs.
-    #[error("status.indexes.retries has an entry that is not index:failures: {0:?}")]
+    /// Not `index:failures` or `index:failures/oomSteps`.
+    #[error("status.indexes.retries has an entry that is neither index:failures nor index:failures/steps: {0:?}")]
     Retries(String),
     /// Neither an index nor a range of them.
     #[error("status.indexes.failed has an entry that is no index nor range: {0:?}")]
     Failed(String),
+}
+
+/// How often an open index failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retries {
+    /// In all.
+    pub failures: u32,
+    /// For want of memory, as far as that was to give it more; at most
+    /// [`MAX_OOM_STEPS`](springtide_crds::batch_job::MAX_OOM_STEPS).
+    pub oom_steps: u32,
 }
 
 /// Progress of a job by index.
@@ -39,8 +49,8 @@ pub struct Indexes {
     closed_below: u32,
     /// Bit `i`, least significant first, says that index `closed_below + i` is closed.
     bitmap: Vec<u8>,
-    /// Failures of open indexes that failed.
-    retries: BTreeMap<u32, u32>,
+    /// Open indexes that failed.
+    retries: BTreeMap<u32, Retries>,
     failed: Ranges,
     /// Successes among the indexes that the job's success policy names.
     pub named_succeeded: u32,
@@ -60,10 +70,10 @@ impl Indexes {
     }
 
     /// Those of a job with one task, which has no `status.indexes`: its only index has failed so often.
-    pub fn single(failed: u32, closed: bool) -> Self {
+    pub fn single(retries: Retries, closed: bool) -> Self {
         let mut indexes = Self::new(1);
-        if failed > 0 {
-            indexes.retries.insert(0, failed);
+        if retries.failures > 0 {
+            indexes.retries.insert(0, retries);
         }
         if closed {
             indexes.close(0);
@@ -83,7 +93,11 @@ impl Indexes {
         }
         let retries = entries(&status.retries)
             .map(|entry| {
-                let pair = entry.split_once(':').and_then(|(i, f)| Some((i.parse().ok()?, f.parse().ok()?)));
+                let pair = entry.split_once(':').and_then(|(index, retries)| {
+                    let (failures, steps) = retries.split_once('/').unwrap_or((retries, "0"));
+                    let retries = Retries { failures: failures.parse().ok()?, oom_steps: steps.parse().ok()? };
+                    Some((index.parse().ok()?, retries))
+                });
                 pair.ok_or_else(|| IndexError::Retries(entry.to_owned()))
             })
             .collect::<Result<_, _>>()?;
@@ -132,9 +146,14 @@ impl Indexes {
         self.closed() >= self.completions
     }
 
+    /// What is recorded of the failures of an open index.
+    pub fn retries(&self, index: u32) -> Retries {
+        self.retries.get(&index).copied().unwrap_or_default()
+    }
+
     /// Recorded failures of an open index.
     pub fn failures(&self, index: u32) -> u32 {
-        self.retries.get(&index).copied().unwrap_or(0)
+        self.retries(index).failures
     }
 
     /// Whether the outcome of this attempt is part of the record.
@@ -175,8 +194,8 @@ impl Indexes {
     }
 
     /// Records that an open index has failed so often; `false` when the record has no room for it.
-    pub fn record_failures(&mut self, index: u32, failures: u32) -> bool {
-        let before = self.retries.insert(index, failures);
+    pub fn record_failures(&mut self, index: u32, retries: Retries) -> bool {
+        let before = self.retries.insert(index, retries);
         // A job with one task keeps its failures in `status.failed`.
         if self.completions == 1 || encode_retries(&self.retries).len() <= RETRIES_MAX_BYTES {
             return true;
@@ -222,12 +241,15 @@ fn entries(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').filter(|entry| !entry.is_empty())
 }
 
-fn encode_retries(retries: &BTreeMap<u32, u32>) -> String {
+fn encode_retries(retries: &BTreeMap<u32, Retries>) -> String {
     let mut text = String::new();
-    for (index, failures) in retries {
+    for (index, Retries { failures, oom_steps }) in retries {
         let comma = if text.is_empty() { "" } else { "," };
         // Writing to a string cannot fail.
-        let _ = write!(text, "{comma}{index}:{failures}");
+        let _ = match oom_steps {
+            0 => write!(text, "{comma}{index}:{failures}"),
+            steps => write!(text, "{comma}{index}:{failures}/{steps}"),
+        };
     }
     text
 }
@@ -289,8 +311,12 @@ impl Ranges {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use springtide_crds::batch_job::{CLOSED_BITMAP_MAX_BYTES, MAX_COMPLETIONS};
+    use springtide_crds::batch_job::{CLOSED_BITMAP_MAX_BYTES, MAX_COMPLETIONS, MAX_OOM_STEPS};
     use std::collections::BTreeSet;
+
+    fn failed(failures: u32) -> Retries {
+        Retries { failures, oom_steps: 0 }
+    }
 
     #[test]
     fn the_lower_end_follows_the_first_open_index() {
@@ -309,7 +335,7 @@ mod tests {
     fn an_attempt_is_counted_by_the_record_alone() {
         let mut indexes = Indexes::new(3);
         assert!(!indexes.is_counted(1, 0));
-        assert!(indexes.record_failures(1, 2));
+        assert!(indexes.record_failures(1, failed(2)));
         assert!(indexes.is_counted(1, 1) && !indexes.is_counted(1, 2));
         assert!(indexes.give_up(1));
         assert!(indexes.is_counted(1, 2), "of a closed index every attempt is");
@@ -318,9 +344,10 @@ mod tests {
     #[test]
     fn full_retries_refuse_and_change_nothing() {
         let mut indexes = Indexes::new(MAX_COMPLETIONS);
-        let full = (0..).find(|index| !indexes.record_failures(10_000 + index, 1)).unwrap();
+        let full = (0..).find(|index| !indexes.record_failures(10_000 + index, failed(1))).unwrap();
         let before = indexes.clone();
-        assert!(full > 100 && !indexes.record_failures(0, 1) && !indexes.record_failures(10_000, 1000));
+        assert!(full > 100 && !indexes.record_failures(0, failed(1)));
+        assert!(!indexes.record_failures(10_000, failed(1000)));
         assert_eq!(indexes, before);
         indexes.close(10_000 + 1);
         assert_eq!(indexes.failures(10_001), 1, "too far ahead of the first open index to be closed");
@@ -352,7 +379,10 @@ mod tests {
             named_succeeded: 0,
         };
         assert_eq!(Indexes::decode(&status("%", "", ""), 9), Err(IndexError::Bitmap));
-        assert_eq!(Indexes::decode(&status("", "1", ""), 9), Err(IndexError::Retries("1".into())));
+        for entry in ["1", "1:2/", "1:2/x", "1:2/3/4"] {
+            let read = Indexes::decode(&status("", entry, ""), 9);
+            assert_eq!(read, Err(IndexError::Retries(entry.into())));
+        }
         assert_eq!(Indexes::decode(&status("", "", "1-x"), 9), Err(IndexError::Failed("1-x".into())));
     }
 
@@ -360,11 +390,11 @@ mod tests {
         #[test]
         fn the_encoded_form_is_bounded_and_says_the_same(
             completions in 1..=MAX_COMPLETIONS,
-            steps in prop::collection::vec((0..3u8, 0..10_000u32, 1..1000u32), 0..600),
+            steps in prop::collection::vec((0..3u8, 0..10_000u32, 1..1000u32, 0..=MAX_OOM_STEPS), 0..600),
         ) {
             let mut indexes = Indexes::new(completions);
             let (mut closed, mut failed, mut retries) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-            for (kind, at, failures) in steps {
+            for (kind, at, failures, oom_steps) in steps {
                 let Some(index) = indexes.open().nth(at as usize % 64) else { break };
                 match kind {
                     0 => { prop_assert!(indexes.close(index)); closed.insert(index); retries.remove(&index); }
@@ -374,7 +404,12 @@ mod tests {
                         failed.insert(index);
                         retries.remove(&index);
                     }
-                    _ => if indexes.record_failures(index, failures) { retries.insert(index, failures); }
+                    _ => {
+                        let failed = Retries { failures, oom_steps };
+                        if indexes.record_failures(index, failed) {
+                            retries.insert(index, failed);
+                        }
+                    }
                 }
             }
             let status = indexes.encode();
@@ -386,7 +421,7 @@ mod tests {
             prop_assert_eq!(read.closed(), closed.len() as u32);
             for index in 0..completions.min(700) {
                 prop_assert_eq!(read.is_closed(index), closed.contains(&index));
-                prop_assert_eq!(read.failures(index), retries.get(&index).copied().unwrap_or(0));
+                prop_assert_eq!(read.retries(index), retries.get(&index).copied().unwrap_or_default());
             }
             prop_assert_eq!(read.all_closed(), closed.len() as u32 == completions);
         }

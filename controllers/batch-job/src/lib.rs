@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod ceiling;
 pub mod failure;
+pub mod growth;
 pub mod indexes;
 mod ledger;
 mod measures;

@@ -1,5 +1,7 @@
 //! The pods of a job: their names, and the manifests made from the job's template.
 
+use crate::growth;
+use crate::plan::Start;
 use crate::projections::job::JobView;
 use crate::projections::pod::TRACKING_FINALIZER;
 use serde_json::{Map, Value, json};
@@ -99,7 +101,8 @@ impl<'a> PodFactory<'a> {
     }
 
     /// The write that creates the pod for one attempt at one index.
-    pub fn create(&self, index: u32, attempt: u32) -> Write {
+    pub fn create(&self, start: &Start) -> Write {
+        let Start { index, attempt, oom_steps } = *start;
         let key = pod_key(&self.job.meta().key, index, attempt);
         let mut manifest = self.manifest.clone();
         manifest["metadata"]["name"] = json!(key.name);
@@ -107,7 +110,11 @@ impl<'a> PodFactory<'a> {
             CompletionMode::Indexed => self.name_index(&mut manifest, index),
             CompletionMode::NonIndexed => {}
         }
-        match self.job.spec.retry.node_avoidance {
+        let retry = &self.job.spec.retry;
+        if let (Some(on_oom), Some(spec)) = (&retry.on_oom, manifest["spec"].as_object_mut()) {
+            growth::grow(spec, on_oom, oom_steps);
+        }
+        match retry.node_avoidance {
             NodeAvoidance::FailedNodes => avoid_nodes(&mut manifest["spec"], &self.failed_nodes(index)),
             NodeAvoidance::None => {}
         }
@@ -208,7 +215,8 @@ mod tests {
                 serde_json::from_value(record).unwrap()
             })
             .collect();
-        let Action::Create { manifest } = PodFactory::new(job, &failures).create(index, attempt).action else {
+        let start = Start { index, attempt, oom_steps: 0 };
+        let Action::Create { manifest } = PodFactory::new(job, &failures).create(&start).action else {
             panic!()
         };
         manifest

@@ -158,6 +158,11 @@ impl ResourceList {
     }
 }
 
+/// Bytes of a quantity of memory in a manifest; 0 of what is none.
+pub fn memory_bytes(quantity: &serde_json::Value) -> i64 {
+    Quantity::deserialize(quantity).map_or(0, |quantity| quantity.amount(1))
+}
+
 /// An amount as people write it: `1500m` and `2` of cpu, `512Mi`, `3`.
 pub fn format_amount(resource: &str, amount: i64) -> String {
     const BINARY: [(&str, i64); 4] = [("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];

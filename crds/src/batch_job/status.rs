@@ -27,7 +27,7 @@ pub const CLOSED_BITMAP_MAX_BYTES: usize = CLOSED_BITMAP_MAX_BITS.div_ceil(8).di
 /// Longest [`IndexStatus::retries`], in bytes.
 pub const RETRIES_MAX_BYTES: usize = 1024;
 /// Longest [`IndexStatus::failed`], in bytes.
-pub const FAILED_INDEXES_MAX_BYTES: usize = 224;
+pub const FAILED_INDEXES_MAX_BYTES: usize = 192;
 /// Longest [`BatchJobStatus::template_hash`]: 128 bits in hex.
 pub const TEMPLATE_HASH_MAX_LENGTH: usize = 32;
 /// Longest node name kept; a longer one is cut.
@@ -131,7 +131,8 @@ pub struct IndexStatus {
     #[schemars(length(max = CLOSED_BITMAP_MAX_BYTES))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub closed_bitmap: String,
-    /// Failures of open indexes so far, as index:failures, separated by commas.
+    /// Failures of open indexes so far, as index:failures, separated by commas; of a task that ran out of memory while
+    /// spec.retry.onOOM is set, index:failures/steps. A single task has its steps in exitCodes, reason OOMKilled.
     #[schemars(length(max = RETRIES_MAX_BYTES))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub retries: String,

@@ -49,7 +49,7 @@ async fn a_whole_control_plane_works_through_the_proxy_over_either_protocol() ->
             completions: COMPLETIONS,
             parallelism: 5,
             completion_mode: CompletionMode::Indexed,
-            retry: Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0 },
+            retry: Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0, ..Retry::default() },
             ..BatchJobSpec::new(Task::quick().template())
         };
         test.submit("job", spec).await?;

@@ -4,20 +4,35 @@ use super::state::{Attempt, JobState, count};
 use super::tally::Tally;
 use crate::admission::Demand;
 use crate::failure::backoff;
+use crate::growth;
+use crate::indexes::Retries;
 use crate::memory::Facts;
 use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
 use jiff::Timestamp;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+/// A pod that could start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Which task.
+    pub index: u32,
+    /// Which attempt at it; 0 is the first.
+    pub attempt: u32,
+    /// By how many steps its memory is larger than that of the template.
+    pub oom_steps: u32,
+}
 
 /// What a job could start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dispatch {
-    /// Index and attempt, in the order in which they start; no more than parallelism leaves room for.
-    pub startable: Vec<(u32, u32)>,
+    /// In the order in which they start; no more than parallelism leaves room for. Their memory is alike, as the
+    /// admission is asked for pods of one shape: those that need more come when no other task of the job can start, so
+    /// that one which fits nowhere stops no other. Only the pods of a gang may differ.
+    pub startable: Vec<Start>,
     /// The first index whose pause after a failure is not over, and when it will be.
     pub next_retry: Option<(u32, Timestamp)>,
     /// A pod of an earlier job of this name that holds an index; when it is gone the index can start.
@@ -41,8 +56,10 @@ pub(super) fn of(
     let live = count(pods.iter().filter(|pod| pod.is_live()));
     let room = job.spec.parallelism.saturating_sub(live) as usize;
     let occupied = occupied(job.meta().uid.clone(), tally, pods, everyone);
+    let is_gang = job.spec.min_parallelism > 1;
+    let mut by_steps: BTreeMap<u32, Vec<Start>> = BTreeMap::new();
     for index in tally.indexes.open() {
-        if dispatch.startable.len() == room {
+        if by_steps.get(&0).is_some_and(|starts| starts.len() >= room) || room == 0 {
             break;
         }
         match occupied.get(&index) {
@@ -53,15 +70,22 @@ pub(super) fn of(
             }
             None => {}
         }
-        let attempt = tally.failures(index);
+        let Retries { failures: attempt, oom_steps } = tally.retries(index);
         match retry_time(job, index, attempt, facts, now).filter(|at| *at > now) {
             Some(at) if dispatch.next_retry.is_none_or(|(_, first)| at < first) => {
                 dispatch.next_retry = Some((index, at));
             }
             Some(_) => {}
-            None => dispatch.startable.push((index, attempt)),
+            None => {
+                let oom_steps = growth::steps(job, oom_steps);
+                // A gang is asked for as a whole, and charged as if each of its pods were as large as the largest.
+                let group = by_steps.entry(if is_gang { 0 } else { oom_steps }).or_default();
+                group.push(Start { index, attempt, oom_steps });
+            }
         }
     }
+    dispatch.startable = by_steps.into_values().next().unwrap_or_default();
+    dispatch.startable.truncate(room);
     dispatch
 }
 
@@ -110,12 +134,13 @@ fn retry_time(job: &JobView, index: u32, failures: u32, facts: &Facts, now: Time
 pub fn demand(state: &JobState) -> Option<Demand> {
     let job = &state.job;
     let target = state.live() + count(state.dispatch.startable.iter());
+    let oom_steps = state.dispatch.startable.iter().map(|start| start.oom_steps).max().unwrap_or(0);
     (target > 0).then(|| Demand {
         job: job.meta().key.clone(),
         uid: job.meta().uid.clone(),
         created: job.meta().creation_time,
         priority: job.spec.priority,
-        shape: Arc::clone(&job.template.shape),
+        shape: job.template.shape_after(job.spec.retry.on_oom.as_ref(), oom_steps),
         target,
         min_parallelism: job.spec.min_parallelism.min(target),
     })

@@ -11,7 +11,7 @@ mod success;
 mod tally;
 
 pub use course::{Course, Stop, Success};
-pub use dispatch::{Dispatch, demand};
+pub use dispatch::{Dispatch, Start, demand};
 pub use state::{Attempt, Conflict, JobState, Settings};
 pub use tally::{Fatal, Tally};
 
@@ -106,8 +106,8 @@ fn create(observed: &Observed, state: &JobState, draft: &mut Draft) {
         return;
     }
     let factory = PodFactory::new(&state.job, &state.tally.last_failures);
-    for &(index, attempt) in starting {
-        if !draft.create(|| factory.create(index, attempt)) {
+    for start in starting {
+        if !draft.create(|| factory.create(start)) {
             break;
         }
     }

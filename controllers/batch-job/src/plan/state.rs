@@ -4,12 +4,13 @@ use super::course::{self, Course};
 use super::dispatch::{self, Dispatch};
 use super::tally::Tally;
 use crate::ceiling::Standing;
-use crate::failure::{Ending, ending};
-use crate::indexes::{IndexError, Indexes};
+use crate::failure::{Ending, OOM_KILLED, ending};
+use crate::indexes::{IndexError, Indexes, Retries};
 use crate::memory::Facts;
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
 use jiff::{SignedDuration, Timestamp};
+use springtide_crds::batch_job::MAX_OOM_STEPS;
 use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
@@ -209,8 +210,8 @@ impl JobState {
     pub fn yield_names(&mut self, holder: impl Fn(&ObjectKey) -> Option<Arc<PodView>>) {
         let job = &self.job.meta().key;
         let conflicts = &mut self.conflicts;
-        self.dispatch.startable.retain(|&(index, attempt)| {
-            let Some(pod) = holder(&crate::pods::pod_key(job, index, attempt)) else { return true };
+        self.dispatch.startable.retain(|start| {
+            let Some(pod) = holder(&crate::pods::pod_key(job, start.index, start.attempt)) else { return true };
             let owner = pod.meta().controller.as_ref();
             let owner = owner.map(|owner| format!("{} {}", owner.kind, owner.name)).unwrap_or_default();
             conflicts.push(Conflict { pod: pod.meta().key.clone(), owner });
@@ -249,7 +250,12 @@ pub(super) fn count(items: impl Iterator) -> u32 {
 pub(crate) fn stored_indexes(job: &JobView) -> Result<Indexes, IndexError> {
     let completions = job.spec.completions;
     match &job.status.indexes {
-        _ if job.is_single() => Ok(Indexes::single(job.status.failed, job.is_finished())),
+        _ if job.is_single() => {
+            let ooms = job.status.exit_codes.iter().filter(|row| row.reason == OOM_KILLED);
+            let oom_steps = ooms.map(|row| row.count).sum::<u32>().min(MAX_OOM_STEPS);
+            let retries = Retries { failures: job.status.failed, oom_steps };
+            Ok(Indexes::single(retries, job.is_finished()))
+        }
         Some(stored) => Indexes::decode(stored, completions),
         None => Ok(Indexes::new(completions)),
     }

@@ -3,14 +3,14 @@
 use super::state::Attempt;
 use super::success;
 use crate::failure::{Ending, Exit, Verdict};
-use crate::indexes::Indexes;
+use crate::indexes::{Indexes, Retries};
 use crate::memory::{Facts, Setback};
 use crate::projections::job::JobView;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use springtide_crds::batch_job::{
     EXIT_CODE_ROWS_MAX, ExitCodeCount, FAILURE_MESSAGE_MAX_BYTES, FailureRecord, LAST_FAILURES_MAX,
-    RESULT_MESSAGE_MAX_BYTES, TaskResult,
+    MAX_OOM_STEPS, RESULT_MESSAGE_MAX_BYTES, TaskResult,
 };
 use springtide_crds::common::{bounded_text, whole_seconds};
 use springtide_plumbing::projection::Projection;
@@ -29,7 +29,7 @@ pub struct Tally {
     /// Failures that the record has room for.
     pub failed: u32,
     /// Failures of indexes whose record is full: their pods stay, as records of their own.
-    pub kept: BTreeMap<u32, u32>,
+    pub kept: BTreeMap<u32, Retries>,
     /// Failures, those of `kept` pods included.
     pub failed_in_all: u32,
     /// How pods ended.
@@ -119,9 +119,14 @@ impl Tally {
         self.indexes.closed().saturating_sub(self.succeeded)
     }
 
+    /// How often an open index failed, and for want of memory.
+    pub fn retries(&self, index: u32) -> Retries {
+        self.kept.get(&index).copied().unwrap_or_else(|| self.indexes.retries(index))
+    }
+
     /// How often an open index failed.
     pub fn failures(&self, index: u32) -> u32 {
-        self.indexes.failures(index).max(self.kept.get(&index).copied().unwrap_or(0))
+        self.retries(index).failures
     }
 
     fn count_index<'a>(
@@ -147,7 +152,13 @@ impl Tally {
                 });
             }
         }
-        let next = attempts.iter().map(|pod| pod.attempt + 1).max().unwrap_or(0);
+        let before = self.indexes.retries(index);
+        let grows = job.spec.retry.on_oom.is_some();
+        let ooms = attempts.iter().filter(|pod| grows && is_failure(pod) && Exit::of(&pod.view).is_oom());
+        let next = Retries {
+            failures: attempts.iter().map(|pod| pod.attempt + 1).max().unwrap_or(0).max(before.failures),
+            oom_steps: before.oom_steps.saturating_add(super::state::count(ooms)).min(MAX_OOM_STEPS),
+        };
         let recorded = if succeeded {
             self.indexes.close(index)
         } else if given_up {

@@ -1,9 +1,12 @@
 //! BatchJob, as its own controller reads it.
 
+use crate::growth;
 use crate::shape::Shape;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use springtide_crds::batch_job::{BatchJobSpec, BatchJobStatus, CompleteReason, MANAGED_BY, PodTemplate};
+use springtide_crds::batch_job::{
+    BatchJobSpec, BatchJobStatus, CompleteReason, MANAGED_BY, OnOom, PodTemplate,
+};
 use springtide_crds::common::{Condition, ConditionStatus, GROUP, VERSION, condition};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::key::Resource;
@@ -57,6 +60,16 @@ impl Template {
         let digest = Sha256::digest(json.as_bytes());
         let hash = hex::encode(&digest[..TEMPLATE_HASH_BYTES]).into_boxed_str();
         Self { hash, json, shape: Arc::new(Shape::of_template(template)) }
+    }
+
+    /// The shape of its pods after so many steps of growth.
+    pub fn shape_after(&self, on_oom: Option<&OnOom>, steps: u32) -> Arc<Shape> {
+        let Some(on_oom) = on_oom.filter(|_| steps > 0) else { return Arc::clone(&self.shape) };
+        let mut template = self.unpack();
+        if let Some(spec) = template.0.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
+            growth::grow(spec, on_oom, steps);
+        }
+        Arc::new(Shape::of_template(&template))
     }
 
     /// Unpacks it.

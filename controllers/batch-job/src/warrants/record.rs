@@ -27,6 +27,8 @@ impl Outcomes {
         let mut failures = HashMap::new();
         for entry in stored.retries.split(',').filter(|entry| !entry.is_empty()) {
             let (index, failed) = entry.split_once(':')?;
+            // How often it was for want of memory does not matter here.
+            let failed = failed.split_once('/').map_or(failed, |(failed, _)| failed);
             failures.insert(index.parse().ok()?, failed.parse().ok()?);
         }
         let bitmap = STANDARD.decode(&stored.closed_bitmap).ok()?;

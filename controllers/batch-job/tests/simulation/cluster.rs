@@ -339,6 +339,15 @@ impl Cluster {
         }
     }
 
+    /// The container exceeds its memory limit.
+    pub(crate) fn run_out_of_memory(&mut self, name: &str) {
+        self.finish(name, 137);
+        self.change_pod(name, |pod| {
+            pod["status"]["containerStatuses"][0]["state"]["terminated"]["reason"] = json!("OOMKilled");
+            true
+        });
+    }
+
     /// The kubelet ends a running pod for want of memory on the node.
     pub(crate) fn evict(&mut self, name: &str) {
         let second = self.node_second();

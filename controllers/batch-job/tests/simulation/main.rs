@@ -8,5 +8,6 @@ mod chaos;
 mod cluster;
 mod failing;
 mod lives;
+mod memory;
 mod setbacks;
 mod world;

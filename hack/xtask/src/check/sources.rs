@@ -61,10 +61,13 @@ fn without_tests(text: &str) -> String {
 /// The Rust identifier of an API field: snake case, `type_` for the keyword.
 pub(super) fn identifier(name: &str) -> String {
     let mut identifier = String::new();
+    let mut was_upper = false;
     for letter in name.chars() {
-        if letter.is_ascii_uppercase() {
+        // An abbreviation is one word: `onOOM` is `on_oom`.
+        if letter.is_ascii_uppercase() && !was_upper {
             identifier.push('_');
         }
+        was_upper = letter.is_ascii_uppercase();
         identifier.push(letter.to_ascii_lowercase());
     }
     if identifier == "type" {
@@ -87,6 +90,13 @@ mod tests {
             assert!(!sources.reads(name), "{name}");
         }
         assert!(sources.mentions("completions"));
+    }
+
+    #[test]
+    fn names_of_the_api_are_snake_case_in_rust() {
+        for (name, rust) in [("stopPolicy", "stop_policy"), ("onOOM", "on_oom"), ("type", "type_")] {
+            assert_eq!(identifier(name), rust);
+        }
     }
 
     #[test]
