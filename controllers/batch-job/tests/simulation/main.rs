@@ -10,4 +10,6 @@ mod failing;
 mod lives;
 mod memory;
 mod setbacks;
+mod success;
+mod traps;
 mod world;

@@ -111,6 +111,7 @@ fn what_grew_is_charged_as_it_is_and_a_task_that_fits_nowhere_stops_no_other() {
     assert_eq!(world.pod_names(), ["a-1-0"]);
     world.cluster.submit("b", hungry("10Gi", json!({})));
     world.settle();
+    world.cluster.start("b-0-0");
     world.cluster.start("a-1-0");
     world.settle();
     world.cluster.finish("a-1-0", 0);
