@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{
-    BatchJobSpec, CompleteReason, CompletionMode, FailedReason, PodTemplate, TaskResult,
+    BatchJobSpec, CompleteReason, CompletionMode, FailedReason, OnOom, PodTemplate, Retry, TaskResult,
 };
 use springtide_crds::samples;
 use springtide_e2e::batch::Testbed;
@@ -57,6 +57,14 @@ async fn outcomes_outlive_their_pods() -> Result<()> {
 
     test.submit("good", once(&["exit", "0", "all done"], "32Mi")).await?;
     test.submit("bad", once(&["exit", "42", "disk is full"], "32Mi")).await?;
+    // 32Mi, then 64Mi, then 128Mi: enough.
+    let on_oom = Some(OnOom { memory_percent: 200, ..OnOom::default() });
+    let grows = BatchJobSpec {
+        backoff_limit: Some(2),
+        retry: Retry { initial_backoff_seconds: 0, on_oom, ..Retry::default() },
+        ..once(&["alloc", "96Mi", "enough"], "32Mi")
+    };
+    test.submit("grows", grows).await?;
     test.submit("hungry", once(&["alloc", "256Mi", "growing"], "32Mi")).await?;
     let indexed = BatchJobSpec {
         completions: 6,
@@ -70,6 +78,9 @@ async fn outcomes_outlive_their_pods() -> Result<()> {
     let names = ["good", "bad", "hungry", "indexed"];
     test.completed("good").await?;
     test.completed("indexed").await?;
+    let grown = test.completed("grows").await?.status.context("status")?;
+    assert_eq!((grown.succeeded, grown.failed), (1, 2), "{:?}", grown.exit_codes);
+    test.no_pods("grows").await?;
     for name in ["bad", "hungry"] {
         test.failed(name, FailedReason::BackoffLimitExceeded).await?;
     }

@@ -61,7 +61,7 @@ fn work(task: &Task, parallelism: u32) -> BatchJobSpec {
         parallelism,
         completion_mode: CompletionMode::Indexed,
         release: Release { completion_tracking: Some(CompletionTracking::Strict), ..Release::default() },
-        retry: Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0 },
+        retry: Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0, ..Retry::default() },
         ..BatchJobSpec::new(task.template())
     }
 }

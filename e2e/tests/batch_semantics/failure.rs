@@ -1,13 +1,17 @@
 //! Tasks that fail: limits, policies, disruptions.
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use springtide_crds::batch_job::{
-    BatchJobSpec, BatchJobStatus, CompletionMode, ExitCodeOperator, FailedReason, OnExitCodes,
-    PodConditionPattern, PodFailureAction, PodFailurePolicy, PodFailureRule, Retry,
+    BatchJobSpec, BatchJobStatus, CompleteReason, CompletionMode, ExitCodeOperator, FailedReason,
+    NodeAvoidance, OnExitCodes, OnOom, PodConditionPattern, PodFailureAction, PodFailurePolicy,
+    PodFailureRule, Retry, SuccessPolicy, SuccessRule,
 };
 use springtide_crds::common::ConditionStatus;
 use springtide_e2e::batch::{Task, Testbed, shared};
+use springtide_e2e::oracle::jobs;
+use springtide_e2e::oracle::pods::Life;
 
 /// Retries at once: pauses are not what these tests are about.
 fn at_once() -> Retry {
@@ -213,5 +217,90 @@ async fn a_disruption_is_no_failure() -> Result<()> {
     let status = test.completed("job").await?.status.context("status")?;
     assert_eq!((status.succeeded, status.failed, status.disrupted), (1, 0, 2));
     test.no_pods("job").await?;
+    test.verify()
+}
+
+#[tokio::test]
+async fn a_success_policy_completes_the_job_and_ends_its_other_pods() -> Result<()> {
+    let test = Testbed::new(shared().await?, "success-policy").await?;
+    let rule = SuccessRule { succeeded_indexes: Some("1,3-4".into()), succeeded_count: Some(2) };
+    let spec = BatchJobSpec {
+        success_policy: Some(SuccessPolicy { rules: vec![rule] }),
+        backoff_limit_per_index: None,
+        ..indexed(5, &Task::endless())
+    };
+    test.submit("job", spec).await?;
+    let first = test.running("job", 5).await?;
+    // Index 0 is none of those that matter.
+    for index in [0, 1, 4] {
+        test.end_pod(&first[index], 0).await?;
+    }
+    let job = test.job("job", "its end", jobs::is_finished).await?;
+    assert!(jobs::has(&job, &CompleteReason::SuccessPolicyMet), "{:?}", job.status);
+    test.no_pods("job").await?;
+    let status = job.status.context("status")?;
+    assert_eq!((status.succeeded, status.failed, status.active), (3, 0, 0));
+    assert_eq!(test.pods.now().of("job").len(), 5, "nothing starts again");
+    test.verify()
+}
+
+/// Nodes that the stored pod prefers to avoid.
+async fn avoided(test: &Testbed<'_>, pod: &Life) -> Result<Vec<String>> {
+    let pod = test.api::<Pod>().get(&pod.name).await?;
+    let affinity = pod.spec.and_then(|spec| spec.affinity).and_then(|affinity| affinity.node_affinity);
+    let terms = affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution);
+    let fields = terms.into_iter().flatten().filter_map(|term| term.preference.match_fields).flatten();
+    Ok(fields.filter_map(|field| field.values).flatten().collect())
+}
+
+#[tokio::test]
+async fn a_task_is_tried_again_on_another_node() -> Result<()> {
+    let test = Testbed::new(shared().await?, "avoidance").await?;
+    test.submit("job", single(&Task::endless())).await?;
+    let first = test.running_pod("job-0-0").await?;
+    assert_eq!(avoided(&test, &first).await?, [] as [String; 0]);
+    test.end_pod(&first, 1).await?;
+    let second = test.running_pod("job-0-1").await?;
+    assert_eq!(avoided(&test, &second).await?, [first.node.clone().context("a node")?]);
+    assert_ne!(second.node, first.node, "the pool has more than one node with room");
+    test.end_pod(&second, 0).await?;
+    test.completed("job").await?;
+
+    let retry = Retry { node_avoidance: NodeAvoidance::None, ..at_once() };
+    test.submit("other", BatchJobSpec { retry, ..single(&Task::endless()) }).await?;
+    test.end_pod(&test.running_pod("other-0-0").await?, 1).await?;
+    let again = test.running_pod("other-0-1").await?;
+    assert_eq!(avoided(&test, &again).await?, [] as [String; 0]);
+    test.verify()
+}
+
+#[tokio::test]
+async fn a_task_that_ran_out_of_memory_gets_more() -> Result<()> {
+    let test = Testbed::new(shared().await?, "on-oom").await?;
+    let retry = Retry { on_oom: Some(OnOom { max_steps: 1, ..OnOom::default() }), ..at_once() };
+    let spec = BatchJobSpec { retry, backoff_limit_per_index: Some(6), ..indexed(2, &Task::endless()) };
+    test.submit("job", spec).await?;
+    let first = test.running("job", 2).await?;
+    let oom = json!({"containerStatuses": [{
+        "name": "main", "image": "example.com/task:1", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+    }]});
+    let mut pod = first[1].clone();
+    for (next, memory) in [("job-1-1", "96Mi"), ("job-1-2", "96Mi")] {
+        test.end_pod_with(&pod, 137, oom.clone()).await?;
+        pod = test.running_pod(next).await?;
+        let stored = test.api::<Pod>().get(next).await?;
+        let requests = stored.spec.context("spec")?.containers[0].resources.clone().context("resources")?;
+        assert_eq!(requests.requests.context("requests")?["memory"].0, memory, "{next}");
+    }
+    let job = test.job("job", "the steps in its status", |job| {
+        let indexes = job.status.as_ref().and_then(|status| status.indexes.as_ref());
+        indexes.is_some_and(|indexes| indexes.retries == "1:2/2")
+    });
+    job.await?;
+    test.end_pod(&pod, 0).await?;
+    test.end_pod(&first[0], 0).await?;
+    let status = test.completed("job").await?.status.context("status")?;
+    assert!(codes(&status).contains(&(137, "OOMKilled", 2)), "{:?}", status.exit_codes);
     test.verify()
 }

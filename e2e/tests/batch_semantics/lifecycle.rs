@@ -151,3 +151,27 @@ async fn a_foreign_pod_with_the_name_is_left_alone_and_reported() -> Result<()> 
     assert!(!jobs::has(&job, &StalledReason::NameConflict), "{:?}", job.status);
     test.verify()
 }
+
+#[tokio::test]
+async fn a_job_of_another_manager_is_left_alone() -> Result<()> {
+    let test = Testbed::new(shared().await?, "managed-by").await?;
+    let managed_by =
+        |who: &str| BatchJobSpec { managed_by: Some(who.into()), ..BatchJobSpec::new(Task::quick().template()) };
+    let theirs = test.submit("theirs", managed_by("example.com/dispatcher")).await?;
+    test.submit("ours", managed_by(springtide_crds::batch_job::MANAGED_BY)).await?;
+    // Submitted later, it has lived its whole life by now.
+    test.completed("ours").await?;
+    let status = json!({"status": {"observedGeneration": 1, "succeeded": 1, "completionTime": "2026-01-01T00:00:00Z"}});
+    let reported = test
+        .api::<BatchJob>()
+        .patch_status("theirs", &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .context("its manager writes its status")?;
+    test.submit("after", managed_by(springtide_crds::batch_job::MANAGED_BY)).await?;
+    test.completed("after").await?;
+    let now = test.api::<BatchJob>().get("theirs").await?;
+    assert_eq!(now.metadata.resource_version, reported.metadata.resource_version, "{now:?}");
+    assert_eq!(now.metadata.uid, theirs.metadata.uid);
+    assert!(test.pods.now().of("theirs").is_empty());
+    test.verify()
+}
