@@ -125,7 +125,10 @@ pub struct BatchJobSpec {
     pub stop_policy: StopPolicy,
     /// Who runs the job. With any other value than springtide.dev/batch-job this controller leaves it wholly alone, for
     /// a dispatcher of yours: no pods, no status, and it counts in no maximum. Absent = springtide.dev/batch-job.
-    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"))]
+    #[schemars(
+        length(max = 63),
+        regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_by: Option<String>,
     /// How many tasks must succeed.

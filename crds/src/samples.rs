@@ -79,11 +79,7 @@ pub fn batch_jobs() -> Vec<Sample> {
                 "out-of-memory",
                 BatchJobSpec {
                     backoff_limit: Some(1),
-                    retry: Retry {
-                        initial_backoff_seconds: 1,
-                        max_backoff_seconds: 5,
-                        ..Retry::default()
-                    },
+                    retry: Retry { initial_backoff_seconds: 1, max_backoff_seconds: 5, ..Retry::default() },
                     ..BatchJobSpec::new(task(&["alloc", "256Mi"], "100m", "64Mi"))
                 },
             ),

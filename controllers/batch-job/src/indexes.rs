@@ -21,7 +21,9 @@ pub enum IndexError {
     #[error("status.indexes.closedBitmap is not base64 of at most {CLOSED_BITMAP_MAX_BITS} bits")]
     Bitmap,
     /// Not `index:failures` or `index:failures/oomSteps`.
-    #[error("status.indexes.retries has an entry that is neither index:failures nor index:failures/steps: {0:?}")]
+    #[error(
+        "status.indexes.retries has an entry that is neither index:failures nor index:failures/steps: {0:?}"
+    )]
     Retries(String),
     /// Neither an index nor a range of them.
     #[error("status.indexes.failed has an entry that is no index nor range: {0:?}")]
@@ -95,7 +97,8 @@ impl Indexes {
             .map(|entry| {
                 let pair = entry.split_once(':').and_then(|(index, retries)| {
                     let (failures, steps) = retries.split_once('/').unwrap_or((retries, "0"));
-                    let retries = Retries { failures: failures.parse().ok()?, oom_steps: steps.parse().ok()? };
+                    let retries =
+                        Retries { failures: failures.parse().ok()?, oom_steps: steps.parse().ok()? };
                     Some((index.parse().ok()?, retries))
                 });
                 pair.ok_or_else(|| IndexError::Retries(entry.to_owned()))

@@ -224,7 +224,8 @@ mod tests {
 
     /// The nodes that a pod prefers to avoid.
     fn avoided(pod: &Value) -> Vec<&str> {
-        let terms = &pod["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+        let terms =
+            &pod["spec"]["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
         let Some(term) = terms.as_array().and_then(|terms| terms.last()) else { return Vec::new() };
         let fields = term["preference"]["matchFields"].as_array().unwrap();
         fields.iter().map(|field| field["values"][0].as_str().unwrap()).collect()

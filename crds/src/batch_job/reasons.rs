@@ -155,9 +155,9 @@ impl Reason for ReconcilingReason {
                 | CompleteReason::Draining
                 | CompleteReason::Suspended
                 | CompleteReason::Finishing => true,
-                CompleteReason::Completed
-                | CompleteReason::SuccessPolicyMet
-                | CompleteReason::Failed(_) => false,
+                CompleteReason::Completed | CompleteReason::SuccessPolicyMet | CompleteReason::Failed(_) => {
+                    false
+                }
             })
             .map(Self)
             .collect()

@@ -155,8 +155,10 @@ async fn a_foreign_pod_with_the_name_is_left_alone_and_reported() -> Result<()> 
 #[tokio::test]
 async fn a_job_of_another_manager_is_left_alone() -> Result<()> {
     let test = Testbed::new(shared().await?, "managed-by").await?;
-    let managed_by =
-        |who: &str| BatchJobSpec { managed_by: Some(who.into()), ..BatchJobSpec::new(Task::quick().template()) };
+    let managed_by = |who: &str| BatchJobSpec {
+        managed_by: Some(who.into()),
+        ..BatchJobSpec::new(Task::quick().template())
+    };
     let theirs = test.submit("theirs", managed_by("example.com/dispatcher")).await?;
     test.submit("ours", managed_by(springtide_crds::batch_job::MANAGED_BY)).await?;
     // Submitted later, it has lived its whole life by now.

@@ -211,7 +211,9 @@ impl JobState {
         let job = &self.job.meta().key;
         let conflicts = &mut self.conflicts;
         self.dispatch.startable.retain(|start| {
-            let Some(pod) = holder(&crate::pods::pod_key(job, start.index, start.attempt)) else { return true };
+            let Some(pod) = holder(&crate::pods::pod_key(job, start.index, start.attempt)) else {
+                return true;
+            };
             let owner = pod.meta().controller.as_ref();
             let owner = owner.map(|owner| format!("{} {}", owner.kind, owner.name)).unwrap_or_default();
             conflicts.push(Conflict { pod: pod.meta().key.clone(), owner });

@@ -310,7 +310,13 @@ impl Warrants for BatchJobWarrants {
 
     fn live(&self, resource: Resource, namespace: Option<&str>) -> usize {
         if resource == BATCH_JOB {
-            return self.stores.jobs.list(namespace).iter().filter(|job| job.is_ours() && !job.is_finished()).count();
+            return self
+                .stores
+                .jobs
+                .list(namespace)
+                .iter()
+                .filter(|job| job.is_ours() && !job.is_finished())
+                .count();
         }
         let seen = lock(&self.seen);
         match namespace {

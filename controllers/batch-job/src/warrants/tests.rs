@@ -465,3 +465,27 @@ fn another_incarnation_has_no_warrant_and_a_label_protects() {
     let key = key("a");
     assert!(!bench.warrants.is_protected(&Target { key: &key, uid: Some("u-a"), ..target }));
 }
+
+#[test]
+fn a_success_policy_ends_pods_only_when_the_record_shows_so_many_successes() {
+    let mut bench = Bench::new();
+    let mut may_go = |rule: Value, succeeded: u32| {
+        // In a new version, as one that was warranted to go stays so for a while.
+        bench.running(5);
+        // Closed are 1 and 3; whatever the status says of the policy itself is the planner's word.
+        let indexes = json!({"closedBitmap": "Cg==", "namedSucceeded": 5});
+        bench.job(
+            json!({"completions": 5, "parallelism": 5, "successPolicy": {"rules": [rule]}}),
+            json!({"succeeded": succeeded, "indexes": indexes}),
+        );
+        bench.delete("a-0-0").is_some()
+    };
+    assert!(!may_go(json!({"succeededCount": 3}), 2));
+    assert!(may_go(json!({"succeededCount": 2}), 2));
+    let named = |indexes: &str| json!({"succeededIndexes": indexes});
+    assert!(!may_go(named("0-3"), 5) && !may_go(named("7"), 5) && !may_go(json!({}), 5));
+    assert!(!may_go(named("3-1"), 2), "2 has not ended");
+    assert!(may_go(named("3,1,3"), 2));
+    assert!(!may_go(named("1,3"), 1), "one of them failed for good");
+    assert!(may_go(json!({"succeededIndexes": "0-4", "succeededCount": 2}), 2));
+}

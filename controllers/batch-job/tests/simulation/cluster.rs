@@ -381,7 +381,11 @@ impl Cluster {
         self.delete_pod(name, 0);
     }
 
-    pub(crate) fn change_pod(&mut self, name: &str, change: impl FnOnce(&mut Value) -> bool) -> Option<Value> {
+    pub(crate) fn change_pod(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut Value) -> bool,
+    ) -> Option<Value> {
         let mut pod = self.pods.objects.get(name).cloned()?;
         change(&mut pod).then(|| {
             self.store(Resource::POD, pod.clone());

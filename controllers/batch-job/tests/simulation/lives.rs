@@ -446,9 +446,12 @@ fn a_job_that_somebody_else_manages_is_wholly_left_alone() {
     world.cluster.edit("a", |spec| spec["stopPolicy"] = json!("Drain"));
     assert!(world.plan(&key("a")).is_none());
     // Its manager says that it has ended, long ago.
-    world.cluster.set_status("a", json!({"completionTime": "2026-11-10T00:00:00Z", "conditions": [
+    world.cluster.set_status(
+        "a",
+        json!({"completionTime": "2026-11-10T00:00:00Z", "conditions": [
         {"type": "Complete", "status": "True", "reason": "Completed", "message": "", "observedGeneration": 1,
-         "lastTransitionTime": "2026-11-10T00:00:00Z"}]}));
+         "lastTransitionTime": "2026-11-10T00:00:00Z"}]}),
+    );
     world.settle();
     assert!(world.plan(&key("a")).is_none());
     assert_eq!(world.cluster.log, [] as [String; 0], "no write at all");

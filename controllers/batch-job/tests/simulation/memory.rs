@@ -66,7 +66,12 @@ fn a_single_task_grows_by_steps_over_restarts_and_keeps_what_it_got() {
     assert_eq!(memory(&world, "a-0-4"), both("225Mi"), "two steps are the most");
     let status = world.run_to_the_end("a")["status"].clone();
     assert_eq!(status["failed"], 4);
-    assert!(status["exitCodes"].as_array().unwrap().contains(&json!({"code": 137, "reason": "OOMKilled", "count": 3})));
+    assert!(
+        status["exitCodes"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({"code": 137, "reason": "OOMKilled", "count": 3}))
+    );
 }
 
 #[test]
@@ -93,7 +98,9 @@ fn each_of_several_tasks_has_its_own_steps_and_the_status_keeps_them() {
 #[test]
 fn nothing_grows_without_the_policy() {
     let mut world = World::new("4");
-    world.cluster.submit("a", hungry("100Mi", json!({"retry": {"initialBackoffSeconds": 0}, "completions": 2})));
+    world
+        .cluster
+        .submit("a", hungry("100Mi", json!({"retry": {"initialBackoffSeconds": 0}, "completions": 2})));
     world.settle();
     run_out(&mut world, "a-0-0");
     assert_eq!(memory(&world, "a-0-1"), both("100Mi"));

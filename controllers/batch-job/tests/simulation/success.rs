@@ -43,7 +43,8 @@ fn reap(world: &mut World) {
 
 #[test]
 fn the_named_indexes_are_enough_and_a_new_manager_goes_on_with_that() {
-    let mut world = running(json!({"succeededIndexes": "1,3-4", "succeededCount": 2}), json!({"backoffLimit": 0}));
+    let mut world =
+        running(json!({"succeededIndexes": "1,3-4", "succeededCount": 2}), json!({"backoffLimit": 0}));
     end(&mut world, &[(0, 0), (1, 0)]);
     assert_eq!(world.reason("a", "Complete"), "Running", "0 is not named");
     world.restart();
