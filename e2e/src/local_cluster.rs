@@ -4,6 +4,7 @@
 mod access;
 mod components;
 mod etcd;
+mod second;
 mod shared;
 
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +26,7 @@ use crate::write_count::AuditLog;
 
 use components::{Certificates, Endpoint, Layout};
 pub use components::{Component, POD_CIDR, SERVICE_CIDR};
+pub use second::SecondApiServer;
 
 const AUDIT_POLICY: &str = include_str!("local_cluster/audit-policy.yaml");
 /// Bound for each component to become ready: 3 s on two idle cores, but tests
@@ -195,6 +197,17 @@ pub struct LocalCluster {
     folder: StateFolder,
 }
 
+/// Waits until the API server that `config` leads to says that it is ready.
+async fn wait_for_api_server(api_server: &mut Child, config: &kube::Config) -> Result<()> {
+    let ready = api_server.wait_ready(READY, async || {
+        // A new client each time: a pool could hold a connection to a stranger on the port.
+        let client = access::client(config, "springtide-readiness")?;
+        let request = http::Request::get("/readyz").body(Vec::new()).context("readiness request")?;
+        client.request_text(request).await.map_err(|error| anyhow!(error))
+    });
+    ready.await.map(drop)
+}
+
 impl LocalCluster {
     /// Options with their defaults: audit log, controller manager and scheduler, no
     /// waiting for the disk, loopback only, no KWOK.
@@ -210,18 +223,23 @@ impl LocalCluster {
         }
     }
 
-    fn spawn(&self, component: Component) -> Result<Child> {
-        let layout = Layout {
+    fn layout(&self) -> Layout<'_> {
+        Layout {
             binaries: &self.binaries,
             folder: &self.folder,
             pki: &self.pki,
             certificates: &self.certificates,
             endpoint: &self.endpoint,
+            etcd: components::etcd_socket(&self.folder),
+            suffix: "",
             audit: self.audit,
             fsync: self.fsync,
             extra_args: &self.extra_args,
-        };
-        layout.command(component)?.spawn()
+        }
+    }
+
+    fn spawn(&self, component: Component) -> Result<Child> {
+        self.layout().command(component)?.spawn()
     }
 
     async fn start_etcd(&mut self) -> Result<()> {
@@ -239,15 +257,7 @@ impl LocalCluster {
 
     async fn start_api_server(&mut self) -> Result<()> {
         let mut api_server = self.spawn(Component::ApiServer)?;
-        api_server
-            .wait_ready(READY, async || {
-                // A new client each time: a pool could hold a connection to a
-                // stranger on the port.
-                let client = access::client(&self.config, "springtide-readiness")?;
-                let request = http::Request::get("/readyz").body(Vec::new()).context("readiness request")?;
-                client.request_text(request).await.map_err(|error| anyhow!(error))
-            })
-            .await?;
+        wait_for_api_server(&mut api_server, &self.config).await?;
         self.api_server = Some(api_server);
         Ok(())
     }

@@ -69,7 +69,8 @@ async fn serve(shared: Arc<Shared>, tls: TlsAcceptor, stream: TcpStream) -> Resu
 
 async fn converse(shared: Arc<Shared>, tls: TlsAcceptor, link: Link, lever: Arc<Lever>) -> Result<()> {
     // First: a client of a server that is away must not get as far as TLS.
-    let server = match TcpStream::connect(shared.server).await {
+    let server = *lock(&shared.server);
+    let server = match TcpStream::connect(server).await {
         Ok(server) => server,
         Err(error) => {
             lever.reset();

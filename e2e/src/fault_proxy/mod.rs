@@ -95,7 +95,8 @@ struct Identity {
 
 /// What all connections share.
 struct Shared {
-    server: SocketAddr,
+    /// Where new connections lead to.
+    server: Mutex<SocketAddr>,
     authority: Arc<RootCertStore>,
     identities: Mutex<HashMap<CertificateDer<'static>, Arc<Identity>>>,
     /// Both under one lock: the order in which rules count is the journal's.
@@ -176,7 +177,7 @@ impl FaultProxy {
         let file = cluster.pki().authority_certificate();
         authority.add(read_certificate(&file)?).context("the cluster's authority")?;
         let shared = Arc::new(Shared {
-            server: cluster.address(),
+            server: Mutex::new(cluster.address()),
             authority: Arc::new(authority),
             identities: Mutex::default(),
             course: Mutex::default(),
@@ -314,6 +315,13 @@ impl FaultProxy {
     /// vanished. New ones work.
     pub fn freeze_connections(&self) {
         self.links().iter().for_each(|lever| lever.freeze());
+    }
+
+    /// Leads connections to another API server of the cluster from now on, as a load balancer does when one
+    /// fails: those that are open are reset.
+    pub fn fail_over_to(&self, server: SocketAddr) {
+        *lock(&self.shared.server) = server;
+        self.reset_connections();
     }
 
     /// What new connections meet from now on.

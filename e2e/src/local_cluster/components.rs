@@ -84,6 +84,10 @@ pub(super) struct Layout<'a> {
     pub(super) pki: &'a Pki,
     pub(super) certificates: &'a Certificates,
     pub(super) endpoint: &'a Endpoint,
+    /// The socket by which the API server reaches etcd.
+    pub(super) etcd: PathBuf,
+    /// Tells the logs of a second process of a component from those of the first; empty for that one.
+    pub(super) suffix: &'a str,
     pub(super) audit: bool,
     pub(super) fsync: bool,
     pub(super) extra_args: &'a [(Component, Vec<String>)],
@@ -139,10 +143,11 @@ pub(super) fn etcd_socket(folder: &StateFolder) -> PathBuf {
 impl Layout<'_> {
     /// The complete command of a component.
     pub(super) fn command(&self, component: Component) -> Result<Command> {
-        let name = component.binary();
+        let binary = component.binary();
+        let name = format!("{binary}{}", self.suffix);
         let mut command = Command::new(
-            name,
-            self.binaries.path(name)?,
+            &name,
+            self.binaries.path(binary)?,
             self.folder.join("log").join(format!("{name}.log")),
         )
         .args(match component {
@@ -186,7 +191,7 @@ impl Layout<'_> {
     fn api_server(&self) -> Result<Vec<String>> {
         let Certificates { server, kubelet_client, service_account } = self.certificates;
         let mut args = vec![
-            flag("etcd-servers", socket_url(&etcd_socket(self.folder))?),
+            flag("etcd-servers", socket_url(&self.etcd)?),
             flag("secure-port", self.endpoint.port.to_string()),
             flag("client-ca-file", self.pki.authority_certificate()),
             flag("tls-cert-file", &server.certificate),

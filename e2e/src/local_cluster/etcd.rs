@@ -34,6 +34,36 @@ impl LocalCluster {
         revision.parse().context("a revision")
     }
 
+    /// The alarms that etcd has raised, such as `NOSPACE`: while that one is up, nothing can be written.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub async fn etcd_alarms(&self) -> Result<Vec<String>> {
+        let alarms = self.alarms().await?;
+        Ok(alarms.iter().filter_map(|alarm| alarm["alarm"].as_str()).map(str::to_owned).collect())
+    }
+
+    /// What an administrator does about a full etcd once things have been deleted: compacts its history,
+    /// defragments its file, and takes its alarms back.
+    ///
+    /// # Errors
+    /// etcd refuses one of them.
+    pub async fn free_etcd(&self) -> Result<()> {
+        self.compact_etcd().await?;
+        self.etcd_call("/v3/maintenance/defragment", &json!({})).await?;
+        for alarm in self.alarms().await? {
+            let end = json!({"action": "DEACTIVATE", "memberID": alarm["memberID"], "alarm": alarm["alarm"]});
+            self.etcd_call("/v3/maintenance/alarm", &end).await?;
+        }
+        Ok(())
+    }
+
+    async fn alarms(&self) -> Result<Vec<Value>> {
+        let answer = self.etcd_call("/v3/maintenance/alarm", &json!({"action": "GET"})).await?;
+        // Absent where there are none.
+        Ok(answer["alarms"].as_array().cloned().unwrap_or_default())
+    }
+
     /// A call of etcd's JSON gateway.
     async fn etcd_call(&self, path: &str, body: &Value) -> Result<Value> {
         let socket = components::etcd_socket(&self.folder);
