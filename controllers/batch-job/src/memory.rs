@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// First pause after a refusal to release a pod; it doubles with each further one.
 const RELEASE_BACKOFF: SignedDuration = SignedDuration::from_secs(30);
 /// Longest pause.
-const RELEASE_BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(300);
+pub(crate) const RELEASE_BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(300);
 
 /// What planners may know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use super::{Demand, Place, Trouble};
 use crate::shape::Shape;
 use jiff::{SignedDuration, Timestamp};
+use springtide_plumbing::clock::after;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -159,9 +160,10 @@ impl Class {
         }
     }
 
-    /// Ends a pause that is over; returns when it ends otherwise.
+    /// Ends a pause that is over; returns when it ends otherwise. One that ends later than any can was begun before
+    /// the clock was put back.
     pub(super) fn resume(&mut self, now: Timestamp) -> Option<Timestamp> {
-        if self.paused_until.is_some_and(|until| until <= now) {
+        if self.paused_until.is_some_and(|until| until <= now || until > after(now, LONGEST_PAUSE)) {
             self.paused_until = None;
         }
         self.paused_until

@@ -9,7 +9,7 @@ use crate::indexes::Retries;
 use crate::memory::Facts;
 use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
 use std::collections::{BTreeMap, HashMap};
@@ -111,9 +111,12 @@ fn occupied(uid: Uid, tally: &Tally, pods: &[Attempt], everyone: &[Arc<PodView>]
     earlier.chain(own).collect()
 }
 
-/// When an index may start again: the pause counts from the end of its last pod.
+/// When an index may start again: the pause counts from the end of its last pod. An end that lies ahead was noted
+/// before the clock was put back, and nobody knows how long ago it was: one pause too short does less harm than one
+/// of hours.
 fn retry_time(job: &JobView, index: u32, failures: u32, facts: &Facts, now: Timestamp) -> Option<Timestamp> {
     let setback = facts.setbacks.get(&index).copied().unwrap_or_default();
+    let after = |at: Timestamp, pause: SignedDuration| (at <= now).then(|| at + pause);
     let after_failure = (failures > 0).then(|| {
         let seen = setback.failed.filter(|_| setback.failures == failures);
         let row =
@@ -122,12 +125,12 @@ fn retry_time(job: &JobView, index: u32, failures: u32, facts: &Facts, now: Time
         // Of a failure that nothing is left of, or whose node's clock is ahead: the full pause from the
         // start of this process.
         let at = seen.or(recorded.filter(|at| *at <= now)).unwrap_or(facts.since);
-        at + backoff(&job.spec.retry, failures)
+        after(at, backoff(&job.spec.retry, failures))
     });
     // One disruption is bad luck; what is disrupted again and again waits like what fails.
     let pause = backoff(&job.spec.retry, setback.disruptions.saturating_sub(1));
-    let after_disruption = setback.disrupted.map(|at| at + pause);
-    after_failure.max(after_disruption)
+    let after_disruption = setback.disrupted.and_then(|at| after(at, pause));
+    after_failure.flatten().max(after_disruption)
 }
 
 /// What the job asks of the admission: `None` when it has no pods and may start none.

@@ -126,7 +126,13 @@ fn paced(state: &JobState, class: WriteClass, now: Timestamp) -> Due {
     if state.job.is_single() {
         return Due::Now(class);
     }
-    let last = state.facts.last_flush.unwrap_or(state.job.meta().creation_time);
+    // The API server's clock may be hours ahead of ours.
+    let born = state.job.meta().creation_time.min(state.facts.since);
+    let last = state.facts.last_flush.unwrap_or(born);
+    // Ours was put back since: nobody knows how long ago that was.
+    if last > now {
+        return Due::Now(class);
+    }
     at(after(last, FLUSH_INTERVAL), class, now)
 }
 

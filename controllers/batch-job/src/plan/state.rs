@@ -6,11 +6,12 @@ use super::tally::Tally;
 use crate::ceiling::Standing;
 use crate::failure::{Ending, OOM_KILLED, ending};
 use crate::indexes::{IndexError, Indexes, Retries};
-use crate::memory::Facts;
+use crate::memory::{Facts, RELEASE_BACKOFF_MAX};
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::MAX_OOM_STEPS;
+use springtide_plumbing::clock::after;
 use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
@@ -231,10 +232,11 @@ impl JobState {
         count(self.pods.iter().filter(|pod| pod.is_live()))
     }
 
-    /// Until when a pod is left alone that the API server refused to release.
+    /// Until when a pod is left alone that the API server refused to release. A pause that ends later than any can
+    /// was begun before the clock was put back.
     pub(super) fn unreleased_until(&self, pod: &PodView, now: Timestamp) -> Option<Timestamp> {
         let refusal = self.facts.unreleased.get(&pod.meta().key.name)?;
-        Some(refusal.until).filter(|until| *until > now)
+        Some(refusal.until).filter(|until| *until > now && *until <= after(now, RELEASE_BACKOFF_MAX))
     }
 
     /// Whether the stored status, or its being final, accounts for this pod.

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod chaos;
+mod clocks;
 mod cluster;
 mod failing;
 mod lives;

@@ -3,7 +3,7 @@
 
 use crate::cluster::{Cluster, Event, Kind, NAMESPACE, NODE, attempt, is_deleting, is_terminal, text};
 use futures::FutureExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -35,6 +35,8 @@ pub(crate) struct World {
     process: Process,
     cpu: String,
     settings: Settings,
+    /// By how much the clock of the process is ahead of the API server's.
+    clock_ahead: SignedDuration,
 }
 
 /// What befalls the writes of a pass; the first one has number 0.
@@ -104,18 +106,31 @@ impl World {
     /// The same under other bounds.
     pub(crate) fn with_settings(cpu: &str, settings: Settings) -> Self {
         let mut cluster = Cluster::new();
-        let process = Process::start(&mut cluster, cpu, settings);
-        Self { cluster, process, cpu: cpu.to_owned(), settings }
+        let clock_ahead = SignedDuration::ZERO;
+        let process = Process::start(&mut cluster, cpu, settings, clock_ahead);
+        Self { cluster, process, cpu: cpu.to_owned(), settings, clock_ahead }
+    }
+
+    /// What the clock of the process shows.
+    fn now(&self) -> Timestamp {
+        self.cluster.now + self.clock_ahead
+    }
+
+    /// Somebody puts the clock of the process so far ahead of the API server's. Timers run on as they were.
+    pub(crate) fn put_clock_ahead(&mut self, ahead: SignedDuration) {
+        let step = ahead - self.clock_ahead;
+        self.clock_ahead = ahead;
+        self.process.wakes.values_mut().for_each(|at| *at += step);
     }
 
     /// The process dies, and another one starts from a list of everything.
     pub(crate) fn restart(&mut self) {
-        self.process = Process::start(&mut self.cluster, &self.cpu, self.settings);
+        self.process = Process::start(&mut self.cluster, &self.cpu, self.settings, self.clock_ahead);
     }
 
     /// The watches show further events.
     pub(crate) fn deliver(&mut self, jobs: usize, pods: usize) {
-        *self.process.time.lock().unwrap() = self.cluster.now;
+        *self.process.time.lock().unwrap() = self.now();
         self.process.jobs.deliver(&mut self.cluster.jobs, jobs);
         self.process.pods.deliver(&mut self.cluster.pods, pods);
     }
@@ -127,13 +142,13 @@ impl World {
 
     /// The same while its writes fail.
     pub(crate) fn plan_under(&self, job: &ObjectKey, failing: Option<&Failing>) -> Option<Plan> {
-        let observed = self.process.reconciler.observe(job, failing, self.cluster.now)?;
-        Some(self.process.reconciler.plan(&observed, self.cluster.now))
+        let observed = self.process.reconciler.observe(job, failing, self.now())?;
+        Some(self.process.reconciler.plan(&observed, self.now()))
     }
 
     /// The loop has users told that writes fail. Returns whether the status tells.
     pub(crate) fn tell(&mut self, job: &ObjectKey, failing: &Failing) -> bool {
-        let telling = self.process.reconciler.tell(job, failing, self.cluster.now).unwrap();
+        let telling = self.process.reconciler.tell(job, failing, self.now()).unwrap();
         let told = telling.status.inspect(|write| assert!(self.cluster.perform(write).is_ok()));
         self.deliver(usize::MAX, usize::MAX);
         told.is_some()
@@ -195,7 +210,7 @@ impl World {
                 results.push(WriteResult { write, outcome });
             }
         }
-        let settled = self.process.reconciler.settle(job, &results, self.cluster.now);
+        let settled = self.process.reconciler.settle(job, &results, self.now());
         let refused = results.iter().any(|result| matches!(result.outcome, Err(WriteError::Refused(_))));
         if failed && (!refused || settled == Settled::Handled) {
             self.process.again.insert(job.clone());
@@ -220,12 +235,13 @@ impl World {
 
     /// A job for which an event, a failure or the time asks for a pass.
     pub(crate) fn next_key(&mut self) -> Option<ObjectKey> {
+        let now = self.now();
         let process = &mut self.process;
         if let Some(item) = process.queue.next().now_or_never().flatten() {
             process.queue.done(&item.key, Next::Success);
             return Some(item.key);
         }
-        let due = process.wakes.iter().find(|(_, at)| **at <= self.cluster.now).map(|(key, _)| key.clone());
+        let due = process.wakes.iter().find(|(_, at)| **at <= now).map(|(key, _)| key.clone());
         due.or_else(|| process.again.first().cloned())
     }
 
@@ -244,7 +260,7 @@ impl World {
         }
     }
 
-    /// When the controller wants to look again by itself.
+    /// When the controller wants to look again by itself, on its own clock.
     pub(crate) fn next_wake(&self) -> Option<Timestamp> {
         self.process.wakes.values().min().copied()
     }
@@ -252,7 +268,7 @@ impl World {
     /// Moves the time to the next moment the controller asked for; `false` when it asked for none.
     pub(crate) fn sleep(&mut self) -> bool {
         let Some(at) = self.next_wake() else { return false };
-        self.cluster.now = self.cluster.now.max(at);
+        self.cluster.now = self.cluster.now.max(at - self.clock_ahead);
         true
     }
 
@@ -337,7 +353,7 @@ pub(crate) fn is_finished(job: &Value) -> bool {
 }
 
 impl Process {
-    fn start(cluster: &mut Cluster, cpu: &str, settings: Settings) -> Self {
+    fn start(cluster: &mut Cluster, cpu: &str, settings: Settings, clock_ahead: SignedDuration) -> Self {
         let (jobs_store, jobs) = Store::new(&[]);
         let (pods_store, pods) = Store::new(&[PODS_BY_JOB]);
         let (nodes_store, mut nodes) = Store::new(&[]);
@@ -354,7 +370,7 @@ impl Process {
         let pods = Watch::list(pods, &mut cluster.pods, version);
         let jobs = Watch::list(jobs, &mut cluster.jobs, version);
         let stores = Stores { jobs: jobs_store, pods: pods_store, nodes: Some(nodes_store) };
-        let time = Arc::new(Mutex::new(cluster.now));
+        let time = Arc::new(Mutex::new(cluster.now + clock_ahead));
         let shows = Arc::clone(&time);
         let clock = Clock::from_fn(move || *shows.lock().unwrap());
         let warrants = BatchJobWarrants::new(stores.clone(), settings, clock);

@@ -9,6 +9,7 @@ mod wire;
 
 mod backoff;
 mod chains;
+mod clocks;
 mod drain;
 mod election;
 mod events;

@@ -2,7 +2,7 @@
 
 use crate::wire::{Reply, Sent, Wire, object};
 use futures::FutureExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::rights::{Right, Rights, Verb};
 use springtide_plumbing::store::{Store, StoreView, StoreWriter};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -117,6 +118,8 @@ pub(crate) struct Seen {
     pub(crate) passes: usize,
     /// What its writes fail at.
     pub(crate) failing: Option<Failing>,
+    /// What the wall clock shows.
+    pub(crate) now: Timestamp,
 }
 
 type Planner = Box<dyn Fn(&Seen) -> Plan + Send + Sync>;
@@ -145,7 +148,7 @@ impl Reconciler for Scripted {
     };
     type Observed = Seen;
 
-    fn observe(&self, key: &ObjectKey, failing: Option<&Failing>, _: Timestamp) -> Option<Seen> {
+    fn observe(&self, key: &ObjectKey, failing: Option<&Failing>, now: Timestamp) -> Option<Seen> {
         let mut passes = self.passes.lock().unwrap();
         let count = passes.entry(key.clone()).or_default();
         *count += 1;
@@ -154,6 +157,7 @@ impl Reconciler for Scripted {
             pod: self.pods.get(key),
             passes: *count - 1,
             failing: failing.cloned(),
+            now,
         })
     }
 
@@ -256,13 +260,18 @@ impl Setup {
         });
         let (leading, led) = watch::channel(true);
         let start = Instant::now();
+        let clock_ahead = Arc::new(AtomicI64::new(0));
+        let ahead = Arc::clone(&clock_ahead);
+        let clock = Clock::from_fn(move || {
+            Timestamp::UNIX_EPOCH + start.elapsed() + SignedDuration::from_secs(ahead.load(SeqCst))
+        });
         let controller = Controller {
             reconciler: reconciler.clone(),
             queue: queue.clone(),
             gate: gate.clone(),
             executor,
             leading: led,
-            clock: Clock::from_fn(move || Timestamp::UNIX_EPOCH + start.elapsed()),
+            clock,
             metrics: metrics.clone(),
             failures: Failures::default(),
             workers: self.workers,
@@ -286,6 +295,7 @@ impl Setup {
             helpers,
             reconciler,
             start,
+            clock_ahead,
         }
     }
 }
@@ -304,6 +314,8 @@ pub(crate) struct Rig {
     helpers: [JoinHandle<()>; 2],
     reconciler: Arc<Scripted>,
     start: Instant,
+    /// Seconds by which somebody has put the wall clock forward.
+    clock_ahead: Arc<AtomicI64>,
 }
 
 impl Drop for Rig {
@@ -336,6 +348,11 @@ impl Rig {
     /// How often each key was planned.
     pub(crate) fn all_passes(&self) -> BTreeMap<ObjectKey, usize> {
         self.reconciler.passes.lock().unwrap().clone()
+    }
+
+    /// Somebody puts the wall clock so many seconds ahead of what it showed at first.
+    pub(crate) fn put_clock_ahead(&self, seconds: i64) {
+        self.clock_ahead.store(seconds, SeqCst);
     }
 
     /// Time since the start.
