@@ -58,10 +58,10 @@ test-long: ## Run the tests on real clusters with their long loops (hours).
 	started=$$(date +%s); cargo build --bin xtask; $(XTASK) ci --long --started $$started
 
 .PHONY: bench-batch
-bench-batch: deps xtask ## Measure BatchJob throughput and its cost on this machine (release build).
+bench-batch: deps xtask ## Measure BatchJob beside Kubernetes' Job on this machine (release build); BENCH_ARGS=--help tells of parts.
 	cargo build --release -p springtide-manager
 	cargo build --release -p springtide-e2e --bin bench-batch
-	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-batch
+	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-batch $(BENCH_ARGS)
 
 .PHONY: bench-plumbing
 bench-plumbing: deps xtask ## Measure what the plumbing costs: memory per pod, leases, write budget, hand-over (release build).

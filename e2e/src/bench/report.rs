@@ -99,14 +99,30 @@ impl Report {
     /// # Errors
     /// A file cannot be written.
     pub fn publish(&self, page: &str, goals: &[Goal]) -> Result<()> {
-        let Self { name, commit, machine } = self;
+        let name = self.name;
         std::fs::write(docs().join(format!("{name}.md")), page)?;
-        let bench = root().join("target/bench");
-        std::fs::create_dir_all(&bench)?;
-        let document = json!({"commit": commit, "machine": machine, "goals": goals});
-        std::fs::write(bench.join(format!("{name}.json")), serde_json::to_string_pretty(&document)?)?;
+        std::fs::write(bench()?.join(format!("{name}.json")), self.document(goals)?)?;
         println!("{page}\n{}", summary(goals));
         Ok(())
+    }
+
+    /// As [`Report::publish`], of a run that did not measure everything: page and goals are written as
+    /// `<name>-partial` to `target/bench`, and those of whole runs stay.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn publish_partial(&self, page: &str, goals: &[Goal]) -> Result<()> {
+        let (name, bench) = (self.name, bench()?);
+        std::fs::write(bench.join(format!("{name}-partial.md")), page)?;
+        std::fs::write(bench.join(format!("{name}-partial.json")), self.document(goals)?)?;
+        println!("{page}\n{}", summary(goals));
+        Ok(())
+    }
+
+    fn document(&self, goals: &[Goal]) -> Result<String> {
+        let Self { name: _, commit, machine } = self;
+        let document = json!({"commit": commit, "machine": machine, "goals": goals});
+        Ok(serde_json::to_string_pretty(&document)?)
     }
 }
 
@@ -126,6 +142,12 @@ fn root() -> PathBuf {
 
 fn docs() -> PathBuf {
     root().join("docs/benchmarks")
+}
+
+fn bench() -> Result<PathBuf> {
+    let bench = root().join("target/bench");
+    std::fs::create_dir_all(&bench)?;
+    Ok(bench)
 }
 
 /// The value below which the share `q` of sorted values lies; NaN of none.

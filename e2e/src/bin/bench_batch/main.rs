@@ -1,55 +1,136 @@
-//! `make bench-batch`: single-pod BatchJobs against the raw limit of the same machine, in one run.
+//! `make bench-batch`: BatchJobs against the raw limit of the same machine and against Kubernetes' Job, in one run.
 //!
 //! The raw limit R' is the write chain of one job (create job, create pod, bind, two pod statuses,
 //! status, delete pod, delete job) driven by a generator without a controller, with the same
-//! scheduler and KWOK. Both use the same cluster, one after the other.
+//! scheduler and KWOK. All throughput runs use the same cluster, one after the other, each between two
+//! measurements of R'.
 
+mod bare;
+mod chain;
+mod comparison;
 mod decision;
+mod generator;
+mod kwok;
+mod latency;
+mod load;
 mod manifests;
-mod raw;
+mod pending;
+mod processes;
+mod queue;
 mod report;
-mod through;
-mod waiting;
+mod scrape;
+mod stats;
+mod throughput;
 mod watcher;
 mod writes;
 
-use anyhow::{Context, Result};
-use clap::Parser;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use report::Measured;
 use springtide_e2e::bench::report::Report;
 use springtide_e2e::kwok::NodeSpec;
-use springtide_e2e::local_cluster::LocalCluster;
-use springtide_e2e::manager::Manager;
-use springtide_e2e::node::{NodeCluster, required_or_skipped};
-use std::time::Duration;
+use springtide_e2e::local_cluster::{Component, LocalCluster};
 
 /// Namespaces over which jobs are spread: the declared maximum of one is 1 500.
 const NAMESPACES: usize = 8;
-
-/// Distance of two jobs in the latency run.
-const PACE: Duration = Duration::from_millis(100);
-/// Jobs of the latency run on a real node, and their distance: containers start on the same cores.
-const CONTAINER_JOBS: usize = 40;
-const CONTAINER_PACE: Duration = Duration::from_millis(500);
+/// The longest that a part may take: the longest one takes a third of that on two cores.
+const BOUND: Duration = Duration::from_secs(90 * 60);
+/// Flags of the controller manager and of the scheduler, so that no limit of theirs is what is measured.
+const TUNED: [&str; 2] = ["--kube-api-qps=5000", "--kube-api-burst=10000"];
+/// Jobs that the controller manager works on at once; five by default.
+const JOB_SYNCS: &str = "--concurrent-job-syncs=50";
 
 /// What is measured, and how much of it.
 #[derive(Parser)]
 #[command(name = "bench-batch")]
 struct Options {
-    /// Jobs of the throughput runs.
-    #[arg(long, default_value_t = 10_000)]
-    jobs: usize,
-    /// Lives of each step of the R' sweep.
-    #[arg(long, default_value_t = 3_000)]
-    lives: usize,
-    /// In-flight lives of the R' sweep; the best counts.
-    #[arg(long, value_delimiter = ',', default_values_t = [32, 64, 128, 256])]
-    in_flight: Vec<usize>,
-    /// Nodes that KWOK plays.
-    #[arg(long, default_value_t = 200)]
-    nodes: usize,
+    /// Only these parts, separated by commas. The report is then target/bench/batch-partial.md, and docs stay.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Nodes that KWOK plays; some parts add a few of their own.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(10..=240))]
+    nodes: u16,
+    #[command(flatten)]
+    comparison: comparison::Shape,
     /// Seconds of the latency run at ten jobs a second.
     #[arg(long, default_value_t = 60)]
     latency_seconds: usize,
+    /// Minutes of the load run at 1 000 jobs a minute.
+    #[arg(long, default_value_t = 10)]
+    load_minutes: usize,
+}
+
+/// A part of the bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// G1: jobs a second.
+    Throughput,
+    /// G4 to G6: latencies at ten jobs a second.
+    Latency,
+    /// G10: pods that wait for a node.
+    Pending,
+    /// G14: minutes of a steady load.
+    Load,
+    /// G3 and G13: a full queue and a killed manager.
+    Queue,
+    /// G6 with real containers.
+    Containers,
+    /// G2: writes a job.
+    Writes,
+    /// G9: CPU time of the admission.
+    Decision,
+}
+
+impl Part {
+    fn title(self, options: &Options) -> String {
+        match self {
+            Self::Throughput => format!("throughput, {} jobs a run", options.comparison.jobs),
+            Self::Latency => format!("latency at 10 jobs/s for {} s", options.latency_seconds),
+            Self::Pending => "pods that wait for a node, oversubscribed".to_owned(),
+            Self::Load => format!("{} jobs a minute for {} min", load::JOBS_PER_MINUTE, options.load_minutes),
+            Self::Queue => format!("{} jobs that wait and {} that run", queue::WAITING, queue::RUNNING),
+            Self::Containers => format!("latency with real containers, {} jobs", latency::CONTAINER_JOBS),
+            Self::Writes => "writes a job, on a cluster of its own with an audit log".to_owned(),
+            Self::Decision => format!("CPU time of a decision over {} jobs", decision::JOBS),
+        }
+    }
+
+    /// Whether it runs on the cluster that all timed parts share.
+    fn is_on_the_shared_cluster(self) -> bool {
+        match self {
+            Self::Throughput | Self::Latency | Self::Pending | Self::Load | Self::Queue => true,
+            Self::Containers | Self::Writes | Self::Decision => false,
+        }
+    }
+}
+
+/// The cluster of the timed parts and its namespaces.
+struct Shared {
+    cluster: LocalCluster,
+    namespaces: Vec<String>,
+}
+
+impl Shared {
+    async fn start(nodes: u16) -> Result<Self> {
+        eprintln!("a control plane with {nodes} KWOK nodes");
+        let nodes = NodeSpec { count: nodes.into(), ..NodeSpec::default() };
+        let cluster = LocalCluster::builder()
+            .without_audit()
+            .with_fsync()
+            .extra_args(Component::ControllerManager, TUNED.into_iter().chain([JOB_SYNCS]))
+            .extra_args(Component::Scheduler, TUNED)
+            .kwok(nodes)
+            .start()
+            .await?;
+        cluster.install_crds().await?;
+        let mut namespaces = Vec::new();
+        for _ in 0..NAMESPACES {
+            namespaces.push(cluster.create_namespace("bench").await?);
+        }
+        Ok(Self { cluster, namespaces })
+    }
 }
 
 #[tokio::main]
@@ -57,80 +138,109 @@ async fn main() -> Result<()> {
     let options = Options::parse();
     // Names the commit, which may not be the last one any more at the end.
     let report = Report::new("batch")?;
-    eprintln!("[1/9] control plane with {} KWOK nodes", options.nodes);
-    let nodes = NodeSpec { count: options.nodes, ..NodeSpec::default() };
-    let cluster = LocalCluster::builder().without_audit().with_fsync().kwok(nodes).start().await?;
-    cluster.install_crds().await?;
-    let mut namespaces = Vec::new();
-    for _ in 0..NAMESPACES {
-        namespaces.push(cluster.create_namespace("bench").await?);
+    // The full queue comes last of those on the shared cluster: it is not cleaned up.
+    let is_wanted = |part: &&Part| options.only.is_empty() || options.only.contains(part);
+    let parts: Vec<Part> = Part::value_variants().iter().filter(is_wanted).copied().collect();
+    let mut measured = Measured::new(&options);
+    let mut shared = None;
+    let start = Instant::now();
+    for (number, part) in parts.iter().enumerate() {
+        if !part.is_on_the_shared_cluster() {
+            end(&mut shared, &mut measured);
+        }
+        let minutes = start.elapsed().as_secs_f64() / 60.0;
+        eprintln!("[{}/{}] {} ({minutes:.0} min so far)", number + 1, parts.len(), part.title(&options));
+        let done = tokio::time::timeout(BOUND, measure(*part, &options, &mut shared, &mut measured)).await;
+        let done = done.with_context(|| format!("not done after {} min", BOUND.as_secs() / 60));
+        // What the other parts have measured, and will, is worth a report.
+        if let Err(error) = done.and_then(|done| done) {
+            eprintln!("      failed: {error:#}");
+            measured.failures.push((part.title(&options), format!("{error:#}")));
+            // What it has left behind would be measured by the next one.
+            drop(shared.take());
+        }
     }
-
-    eprintln!("[2/9] R': {} lives at each of {:?} in flight", options.lives, options.in_flight);
-    let mut sweep = Vec::new();
-    for in_flight in &options.in_flight {
-        let rate = raw::lives_per_second(&cluster, &namespaces, options.lives, *in_flight).await?;
-        eprintln!("      {in_flight:>4} in flight: {rate:.1} lives/s");
-        sweep.push((*in_flight, rate));
+    end(&mut shared, &mut measured);
+    measured.minutes = start.elapsed().as_secs_f64() / 60.0;
+    report::write(&report, &measured, options.only.is_empty())?;
+    match measured.failures.len() {
+        0 => Ok(()),
+        failed => bail!("{failed} failures in {} parts", parts.len()),
     }
-
-    let mut runs = Vec::new();
-    for (step, factor) in [(3, 1.0), (4, 10.0)] {
-        eprintln!("[{step}/9] {} jobs through the manager, write budget x {factor}", options.jobs);
-        let factor_text = factor.to_string();
-        let mut manager =
-            Manager::start(&cluster, &format!("manager-{factor}"), &["--write-budget-factor", &factor_text])
-                .await?;
-        manager.wait_ready().await?;
-        let run = through::throughput(&cluster, &namespaces, options.jobs, manager.child().pid()).await;
-        let run = run.with_context(|| format!("write budget x {factor}"))?;
-        eprintln!(
-            "      {:.1} jobs/s, {:.1} CPU-s, {:.0} MiB RSS",
-            run.rate, run.usage.cpu_seconds, run.usage.peak_mib
-        );
-        runs.push((factor, run));
-        manager.stop()?;
-    }
-
-    eprintln!("[5/9] latency at 10 jobs/s for {} s", options.latency_seconds);
-    let mut manager = Manager::start(&cluster, "manager-latency", &[]).await?;
-    manager.wait_ready().await?;
-    let latency = through::paced(&cluster, &namespaces, options.latency_seconds * 10, PACE).await?;
-    manager.stop()?;
-
-    eprintln!("[6/9] {} jobs that wait and {} that run", waiting::WAITING, waiting::RUNNING);
-    let waiting = waiting::measure(&cluster, &namespaces).await?;
-    cluster.stop()?;
-
-    eprintln!("[7/9] latency with real containers, {CONTAINER_JOBS} jobs");
-    let containers = on_a_real_node().await?;
-
-    eprintln!("[8/9] writes a job, on a cluster of its own with an audit log");
-    let writes = writes::per_job().await?;
-
-    eprintln!("[9/9] CPU time of a decision over {} jobs", decision::JOBS);
-    let decision = decision::cpu_time()?;
-
-    let options = report::Shape::of(&options);
-    report::write(
-        &report,
-        &report::Measured { options, sweep, runs, latency, containers, waiting, writes, decision },
-    )
 }
 
-/// The latency run with a kubelet and containers; none where no node can run and `SPRINGTIDE_NODE=off` says so.
-async fn on_a_real_node() -> Result<Option<through::Latency>> {
-    if !required_or_skipped().await? {
-        return Ok(None);
+/// Ends the shared cluster, if it runs.
+fn end(shared: &mut Option<Shared>, measured: &mut Measured) {
+    if let Some(Err(error)) = shared.take().map(|shared| shared.cluster.stop()) {
+        measured.failures.push(("the end of the shared cluster".to_owned(), format!("{error:#}")));
     }
-    let cluster = NodeCluster::builder().start().await?;
-    let plane = cluster.control_plane();
-    plane.install_crds().await?;
-    let namespace = plane.create_namespace("bench").await?;
-    let mut manager = Manager::start(plane, "manager-containers", &[]).await?;
-    manager.wait_ready().await?;
-    let latency = through::paced(plane, &[namespace], CONTAINER_JOBS, CONTAINER_PACE).await?;
-    manager.stop()?;
-    cluster.stop()?;
-    Ok(Some(latency))
+}
+
+async fn measure(
+    part: Part,
+    options: &Options,
+    shared: &mut Option<Shared>,
+    measured: &mut Measured,
+) -> Result<()> {
+    if part.is_on_the_shared_cluster() && shared.is_none() {
+        *shared = Some(Shared::start(options.nodes).await?);
+    }
+    let shared = shared.as_ref().context("the shared cluster");
+    match part {
+        Part::Throughput => {
+            let Shared { cluster, namespaces } = shared?;
+            let comparison = comparison::measure(cluster, namespaces, &options.comparison).await?;
+            measured.comparison = Some(comparison);
+        }
+        Part::Latency => {
+            let Shared { cluster, namespaces } = shared?;
+            let latency = latency::on_kwok(cluster, namespaces, options.latency_seconds).await?;
+            measured.latency = Some(latency);
+        }
+        Part::Pending => {
+            let Shared { cluster, namespaces } = shared?;
+            measured.pending = Some(pending::measure(cluster, namespaces).await?);
+        }
+        Part::Load => {
+            let Shared { cluster, namespaces } = shared?;
+            measured.load = Some(load::measure(cluster, namespaces, options.load_minutes).await?);
+        }
+        Part::Queue => measured.queue = Some(queue::measure(&shared?.cluster).await?),
+        Part::Containers => measured.containers = latency::on_a_real_node().await?,
+        Part::Writes => measured.writes = Some(writes::per_job().await?),
+        Part::Decision => measured.decision = Some(decision::cpu_time()?),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Options::command().debug_assert();
+        let options = Options::parse_from([
+            "bench-batch",
+            "--only",
+            "load,queue",
+            "--load-minutes",
+            "1",
+            "--workers",
+            "8,32",
+        ]);
+        assert_eq!(options.only, [Part::Load, Part::Queue]);
+        assert_eq!((options.load_minutes, options.comparison.workers), (1, vec![8, 32]));
+        Options::try_parse_from(["bench-batch", "--rounds", "0"]).map(drop).unwrap_err();
+    }
+
+    #[test]
+    fn the_part_that_is_not_cleaned_up_is_the_last_one_on_its_cluster() {
+        let on_shared = Part::value_variants().iter().filter(|part| part.is_on_the_shared_cluster());
+        assert_eq!(on_shared.last(), Some(&Part::Queue));
+        let first_alone = Part::value_variants().iter().position(|part| !part.is_on_the_shared_cluster());
+        let queue = Part::value_variants().iter().position(|part| *part == Part::Queue);
+        assert!(queue < first_alone, "the shared cluster is started once");
+    }
 }

@@ -1,24 +1,53 @@
 //! One watch on pods and one on jobs, with the time at which each thing was first seen.
 
-use anyhow::Result;
-use futures::TryStreamExt;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
+use serde::de::DeserializeOwned;
 use springtide_crds::batch_job::BatchJob;
 use springtide_e2e::local_cluster::LocalCluster;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-/// When what was seen of one job, by its namespace and name.
+use crate::manifests::System;
+
+/// Those who wait for something of a job share as many bells, by a hash of its key: not everybody is woken by
+/// every event.
+const BELLS: usize = 256;
+/// Bound for the first lists.
+const LISTED: Duration = Duration::from_secs(60);
+/// A run in which nothing more is seen for this long has failed. A system that takes in ten thousand jobs before it
+/// ends the first one is not to.
+const SILENCE: Duration = Duration::from_secs(300);
+/// Distance of two lines that say how far a run is.
+const PROGRESS: Duration = Duration::from_secs(15);
+/// How often it is looked whether all has come about; the times themselves are those of the events.
+const POLL: Duration = Duration::from_millis(100);
+
+/// When what was seen of one job, by its namespace and name. Times of pods are those of the first one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
+    /// How many pods of it were seen, one after the other.
+    pub(crate) pods: usize,
+    /// UID of the last one.
+    pod: Option<String>,
     /// Its pod appeared.
     pub(crate) pod_added: Option<Instant>,
+    /// Its pod had a node.
+    pub(crate) pod_bound: Option<Instant>,
+    /// The scheduler said that no node has room for its pod.
+    pub(crate) unschedulable: bool,
     /// Its pod had ended.
     pub(crate) pod_ended: Option<Instant>,
     /// Its outcome stood in its status.
@@ -29,137 +58,333 @@ pub(crate) struct Seen {
     pub(crate) job_gone: Option<Instant>,
 }
 
-/// What the watches have seen.
+impl Seen {
+    /// Nothing is left of it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.pod_gone.is_some() && self.job_gone.is_some()
+    }
+
+    fn pod_is(&mut self, pod: &Pod, now: Instant) {
+        if self.pod.as_ref() != pod.metadata.uid.as_ref() {
+            self.pod.clone_from(&pod.metadata.uid);
+            self.pods += 1;
+        }
+        self.pod_added.get_or_insert(now);
+        if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+            self.pod_bound.get_or_insert(now);
+        }
+        let Some(status) = &pod.status else { return };
+        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            self.pod_ended.get_or_insert(now);
+        }
+        self.unschedulable |= status.conditions.iter().flatten().any(|condition| {
+            condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("Unschedulable")
+        });
+    }
+}
+
+/// The spans between two of the times, in seconds and in ascending order. `since` gives the first, `until` the
+/// second; a span that would be negative counts as zero.
+pub(crate) fn spans(
+    seen: &HashMap<String, Seen>,
+    since: impl Fn(&str, &Seen) -> Option<Instant>,
+    until: impl Fn(&Seen) -> Option<Instant>,
+) -> Vec<f64> {
+    let span = |(key, seen): (&String, &Seen)| {
+        Some(until(seen)?.saturating_duration_since(since(key, seen)?).as_secs_f64())
+    };
+    crate::stats::sorted(seen.iter().filter_map(span))
+}
+
+/// What is watched of the jobs themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Jobs {
+    /// Whether they are there.
+    Presence,
+    /// Their outcomes too, of BatchJobs, which costs the machine more.
+    Outcomes,
+}
+
+/// What the watches have seen of the jobs of a run.
+#[derive(Clone)]
 pub(crate) struct Watcher {
-    seen: Arc<Mutex<HashMap<String, Seen>>>,
-    changed: Arc<Notify>,
-    _tasks: JoinSet<Result<()>>,
+    shared: Arc<Shared>,
+    _tasks: Arc<JoinSet<()>>,
+}
+
+struct Shared {
+    /// With what the names of its jobs begin: those of other runs are none of its business.
+    prefix: String,
+    seen: Mutex<HashMap<String, Seen>>,
+    bells: [Notify; BELLS],
 }
 
 impl Watcher {
-    /// Starts the watches. `outcomes` also decodes each job's status, which costs the machine more.
-    pub(crate) fn start(cluster: &LocalCluster, outcomes: bool) -> Result<Self> {
-        let seen = Arc::new(Mutex::new(HashMap::<String, Seen>::new()));
-        let changed = Arc::new(Notify::new());
-        let mut tasks = JoinSet::new();
+    /// Watches the jobs of a system whose names begin with `prefix`, and their pods. What is there already is
+    /// seen when this returns.
+    pub(crate) async fn start(
+        cluster: &LocalCluster,
+        system: System,
+        prefix: &str,
+        jobs: Jobs,
+    ) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            prefix: prefix.to_owned(),
+            seen: Mutex::default(),
+            bells: std::array::from_fn(|_| Notify::new()),
+        });
         let client = cluster.client("bench-watcher")?;
-
-        let note = {
-            let (seen, changed) = (seen.clone(), changed.clone());
-            move |key: String, note: &dyn Fn(&mut Seen)| {
-                note(lock(&seen).entry(key).or_default());
-                changed.notify_waiters();
+        let mut tasks = JoinSet::new();
+        let label = system.job_label();
+        let pods = Api::<Pod>::all(client.clone());
+        let key_of_pod = move |pod: &Pod| key(pod, pod.labels().get(label)?);
+        let see_pod = |seen: &mut Seen, pod: &Pod, now| seen.pod_is(pod, now);
+        let pod_goes = |seen: &mut Seen, now| {
+            seen.pod_gone.get_or_insert(now);
+        };
+        let config = Config::default().labels(label);
+        let pods_listed = follow(&mut tasks, &shared, pods, config, key_of_pod, see_pod, pod_goes);
+        let job_goes = |seen: &mut Seen, now| {
+            seen.job_gone.get_or_insert(now);
+        };
+        let config = Config::default();
+        let jobs_listed = match (system, jobs) {
+            (System::BatchJob, Jobs::Outcomes) => {
+                let see = |seen: &mut Seen, job: &BatchJob, now| {
+                    if job.status.as_ref().is_some_and(|status| status.result.is_some()) {
+                        seen.outcome.get_or_insert(now);
+                    }
+                };
+                follow(&mut tasks, &shared, Api::<BatchJob>::all(client), config, key_of_job, see, job_goes)
+            }
+            (System::BatchJob, Jobs::Presence) => {
+                let api = Api::<PartialObjectMeta<BatchJob>>::all(client);
+                follow(&mut tasks, &shared, api, config, key_of_job, |_, _, _| {}, job_goes)
+            }
+            (System::Job, Jobs::Presence | Jobs::Outcomes) => {
+                let api = Api::<PartialObjectMeta<Job>>::all(client);
+                follow(&mut tasks, &shared, api, config, key_of_job, |_, _, _| {}, job_goes)
             }
         };
-        let pods = watcher(Api::<Pod>::all(client.clone()), Config::default().labels("springtide.dev/job"));
-        let pods = pods.default_backoff();
-        let on_pod = note.clone();
-        tasks.spawn(async move {
-            pods.try_for_each(|event| {
-                let now = Instant::now();
-                match &event {
-                    Event::Apply(pod) | Event::InitApply(pod) => on_pod(job_of(pod), &|seen| {
-                        seen.pod_added.get_or_insert(now);
-                        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-                        if matches!(phase, Some("Succeeded" | "Failed")) {
-                            seen.pod_ended.get_or_insert(now);
-                        }
-                    }),
-                    Event::Delete(pod) => on_pod(job_of(pod), &|seen| {
-                        seen.pod_gone.get_or_insert(now);
-                    }),
-                    Event::Init | Event::InitDone => {}
-                }
-                async { Ok(()) }
-            })
-            .await?;
-            Ok(())
-        });
-        let on_job = note;
-        if outcomes {
-            let jobs = watcher(Api::<BatchJob>::all(client), Config::default()).default_backoff();
-            tasks.spawn(async move {
-                jobs.try_for_each(|event| {
-                    let now = Instant::now();
-                    match &event {
-                        Event::Apply(job) | Event::InitApply(job) => {
-                            if job.status.as_ref().is_some_and(|status| status.result.is_some()) {
-                                on_job(key(&job.metadata), &|seen| {
-                                    seen.outcome.get_or_insert(now);
-                                });
-                            }
-                        }
-                        Event::Delete(job) => on_job(key(&job.metadata), &|seen| {
-                            seen.job_gone.get_or_insert(now);
-                        }),
-                        Event::Init | Event::InitDone => {}
-                    }
-                    async { Ok(()) }
-                })
-                .await?;
-                Ok(())
-            });
-        } else {
-            let jobs = watcher(Api::<PartialObjectMeta<BatchJob>>::all(client), Config::default());
-            let jobs = jobs.default_backoff();
-            tasks.spawn(async move {
-                jobs.try_for_each(|event: Event<PartialObjectMeta<BatchJob>>| {
-                    let now = Instant::now();
-                    if let Event::Delete(job) = &event {
-                        on_job(key(&job.metadata), &|seen| {
-                            seen.job_gone.get_or_insert(now);
-                        });
-                    }
-                    async { Ok(()) }
-                })
-                .await?;
-                Ok(())
-            });
-        }
-        Ok(Self { seen, changed, _tasks: tasks })
+        let listed = async {
+            pods_listed.await?;
+            jobs_listed.await
+        };
+        let listed = tokio::time::timeout(LISTED, listed).await;
+        listed.context("the bench's own watches do not begin")?.context("the bench's own watches end")?;
+        Ok(Self { shared, _tasks: Arc::new(tasks) })
     }
 
     /// Waits until `met` holds for what was seen of a job.
     pub(crate) async fn until(&self, key: &str, met: impl Fn(&Seen) -> bool) {
+        let bell = self.shared.bell(key);
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if lock(&self.seen).get(key).is_some_and(&met) {
+            let rung = bell.notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
+            if self.shared.lock().get(key).is_some_and(&met) {
                 return;
             }
-            changed.await;
+            rung.await;
+        }
+    }
+
+    /// Waits until `met` holds for so many jobs, and says every few seconds how many there are.
+    ///
+    /// # Errors
+    /// `bound` is over, or there was none more for five minutes.
+    pub(crate) async fn until_all(
+        &self,
+        what: &str,
+        jobs: usize,
+        bound: Duration,
+        met: impl Fn(&Seen) -> bool,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let (mut last, mut news, mut told) = (0, start, start);
+        loop {
+            let now = self.count(&met);
+            if now >= jobs {
+                return Ok(());
+            }
+            if now > last {
+                (last, news) = (now, Instant::now());
+            }
+            if told.elapsed() > PROGRESS {
+                told = Instant::now();
+                eprintln!("      {what}: {now} of {jobs} after {:.0} s", start.elapsed().as_secs_f64());
+            }
+            if news.elapsed() > SILENCE {
+                bail!("{what}: only {now} of {jobs}, and none more for {} s", SILENCE.as_secs());
+            }
+            if start.elapsed() > bound {
+                bail!("{what}: only {now} of {jobs} after {} s", bound.as_secs());
+            }
+            tokio::time::sleep(POLL).await;
         }
     }
 
     /// A copy of everything seen.
     pub(crate) fn all(&self) -> HashMap<String, Seen> {
-        lock(&self.seen).clone()
+        self.shared.lock().clone()
+    }
+
+    /// What was seen of one job.
+    pub(crate) fn seen(&self, key: &str) -> Option<Seen> {
+        self.shared.lock().get(key).cloned()
+    }
+
+    /// The first of these times of all jobs.
+    pub(crate) fn first(&self, time: impl Fn(&str, &Seen) -> Option<Instant>) -> Option<Instant> {
+        self.shared.lock().iter().filter_map(|(key, seen)| time(key, seen)).min()
     }
 
     /// How many jobs of those seen meet `met`.
     pub(crate) fn count(&self, met: impl Fn(&Seen) -> bool) -> usize {
-        lock(&self.seen).values().filter(|seen| met(seen)).count()
+        self.shared.lock().values().filter(|seen| met(seen)).count()
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bell(&self, key: &str) -> &Notify {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        &self.bells[hasher.finish() as usize % BELLS]
+    }
+
+    fn is_of_run(&self, key: &str) -> bool {
+        key.split_once('/').is_some_and(|(_, job)| job.starts_with(&self.prefix))
+    }
+
+    fn note(&self, key: &str, note: impl FnOnce(&mut Seen)) {
+        let mut seen = self.lock();
+        match seen.get_mut(key) {
+            Some(seen) => note(seen),
+            None => note(seen.entry(key.to_owned()).or_default()),
+        }
+        drop(seen);
+        self.bell(key).notify_waiters();
+    }
 }
 
-fn key(metadata: &kube::api::ObjectMeta) -> String {
-    format!(
-        "{}/{}",
-        metadata.namespace.as_deref().unwrap_or_default(),
-        metadata.name.as_deref().unwrap_or_default()
-    )
+/// Follows one kind. The receiver learns of the end of the first list; a list after that also tells of what has
+/// gone unseen.
+fn follow<K>(
+    tasks: &mut JoinSet<()>,
+    shared: &Arc<Shared>,
+    api: Api<K>,
+    config: Config,
+    key_of: impl Fn(&K) -> Option<String> + Send + 'static,
+    see: impl Fn(&mut Seen, &K, Instant) + Send + 'static,
+    goes: impl Fn(&mut Seen, Instant) + Send + 'static,
+) -> oneshot::Receiver<()>
+where
+    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let shared = Arc::clone(shared);
+    let (listed, first_list) = oneshot::channel();
+    tasks.spawn(async move {
+        let mut listed = Some(listed);
+        let (mut present, mut listing) = (HashSet::new(), HashSet::new());
+        let mut events = watcher(api, config).default_backoff().boxed();
+        while let Some(event) = events.next().await {
+            let now = Instant::now();
+            let key_of = |object: &K| key_of(object).filter(|key| shared.is_of_run(key));
+            match event {
+                Ok(Event::Apply(object)) => {
+                    if let Some(key) = key_of(&object) {
+                        shared.note(&key, |seen| see(seen, &object, now));
+                        present.insert(key);
+                    }
+                }
+                Ok(Event::InitApply(object)) => {
+                    if let Some(key) = key_of(&object) {
+                        shared.note(&key, |seen| see(seen, &object, now));
+                        listing.insert(key);
+                    }
+                }
+                Ok(Event::Delete(object)) => {
+                    if let Some(key) = key_of(&object) {
+                        shared.note(&key, |seen| goes(seen, now));
+                        present.remove(&key);
+                    }
+                }
+                Ok(Event::Init) => listing.clear(),
+                Ok(Event::InitDone) => {
+                    for key in present.difference(&listing) {
+                        shared.note(key, |seen| goes(seen, now));
+                    }
+                    present = std::mem::take(&mut listing);
+                    if let Some(listed) = listed.take() {
+                        // Nobody waits any more where the run was given up.
+                        let _ = listed.send(());
+                    }
+                }
+                // It tries again by itself; who waits for what it does not show gives up in time.
+                Err(error) => eprintln!("      the bench's own watch: {error}"),
+            }
+        }
+    });
+    first_list
 }
 
-fn job_of(pod: &Pod) -> String {
-    let job = pod.metadata.labels.as_ref().and_then(|labels| labels.get("springtide.dev/job"));
-    format!(
-        "{}/{}",
-        pod.metadata.namespace.as_deref().unwrap_or_default(),
-        job.map(String::as_str).unwrap_or_default()
-    )
+fn key_of_job<K: ResourceExt>(job: &K) -> Option<String> {
+    key(job, &job.name_any())
+}
+
+fn key<K: ResourceExt>(object: &K, job: &str) -> Option<String> {
+    Some(format!("{}/{job}", object.namespace()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(uid: &str, spec: Value, status: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"uid": uid}, "spec": spec, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn the_first_time_of_each_thing_counts() {
+        let (containers, start) = (json!({"containers": []}), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let full =
+            json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]});
+        let bound = json!({"containers": [], "nodeName": "n"});
+        let mut seen = Seen::default();
+        seen.pod_is(&pod("u", containers, full), at(1));
+        assert!(seen.unschedulable && seen.pod_bound.is_none());
+        for (status, time) in
+            [(json!({}), 2), (json!({"phase": "Succeeded"}), 3), (json!({"phase": "Succeeded"}), 4)]
+        {
+            seen.pod_is(&pod("u", bound.clone(), status), at(time));
+        }
+        assert_eq!([seen.pod_added, seen.pod_bound, seen.pod_ended], [Some(at(1)), Some(at(2)), Some(at(3))]);
+        assert_eq!(seen.pods, 1);
+        seen.pod_is(&pod("v", bound, json!({})), at(5));
+        assert_eq!((seen.pods, seen.pod_added), (2, Some(at(1))), "the task runs once more");
+        assert!(seen.unschedulable, "it is not forgotten that it was");
+    }
+
+    #[test]
+    fn spans_are_sorted_and_never_negative() {
+        let start = Instant::now();
+        let seen = |from, to| Seen {
+            pod_ended: Some(start + Duration::from_secs(from)),
+            pod_gone: Some(start + Duration::from_secs(to)),
+            ..Seen::default()
+        };
+        let all = HashMap::from([
+            ("a".to_owned(), seen(1, 4)),
+            ("b".to_owned(), seen(3, 2)),
+            ("c".to_owned(), Seen::default()),
+            ("d".to_owned(), seen(1, 2)),
+        ]);
+        assert_eq!(spans(&all, |_, seen| seen.pod_ended, |seen| seen.pod_gone), [0.0, 1.0, 3.0]);
+    }
 }

@@ -1,0 +1,179 @@
+//! The goals of the specification that this bench measures.
+
+use anyhow::{Context, Result, ensure};
+use springtide_e2e::bench::report::{Goal, quantile};
+
+use super::Measured;
+use crate::comparison::{Comparison, Contender, RAISED, Step};
+use crate::decision::{self, Decision};
+use crate::latency::Latency;
+use crate::load::{JOBS_PER_MINUTE, Load};
+use crate::pending::{OVERSUBSCRIBED, Pending};
+use crate::queue::{self, Queue};
+use crate::writes::{ALL_BUDGET, Counted, Writes};
+
+/// One goal a figure, in the order of their identifiers.
+pub(super) fn of(measured: &Measured) -> Result<Vec<Goal>> {
+    let Measured { comparison, latency, containers, pending, load, queue, writes, decision, .. } = measured;
+    let mut goals = Vec::new();
+    goals.extend(comparison.iter().flat_map(throughput));
+    goals.extend(writes.iter().flat_map(written));
+    goals.extend(queue.iter().flat_map(memory));
+    goals.extend(latency.iter().flat_map(latencies));
+    goals.extend(containers.iter().map(real_containers));
+    goals.extend(decision.iter().flat_map(decisions));
+    goals.extend(pending.iter().flat_map(waits));
+    goals.extend(queue.iter().flat_map(restart));
+    if let Some(load) = load {
+        goals.extend(steady(load)?);
+    }
+    Ok(goals)
+}
+
+fn throughput(comparison: &Comparison) -> [Goal; 3] {
+    let share = comparison.median(Contender::Raised, Step::share);
+    let what = format!("jobs/s as a share of R', write budget x {RAISED}");
+    let times = comparison.times(Contender::Raised, Contender::Job);
+    let headroom = comparison.kwok / comparison.median(Contender::Raised, |step| step.run.rate);
+    [
+        Goal::at_least("G1-share-of-raw", &what, share, "ratio", 0.8),
+        Goal::at_least(
+            "G1-times-job",
+            "jobs/s, to those of Kubernetes Job, tuned, with TTL 0",
+            times,
+            "ratio",
+            1.7,
+        ),
+        Goal::at_least("G1-kwok", "pods/s that KWOK plays alone, to these jobs/s", headroom, "ratio", 2.0),
+    ]
+}
+
+fn written(counted: &Counted) -> Vec<Goal> {
+    let of_row = |Writes { what, id, own, own_budget, all }: &Writes| {
+        let goal = |of: &str, whose: &str, value: f64, budget: u32| {
+            let what = format!("writes of {whose} a job, {what}");
+            Goal::at_most(&format!("G2-{of}-{id}"), &what, value, "writes/job", f64::from(budget))
+        };
+        [goal("own", "the manager", *own, *own_budget), goal("all", "all components", *all, ALL_BUDGET)]
+    };
+    counted.rows.iter().flat_map(of_row).collect()
+}
+
+fn full_queue() -> String {
+    format!("{} jobs wait and {} run", queue::WAITING, queue::RUNNING)
+}
+
+fn memory(queue: &Queue) -> [Goal; 2] {
+    // The goals are in MB.
+    let mb = |mib: f64| mib * 1.048_576;
+    let (what, full, over) = (full_queue(), mb(queue.full_mib), mb(queue.full_mib - queue.idle_mib));
+    [
+        Goal::at_most("G3-rss", &format!("manager RSS, {what}"), full, "MB", 60.0),
+        Goal::at_most("G3-rss-over-idle", &format!("manager RSS over idle, {what}"), over, "MB", 25.0),
+    ]
+}
+
+fn latencies(latency: &Latency) -> [Goal; 3] {
+    let goal = |id, what: &str, spans: &[f64], bound| {
+        Goal::below(id, &format!("{what}, p99"), 1000.0 * quantile(spans, 0.99), "ms", bound)
+    };
+    [
+        goal("G4-create-to-pod", "create to pod", &latency.create_to_pod, 100.0),
+        goal("G5-exit-to-outcome", "exit to outcome", &latency.exit_to_outcome, 200.0),
+        goal("G6-exit-to-gone", "exit to pod gone", &latency.exit_to_gone, 500.0),
+    ]
+}
+
+fn real_containers(latency: &Latency) -> Goal {
+    let what = "exit to pod gone with real containers, p99";
+    Goal::below("G6-real-containers", what, 1000.0 * quantile(&latency.exit_to_gone, 0.99), "ms", 1000.0)
+}
+
+fn decisions(decision: &Decision) -> [Goal; 2] {
+    let goal = |id, what, time: std::time::Duration, bound| {
+        let what = format!("CPU of the decisions that grant {} {what}", decision::JOBS);
+        Goal::at_most(id, &what, 1000.0 * time.as_secs_f64(), "ms", bound)
+    };
+    [
+        goal("G9-equal", "equal jobs", decision.equal, 5.0),
+        goal("G9-distinct", "jobs with a shape each", decision.distinct, 500.0),
+    ]
+}
+
+fn waits([ours, theirs]: &[Pending; 2]) -> [Goal; 2] {
+    let what = format!(
+        "seconds that pods wait for a node, to those of Job's pods, {OVERSUBSCRIBED} x oversubscribed"
+    );
+    let unschedulable = ours.unschedulable as f64;
+    [
+        Goal::at_most("G10-pending", &what, ours.pod_seconds / theirs.pod_seconds, "ratio", 0.01),
+        Goal::at_most("G10-unschedulable", "pods that fitted nowhere", unschedulable, "pods", 0.0),
+    ]
+}
+
+fn restart(queue: &Queue) -> [Goal; 4] {
+    let what = full_queue();
+    let after = |figure: &str| format!("{figure} after kill -9, {what}");
+    [
+        Goal::below("G13-ready", &after("ready"), queue.ready, "s", 5.0),
+        Goal::below("G13-decides", &after("deciding again"), queue.decides, "s", 5.0),
+        Goal::at_most("G13-lost", "outcomes lost by it, Strict", queue.lost as f64, "outcomes", 0.0),
+        Goal::at_most("G13-doubled", "outcomes doubled by it, Strict", queue.doubled as f64, "outcomes", 0.0),
+    ]
+}
+
+fn steady(load: &Load) -> Result<[Goal; 2]> {
+    ensure!(!load.admission.is_empty(), "a load without jobs");
+    let what = format!("{JOBS_PER_MINUTE} jobs/min for {} min", load.minutes);
+    let admission = quantile(&load.admission, 0.99);
+    let core = load.core_percent().context("the load run")?;
+    Ok([
+        Goal::below("G14-admission", &format!("create to pod at {what}, p99"), admission, "s", 1.0),
+        Goal::below("G14-cpu", &format!("of a core, used by the manager at {what}"), core, "%", 50.0),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processes::{MANAGER, Process, Spent};
+
+    fn json(goals: impl IntoIterator<Item = Goal>) -> Vec<serde_json::Value> {
+        goals.into_iter().map(|goal| serde_json::to_value(goal).unwrap()).collect()
+    }
+
+    fn pending(pod_seconds: f64, unschedulable: usize) -> Pending {
+        Pending { tasks: 250, pod_seconds, unschedulable, pods: 250, seconds: 80.0, metric: None }
+    }
+
+    #[test]
+    fn pods_wait_as_a_share_of_what_those_of_job_wait() {
+        let goals = json(waits(&[pending(15.0, 0), pending(7_500.0, 200)]));
+        assert_eq!((goals[0]["value"].as_f64(), goals[0]["met"].as_bool()), (Some(0.002), Some(true)));
+        assert_eq!(goals[1]["met"], true);
+        let goals = json(waits(&[pending(150.0, 1), pending(7_500.0, 200)]));
+        assert_eq!((goals[0]["value"].as_f64(), goals[0]["met"].as_bool()), (Some(0.02), Some(false)));
+        assert_eq!((goals[1]["target"].as_str(), goals[1]["met"].as_bool()), (Some("<= 0"), Some(false)));
+    }
+
+    #[test]
+    fn a_figure_that_is_none_meets_no_goal() {
+        let goals = json(waits(&[pending(0.0, 0), pending(0.0, 0)]));
+        assert_eq!(goals[0]["met"], false, "nothing of nothing is no small share");
+    }
+
+    #[test]
+    fn the_use_of_a_core_is_that_of_the_manager_over_the_run() {
+        let manager = Process { name: MANAGER, cpu_seconds: 6.0, resident_mib: 30.0, peak_mib: 31.0 };
+        let spent = Spent { seconds: 60.0, processes: vec![manager] };
+        let load =
+            Load { minutes: 1, admission: vec![0.1; 1000], exit_to_outcome: Vec::new(), spent, kept: 1000 };
+        let goals = json(steady(&load).unwrap());
+        assert_eq!((goals[1]["value"].as_f64(), goals[1]["target"].as_str()), (Some(10.0), Some("< 50")));
+        assert!(
+            goals.iter().all(|goal| goal["met"] == true && goal["id"].as_str().unwrap().starts_with("G14-"))
+        );
+        let nobody = Spent { seconds: 60.0, processes: Vec::new() };
+        steady(&Load { spent: nobody, ..load }).map(drop).unwrap_err();
+    }
+}

@@ -1,0 +1,97 @@
+//! The report: a Markdown page, a plot, and the goals as JSON.
+
+mod goals;
+mod page;
+mod throughput;
+
+use std::path::Path;
+
+use anyhow::Result;
+use springtide_e2e::bench::report::{self, Report};
+
+use crate::Options;
+use crate::comparison::{Comparison, Contender, RAISED};
+use crate::decision::Decision;
+use crate::latency::Latency;
+use crate::load::Load;
+use crate::pending::Pending;
+use crate::queue::Queue;
+use crate::writes::Counted;
+
+/// What was asked for.
+pub(crate) struct Asked {
+    pub(crate) jobs: usize,
+    pub(crate) nodes: u16,
+    pub(crate) sweep_seconds: u64,
+    pub(crate) latency_seconds: usize,
+    pub(crate) load_minutes: usize,
+}
+
+/// Everything that was measured.
+pub(crate) struct Measured {
+    pub(crate) asked: Asked,
+    pub(crate) comparison: Option<Comparison>,
+    pub(crate) latency: Option<Latency>,
+    /// The same with real containers, where the machine can run them.
+    pub(crate) containers: Option<Latency>,
+    /// Of BatchJob and of Job.
+    pub(crate) pending: Option<[Pending; 2]>,
+    pub(crate) load: Option<Load>,
+    pub(crate) queue: Option<Queue>,
+    pub(crate) writes: Option<Counted>,
+    pub(crate) decision: Option<Decision>,
+    /// Parts that have failed, and why.
+    pub(crate) failures: Vec<(String, String)>,
+    /// How long it took.
+    pub(crate) minutes: f64,
+}
+
+impl Measured {
+    /// Nothing yet.
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            asked: Asked {
+                jobs: options.comparison.jobs,
+                nodes: options.nodes,
+                sweep_seconds: options.comparison.sweep_seconds,
+                latency_seconds: options.latency_seconds,
+                load_minutes: options.load_minutes,
+            },
+            comparison: None,
+            latency: None,
+            containers: None,
+            pending: None,
+            load: None,
+            queue: None,
+            writes: None,
+            decision: None,
+            failures: Vec::new(),
+            minutes: 0.0,
+        }
+    }
+}
+
+/// Writes the page, the plot and the goals, and prints the page: those of the repository after a whole run without
+/// failures, else partial ones in the target folder.
+pub(crate) fn write(report: &Report, measured: &Measured, is_whole: bool) -> Result<()> {
+    let goals = goals::of(measured)?;
+    let page = page::of(measured, &goals, &report.origin())?;
+    if !is_whole || !measured.failures.is_empty() {
+        return report.publish_partial(&page, &goals);
+    }
+    if let Some(comparison) = &measured.comparison {
+        plot(comparison, &report.plot())?;
+    }
+    report.publish(&page, &goals)
+}
+
+fn plot(comparison: &Comparison, path: &Path) -> Result<()> {
+    let rate = |contender| comparison.median(contender, |step| step.run.rate);
+    let bars = [
+        ("R' (no controller)".to_owned(), comparison.limit()),
+        ("BatchJob".to_owned(), rate(Contender::Shipped)),
+        (format!("budget x {RAISED}"), rate(Contender::Raised)),
+        ("Job, tuned".to_owned(), rate(Contender::Job)),
+    ];
+    report::bars(path, "single-pod jobs a second, created to all objects gone", &bars)
+}

@@ -1,0 +1,313 @@
+//! The page.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use springtide_e2e::bench::report::{Goal, quantile};
+use springtide_plumbing::budget::BudgetConfig;
+
+use super::{Measured, throughput};
+use crate::comparison::{Comparison, RAISED};
+use crate::decision::{self, Decision};
+use crate::latency::{JOBS_PER_SECOND, Latency};
+use crate::load::{JOBS_PER_MINUTE, Load};
+use crate::pending::{OVERSUBSCRIBED, Pending};
+use crate::queue::{self, Queue};
+use crate::writes::{self, Counted, Writes};
+
+/// All of it.
+pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
+    let Measured { comparison, pending, load, queue, writes, decision, failures, minutes, .. } = measured;
+    let mut page = String::new();
+    writeln!(
+        page,
+        "# BatchJob: jobs a second, cost and latency\n\n{origin} It took {minutes:.0} minutes.\n"
+    )?;
+    if comparison.is_some() {
+        writeln!(page, "![Jobs a second](batch.svg)\n")?;
+    }
+    for (part, error) in failures {
+        writeln!(page, "**Not measured**: {part}. {error}\n")?;
+    }
+    writeln!(page, "## Goals\n\n| goal | figure | measured | target | |\n|---|---|---|---|---|")?;
+    for goal in goals {
+        writeln!(page, "{}", goal.row())?;
+    }
+    if let Some(comparison) = comparison {
+        throughput::sections(&mut page, measured, comparison)?;
+    }
+    throughput::processes(&mut page, measured)?;
+    latencies(&mut page, measured)?;
+    if let Some(counted) = writes {
+        written(&mut page, counted)?;
+    }
+    if let Some(pending) = pending {
+        waits(&mut page, pending)?;
+    }
+    if let Some(load) = load {
+        steady(&mut page, load)?;
+    }
+    if let Some(queue) = queue {
+        full_queue(&mut page, queue)?;
+    }
+    if let Some(decision) = decision {
+        decisions(&mut page, decision)?;
+    }
+    method(&mut page, measured)?;
+    Ok(page)
+}
+
+fn latencies(page: &mut String, measured: &Measured) -> Result<()> {
+    let Measured { comparison, latency, containers, .. } = measured;
+    if comparison.is_none() && latency.is_none() && containers.is_none() {
+        return Ok(());
+    }
+    writeln!(page, "\n## Latency in ms\n\n| run | measure | p50 | p99 |\n|---|---|---|---|")?;
+    let mut row = |run: &str, measure: &str, spans: &[f64]| {
+        let [p50, p99] = [0.5, 0.99].map(|q| 1000.0 * quantile(spans, q));
+        writeln!(page, "| {run} | {measure} | {p50:.0} | {p99:.0} |")
+    };
+    let paced = latency.iter().map(|latency| (format!("{JOBS_PER_SECOND} jobs/s"), latency));
+    let real = containers.iter().map(|latency| ("real containers".to_owned(), latency));
+    for (run, Latency { create_to_pod, exit_to_outcome, exit_to_gone, spent: _ }) in paced.chain(real) {
+        row(&run, "create → pod", create_to_pod)?;
+        row(&run, "exit → outcome in status", exit_to_outcome)?;
+        row(&run, "exit → pod gone", exit_to_gone)?;
+    }
+    for step in comparison.iter().flat_map(Comparison::all) {
+        let run = format!("all at once: {}", step.contender.title());
+        row(&run, "create → pod", &step.run.create_to_pod)?;
+        row(&run, "exit → pod gone", &step.run.exit_to_gone)?;
+    }
+    Ok(())
+}
+
+fn written(page: &mut String, counted: &Counted) -> Result<()> {
+    writeln!(
+        page,
+        "\n## Writes a job, from the audit log\n\n| jobs | manager | all components |\n|---|---|---|"
+    )?;
+    for Writes { what, own, all, .. } in &counted.rows {
+        writeln!(page, "| BatchJob, {what} | {own:.2} | {all:.2} |")?;
+    }
+    writeln!(page, "| Kubernetes Job, short | | {:.2} |", counted.job)?;
+    Ok(())
+}
+
+fn waits(page: &mut String, [ours, theirs]: &[Pending; 2]) -> Result<()> {
+    writeln!(page, "\n## Pods that wait for a node, {OVERSUBSCRIBED} x oversubscribed\n")?;
+    writeln!(page, "| | tasks | pods | pending pod-seconds | pods that fitted nowhere | all gone after |")?;
+    writeln!(page, "|---|---|---|---|---|---|")?;
+    for (system, pending) in [("BatchJob", ours), ("Kubernetes Job", theirs)] {
+        let Pending { tasks, pod_seconds, unschedulable, pods, seconds, metric: _ } = pending;
+        writeln!(
+            page,
+            "| {system} | {tasks} | {pods} | {pod_seconds:.1} | {unschedulable} | {seconds:.0} s |"
+        )?;
+    }
+    if let Some(metric) = ours.metric {
+        writeln!(page, "\nThe manager's own metric says {metric:.1} pod-seconds.")?;
+    }
+    Ok(())
+}
+
+fn steady(page: &mut String, load: &Load) -> Result<()> {
+    let Load { minutes, admission, exit_to_outcome, spent, kept } = load;
+    let manager = spent.manager()?;
+    writeln!(
+        page,
+        "\n## {JOBS_PER_MINUTE} jobs a minute for {minutes} min\n\n| measure | value |\n|---|---|"
+    )?;
+    for (what, spans) in [("create → pod", admission), ("exit → outcome in status", exit_to_outcome)] {
+        let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|q| 1000.0 * quantile(spans, q));
+        writeln!(page, "| {what}: p50, p99, longest | {p50:.0}, {p99:.0}, {longest:.0} ms |")?;
+    }
+    writeln!(page, "| manager, of a core | {:.1} % |", load.core_percent()?)?;
+    writeln!(page, "| manager RSS at the end | {:.0} MiB |", manager.resident_mib)?;
+    writeln!(page, "| finished jobs that were kept | {kept} |")?;
+    Ok(())
+}
+
+fn full_queue(page: &mut String, queue: &Queue) -> Result<()> {
+    let Queue { idle_mib, full_mib, ready, decides, ended, unattended, lost, doubled } = queue;
+    writeln!(page, "\n## A full queue: {} jobs wait, {} run\n", queue::WAITING, queue::RUNNING)?;
+    writeln!(page, "| measure | value |\n|---|---|")?;
+    writeln!(page, "| manager RSS without jobs | {idle_mib:.0} MiB |")?;
+    writeln!(page, "| manager RSS with all of them | {full_mib:.0} MiB |")?;
+    writeln!(page, "| a new manager is ready after a SIGKILL of the former | {ready:.1} s |")?;
+    writeln!(page, "| it creates the first pod of a job that had waited | {decides:.1} s |")?;
+    writeln!(page, "| tasks that ended, of them without any manager | {ended}, {unattended} |")?;
+    writeln!(page, "| outcomes lost, doubled (Strict) | {lost}, {doubled} |")?;
+    Ok(())
+}
+
+fn decisions(page: &mut String, Decision { equal, distinct }: &Decision) -> Result<()> {
+    let millis = |time: &std::time::Duration| 1000.0 * time.as_secs_f64();
+    writeln!(page, "\n## CPU time of decisions\n\n| measure | value |\n|---|---|")?;
+    let jobs = decision::JOBS;
+    writeln!(page, "| by which {jobs} equal jobs are granted | {:.1} ms |", millis(equal))?;
+    writeln!(page, "| by which {jobs} jobs with a shape each are granted | {:.1} ms |", millis(distinct))?;
+    Ok(())
+}
+
+fn method(page: &mut String, measured: &Measured) -> Result<()> {
+    let asked = &measured.asked;
+    let budget = BudgetConfig::default().controller;
+    let paragraphs = [
+        format!(
+            "One control plane (etcd with fsync, kube-apiserver, controller manager and scheduler with \
+             `--kube-api-qps=5000 --kube-api-burst=10000`, the former with `--concurrent-job-syncs=50`) and KWOK with \
+             {} nodes, all on the same machine as the manager, the generator and its watches. KWOK has 64 workers and \
+             one Stage that ends pods whoever owns them, at once where nothing else is said. Jobs are spread over eight \
+             namespaces and have one shape.",
+            asked.nodes
+        ),
+        format!(
+            "R: create, bind, two statuses and delete of a pod of nobody's, led side by side for {} s after a fourth of \
+             that; the highest rate whose lives have a p99 below 1 s, and that again beside watches that are read and \
+             not decoded. R': create job, create pod, bind, two pod statuses, status, delete pod, delete job; scheduler \
+             and KWOK do their part, the generator the controller's; a life ends when the watch shows both objects gone. \
+             The best of its sweep is led for {} s before and after each throughput run, and a share is that of the mean \
+             of the two, so that a machine that becomes slower meanwhile is no merit and no fault.",
+            asked.sweep_seconds,
+            2 * asked.sweep_seconds
+        ),
+        format!(
+            "Throughput: all {} jobs are created by 64 requests in flight, their TTL is 0, and the clock runs from the \
+             first create until the last object is gone. Job runs the same pods on the same cluster without our \
+             manager. The write budget as shipped is {} writes a second for the controller with a burst of {}; raised, \
+             {RAISED} times that. The declared maximum of BatchJobs in a cluster, which no run raises, is {}. What is \
+             under way on average is the sum of the times of all writes over the length of the run.",
+            asked.jobs,
+            budget.rate,
+            budget.burst,
+            springtide_batch_job::Settings::default().max_per_cluster
+        ),
+        format!(
+            "Latencies and times of pods are those at which one watcher saw them, on one monotonic clock, in the same \
+             process as the generator; jobs come at their pace whatever the answers take, for {} s, and the clock of a \
+             create runs from its sending. Tasks run for a second. Pending: pods of 10 to 20 s on 5 nodes with room for \
+             10 pods each, the sum of the times from a pod's appearance until it has a node. Load: {} min with the \
+             retention that is shipped, the manager's processor time over all of it.",
+            asked.latency_seconds, asked.load_minutes
+        ),
+        format!(
+            "The full queue is as many jobs as the kind declares for a cluster, in twelve namespaces; those that run \
+             have completion tracking Strict. Tasks are ended as a kubelet would, the manager is killed when half of those have ended, \
+             the rest end without one, and as many under the next. It runs without election: else it waits for the \
+             Lease of the killed one. Writes are counted on a cluster of their own with an audit log, {} jobs a row, \
+             Events apart; a long task runs for 6 s. A decision is the passes of the admission over 200 nodes with room, \
+             alone; of five tries the median counts.",
+            writes::JOBS
+        ),
+        "Times of single runs vary on a small machine; the shares are within one run.".to_owned(),
+    ];
+    write!(page, "\n## Method\n\n{}\n", paragraphs.join("\n\n"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+    use crate::bare::Bare;
+    use crate::comparison::{Contender, Step};
+    use crate::generator::Lives;
+    use crate::processes::{MANAGER, Process, Spent};
+    use crate::report::goals;
+    use crate::scrape::Traffic;
+    use crate::throughput::Run;
+    use clap::Parser;
+
+    fn lives(in_flight: usize, rate: f64) -> Lives {
+        Lives { in_flight, rate, p50: 0.5, p99: 0.9 }
+    }
+
+    fn spent() -> Spent {
+        let process = |name, cpu_seconds| Process { name, cpu_seconds, resident_mib: 40.0, peak_mib: 64.0 };
+        Spent { seconds: 250.0, processes: vec![process("etcd", 80.0), process(MANAGER, 20.0)] }
+    }
+
+    fn step(contender: Contender, rate: f64, traffic: Option<Traffic>) -> Step {
+        let run = Run {
+            rate,
+            tenths: vec![38.0, 44.0],
+            spent: spent(),
+            traffic,
+            create_to_pod: vec![0.1],
+            exit_to_gone: vec![0.2],
+        };
+        Step { contender, run, around: [lives(256, 49.0), lives(256, 51.0)] }
+    }
+
+    fn comparison() -> Comparison {
+        let traffic = || Traffic {
+            writes: vec![(["spec".to_owned(), "pods".to_owned()], 20_000.0)],
+            in_flight: 7.9,
+            latency: 0.05,
+            throttled: vec![("window".to_owned(), 12.0)],
+        };
+        Comparison {
+            bare: Bare { sweep: vec![lives(32, 140.0)], watched: vec![(3, lives(32, 120.0))] },
+            sweep: vec![lives(256, 52.0)],
+            rounds: vec![vec![
+                step(Contender::Shipped, 39.0, Some(traffic())),
+                step(Contender::Raised, 45.0, Some(traffic())),
+                step(Contender::Job, 25.0, None),
+            ]],
+            kwok: 200.0,
+            sizes: [2_500, 3_900],
+        }
+    }
+
+    fn rendered(measured: &Measured) -> String {
+        of(measured, &goals::of(measured).unwrap(), "Written by a test.").unwrap()
+    }
+
+    #[test]
+    fn every_run_has_its_row_in_every_table() {
+        let measured = Measured {
+            comparison: Some(comparison()),
+            load: Some(Load {
+                minutes: 10,
+                admission: vec![0.01; 10_000],
+                exit_to_outcome: vec![0.02; 10_000],
+                spent: spent(),
+                kept: 3_200,
+            }),
+            ..Measured::new(&Options::parse_from(["bench-batch"]))
+        };
+        let page = rendered(&measured);
+        for row in [
+            "| G1-share-of-raw | jobs/s as a share of R', write budget x 10 | 0.900 ratio | >= 0.8 | met |",
+            "| G1-times-job | jobs/s, to those of Kubernetes Job, tuned, with TTL 0 | 1.800 ratio | >= 1.7 | met |",
+            "| BatchJob, write budget as shipped | 39.0 | 49.0, 51.0 | 78 % | 38.0, 44.0 | 10.0 |",
+            "| BatchJob, write budget x 10 | 2.00 | 64 | 2.00 | 7.9 | 50.0 ms | window 12 |",
+            "- BatchJob, write budget x 10: spec pods 2.00",
+            "| Kubernetes Job, tuned | 250 | 80.0, 40 | ",
+            "| R | 32 | 3 | 120.0 | 0.50 s | 0.90 s |",
+            "| steady load | 250 |",
+            "| all at once: Kubernetes Job, tuned | exit → pod gone | 200 | 200 |",
+            "| manager, of a core | 8.0 % |",
+        ] {
+            assert!(page.contains(row), "{row}\n{page}");
+        }
+        let columns = |line: &&str| line.starts_with('|');
+        for table in page.split("\n\n") {
+            let widths: Vec<usize> =
+                table.lines().filter(columns).map(|line| line.matches('|').count()).collect();
+            assert!(widths.windows(2).all(|pair| pair[0] == pair[1]), "{table}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_has_no_section_and_what_failed_is_named() {
+        let mut measured = Measured::new(&Options::parse_from(["bench-batch"]));
+        measured.failures.push(("a full queue".to_owned(), "the manager has ended".to_owned()));
+        let page = rendered(&measured);
+        assert!(page.contains("**Not measured**: a full queue. the manager has ended"), "{page}");
+        for section in ["## Throughput", "## Latency", "## Writes", "## A full queue", "batch.svg", "G1"] {
+            assert!(!page.contains(section), "{section}\n{page}");
+        }
+    }
+}

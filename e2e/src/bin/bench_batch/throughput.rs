@@ -1,0 +1,75 @@
+//! As many jobs as a system takes, all at once.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use springtide_e2e::local_cluster::LocalCluster;
+use springtide_e2e::manager::Manager;
+
+use crate::generator::Generator;
+use crate::manifests::{System, Task};
+use crate::processes::{Meter, Spent};
+use crate::scrape::{Scrape, Traffic};
+use crate::stats::{rates_of_tenths, sorted};
+use crate::watcher::{Jobs, Watcher, spans};
+
+/// The longest that a run may take.
+const BOUND: Duration = Duration::from_secs(20 * 60);
+
+/// One run.
+pub(crate) struct Run {
+    /// Jobs a second, from the first create until all objects are gone.
+    pub(crate) rate: f64,
+    /// The same of each tenth of the jobs, in the order in which they went.
+    pub(crate) tenths: Vec<f64>,
+    /// What each process used.
+    pub(crate) spent: Spent,
+    /// What the manager sent, of a run that had one.
+    pub(crate) traffic: Option<Traffic>,
+    /// Create sent to pod seen, in seconds, sorted.
+    pub(crate) create_to_pod: Vec<f64>,
+    /// Pod ended to pod gone, in seconds, sorted.
+    pub(crate) exit_to_gone: Vec<f64>,
+}
+
+/// Creates jobs of one short task each as fast as the server takes them, and waits until all of them are gone.
+pub(crate) async fn run(
+    cluster: &LocalCluster,
+    generator: &Generator,
+    system: System,
+    prefix: &str,
+    jobs: usize,
+    manager: Option<&Manager>,
+) -> Result<Run> {
+    let watcher = Watcher::start(cluster, system, prefix, Jobs::Presence).await?;
+    let before = scrape(manager).await?;
+    let meter = Meter::start(cluster, manager)?;
+    let start = Instant::now();
+    let sent: HashMap<String, Instant> = generator.create(system, prefix, jobs, |_| Task::of("0")).await?;
+    eprintln!("      all created after {:.0} s", start.elapsed().as_secs_f64());
+    watcher.until_all("gone", jobs, BOUND, |seen| seen.is_gone()).await?;
+    let spent = meter.end()?;
+    let traffic = before.zip(scrape(manager).await?);
+    let traffic = traffic.map(|(before, after)| Traffic::between(&before, &after, spent.seconds));
+    let seen = watcher.all();
+    let end = |pod: Option<Instant>, job: Option<Instant>| Some(pod?.max(job?) - start);
+    let ends = seen.values().filter_map(|seen| end(seen.pod_gone, seen.job_gone));
+    let ends = sorted(ends.map(|end| end.as_secs_f64()));
+    let last = ends.last().copied().context("no job has gone")?;
+    Ok(Run {
+        rate: jobs as f64 / last,
+        tenths: rates_of_tenths(&ends),
+        spent,
+        traffic,
+        create_to_pod: spans(&seen, |key, _| sent.get(key).copied(), |seen| seen.pod_added),
+        exit_to_gone: spans(&seen, |_, seen| seen.pod_ended, |seen| seen.pod_gone),
+    })
+}
+
+async fn scrape(manager: Option<&Manager>) -> Result<Option<Scrape>> {
+    Ok(match manager {
+        Some(manager) => Some(Scrape::of(manager).await?),
+        None => None,
+    })
+}
