@@ -47,7 +47,7 @@ pub(crate) struct Shape {
 impl Shape {
     fn window(&self, times: u64) -> Window {
         let counted = Duration::from_secs(self.sweep_seconds * times);
-        Window { warm_up: counted / 4, counted }
+        Window { warm_up: counted / 2, counted }
     }
 }
 

@@ -130,7 +130,9 @@ pub(crate) struct Lives {
     pub(crate) p99: f64,
 }
 
-/// For how long lives are led before any counts, and for how long they count.
+/// For how long lives are led before any counts, and for how long they count. The first ones begin spread over half
+/// of the time before: all at once they would also end together, and whether one more such wave falls into the
+/// time that counts would be chance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     pub(crate) warm_up: Duration,
@@ -152,9 +154,11 @@ where
     let to = from + window.counted;
     let next = Arc::new(AtomicUsize::new(*first));
     let mut lanes = JoinSet::new();
-    for _ in 0..in_flight {
+    for lane in 0..in_flight {
         let (next, life) = (Arc::clone(&next), life.clone());
+        let delay = window.warm_up.mul_f64(0.5 * lane as f64 / in_flight as f64);
         lanes.spawn(async move {
+            tokio::time::sleep(delay).await;
             let mut lengths = Vec::new();
             while Instant::now() < to {
                 let number = next.fetch_add(1, Ordering::Relaxed);

@@ -237,8 +237,8 @@ mod tests {
 
     #[test]
     fn the_part_that_is_not_cleaned_up_is_the_last_one_on_its_cluster() {
-        let on_shared = Part::value_variants().iter().filter(|part| part.is_on_the_shared_cluster());
-        assert_eq!(on_shared.last(), Some(&Part::Queue));
+        let last = Part::value_variants().iter().rfind(|part| part.is_on_the_shared_cluster());
+        assert_eq!(last, Some(&Part::Queue));
         let first_alone = Part::value_variants().iter().position(|part| !part.is_on_the_shared_cluster());
         let queue = Part::value_variants().iter().position(|part| *part == Part::Queue);
         assert!(queue < first_alone, "the shared cluster is started once");

@@ -163,7 +163,7 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
             asked.nodes
         ),
         format!(
-            "R: create, bind, two statuses and delete of a pod of nobody's, led side by side for {} s after a fourth of \
+            "R: create, bind, two statuses and delete of a pod of nobody's, led side by side for {} s after a warm-up of half \
              that; the highest rate whose lives have a p99 below 1 s, and that again beside watches that are read and \
              not decoded. R': create job, create pod, bind, two pod statuses, status, delete pod, delete job; scheduler \
              and KWOK do their part, the generator the controller's; a life ends when the watch shows both objects gone. \
