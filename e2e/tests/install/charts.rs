@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use springtide_e2e::helm::{Helm, objects};
+use springtide_e2e::helm::{Helm, checkout, objects};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_plumbing::breaker::{Cap, Limits};
 use springtide_plumbing::guard::Mode;
@@ -65,6 +65,17 @@ async fn the_configuration_file_says_what_the_values_say() -> Result<()> {
     ensure!(namespaced.scope.scope() == Scope::of(["team-a", "team-b"]), "{:?}", namespaced.scope);
     let default = rules::configuration(&render(&helm, "default").await?, RELEASE)?;
     ensure!(default == springtide_manager::config::ManagerConfiguration::default(), "{default:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn kube_state_metrics_gets_the_generated_configuration() -> Result<()> {
+    let rendered = render(&Helm::offline()?, "monitoring").await?;
+    let map = rendered.get("ConfigMap/springtide-kube-state-metrics").context("no ConfigMap")?;
+    let read: Value = serde_yaml::from_str(map["data"]["config.yaml"].as_str().context("config.yaml")?)?;
+    let file = std::fs::read_to_string(checkout(CHART).join("files/kube-state-metrics/config.yaml"))?;
+    ensure!(read == serde_yaml::from_str::<Value>(&file)?, "{read}");
+    ensure!(read["kind"] == "CustomResourceStateMetrics", "{read}");
     Ok(())
 }
 
@@ -132,7 +143,7 @@ async fn crds_are_kept_when_the_value_says_so() -> Result<()> {
 async fn the_api_server_takes_every_object() -> Result<()> {
     let cluster = LocalCluster::shared().await?;
     let helm = Helm::offline()?;
-    for namespace in [NAMESPACE, "team-a", "team-b"] {
+    for namespace in [NAMESPACE, "team-a", "team-b", "monitoring"] {
         cluster
             .apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"))
             .await?;

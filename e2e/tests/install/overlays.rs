@@ -77,12 +77,22 @@ async fn the_namespaced_base_is_the_chart_with_such_a_scope() -> Result<()> {
 async fn the_other_bases_are_what_the_chart_makes_by_value() -> Result<()> {
     let helm = Helm::offline()?;
     let default = render(&helm, "default").await?;
-    for base in ["flow-control", "monitoring"] {
-        let mut expected = render(&helm, base).await?;
+    for (values, base) in [
+        ("flow-control", "flow-control"),
+        ("monitoring", "monitoring"),
+        ("monitoring", "monitoring/kube-state-metrics"),
+    ] {
+        let mut expected = render(&helm, values).await?;
         expected.retain(|key, object| {
             // Dashboards are ConfigMaps whose way into Grafana is each cluster's own.
             without_helm(object);
-            !default.contains_key(key) && !key.starts_with("ConfigMap/")
+            let of_states = key.ends_with("-kube-state-metrics");
+            let is_of_base = if base.ends_with("/kube-state-metrics") {
+                of_states
+            } else {
+                !key.starts_with("ConfigMap/")
+            };
+            !default.contains_key(key) && is_of_base
         });
         ensure!(!expected.is_empty(), "{base} adds nothing");
         same(base, &expected, &kustomize(&format!("config/{base}")).await?)?;

@@ -21,31 +21,37 @@ const NAMESPACE: &str = "springtide-system";
 /// Labels that only Helm's own objects bear.
 const OF_HELM: [&str; 2] = ["app.kubernetes.io/managed-by", "helm.sh/chart"];
 
-/// A base: its folder, the values it is rendered with, and which kinds of objects it takes.
+/// A base: its folder, the values it is rendered with, and which objects it takes, by kind and name.
 struct Base {
     folder: &'static str,
     values: Option<&'static str>,
-    takes: fn(&str) -> bool,
+    takes: fn(&str, &str) -> bool,
 }
 
-const BASES: [Base; 4] = [
+/// One that lies in another stands behind it, as each folder is made anew.
+const BASES: [Base; 5] = [
     Base {
         folder: "manager",
         values: None,
-        takes: |kind| !kind.contains("Role") && kind != "ServiceAccount",
+        takes: |kind, _| !kind.contains("Role") && kind != "ServiceAccount",
     },
     Base {
         folder: "flow-control",
         values: Some("flow-control"),
-        takes: |kind| matches!(kind, "FlowSchema" | "PriorityLevelConfiguration"),
+        takes: |kind, _| matches!(kind, "FlowSchema" | "PriorityLevelConfiguration"),
     },
     Base {
         folder: "monitoring",
         values: Some("monitoring"),
-        takes: |kind| matches!(kind, "ServiceMonitor" | "PrometheusRule"),
+        takes: |kind, _| matches!(kind, "ServiceMonitor" | "PrometheusRule"),
+    },
+    Base {
+        folder: "monitoring/kube-state-metrics",
+        values: Some("monitoring"),
+        takes: |kind, name| kind == "ConfigMap" && name.ends_with("-kube-state-metrics"),
     },
     // All of an installation but the kinds and the namespaces, which only the cluster's administrators make.
-    Base { folder: "namespaced", values: Some("namespaced"), takes: |_| true },
+    Base { folder: "namespaced", values: Some("namespaced"), takes: |_, _| true },
 ];
 
 /// Writes them all.
@@ -66,7 +72,8 @@ pub(crate) fn run() -> Result<()> {
         let mut files = BTreeMap::new();
         for mut object in objects(&rendered)? {
             let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-            if (base.takes)(&kind) {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            if (base.takes)(&kind, name) {
                 without_helm(&mut object);
                 let word = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
                 let place = match word("namespace") {

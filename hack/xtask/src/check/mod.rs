@@ -52,7 +52,7 @@ fn findings(root: &Path) -> Result<Vec<Finding>> {
     }
     findings.extend(allowed::apply(&allowed::read()?, of_kinds));
     findings.extend(compatibility::findings(root, &kinds)?);
-    findings.extend(crate::monitoring::findings(root)?);
+    findings.extend(crate::monitoring::findings(root, &kinds)?);
     Ok(findings)
 }
 

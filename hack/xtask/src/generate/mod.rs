@@ -66,7 +66,7 @@ pub(crate) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
         .insert(PathBuf::from(format!("docs/reference/{}", configuration::SCHEMA)), configuration::schema()?);
     let root = crate::repository_root();
     files.extend(gitops::files(&root, kinds)?);
-    files.extend(monitoring::files(&root)?);
+    files.extend(monitoring::files(&root, kinds)?);
     Ok(files)
 }
 
