@@ -15,12 +15,21 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- define "springtide.labels" -}}
+{{/* What the chart itself says of each object. */}}
+{{- define "springtide.own-labels" -}}
 {{ include "springtide.selector" . }}
 app.kubernetes.io/part-of: springtide
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* The labels of each object. */}}
+{{- define "springtide.labels" -}}
+{{ include "springtide.own-labels" . }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* A digest names one image for ever, so it wins over a tag. */}}

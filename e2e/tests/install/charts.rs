@@ -9,7 +9,7 @@ use springtide_plumbing::guard::Mode;
 use springtide_plumbing::watch::Scope;
 
 use crate::table::{REFUSED, TABLE};
-use crate::{CHART, CRDS, NAMESPACE, RELEASE, Rendered, render, rules, value_files};
+use crate::{CHART, CRDS, NAMESPACE, RELEASE, Rendered, keyed, render, rules, value_files};
 
 #[tokio::test]
 async fn every_file_of_values_is_linted_and_renders_by_the_rules() -> Result<()> {
@@ -69,6 +69,38 @@ async fn the_configuration_file_says_what_the_values_say() -> Result<()> {
 }
 
 #[tokio::test]
+async fn common_labels_are_on_every_object_and_select_nothing() -> Result<()> {
+    const LABELS: &str = "--set-json=commonLabels={\"team\":\"platform\",\"example.com/cost-centre\":\"42\"}";
+    let helm = Helm::offline()?;
+    for name in &value_files()? {
+        // They have such labels of their own: see the table.
+        if ["named", "scheduling"].contains(&name.as_str()) {
+            continue;
+        }
+        let file = format!("--values={CHART}/ci/{name}-values.yaml");
+        let args = ["template", RELEASE, CHART, "--namespace", NAMESPACE, &file, LABELS];
+        let labelled = keyed(objects(&helm.run(&args).await?)?)?;
+        let plain = render(&helm, name).await?;
+        ensure!(labelled.len() == plain.len(), "{name}");
+        for (key, mut object) in labelled {
+            let places = match object["kind"].as_str() {
+                Some("Deployment") => vec!["/metadata/labels", "/spec/template/metadata/labels"],
+                Some(_) | None => vec!["/metadata/labels"],
+            };
+            for place in places {
+                let labels = object.pointer_mut(place).and_then(Value::as_object_mut).context("labels")?;
+                for (label, value) in [("team", "platform"), ("example.com/cost-centre", "42")] {
+                    let found = labels.remove(label);
+                    ensure!(found == Some(value.into()), "{name}: {key} has {found:?} as {label} at {place}");
+                }
+            }
+            ensure!(Some(&object) == plain.get(&key), "{name}: {key} differs in more than that:\n{object}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn kube_state_metrics_gets_the_generated_configuration() -> Result<()> {
     let rendered = render(&Helm::offline()?, "monitoring").await?;
     let map = rendered.get("ConfigMap/springtide-kube-state-metrics").context("no ConfigMap")?;
@@ -88,7 +120,7 @@ async fn what_the_schema_does_not_have_is_refused_with_its_place() -> Result<()>
         ensure!(!output.status.success(), "{set} is accepted");
         ensure!(said.contains(place), "{set}: {said}");
     }
-    for set in ["--set=keep=maybe", "--set=other=1"] {
+    for set in ["--set=keep=maybe", "--set=other=1", "--set=commonLabels.helm\\.sh/chart=x"] {
         ensure!(!helm.try_run(&["template", "crds", CRDS, set]).await?.status.success(), "{set} is accepted");
     }
     Ok(())
@@ -128,11 +160,12 @@ async fn the_notes_say_what_holds_for_these_values() -> Result<()> {
 async fn crds_are_kept_when_the_value_says_so() -> Result<()> {
     let helm = Helm::offline()?;
     for (set, policy) in [("--set=keep=true", Value::from("keep")), ("--set=keep=false", Value::Null)] {
-        let crds = objects(&helm.run(&["template", "crds", CRDS, set]).await?)?;
+        let crds = objects(&helm.run(&["template", "crds", CRDS, set, "--set=commonLabels.team=a"]).await?)?;
         ensure!(crds.len() == springtide_crds::all().len(), "{} CRDs", crds.len());
         for crd in crds {
             let annotations = &crd["metadata"]["annotations"];
             ensure!(annotations["helm.sh/resource-policy"] == policy, "{annotations}");
+            ensure!(crd["metadata"]["labels"]["team"] == "a", "{}", crd["metadata"]["labels"]);
             ensure!(!annotations[springtide_crds::MAX_PER_NAMESPACE].is_null(), "{annotations}");
         }
     }

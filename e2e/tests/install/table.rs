@@ -226,6 +226,11 @@ pub(crate) const TABLE: &[Row] = &[
             "to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}, {"ipBlock": {"cidr": "fd00::1/128"}}]
         }]"#,
     ),
+    ("named", "Deployment/tide", "/metadata/labels/team", r#""platform""#),
+    ("named", "Deployment/tide", "/spec/template/metadata/labels/example.com~1cost-centre", r#""42""#),
+    ("named", "Deployment/tide", "/spec/selector/matchLabels/team", "null"),
+    ("named", "Service/tide-metrics", "/spec/selector/team", "null"),
+    ("named", "ClusterRole/tide-batchjob-viewer", "/metadata/labels/team", r#""platform""#),
     (
         "named",
         "NetworkPolicy/tide",
@@ -276,6 +281,8 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
     ("--set=writeBudget.process.rate=0", "at '/writeBudget/process/rate'"),
     ("--set=writeBudget.process.other=1", "at '/writeBudget/process'"),
     ("--set=logging.format=Xml", "at '/logging/format'"),
+    ("--set=commonLabels.team=a b", "at '/commonLabels/team'"),
+    ("--set=commonLabels.ready=true", "at '/commonLabels/ready'"),
     ("--set=flowControl.shares=0", "at '/flowControl/shares'"),
     ("--set=monitoring.interval=often", "at '/monitoring/interval'"),
     ("--set=monitoring.kubeStateMetrics.namespace=Upper", "at '/monitoring/kubeStateMetrics/namespace'"),
@@ -306,6 +313,18 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
     (
         "--set=podAnnotations.springtide\\.dev/restart-on=x",
         "podAnnotations must not have the key springtide.dev/restart-on",
+    ),
+    (
+        "--set=commonLabels.app\\.kubernetes\\.io/name=other",
+        "commonLabels must not have the key app.kubernetes.io/name, which the chart sets itself",
+    ),
+    (
+        "--set-string=commonLabels.rbac\\.authorization\\.k8s\\.io/aggregate-to-view=true",
+        "commonLabels must not have the key rbac.authorization.k8s.io/aggregate-to-view",
+    ),
+    (
+        "--set=commonLabels.team=a,podLabels.team=b",
+        "podLabels must not have the key team, which commonLabels has already",
     ),
     ("--set=monitoring.labels.helm\\.sh/chart=x", "monitoring.labels must not have the key helm.sh/chart"),
     (

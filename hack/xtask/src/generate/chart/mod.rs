@@ -37,7 +37,8 @@ pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
     Ok(files)
 }
 
-/// The CRD as a template: with Helm's keep annotation, when the value says so, and the labels of Helm's objects.
+/// The CRD as a template: with Helm's keep annotation, when the value says so, the labels of Helm's objects, and those of
+/// the values.
 fn crd(kind: &Kind) -> Result<String> {
     let text = yaml::document(&kind.crd, &[])?;
     // What looks like a template's action in a description stays what it is.
@@ -45,7 +46,8 @@ fn crd(kind: &Kind) -> Result<String> {
     let keep =
         "  annotations:\n    {{- if .Values.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n";
     let helm = "  labels:\n    app.kubernetes.io/managed-by: {{ .Release.Service }}\n    helm.sh/chart: {{ printf \
-                \"%s-%s\" .Chart.Name .Chart.Version | replace \"+\" \"_\" }}\n";
+                \"%s-%s\" .Chart.Name .Chart.Version | replace \"+\" \"_\" }}\n    {{- with .Values.commonLabels \
+                }}\n    {{- toYaml . | nindent 4 }}\n    {{- end }}\n";
     let name = &kind.crd.spec.names.kind;
     let Some((before, after)) = text.split_once("  annotations:\n") else {
         bail!("the CRD of {name} has no annotations: it declares no maximum");
