@@ -59,6 +59,8 @@ leaderElection:
   {{- toYaml .Values.leaderElection | nindent 2 }}
 logging:
   {{- toYaml .Values.logging | nindent 2 }}
+tracing:
+  {{- toYaml .Values.tracing | nindent 2 }}
 writeBudget:
   {{- toYaml .Values.writeBudget | nindent 2 }}
 breaker:
@@ -67,7 +69,7 @@ breaker:
 
 {{/* Of it what changes only with a new process: a change of anything else needs no new pods. */}}
 {{- define "springtide.restart" -}}
-{{- list .Values.controllers .Values.scope .Values.leaderElection .Values.breaker .Values.logging.format | toJson | sha256sum -}}
+{{- list .Values.controllers .Values.scope .Values.leaderElection .Values.breaker .Values.logging.format .Values.tracing | toJson | sha256sum -}}
 {{- end }}
 
 {{/* The namespaces that the manager is held to, by commas; nothing where it acts in the whole cluster. */}}

@@ -48,6 +48,7 @@ use springtide_plumbing::failing::{self, Failing, Telling};
 use springtide_plumbing::guard::Withheld;
 use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::plan::{Action, Plan, Write};
+use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::WorkQueue;
 use springtide_plumbing::rights::Rights;
 use std::collections::HashMap;
@@ -108,6 +109,10 @@ impl Reconciler for BatchJobReconciler {
             return None;
         }
         self.observe_job(key, failing, now)
+    }
+
+    fn generation(observed: &Observed) -> Option<i64> {
+        observed.state.as_ref().map(|state| state.job.meta().generation)
     }
 
     fn plan(&self, observed: &Observed, now: Timestamp) -> Plan {

@@ -56,15 +56,15 @@ impl ControllerName {
 /// A part of the process that cannot start, or that ended though nobody asked it to; the error names it.
 /// Or that of `shutdown`.
 pub async fn run(
-    configured: Configured,
+    mut configured: Configured,
     log_level: LogLevel,
     shutdown: impl Future<Output = Result<()>>,
 ) -> Result<()> {
     // First of all: a process without these handlers dies of the signals.
     let signals = brake::Signals::install().context("handle SIGUSR1 and SIGUSR2")?;
+    let identity = configured.identity().to_owned();
     let Configured { args, text, configuration } = configured;
     let controllers = enabled(&configuration);
-    let identity = args.identity.clone().unwrap_or_else(self::identity);
     let agent = |purpose: &str| format!("springtide/{} {purpose} {identity}", env!("CARGO_PKG_VERSION"));
     let connection = Connection::load(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
     let keeper = BreakerKeeper::NAME;
@@ -345,12 +345,6 @@ async fn first_end(
         () = asks => {}
     }
     Ok(())
-}
-
-/// A name that no other process bears: two managers on one host must not take each other for themselves.
-fn identity() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}-{:08x}", host.trim(), rand::random::<u32>())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod cli;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use springtide_manager::{ManagerArgs, init_logging, run};
+use springtide_plumbing::traces::END_BOUND;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,12 +31,19 @@ async fn main() -> ExitCode {
     let ran = match command {
         Command::Manager(args) => {
             // Before there is a log: whoever started the process reads stderr.
-            let set_up = args.read().and_then(|configured| {
-                let log_level = init_logging(&configured.configuration.logging)?;
-                Ok((configured, log_level))
+            let set_up = args.read().and_then(|mut configured| {
+                let traces = configured.traces()?;
+                let log_level = init_logging(&configured.configuration.logging, traces.as_ref())?;
+                Ok((configured, log_level, traces))
             });
             match set_up {
-                Ok((configured, log_level)) => run(configured, log_level, signalled()).await,
+                Ok((configured, log_level, traces)) => {
+                    let ran = run(configured, log_level, signalled()).await;
+                    if let Some(traces) = traces {
+                        traces.end(END_BOUND).await;
+                    }
+                    ran
+                }
                 Err(error) => {
                     eprintln!("springtide: {error:#}");
                     return ExitCode::from(2);

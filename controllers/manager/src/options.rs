@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, FromArgMatches, ValueEnum};
 use springtide_plumbing::guard::Mode;
 use springtide_plumbing::lease::LeaseTimes;
+use springtide_plumbing::traces::Traces;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,6 +94,31 @@ pub struct Configured {
     pub(crate) text: Option<String>,
     /// What both say together.
     pub configuration: ManagerConfiguration,
+}
+
+impl Configured {
+    /// Name of this process: in its Lease, its user agents and its traces.
+    pub(crate) fn identity(&mut self) -> &str {
+        self.args.identity.get_or_insert_with(identity)
+    }
+
+    /// The way of traces to a collector, if one is configured.
+    ///
+    /// # Errors
+    /// The environment asks for what the exporter cannot do.
+    pub fn traces(&mut self) -> Result<Option<Traces>> {
+        let Some(endpoint) = self.configuration.tracing.endpoint()? else { return Ok(None) };
+        let traces = Traces::to(&endpoint, self.identity(), env!("CARGO_PKG_VERSION"));
+        traces
+            .map(Some)
+            .context("tracing.otlpEndpoint: the variables OTEL_* of the environment do not go with it")
+    }
+}
+
+/// A name that no other process bears: two managers on one host must not take each other for themselves.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{:08x}", host.trim(), rand::random::<u32>())
 }
 
 impl ManagerArgs {

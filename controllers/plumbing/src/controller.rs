@@ -23,8 +23,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
+/// Name of the span of a pass. Its fields: `controller` and `key`, the `generation` of the object that was planned
+/// (absent where it has none), the `outcome` of its plan and the first `reason` of it, the number of `writes` that were
+/// sent and succeeded, and the `result` as in `controller_runtime_reconcile_total`.
+pub const PASS_SPAN: &str = "reconcile";
 /// Keys worked on at once by one controller.
 pub const DEFAULT_WORKERS: usize = 8;
 /// A pass that found itself not leading looks again after this; leadership wakes workers anyway.
@@ -46,6 +51,11 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Gathers what the stores know of a key, and what its writes fail at; `None` when nothing of that name is
     /// left to care for.
     fn observe(&self, key: &ObjectKey, failing: Option<&Failing>, now: Timestamp) -> Option<Self::Observed>;
+
+    /// The `metadata.generation` of what was observed, for traces; `None` where there is no such object.
+    fn generation(_observed: &Self::Observed) -> Option<i64> {
+        None
+    }
 
     /// Decides. Pure: no client, no clock, no randomness.
     fn plan(&self, observed: &Self::Observed, now: Timestamp) -> Plan;
@@ -176,13 +186,14 @@ impl<R: Reconciler> Controller<R> {
         }
         let started = Instant::now();
         self.metrics.pass_started(R::NAME, item.waited);
-        let span = tracing::debug_span!("reconcile", controller = R::NAME, %key);
-        let pass = AssertUnwindSafe(self.reconcile(key)).catch_unwind().instrument(span);
+        let span = pass_span(R::NAME, key);
+        let pass = AssertUnwindSafe(self.reconcile(key, &span)).catch_unwind().instrument(span.clone());
         let (next, result) = match pass.await {
             Ok(ended) => ended,
             Err(panic) => {
                 let message = panic_text(panic.as_ref());
                 tracing::error!(controller = R::NAME, %key, message, "a pass panicked");
+                span.record("otel.status_description", message.as_str());
                 self.metrics.pass_panicked(R::NAME);
                 if let Turn::Tell(failing) = self.failures.panicked(key, &message) {
                     // Who cannot plan may not be able to tell either.
@@ -191,11 +202,12 @@ impl<R: Reconciler> Controller<R> {
                 self.failed(ErrorClass::Bug, Duration::ZERO)
             }
         };
+        span.record("result", result.label());
         self.metrics.pass_ended(R::NAME, result, started.elapsed());
         next
     }
 
-    async fn reconcile(&self, key: &ObjectKey) -> (Next, ReconcileResult) {
+    async fn reconcile(&self, key: &ObjectKey, span: &Span) -> (Next, ReconcileResult) {
         let now = self.clock.now();
         let failing = self.failures.of(key);
         let Some(observed) = self.reconciler.observe(key, failing.as_ref(), now) else {
@@ -204,6 +216,7 @@ impl<R: Reconciler> Controller<R> {
             return (Next::Success, ReconcileResult::Success);
         };
         let mut plan = self.reconciler.plan(&observed, now);
+        span.record("generation", R::generation(&observed));
         drop(observed);
         let sketch = Sketch::of(&plan);
         let events = std::mem::take(&mut plan.events);
@@ -216,6 +229,7 @@ impl<R: Reconciler> Controller<R> {
             Settled::Handled => self.failures.handled(key, &results),
         };
         let (next, result) = self.next(&sketch, &results, settled);
+        record_pass(span, &sketch, &results, result);
         match (turn, next) {
             (Turn::Tell(failing), next) => {
                 self.tell(key, &failing).await;
@@ -379,6 +393,44 @@ impl Sketch {
     }
 }
 
+/// The span of a pass; what is known only later is recorded then.
+fn pass_span(controller: &str, key: &ObjectKey) -> Span {
+    tracing::debug_span!(
+        PASS_SPAN,
+        controller,
+        %key,
+        generation = Empty,
+        outcome = Empty,
+        reason = Empty,
+        writes = Empty,
+        result = Empty,
+        // Makes the status of OpenTelemetry's span an error.
+        otel.status_description = Empty,
+    )
+}
+
+fn record_pass(span: &Span, sketch: &Sketch, results: &[WriteResult], result: ReconcileResult) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("outcome", tracing::field::debug(sketch.outcome));
+    span.record("reason", sketch.why.first().map(|why| why.reason));
+    span.record("writes", sent(results));
+    match result {
+        ReconcileResult::Error { .. } => {
+            let errors = results.iter().filter_map(|result| result.outcome.as_ref().err());
+            let gravest = errors.max_by_key(|error| error.class().map(ErrorClass::backoff_floor));
+            span.record("otel.status_description", gravest.map(tracing::field::display));
+        }
+        ReconcileResult::Success | ReconcileResult::Requeue | ReconcileResult::RequeueAfter => {}
+    }
+}
+
+/// Writes that were sent and succeeded. Signed, as other numbers are text in OpenTelemetry's attributes.
+fn sent(results: &[WriteResult]) -> i64 {
+    results.iter().map(|result| i64::from(matches!(&result.outcome, Ok(done) if !done.noop))).sum()
+}
+
 fn log_pass(controller: &str, key: &ObjectKey, sketch: &Sketch, results: &[WriteResult]) {
     for result in results {
         if let Err(error) = &result.outcome {
@@ -414,10 +466,9 @@ fn log_pass(controller: &str, key: &ObjectKey, sketch: &Sketch, results: &[Write
             }
         }
     }
-    let sent = results.iter().filter(|result| matches!(&result.outcome, Ok(done) if !done.noop)).count();
     let why = sketch.why.first();
     tracing::debug!(
-        controller, %key, outcome = ?sketch.outcome, writes = sent,
+        controller, %key, outcome = ?sketch.outcome, writes = sent(results),
         reason = why.map(|why| why.reason), message = why.map(|why| why.message.as_str()),
         wake = sketch.wake.map(|at| at.to_string()), "reconciled"
     );

@@ -11,6 +11,8 @@
 //!
 //! [`controller`] is the loop that joins them; [`lease`] says who may write, [`rights`] what may be asked at all.
 //! [`window`] knows when a recurring window is open, for every planner.
+//! [`controller`] is the loop that joins them; [`lease`] says who may write, [`rights`] what may be asked at all,
+//! [`traces`] sends what it did to a collector.
 
 pub mod brake;
 pub mod breaker;
@@ -36,6 +38,7 @@ pub mod projection;
 pub mod queue;
 pub mod rights;
 pub mod store;
+pub mod traces;
 pub mod warrant;
 pub mod watch;
 pub mod window;

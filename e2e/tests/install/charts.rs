@@ -59,6 +59,7 @@ async fn the_configuration_file_says_what_the_values_say() -> Result<()> {
     ensure!((window_seconds, namespace, cluster.floor) == (600, Cap { floor: 0, percent: 2 }, 5));
     ensure!(cluster.percent == Limits::default().cluster.percent);
     ensure!(tuned.write_budget.process.burst == 1_000_000);
+    ensure!(tuned.tracing.otlp_endpoint == "http://collector.monitoring:4318");
     let observed = rules::configuration(&render(&helm, "observe").await?, RELEASE)?;
     ensure!(observed.controllers.batch_job.mode == Mode::Observe && observed.controllers.batch_job.enabled);
     let namespaced = rules::configuration(&render(&helm, "namespaced").await?, RELEASE)?;

@@ -224,8 +224,13 @@ pub(crate) const TABLE: &[Row] = &[
         r#"[{
             "ports": [{"port": 8443, "protocol": "TCP"}],
             "to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}, {"ipBlock": {"cidr": "fd00::1/128"}}]
+        }, {
+            "ports": [{"port": 4318, "protocol": "TCP"}, {"port": 14318, "protocol": "TCP"}],
+            "to": [{"podSelector": {"matchLabels": {"app": "collector"}}}]
         }]"#,
     ),
+    ("default", POLICY, "/spec/egress/2", "null"),
+    ("tuned", POLICY, "/spec/egress/2", r#"{"ports": [{"port": 4318, "protocol": "TCP"}]}"#),
     ("named", "Deployment/tide", "/metadata/labels/team", r#""platform""#),
     ("named", "Deployment/tide", "/spec/template/metadata/labels/example.com~1cost-centre", r#""42""#),
     ("named", "Deployment/tide", "/spec/selector/matchLabels/team", "null"),
@@ -281,6 +286,11 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
     ("--set=writeBudget.process.rate=0", "at '/writeBudget/process/rate'"),
     ("--set=writeBudget.process.other=1", "at '/writeBudget/process'"),
     ("--set=logging.format=Xml", "at '/logging/format'"),
+    ("--set=tracing.otlpEndpoint=collector:4318", "at '/tracing/otlpEndpoint'"),
+    ("--set=tracing.otlpEndpoint=https://collector:4318", "at '/tracing/otlpEndpoint'"),
+    ("--set=tracing.otlpEndpoint=http://collector:65536", "at '/tracing/otlpEndpoint'"),
+    ("--set=tracing.endpoint=http://collector", "at '/tracing'"),
+    ("--set=networkPolicy.otlpPorts={0}", "at '/networkPolicy/otlpPorts/0'"),
     ("--set=commonLabels.team=a b", "at '/commonLabels/team'"),
     ("--set=commonLabels.ready=true", "at '/commonLabels/ready'"),
     ("--set=flowControl.shares=0", "at '/flowControl/shares'"),

@@ -24,6 +24,7 @@ use springtide_plumbing::controller::DEFAULT_WORKERS;
 use springtide_plumbing::executor::WRITE_DEADLINE;
 use springtide_plumbing::guard::Mode;
 use springtide_plumbing::lease::LeaseTimes;
+use springtide_plumbing::traces::{ENDPOINT_PATTERN, Endpoint, InvalidEndpoint};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -61,6 +62,9 @@ pub struct ManagerConfiguration {
     /// The log, one line an event, on stderr.
     #[serde(default)]
     pub logging: Logging,
+    /// Traces of what the controllers do.
+    #[serde(default)]
+    pub tracing: Tracing,
 }
 
 /// Version of the format.
@@ -239,6 +243,26 @@ pub enum LogFormat {
     Text,
 }
 
+/// Traces: every reconcile pass as a span of OpenTelemetry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Tracing {
+    /// Base URL of a collector that takes OTLP over HTTP, as in `http://collector.monitoring:4318`; traces go to `/v1/traces`
+    /// below it. There are none when it is empty.
+    #[schemars(length(min = 0, max = 1024), regex(pattern = ENDPOINT_PATTERN))]
+    pub otlp_endpoint: String,
+}
+
+impl Tracing {
+    /// Where traces go, if anywhere.
+    ///
+    /// # Errors
+    /// The text is no endpoint.
+    pub fn endpoint(&self) -> Result<Option<Endpoint>, InvalidEndpoint> {
+        if self.otlp_endpoint.is_empty() { Ok(None) } else { self.otlp_endpoint.parse().map(Some) }
+    }
+}
+
 /// A configuration that is refused. The message names the field and what it may be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidConfiguration {
@@ -285,7 +309,7 @@ impl ManagerConfiguration {
     }
 
     fn contradictions(&self) -> impl Iterator<Item = Violation> {
-        let Self { controllers, leader_election: election, logging, .. } = self;
+        let Self { controllers, leader_election: election, logging, tracing, .. } = self;
         let write_seconds = seconds(WRITE_DEADLINE);
         let rules = [
             (!controllers.batch_job.enabled, "controllers", "are all disabled; enable one".to_owned()),
@@ -305,8 +329,10 @@ impl ManagerConfiguration {
             ),
         ];
         let level = filter_problem(&logging.level).map(|problem| Violation::new("logging.level", problem));
+        let endpoint = tracing.endpoint().err();
+        let endpoint = endpoint.map(|problem| Violation::new("tracing.otlpEndpoint", problem.to_string()));
         let broken = rules.into_iter().filter(|(broken, ..)| *broken);
-        broken.map(|(_, path, problem)| Violation::new(path, problem)).chain(level)
+        broken.map(|(_, path, problem)| Violation::new(path, problem)).chain(level).chain(endpoint)
     }
 }
 

@@ -27,6 +27,15 @@ fn what_is_not_said_keeps_its_default_beside_what_is() {
 }
 
 #[test]
+fn traces_go_nowhere_unless_a_collector_is_named() {
+    assert_eq!(ManagerConfiguration::default().tracing.endpoint(), Ok(None));
+    let configured = parse("tracing: {otlpEndpoint: 'http://collector:4318'}").unwrap();
+    assert_eq!(configured.tracing.endpoint().unwrap().unwrap().to_string(), "http://collector:4318/");
+    let changes = Changes::between(&ManagerConfiguration::default(), &configured);
+    assert_eq!((changes.live.len(), &*changes.restart), (0, &["tracing.otlpEndpoint".to_owned()][..]));
+}
+
+#[test]
 fn the_scope_is_the_cluster_or_a_set_of_namespaces_and_changes_with_a_restart() {
     let default = ManagerConfiguration::default();
     assert_eq!(default.scope.scope(), Scope::All);
@@ -55,6 +64,7 @@ fn what_is_malformed_is_named_by_its_path_with_what_was_expected() {
         ("scope: {namespace: [a]}", "scope.namespace", "unknown field `namespace`"),
         ("scope: {type: Namespaces, namespaces: a}", "scope.namespaces", "expected a sequence"),
         ("logging: {format: Xml}", "logging.format", "expected `Json` or `Text`"),
+        ("tracing: {endpoint: 'http://collector'}", "tracing.endpoint", "expected `otlpEndpoint`"),
         ("health: {address: here}", "health.address", "invalid socket address"),
         ("writeBudget: {process: {rate: 1}}", "writeBudget.process", "missing field `burst`"),
         ("logging: {level: info, level: warn}", "logging", "duplicate"),
@@ -126,6 +136,13 @@ fn what_is_out_of_bounds_is_named_with_the_bounds() {
             "scope.namespaces[0] must be 1 to 63 characters long",
         ),
         ("controllers: {batchJob: {enabled: false}}", "controllers are all disabled; enable one"),
+        ("tracing: {otlpEndpoint: 'collector:4318'}", "tracing.otlpEndpoint must begin with http://"),
+        ("tracing: {otlpEndpoint: 'https://collector'}", "tracing.otlpEndpoint must begin with http://"),
+        ("tracing: {otlpEndpoint: 'http://a b'}", "tracing.otlpEndpoint must be a URL like http://"),
+        (
+            "tracing: {otlpEndpoint: 'http://collector/?a=b'}",
+            "tracing.otlpEndpoint must have a host, and no more",
+        ),
         ("logging: {level: 'springtide=loud'}", "logging.level is no filter: "),
         ("logging: {level: 'warn,inof'}", "logging.level is no filter: \"inof\" is no level"),
         ("logging: {level: 'info,'}", "logging.level is no filter: \"\" is no level"),

@@ -67,7 +67,8 @@ pub enum ReconcileResult {
 impl ReconcileResult {
     const LABELS: [&'static str; 4] = ["success", "requeue", "requeue_after", "error"];
 
-    fn label(self) -> &'static str {
+    /// The label value.
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::Requeue => "requeue",

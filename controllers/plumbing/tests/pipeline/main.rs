@@ -23,3 +23,4 @@ mod pressure;
 mod read_your_writes;
 mod reads;
 mod stages;
+mod traces;

@@ -161,6 +161,10 @@ impl Reconciler for Scripted {
         })
     }
 
+    fn generation(seen: &Seen) -> Option<i64> {
+        seen.pod.as_ref().map(|pod| pod.metadata.generation)
+    }
+
     fn plan(&self, seen: &Seen, _: Timestamp) -> Plan {
         (self.plan)(seen)
     }
