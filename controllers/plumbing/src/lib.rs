@@ -9,10 +9,8 @@
 //! 5. [`executor`]: the one writer performs the plan: guard, leadership, budget, precondition, wire. The
 //!    [`guard`] is brake, observe mode, and for what destroys [`warrant`]s and [`breaker`].
 //!
-//! [`controller`] is the loop that joins them; [`lease`] says who may write, [`rights`] what may be asked at all.
-//! [`window`] knows when a recurring window is open, for every planner.
 //! [`controller`] is the loop that joins them; [`lease`] says who may write, [`rights`] what may be asked at all,
-//! [`traces`] sends what it did to a collector.
+//! [`traces`] sends what it did to a collector. [`window`] knows when a recurring window is open, for every planner.
 
 pub mod brake;
 pub mod breaker;
