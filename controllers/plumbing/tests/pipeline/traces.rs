@@ -17,6 +17,7 @@ use springtide_plumbing::traces::{Endpoint, Traces};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -110,11 +111,19 @@ async fn one_pass_each(mut rig: Rig, names: &[&str]) {
     (&mut rig.running).await.unwrap();
 }
 
+/// Sends the passes of this thread's controllers to a collector.
+async fn subscribe(traces: &Traces) -> DefaultGuard {
+    // While there is a single subscriber, `tracing` takes what the thread that meets a span first has for it: that of
+    // another test has none, and the span would be off here too. So it is met before there is one.
+    one_pass_each(Setup::new(by_name).start(reply), &["quiet"]).await;
+    tracing_subscriber::registry().with(traces.layer()).set_default()
+}
+
 #[tokio::test]
 async fn a_collector_gets_a_span_of_each_pass_that_says_what_came_of_it() {
     let collector = Collector::start(StatusCode::OK).await;
     let traces = Traces::to(&collector.endpoint, "pod-a", "1.2.3").unwrap();
-    let subscribed = tracing_subscriber::registry().with(traces.layer()).set_default();
+    let subscribed = subscribe(&traces).await;
     let mut rig = Setup::new(by_name).start(reply);
     let mut pod = object("ns", "quiet", 5);
     pod["metadata"]["generation"] = 3.into();
@@ -169,7 +178,7 @@ async fn a_collector_that_refuses_or_is_not_there_keeps_no_pass_from_its_work() 
     drop(listener);
     for endpoint in [&refusing.endpoint, &nobody] {
         let traces = Traces::to(endpoint, "pod-a", "1.2.3").unwrap();
-        let subscribed = tracing_subscriber::registry().with(traces.layer()).set_default();
+        let subscribed = subscribe(&traces).await;
         let rig = Setup::new(by_name).start(reply);
         let wire = rig.wire.clone();
         one_pass_each(rig, &["new", "quiet"]).await;
