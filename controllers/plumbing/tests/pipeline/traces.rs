@@ -15,8 +15,9 @@ use prost::Message;
 use springtide_plumbing::plan::{Outcome, Plan, Why};
 use springtide_plumbing::traces::{Endpoint, Traces};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -112,18 +113,21 @@ async fn one_pass_each(mut rig: Rig, names: &[&str]) {
 }
 
 /// Sends the passes of this thread's controllers to a collector.
-async fn subscribe(traces: &Traces) -> DefaultGuard {
-    // While there is a single subscriber, `tracing` takes what the thread that meets a span first has for it: that of
-    // another test has none, and the span would be off here too. So it is met before there is one.
-    one_pass_each(Setup::new(by_name).start(reply), &["quiet"]).await;
-    tracing_subscriber::registry().with(traces.layer()).set_default()
+fn subscribe(traces: &Traces) -> DefaultGuard {
+    // While there is a single subscriber, `tracing` asks the thread that meets a span first: that of another test has
+    // none, and the span would be off here too. Of two, each is asked for itself.
+    static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+    LazyLock::force(&ANOTHER);
+    let subscribed = tracing_subscriber::registry().with(traces.layer()).set_default();
+    tracing::callsite::rebuild_interest_cache();
+    subscribed
 }
 
 #[tokio::test]
 async fn a_collector_gets_a_span_of_each_pass_that_says_what_came_of_it() {
     let collector = Collector::start(StatusCode::OK).await;
     let traces = Traces::to(&collector.endpoint, "pod-a", "1.2.3").unwrap();
-    let subscribed = subscribe(&traces).await;
+    let subscribed = subscribe(&traces);
     let mut rig = Setup::new(by_name).start(reply);
     let mut pod = object("ns", "quiet", 5);
     pod["metadata"]["generation"] = 3.into();
@@ -178,7 +182,7 @@ async fn a_collector_that_refuses_or_is_not_there_keeps_no_pass_from_its_work() 
     drop(listener);
     for endpoint in [&refusing.endpoint, &nobody] {
         let traces = Traces::to(endpoint, "pod-a", "1.2.3").unwrap();
-        let subscribed = subscribe(&traces).await;
+        let subscribed = subscribe(&traces);
         let rig = Setup::new(by_name).start(reply);
         let wire = rig.wire.clone();
         one_pass_each(rig, &["new", "quiet"]).await;
