@@ -96,13 +96,12 @@ async fn a_full_etcd_is_waited_for_and_nothing_is_lost_or_done_twice() -> Result
     for life in &ended {
         test.end_pod(life, 0).await?;
     }
-    let maps: Api<ConfigMap> = test.api();
-    let fillers = fill(&maps).await?;
-    assert_eq!(cluster.etcd_alarms().await?, ["NOSPACE"]);
-    // Deletes are let pass.
     for life in &lost {
         test.force_delete(life).await?;
     }
+    let maps: Api<ConfigMap> = test.api();
+    let fillers = fill(&maps).await?;
+    assert_eq!(cluster.etcd_alarms().await?, ["NOSPACE"]);
     let mark = cluster.audit_log()?.mark()?;
     manager.child().resume()?;
     let refused = || -> Result<WriteCount> {
@@ -122,7 +121,7 @@ async fn a_full_etcd_is_waited_for_and_nothing_is_lost_or_done_twice() -> Result
     // Space again.
     let mark = cluster.audit_log()?.mark()?;
     for name in fillers {
-        maps.delete(&name, &DeleteParams::default()).await?;
+        maps.delete(&name, &DeleteParams::default()).await.context("take away what fills etcd")?;
     }
     cluster.free_etcd().await?;
     ensure!(cluster.etcd_alarms().await?.is_empty(), "the alarm is still up");
