@@ -13,8 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use reasons::{
-    AdmittedReason, CompleteReason, FailedReason, QueuedReason, ReconcilingReason, StalledReason,
-    SuspendedReason, all as all_reasons,
+    AdmittedReason, CompleteReason, DegradedReason, FailedReason, QueuedReason, ReconcilingReason,
+    StalledReason, SuspendedReason, all as all_reasons,
 };
 pub use retry::{MAX_OOM_STEPS, NodeAvoidance, OnOom, Retry};
 pub use rules::IMMUTABLE_FIELDS;
@@ -67,12 +67,19 @@ const MAX_DEADLINE_SECONDS: u32 = 2_592_000;
     derive = "PartialEq",
     doc = "Runs finite tasks on capacity that is free: a pod exists only while its task can really run, and is \
            deleted at exit, once its outcome is in the status.",
+    selectable = ".spec.queueName",
     selectable = ".spec.tier",
     printcolumn(
         name = "Complete",
         type_ = "string",
         description = "Where the job stands: reason of condition Complete.",
         json_path = ".status.conditions[?(@.type==\"Complete\")].reason"
+    ),
+    printcolumn(
+        name = "Queue",
+        type_ = "string",
+        description = "The BatchQueue the job is in; empty in the built-in queue.",
+        json_path = ".status.queue"
     ),
     printcolumn(
         name = "Tier",
@@ -113,6 +120,15 @@ const MAX_DEADLINE_SECONDS: u32 = 2_592_000;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BatchJobSpec {
+    /// The BatchQueue of this namespace that decides when the job starts; until there is one of this name the job
+    /// waits. Absent = the BatchQueue called default; in a namespace without any BatchQueue the built-in queue: all
+    /// free capacity, no quota.
+    #[schemars(
+        length(min = 1, max = crate::batch_queue::NAME_MAX_LENGTH),
+        regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_name: Option<String>,
     /// Importance of the job. The built-in queue treats every tier as BestEffort.
     #[serde(default)]
     pub tier: Tier,
@@ -204,6 +220,7 @@ impl BatchJobSpec {
     #[must_use]
     pub fn new(template: PodTemplate) -> Self {
         Self {
+            queue_name: None,
             tier: Tier::default(),
             priority: 0,
             stop_policy: StopPolicy::default(),
@@ -407,7 +424,10 @@ pub enum LogTail {
 pub fn crd() -> CustomResourceDefinition {
     let crd = schema::finish(BatchJob::crd(), &IMMUTABLE_FIELDS, |root| {
         rules::add(root);
-        root["properties"]["status"]["default"] = status::never_seen();
+        let status = &mut root["properties"]["status"];
+        status["default"] = crate::common::never_seen("Complete", "job");
+        // One is of jobs with many tasks, the other of jobs with one: both together need never fit.
+        status["not"] = serde_json::json!({"required": ["indexes", "result"]});
     });
     crate::labelled(crate::with_maxima(crd, MAX_PER_NAMESPACE, MAX_PER_CLUSTER))
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::reason::Reason;
 
@@ -26,6 +27,10 @@ const TYPE_MAX_LENGTH: usize = 16;
 /// Where the API server's default puts `lastTransitionTime` before any
 /// controller has seen the object; Gateway API uses the same instant.
 pub const NEVER_SEEN_TIME: &str = "1970-01-01T00:00:00Z";
+
+/// Longest name of a resource that our APIs take. Kubernetes allows 317 bytes; real ones, such as
+/// `nvidia.com/mig-1g.10gb.shared`, are far shorter, and statuses with rows by resource stay small.
+pub const RESOURCE_NAME_MAX_LENGTH: usize = 48;
 
 /// Importance of batch work; it decides who waits and who yields.
 #[derive(
@@ -215,6 +220,26 @@ pub(crate) fn conditions_schema(types: usize, message_max_bytes: usize) -> Schem
                 },
             },
         },
+    })
+}
+
+/// The status every object has before its controller has seen it. The API server
+/// adds it at each read, so `kubectl wait` and kstatus are right without a write.
+/// `summary` is the type of the kind's summary condition, `noun` what people call an object.
+pub(crate) fn never_seen(summary: &str, noun: &str) -> Value {
+    let condition = |type_: &str, status: &str| {
+        json!({
+            "type": type_,
+            "status": status,
+            "observedGeneration": 0,
+            "reason": "Pending",
+            "message": format!("The controller has not seen the {noun} yet."),
+            "lastTransitionTime": NEVER_SEEN_TIME,
+        })
+    };
+    json!({
+        "observedGeneration": 0,
+        "conditions": [condition(summary, "Unknown"), condition("Reconciling", "True")],
     })
 }
 

@@ -35,6 +35,17 @@ pub struct Kind {
     pub samples: Vec<Sample>,
     /// Folder of the controller, below `controllers/`.
     pub controller: &'static str,
+    /// Who may write objects of the kind, unless the cluster's administrators decide otherwise.
+    pub writers: Writers,
+}
+
+/// Who may write objects of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writers {
+    /// Whoever may write the workloads of a namespace.
+    Users,
+    /// Those alone to whom an administrator of the cluster gives the right: an object takes what others have.
+    ClusterAdministrators,
 }
 
 /// Declares how many objects of a kind there may be. Not by the derive, which
@@ -62,11 +73,22 @@ fn labelled(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 /// Every kind of this version.
 #[must_use]
 pub fn all() -> Vec<Kind> {
-    vec![Kind {
-        crd: batch_job::crd(),
-        reasons: batch_job::all_reasons(),
-        immutable_fields: &batch_job::IMMUTABLE_FIELDS,
-        samples: samples::batch_jobs(),
-        controller: "batch-job",
-    }]
+    vec![
+        Kind {
+            crd: batch_job::crd(),
+            reasons: batch_job::all_reasons(),
+            immutable_fields: &batch_job::IMMUTABLE_FIELDS,
+            samples: samples::batch_jobs(),
+            controller: "batch-job",
+            writers: Writers::Users,
+        },
+        Kind {
+            crd: batch_queue::crd(),
+            reasons: batch_queue::all_reasons(),
+            immutable_fields: &batch_queue::IMMUTABLE_FIELDS,
+            samples: samples::batch_queues(),
+            controller: "batch-job",
+            writers: Writers::ClusterAdministrators,
+        },
+    ]
 }

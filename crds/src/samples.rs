@@ -9,6 +9,8 @@ use crate::batch_job::{
     BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, OnExitCodes, PodFailureAction,
     PodFailurePolicy, PodFailureRule, PodTemplate, Retry,
 };
+use crate::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, QuotaRow, Retention};
+use crate::common::{Quantity, Tier};
 
 /// The image of the examples.
 pub const IMAGE: &str = "localhost/springtide-box:1";
@@ -98,6 +100,50 @@ pub fn batch_jobs() -> Vec<Sample> {
             ),
         },
     ]
+}
+
+/// The examples of BatchQueue.
+#[must_use]
+pub fn batch_queues() -> Vec<Sample> {
+    let quota = |resource: &str, nominal: &str, max: Option<&str>| QuotaRow {
+        resource: resource.to_owned(),
+        nominal: Quantity::new(nominal),
+        max: max.map(Quantity::new),
+    };
+    vec![
+        Sample {
+            file: "batchqueue-default",
+            doc: "The queue of every job of its namespace that names none: at most two CPUs and 2Gi of memory at a \
+                  time, of half of what the nodes leave. Finished jobs stay for an hour.",
+            object: queue(
+                "default",
+                BatchQueueSpec {
+                    quota: vec![quota("cpu", "2", None), quota("memory", "2Gi", None)],
+                    capacity_source: CapacitySource { percent: 50, ..CapacitySource::default() },
+                    retention: Retention { ttl_seconds_after_finished: 3600, ..Retention::default() },
+                    ..BatchQueueSpec::new()
+                },
+            ),
+        },
+        Sample {
+            file: "batchqueue-reports",
+            doc: "A queue of cohort idle: one CPU is its own, and it may borrow another one that no other queue of \
+                  the cohort uses. Jobs name it in spec.queueName; those of tier Guaranteed run here too.",
+            object: queue(
+                "reports",
+                BatchQueueSpec {
+                    cohort: Some("idle".to_owned()),
+                    quota: vec![quota("cpu", "1", Some("2"))],
+                    max_tier: Tier::Guaranteed,
+                    ..BatchQueueSpec::new()
+                },
+            ),
+        },
+    ]
+}
+
+fn queue(name: &str, spec: BatchQueueSpec) -> Value {
+    json!(BatchQueue::new(name, spec))
 }
 
 fn job(name: &str, spec: BatchJobSpec) -> Value {

@@ -87,7 +87,7 @@ fn reasons_fit_and_know_their_status() {
     assert_eq!(CompleteReason::Failed(FailedReason::FailedIndexes).status(), ConditionStatus::False);
     assert_eq!(CompleteReason::Completed.status(), ConditionStatus::True);
     assert_eq!(CompleteReason::Pending.status(), ConditionStatus::Unknown);
-    assert_eq!(StalledReason::all().len(), 7 + FailedReason::all().len());
+    assert_eq!(StalledReason::all().len(), 10 + FailedReason::all().len());
     assert!(!ReconcilingReason::all().iter().any(|reason| reason.as_str() == "Completed"));
 }
 

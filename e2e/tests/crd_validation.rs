@@ -113,7 +113,9 @@ async fn server_agrees(cluster: &LocalCluster, file: &str) {
 
 #[tokio::test]
 async fn every_rule_accepts_and_refuses_its_examples() {
-    server_agrees(cluster().await, "batchjobs.yaml").await;
+    for file in ["batchjobs.yaml", "batchqueues.yaml"] {
+        server_agrees(cluster().await, file).await;
+    }
 }
 
 #[tokio::test]
@@ -156,7 +158,8 @@ async fn samples_are_accepted_and_a_fresh_job_has_a_status_that_nobody_wrote() {
     let base = examples("batchjobs.yaml").base;
     let api = objects(cluster, &base).await;
     for sample in springtide_crds::all().iter().flat_map(|kind| &kind.samples) {
-        assert_eq!(answer(&api, None, sample.object.clone()).await, Ok(()), "{}", sample.file);
+        let of_kind = objects(cluster, &sample.object).await;
+        assert_eq!(answer(&of_kind, None, sample.object.clone()).await, Ok(()), "{}", sample.file);
     }
 
     let created = api.create(&PostParams::default(), &serde_json::from_value(base).unwrap()).await.unwrap();
@@ -203,7 +206,13 @@ fn longest(schema: &Value) -> Value {
             items.collect()
         }
         "object" => {
-            let fields = schema["properties"].as_object().unwrap();
+            let mut fields = schema["properties"].as_object().unwrap().clone();
+            // Of fields that exclude each other the shortest is left out.
+            let excluded =
+                schema["not"]["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            if let Some(name) = excluded.min_by_key(|name| longest(&fields[*name]).to_string().len()) {
+                fields.remove(name);
+            }
             fields.iter().map(|(name, field)| (name.clone(), longest(field))).collect()
         }
         other => panic!("unexpected type {other}"),
@@ -247,8 +256,9 @@ async fn jobs_are_listed_by_tier_and_read_well() {
     let output = cluster.kubectl(&["get", "bj", "-n", &namespace]).await.unwrap();
     let table = String::from_utf8(output.stdout).unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    let head = ["NAME", "COMPLETE", "TIER", "SUCCEEDED", "COMPLETIONS", "ACTIVE", "FAILED", "AGE"];
+    let head = ["NAME", "COMPLETE", "QUEUE", "TIER", "SUCCEEDED", "COMPLETIONS", "ACTIVE", "FAILED", "AGE"];
     assert_eq!(rows[0], head, "{table}");
+    // It is in no queue yet, so that column is empty.
     assert_eq!(rows[1][..7], ["high", "Pending", "Guaranteed", "0", "1", "0", "0"], "{table}");
     let output = cluster.kubectl(&["get", "springtide", "-n", &namespace, "-o", "name"]).await.unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);

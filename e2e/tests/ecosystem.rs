@@ -70,7 +70,7 @@ async fn no_difference(folder: &str, count: usize) -> Result<()> {
     }
     same().await?;
     // As tools wait that know no kstatus.
-    test.kubectl(&["wait", "--for=condition=Complete", "--timeout=1s", "-f", samples]).await?;
+    test.kubectl(&["wait", "--for=condition=Complete", "--timeout=1s", "batchjobs", "--all"]).await?;
     assert_eq!(specs(&test).await?, applied, "a controller changed a spec");
     for (name, owners) in field_owners(&test).await? {
         let of_spec: Vec<_> = owners.iter().filter(|(_, fields)| fields.contains("f:spec")).collect();

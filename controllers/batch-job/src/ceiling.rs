@@ -112,7 +112,7 @@ impl Tiers {
     }
 }
 
-/// Finished jobs of one namespace, or of all: the newest, and those that exceed the history.
+/// Finished jobs of one queue, of one namespace, or of all: the newest, and those that exceed the history.
 #[derive(Debug, Default)]
 struct History {
     kept: BTreeMap<Rank, ObjectKey>,
@@ -152,7 +152,10 @@ impl History {
 #[derive(Debug)]
 struct Namespace {
     jobs: Tiers,
+    /// Those of all queues: together with unfinished jobs they stay within the maximum.
     history: History,
+    /// By queue; that of the built-in queue, and of jobs that never had one, under the empty name.
+    queues: HashMap<Arc<str>, History>,
 }
 
 /// All jobs by age, and the finished ones by the time of their end.
@@ -162,6 +165,8 @@ pub struct Ceiling {
     cluster: Tiers,
     history: History,
     namespaces: HashMap<Arc<str>, Namespace>,
+    /// How many finished jobs a BatchQueue keeps.
+    limits: HashMap<ObjectKey, usize>,
 }
 
 impl Ceiling {
@@ -172,7 +177,24 @@ impl Ceiling {
             cluster: Tiers::new(settings.max_per_cluster),
             history: History::default(),
             namespaces: HashMap::new(),
+            limits: HashMap::new(),
         }
+    }
+
+    /// Takes in how many finished jobs a BatchQueue keeps; `None` where it is gone, and what it had kept counts like
+    /// the built-in queue's. Returns jobs that exceed the history now.
+    pub fn set_history_limit(&mut self, queue: &ObjectKey, limit: Option<usize>) -> Vec<ObjectKey> {
+        match limit {
+            Some(limit) => self.limits.insert(queue.clone(), limit),
+            None => self.limits.remove(queue),
+        };
+        let mut excess = Vec::new();
+        let limit = limit.unwrap_or(self.settings.history_limit);
+        let namespace = self.namespaces.get_mut(&queue.namespace);
+        if let Some(history) = namespace.and_then(|namespace| namespace.queues.get_mut(&queue.name)) {
+            history.trim(limit, &mut excess);
+        }
+        excess
     }
 
     /// Takes in a change of a job. Returns other jobs for which something is different now: they may
@@ -188,9 +210,10 @@ impl Ceiling {
         let namespace = self.namespaces.entry(key.namespace.clone()).or_insert_with(|| Namespace {
             jobs: Tiers::new(limits.max_per_namespace),
             history: History::default(),
+            queues: HashMap::new(),
         });
-        if let Some(rank) = gone.and_then(|job| finish_rank(job)) {
-            namespace.history.remove(&rank);
+        if let Some((job, rank)) = gone.and_then(|job| Some((job, finish_rank(job)?))) {
+            namespace.forget(job, &rank);
             self.history.remove(&rank);
         }
         match here {
@@ -199,7 +222,9 @@ impl Ceiling {
                 namespace.jobs.insert(rank(job), key.clone());
                 if let Some(rank) = finish_rank(job) {
                     namespace.history.kept.insert(rank.clone(), key.clone());
-                    self.history.kept.insert(rank, key.clone());
+                    self.history.kept.insert(rank.clone(), key.clone());
+                    let queue = Arc::from(queue_of(job));
+                    namespace.queues.entry(queue).or_default().kept.insert(rank, key.clone());
                 }
             }
             None => {
@@ -208,7 +233,7 @@ impl Ceiling {
                 namespace.jobs.remove(&rank, &mut woken);
                 // The event may carry a later state than the one that was stored.
                 if let Some(rank) = finish_rank(change.object()) {
-                    namespace.history.remove(&rank);
+                    namespace.forget(change.object(), &rank);
                     self.history.remove(&rank);
                 }
             }
@@ -216,7 +241,13 @@ impl Ceiling {
         // At the maximum, finished jobs make room for those that still have work to do.
         let unfinished = namespace.jobs.len().saturating_sub(namespace.history.len());
         let room = limits.max_per_namespace.saturating_sub(unfinished);
-        namespace.history.trim(limits.history_limit.min(room), &mut woken);
+        namespace.history.trim(room, &mut woken);
+        let queue =
+            ObjectKey { namespace: key.namespace.clone(), name: Arc::from(queue_of(change.object())) };
+        if let Some(history) = namespace.queues.get_mut(&queue.name) {
+            let limit = self.limits.get(&queue).copied().unwrap_or(limits.history_limit);
+            history.trim(limit, &mut woken);
+        }
         if namespace.jobs.len() == 0 {
             self.namespaces.remove(&key.namespace);
         }
@@ -238,15 +269,38 @@ impl Ceiling {
         here.max(self.cluster.standing(&rank))
     }
 
-    /// Whether a finished job exceeds the history of its namespace, or takes the place of one that has
-    /// work to do.
+    /// Whether a finished job exceeds the history of its queue, or takes the place of one that has work to
+    /// do.
     pub fn exceeds_history(&self, job: &JobView) -> bool {
         let namespace = self.namespaces.get(&job.meta().key.namespace);
         finish_rank(job).is_some_and(|rank| {
             self.history.excess.contains_key(&rank)
-                || namespace.is_some_and(|namespace| namespace.history.excess.contains_key(&rank))
+                || namespace.is_some_and(|namespace| {
+                    let of_queue = namespace.queues.get(queue_of(job));
+                    namespace.history.excess.contains_key(&rank)
+                        || of_queue.is_some_and(|history| history.excess.contains_key(&rank))
+                })
         })
     }
+}
+
+impl Namespace {
+    /// Takes a finished job out.
+    fn forget(&mut self, job: &JobView, rank: &Rank) {
+        self.history.remove(rank);
+        let queue = queue_of(job);
+        if let Some(history) = self.queues.get_mut(queue) {
+            history.remove(rank);
+            if history.len() == 0 {
+                self.queues.remove(queue);
+            }
+        }
+    }
+}
+
+/// The queue in whose history a finished job stands; empty for the built-in one.
+fn queue_of(job: &JobView) -> &str {
+    job.status.queue.as_deref().unwrap_or_default()
 }
 
 /// Jobs that finished ones may fill up to: below the maximum, so that a new job finds a place while the
@@ -270,13 +324,18 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// Every fourth job is in a namespace of its own.
+    /// Every fourth job is in a namespace of its own, every third of the others in a BatchQueue.
     fn job(number: u32, finished: Option<u32>) -> Arc<JobView> {
         let namespace = if number % 4 == 3 { "other" } else { "ns" };
-        job_in(namespace, number, finished)
+        let queue = (namespace == "ns" && number.is_multiple_of(3)).then_some("q");
+        job_of(namespace, queue, number, finished)
     }
 
     fn job_in(namespace: &str, number: u32, finished: Option<u32>) -> Arc<JobView> {
+        job_of(namespace, None, number, finished)
+    }
+
+    fn job_of(namespace: &str, queue: Option<&str>, number: u32, finished: Option<u32>) -> Arc<JobView> {
         let second = |s: u32| Timestamp::from_second(s.into()).unwrap().to_string();
         let mut object = serde_json::json!({
             "metadata": {
@@ -289,6 +348,7 @@ mod tests {
             object["status"] = serde_json::json!({"completionTime": second(at), "conditions": [{
                 "type": "Complete", "status": "True", "reason": "Completed", "lastTransitionTime": second(at),
             }]});
+            object["status"]["queue"] = serde_json::json!(queue.unwrap_or_default());
         }
         Arc::new(serde_json::from_value(object).unwrap())
     }
@@ -336,17 +396,47 @@ mod tests {
         assert_eq!(ceiling.standing(&job_in("late", 95, None)), Standing::Within);
     }
 
+    #[test]
+    fn each_queue_has_a_history_of_its_own() {
+        let mut ceiling = Ceiling::new(Settings::default());
+        let queue = ObjectKey::new("ns", "q");
+        assert_eq!(ceiling.set_history_limit(&queue, Some(2)), []);
+        let mut apply = |queue, number| {
+            let new = job_of("ns", queue, number, Some(number));
+            ceiling.apply(&Change::Apply { old: None, new, initial: false })
+        };
+        for number in 0..5 {
+            assert_eq!(apply(None, number), []);
+        }
+        assert_eq!(apply(Some("q"), 5), []);
+        assert_eq!(apply(Some("q"), 6), []);
+        assert_eq!(apply(Some("q"), 7), [ObjectKey::new("ns", "j5")]);
+        assert_eq!(ceiling.set_history_limit(&queue, Some(1)), [ObjectKey::new("ns", "j6")]);
+        assert!(ceiling.exceeds_history(&job_of("ns", Some("q"), 6, Some(6))));
+        // Without the queue its jobs stay as long as those of the built-in one.
+        ceiling.set_history_limit(&queue, None);
+        assert!(!ceiling.exceeds_history(&job_of("ns", Some("q"), 6, Some(6))));
+    }
+
     proptest! {
         /// Against the plain definition: sort everything, and count.
         #[test]
         fn standing_and_history_are_those_of_a_sorted_list(
             steps in prop::collection::vec((0..24u32, 0..3u8, 0..50u32), 0..200),
+            queue_limits in (0..4usize, 0..4usize),
         ) {
             let limits = settings();
             let mut ceiling = Ceiling::new(limits);
+            let queue = ObjectKey::new("ns", "q");
+            ceiling.set_history_limit(&queue, Some(queue_limits.0));
+            let changes_at = steps.len() / 2;
             let mut jobs: BTreeMap<u32, Arc<JobView>> = BTreeMap::new();
             let mut woken = BTreeSet::new();
-            for (number, kind, at) in steps {
+            for (step, (number, kind, at)) in steps.into_iter().enumerate() {
+                if step == changes_at {
+                    woken.extend(ceiling.set_history_limit(&queue, Some(queue_limits.1)));
+                }
+                let queue_limit = if step >= changes_at { queue_limits.1 } else { queue_limits.0 };
                 let old = jobs.get(&number).cloned();
                 let change = match (kind, old) {
                     (0, Some(last)) => Change::Delete { last },
@@ -395,10 +485,14 @@ mod tests {
                     prop_assert_eq!(ceiling.standing(job), expected);
                     let Some(end) = finish_rank(job) else { continue };
                     let room = limits.max_per_namespace.saturating_sub(here.len() - ends_here.len());
-                    let kept_here = limits.history_limit.min(room);
+                    let queue = queue_of(job);
+                    let ends_of_queue =
+                        newest_end(here.iter().copied().filter(|other| queue_of(other) == queue).collect());
+                    let kept_of_queue = if queue == "q" { queue_limit } else { limits.history_limit };
                     let kept = room_in_cluster(&limits).saturating_sub(unfinished);
                     let is_kept = ends.iter().take(kept).any(|other| *other == end)
-                        && ends_here.iter().take(kept_here).any(|other| *other == end);
+                        && ends_here.iter().take(room).any(|other| *other == end)
+                        && ends_of_queue.iter().take(kept_of_queue).any(|other| *other == end);
                     prop_assert_eq!(ceiling.exceeds_history(job), !is_kept);
                     if !is_kept {
                         prop_assert!(woken.contains(&job.meta().key), "nobody would delete it");

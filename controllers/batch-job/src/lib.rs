@@ -5,6 +5,7 @@
 //! - [`plan`] decides, as a pure function: it counts outcomes, releases and creates pods.
 //! - [`status`] says in the job's status where it stands.
 //! - [`RIGHTS`] is the table of what may be asked of the API server.
+//! - [`queues`] finds the BatchQueue of a job, and keeps the status of BatchQueues.
 //! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
 //! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work.
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod pods;
 mod population;
 pub mod projections;
+pub mod queues;
 pub mod resources;
 mod rights;
 pub mod shape;
@@ -31,6 +33,7 @@ mod warrants;
 pub mod watches;
 
 pub use plan::Settings;
+pub use queues::{BatchQueueReconciler, BuiltInQueue};
 pub use rights::RIGHTS;
 pub use warrants::BatchJobWarrants;
 pub use watches::Stores;
@@ -51,7 +54,7 @@ use springtide_plumbing::plan::{Action, Plan, Write};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::WorkQueue;
 use springtide_plumbing::rights::Rights;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The BatchJob controller, as the loop drives it.
@@ -65,6 +68,10 @@ pub struct BatchJobReconciler {
     /// Jobs by the foreign pod whose name they need.
     conflicts: Mutex<HashMap<ObjectKey, ObjectKey>>,
     queue: OnceLock<WorkQueue<ObjectKey>>,
+    /// The keys of the loop over BatchQueues.
+    queue_keys: OnceLock<WorkQueue<ObjectKey>>,
+    /// BatchQueues whose status that loop looks at again by itself, as something waits or runs in them.
+    active_queues: Mutex<HashSet<ObjectKey>>,
     measures: Measures,
 }
 
@@ -88,6 +95,8 @@ impl BatchJobReconciler {
             records: Mutex::default(),
             conflicts: Mutex::default(),
             queue: OnceLock::new(),
+            queue_keys: OnceLock::new(),
+            active_queues: Mutex::default(),
             measures: Measures::default(),
         })
     }

@@ -1,7 +1,7 @@
 //! What this process remembers of a job and no object says: when setbacks happened, and what the API
 //! server refused. All of it can be lost: it only makes waits exact and spares refused writes.
 
-use crate::admission::Trouble;
+use crate::admission::{ReclaimCause, Trouble, Verdict};
 use crate::failure::Ending;
 use crate::plan::{Attempt, stored_indexes};
 use crate::projections::job::JobView;
@@ -41,6 +41,8 @@ pub struct Facts {
     pub unreleased: BTreeMap<Arc<str>, ReleaseRefusal>,
     /// The last pods were taken back, as they were not scheduled in time.
     pub pending_deadline: bool,
+    /// Why pods of the job were last taken back that ran, until it has all again that it wants.
+    pub taken: Option<ReclaimCause>,
     /// By open index, its last ends that were no success.
     pub setbacks: BTreeMap<u32, Setback>,
     /// Disruptions in all: those in the status when the job was first seen, and those seen since.
@@ -143,6 +145,15 @@ struct Live {
 }
 
 impl Memory {
+    /// Notes what the admission takes back. By the time that a status may be written the pods are gone, and nothing is
+    /// asked for any more; the job is short of them for longer.
+    pub fn note_taken(&mut self, verdict: Option<&Verdict>) -> Option<ReclaimCause> {
+        let reclaim = verdict.and_then(|verdict| verdict.reclaim.as_ref()).map(|reclaim| reclaim.cause);
+        let is_short = verdict.is_some_and(|verdict| verdict.waiting.is_some());
+        self.facts.taken = reclaim.or(self.facts.taken.filter(|_| is_short));
+        self.facts.taken
+    }
+
     /// Nothing is remembered of a job first seen now.
     pub fn new(job: &JobView, now: Timestamp) -> Self {
         let facts = Facts {
@@ -155,6 +166,7 @@ impl Memory {
             gathering: None,
             unreleased: BTreeMap::new(),
             pending_deadline: false,
+            taken: None,
             setbacks: BTreeMap::new(),
             disrupted: job.status.disrupted,
         };

@@ -1,13 +1,17 @@
 //! Gathers what the stores, the admission and this process know of one job name.
 
-use crate::admission::{Trouble, Verdict};
+use crate::admission::{QueueId, Trouble, Verdict, Waiting};
 use crate::memory::Memory;
 use crate::plan::{Attempt, JobState, demand};
-use crate::projections::job::JobView;
+use crate::projections::job::{JobView, Template};
 use crate::projections::pod::PodView;
+use crate::queues::Placement;
+use crate::queues::reconciler::problems;
+use crate::shape::Shape;
 use crate::watches::{admission as admission_key, pods_of_job};
 use crate::{BatchJobReconciler, lock};
 use jiff::{SignedDuration, Timestamp};
+use springtide_crds::batch_queue::TierMapping;
 use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
@@ -44,6 +48,16 @@ pub(crate) struct Record {
     gone: HashSet<Uid>,
     /// Owners of pods that were never seen, and since when they are missed.
     missed: HashMap<Uid, Timestamp>,
+    /// What the job's pods look like in its queue.
+    mapped: Option<Mapped>,
+}
+
+/// A shape, and what it was made of.
+#[derive(Debug)]
+struct Mapped {
+    template: Arc<Template>,
+    mapping: Arc<TierMapping>,
+    shape: Arc<Shape>,
 }
 
 /// Which job a memory is of.
@@ -57,6 +71,26 @@ impl Record {
     /// The job as last observed, and what is remembered of it.
     pub(crate) fn job_mut(&mut self) -> Option<(&Known, &mut Memory)> {
         self.job.as_mut().map(|(known, memory)| (&*known, memory))
+    }
+
+    /// What the job's pods look like under this mapping.
+    fn shape(&mut self, template: &Arc<Template>, mapping: Option<&Arc<TierMapping>>) -> Arc<Shape> {
+        let decides = |mapping: &&Arc<TierMapping>| {
+            mapping.scheduler_name.is_some() || !mapping.resource_names.is_empty()
+        };
+        let Some(mapping) = mapping.filter(decides) else {
+            self.mapped = None;
+            return Arc::clone(&template.shape);
+        };
+        let known =
+            self.mapped.take_if(|known| known.template.hash != template.hash || known.mapping != *mapping);
+        drop(known);
+        let mapped = self.mapped.get_or_insert_with(|| Mapped {
+            template: Arc::clone(template),
+            mapping: Arc::clone(mapping),
+            shape: Arc::new(Shape::of_mapped(&template.unpack(), mapping)),
+        });
+        Arc::clone(&mapped.shape)
     }
 
     /// An incarnation was seen to go, also by a standby, which observes nothing.
@@ -202,7 +236,10 @@ impl BatchJobReconciler {
         };
         let mut state = JobState::new(job, pods, facts, standing, self.settings, now);
         self.yield_names(&mut state);
+        state.placement = self.place(&state);
+        state.shape = record.shape(&state.job.template, state.placement.mapping.as_ref());
         let verdict = self.ask(&state, &uid, overdue, now);
+        state.facts.taken = record.job_mut().and_then(|(_, memory)| memory.note_taken(verdict.as_ref()));
         Observed {
             state: Some(state),
             verdict,
@@ -211,6 +248,15 @@ impl BatchJobReconciler {
             exceeds_history,
             unfinished_jobs,
         }
+    }
+
+    /// Finds the job's queue.
+    fn place(&self, state: &JobState) -> Placement {
+        let (job, stores) = (&state.job, &self.stores);
+        let queues = stores.queues.list(Some(&job.meta().key.namespace));
+        let fixed = state.fixed_queue();
+        let problems = |queue: &_| problems(stores, queue);
+        Placement::of(job, fixed.as_deref(), &queues, self.settings.built_in_queue, problems)
     }
 
     /// Leaves out the names that pods of nobody's have, and remembers whom to wake when they go.
@@ -227,24 +273,38 @@ impl BatchJobReconciler {
     fn ask(&self, state: &JobState, uid: &Uid, overdue: bool, now: Timestamp) -> Option<Verdict> {
         let demand = demand(state);
         let is_wanted = demand.is_some();
+        let obstacle = state.placement.obstacle.as_ref();
+        let mut queue = QueueId::BuiltIn;
         let (verdict, granted) = {
             let mut admission = lock(&self.admission);
             if overdue {
                 admission.pause(uid, Trouble::Schedule, now);
             }
             match demand {
-                Some(demand) => admission.offer(demand),
-                None => admission.withdraw(uid),
+                Some(demand) if obstacle.is_none() => {
+                    queue = demand.queue.clone();
+                    admission.offer(demand);
+                }
+                Some(_) | None => admission.withdraw(uid),
             }
-            admission.set_ready(self.stores.are_synced(), self.stores.staleness());
+            self.ready(&mut admission, now);
             let granted = if admission.is_small() || !state.job.is_single() {
                 Some(admission.pass(now))
             } else {
                 admission.size_up(uid);
                 None
             };
-            (is_wanted.then(|| admission.verdict(uid)), granted)
+            let verdict = match obstacle {
+                None => admission.verdict(uid),
+                Some(obstacle) => {
+                    let waiting = Waiting { reason: obstacle.reason, message: obstacle.message.clone() };
+                    let waiting = (!state.dispatch.startable.is_empty()).then_some(waiting);
+                    Verdict { granted: state.live(), waiting, wake_at: None, reclaim: None }
+                }
+            };
+            (is_wanted.then_some(verdict), granted)
         };
+        self.touch_queue(&queue);
         let Some(granted) = granted else {
             // After the jobs that are queued already, as far as they ask for the first time.
             self.wake(admission_key(), Priority::Low, Urgency::Routine);

@@ -4,6 +4,7 @@ use crate::growth;
 use crate::plan::Start;
 use crate::projections::job::JobView;
 use crate::projections::pod::TRACKING_FINALIZER;
+use crate::queues::{Placement, tier};
 use serde_json::{Map, Value, json};
 use springtide_crds::batch_job::{
     CompletionMode, CompletionTracking, FailureRecord, LogTail, NODE_NAME_MAX_LENGTH, NodeAvoidance,
@@ -51,18 +52,22 @@ pub fn tracking(job: &JobView) -> CompletionTracking {
 /// Makes the pods of one job: the template is unpacked and prepared once.
 pub struct PodFactory<'a> {
     job: &'a JobView,
+    placement: &'a Placement,
     /// The newest failures of the job, newest last.
     failures: &'a [FailureRecord],
     manifest: Value,
 }
 
 impl<'a> PodFactory<'a> {
-    /// A factory for the pods of `job`, of which these are the newest failures, newest last.
-    pub fn new(job: &'a JobView, failures: &'a [FailureRecord]) -> Self {
+    /// A factory for the pods of `job` in its queue, of which these are the newest failures, newest last.
+    pub fn new(job: &'a JobView, placement: &'a Placement, failures: &'a [FailureRecord]) -> Self {
         let template = job.template.unpack();
         let mut labels = template.labels().cloned().unwrap_or_default();
+        if let Some(mapping) = &placement.mapping {
+            tier::add_labels(&mut labels, mapping);
+        }
         labels.insert(JOB_LABEL.to_owned(), json!(job.meta().key.name));
-        labels.insert(QUEUE_LABEL.to_owned(), json!(""));
+        labels.insert(QUEUE_LABEL.to_owned(), json!(placement.queue_name().unwrap_or_default()));
         labels.insert(TIER_LABEL.to_owned(), json!(job.spec.tier));
         let mut metadata = json!({
             "namespace": job.meta().key.namespace,
@@ -97,7 +102,7 @@ impl<'a> PodFactory<'a> {
             "metadata": metadata,
             "spec": spec,
         });
-        Self { job, failures, manifest }
+        Self { job, placement, failures, manifest }
     }
 
     /// The write that creates the pod for one attempt at one index.
@@ -111,8 +116,14 @@ impl<'a> PodFactory<'a> {
             CompletionMode::NonIndexed => {}
         }
         let retry = &self.job.spec.retry;
-        if let (Some(on_oom), Some(spec)) = (&retry.on_oom, manifest["spec"].as_object_mut()) {
-            growth::grow(spec, on_oom, oom_steps);
+        if let Some(spec) = manifest["spec"].as_object_mut() {
+            if let Some(on_oom) = &retry.on_oom {
+                growth::grow(spec, on_oom, oom_steps);
+            }
+            // After it has grown: memory may get another name.
+            if let Some(mapping) = &self.placement.mapping {
+                tier::map_spec(spec, mapping);
+            }
         }
         match retry.node_avoidance {
             NodeAvoidance::FailedNodes => avoid_nodes(&mut manifest["spec"], &self.failed_nodes(index)),
@@ -215,8 +226,12 @@ mod tests {
                 serde_json::from_value(record).unwrap()
             })
             .collect();
-        let start = Start { index, attempt, oom_steps: 0 };
-        let Action::Create { manifest } = PodFactory::new(job, &failures).create(&start).action else {
+        created_in(&Placement::default(), job, &failures, &Start { index, attempt, oom_steps: 0 })
+    }
+
+    fn created_in(placement: &Placement, job: &JobView, failures: &[FailureRecord], start: &Start) -> Value {
+        let Action::Create { manifest } = PodFactory::new(job, placement, failures).create(start).action
+        else {
             panic!()
         };
         manifest
@@ -265,6 +280,28 @@ mod tests {
         assert_eq!(avoided(&created_after(&with(&Value::Null), &[(0, "n1")], 0, 1)), ["n1"]);
         let wrong = json!({"nodeAffinity": "wrong"});
         assert_eq!(created_after(&with(&wrong), &[(0, "n1")], 0, 1)["spec"]["affinity"], wrong);
+    }
+
+    #[test]
+    fn a_pod_bears_its_queue_and_gets_what_the_tier_says() {
+        let mapping =
+            "{name: BestEffort, priorityClassName: low, podLabels: {a: tier, springtide.dev/job: x}}";
+        let placement = Placement {
+            queue: Some(crate::admission::QueueId::Object(ObjectKey::new("ns", "reports"))),
+            mapping: Some(std::sync::Arc::new(serde_yaml::from_str(mapping).unwrap())),
+            ..Placement::default()
+        };
+        let job = job("{template: {metadata: {labels: {a: own}}, spec: {containers: [{name: c}]}}}");
+        let start = Start { index: 0, attempt: 0, oom_steps: 0 };
+        let pod = created_in(&placement, &job, &[], &start);
+        assert_eq!(
+            pod["metadata"]["labels"],
+            json!({
+                "a": "tier", "springtide.dev/job": "a", "springtide.dev/queue": "reports",
+                "springtide.dev/tier": "BestEffort",
+            })
+        );
+        assert_eq!(pod["spec"]["priorityClassName"], "low");
     }
 
     #[test]

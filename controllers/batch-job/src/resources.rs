@@ -68,6 +68,36 @@ impl ResourceList {
         self.merge(other, i64::saturating_sub);
     }
 
+    /// So many times every amount; negative, to take away what [`ResourceList::add`] adds.
+    #[must_use]
+    pub fn times(&self, count: i64) -> Self {
+        Self {
+            cpu: self.cpu.saturating_mul(count),
+            memory: self.memory.saturating_mul(count),
+            ephemeral_storage: self.ephemeral_storage.saturating_mul(count),
+            pods: self.pods.saturating_mul(count),
+            extended: match count {
+                0 => Vec::new(),
+                _ => self
+                    .extended
+                    .iter()
+                    .map(|(name, amount)| (Arc::clone(name), amount.saturating_mul(count)))
+                    .collect(),
+            },
+        }
+    }
+
+    /// The same without amounts below zero.
+    #[must_use]
+    pub fn without_debts(mut self) -> Self {
+        self.cpu = self.cpu.max(0);
+        self.memory = self.memory.max(0);
+        self.ephemeral_storage = self.ephemeral_storage.max(0);
+        self.pods = self.pods.max(0);
+        self.extended.retain(|(_, amount)| *amount > 0);
+        self
+    }
+
     /// Raises every amount to that of `other` where it is higher there.
     pub fn raise_to(&mut self, other: &Self) {
         self.merge(other, i64::max);
@@ -155,6 +185,28 @@ impl ResourceList {
                 self.add(&Self { extended, ..Self::default() });
             }
         }
+    }
+}
+
+impl FromIterator<(Arc<str>, i64)> for ResourceList {
+    /// Sums up amounts by their API names.
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, i64)>>(amounts: I) -> Self {
+        let mut list = Self::default();
+        for (name, amount) in amounts {
+            let core = match &*name {
+                "cpu" => &mut list.cpu,
+                "memory" => &mut list.memory,
+                "ephemeral-storage" => &mut list.ephemeral_storage,
+                "pods" => &mut list.pods,
+                _ => {
+                    let extended = if amount == 0 { Vec::new() } else { vec![(name, amount)] };
+                    list.add(&Self { extended, ..Self::default() });
+                    continue;
+                }
+            };
+            *core = core.saturating_add(amount);
+        }
+        list
     }
 }
 

@@ -1,6 +1,8 @@
 //! What this controller may ask of the API server, verb by verb.
 
 use crate::projections::job::BATCH_JOB;
+use crate::projections::priority_class::PRIORITY_CLASS;
+use crate::projections::queue::BATCH_QUEUE;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::rights::{Right, Rights, Verb};
 
@@ -9,7 +11,7 @@ const FALLBACK: &str = "stands in for the watch's first list where a server cann
 /// Why an object is read though its kind is watched.
 const CONFIRM: &str = "one read settles a write whose outcome the server did not tell";
 
-/// The rights of the BatchJob controller.
+/// The rights of the controllers of BatchJob and BatchQueue.
 pub const RIGHTS: Rights = Rights { holder: "batch-job", table: TABLE };
 
 const TABLE: &[Right] = &[
@@ -25,6 +27,16 @@ const TABLE: &[Right] = &[
          OwnerReferencesPermissionEnforcement allow only to those who could finalize it",
     )
     .on("finalizers"),
+    Right::new(BATCH_QUEUE, Verb::Watch, "queues say what jobs may use, and what their pods get"),
+    Right::new(BATCH_QUEUE, Verb::List, FALLBACK),
+    Right::new(BATCH_QUEUE, Verb::Get, CONFIRM),
+    Right::new(BATCH_QUEUE, Verb::Patch, "use, capacity and what waits stand in the status").on("status"),
+    Right::new(
+        PRIORITY_CLASS,
+        Verb::Watch,
+        "jobs wait while the PriorityClass of their queue's tier is missing",
+    ),
+    Right::new(PRIORITY_CLASS, Verb::List, FALLBACK),
     Right::new(Resource::POD, Verb::Watch, "a job's pods tell its course, all others take room on the nodes"),
     Right::new(Resource::POD, Verb::List, FALLBACK),
     Right::new(Resource::POD, Verb::Get, CONFIRM),

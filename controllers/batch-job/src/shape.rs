@@ -1,9 +1,11 @@
 //! The shape of a pod: everything by which the scheduler decides where it may run, as far as we model it.
 
 use crate::projections::node::{NodeLabels, NodeView, Taint, TaintEffect};
+use crate::queues::tier;
 use crate::resources::{PodSpecRequests, ResourceList};
 use serde::Deserialize;
 use springtide_crds::batch_job::PodTemplate;
+use springtide_crds::batch_queue::TierMapping;
 use springtide_plumbing::projection::Projection;
 use std::collections::BTreeMap;
 
@@ -153,8 +155,35 @@ impl Shape {
     /// The shape of the pods of a template. What cannot be read in it is left to the API server to refuse.
     pub fn of_template(template: &PodTemplate) -> Self {
         let spec = template.spec().cloned().unwrap_or_default();
+        Self::of_spec(spec, |requests| requests.charged())
+    }
+
+    /// The shape of the pods that a queue's tier makes of a template. A pod that requests another resource in
+    /// the place of cpu is not charged for cpu it does not ask for; so with memory.
+    pub fn of_mapped(template: &PodTemplate, mapping: &TierMapping) -> Self {
+        let mut spec = template.spec().cloned().unwrap_or_default();
+        tier::map_spec(&mut spec, mapping);
+        let stands_in = |requests: &ResourceList, name: &str| {
+            mapping.resource_names.get(name).is_some_and(|mapped| requests.get(mapped) > 0)
+        };
+        Self::of_spec(spec, |requests| {
+            let mut charged = requests.clone().charged();
+            if stands_in(&requests, "cpu") {
+                charged.cpu = requests.cpu;
+            }
+            if stands_in(&requests, "memory") {
+                charged.memory = requests.memory;
+            }
+            charged
+        })
+    }
+
+    fn of_spec(
+        spec: serde_json::Map<String, serde_json::Value>,
+        charge: impl FnOnce(ResourceList) -> ResourceList,
+    ) -> Self {
         let spec = serde_json::Value::Object(spec);
-        let requests = PodSpecRequests::deserialize(&spec).unwrap_or_default().of_template().charged();
+        let requests = charge(PodSpecRequests::deserialize(&spec).unwrap_or_default().of_template());
         let constraints = Constraints::deserialize(&spec);
         let modelled = constraints.is_ok()
             && Unmodelled::deserialize(&spec).is_ok_and(|unmodelled| !unmodelled.constrains());

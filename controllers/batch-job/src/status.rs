@@ -4,15 +4,15 @@ mod failing;
 
 pub(crate) use failing::{FAILS, of_failing};
 
-use crate::admission::{Verdict, Waiting};
+use crate::admission::{QueueId, ReclaimCause, Verdict, Waiting};
 use crate::memory::RefusalKind;
 use crate::plan::{Attempt, Course, JobState, Stop, Success, seconds_stopped};
 use crate::projections::job::JobView;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use springtide_crds::batch_job::{
-    AdmittedReason, BatchJobStatus, CompleteReason, IndexStatus, MESSAGE_MAX_BYTES, QueuedReason,
-    ReconcilingReason, StalledReason, StopPolicy, SuspendedReason,
+    AdmittedReason, BatchJobStatus, CompleteReason, DegradedReason, IndexStatus, MESSAGE_MAX_BYTES,
+    QueuedReason, ReconcilingReason, StalledReason, StopPolicy, SuspendedReason,
 };
 use springtide_crds::common::{Condition, ConditionWriter, remove_condition, whole_seconds};
 use springtide_crds::reason::Reason;
@@ -20,8 +20,9 @@ use springtide_plumbing::clock::after;
 use springtide_plumbing::failing::TRANSIENT_PASSES;
 use springtide_plumbing::projection::Projection;
 
-/// How old a job must be before "no node is large enough" needs a person: a node may just be coming up.
-const NEVER_FITS_AFTER: SignedDuration = SignedDuration::from_secs(3);
+/// How old a job must be before it needs a person that no node is large enough, or that there is no queue for it:
+/// a node may just be coming up, and objects are applied in any order.
+const STALLED_AFTER: SignedDuration = SignedDuration::from_secs(3);
 
 /// Creates that are forbidden in a row, after which it needs a person.
 const FORBIDDEN_ATTEMPTS: u32 = 3;
@@ -102,6 +103,9 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
     if let Some((reason, why)) = suspended(state) {
         writer.set(conditions, reason, why);
     }
+    if let Some((reason, why)) = degraded(state, verdict) {
+        writer.set(conditions, reason, why);
+    }
     Outlook { status, summary, message }
 }
 
@@ -138,10 +142,11 @@ fn progress(state: &JobState, verdict: Option<&Verdict>, status: &mut BatchJobSt
         let hash = state.facts.template_hash.as_ref().unwrap_or(&job.template.hash);
         status.template_hash = Some(hash.to_string());
     }
+    status.queue = state.placement.queue_name().map(str::to_owned);
     status.start_time.clone_from(&tally.start_time);
     status.running_since_time.clone_from(&tally.running_since);
     status.running_seconds = tally.running_seconds;
-    if job.spec.stop_policy == StopPolicy::None {
+    if job.spec.stop_policy == StopPolicy::None && !is_suspended_by_queue(state) {
         status.suspended_seconds = status.suspended_seconds.saturating_add(seconds_stopped(job, now));
     }
     status.active = live;
@@ -192,6 +197,15 @@ fn summary(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, Stri
             let policy = job.spec.stop_policy;
             (CompleteReason::Suspended, format!("spec.stopPolicy is {policy:?}; set it to None to go on"))
         }
+        Course::Stuck { .. } | Course::Open if is_suspended_by_queue(state) => {
+            let queue = state.placement.queue_name().unwrap_or_default();
+            if live > 0 {
+                let message = format!("spec.stopPolicy of queue {queue} is Drain; the pods are ending");
+                (CompleteReason::Draining, message)
+            } else {
+                (CompleteReason::Suspended, format!("spec.stopPolicy of queue {queue} is Drain"))
+            }
+        }
         Course::Stopped(_) | Course::Stuck { .. } | Course::Open => {
             let running = state.pods.iter().filter(|pod| pod.is_running()).count();
             if running > 0 {
@@ -217,7 +231,11 @@ fn obstacle(state: &JobState) -> Option<String> {
 fn idle(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, String) {
     if let Course::Stuck { reason, message } = &state.course {
         let summary = match reason {
-            StalledReason::LimitExceeded | StalledReason::Forbidden => CompleteReason::Queued,
+            StalledReason::LimitExceeded
+            | StalledReason::Forbidden
+            | StalledReason::QueueNotFound
+            | StalledReason::QueueNameRequired
+            | StalledReason::TierNotAllowed => CompleteReason::Queued,
             StalledReason::NeverFits
             | StalledReason::NameConflict
             | StalledReason::ForeignSchedulingGate
@@ -304,10 +322,10 @@ fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Optio
         return Some((StalledReason::NameConflict, message));
     }
     if let Some(waiting) = waiting
-        && waiting.reason == QueuedReason::NeverFits
-        && never_fits_time(state) <= now
+        && let Some((reason, at_once)) = waiting_stalls(waiting.reason)
+        && (at_once || stalling_time(state) <= now)
     {
-        return Some((StalledReason::NeverFits, waiting.message.clone()));
+        return Some((reason, waiting.message.clone()));
     }
     if let Some(message) = forbidden(state) {
         return Some((StalledReason::Forbidden, message));
@@ -322,9 +340,35 @@ fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Optio
     still_forbidden(state, stored).then(|| (StalledReason::Forbidden, stored.message.clone()))
 }
 
-/// From when on a job that never fits needs a person.
-pub(crate) fn never_fits_time(state: &JobState) -> Timestamp {
-    after(state.job.meta().creation_time, NEVER_FITS_AFTER)
+/// Whether a job that waits for this needs a person from [`stalling_time`] on.
+pub(crate) fn stalls_later(reason: QueuedReason) -> bool {
+    waiting_stalls(reason).is_some_and(|(_, at_once)| !at_once)
+}
+
+/// From when on a job needs a person for which there is no queue, or no node.
+pub(crate) fn stalling_time(state: &JobState) -> Timestamp {
+    after(state.job.meta().creation_time, STALLED_AFTER)
+}
+
+/// As what a wait needs a person, and whether it does at once.
+fn waiting_stalls(reason: QueuedReason) -> Option<(StalledReason, bool)> {
+    match reason {
+        QueuedReason::NeverFits => Some((StalledReason::NeverFits, false)),
+        QueuedReason::QueueNotFound => Some((StalledReason::QueueNotFound, false)),
+        QueuedReason::QueueNameRequired => Some((StalledReason::QueueNameRequired, false)),
+        QueuedReason::TierNotAllowed => Some((StalledReason::TierNotAllowed, true)),
+        QueuedReason::QuotaExceeded
+        | QueuedReason::NoCapacity
+        | QueuedReason::HeadBlocked
+        | QueuedReason::ClassBackoff
+        | QueuedReason::CapacityStale
+        | QueuedReason::QueueStopped
+        | QueuedReason::NameHeld
+        | QueuedReason::Admitted
+        | QueuedReason::QueueFull
+        | QueuedReason::Suspended
+        | QueuedReason::Finished => None,
+    }
 }
 
 /// What the API server says to creates that it forbids again and again. Once or twice may be an object
@@ -387,17 +431,21 @@ fn admitted(
 ) -> (AdmittedReason, &'static str) {
     const WAITS: (AdmittedReason, &str) =
         (AdmittedReason::Waiting, "condition Queued says what the job waits for");
-    const GRANTED: (AdmittedReason, &str) =
-        (AdmittedReason::BuiltInQueue, "the built-in queue granted capacity");
+    let granted = match &state.placement.queue {
+        Some(QueueId::Object(_)) => (AdmittedReason::Granted, "the job's queue granted capacity"),
+        Some(QueueId::BuiltIn) | None => {
+            (AdmittedReason::BuiltInQueue, "the built-in queue granted capacity")
+        }
+    };
     if is_final {
         return if admitted_time.is_some() {
-            GRANTED
+            granted
         } else {
             (AdmittedReason::Waiting, "the job never started")
         };
     }
     if state.live() > 0 {
-        return GRANTED;
+        return granted;
     }
     match &state.course {
         Course::Stopped(_) => (AdmittedReason::Suspended, "spec.stopPolicy holds the job"),
@@ -411,7 +459,7 @@ fn admitted(
         | Course::Failing { .. }
         | Course::Completing(_)
         | Course::Stuck { .. }
-        | Course::Open => GRANTED,
+        | Course::Open => granted,
     }
 }
 
@@ -425,9 +473,36 @@ fn suspended(state: &JobState) -> Option<(SuspendedReason, &'static str)> {
     match state.job.spec.stop_policy {
         StopPolicy::Hold => is_stopped.then_some((SuspendedReason::UserHold, "spec.stopPolicy is Hold")),
         StopPolicy::Drain => is_stopped.then_some((SuspendedReason::UserDrain, "spec.stopPolicy is Drain")),
+        StopPolicy::None if is_suspended_by_queue(state) => {
+            Some((SuspendedReason::QueueStopped, "spec.stopPolicy of the job's queue is Drain"))
+        }
         StopPolicy::None => {
             let was_stopped = state.job.condition(SuspendedReason::CONDITION).is_some();
             was_stopped.then_some((SuspendedReason::Resumed, "spec.stopPolicy is None"))
         }
     }
+}
+
+/// Whether the queue has stopped a job that had started: one that had not waits as ever.
+fn is_suspended_by_queue(state: &JobState) -> bool {
+    state.is_drained() && state.has_started()
+}
+
+/// Whether the job has fewer pods than it had been granted, for another's sake.
+fn degraded(state: &JobState, verdict: Option<&Verdict>) -> Option<(DegradedReason, &'static str)> {
+    let reclaim = verdict.and_then(|verdict| verdict.reclaim.as_ref()).map(|reclaim| reclaim.cause);
+    match reclaim.or(state.facts.taken) {
+        Some(ReclaimCause::QuotaShrunk) => {
+            return Some((DegradedReason::QuotaShrunk, "the quota of the job's queue was cut"));
+        }
+        Some(ReclaimCause::Reclaimed) => {
+            return Some((DegradedReason::Reclaimed, "the queue that had lent its quota needs it itself"));
+        }
+        // Of a queue that is stopped condition Suspended tells; no queue has windows or preemption yet.
+        Some(ReclaimCause::QueueStopped | ReclaimCause::Degraded | ReclaimCause::Preempted) | None => {}
+    }
+    let was_degraded = state.job.holds(DegradedReason::CONDITION);
+    let has_all = verdict.is_none_or(|verdict| verdict.waiting.is_none());
+    (was_degraded && has_all)
+        .then_some((DegradedReason::FullParallelism, "the job has every pod that it may have"))
 }

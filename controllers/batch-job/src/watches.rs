@@ -5,11 +5,16 @@
 //! | BatchJob | [`JobView`] | all | - | itself; jobs that the maximum or the history concerns |
 //! | Pod | [`PodView`] | all: every pod takes room | [`PODS_BY_JOB`] | its job, the admission |
 //! | Node | [`NodeView`] | all, but none where only some namespaces are watched | - | the admission |
+//! | BatchQueue | [`QueueView`] | all | - | itself, the jobs of its namespace, the admission |
+//! | PriorityClass | [`PriorityClassView`] | as for Node | - | the queues whose tiers name it |
 
-use crate::admission::Staleness;
+use crate::admission::{Admission, QueueId, Staleness};
 use crate::projections::job::JobView;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
+use crate::projections::priority_class::PriorityClassView;
+use crate::projections::queue::QueueView;
+use crate::queues::rules;
 use crate::{BatchJobReconciler, lock};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
@@ -40,6 +45,11 @@ pub struct Stores {
     /// All nodes; absent where only some namespaces are watched, as a node belongs to none. Nobody knows then
     /// what is free: see [`Admission::without_nodes`](crate::admission::Admission::without_nodes).
     pub nodes: Option<Store<NodeView>>,
+    /// All BatchQueues of the scope.
+    pub queues: Store<QueueView>,
+    /// All PriorityClasses; absent where only some namespaces are watched. Then the API server refuses the pods
+    /// for which there is none.
+    pub priority_classes: Option<Store<PriorityClassView>>,
 }
 
 impl Stores {
@@ -55,6 +65,11 @@ impl Stores {
                 Scope::All => Some(watches.add(Scope::All, Selector::default(), &[])?),
                 Scope::Namespaces(_) => None,
             },
+            queues: watches.add(scope.clone(), Selector::default(), &[])?,
+            priority_classes: match scope {
+                Scope::All => Some(watches.add(Scope::All, Selector::default(), &[])?),
+                Scope::Namespaces(_) => None,
+            },
         })
     }
 
@@ -63,6 +78,8 @@ impl Stores {
         let mut views: Vec<Arc<dyn StoreView>> =
             vec![Arc::new(self.jobs.clone()), Arc::new(self.pods.clone())];
         views.extend(self.nodes.clone().map(|nodes| Arc::new(nodes) as Arc<dyn StoreView>));
+        views.push(Arc::new(self.queues.clone()));
+        views.extend(self.priority_classes.clone().map(|classes| Arc::new(classes) as Arc<dyn StoreView>));
         views
     }
 
@@ -71,6 +88,8 @@ impl Stores {
         self.jobs.is_synced()
             && self.pods.is_synced()
             && self.nodes.as_ref().is_none_or(|nodes| nodes.is_synced())
+            && self.queues.is_synced()
+            && self.priority_classes.as_ref().is_none_or(|classes| classes.is_synced())
     }
 
     /// Where what there is room for may be other than they say.
@@ -84,6 +103,17 @@ impl Stores {
                 if stale.is_empty() { Staleness::Nowhere } else { Staleness::In(stale) }
             }
         }
+    }
+}
+
+impl Stores {
+    /// When nodes and pods were last known to be current. A watch may be silent for as long as it takes to be
+    /// told from a dead one: until then it counts as current.
+    pub fn seen_at(&self, now: jiff::Timestamp) -> jiff::Timestamp {
+        let pods = self.pods.parts().iter();
+        let parts = pods.chain(self.nodes.iter().flat_map(|nodes| nodes.parts()));
+        let silence = parts.filter(|part| part.is_stale()).map(|part| part.stats().since_last_frame()).max();
+        silence.map_or(now, |silence| now.checked_sub(silence).unwrap_or(jiff::Timestamp::MIN))
     }
 }
 
@@ -116,7 +146,12 @@ impl BatchJobReconciler {
                     nodes.synced().await;
                 }
             };
-            tokio::join!(nodes, stores.pods.synced(), stores.jobs.synced());
+            let classes = async {
+                if let Some(classes) = &stores.priority_classes {
+                    classes.synced().await;
+                }
+            };
+            tokio::join!(nodes, classes, stores.pods.synced(), stores.jobs.synced(), stores.queues.synced());
             this.listen();
         }
     }
@@ -135,6 +170,12 @@ impl BatchJobReconciler {
                 lock(&this.admission).node_changed(change);
                 this.wake(admission(), Priority::High, Urgency::Routine);
             }));
+        }
+        let this = Arc::clone(self);
+        self.stores.queues.on_change(Arc::new(move |change| this.queue_changed(change)));
+        if let Some(classes) = &self.stores.priority_classes {
+            let this = Arc::clone(self);
+            classes.on_change(Arc::new(move |change| this.priority_class_changed(change)));
         }
         let this = Arc::clone(self);
         self.stores.pods.on_change(Arc::new(move |change| this.pod_changed(change)));
@@ -209,11 +250,75 @@ impl BatchJobReconciler {
         self.wake(change.object().meta().key.clone(), priority, urgency);
     }
 
+    fn queue_changed(&self, change: &Change<QueueView>) {
+        let key = change.object().meta().key.clone();
+        // What is written into its status is no news to anybody.
+        let (is_edited, is_first) = match change {
+            Change::Apply { old: Some(old), new, .. } => {
+                let (old, new) = (old.meta(), new.meta());
+                ((&old.uid, old.generation) != (&new.uid, new.generation), false)
+            }
+            Change::Apply { old: None, initial, .. } => (true, *initial),
+            Change::Delete { .. } => (true, false),
+        };
+        if !is_edited {
+            return;
+        }
+        let queue = change.present();
+        let woken = {
+            let rules = queue.map(|queue| rules::rules(queue));
+            lock(&self.admission).queue_changed(&QueueId::Object(key.clone()), rules)
+        };
+        let limit = queue.map(|queue| queue.spec.retention.history_limit as usize);
+        let beyond = lock(&self.ceiling).set_history_limit(&key, limit);
+        for job in beyond {
+            self.wake(job, Priority::Low, Urgency::Routine);
+        }
+        for job in woken {
+            self.wake(job, Priority::Normal, Urgency::Routine);
+        }
+        if !is_first {
+            self.wake_jobs_of(&key.namespace);
+        }
+        self.wake(admission(), Priority::High, Urgency::Routine);
+        self.wake_queue(key, Urgency::BreaksBackoff);
+    }
+
+    /// Any job of a namespace may be in another queue now, or have other pods there.
+    fn wake_jobs_of(&self, namespace: &str) {
+        for job in self.stores.jobs.list(Some(namespace)) {
+            let priority = if job.is_finished() { Priority::Low } else { Priority::Normal };
+            self.wake(job.meta().key.clone(), priority, Urgency::Routine);
+        }
+    }
+
+    fn priority_class_changed(&self, change: &Change<PriorityClassView>) {
+        match change {
+            Change::Apply { initial: true, .. } | Change::Apply { old: Some(_), .. } => return,
+            Change::Apply { old: None, .. } | Change::Delete { .. } => {}
+        }
+        let name = &change.object().meta().key.name;
+        let concerned = self.stores.queues.list(None).into_iter().filter(|queue| {
+            queue.tiers().iter().any(|tier| tier.priority_class_name.as_deref() == Some(&**name))
+        });
+        for queue in concerned {
+            let key = &queue.meta().key;
+            self.wake_queue(key.clone(), Urgency::Routine);
+            self.wake_jobs_of(&key.namespace);
+        }
+    }
+
+    /// Tells the admission how far what it knows can be relied on.
+    pub(crate) fn ready(&self, admission: &mut Admission, now: jiff::Timestamp) {
+        admission.set_ready(self.stores.are_synced(), self.stores.staleness());
+        admission.seen_at(self.stores.seen_at(now));
+    }
+
     /// One round of admission for whatever changed on the nodes.
     pub(crate) fn admit(&self, now: jiff::Timestamp) {
         let granted = {
             let mut admission = lock(&self.admission);
-            admission.set_ready(self.stores.are_synced(), self.stores.staleness());
+            self.ready(&mut admission, now);
             admission.pass(now)
         };
         for job in granted {
@@ -239,8 +344,15 @@ mod tests {
 
     #[test]
     fn a_plan_rests_on_every_store_of_this_controller_and_on_no_other() {
-        let everywhere = [JobView::RESOURCE, PodView::RESOURCE, NodeView::RESOURCE];
-        for (scope, expected) in [(Scope::All, &everywhere[..]), (Scope::of(["a", "b"]), &everywhere[..2])] {
+        let everywhere = [
+            JobView::RESOURCE,
+            PodView::RESOURCE,
+            NodeView::RESOURCE,
+            QueueView::RESOURCE,
+            PriorityClassView::RESOURCE,
+        ];
+        let within = [JobView::RESOURCE, PodView::RESOURCE, QueueView::RESOURCE];
+        for (scope, expected) in [(Scope::All, &everywhere[..]), (Scope::of(["a", "b"]), &within[..])] {
             let mut watches = WatchSet::new(1).within([RIGHTS]);
             let stores = Stores::register(&mut watches, &scope).expect("one watch each");
             let kinds: Vec<_> = stores.views().iter().map(|view| view.resource()).collect();
@@ -269,7 +381,9 @@ mod tests {
         let (jobs, _jobs) = Store::new(&[]);
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _nodes) = Store::new(&[]);
-        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes: Some(nodes) });
+        let (queues, _queues) = Store::new(&[]);
+        let stores = Stores { jobs, pods, nodes: Some(nodes), queues, priority_classes: None };
+        let reconciler = BatchJobReconciler::new(stores);
         let queue = WorkQueue::new(1);
         let _ = reconciler.queue.set(queue.clone());
         reconciler.listen();
@@ -294,7 +408,9 @@ mod tests {
         let (jobs, mut job_writer) = Store::new(&[]);
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _nodes) = Store::new(&[]);
-        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes: Some(nodes) });
+        let (queues, _queues) = Store::new(&[]);
+        let stores = Stores { jobs, pods, nodes: Some(nodes), queues, priority_classes: None };
+        let reconciler = BatchJobReconciler::new(stores);
         let _ = reconciler.queue.set(WorkQueue::new(1));
         reconciler.listen();
         let job = serde_json::json!({
@@ -316,7 +432,9 @@ mod tests {
         let (jobs, _jobs) = Store::new(&[]);
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, mut node_writer) = Store::new(&[]);
-        let reconciler = BatchJobReconciler::new(Stores { jobs, pods, nodes: Some(nodes) });
+        let (queues, _queues) = Store::new(&[]);
+        let stores = Stores { jobs, pods, nodes: Some(nodes), queues, priority_classes: None };
+        let reconciler = BatchJobReconciler::new(stores);
         let queue = WorkQueue::new(1);
         let _ = reconciler.queue.set(queue.clone());
         reconciler.listen();

@@ -6,7 +6,7 @@ use crate::reload::{Live, Measures, Reloader};
 use crate::tasks::{Joined, Tasks};
 use anyhow::{Context, Result};
 use futures::FutureExt;
-use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, Settings, Stores};
+use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, BatchQueueReconciler, Settings, Stores};
 use springtide_plumbing::brake::{self, Brake};
 use springtide_plumbing::breaker::{self, Breaker, BreakerKeeper};
 use springtide_plumbing::budget::WriteBudget;
@@ -31,7 +31,7 @@ use springtide_plumbing::store::StoreView;
 use springtide_plumbing::warrant::{NoWarrants, Warrants};
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -43,9 +43,10 @@ const DRAIN_BOUND: Duration = Duration::from_secs(20);
 const END_BOUND: Duration = Duration::from_secs(8);
 
 impl ControllerName {
-    fn name(self) -> &'static str {
+    /// The loops that it runs.
+    fn names(self) -> &'static [&'static str] {
         match self {
-            Self::BatchJob => BatchJobReconciler::NAME,
+            Self::BatchJob => &[BatchJobReconciler::NAME, BatchQueueReconciler::NAME],
         }
     }
 }
@@ -68,7 +69,8 @@ pub async fn run(
     let agent = |purpose: &str| format!("springtide/{} {purpose} {identity}", env!("CARGO_PKG_VERSION"));
     let connection = Connection::load(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
     let keeper = BreakerKeeper::NAME;
-    let names: Vec<_> = controllers.iter().map(|controller| controller.name()).chain([keeper]).collect();
+    let names: Vec<_> =
+        controllers.iter().flat_map(|controller| controller.names()).copied().chain([keeper]).collect();
     let metrics = Arc::new(Metrics::new(&names));
     let connection = connection.measured(&metrics);
 
@@ -151,7 +153,9 @@ pub async fn run(
     }
     services.spawn("brake signals", until(&stop.end, signals.follow(brake.clone())));
     let breaker = Arc::new(Breaker::new(configuration.breaker, Clock::system()));
-    let modes = controllers.iter().map(|controller| (controller.name(), mode(*controller, &configuration)));
+    let modes = controllers.iter().flat_map(|controller| {
+        controller.names().iter().map(|name| (*name, mode(*controller, &configuration)))
+    });
     let modes = modes.chain([(BreakerKeeper::NAME, Mode::Act)]).collect();
     let source = GuardSource { modes, brake: brake.clone(), breaker: breaker.clone() };
     metrics.register(|registry| registry.register_collector(Box::new(source)));
@@ -202,6 +206,21 @@ pub async fn run(
                 let queue = WorkQueue::new(seed);
                 shared.metrics.register(|registry| reconciler.register(registry));
                 shared.metrics.add_population(reconciler.clone());
+                // First, so that it misses nothing that the other one tells it.
+                let queues = BatchQueueReconciler::new(reconciler.clone());
+                let queue_keys = WorkQueue::new(seed);
+                queues.wire(&queue_keys);
+                shared.metrics.add_population(queues.clone());
+                let guard_of_queues = shared.guard(mode(controller, &configuration), Arc::new(NoWarrants));
+                let views_of_queues = queues.views();
+                let part = Part {
+                    reconciler: queues,
+                    queue: queue_keys,
+                    views: &views_of_queues,
+                    guard: guard_of_queues,
+                    workers: 1,
+                };
+                shared.start(part, ready(()), &agent, &mut tasks)?;
                 let wired = reconciler.wire(&queue);
                 let (views, workers) = (&stores.views(), config.workers);
                 let part = Part { reconciler, queue, views, guard, workers };

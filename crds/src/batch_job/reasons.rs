@@ -36,7 +36,7 @@ reasons! {
         Running => False,
         /// The job is told to stop or is being deleted, and its pods are ending.
         Draining => False,
-        /// The user stopped the job with spec.stopPolicy; no pod runs.
+        /// The job or its queue is stopped by spec.stopPolicy; no pod runs.
         Suspended => False,
         /// The result is certain; the last pods are ending.
         Finishing => False,
@@ -52,6 +52,8 @@ reasons! {
 reasons! {
     /// Whether the job waits for capacity, and for what.
     pub enum QueuedReason for "Queued" {
+        /// The queue has used up its quota, and its cohort has nothing to lend.
+        QuotaExceeded => True,
         /// No node has room for another pod of the job now; where nodes may not be seen, the scheduler has yet to
         /// place the pods before it.
         NoCapacity => True,
@@ -63,6 +65,15 @@ reasons! {
         ClassBackoff => True,
         /// The view of nodes and pods is too old to start anything.
         CapacityStale => True,
+        /// The queue is stopped by its spec.stopPolicy.
+        QueueStopped => True,
+        /// There is no BatchQueue of the name in spec.queueName; the job waits for it.
+        QueueNotFound => True,
+        /// The namespace has BatchQueues but none called default, so spec.queueName must name one; or there is no
+        /// built-in queue.
+        QueueNameRequired => True,
+        /// The queue does not run jobs of this tier: it is above spec.maxTier, or its mapping cannot be used.
+        TierNotAllowed => True,
         /// A pod with the name this job needs is still ending.
         NameHeld => True,
         /// Every pod the job may have now is granted.
@@ -79,6 +90,8 @@ reasons! {
 reasons! {
     /// Whether the job may start pods.
     pub enum AdmittedReason for "Admitted" {
+        /// The job's BatchQueue granted capacity.
+        Granted => True,
         /// The built-in queue granted capacity.
         BuiltInQueue => True,
         /// The job waits; condition Queued says for what.
@@ -97,14 +110,35 @@ reasons! {
         UserHold => True,
         /// spec.stopPolicy is Drain: nothing starts, running pods are ended.
         UserDrain => True,
+        /// The job's BatchQueue is drained by its spec.stopPolicy: nothing starts, running pods are ended.
+        QueueStopped => True,
         /// The job was stopped before and is not now.
         Resumed => False,
     }
 }
 
 reasons! {
+    /// Whether the job runs with fewer pods than it had been granted.
+    pub enum DegradedReason for "Degraded" {
+        /// The queue's quota was cut, and pods of the job were ended to keep it.
+        QuotaShrunk => True,
+        /// Pods of the job ran on quota that another queue of the cohort had lent and needs itself; they were ended.
+        Reclaimed => True,
+        /// The job has been degraded before and has every pod again that it may have.
+        FullParallelism => False,
+    }
+}
+
+reasons! {
     /// What needs a person.
     pub enum StalledReason for "Stalled" {
+        /// There is no BatchQueue of the name in spec.queueName; create it, or create the job again with another.
+        QueueNotFound => True,
+        /// The namespace has BatchQueues but none called default: create the job again with spec.queueName.
+        QueueNameRequired => True,
+        /// The queue does not run jobs of this tier: raise its spec.maxTier, or create the job again with a lower
+        /// tier.
+        TierNotAllowed => True,
         /// No node is large enough for one pod, even if it were empty.
         NeverFits => True,
         /// A pod that is not of this job has a name the job needs.
@@ -173,6 +207,7 @@ pub fn all() -> Vec<ReasonDoc> {
         reason::docs::<QueuedReason>(),
         reason::docs::<AdmittedReason>(),
         reason::docs::<SuspendedReason>(),
+        reason::docs::<DegradedReason>(),
         reason::docs::<ReconcilingReason>(),
         reason::docs::<StalledReason>(),
     ]
@@ -180,4 +215,4 @@ pub fn all() -> Vec<ReasonDoc> {
 }
 
 /// Number of condition types of BatchJob.
-pub(super) const CONDITION_TYPES: usize = 7;
+pub(super) const CONDITION_TYPES: usize = 8;

@@ -8,7 +8,8 @@ use crate::schema::{add_immutability, add_rules};
 
 /// Fields of the spec that cannot change after creation, presence included.
 /// Admission is not persisted, so no rule could say "once admitted".
-pub const IMMUTABLE_FIELDS: [&str; 13] = [
+pub const IMMUTABLE_FIELDS: [&str; 14] = [
+    "queueName",
     "tier",
     "managedBy",
     "completions",
@@ -117,6 +118,11 @@ fn spec_rules() -> Vec<Rule> {
             "retry",
             "self.retry.initialBackoffSeconds <= self.retry.maxBackoffSeconds",
             "initialBackoffSeconds must be at most maxBackoffSeconds",
+        ),
+        rule(
+            "template",
+            "!has(self.queueName) || !has(self.template.spec.priorityClassName)",
+            "priorityClassName must be absent with queueName, as the queue's tiers set it; remove one of them",
         ),
     ]
 }

@@ -3,10 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::reasons::CONDITION_TYPES;
-use crate::common::{Condition, MAX_GENERATION, NEVER_SEEN_TIME, conditions_schema, time_schema};
+use crate::common::{Condition, MAX_GENERATION, conditions_schema, time_schema};
 
 /// Longest condition message of a BatchJob, in bytes of its JSON form: ten
 /// thousand jobs are listed at once, so their statuses stay small.
@@ -51,6 +50,10 @@ pub struct BatchJobStatus {
     #[schemars(length(max = TEMPLATE_HASH_MAX_LENGTH))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_hash: Option<String>,
+    /// The BatchQueue the job is in; empty in the built-in queue, absent while it is in none.
+    #[schemars(length(max = crate::batch_queue::NAME_MAX_LENGTH))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
     /// When the job was first granted capacity.
     #[schemars(schema_with = "time_schema")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -222,25 +225,6 @@ pub struct FailureRecord {
     #[schemars(schema_with = "time_schema")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish_time: Option<Time>,
-}
-
-/// The status every job has before its controller has seen it. The API server
-/// adds it at each read, so `kubectl wait` and kstatus are right without a write.
-pub(super) fn never_seen() -> Value {
-    let condition = |type_: &str, status: &str| {
-        json!({
-            "type": type_,
-            "status": status,
-            "observedGeneration": 0,
-            "reason": "Pending",
-            "message": "The controller has not seen the job yet.",
-            "lastTransitionTime": NEVER_SEEN_TIME,
-        })
-    };
-    json!({
-        "observedGeneration": 0,
-        "conditions": [condition("Complete", "Unknown"), condition("Reconciling", "True")],
-    })
 }
 
 fn conditions(_: &mut SchemaGenerator) -> Schema {

@@ -38,7 +38,7 @@ async fn kubectl_wait_get_and_describe_read_well() -> Result<()> {
 
     let table = test.kubectl(&["get", "bj"]).await?;
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    let header = ["NAME", "COMPLETE", "TIER", "SUCCEEDED", "COMPLETIONS", "ACTIVE", "FAILED", "AGE"];
+    let header = ["NAME", "COMPLETE", "QUEUE", "TIER", "SUCCEEDED", "COMPLETIONS", "ACTIVE", "FAILED", "AGE"];
     assert_eq!(rows[0], header, "{table}");
     let row = |name: &str| rows.iter().find(|row| row[0] == name).map(|row| row[..7].to_vec());
     assert_eq!(

@@ -5,14 +5,23 @@ mod namespaced;
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
+use kube::api::PostParams;
+use kube::runtime::wait::await_condition;
 use springtide_crds::batch_job::{BatchJobSpec, CompletionTracking, FailedReason, Release};
+use springtide_crds::batch_queue::{
+    BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, DEFAULT_QUEUE, QuotaRow, ReadyReason,
+};
+use springtide_crds::common::Quantity;
 use springtide_e2e::batch::{Task, Testbed};
 use springtide_e2e::manager::Manager;
+use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::rights::{ACCOUNT, Seldom, Triple, findings, installed, used};
 
 /// What no quiet run uses.
 const SELDOM: &[Seldom] = &[
     list("springtide.dev", "batchjobs"),
+    list("springtide.dev", "batchqueues"),
+    list("scheduling.k8s.io", "priorityclasses"),
     list("", "pods"),
     list("", "nodes"),
     list("coordination.k8s.io", "leases"),
@@ -31,6 +40,7 @@ const SELDOM: &[Seldom] = &[
         when: "the breaker opens again, or is closed",
     },
     get("springtide.dev", "batchjobs", "a write of it went out and no answer came"),
+    get("springtide.dev", "batchqueues", "a write of it went out and no answer came"),
     get("", "pods", "a write of it went out and no answer came"),
     get("coordination.k8s.io", "leases", "a renewal met another version"),
     Seldom {
@@ -56,8 +66,16 @@ const fn get(group: &'static str, resource: &'static str, when: &'static str) ->
 }
 
 /// All that a BatchJob can come to: pods with and without the finalizer, pods that are stopped, a failure that is
-/// told as an event, a job that goes by its time to live.
+/// told as an event, a job that goes by its time to live. All of them are in a BatchQueue, whose status is written.
 async fn every_course(test: &Testbed<'_>) -> Result<()> {
+    let plenty = QuotaRow { resource: "cpu".to_owned(), nominal: Quantity::new("1000"), max: None };
+    let queue = BatchQueueSpec {
+        // The only one that works without a sight of the nodes.
+        capacity_source: CapacitySource { type_: CapacityType::Static, ..CapacitySource::default() },
+        quota: vec![plenty],
+        ..BatchQueueSpec::new()
+    };
+    test.api().create(&PostParams::default(), &BatchQueue::new(DEFAULT_QUEUE, queue)).await?;
     let quick = BatchJobSpec::new(Task::quick().template());
     let strict = Release { completion_tracking: Some(CompletionTracking::Strict), ..Release::default() };
     test.submit("strict", BatchJobSpec { release: strict, ..quick.clone() }).await?;
@@ -72,6 +90,12 @@ async fn every_course(test: &Testbed<'_>) -> Result<()> {
     for name in ["brief", "stopped"] {
         test.gone(name).await?;
     }
+    let is_ready = |queue: Option<&BatchQueue>| {
+        let conditions = queue.and_then(|queue| queue.status.as_ref()).map(|status| &status.conditions);
+        conditions.into_iter().flatten().any(|condition| condition.is(ReadyReason::Admitting))
+    };
+    let ready = await_condition(test.api::<BatchQueue>(), DEFAULT_QUEUE, is_ready);
+    tokio::time::timeout(PATIENCE, ready).await??;
     Ok(())
 }
 

@@ -1,8 +1,10 @@
-//! A class: jobs of one namespace and priority whose pods have the same shape.
+//! A class: jobs of one queue, tier and priority whose pods have the same shape.
 
-use super::{Demand, Place, Trouble};
+use super::line::LineId;
+use super::{Demand, Place, QueueId, Trouble};
 use crate::shape::Shape;
 use jiff::{SignedDuration, Timestamp};
+use springtide_crds::common::Tier;
 use springtide_plumbing::clock::after;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +19,8 @@ const UNMODELLED_PODS: usize = 10;
 /// What makes two jobs alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClassKey {
-    pub(super) namespace: Arc<str>,
+    pub(super) line: LineId,
+    pub(super) tier: Tier,
     pub(super) priority: i32,
     /// Pods that must fit at once; 1 for most jobs.
     pub(super) gang: u32,
@@ -27,11 +30,23 @@ pub(super) struct ClassKey {
 impl ClassKey {
     pub(super) fn of(demand: &Demand) -> Self {
         Self {
-            namespace: Arc::clone(&demand.job.namespace),
+            line: LineId::of(demand),
+            // Nobody has said which tiers may run in a queue without an object.
+            tier: match demand.queue {
+                QueueId::BuiltIn => Tier::BestEffort,
+                QueueId::Object(_) => demand.tier,
+            },
             priority: demand.priority,
             gang: demand.min_parallelism,
             shape: Arc::clone(&demand.shape),
         }
+    }
+}
+
+impl ClassKey {
+    /// The higher goes first.
+    pub(super) fn rank(&self) -> (Tier, i32) {
+        (self.tier, self.priority)
     }
 }
 
@@ -60,6 +75,8 @@ pub(super) struct Class {
     refusals: u32,
     /// Until then its refusals are remembered, even when no job of it is left.
     remembered_until: Option<Timestamp>,
+    /// Then pods that it may have ended have run as long as they are promised.
+    pub(super) preempts_at: Option<Timestamp>,
     /// The pass in which it was last served, or made.
     pub(super) served: u64,
 }
@@ -81,6 +98,7 @@ impl Class {
             unschedulable: false,
             refusals: 0,
             remembered_until: None,
+            preempts_at: None,
             served: turn,
         }
     }

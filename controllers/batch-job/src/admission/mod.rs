@@ -1,41 +1,50 @@
-//! Admission by the built-in queue: which jobs may have how many pods now.
+//! Admission: which jobs may have how many pods now.
 //!
-//! The queue is an ordered map of classes: jobs of one namespace and priority whose pods have the same
-//! shape. A pass looks at classes, not at jobs, and gives out as many grants at once as whole pods
-//! fit; a class for which nothing fits costs one look. A grant is never persisted: the pod is the
-//! grant, and until the pod exists the grant is charged to the node where it would fit.
+//! A queue is an ordered map of classes: jobs of one tier and priority whose pods have the same shape. The
+//! built-in queue has a line of its own for each namespace, and no quota. A pass looks at classes, not at
+//! jobs, and gives out as many grants at once as whole pods fit; a class for which nothing fits costs one
+//! look. A grant is never persisted: the pod is the grant, and until the pod exists the grant is charged to
+//! its queue, and to the node where it would fit.
 //!
 //! Where no node may be looked at (see [`Admission::without_nodes`]), nobody knows what fits; then a class has
 //! so many pods that wait for the scheduler, and more as it places them.
 //!
 //! Pure: it is told of nodes, pods and demands, and gets the time as an argument.
 
+mod claims;
 mod class;
+mod figures;
+mod line;
 mod pass;
 mod pods;
+mod preempt;
+mod queue;
+mod quota;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use crate::ledger::{FitTable, Ledger, Slot};
 use crate::projections::node::NodeView;
-use crate::resources::format_amount;
 use crate::shape::Shape;
+use claims::Claims;
 use class::{Class, ClassKey};
 use jiff::Timestamp;
+use line::{Line, LineId};
 use pods::Pods;
+use preempt::Owed;
+pub use queue::{
+    CapacitySource, MAX_QUEUED_JOBS, NodeShare, Ordering, QueueFigures, QueueId, QueueRules, QuotaRow,
+    Reclaim, ReclaimCause, TierRules, WAITING_CLASSES, WaitingClass,
+};
+use quota::Queues;
 use springtide_crds::batch_job::QueuedReason;
+use springtide_crds::common::Tier;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-
-/// Waiting jobs that the built-in queue takes in per namespace; further ones wait outside.
-pub const MAX_QUEUED_JOBS: usize = 1000;
-
-/// What a job that waits is told where no node may be looked at.
-const WITHOUT_NODES: &str = "the manager may not see nodes here (namespaced mode), so it cannot count what fits: \
-                             pods are created as the scheduler places the ones before them";
 
 /// What a job wants now.
 #[derive(Clone, Debug)]
@@ -46,7 +55,11 @@ pub struct Demand {
     pub uid: Uid,
     /// Its age decides its place.
     pub created: Timestamp,
-    /// Higher goes first, inside the namespace.
+    /// Where it waits.
+    pub queue: QueueId,
+    /// Higher goes first, inside the queue; the built-in queue takes all for BestEffort.
+    pub tier: Tier,
+    /// Higher goes first, inside the tier.
     pub priority: i32,
     /// What its pods look like.
     pub shape: Arc<Shape>,
@@ -57,7 +70,7 @@ pub struct Demand {
 }
 
 /// What a job may do now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Pods it may have alive now, live ones included.
     pub granted: u32,
@@ -65,6 +78,8 @@ pub struct Verdict {
     pub waiting: Option<Waiting>,
     /// When that may change by time alone.
     pub wake_at: Option<Timestamp>,
+    /// What it must give back of what runs.
+    pub reclaim: Option<Reclaim>,
 }
 
 /// Why a job waits.
@@ -109,22 +124,28 @@ impl Staleness {
     }
 }
 
-/// The place of a job among those of its class or namespace: by age, or by when its pod could last not be
+/// The place of a job among those of its class or line: by age, or by when its pod could last not be
 /// created. The others of its class may be well, and would else wait behind it for ever.
 type Place = (Timestamp, Uid);
 
-/// The built-in queue over all schedulable nodes.
+/// All queues over all nodes.
 #[derive(Debug, Default)]
 pub struct Admission {
     ledger: Ledger,
     pods: Pods,
     jobs: HashMap<Uid, Job>,
     classes: HashMap<ClassKey, Class>,
-    /// One table per shape; classes of several namespaces share it.
+    /// One table per shape; classes of several lines share it.
     fits: HashMap<Arc<Shape>, SharedFit>,
-    namespaces: HashMap<Arc<str>, Namespace>,
+    lines: HashMap<LineId, Line>,
+    queues: Queues,
+    claims: Claims,
+    /// For whom others end or have ended, by line.
+    claimants: BTreeMap<LineId, Owed>,
     /// Pods alive by job, of jobs not offered yet too.
     live: HashMap<Uid, u32>,
+    /// Of these, the ones that are being deleted.
+    leaving: HashMap<Uid, u32>,
     /// Nobody tells of nodes.
     blind: bool,
     ready: bool,
@@ -132,23 +153,15 @@ pub struct Admission {
     dirty: bool,
     /// Counts passes: who was served least recently goes first.
     turn: u64,
+    /// Times that a class was looked at for what it could be granted.
+    #[cfg(test)]
+    looks: usize,
 }
 
 #[derive(Debug, Default)]
 struct SharedFit {
     table: FitTable,
     classes: usize,
-}
-
-#[derive(Debug, Default)]
-struct Namespace {
-    /// Jobs that want more than they have, oldest first.
-    waiting: BTreeSet<Place>,
-    /// Jobs beyond the bound, oldest first.
-    outside: BTreeSet<Place>,
-    /// The pass in which it was last served. One that is new comes after those that wait already: it may
-    /// have been here before.
-    served: u64,
 }
 
 #[derive(Debug)]
@@ -182,6 +195,42 @@ impl Admission {
     pub fn set_ready(&mut self, synced: bool, stale: Staleness) {
         self.dirty |= synced != self.ready || stale != self.stale;
         (self.ready, self.stale) = (synced, stale);
+    }
+
+    /// When nodes and pods were last known to be current. A queue grants nothing once that is longer ago than its
+    /// rules allow; without a word, nothing is too old.
+    pub fn seen_at(&mut self, at: Timestamp) {
+        self.queues.seen_at(at);
+    }
+
+    /// Takes in the rules of a queue: new, changed, or `None` when it is gone. Returns the jobs of it, which may
+    /// be told something else now.
+    pub fn queue_changed(&mut self, queue: &QueueId, rules: Option<QueueRules>) -> Vec<ObjectKey> {
+        let QueueId::Object(key) = queue else { return Vec::new() };
+        if self.queues.rules(key).map(AsRef::as_ref) == rules.as_ref() {
+            return Vec::new();
+        }
+        self.queues.set_rules(key, rules);
+        self.dirty = true;
+        let id = LineId::of_queue(key);
+        let of_queue: Vec<(Uid, ObjectKey)> = self
+            .jobs
+            .values()
+            .filter(|job| job.class.line == id)
+            .map(|job| (job.demand.uid.clone(), job.demand.job.clone()))
+            .collect();
+        self.bound_line(&id);
+        for (uid, _) in &of_queue {
+            // Nothing is created any more for whom it does not take in.
+            let is_closed =
+                self.jobs.get(uid).is_some_and(|job| self.queues.closed(&id, job.class.tier).is_some());
+            if is_closed {
+                let made = self.jobs.get(uid).map_or(0, |job| job.unseen.len());
+                self.give_back(uid, made);
+            }
+            self.place_in_line(uid);
+        }
+        of_queue.into_iter().map(|(_, job)| job).collect()
     }
 
     /// Takes in a change of a node.
@@ -243,6 +292,7 @@ impl Admission {
     pub fn withdraw(&mut self, uid: &Uid) {
         self.give_back(uid, 0);
         self.leave_line(uid);
+        self.claims.remove(uid);
         let Some(job) = self.jobs.remove(uid) else { return };
         let Some(class) = self.classes.get_mut(&job.class) else { return };
         // It stays until the next pass at least, and as long as what happened to it matters.
@@ -286,69 +336,6 @@ impl Admission {
         }
     }
 
-    /// What a job may do now, and why not more.
-    pub fn verdict(&self, uid: &Uid) -> Verdict {
-        let granted = self.granted(uid);
-        let Some(job) = self.jobs.get(uid) else { return Verdict { granted, waiting: None, wake_at: None } };
-        if granted >= job.demand.target {
-            return Verdict { granted, waiting: None, wake_at: None };
-        }
-        let class = self.classes.get(&job.class);
-        let pause = class.and_then(|class| class.paused_until);
-        Verdict { granted, waiting: Some(self.reason(job, class)), wake_at: pause }
-    }
-
-    fn reason(&self, job: &Job, class: Option<&Class>) -> Waiting {
-        let waiting = |reason, message| Waiting { reason, message };
-        if !self.ready || self.stale.concerns(&job.demand.job.namespace) {
-            let message = "the view of nodes and pods is not up to date; nothing is started until it is";
-            return waiting(QueuedReason::CapacityStale, message.to_owned());
-        }
-        let namespace = self.namespaces.get(&job.demand.job.namespace);
-        if namespace.is_some_and(|namespace| namespace.outside.contains(&job.place())) {
-            let message =
-                format!("{MAX_QUEUED_JOBS} jobs of this namespace wait already; it is taken in later");
-            return waiting(QueuedReason::QueueFull, message);
-        }
-        let failed = "pods like these could not be created or scheduled";
-        if let Some(until) = class.and_then(|class| class.paused_until) {
-            return waiting(QueuedReason::ClassBackoff, format!("{failed}; tried again at {until:.0}"));
-        }
-        if self.blind {
-            return match class {
-                Some(class) if class.is_on_trial() => {
-                    waiting(QueuedReason::ClassBackoff, format!("{failed}; tried one after the other"))
-                }
-                Some(_) | None => waiting(QueuedReason::NoCapacity, WITHOUT_NODES.to_owned()),
-            };
-        }
-        let shape = &job.class.shape;
-        let Some(fit) = self.fits.get(shape).map(|fit| &fit.table) else {
-            return waiting(QueuedReason::NoCapacity, String::new());
-        };
-        let wants: Vec<String> = shape
-            .requests
-            .iter()
-            .filter(|(name, _)| *name != "pods")
-            .map(|(name, amount)| format!("{name} {}", format_amount(name, amount)))
-            .collect();
-        let wants = wants.join(", ");
-        if !fit.ever() && self.ledger.nodes().next().is_some() {
-            let message = format!("a pod needs {wants}: no node that its selector allows is large enough");
-            return waiting(QueuedReason::NeverFits, message);
-        }
-        let missing = job.demand.min_parallelism.saturating_sub(self.granted(&job.demand.uid));
-        if fit.total() >= u64::from(missing.max(1)) && class.is_some_and(Class::is_on_trial) {
-            return waiting(QueuedReason::ClassBackoff, format!("{failed}; tried one after the other"));
-        }
-        let message = if missing > 1 {
-            format!("{missing} pods of {wants} must fit at once; {} fit now", fit.total())
-        } else {
-            format!("a pod needs {wants}: room for {} on {} eligible nodes", fit.total(), fit.eligible())
-        };
-        waiting(QueuedReason::NoCapacity, message)
-    }
-
     fn granted(&self, uid: &Uid) -> u32 {
         let in_flight = self.jobs.get(uid).map_or(0, |job| job.in_flight.len());
         self.live.get(uid).copied().unwrap_or(0) + u32::try_from(in_flight).unwrap_or(u32::MAX)
@@ -365,79 +352,16 @@ impl Admission {
     fn give_back(&mut self, uid: &Uid, keep: usize) {
         let Some(job) = self.jobs.get_mut(uid) else { return };
         let taken = job.in_flight.split_off(keep.min(job.in_flight.len()));
+        if taken.is_empty() {
+            return;
+        }
         if let Some(class) = self.classes.get_mut(&job.class) {
             class.in_flight -= taken.len();
         }
+        self.queues.grant(&job.class, -pods::signed(taken.len()));
+        self.dirty = true;
         for slot in taken.into_iter().flatten() {
             self.ledger.credit(slot, &job.class.shape.requests);
-            self.dirty = true;
-        }
-    }
-
-    /// Puts a job where its demand says: among those that wait, or not.
-    fn place_in_line(&mut self, uid: &Uid) {
-        let Some(job) = self.jobs.get(uid) else { return };
-        let wants_more = self.granted(uid) < job.demand.target;
-        let place = job.place();
-        let namespace = self
-            .namespaces
-            .entry(Arc::clone(&job.demand.job.namespace))
-            .or_insert_with(|| Namespace { served: self.turn, ..Namespace::default() });
-        if !wants_more {
-            self.leave_line(uid);
-            return;
-        }
-        if namespace.waiting.contains(&place) || namespace.outside.contains(&place) {
-            return;
-        }
-        if namespace.waiting.len() < MAX_QUEUED_JOBS {
-            self.enter(uid, place);
-        } else if namespace.waiting.last().is_some_and(|newest| place < *newest) {
-            // The newest stays outside, whatever the order in which jobs are heard of.
-            if let Some(newest) = namespace.waiting.pop_last() {
-                namespace.outside.insert(newest.clone());
-                self.leave_class(&newest);
-            }
-            self.enter(uid, place);
-        } else {
-            namespace.outside.insert(place);
-        }
-    }
-
-    fn enter(&mut self, uid: &Uid, place: Place) {
-        let Some(job) = self.jobs.get(uid) else { return };
-        if let Some(namespace) = self.namespaces.get_mut(&job.demand.job.namespace) {
-            namespace.waiting.insert(place.clone());
-        }
-        if let Some(class) = self.classes.get_mut(&job.class) {
-            class.waiting.insert(place);
-        }
-        self.dirty = true;
-    }
-
-    fn leave_class(&mut self, place: &Place) {
-        if let Some(job) = self.jobs.get(&place.1)
-            && let Some(class) = self.classes.get_mut(&job.class)
-        {
-            class.waiting.remove(place);
-        }
-    }
-
-    /// Takes a job out of the line; the oldest from outside takes its place.
-    fn leave_line(&mut self, uid: &Uid) {
-        let Some(job) = self.jobs.get(uid) else { return };
-        let place = job.place();
-        self.leave_class(&place);
-        let name = Arc::clone(&self.jobs[uid].demand.job.namespace);
-        let Some(namespace) = self.namespaces.get_mut(&name) else { return };
-        namespace.outside.remove(&place);
-        if namespace.waiting.remove(&place)
-            && let Some(next) = namespace.outside.pop_first()
-        {
-            let uid = next.1.clone();
-            self.enter(&uid, next);
-        } else if namespace.waiting.is_empty() && namespace.outside.is_empty() {
-            self.namespaces.remove(&name);
         }
     }
 }

@@ -1,7 +1,10 @@
 //! One admission pass: every class that waits, once, and as many grants at once as fit.
 
 use super::class::ClassKey;
-use super::{Admission, Staleness};
+use super::line::LineId;
+use super::queue::Ordering;
+use super::quota::Fill;
+use super::{Admission, Place, Staleness, pods};
 use crate::ledger::Slot;
 use crate::shape::Shape;
 use jiff::Timestamp;
@@ -10,10 +13,20 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Grants that a namespace gets in its turn before the next one has its own.
+/// Grants that a line gets in its turn before the next one has its own.
 const QUANTUM: usize = 16;
+/// The same of borrowed capacity: each changes who has borrowed least.
+const BORROWED_QUANTUM: usize = 1;
 /// Classes up to which a job that asks gets a pass of its own; with more of them, jobs share one.
 const SMALL: usize = 64;
+
+/// A line whose turn comes in this pass, and its classes in the order in which they are served.
+#[derive(Debug)]
+struct Turn {
+    line: LineId,
+    ordering: Ordering,
+    classes: VecDeque<ClassKey>,
+}
 
 impl Admission {
     /// Gives out what can be given out now, where anything has changed since the last pass. Returns the
@@ -24,7 +37,9 @@ impl Admission {
         for class in self.classes.values_mut() {
             let paused = class.paused_until.is_some();
             resumed |= class.resume(now).is_none() && paused;
+            resumed |= class.preempts_at.is_some_and(|at| at <= now);
         }
+        resumed |= self.queues.refresh(&self.ledger, self.blind, now);
         if !self.dirty && !resumed {
             return Vec::new();
         }
@@ -34,7 +49,12 @@ impl Admission {
             return woken;
         }
         self.turn += 1;
-        self.serve(self.candidates(), &mut woken);
+        self.serve_owed(&mut woken);
+        let turns = self.turns(Fill::Nominal);
+        self.serve(turns, &mut woken);
+        let turns = self.turns(Fill::Borrowed);
+        self.lend(turns, &mut woken);
+        self.claim(now, &mut woken);
         woken.sort();
         woken.dedup();
         woken
@@ -56,7 +76,7 @@ impl Admission {
     }
 
     /// Whether it is known where pods of that shape fit.
-    fn models(&self, shape: &Shape) -> bool {
+    pub(super) fn models(&self, shape: &Shape) -> bool {
         shape.modelled && !self.blind
     }
 
@@ -102,53 +122,139 @@ impl Admission {
         woken
     }
 
-    /// The classes that can be given something: namespaces take turns, those served least recently
-    /// first; inside one the higher priority goes first, then the class served least recently.
-    fn candidates(&self) -> VecDeque<VecDeque<ClassKey>> {
-        let mut by_namespace: BTreeMap<_, BTreeMap<_, &ClassKey>> = BTreeMap::new();
+    /// The classes that can be given something: lines take turns, those served least recently first; inside one
+    /// the higher tier and priority goes first, then the class served least recently, or in a strict queue the
+    /// one whose job is the oldest.
+    fn turns(&self, fill: Fill) -> VecDeque<Turn> {
+        let mut by_line: BTreeMap<_, BTreeMap<_, &ClassKey>> = BTreeMap::new();
         for (key, class) in &self.classes {
             let Some(head) = class.waiting.first() else { continue };
-            let fits = self.blind
-                || self
-                    .fits
-                    .get(&key.shape)
-                    .is_some_and(|fit| fit.table.total() >= u64::from(key.gang.min(1)));
-            if class.paused_until.is_some()
-                || !fits
-                || self.stale.concerns(&key.namespace)
-                || class.allowance(self.models(&key.shape)) == 0
+            if self.stale.concerns(&key.line.namespace)
+                || fill == Fill::Borrowed && !self.queues.borrows(&key.line)
+                || self.queues.closed(&key.line, key.tier).is_some()
             {
                 continue;
             }
-            let served = self.namespaces.get(&key.namespace).map_or(0, |namespace| namespace.served);
-            by_namespace
-                .entry((served, &key.namespace))
+            let is_strict = self.ordering(&key.line) == Ordering::StrictFifo;
+            // In a strict queue who can be given nothing has a place all the same: it holds up the others.
+            if !is_strict && !self.can_be_served(key, fill) {
+                continue;
+            }
+            let served = if is_strict { 0 } else { class.served };
+            let line_served = self.lines.get(&key.line).map_or(0, |line| line.served);
+            by_line
+                .entry((line_served, &key.line))
                 .or_default()
-                .insert((Reverse(key.priority), class.served, head), key);
+                .insert((Reverse(key.rank()), served, head), key);
         }
-        by_namespace.into_values().map(|classes| classes.into_values().cloned().collect()).collect()
+        by_line
+            .into_iter()
+            .map(|((_, line), classes)| Turn {
+                line: line.clone(),
+                ordering: self.ordering(line),
+                classes: classes.into_values().cloned().collect(),
+            })
+            .collect()
     }
 
-    /// Turn by turn: a namespace gets a quantum for one of its classes, then the next namespace.
-    fn serve(&mut self, mut namespaces: VecDeque<VecDeque<ClassKey>>, woken: &mut Vec<ObjectKey>) {
-        while let Some(mut classes) = namespaces.pop_front() {
-            let Some(key) = classes.pop_front() else { continue };
-            let is_rival = |other: &ClassKey| other.priority >= key.priority;
-            // Nobody else waits: turns would only cost time.
-            let alone = namespaces.is_empty() && !classes.front().is_some_and(is_rival);
-            if self.grant(&key, if alone { usize::MAX } else { QUANTUM }, woken).is_some() {
-                // It may take more, after its sisters and the other namespaces.
-                classes.insert(classes.partition_point(is_rival), key);
-            }
-            if !classes.is_empty() {
-                namespaces.push_back(classes);
+    pub(super) fn ordering(&self, line: &LineId) -> Ordering {
+        self.queues.rules_of(line).map_or(Ordering::PriorityFifo, |rules| rules.ordering)
+    }
+
+    pub(super) fn can_be_served(&self, key: &ClassKey, fill: Fill) -> bool {
+        let Some(class) = self.classes.get(key) else { return false };
+        let fits = self.blind
+            || self.fits.get(&key.shape).is_some_and(|fit| fit.table.total() >= u64::from(key.gang.min(1)));
+        class.paused_until.is_none()
+            && fits
+            && class.allowance(self.models(&key.shape)) > 0
+            && self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods > 0
+    }
+
+    /// Turn by turn: a line gets a quantum for one of its classes, then the next line.
+    fn serve(&mut self, mut turns: VecDeque<Turn>, woken: &mut Vec<ObjectKey>) {
+        while let Some(mut turn) = turns.pop_front() {
+            let alone = turns.is_empty();
+            let quantum = if alone { usize::MAX } else { QUANTUM };
+            self.serve_one(&mut turn, quantum, Fill::Nominal, woken);
+            if !turn.classes.is_empty() {
+                turns.push_back(turn);
             }
         }
     }
 
-    /// Grants up to `quantum` pods to the oldest jobs of a class; `None` when it takes no more in this
-    /// pass.
-    fn grant(&mut self, key: &ClassKey, quantum: usize, woken: &mut Vec<ObjectKey>) -> Option<()> {
+    /// Who has borrowed least, by its weight, gets the next that is to be borrowed.
+    fn lend(&mut self, turns: VecDeque<Turn>, woken: &mut Vec<ObjectKey>) {
+        let mut turns = Vec::from(turns);
+        while let Some(next) = (0..turns.len()).min_by_key(|at| self.queues.borrowed_share(&turns[*at].line))
+        {
+            let alone = turns.len() == 1;
+            let quantum = if alone { usize::MAX } else { BORROWED_QUANTUM };
+            self.serve_one(&mut turns[next], quantum, Fill::Borrowed, woken);
+            if turns[next].classes.is_empty() {
+                turns.remove(next);
+            }
+        }
+    }
+
+    /// Serves the first class of a line, which comes again after its sisters, if it may take more.
+    fn serve_one(&mut self, turn: &mut Turn, quantum: usize, fill: Fill, woken: &mut Vec<ObjectKey>) {
+        let Some(key) = turn.classes.pop_front() else { return };
+        let is_rival = |other: &ClassKey| other.rank() >= key.rank();
+        let next = turn.classes.front().filter(|next| is_rival(next));
+        match turn.ordering {
+            Ordering::PriorityFifo => {
+                // Nobody else waits: turns would only cost time.
+                let quantum = if next.is_some() { quantum.min(QUANTUM) } else { quantum };
+                if self.grant(&key, quantum, fill, None, woken).is_some() {
+                    turn.classes.insert(turn.classes.partition_point(is_rival), key);
+                }
+            }
+            Ordering::StrictFifo => {
+                let until = next.and_then(|next| self.head(next)).cloned();
+                let head = self.head(&key).cloned();
+                let is_served = self.can_be_served(&key, fill)
+                    && self.grant(&key, quantum, fill, until.as_ref(), woken).is_some();
+                if !is_served {
+                    turn.classes.clear();
+                    self.set_head(&turn.line, head);
+                } else if let Some(head) = self.head(&key) {
+                    let place = (Reverse(key.rank()), head);
+                    let at = turn.classes.partition_point(|other| {
+                        self.head(other).is_some_and(|head| (Reverse(other.rank()), head) < place)
+                    });
+                    turn.classes.insert(at, key);
+                } else {
+                    self.set_head(&turn.line, None);
+                }
+            }
+        }
+    }
+
+    fn head(&self, key: &ClassKey) -> Option<&Place> {
+        self.classes.get(key)?.waiting.first()
+    }
+
+    fn set_head(&mut self, line: &LineId, head: Option<Place>) {
+        if let Some(line) = self.lines.get_mut(line) {
+            line.head = head;
+        }
+    }
+
+    /// Grants up to `quantum` pods to the oldest jobs of a class, those before `until`; `None` when it takes no
+    /// more in this pass.
+    pub(super) fn grant(
+        &mut self,
+        key: &ClassKey,
+        quantum: usize,
+        fill: Fill,
+        until: Option<&Place>,
+        woken: &mut Vec<ObjectKey>,
+    ) -> Option<()> {
+        #[cfg(test)]
+        {
+            self.looks += 1;
+        }
         let models = self.models(&key.shape);
         let fit = &mut self.fits.get_mut(&key.shape)?.table;
         fit.refresh(&key.shape, &self.ledger);
@@ -157,15 +263,22 @@ impl Admission {
             true => usize::MAX,
             false => usize::try_from(fit.total()).unwrap_or(usize::MAX),
         };
+        let room = room.min(self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods);
         let allowance = class.allowance(models);
         if allowance == 0 {
             return None;
         }
+        let (claims, live, leaving) = (&self.claims, &self.live, &self.leaving);
         let mut left = allowance.min(quantum).min(room);
         let mut shares = Vec::new();
-        for (_, uid) in &class.waiting {
+        for place in class.waiting.iter().take_while(|place| until.is_none_or(|until| *place < until)) {
+            let uid = &place.1;
+            // Who has to give back is not given meanwhile.
+            if claims.get(uid).is_some_and(|claim| pods::staying(live, leaving, uid) > claim.keep) {
+                continue;
+            }
             let job = self.jobs.get(uid)?;
-            let granted = self.live.get(uid).copied().unwrap_or(0) as usize + job.in_flight.len();
+            let granted = live.get(uid).copied().unwrap_or(0) as usize + job.in_flight.len();
             let wanted = (job.demand.target as usize).saturating_sub(granted);
             // A gang gets its minimum or nothing, whatever credit and quantum say: half of it helps nobody.
             let gang = (job.demand.min_parallelism as usize).saturating_sub(granted).min(wanted);
@@ -193,8 +306,9 @@ impl Admission {
         }
         class.in_flight += count;
         class.served = self.turn;
-        if let Some(namespace) = self.namespaces.get_mut(&key.namespace) {
-            namespace.served = self.turn;
+        self.queues.grant(key, pods::signed(count));
+        if let Some(line) = self.lines.get_mut(&key.line) {
+            line.served = self.turn;
         }
         for (uid, share) in shares {
             let job = self.jobs.get_mut(&uid)?;

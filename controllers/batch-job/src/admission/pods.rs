@@ -2,12 +2,16 @@
 
 use super::Admission;
 use super::class::{Class, ClassKey};
+use super::quota::Queues;
 use crate::ledger::{Ledger, Slot};
 use crate::projections::pod::PodView;
 use crate::resources::ResourceList;
+use jiff::Timestamp;
+use springtide_crds::common::Tier;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -26,11 +30,38 @@ pub(super) struct Pods {
 struct Held {
     uid: Uid,
     job: Option<Uid>,
+    /// The BatchQueue and the tier that it is counted in; of no foreign pod.
+    queue: Option<(ObjectKey, Tier)>,
     requests: ResourceList,
     node: Option<Arc<str>>,
     slot: Option<Slot>,
+    /// Since when it is there.
+    since: Timestamp,
+    /// It is being deleted, and should be gone by then: what it holds is on its way back.
+    gone_by: Option<Timestamp>,
     /// The class that counts it as unbound: its job may have left that class since.
     unbound_in: Option<ClassKey>,
+}
+
+impl Held {
+    /// Charges the node it is charged to with what it holds, or takes that off.
+    fn charge(&self, slot: Slot, times: i64, ledger: &mut Ledger) {
+        match (&self.job, times) {
+            (None, _) => ledger.charge_foreign(slot, &self.requests, times),
+            (Some(_), 1) => ledger.charge(slot, &self.requests),
+            (Some(_), _) => ledger.credit(slot, &self.requests),
+        }
+    }
+
+    /// Counts it in its queue, or no longer.
+    fn count(&self, times: i64, queues: &mut Queues) {
+        let Some((queue, tier)) = &self.queue else { return };
+        queues.charge(queue, *tier, &self.requests, times);
+        if self.gone_by.is_some() {
+            queues.leaves(queue, *tier, &self.requests, times);
+        }
+        queues.count_pod(queue, times);
+    }
 }
 
 impl Pods {
@@ -39,7 +70,7 @@ impl Pods {
         for key in self.homeless.remove(name).unwrap_or_default() {
             if let Some(held) = self.held.get_mut(&key) {
                 held.slot = Some(slot);
-                ledger.charge(slot, &held.requests);
+                held.charge(slot, 1, ledger);
                 self.by_slot.entry(slot).or_default().insert(key);
             }
         }
@@ -57,9 +88,53 @@ impl Pods {
         }
     }
 
+    /// Pods of jobs that are being deleted and should not be gone before `since`.
+    pub(super) fn leaving(&self, since: Timestamp) -> Vec<ObjectKey> {
+        let leaves = |held: &Held| held.job.is_some() && held.gone_by.is_some_and(|at| at >= since);
+        self.held.iter().filter(|(_, held)| leaves(held)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Pods that stay, by job, with the time since when they are there: those that wait for a node first, then
+    /// the newest, which is the order in which they are ended.
+    pub(super) fn staying(&self) -> HashMap<Uid, Vec<(ObjectKey, Timestamp)>> {
+        let mut by_job: HashMap<Uid, Vec<(&ObjectKey, &Held)>> = HashMap::new();
+        for (key, held) in self.held.iter().filter(|(_, held)| held.gone_by.is_none()) {
+            if let Some(job) = held.queue.as_ref().and(held.job.as_ref()) {
+                by_job.entry(job.clone()).or_default().push((key, held));
+            }
+        }
+        let in_order = |mut pods: Vec<(&ObjectKey, &Held)>| {
+            pods.sort_by_key(|(key, held)| (held.node.is_some(), Reverse(held.since), *key));
+            pods.into_iter().map(|(key, held)| (key.clone(), held.since)).collect()
+        };
+        by_job.into_iter().map(|(job, pods)| (job, in_order(pods))).collect()
+    }
+
+    /// What a pod holds.
+    pub(super) fn requests(&self, key: &ObjectKey) -> Option<&ResourceList> {
+        Some(&self.held.get(key)?.requests)
+    }
+
+    /// Takes a pod off the books of its queue and node, as if it were gone, or puts it back.
+    pub(super) fn book(&self, key: &ObjectKey, times: i64, queues: &mut Queues, ledger: &mut Ledger) {
+        let Some(held) = self.held.get(key) else { return };
+        if let Some((queue, tier)) = &held.queue {
+            queues.charge(queue, *tier, &held.requests, times);
+        }
+        if let Some(slot) = held.slot {
+            held.charge(slot, times, ledger);
+        }
+    }
+
     /// Whether a pod of that name is seen, and has not ended.
     pub(super) fn holds(&self, key: &ObjectKey) -> bool {
         self.held.contains_key(key)
+    }
+
+    /// Whether a pod is being deleted.
+    #[cfg(test)]
+    pub(super) fn is_leaving(&self, key: &ObjectKey) -> bool {
+        self.held.get(key).is_some_and(|held| held.gone_by.is_some())
     }
 
     /// The slot a pod is charged to.
@@ -72,7 +147,7 @@ impl Pods {
         let held = self.held.remove(key)?;
         match (held.slot, &held.node) {
             (Some(slot), _) => {
-                ledger.credit(slot, &held.requests);
+                held.charge(slot, -1, ledger);
                 if let Some(keys) = self.by_slot.get_mut(&slot) {
                     keys.remove(key);
                     if keys.is_empty() {
@@ -96,7 +171,7 @@ impl Pods {
     fn insert(&mut self, key: ObjectKey, held: Held, ledger: &mut Ledger) {
         match (held.slot, &held.node) {
             (Some(slot), _) => {
-                ledger.charge(slot, &held.requests);
+                held.charge(slot, 1, ledger);
                 self.by_slot.entry(slot).or_default().insert(key.clone());
             }
             (None, Some(node)) => {
@@ -106,6 +181,29 @@ impl Pods {
         }
         self.held.insert(key, held);
     }
+}
+
+/// Counts for a job; who counts nothing is forgotten.
+fn tally(counts: &mut HashMap<Uid, u32>, job: &Uid, by: i32) {
+    if by == 0 {
+        return;
+    }
+    let count = counts.entry(job.clone()).or_default();
+    *count = count.saturating_add_signed(by);
+    if *count == 0 {
+        counts.remove(job);
+    }
+}
+
+/// Live pods of a job that are not being deleted.
+pub(super) fn staying(live: &HashMap<Uid, u32>, leaving: &HashMap<Uid, u32>, job: &Uid) -> u32 {
+    let count = |counts: &HashMap<Uid, u32>| counts.get(job).copied().unwrap_or(0);
+    count(live).saturating_sub(count(leaving))
+}
+
+/// A number of pods or grants that may be taken off.
+pub(super) fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl Admission {
@@ -123,12 +221,14 @@ impl Admission {
     fn pod_ended(&mut self, key: &ObjectKey) {
         let Some(held) = self.pods.remove(key, &mut self.ledger) else { return };
         self.dirty = true;
+        held.count(-1, &mut self.queues);
         if let Some(job) = &held.job {
             self.lives(job, -1);
+            self.leaves(job, -i32::from(held.gone_by.is_some()));
         }
         self.no_longer_unbound(held.unbound_in.as_ref());
         for (class, state) in &mut self.classes {
-            if class.namespace == key.namespace {
+            if class.line.namespace == key.namespace {
                 state.pod_ended();
             }
         }
@@ -137,10 +237,19 @@ impl Admission {
     fn pod_holds(&mut self, pod: &PodView) {
         let meta = pod.meta();
         let job = pod.job_owner().map(|owner| owner.uid.clone());
+        let gone_by = meta.deletion_time;
+        let queue = job.as_ref().and(meta.labels.queue.as_ref()).map(|name| {
+            let namespace = Arc::clone(&meta.key.namespace);
+            (ObjectKey { namespace, name: Arc::clone(name) }, meta.labels.tier.0)
+        });
+        let requests = match &job {
+            Some(_) => self.queues.charged(queue.as_ref().map(|(queue, _)| queue), &pod.requests),
+            None => pod.requests.clone(),
+        };
         if let Some(held) = self.pods.held.get(&meta.key) {
             if held.uid != meta.uid {
                 self.pod_ended(&meta.key);
-            } else if held.node == pod.node && held.requests == pod.requests {
+            } else if held.node == pod.node && held.requests == requests && held.gone_by == gone_by {
                 return;
             }
         }
@@ -150,13 +259,19 @@ impl Admission {
         }
         self.dirty = true;
         let before = self.pods.remove(&meta.key, &mut self.ledger);
+        if let Some(before) = &before {
+            before.count(-1, &mut self.queues);
+            if let Some(job) = &before.job {
+                self.leaves(job, -i32::from(before.gone_by.is_some()));
+            }
+        }
         let bound = pod.node.as_ref().and_then(|node| self.ledger.slot(node));
         let slot = match (&pod.node, &before, &job) {
             (Some(_), ..) => bound,
             // It stays where its grant was, until the scheduler has decided.
             (None, Some(before), _) => before.slot,
             (None, None, Some(job)) => {
-                self.take_grant(job, &meta.key).flatten().or_else(|| self.ledger.roomiest(&pod.requests))
+                self.take_grant(job, &meta.key).flatten().or_else(|| self.ledger.roomiest(&requests))
             }
             (None, None, None) => None,
         };
@@ -176,14 +291,21 @@ impl Admission {
         {
             class.bind();
         }
+        if let Some(job) = &job {
+            self.leaves(job, i32::from(gone_by.is_some()));
+        }
         let held = Held {
             uid: meta.uid.clone(),
             job,
-            requests: pod.requests.clone(),
+            queue,
+            requests,
             node: pod.node.clone(),
             slot,
+            since: meta.creation_time,
+            gone_by,
             unbound_in,
         };
+        held.count(1, &mut self.queues);
         self.pods.insert(meta.key.clone(), held, &mut self.ledger);
         if let (Some(guess), Some(bound)) = (guess, bound)
             && guess != bound
@@ -228,15 +350,16 @@ impl Admission {
             class.in_flight -= 1;
             class.confirm();
         }
+        self.queues.grant(&job.class, -1);
         Some(place)
     }
 
     fn lives(&mut self, job: &Uid, by: i32) {
-        let live = self.live.entry(job.clone()).or_default();
-        *live = live.saturating_add_signed(by);
-        if *live == 0 {
-            self.live.remove(job);
-        }
+        tally(&mut self.live, job, by);
+    }
+
+    fn leaves(&mut self, job: &Uid, by: i32) {
+        tally(&mut self.leaving, job, by);
     }
 
     /// Counts an unbound pod in the class of its job, which it returns.

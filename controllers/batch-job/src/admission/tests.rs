@@ -1,5 +1,8 @@
+mod claims;
 mod fairness;
+mod long;
 mod pauses;
+mod queues;
 mod without_nodes;
 
 use super::*;
@@ -49,6 +52,8 @@ fn demand(namespace: &str, name: &str, shape: &Arc<Shape>) -> Demand {
         job: ObjectKey::new(namespace, name),
         uid: Uid(format!("{namespace}-{name}").into()),
         created: at(0),
+        queue: QueueId::BuiltIn,
+        tier: Tier::BestEffort,
         priority: 0,
         shape: Arc::clone(shape),
         target: 1,
@@ -60,6 +65,8 @@ fn demand(namespace: &str, name: &str, shape: &Arc<Shape>) -> Demand {
 struct World {
     admission: Admission,
     pods: BTreeMap<String, (Uid, String, String, Option<String>)>,
+    /// Labels of pods that are counted in a BatchQueue.
+    labels: BTreeMap<String, Value>,
     made: u32,
 }
 
@@ -70,7 +77,7 @@ impl World {
         for (name, cpu) in nodes {
             admission.node_changed(&node(name, cpu, json!({})));
         }
-        Self { admission, pods: BTreeMap::new(), made: 0 }
+        Self { admission, pods: BTreeMap::new(), labels: BTreeMap::new(), made: 0 }
     }
 
     fn offer(&mut self, namespace: &str, name: &str, shape: &Arc<Shape>, target: u32) -> Uid {
@@ -106,15 +113,30 @@ impl World {
         if let Some(node) = node {
             pod["spec"]["nodeName"] = node.as_str().into();
         }
+        if let Some(labels) = self.labels.get(name) {
+            pod["metadata"]["labels"] = labels.clone();
+        }
         pod
+    }
+
+    fn name_pod(&mut self, job: &Uid, cpu: &str, namespace: &str) -> String {
+        self.made += 1;
+        let name = format!("p{}", self.made);
+        self.pods.insert(name.clone(), (job.clone(), cpu.to_owned(), namespace.to_owned(), None));
+        if let Some(class) = self.admission.jobs.get(job).map(|job| &job.class)
+            && let Some(queue) = &class.line.queue
+        {
+            let tier = format!("{:?}", class.tier);
+            let labels = json!({"springtide.dev/queue": queue.as_ref(), "springtide.dev/tier": tier});
+            self.labels.insert(name.clone(), labels);
+        }
+        name
     }
 
     /// Makes one granted pod of the job, and binds it to the place of its grant.
     fn make(&mut self, job: &Uid, cpu: &str, namespace: &str) -> Option<String> {
         self.admission.jobs.get(job).filter(|job| !job.in_flight.is_empty())?;
-        self.made += 1;
-        let name = format!("p{}", self.made);
-        self.pods.insert(name.clone(), (job.clone(), cpu.to_owned(), namespace.to_owned(), None));
+        let name = self.name_pod(job, cpu, namespace);
         self.admission.pod_changed(&self.pod(&name, "Pending"));
         let slot = self.admission.pods.slot_of(&ObjectKey::new(namespace, name.as_str()))?;
         let node = self.admission.ledger.node(slot)?.view.meta().key.name.to_string();
@@ -125,9 +147,7 @@ impl World {
 
     /// Makes one granted pod of the job, which the scheduler has not bound yet.
     fn make_unbound(&mut self, job: &Uid, cpu: &str, namespace: &str) -> String {
-        self.made += 1;
-        let name = format!("p{}", self.made);
-        self.pods.insert(name.clone(), (job.clone(), cpu.to_owned(), namespace.to_owned(), None));
+        let name = self.name_pod(job, cpu, namespace);
         self.admission.pod_changed(&self.pod(&name, "Pending"));
         name
     }
@@ -137,6 +157,19 @@ impl World {
         let mut pod = self.manifest(name, "Pending");
         pod["metadata"]["deletionTimestamp"] = json!(at(0));
         self.admission.pod_changed(&apply(pod));
+    }
+
+    /// A pod that runs is deleted, and takes its time.
+    fn delete(&mut self, name: &str) {
+        let mut pod = self.manifest(name, "Running");
+        pod["metadata"]["deletionTimestamp"] = json!(at(30));
+        self.admission.pod_changed(&apply(pod));
+    }
+
+    fn queue(&mut self, name: &str, rules: &QueueRules) -> QueueId {
+        let queue = QueueId::Object(ObjectKey::new("a", name));
+        self.admission.queue_changed(&queue, Some(rules.clone()));
+        queue
     }
 
     /// A pod is gone from the store.

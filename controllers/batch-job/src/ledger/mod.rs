@@ -3,8 +3,10 @@
 //! A pod is charged to the node it is bound to; a pod of ours that is not bound yet, and a grant whose
 //! pod does not exist yet, to the node where it would fit. Nothing of it is persisted.
 
+mod capacity;
 mod fit;
 
+pub(crate) use capacity::{CapacityTable, NodeSelector};
 pub(crate) use fit::FitTable;
 
 use crate::projections::node::NodeView;
@@ -24,6 +26,8 @@ const LOG_PER_NODE: usize = 8;
 pub(crate) struct NodeEntry {
     pub(crate) view: Arc<NodeView>,
     pub(crate) used: ResourceList,
+    /// What of it pods request that belong to no BatchJob.
+    pub(crate) foreign: ResourceList,
 }
 
 /// All nodes.
@@ -51,7 +55,11 @@ impl Ledger {
             }
             return (slot, false);
         }
-        let entry = NodeEntry { view: Arc::clone(view), used: ResourceList::default() };
+        let entry = NodeEntry {
+            view: Arc::clone(view),
+            used: ResourceList::default(),
+            foreign: ResourceList::default(),
+        };
         let slot = match self.free_slots.pop() {
             Some(slot) => {
                 self.slots[slot] = Some(entry);
@@ -103,6 +111,16 @@ impl Ledger {
     pub(crate) fn credit(&mut self, slot: Slot, amount: &ResourceList) {
         if let Some(Some(entry)) = self.slots.get_mut(slot) {
             entry.used.subtract(amount);
+            self.changed(slot);
+        }
+    }
+
+    /// Charges a node with `times` what a pod requests that belongs to no BatchJob; -1 takes it back.
+    pub(crate) fn charge_foreign(&mut self, slot: Slot, amount: &ResourceList, times: i64) {
+        if let Some(Some(entry)) = self.slots.get_mut(slot) {
+            let amount = amount.times(times);
+            entry.used.add(&amount);
+            entry.foreign.add(&amount);
             self.changed(slot);
         }
     }

@@ -9,6 +9,7 @@ use crate::indexes::Retries;
 use crate::memory::Facts;
 use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
+use crate::shape::Shape;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
@@ -137,14 +138,28 @@ fn retry_time(job: &JobView, index: u32, failures: u32, facts: &Facts, now: Time
 pub fn demand(state: &JobState) -> Option<Demand> {
     let job = &state.job;
     let target = state.live() + count(state.dispatch.startable.iter());
-    let oom_steps = state.dispatch.startable.iter().map(|start| start.oom_steps).max().unwrap_or(0);
     (target > 0).then(|| Demand {
         job: job.meta().key.clone(),
         uid: job.meta().uid.clone(),
         created: job.meta().creation_time,
+        queue: state.placement.queue.clone().unwrap_or_default(),
+        tier: state.placement.tier,
         priority: job.spec.priority,
-        shape: job.template.shape_after(job.spec.retry.on_oom.as_ref(), oom_steps),
+        shape: shape(state),
         target,
         min_parallelism: job.spec.min_parallelism.min(target),
+    })
+}
+
+/// What the pods look like that could start: the largest of a gang.
+fn shape(state: &JobState) -> Arc<Shape> {
+    let job = &state.job;
+    let oom_steps = state.dispatch.startable.iter().map(|start| start.oom_steps).max().unwrap_or(0);
+    let Some(grown) = job.template.grown(job.spec.retry.on_oom.as_ref(), oom_steps) else {
+        return Arc::clone(&state.shape);
+    };
+    Arc::new(match &state.placement.mapping {
+        Some(mapping) => Shape::of_mapped(&grown, mapping),
+        None => Shape::of_template(&grown),
     })
 }

@@ -3,7 +3,8 @@
 
 use crate::projections::job::{BATCH_JOB, JobView};
 use springtide_crds::batch_job::{
-    AdmittedReason, BatchJobStatus, FailedReason, QueuedReason, StalledReason, SuspendedReason,
+    AdmittedReason, BatchJobStatus, DegradedReason, FailedReason, QueuedReason, StalledReason,
+    SuspendedReason,
 };
 use springtide_crds::common::{Condition, condition};
 use springtide_crds::reason::Reason;
@@ -18,7 +19,10 @@ pub(super) fn notes(job: &JobView, status: &BatchJobStatus) -> Vec<EventNote> {
     let stalled: Vec<_> = StalledReason::all()
         .into_iter()
         .filter(|reason| match reason {
-            StalledReason::NeverFits
+            StalledReason::QueueNotFound
+            | StalledReason::QueueNameRequired
+            | StalledReason::TierNotAllowed
+            | StalledReason::NeverFits
             | StalledReason::NameConflict
             | StalledReason::ForeignSchedulingGate
             | StalledReason::TemplateChanged
@@ -31,12 +35,14 @@ pub(super) fn notes(job: &JobView, status: &BatchJobStatus) -> Vec<EventNote> {
     let stalled = turns.to(&stalled, "Reconciling", Severity::Warning);
     let refused = turns.to(&[QueuedReason::ClassBackoff], "CreatingPods", Severity::Warning);
     let pending = turns.to(&[AdmittedReason::PendingDeadline], "TakingPodsBack", Severity::Warning);
-    let stopped =
-        turns.to(&[SuspendedReason::UserHold, SuspendedReason::UserDrain], "Stopping", Severity::Normal);
+    let stops = [SuspendedReason::UserHold, SuspendedReason::UserDrain, SuspendedReason::QueueStopped];
+    let stopped = turns.to(&stops, "Stopping", Severity::Normal);
+    let shrunk =
+        turns.to(&[DegradedReason::QuotaShrunk, DegradedReason::Reclaimed], "Shrinking", Severity::Normal);
     let resumed = turns.to(&[SuspendedReason::Resumed], "Resuming", Severity::Normal);
     // What is forbidden is the reason of the pause too, and is told once.
     let refused = refused.filter(|_| stalled.is_none());
-    [failed, stalled, refused, pending, stopped, resumed].into_iter().flatten().collect()
+    [failed, stalled, refused, pending, stopped, shrunk, resumed].into_iter().flatten().collect()
 }
 
 struct Turns<'a> {

@@ -1,9 +1,11 @@
-//! Ending pods that may still run: by the user's word, a deadline, a failed job, a lowered parallelism.
+//! Ending pods that may still run: by the user's word, a deadline, a failed job, a lowered parallelism,
+//! a claim of the queue.
 
 use super::course::{Course, Stop, Success};
 use super::state::{Attempt, JobState, count};
 use super::success;
 use super::{Draft, spread};
+use crate::admission::Reclaim;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::StalledReason;
 use springtide_crds::reason::Reason;
@@ -13,7 +15,7 @@ use springtide_plumbing::plan::{Action, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
 
 /// Plans the deletion of live pods that have to go.
-pub(super) fn live_pods(state: &JobState, draft: &mut Draft, now: Timestamp) {
+pub(super) fn live_pods(state: &JobState, reclaim: Option<&Reclaim>, draft: &mut Draft, now: Timestamp) {
     // The intent comes first: why the job fails stands in its status before the first pod is ended.
     let stands =
         |reason: &str| state.job.condition(StalledReason::CONDITION).is_some_and(|c| c.reason == reason);
@@ -44,7 +46,8 @@ pub(super) fn live_pods(state: &JobState, draft: &mut Draft, now: Timestamp) {
         | Course::Stuck { .. }
         | Course::Open => taken_back(state, &staying, draft, now),
     };
-    let surplus = (staying.len() - ending.len()).saturating_sub(state.job.spec.parallelism as usize);
+    let most = reclaim.map_or(u32::MAX, |reclaim| reclaim.keep).min(state.job.spec.parallelism) as usize;
+    let surplus = (staying.len() - ending.len()).saturating_sub(most);
     if surplus > 0 {
         let mut rest: Vec<&Attempt> = staying
             .into_iter()

@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use pace::Due;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use springtide_crds::batch_job::{BatchJobStatus, QueuedReason};
+use springtide_crds::batch_job::BatchJobStatus;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::failing::{Failing, Telling};
@@ -73,7 +73,8 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
         let plan = Draft { wake: draft.wake, ..Draft::default() }.into_plan(Some(write), outcome, why);
         return Plan { events: events::notes(&state.job, &outlook.status), ..plan };
     }
-    interrupt::live_pods(state, &mut draft, now);
+    let reclaim = observed.verdict.as_ref().and_then(|verdict| verdict.reclaim.as_ref());
+    interrupt::live_pods(state, reclaim, &mut draft, now);
     match &state.course {
         Course::Open => create(observed, state, &mut draft),
         Course::Finished => retire(observed, state, held, &mut draft, now),
@@ -105,7 +106,7 @@ fn create(observed: &Observed, state: &JobState, draft: &mut Draft) {
     if starting.is_empty() {
         return;
     }
-    let factory = PodFactory::new(&state.job, &state.tally.last_failures);
+    let factory = PodFactory::new(&state.job, &state.placement, &state.tally.last_failures);
     for start in starting {
         if !draft.create(|| factory.create(start)) {
             break;
@@ -118,7 +119,8 @@ fn retire(observed: &Observed, state: &JobState, held: bool, draft: &mut Draft, 
     let job = &state.job;
     let Some(completion) = &job.status.completion_time else { return };
     if !observed.exceeds_history {
-        let ttl = job.spec.ttl_seconds_after_finished.unwrap_or(state.settings.ttl_seconds);
+        let ttl = job.spec.ttl_seconds_after_finished.or(state.placement.ttl_seconds);
+        let ttl = ttl.unwrap_or(state.settings.ttl_seconds);
         let over = after(completion.0, SignedDuration::from_secs(ttl.into()));
         if over > now {
             draft.wake_at(over);
@@ -152,11 +154,10 @@ fn deadlines(observed: &Observed, state: &JobState, draft: &mut Draft, now: Time
     let active = course::active_deadline(job, &state.tally);
     let queue = course::queue_deadline(job, &state.pods, &state.tally, now);
     let verdict = observed.verdict.as_ref().and_then(|verdict| verdict.waiting.as_ref());
-    let never_fits = verdict
-        .filter(|waiting| waiting.reason == QueuedReason::NeverFits)
-        .map(|_| status::never_fits_time(state));
+    let stalled =
+        verdict.filter(|waiting| status::stalls_later(waiting.reason)).map(|_| status::stalling_time(state));
     // What is past has been decided in this very pass.
-    for at in [retry, class, active, queue, never_fits].into_iter().flatten().filter(|at| *at > now) {
+    for at in [retry, class, active, queue, stalled].into_iter().flatten().filter(|at| *at > now) {
         draft.wake_at(at);
     }
 }

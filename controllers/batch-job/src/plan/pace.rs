@@ -12,8 +12,8 @@ use crate::pods::tracking;
 use crate::status::{FAILS, Outlook, STARTING};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{
-    AdmittedReason, BatchJobStatus, CompleteReason, CompletionTracking, QueuedReason, StalledReason,
-    SuspendedReason,
+    AdmittedReason, BatchJobStatus, CompleteReason, CompletionTracking, DegradedReason, QueuedReason,
+    StalledReason, SuspendedReason,
 };
 use springtide_crds::common::{ConditionStatus, condition};
 use springtide_crds::reason::Reason;
@@ -199,7 +199,8 @@ fn is_news(stored: &BatchJobStatus, desired: &BatchJobStatus, summary: CompleteR
         stored.is_some_and(|stored| stored.message.starts_with(FAILS))
     };
     let recovered = fails(stored) != fails(desired);
-    turned || edited || recovered || differs(StalledReason::CONDITION) || differs(SuspendedReason::CONDITION)
+    let tells = [StalledReason::CONDITION, SuspendedReason::CONDITION, DegradedReason::CONDITION];
+    turned || edited || recovered || tells.into_iter().any(differs)
 }
 
 /// What `kubectl get` shows of a parallel job, besides outcomes.

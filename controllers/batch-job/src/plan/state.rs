@@ -9,8 +9,10 @@ use crate::indexes::{IndexError, Indexes, Retries};
 use crate::memory::{Facts, RELEASE_BACKOFF_MAX};
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
+use crate::queues::{BuiltInQueue, Placement};
+use crate::shape::Shape;
 use jiff::{SignedDuration, Timestamp};
-use springtide_crds::batch_job::MAX_OOM_STEPS;
+use springtide_crds::batch_job::{MAX_OOM_STEPS, StopPolicy};
 use springtide_plumbing::clock::after;
 use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::ObjectKey;
@@ -109,10 +111,12 @@ pub struct Conflict {
 /// Bounds that the manager sets for all jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How long a finished job stays that does not say so itself, in seconds.
+    /// How long a finished job stays of which neither itself nor its queue says it, in seconds.
     pub ttl_seconds: u32,
-    /// Finished jobs kept in one namespace.
+    /// Finished jobs kept in one namespace, those aside that were in a BatchQueue.
     pub history_limit: usize,
+    /// Whether jobs run in namespaces without a BatchQueue.
+    pub built_in_queue: BuiltInQueue,
     /// Declared maximum of jobs in one namespace.
     pub max_per_namespace: usize,
     /// Declared maximum of jobs in the cluster.
@@ -122,7 +126,13 @@ pub struct Settings {
 impl Default for Settings {
     /// The defaults of the built-in queue, and the maxima that the CRD declares.
     fn default() -> Self {
-        Self { ttl_seconds: 900, history_limit: 400, max_per_namespace: 1500, max_per_cluster: 10_000 }
+        Self {
+            ttl_seconds: 900,
+            history_limit: 400,
+            built_in_queue: BuiltInQueue::Enabled,
+            max_per_namespace: 1500,
+            max_per_cluster: 10_000,
+        }
     }
 }
 
@@ -149,6 +159,10 @@ pub struct JobState {
     pub dispatch: Dispatch,
     /// Names it needs that somebody else has.
     pub conflicts: Vec<Conflict>,
+    /// The queue it is in.
+    pub placement: Placement,
+    /// What its pods look like there.
+    pub shape: Arc<Shape>,
     /// What its other writes fail at: those of pods are in [`facts`](Self::facts).
     pub failing: Option<Failing>,
 }
@@ -193,6 +207,8 @@ impl JobState {
             | Course::Stuck { .. } => Dispatch::default(),
         };
         Self {
+            placement: Placement::default(),
+            shape: Arc::clone(&job.template.shape),
             job,
             facts,
             standing,
@@ -220,6 +236,29 @@ impl JobState {
             conflicts.push(Conflict { pod: pod.meta().key.clone(), owner });
             false
         });
+    }
+
+    /// Name of the queue that let the first pods of the job start, empty for the built-in one: the job stays
+    /// in it.
+    pub fn fixed_queue(&self) -> Option<Arc<str>> {
+        if let Some(pod) = self.pods.first() {
+            return Some(pod.view.meta().labels.queue.clone().unwrap_or_else(|| Arc::from("")));
+        }
+        let is_fixed = self.job.status.admitted_time.is_some() || self.job.is_finished();
+        self.job.status.queue.as_deref().filter(|_| is_fixed).map(Arc::from)
+    }
+
+    /// Whether the job's queue ends its pods, and lets none start.
+    pub fn is_drained(&self) -> bool {
+        let serves = match &self.course {
+            Course::Open | Course::Stuck { .. } => true,
+            Course::Deleting
+            | Course::Finished
+            | Course::Failing { .. }
+            | Course::Completing(_)
+            | Course::Stopped(_) => false,
+        };
+        serves && self.placement.stop == StopPolicy::Drain
     }
 
     /// Whether the job ever had a pod, as far as anybody knows.

@@ -62,14 +62,14 @@ impl Template {
         Self { hash, json, shape: Arc::new(Shape::of_template(template)) }
     }
 
-    /// The shape of its pods after so many steps of growth.
-    pub fn shape_after(&self, on_oom: Option<&OnOom>, steps: u32) -> Arc<Shape> {
-        let Some(on_oom) = on_oom.filter(|_| steps > 0) else { return Arc::clone(&self.shape) };
+    /// The template of pods that are larger by so many steps; `None` where they are as it stands.
+    pub fn grown(&self, on_oom: Option<&OnOom>, steps: u32) -> Option<PodTemplate> {
+        let on_oom = on_oom.filter(|_| steps > 0)?;
         let mut template = self.unpack();
         if let Some(spec) = template.0.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
             growth::grow(spec, on_oom, steps);
         }
-        Arc::new(Shape::of_template(&template))
+        Some(template)
     }
 
     /// Unpacks it.

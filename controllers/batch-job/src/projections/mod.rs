@@ -3,3 +3,5 @@
 pub mod job;
 pub mod node;
 pub mod pod;
+pub mod priority_class;
+pub mod queue;

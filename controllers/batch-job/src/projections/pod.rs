@@ -4,9 +4,9 @@ use crate::resources::{
     ContainerRequests, ContainerStatusRequests, PodSpecRequests, PodStatusRequests, ResourceList, Resources,
 };
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use springtide_crds::batch_job::{MESSAGE_MAX_BYTES, RESULT_MESSAGE_MAX_BYTES};
-use springtide_crds::common::{ConditionStatus, REASON_MAX_LENGTH, bounded_text};
+use springtide_crds::common::{ConditionStatus, REASON_MAX_LENGTH, Tier, bounded_text};
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::projection::{Meta, OwnerRef, Projection};
 use springtide_plumbing::warrant::Protection;
@@ -40,9 +40,31 @@ pub struct PodLabels {
     /// Name of the BatchJob. Orphaning a job's pods takes the owner reference, but not this.
     #[serde(rename = "springtide.dev/job", default)]
     pub job: Option<Arc<str>>,
+    /// Name of the BatchQueue that it is counted in; absent or empty for the built-in queue.
+    #[serde(rename = "springtide.dev/queue", default, deserialize_with = "unless_empty")]
+    pub queue: Option<Arc<str>>,
+    /// Tier of its job.
+    #[serde(rename = "springtide.dev/tier", default)]
+    pub tier: TierLabel,
     /// Whether it is never deleted.
     #[serde(rename = "springtide.dev/delete-protection", default)]
     pub protection: Protection,
+}
+
+/// A tier in a label. Labels are anybody's: what is none counts as the lowest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierLabel(pub Tier);
+
+impl<'de> Deserialize<'de> for TierLabel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<str>::deserialize(deserializer)?;
+        let tiers = [Tier::BestEffort, Tier::Standard, Tier::Guaranteed];
+        Ok(Self(tiers.into_iter().find(|tier| format!("{tier:?}") == *text).unwrap_or_default()))
+    }
+}
+
+fn unless_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<str>>, D::Error> {
+    Ok(Option::<Arc<str>>::deserialize(deserializer)?.filter(|name| !name.is_empty()))
 }
 
 /// `status.phase` of a pod.

@@ -1,10 +1,13 @@
 //! Whether a job's spec asks for the end of a pod that may still run, and of how many.
 
+use super::claims::Scene;
 use super::record::Outcomes;
 use super::{BatchJobWarrants, Seen};
+use crate::admission::QueueRules;
 use crate::lock;
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
+use crate::queues::rules;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{
     DEFAULT_BACKOFF_LIMIT, FailedReason, PodFailureAction, StalledReason, StopPolicy,
@@ -13,7 +16,7 @@ use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::key::{ResourceVersion, Uid};
 use springtide_plumbing::projection::Projection;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// For so long a pod that was warranted to go counts as going: its delete is answered by then, and seen.
@@ -68,7 +71,8 @@ impl BatchJobWarrants {
             || is_overdue(job, pod, &seen, now)
             || is_of_incomplete_gang(job, outcomes, pod, &pods, &seen, &mut leaving, now)
             || exceeds_parallelism(job, &pods, &leaving)
-            || has_succeeded(job, outcomes);
+            || has_succeeded(job, outcomes)
+            || self.is_claimed(job, pod, &seen, &leaving, now);
         if is_declared {
             let version = pod.meta().resource_version;
             leaving.pods.entry(pod.meta().uid.clone()).or_insert(Going { since: now, version });
@@ -77,6 +81,30 @@ impl BatchJobWarrants {
             seen.leaving.insert(job.meta().uid.clone(), leaving);
         }
         is_declared
+    }
+}
+
+impl BatchJobWarrants {
+    /// Whether the rules of its queue ask for the end of a pod, those aside that go already.
+    fn is_claimed(
+        &self,
+        job: &JobView,
+        pod: &PodView,
+        seen: &Seen,
+        leaving: &Leaving,
+        now: Timestamp,
+    ) -> bool {
+        if pod.meta().labels.queue.is_none() {
+            return false;
+        }
+        let namespace = Some(&*pod.meta().key.namespace);
+        let queues = self.stores.queues.list(namespace);
+        let queues: BTreeMap<Arc<str>, QueueRules> =
+            queues.iter().map(|queue| (Arc::clone(&queue.meta().key.name), rules::rules(queue))).collect();
+        let (pods, jobs) = (self.stores.pods.list(namespace), self.stores.jobs.list(namespace));
+        let leaving = seen.leaving.values().chain([leaving]);
+        let going: HashSet<Uid> = leaving.flat_map(|leaving| leaving.pods.keys().cloned()).collect();
+        Scene::new(&queues, &pods, &jobs, &going, now).is_claimed(pod, job.spec.priority)
     }
 }
 

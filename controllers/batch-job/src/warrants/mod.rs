@@ -5,11 +5,13 @@
 //! | pod or its finalizer | OwnerGone | its job is being deleted, was seen to go, or is missed for long |
 //! | ended pod | Finished | its outcome stands in the job's status, or it is no outcome |
 //! | live pod | Declared | `spec` asks for its end ([`declared`]): stop, met policies, place in a gang, count |
+//! | live pod | Declared | the rules of its queue ask for it ([`claims`]): cut quota, lender, tier, drain |
 //! | finished job | Finished, Declared | its time is over; it exceeds the history |
 //!
 //! Whatever this leaves out is counted by the breaker: saying no by mistake costs a few deletes per five
 //! minutes, saying yes may cost all of them.
 
+mod claims;
 mod declared;
 mod record;
 #[cfg(test)]
@@ -19,6 +21,7 @@ use crate::lock;
 use crate::plan::Settings;
 use crate::projections::job::{BATCH_JOB, JobView};
 use crate::projections::pod::{PodPhase, PodView};
+use crate::projections::queue::QueueView;
 use crate::watches::{PODS_BY_JOB, Stores, pods_of_job};
 use declared::Leaving;
 use jiff::{SignedDuration, Timestamp};
@@ -223,13 +226,23 @@ impl BatchJobWarrants {
     fn of_job(&self, target: &Target<'_>, now: Timestamp) -> Option<Warrant> {
         let job = self.job(target).filter(|job| job.is_ours())?;
         let ended = job.status.completion_time.as_ref().filter(|_| job.is_finished())?.0;
-        let ttl = job.spec.ttl_seconds_after_finished.unwrap_or(self.settings.ttl_seconds);
+        let settings = &self.settings;
+        let retention = self.queue_of(&job).map(|queue| queue.spec.retention);
+        let (ttl, history) = match &retention {
+            Some(kept) => (kept.ttl_seconds_after_finished, kept.history_limit as usize),
+            None => (settings.ttl_seconds, settings.history_limit),
+        };
+        let ttl = job.spec.ttl_seconds_after_finished.unwrap_or(ttl);
         if after(ended, SignedDuration::from_secs(ttl.into())) <= now {
             return Some(Warrant::Finished);
         }
-        let settings = &self.settings;
-        let here = Crowd::of(&job, &self.stores.jobs.list(Some(&job.meta().key.namespace)));
-        if here.exceeds(settings.history_limit, settings.max_per_namespace) {
+        let mut here = self.stores.jobs.list(Some(&job.meta().key.namespace));
+        if Crowd::of(&job, &here).exceeds(usize::MAX, settings.max_per_namespace) {
+            return Some(Warrant::Declared);
+        }
+        let queue = |job: &JobView| job.status.queue.clone().unwrap_or_default();
+        here.retain(|other| queue(other) == queue(&job));
+        if Crowd::of(&job, &here).exceeds(history, usize::MAX) {
             return Some(Warrant::Declared);
         }
         // Below the maximum of the cluster a twentieth is kept free for those that come.
@@ -237,6 +250,16 @@ impl BatchJobWarrants {
         let is_near = self.stores.jobs.len() > most;
         let exceeds = is_near && Crowd::of(&job, &self.stores.jobs.list(None)).exceeds(usize::MAX, most);
         exceeds.then_some(Warrant::Declared)
+    }
+}
+
+impl BatchJobWarrants {
+    /// The BatchQueue that a job's status names.
+    fn queue_of(&self, job: &JobView) -> Option<Arc<QueueView>> {
+        let name = job.status.queue.as_deref().filter(|name| !name.is_empty())?;
+        self.stores
+            .queues
+            .get(&ObjectKey { namespace: job.meta().key.namespace.clone(), name: Arc::from(name) })
     }
 }
 

@@ -10,6 +10,7 @@ struct Bench {
     warrants: Arc<BatchJobWarrants>,
     jobs: StoreWriter<JobView>,
     pods: StoreWriter<PodView>,
+    queues: StoreWriter<QueueView>,
     now: Arc<Mutex<Timestamp>>,
     version: u64,
 }
@@ -28,11 +29,19 @@ impl Bench {
         let now = Arc::new(Mutex::new(START.parse().unwrap()));
         let shows = Arc::clone(&now);
         let clock = Clock::from_fn(move || *shows.lock().unwrap());
-        let stores = Stores { jobs: jobs_store, pods: pods_store, nodes: Some(nodes) };
+        let (queues_store, mut queues) = Store::new(&[]);
+        let stores = Stores {
+            jobs: jobs_store,
+            pods: pods_store,
+            nodes: Some(nodes),
+            queues: queues_store,
+            priority_classes: None,
+        };
         let warrants = BatchJobWarrants::new(stores, settings, clock);
         jobs.replace(BTreeMap::new(), ResourceVersion(1));
         pods.replace(BTreeMap::new(), ResourceVersion(1));
-        Self { warrants, jobs, pods, now, version: 1 }
+        queues.replace(BTreeMap::new(), ResourceVersion(1));
+        Self { warrants, jobs, pods, queues, now, version: 1 }
     }
 
     fn after(&self, seconds: i64) {
@@ -445,6 +454,29 @@ fn a_finished_job_may_go_when_its_time_is_over_or_newer_ones_fill_the_history() 
         (None, Some(Warrant::Declared))
     );
     assert_eq!(bench.ask(BATCH_JOB, "w0", true), None);
+}
+
+#[test]
+fn a_finished_job_of_a_queue_goes_by_the_retention_of_that_queue() {
+    let mut bench = Bench::new();
+    let retention = json!({"ttlSecondsAfterFinished": 100, "historyLimit": 1});
+    let queue = json!({
+        "metadata": {"namespace": "ns", "name": "q", "uid": "q", "resourceVersion": "2"},
+        "spec": {"retention": retention},
+    });
+    bench.queues.apply(serde_json::from_value(queue).unwrap());
+    let in_queue = |seconds_ago| {
+        let mut status = finished(seconds_ago);
+        status["queue"] = json!("q");
+        status
+    };
+    bench.job(json!({}), in_queue(100));
+    bench.job_named("b", json!({}), in_queue(90));
+    bench.job_named("c", json!({}), in_queue(80));
+    // Of another queue: they count there.
+    bench.job_named("d", json!({}), finished(100));
+    let asked: Vec<_> = ["a", "b", "c", "d"].map(|name| bench.ask(BATCH_JOB, name, true)).into();
+    assert_eq!(asked, [Some(Warrant::Finished), Some(Warrant::Declared), None, None]);
 }
 
 #[test]

@@ -5,13 +5,15 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use springtide_batch_job::admission::{Verdict, Waiting};
+use springtide_batch_job::admission::{Reclaim, ReclaimCause, Verdict, Waiting};
 use springtide_batch_job::ceiling::Standing;
 use springtide_batch_job::memory::Memory;
 use springtide_batch_job::observe::Observed;
 use springtide_batch_job::plan::{Attempt, JobState, Settings, plan};
 use springtide_batch_job::projections::job::JobView;
 use springtide_batch_job::projections::pod::PodView;
+use springtide_batch_job::projections::queue::QueueView;
+use springtide_batch_job::queues::{BuiltInQueue, Placement};
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::error::Refusal;
@@ -38,6 +40,12 @@ struct Case {
     granted: Option<u32>,
     #[serde(default)]
     waiting: Option<(String, String)>,
+    /// Pods that may stay, as the job's queue has less quota than it uses.
+    #[serde(default)]
+    quota_shrunk_to: Option<u32>,
+    /// The BatchQueue that the job is in; without one it is in the built-in queue.
+    #[serde(default)]
+    queue: Option<Value>,
     /// Creates were refused so, at these times.
     #[serde(default)]
     refused: Option<(Vec<Timestamp>, u16, String)>,
@@ -188,11 +196,18 @@ fn observe(case: &Case) -> Observed {
     let mut state = JobState::new(job, &pods, memory.facts, standing, Settings::default(), case.now);
     let strangers: Vec<Arc<PodView>> = case.strangers.iter().map(pod).collect();
     state.yield_names(|key| strangers.iter().find(|pod| pod.meta().key == *key).cloned());
+    if let Some(queue) = &case.queue {
+        let queue: QueueView = serde_json::from_value(queue.clone()).unwrap();
+        let no_problem = |_: &QueueView| Vec::new();
+        let job = &state.job;
+        state.placement = Placement::of(job, None, &[Arc::new(queue)], BuiltInQueue::Enabled, no_problem);
+    }
     let waiting = case.waiting.as_ref().map(|(reason, message)| Waiting {
         reason: QueuedReason::all().into_iter().find(|known| known.as_str() == reason).unwrap(),
         message: message.clone(),
     });
-    let verdict = case.granted.map(|granted| Verdict { granted, waiting, wake_at: None });
+    let reclaim = case.quota_shrunk_to.map(|keep| Reclaim { keep, cause: ReclaimCause::QuotaShrunk });
+    let verdict = case.granted.map(|granted| Verdict { granted, waiting, reclaim, ..Verdict::default() });
     Observed {
         state: Some(state),
         verdict,

@@ -68,7 +68,11 @@ fn what_is_told_of_a_failure_stands_until_it_is_over_and_then_goes() {
                 None,
                 "{class:?} {runs}: nothing is to be written twice"
             );
-            let after = planned(&world, None).unwrap();
+            let Some(after) = planned(&world, None) else {
+                // What is forbidden is tried again when the job has a turn, and stands until then.
+                assert!(class == ErrorClass::Forbidden && !runs, "{class:?} {runs}");
+                continue;
+            };
             assert!(!after.to_string().contains("a-0-0: no"), "{class:?}: {after}");
             assert_eq!(after.as_array().map(Vec::len), before["conditions"].as_array().map(Vec::len));
         }

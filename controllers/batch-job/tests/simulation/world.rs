@@ -369,7 +369,15 @@ impl Process {
         nodes.replace(BTreeMap::from([(node.meta().key.clone(), Arc::new(node))]), version);
         let pods = Watch::list(pods, &mut cluster.pods, version);
         let jobs = Watch::list(jobs, &mut cluster.jobs, version);
-        let stores = Stores { jobs: jobs_store, pods: pods_store, nodes: Some(nodes_store) };
+        let (queues_store, mut queues) = Store::new(&[]);
+        queues.replace(BTreeMap::new(), version);
+        let stores = Stores {
+            jobs: jobs_store,
+            pods: pods_store,
+            nodes: Some(nodes_store),
+            queues: queues_store,
+            priority_classes: None,
+        };
         let time = Arc::new(Mutex::new(cluster.now + clock_ahead));
         let shows = Arc::clone(&time);
         let clock = Clock::from_fn(move || *shows.lock().unwrap());

@@ -17,7 +17,7 @@ pub use scope::{ScopeConfig, ScopeType};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use springtide_batch_job::Settings;
+use springtide_batch_job::{BuiltInQueue, Settings};
 use springtide_plumbing::breaker::Limits;
 use springtide_plumbing::budget::BudgetConfig;
 use springtide_plumbing::controller::DEFAULT_WORKERS;
@@ -118,18 +118,22 @@ impl<S: Default> Default for ControllerConfig<S> {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct BatchJobSettings {
-    /// How long a finished job stays whose spec.ttlSecondsAfterFinished is absent.
+    /// Whether jobs run in namespaces without a BatchQueue: by the built-in queue, on all that the nodes leave.
+    /// Disabled, they wait until there is a BatchQueue.
+    pub built_in_queue: BuiltInQueue,
+    /// How long a finished job of the built-in queue stays whose spec.ttlSecondsAfterFinished is absent.
     #[schemars(range(min = 0, max = 604_800))]
     pub ttl_seconds_after_finished: u32,
-    /// How many finished jobs are kept in one namespace; the oldest beyond that go before their time.
+    /// How many finished jobs of the built-in queue are kept in one namespace; the oldest beyond that go before
+    /// their time.
     #[schemars(range(min = 0, max = 1500))]
     pub history_limit: usize,
 }
 
 impl Default for BatchJobSettings {
     fn default() -> Self {
-        let Settings { ttl_seconds, history_limit, .. } = Settings::default();
-        Self { ttl_seconds_after_finished: ttl_seconds, history_limit }
+        let Settings { ttl_seconds, history_limit, built_in_queue, .. } = Settings::default();
+        Self { built_in_queue, ttl_seconds_after_finished: ttl_seconds, history_limit }
     }
 }
 
@@ -138,6 +142,7 @@ impl From<&BatchJobSettings> for Settings {
         Self {
             ttl_seconds: settings.ttl_seconds_after_finished,
             history_limit: settings.history_limit,
+            built_in_queue: settings.built_in_queue,
             ..Self::default()
         }
     }

@@ -8,10 +8,11 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
-use springtide_batch_job::admission::{Admission, Demand, Staleness};
+use springtide_batch_job::admission::{Admission, Demand, QueueId, Staleness};
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
 use springtide_batch_job::shape::Shape;
+use springtide_crds::common::Tier;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::store::Change;
 
@@ -60,6 +61,8 @@ fn one(shape: &impl Fn(usize) -> Result<Arc<Shape>>) -> Result<Duration> {
             job: key(number),
             uid: uid(number),
             created: Timestamp::UNIX_EPOCH,
+            queue: QueueId::BuiltIn,
+            tier: Tier::BestEffort,
             priority: 0,
             shape: shape(number)?,
             target: 1,

@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_removed_column_or_version_is_named() {
         let mut new = crd();
-        new["spec"]["versions"][0]["additionalPrinterColumns"].as_array_mut().unwrap().remove(1);
+        new["spec"]["versions"][0]["additionalPrinterColumns"].as_array_mut().unwrap().remove(2);
         assert_eq!(compare(&crd(), &new), ["printer column \"Tier\" was removed"]);
         new["spec"]["versions"][0]["name"] = json!("v1");
         assert_eq!(compare(&crd(), &new), ["version \"v1alpha1\" was removed"]);

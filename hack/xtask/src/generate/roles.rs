@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use springtide_crds::Kind;
+use springtide_crds::{Kind, Writers};
 use springtide_plumbing::rights::{OWN, Reach, Right, Rights};
 
 use super::{MARK, yaml};
@@ -20,8 +20,16 @@ const NAME: &str = "springtide";
 const NAMESPACE: &str = "springtide-system";
 
 /// What users may do with a kind: who, the role of the cluster that it is added to, and the verbs.
-const USERS: [(&str, &str, &[&str]); 3] =
-    [("admin", "admin", WRITERS), ("editor", "edit", WRITERS), ("viewer", "view", &["get", "list", "watch"])];
+type User = (&'static str, Option<&'static str>, &'static [&'static str]);
+
+const USERS: &[User] = &[
+    ("admin", Some("admin"), WRITERS),
+    ("editor", Some("edit"), WRITERS),
+    ("viewer", Some("view"), READERS),
+];
+/// The same for a kind whose objects take what others have.
+const ADMINISTRATORS: &[User] = &[("admin", None, WRITERS), ("viewer", Some("view"), READERS)];
+const READERS: &[&str] = &["get", "list", "watch"];
 const WRITERS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// All files, by path from the repository's root.
@@ -48,17 +56,23 @@ pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
     for kind in kinds {
         let names = &kind.crd.spec.names;
         let lower = names.kind.to_lowercase();
-        for (who, aggregate, verbs) in USERS {
-            let role = json!({
+        for (who, aggregate, verbs) in users(kind) {
+            let mut role = json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-                "metadata": {
-                    "name": format!("{NAME}-{lower}-{who}"),
-                    "labels": {format!("rbac.authorization.k8s.io/aggregate-to-{aggregate}"): "true"},
-                },
+                "metadata": {"name": format!("{NAME}-{lower}-{who}")},
                 "rules": user_rules(kind, verbs),
             });
+            let comment = match aggregate {
+                Some(aggregate) => {
+                    role["metadata"]["labels"] =
+                        json!({format!("rbac.authorization.k8s.io/aggregate-to-{aggregate}"): "true"});
+                    format!("Added to the cluster's role {aggregate}.")
+                }
+                None => {
+                    "Added to no other role: bind it to those who may take capacity and priority.".to_owned()
+                }
+            };
             roles.push(format!("{lower}-{who}-role.yaml"));
-            let comment = format!("Added to the cluster's role {aggregate}.");
             add(format!("config/rbac/{lower}-{who}-role.yaml"), &role, &[&comment])?;
         }
     }
@@ -82,13 +96,13 @@ pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
         &chart_rights(),
         &["The manager's rules: its own, and those of each controller: everywhere, or in namespaces alone."],
     )?;
-    let kinds: Vec<Value> = kinds.iter().map(chart_kind).collect();
+    let of_chart: Vec<Value> = kinds.iter().map(chart_kind).collect();
     add(
         "charts/springtide/files/kinds.yaml".into(),
-        &json!({"kinds": kinds}),
+        &json!({"kinds": of_chart}),
         &["The kinds, for roles and quotas."],
     )?;
-    files.insert(PathBuf::from("docs/reference/rbac.md"), page()?);
+    files.insert(PathBuf::from("docs/reference/rbac.md"), page(kinds)?);
     Ok(files)
 }
 
@@ -107,6 +121,13 @@ fn rules<'a>(rights: impl IntoIterator<Item = &'a Right>) -> Value {
         rule
     };
     grouped.into_iter().map(rule).collect()
+}
+
+fn users(kind: &Kind) -> &'static [User] {
+    match kind.writers {
+        Writers::Users => USERS,
+        Writers::ClusterAdministrators => ADMINISTRATORS,
+    }
 }
 
 /// The status is the controller's alone.
@@ -141,9 +162,12 @@ fn in_namespaces(rights: &Rights) -> impl Iterator<Item = &'static Right> {
 
 fn chart_kind(kind: &Kind) -> Value {
     let (spec, annotations) = (&kind.crd.spec, kind.crd.metadata.annotations.clone().unwrap_or_default());
-    let roles = USERS.map(
-        |(who, aggregate, verbs)| json!({"who": who, "aggregate": aggregate, "rules": user_rules(kind, verbs)}),
-    );
+    let roles: Vec<Value> = users(kind)
+        .iter()
+        .map(|(who, aggregate, verbs)| {
+            json!({"who": who, "aggregate": aggregate.unwrap_or_default(), "rules": user_rules(kind, verbs)})
+        })
+        .collect();
     json!({
         "group": spec.group,
         "kind": spec.names.kind,
@@ -154,7 +178,7 @@ fn chart_kind(kind: &Kind) -> Value {
 }
 
 /// The reference page: every right with its reason.
-fn page() -> Result<String> {
+fn page(kinds: &[Kind]) -> Result<String> {
     let mut page = format!(
         "<!-- {MARK}; edits are lost. -->\n# Rights\n\n\
          What the manager may ask of the API server, and why. The roles of the chart and of `config/rbac` are \
@@ -183,12 +207,18 @@ fn page() -> Result<String> {
     }
     writeln!(
         page,
-        "\n## Users\n\nFor each kind there are three roles, added to the cluster's own by aggregation; in namespaced \
+        "\n## Users\n\nFor each kind there are roles, added to the cluster's own by aggregation; in namespaced \
          mode they are Roles of each namespace, to be bound by name. The status is written by the controller \
-         alone. Editor and admin grant the same so far: no kind has anything yet that only an admin may do.\n\n| role | added to | verbs |\n|---|---|---|"
+         alone. Who writes a BatchQueue takes capacity, priority and loans from others: that role is added to no \
+         other one, and an administrator of the cluster binds it. Editor and admin of the other kinds grant the \
+         same so far.\n\n| role | added to | verbs |\n|---|---|---|"
     )?;
-    for (who, aggregate, verbs) in USERS {
-        writeln!(page, "| `{NAME}-<kind>-{who}` | `{aggregate}` | {} |", verbs.join(", "))?;
+    for kind in kinds {
+        for (who, aggregate, verbs) in users(kind) {
+            let kind = kind.crd.spec.names.kind.to_lowercase();
+            let aggregate = aggregate.map_or_else(|| "none".to_owned(), |aggregate| format!("`{aggregate}`"));
+            writeln!(page, "| `{NAME}-{kind}-{who}` | {aggregate} | {} |", verbs.join(", "))?;
+        }
     }
     Ok(page)
 }
@@ -212,7 +242,7 @@ mod tests {
             let rest: Vec<_> = in_namespaces(rights).collect();
             let lacking: BTreeSet<_> =
                 rights.table.iter().filter(|right| !rest.contains(right)).map(Right::path).collect();
-            assert_eq!(lacking, BTreeSet::from(["nodes".to_owned()]), "{name}");
+            assert_eq!(lacking, BTreeSet::from(["nodes".to_owned(), "priorityclasses".to_owned()]), "{name}");
         }
     }
 

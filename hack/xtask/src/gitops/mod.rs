@@ -1,6 +1,7 @@
 //! What GitOps tools need to judge our kinds: staged objects for the tests of their health checks, and
 //! the health check of Argo CD in the form in which its configuration takes it.
 
+mod queues;
 mod staged;
 #[cfg(test)]
 mod tests;
@@ -96,6 +97,7 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
 fn staged(kind: &Kind) -> Result<Vec<staged::Staged>> {
     match kind.crd.spec.names.kind.as_str() {
         "BatchJob" => staged::batch_jobs(kind),
+        "BatchQueue" => queues::batch_queues(kind),
         other => anyhow::bail!("{other} has no staged objects: add them in hack/xtask/src/gitops/staged.rs"),
     }
 }

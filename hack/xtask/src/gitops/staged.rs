@@ -32,6 +32,8 @@ pub(crate) enum Situation {
     NeedsPerson,
     /// The user holds it.
     Held,
+    /// The user closed it, and there is nothing else that it is to do.
+    Closed,
     /// Deletion was asked for.
     Deleting,
 }
@@ -47,9 +49,9 @@ pub(crate) struct Staged {
 }
 
 /// When the job was created; all else happens after it.
-const START: Timestamp = Timestamp::constant(1_794_355_200, 0);
+pub(super) const START: Timestamp = Timestamp::constant(1_794_355_200, 0);
 
-fn after(seconds: i64) -> Timestamp {
+pub(super) fn after(seconds: i64) -> Timestamp {
     START + SignedDuration::from_secs(seconds)
 }
 
@@ -99,7 +101,7 @@ pub(crate) fn batch_jobs(kind: &Kind) -> Result<Vec<Staged>> {
 }
 
 /// The first example of the kind, as the API server stores it: with the status that its schema gives it.
-fn new(kind: &Kind) -> Result<Value> {
+pub(super) fn new(kind: &Kind) -> Result<Value> {
     let mut object = kind.samples.first().context("a kind has an example")?.object.clone();
     let schema = schema::root(&json!(kind.crd));
     object["status"] = schema["properties"]["status"]["default"].clone();
@@ -116,24 +118,24 @@ fn new(kind: &Kind) -> Result<Value> {
     Ok(object)
 }
 
-fn with(mut object: Value, part: &str, field: &str, value: Value) -> Value {
+pub(super) fn with(mut object: Value, part: &str, field: &str, value: Value) -> Value {
     object[part][field] = value;
     object
 }
 
 /// A change of the spec, which the API server answers with a new generation.
-fn edited(mut object: Value, field: &str, value: Value) -> Value {
+pub(super) fn edited(mut object: Value, field: &str, value: Value) -> Value {
     object["metadata"]["generation"] = json!(object["metadata"]["generation"].as_i64().unwrap_or(1) + 1);
     with(object, "spec", field, value)
 }
 
 fn granted(pods: u32) -> Option<Verdict> {
-    Some(Verdict { granted: pods, waiting: None, wake_at: None })
+    Some(Verdict { granted: pods, ..Verdict::default() })
 }
 
 fn waiting(reason: QueuedReason, message: &str) -> Option<Verdict> {
     let waiting = Some(Waiting { reason, message: message.to_owned() });
-    Some(Verdict { granted: 0, waiting, wake_at: None })
+    Some(Verdict { granted: 0, waiting, ..Verdict::default() })
 }
 
 /// A pod of the job that was scheduled at once.

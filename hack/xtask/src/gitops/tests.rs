@@ -41,6 +41,7 @@ fn contract(situation: Situation) -> (Holds, Holds, Holds, &'static str, &'stati
         Situation::Converged => (True, Absent, Absent, "Current", "Healthy"),
         Situation::NeedsPerson => (NotTrue, Absent, True, "Failed", "Degraded"),
         Situation::Held => (NotTrue, True, Absent, "InProgress", "Suspended"),
+        Situation::Closed => (True, Absent, Absent, "Current", "Suspended"),
         Situation::Deleting => (Any, Any, Any, "Terminating", "Progressing"),
     }
 }
@@ -79,11 +80,12 @@ fn every_situation_has_the_conditions_of_its_row() {
             Situation::Working,
             Situation::Converged,
             Situation::NeedsPerson,
-            Situation::Held,
             Situation::Deleting,
         ] {
             assert!(staged.iter().any(|object| object.situation == situation), "none is {situation:?}");
         }
+        let is_stopped = |object: &Staged| matches!(object.situation, Situation::Held | Situation::Closed);
+        assert!(staged.iter().any(is_stopped), "none is stopped");
         for Staged { name, situation, object } in &staged {
             let (ready, reconciling, stalled, ..) = contract(*situation);
             for (type_, expected) in
@@ -131,7 +133,7 @@ fn kubectl_wait_ends_for_what_has_converged_and_for_nothing_else() {
             let met = condition(object, summary(&kind)).is_some_and(|condition| {
                 condition["status"] == "True" && condition["observedGeneration"].as_i64() >= generation
             });
-            assert_eq!(met, *situation == Situation::Converged, "{name}");
+            assert_eq!(met, matches!(situation, Situation::Converged | Situation::Closed), "{name}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The metrics of the suite, and the rules that each of them keeps.
 
 use anyhow::Result;
-use springtide_batch_job::{BatchJobReconciler, Stores};
+use springtide_batch_job::{BatchJobReconciler, BatchQueueReconciler, Stores};
 use springtide_manager::ReloadMeasures;
 use springtide_plumbing::controller::Reconciler;
 use springtide_plumbing::metrics::catalogue::{self, Family, FamilyKind};
@@ -11,12 +11,13 @@ use crate::check::Finding;
 
 /// What a manager with all controllers registers.
 pub(super) fn families() -> Result<Vec<Family>> {
-    let metrics = catalogue::specimen(&[BatchJobReconciler::NAME]);
+    let metrics = catalogue::specimen(&[BatchJobReconciler::NAME, BatchQueueReconciler::NAME]);
     let batch_job = BatchJobReconciler::new(Stores::register(&mut WatchSet::new(0), &Scope::All)?);
     metrics.register(|registry| {
         batch_job.register(registry);
         ReloadMeasures::default().register(registry);
     });
+    metrics.add_population(BatchQueueReconciler::new(batch_job.clone()));
     metrics.add_population(batch_job);
     Ok(catalogue::families(&metrics)?)
 }

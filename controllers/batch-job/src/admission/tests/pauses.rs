@@ -167,8 +167,8 @@ fn a_job_whose_pod_cannot_be_created_lets_the_others_of_its_class_go_first() {
     assert_eq!(world.admission.verdict(&later).granted, 1);
     // Its line is whole: nobody stands in it twice.
     world.admission.withdraw(&bad);
-    let namespace = &world.admission.namespaces;
-    assert!(namespace.values().all(|namespace| !namespace.waiting.iter().any(|(_, uid)| *uid == bad)));
+    let lines = &world.admission.lines;
+    assert!(lines.values().all(|line| !line.waiting.iter().any(|(_, uid)| *uid == bad)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Everything is bounded, lists merge, and the largest status is small.
 
 use serde_json::Value;
+use springtide_crds::common::RESOURCE_NAME_MAX_LENGTH;
 
 use super::{Problem, Subject};
 use crate::schema::Node;
@@ -8,8 +9,9 @@ use crate::schema::Node;
 /// Largest status in bytes of JSON; the executor refuses more.
 const MAX_STATUS_BYTES: u64 = 10_000;
 
-/// Longest key of a map in a status: a qualified name.
-const MAX_KEY_BYTES: u64 = 253 + 1 + 63;
+/// Longest key of a map in a status: no schema can bound it. All are names of resources, which the controllers
+/// leave out where they are longer.
+const MAX_KEY_BYTES: u64 = RESOURCE_NAME_MAX_LENGTH as u64;
 
 /// Strings, lists, maps and integers have an upper bound.
 pub(super) fn bounds(subject: &Subject) -> Vec<Problem> {
@@ -81,6 +83,10 @@ fn largest(schema: &Value) -> Option<u64> {
     if let Some(values) = schema["enum"].as_array() {
         return values.iter().map(|value| value.to_string().len() as u64).max();
     }
+    // As text it has quotes, so it is longer than a number of as many digits.
+    if schema["x-kubernetes-int-or-string"] == true {
+        return Some(2 + bound("maxLength")?);
+    }
     match schema["type"].as_str()? {
         "string" if schema["format"] == "date-time" => Some("\"2026-11-11T00:00:00Z\"".len() as u64),
         "string" => Some(2 + bound("maxLength")?),
@@ -100,6 +106,15 @@ fn largest(schema: &Value) -> Option<u64> {
                 let entry = "\"\":,".len() as u64 + MAX_KEY_BYTES + largest(&schema["additionalProperties"])?;
                 bytes += bound("maxProperties")? * entry;
             }
+            // Of fields that never stand together the smallest is missing.
+            let excluded =
+                schema["not"]["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let sizes: Option<Vec<u64>> = excluded
+                .map(|name| {
+                    Some("\"\":,".len() as u64 + name.len() as u64 + largest(&schema["properties"][name])?)
+                })
+                .collect();
+            bytes -= sizes?.into_iter().min().unwrap_or_default();
             (schema["x-kubernetes-preserve-unknown-fields"] != true).then_some(bytes)
         }
         _ => None,
@@ -123,6 +138,15 @@ mod tests {
         let value = json!({"text": "12345", "number": -100, "kind": "Long", "at": "2026-11-24T03:44:00Z"});
         // One comma more than there are: it buys a simple sum.
         assert_eq!(largest(&schema), Some(value.to_string().len() as u64 + 1));
+    }
+
+    #[test]
+    fn of_fields_that_exclude_each_other_one_is_missing() {
+        let text = |bytes: u64| json!({"type": "string", "maxLength": bytes});
+        let mut schema = json!({"type": "object", "properties": {"a": text(9), "b": text(4), "c": text(2)}});
+        let all = largest(&schema).unwrap();
+        schema["not"] = json!({"required": ["a", "b"]});
+        assert_eq!(largest(&schema), Some(all - r#""b":"1234","#.len() as u64));
     }
 
     #[test]

@@ -1,0 +1,310 @@
+//! Who may have others end: a lender what it has lent, a tier what the rules of its queue give it.
+//!
+//! A class that waits claims pods only if it can start without them. Whether it can is tried: pods are taken
+//! off the books one by one, in the order in which they yield, until enough of the class fits; then those are
+//! put back without which it fits as well; then all of them. So what is promised here is what a pass grants.
+
+use super::claims::{Claim, Claims, needed};
+use super::class::ClassKey;
+use super::line::LineId;
+use super::queue::{Ordering, ReclaimCause};
+use super::quota::Fill;
+use super::{Admission, Job, Place};
+use jiff::{SignedDuration, Timestamp};
+use springtide_crds::common::Tier;
+use springtide_plumbing::clock::after;
+use springtide_plumbing::key::{ObjectKey, Uid};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+/// A pod that is not gone so long after it should be is stuck: nobody counts on its room.
+const STUCK_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// Classes of a queue that are tried in a pass: one that can never start must not hold up all others.
+const TRIED_PER_LINE: usize = 8;
+
+/// A class for which others may have to end.
+#[derive(Debug)]
+struct Claimant {
+    key: ClassKey,
+    /// With fewer pods its first job does not start.
+    least: usize,
+    /// Pods that it would be granted at once, had it the room.
+    most: usize,
+}
+
+/// Pods of one job that end together.
+#[derive(Debug)]
+struct Unit {
+    job: Uid,
+    pods: Vec<ObjectKey>,
+    /// The queue that has borrowed what they hold; `None` of the claimant's own.
+    borrower: Option<ObjectKey>,
+}
+
+/// What comes of it.
+struct Decided {
+    chosen: Vec<Unit>,
+    /// Pods of the class that fit then.
+    owed: usize,
+    fill: Fill,
+}
+
+/// A class for which others end or have ended: so many of its pods are served before all others, as what was
+/// given up for it is not for whoever comes first.
+#[derive(Clone, Debug)]
+pub(super) struct Owed {
+    pub(super) class: ClassKey,
+    pub(super) pods: usize,
+    pub(super) fill: Fill,
+}
+
+/// A pod that stays, and since when it is there.
+type Giver = (ObjectKey, Timestamp);
+
+/// Who yields first; whole jobs after all that only shrink.
+type Order<'a> = (bool, bool, bool, super::claims::Yields<'a>, usize);
+
+impl Admission {
+    /// Adds the claims of those that wait and may have others end.
+    pub(super) fn preempt(&mut self, before: &Claims, now: Timestamp) {
+        for class in self.classes.values_mut() {
+            class.preempts_at = None;
+        }
+        let classes = &self.classes;
+        self.claimants
+            .retain(|_, owed| classes.get(&owed.class).is_some_and(|class| !class.waiting.is_empty()));
+        let claimants = self.who_claims();
+        if claimants.is_empty() {
+            return;
+        }
+        // What is on its way back is as good as there, and so is what a quota's cut has claimed.
+        let mut leaving = self.pods.leaving(after(now, -STUCK_AFTER));
+        let mut givers: HashMap<Uid, Vec<Giver>> = self.pods.staying();
+        for (uid, claim) in &self.claims {
+            if let Some(pods) = givers.remove(uid) {
+                let surplus = pods.len().saturating_sub(claim.keep as usize);
+                leaving.extend(pods.into_iter().take(surplus).map(|(pod, _)| pod));
+            }
+        }
+        for (line, keys) in claimants {
+            for key in keys.into_iter().take(TRIED_PER_LINE) {
+                let Some(claimant) = self.claimant(&key) else { continue };
+                let (units, later) = self.units(&key, &givers, before, now);
+                self.book(&leaving, -1);
+                let decided = self.attempt(&claimant, &units, Fill::Nominal).or_else(|| {
+                    let own: Vec<Unit> = units.into_iter().filter(|unit| unit.borrower.is_none()).collect();
+                    let fill = self.queues.last_fill(&line);
+                    if fill == Fill::Nominal { None } else { self.attempt(&claimant, &own, fill) }
+                });
+                self.book(&leaving, 1);
+                let Some(Decided { chosen, owed, fill }) = decided else {
+                    if let Some(class) = self.classes.get_mut(&key) {
+                        class.preempts_at = later;
+                    }
+                    continue;
+                };
+                if !chosen.is_empty() {
+                    self.claimants.insert(line, Owed { class: key, pods: owed, fill });
+                    self.enter_claims(chosen, &mut givers);
+                }
+                break;
+            }
+        }
+    }
+
+    fn enter_claims(&mut self, chosen: Vec<Unit>, givers: &mut HashMap<Uid, Vec<Giver>>) {
+        for unit in chosen {
+            givers.remove(&unit.job);
+            let cause = match unit.borrower {
+                Some(_) => ReclaimCause::Reclaimed,
+                None => ReclaimCause::Preempted,
+            };
+            let keep = self.staying(&unit.job);
+            let claim = self.claims.entry(unit.job).or_insert(Claim { keep, cause });
+            claim.keep = claim.keep.saturating_sub(u32::try_from(unit.pods.len()).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// The classes that wait in each queue, and to which anybody could have to yield, in the order of the queue.
+    fn who_claims(&self) -> BTreeMap<LineId, Vec<ClassKey>> {
+        // Rank and oldest job of each, which are its place in the order.
+        type Waiting<'a> = (Reverse<(Tier, i32)>, &'a Place, &'a ClassKey);
+        let mut by_line: BTreeMap<&LineId, Vec<Waiting<'_>>> = BTreeMap::new();
+        for (key, class) in &self.classes {
+            let Some(rules) = self.queues.rules_of(&key.line) else { continue };
+            let Some(head) = class.waiting.first() else { continue };
+            let is_blocked = rules.ordering == Ordering::StrictFifo
+                && self
+                    .lines
+                    .get(&key.line)
+                    .and_then(|line| line.head.as_ref())
+                    .is_some_and(|other| other != head);
+            let is_open = class.paused_until.is_none() && self.queues.closed(&key.line, key.tier).is_none();
+            if is_open && !is_blocked && self.queues.may_claim(&key.line, key.tier, &key.shape.requests) {
+                by_line.entry(&key.line).or_default().push((Reverse(key.rank()), head, key));
+            }
+        }
+        let in_order = |mut keys: Vec<Waiting<'_>>| {
+            keys.sort_by(|(rank, head, _), (other, its, _)| (rank, head).cmp(&(other, its)));
+            keys.into_iter().map(|(.., key)| key.clone()).collect()
+        };
+        by_line.into_iter().map(|(line, keys)| (line.clone(), in_order(keys))).collect()
+    }
+
+    fn claimant(&self, key: &ClassKey) -> Option<Claimant> {
+        let class = self.classes.get(key)?;
+        let allowance = class.allowance(self.models(&key.shape));
+        if allowance == 0 {
+            return None;
+        }
+        let missing = |job: &Job, of: u32| of.saturating_sub(self.granted(&job.demand.uid)) as usize;
+        let head = self.jobs.get(&class.waiting.first()?.1)?;
+        let least = missing(head, head.demand.min_parallelism).max(1);
+        let mut wanted: usize = 0;
+        for job in class.waiting.iter().filter_map(|(_, uid)| self.jobs.get(uid)) {
+            wanted += missing(job, job.demand.target);
+            if wanted >= allowance {
+                break;
+            }
+        }
+        Some(Claimant { key: key.clone(), least, most: wanted.min(allowance).max(least) })
+    }
+
+    /// Serves first for whom others have ended.
+    pub(super) fn serve_owed(&mut self, woken: &mut Vec<ObjectKey>) {
+        let lines: Vec<LineId> = self.claimants.keys().cloned().collect();
+        for line in lines {
+            let Some(Owed { class, pods, fill }) = self.claimants.get(&line).cloned() else { continue };
+            // In a strict queue nobody else's turn could come before.
+            let in_turn = self.ordering(&line) == Ordering::StrictFifo;
+            if in_turn || self.queues.closed(&line, class.tier).is_some() || !self.can_be_served(&class, fill)
+            {
+                continue;
+            }
+            let in_flight = |this: &Self| this.classes.get(&class).map_or(0, |class| class.in_flight);
+            let before = in_flight(self);
+            self.grant(&class, pods, fill, None, woken);
+            let left = pods.saturating_sub(in_flight(self).saturating_sub(before));
+            match self.claimants.get_mut(&line) {
+                Some(owed) if left > 0 => owed.pods = left,
+                Some(_) | None => drop(self.claimants.remove(&line)),
+            }
+        }
+    }
+
+    /// What could end for a class, in the order in which it yields, and when more of it could: pods are left
+    /// alone until they have run as long as their tier is promised.
+    fn units(
+        &self,
+        key: &ClassKey,
+        givers: &HashMap<Uid, Vec<Giver>>,
+        before: &Claims,
+        now: Timestamp,
+    ) -> (Vec<Unit>, Option<Timestamp>) {
+        let mut later: Option<Timestamp> = None;
+        let mut found: Vec<(Order<'_>, Unit)> = Vec::new();
+        let Some(own) = key.line.queue() else { return (Vec::new(), None) };
+        for (uid, pods) in givers {
+            let Some(job) = self.jobs.get(uid) else { continue };
+            let Some(queue) = job.class.line.queue() else { continue };
+            let is_own = queue == own;
+            let yields = match is_own {
+                true => job.class.rank() < key.rank() && self.gives_way(job, key.tier),
+                false => self.queues.lends_to(&own, &queue),
+            };
+            let Some(rules) = self.queues.rules(&queue).filter(|_| yields) else { continue };
+            let min_run = rules.tiers.get(&job.class.tier).map_or(SignedDuration::ZERO, |tier| tier.min_run);
+            let borrower = (!is_own).then_some(queue);
+            let spare = pods.len().saturating_sub(job.demand.min_parallelism.max(1) as usize);
+            let (shrink, rest) = pods.split_at(spare);
+            // A gang ends as a whole.
+            let whole = if rest.is_empty() { Vec::new() } else { vec![rest] };
+            let parts =
+                shrink.chunks(1).map(|pods| (false, pods)).chain(whole.into_iter().map(|pods| (true, pods)));
+            for (number, (is_whole, pods)) in parts.enumerate() {
+                let until = pods.iter().map(|(_, since)| after(*since, min_run)).max();
+                if let Some(until) = until.filter(|until| *until > now) {
+                    later = Some(later.map_or(until, |first| first.min(until)));
+                    // Those behind it go only after it.
+                    break;
+                }
+                let is_new = !before.contains_key(uid);
+                let unit = Unit {
+                    job: uid.clone(),
+                    pods: pods.iter().map(|(pod, _)| pod.clone()).collect(),
+                    borrower: borrower.clone(),
+                };
+                found.push(((is_new, is_whole, is_own, job.yields(), number), unit));
+            }
+        }
+        found.sort_by_key(|(place, _)| *place);
+        (found.into_iter().map(|(_, unit)| unit).collect(), later)
+    }
+
+    /// Whether a job ends for a tier of its own queue.
+    fn gives_way(&self, job: &Job, tier: Tier) -> bool {
+        let rules = self.queues.rules_of(&job.class.line);
+        let of_tier = rules.and_then(|rules| rules.tiers.get(&job.class.tier));
+        of_tier.is_some_and(|rules| rules.preemptible_by.contains(&tier))
+    }
+
+    /// The units without which enough of the class fits; none where it fits anyway, `None` where it does not
+    /// fit even without all of them.
+    fn attempt(&mut self, claimant: &Claimant, units: &[Unit], fill: Fill) -> Option<Decided> {
+        let mut fits = self.fits_now(&claimant.key, fill);
+        let mut chosen: Vec<&Unit> = Vec::new();
+        for unit in units {
+            if fits >= claimant.most {
+                break;
+            }
+            // What it has lent no more it cannot have back.
+            let pod = unit.pods.first().and_then(|pod| self.pods.requests(pod)).cloned().unwrap_or_default();
+            if unit.borrower.as_ref().is_some_and(|queue| needed(&self.queues.borrowed(queue), &pod) == 0) {
+                continue;
+            }
+            self.book(&unit.pods, -1);
+            fits = self.fits_now(&claimant.key, fill);
+            chosen.push(unit);
+        }
+        let enough = fits.min(claimant.most);
+        let mut kept: Vec<&Unit> = Vec::new();
+        for unit in chosen.into_iter().rev() {
+            self.book(&unit.pods, 1);
+            // A job is told how many to end, not which: who goes after it goes only with it.
+            let goes_with = kept.iter().any(|later| later.job == unit.job);
+            if goes_with || self.fits_now(&claimant.key, fill) < enough {
+                self.book(&unit.pods, -1);
+                kept.push(unit);
+            }
+        }
+        for unit in &kept {
+            self.book(&unit.pods, 1);
+        }
+        let copy = |unit: &Unit| Unit {
+            job: unit.job.clone(),
+            pods: unit.pods.clone(),
+            borrower: unit.borrower.clone(),
+        };
+        let chosen = kept.into_iter().map(copy).collect();
+        (enough >= claimant.least).then_some(Decided { chosen, owed: enough, fill })
+    }
+
+    /// Pods of a class that fit now, by nodes and by quota.
+    fn fits_now(&mut self, key: &ClassKey, fill: Fill) -> usize {
+        let room = self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods;
+        if self.blind {
+            return room;
+        }
+        let Some(fit) = self.fits.get_mut(&key.shape).map(|fit| &mut fit.table) else { return 0 };
+        fit.refresh(&key.shape, &self.ledger);
+        room.min(usize::try_from(fit.total()).unwrap_or(usize::MAX))
+    }
+
+    /// Takes pods off the books, as if they were gone, or puts them back.
+    fn book(&mut self, pods: &[ObjectKey], times: i64) {
+        for pod in pods {
+            self.pods.book(pod, times, &mut self.queues, &mut self.ledger);
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! What each BatchQueue uses, and what it may still be given: quota, what its cohort lends, live capacity.
+
+mod excess;
+mod room;
+
+use super::class::ClassKey;
+use super::line::LineId;
+use super::queue::{CapacitySource, NodeShare, QueueFigures, QueueRules, QuotaRow};
+use crate::ledger::{CapacityTable, Ledger, NodeSelector};
+use crate::resources::ResourceList;
+use jiff::Timestamp;
+use springtide_crds::batch_job::{QueuedReason, StopPolicy};
+use springtide_crds::common::Tier;
+use springtide_plumbing::key::ObjectKey;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+pub(super) use room::{Bound, Fill, Room};
+
+/// All BatchQueues that have rules or pods.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    by_key: HashMap<ObjectKey, Queue>,
+    cohorts: HashMap<CohortId, Cohort>,
+    /// One table per node selector; queues share it.
+    tables: HashMap<NodeSelector, CapacityTable>,
+    /// When nodes and pods were last known to be current.
+    seen: Option<Timestamp>,
+}
+
+const TIERS: [Tier; 3] = [Tier::BestEffort, Tier::Standard, Tier::Guaranteed];
+
+/// Namespace and name.
+type CohortId = (Arc<str>, Arc<str>);
+
+/// Queues that lend to each other.
+#[derive(Debug, Default)]
+struct Cohort {
+    members: BTreeSet<ObjectKey>,
+    /// By the resources of the members' quotas, counted as these name them.
+    nominal: ResourceList,
+    used: ResourceList,
+}
+
+/// One queue.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// `None` of one that is gone, or not seen yet, and has pods.
+    rules: Option<Arc<QueueRules>>,
+    /// What pods and grants hold, by tier, in the names of their own requests.
+    used: [ResourceList; 3],
+    /// What of it pods hold that are being deleted.
+    leaving: [ResourceList; 3],
+    pods: usize,
+    /// What its source offers, in the names of the nodes.
+    offered: Option<ResourceList>,
+    stale: bool,
+}
+
+/// Why a line is closed to a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// There is no such queue.
+    NotFound,
+    /// The tier is too high for it.
+    Tier {
+        /// The highest that it takes.
+        max: Tier,
+    },
+    /// Its stopPolicy says so.
+    Stopped,
+    /// A window or a load trigger says so, for this reason.
+    Until(QueuedReason),
+    /// What its source offers is not known.
+    Stale,
+}
+
+impl Queue {
+    fn used(&self, name: &str) -> i64 {
+        self.used.iter().map(|used| used.get(name)).sum()
+    }
+
+    /// How much of a resource of the quota its pods hold, whatever they call it.
+    fn counted(&self, resource: &str) -> i64 {
+        self.used.iter().map(|used| counted(self.rules.as_deref(), used, resource)).sum()
+    }
+
+    /// What a tier may use of a row of the quota while a window degrades it.
+    fn degraded(&self, rules: &QueueRules, tier: Tier, row: &QuotaRow) -> Option<i64> {
+        let percent = rules.tiers.get(&tier)?.percent?;
+        let most = most(rules, row);
+        let whole = self.ceiling(rules, &row.resource).map_or(most, |ceiling| ceiling.min(most));
+        Some(share_of(whole, percent.into(), 100))
+    }
+
+    /// What its rules let it have of a resource of its source; `None` is without bound.
+    fn ceiling(&self, rules: &QueueRules, name: &str) -> Option<i64> {
+        let (share, reserved) = match &rules.source {
+            CapacitySource::Static => return None,
+            CapacitySource::NodeAllocatable(share) => (share, share.reserve.get(name)),
+            CapacitySource::ExtendedResource(share) => {
+                let base = rules.counted_as.get(name)?;
+                (share, share.reserve.get(base) + share.reserve.get(name))
+            }
+        };
+        let offered = self.offered.as_ref().map_or(0, |offered| offered.get(name));
+        Some((share_of(offered, i64::from(share.percent), 100) - reserved).max(0))
+    }
+}
+
+/// `parts` of the `whole` equal parts of an amount, rounded down.
+fn share_of(amount: i64, parts: i64, whole: i64) -> i64 {
+    i64::try_from(i128::from(amount) * i128::from(parts) / i128::from(whole)).unwrap_or(i64::MAX)
+}
+
+/// How much of a resource of the quota an amount is, whatever it is called there.
+fn counted(rules: Option<&QueueRules>, amount: &ResourceList, resource: &str) -> i64 {
+    let own = amount.get(resource);
+    let others = rules.into_iter().flat_map(|rules| &rules.counted_as);
+    own + others
+        .filter(|(name, counts)| counts.as_ref() == resource && name.as_ref() != resource)
+        .map(|(name, _)| amount.get(name))
+        .sum::<i64>()
+}
+
+/// What the rows of a quota see of an amount.
+fn in_rows(rules: &QueueRules, amount: impl Fn(&QuotaRow) -> i64) -> ResourceList {
+    rules.quota.iter().map(|row| (Arc::clone(&row.resource), amount(row))).collect()
+}
+
+impl Queues {
+    /// Takes in new rules. Returns the ones before.
+    pub(super) fn set_rules(
+        &mut self,
+        key: &ObjectKey,
+        rules: Option<QueueRules>,
+    ) -> Option<Arc<QueueRules>> {
+        let queue = self.by_key.entry(key.clone()).or_default();
+        let before = std::mem::replace(&mut queue.rules, rules.map(Arc::new));
+        let now = queue.rules.clone();
+        if now.is_none() && queue.pods == 0 && queue.used.iter().all(|used| used.iter().next().is_none()) {
+            self.by_key.remove(key);
+        }
+        let cohort = |rules: &Option<Arc<QueueRules>>| {
+            let name = rules.as_ref()?.cohort.clone()?;
+            Some((Arc::clone(&key.namespace), name))
+        };
+        let (left, joined) = (cohort(&before), cohort(&now));
+        if let Some(id) = &left {
+            if let Some(cohort) = self.cohorts.get_mut(id) {
+                cohort.members.remove(key);
+            }
+            self.recount(id);
+        }
+        if let Some(id) = joined {
+            self.cohorts.entry(id.clone()).or_default().members.insert(key.clone());
+            self.recount(&id);
+        }
+        let selectors: BTreeSet<NodeSelector> = self
+            .by_key
+            .values()
+            .filter_map(|queue| node_share(queue.rules.as_deref()?).map(|share| share.selector.clone()))
+            .collect();
+        self.tables.retain(|selector, _| selectors.contains(selector));
+        for selector in selectors {
+            self.tables.entry(selector).or_default();
+        }
+        before
+    }
+
+    fn recount(&mut self, id: &CohortId) {
+        let Some(cohort) = self.cohorts.get_mut(id) else { return };
+        (cohort.nominal, cohort.used) = Default::default();
+        for queue in cohort.members.iter().filter_map(|key| self.by_key.get(key)) {
+            let Some(rules) = queue.rules.as_deref() else { continue };
+            cohort.nominal.add(&in_rows(rules, |row| row.nominal));
+            cohort.used.add(&in_rows(rules, |row| queue.counted(&row.resource)));
+        }
+        if cohort.members.is_empty() {
+            self.cohorts.remove(id);
+        }
+    }
+
+    /// The rules of a queue.
+    pub(super) fn rules(&self, key: &ObjectKey) -> Option<&Arc<QueueRules>> {
+        self.by_key.get(key)?.rules.as_ref()
+    }
+
+    /// The rules of the queue of a line; `None` of the built-in queue, and of one that is not there.
+    pub(super) fn rules_of(&self, line: &LineId) -> Option<&Arc<QueueRules>> {
+        self.rules(&line.queue()?)
+    }
+
+    pub(super) fn max_queued_jobs(&self, line: &LineId) -> usize {
+        self.rules_of(line).map_or(super::MAX_QUEUED_JOBS, |rules| rules.max_queued_jobs)
+    }
+
+    /// Why jobs of a tier are not taken into a line at all.
+    pub(super) fn refusal(&self, line: &LineId, tier: Tier) -> Option<Closed> {
+        let key = line.queue()?;
+        let Some(rules) = self.rules(&key) else { return Some(Closed::NotFound) };
+        (tier > rules.max_tier).then_some(Closed::Tier { max: rules.max_tier })
+    }
+
+    /// Why nothing of a tier starts, whatever there is room for.
+    pub(super) fn closed(&self, line: &LineId, tier: Tier) -> Option<Closed> {
+        let key = line.queue()?;
+        if let Some(refusal) = self.refusal(line, tier) {
+            return Some(refusal);
+        }
+        let queue = self.by_key.get(&key)?;
+        let rules = queue.rules.as_deref()?;
+        match rules.stop {
+            StopPolicy::Hold | StopPolicy::Drain => return Some(Closed::Stopped),
+            StopPolicy::None => {}
+        }
+        let of_tier = rules.tiers.get(&tier).and_then(|tier| tier.closed).map(Closed::Until);
+        of_tier.or(queue.stale.then_some(Closed::Stale))
+    }
+
+    /// When nodes and pods were last known to be current.
+    pub(super) fn seen_at(&mut self, at: Timestamp) {
+        self.seen = self.seen.max(Some(at));
+    }
+
+    /// Brings what the sources offer up to date. Returns whether anything has changed.
+    pub(super) fn refresh(&mut self, ledger: &Ledger, blind: bool, now: Timestamp) -> bool {
+        let mut changed = false;
+        for (selector, table) in &mut self.tables {
+            changed |= table.refresh(selector, ledger);
+        }
+        for queue in self.by_key.values_mut() {
+            let Some(rules) = queue.rules.as_deref() else { continue };
+            let too_old = self.seen.is_some_and(|seen| now.duration_since(seen) > rules.stale_after);
+            let share = node_share(rules);
+            let stale = too_old || share.is_some() && blind;
+            changed |= stale != queue.stale;
+            queue.stale = stale;
+            let table = share.filter(|_| !blind).and_then(|share| self.tables.get(&share.selector));
+            match table {
+                Some(table) if queue.offered.as_ref() != Some(table.total()) => {
+                    queue.offered = Some(table.total().clone());
+                    changed = true;
+                }
+                Some(_) => {}
+                None => queue.offered = None,
+            }
+        }
+        changed
+    }
+
+    /// Charges a queue with `amount`, or with less by a negative number of `times`.
+    pub(super) fn charge(&mut self, key: &ObjectKey, tier: Tier, amount: &ResourceList, times: i64) {
+        let queue = self.by_key.entry(key.clone()).or_default();
+        let amount = amount.times(times);
+        queue.used[rank(tier)].add(&amount);
+        let Some(rules) = queue.rules.as_deref() else {
+            self.forget_empty(key);
+            return;
+        };
+        if let Some(name) = &rules.cohort
+            && let Some(cohort) = self.cohorts.get_mut(&(Arc::clone(&key.namespace), Arc::clone(name)))
+        {
+            cohort.used.add(&in_rows(rules, |row| counted(Some(rules), &amount, &row.resource)));
+        }
+    }
+
+    /// Charges the queue of a class with so many grants, or takes them off.
+    pub(super) fn grant(&mut self, class: &ClassKey, grants: i64) {
+        if let Some(key) = class.line.queue() {
+            self.charge(&key, class.tier, &class.shape.requests, grants);
+        }
+    }
+
+    /// What a pod of ours is charged with: what asks for nothing would else count as nothing, and any number of
+    /// it would fit. What it asks for by another name is no less asked for.
+    pub(super) fn charged(&self, queue: Option<&ObjectKey>, requests: &ResourceList) -> ResourceList {
+        let mut charged = requests.clone().charged();
+        let rules = queue.and_then(|queue| self.rules(queue));
+        let names = rules.into_iter().flat_map(|rules| &rules.counted_as);
+        for (_, base) in names.filter(|(name, _)| requests.get(name) > 0) {
+            match &**base {
+                "cpu" => charged.cpu = requests.cpu,
+                "memory" => charged.memory = requests.memory,
+                _ => {}
+            }
+        }
+        charged
+    }
+
+    /// Counts a pod of a queue in or out.
+    pub(super) fn count_pod(&mut self, key: &ObjectKey, by: i64) {
+        let queue = self.by_key.entry(key.clone()).or_default();
+        queue.pods = queue.pods.saturating_add_signed(isize::try_from(by).unwrap_or(0));
+        self.forget_empty(key);
+    }
+
+    /// Counts what a pod of a queue holds as leaving, or no longer.
+    pub(super) fn leaves(&mut self, key: &ObjectKey, tier: Tier, amount: &ResourceList, times: i64) {
+        let queue = self.by_key.entry(key.clone()).or_default();
+        queue.leaving[rank(tier)].add(&amount.times(times));
+        self.forget_empty(key);
+    }
+
+    fn forget_empty(&mut self, key: &ObjectKey) {
+        let is_empty = self.by_key.get(key).is_some_and(|queue| {
+            queue.rules.is_none()
+                && queue.pods == 0
+                && queue.used.iter().all(|used| *used == ResourceList::default())
+        });
+        if is_empty {
+            self.by_key.remove(key);
+        }
+    }
+
+    /// The figures of a queue that it knows itself.
+    pub(super) fn figures(&self, key: &ObjectKey, blind: bool) -> QueueFigures {
+        let Some(queue) = self.by_key.get(key) else { return QueueFigures::default() };
+        let mut figures =
+            QueueFigures { running_pods: queue.pods, is_stale: queue.stale, ..QueueFigures::default() };
+        let counted_as = |name: &str, rules: &QueueRules| {
+            rules.counted_as.get(name).cloned().unwrap_or_else(|| Arc::from(name))
+        };
+        let Some(rules) = queue.rules.as_deref() else {
+            for used in &queue.used {
+                figures.used.add(used);
+            }
+            return figures;
+        };
+        let used = queue.used.iter().flat_map(ResourceList::iter);
+        figures.used = used.map(|(name, amount)| (counted_as(name, rules), amount)).collect();
+        figures.borrowed = self.borrowed(key);
+        if node_share(rules).is_some() && !blind {
+            let offered = queue.offered.iter().flat_map(ResourceList::iter);
+            let shares =
+                offered.filter_map(|(name, _)| Some((counted_as(name, rules), queue.ceiling(rules, name)?)));
+            figures.capacity = Some(shares.collect());
+            figures.capacity_time = self.seen;
+        }
+        figures
+    }
+}
+
+/// The most that a queue may ever use of a resource: alone, nobody lends to it.
+fn most(rules: &QueueRules, row: &QuotaRow) -> i64 {
+    if rules.cohort.is_some() { row.max } else { row.max.min(row.nominal) }
+}
+
+fn rank(tier: Tier) -> usize {
+    match tier {
+        Tier::BestEffort => 0,
+        Tier::Standard => 1,
+        Tier::Guaranteed => 2,
+    }
+}
+
+/// The nodes that a queue's capacity is counted on.
+fn node_share(rules: &QueueRules) -> Option<&NodeShare> {
+    match &rules.source {
+        CapacitySource::NodeAllocatable(share) | CapacitySource::ExtendedResource(share) => Some(share),
+        CapacitySource::Static => None,
+    }
+}

@@ -1,0 +1,103 @@
+//! Who uses more than it may, or what others have lent.
+
+use super::{Cohort, Queue, Queues, TIERS, counted, in_rows, most, rank};
+use crate::admission::line::LineId;
+use crate::resources::ResourceList;
+use springtide_crds::common::Tier;
+use springtide_plumbing::key::ObjectKey;
+use std::sync::Arc;
+
+impl Queue {
+    /// What a tier uses, and will go on to use.
+    fn staying_of(&self, tier: Tier, resource: &str) -> i64 {
+        let of = |amounts: &[ResourceList; 3]| counted(self.rules.as_deref(), &amounts[rank(tier)], resource);
+        of(&self.used) - of(&self.leaving)
+    }
+
+    /// What is in use and will stay so.
+    fn staying(&self, resource: &str) -> i64 {
+        TIERS.into_iter().map(|tier| self.staying_of(tier, resource)).sum()
+    }
+
+    /// By how much of its quota it uses more than it may, what is on its way back aside: all of it, or a tier.
+    fn excess(&self, tier: Option<Tier>) -> ResourceList {
+        let Some(rules) = self.rules.as_deref() else { return ResourceList::default() };
+        in_rows(rules, |row| {
+            let (staying, most) = match tier {
+                Some(tier) => (self.staying_of(tier, &row.resource), self.degraded(rules, tier, row)),
+                None => (self.staying(&row.resource), Some(most(rules, row))),
+            };
+            most.map_or(0, |most| (staying - most).max(0))
+        })
+    }
+}
+
+impl Queues {
+    /// Queues that use more than they may, and by how much, what is on its way back aside: a tier that a window
+    /// degrades, then all of a queue.
+    pub(in crate::admission) fn exceeding(&self) -> Vec<(ObjectKey, Option<Tier>, ResourceList)> {
+        let mut exceeding = Vec::new();
+        for (key, queue) in &self.by_key {
+            let Some(rules) = queue.rules.as_deref() else { continue };
+            let is_degraded = |tier: &Tier| rules.tiers.get(tier).is_some_and(|tier| tier.percent.is_some());
+            let degraded = TIERS.into_iter().filter(is_degraded);
+            for tier in degraded.map(Some).chain([None]) {
+                let excess = queue.excess(tier);
+                if excess.iter().next().is_some() {
+                    exceeding.push((key.clone(), tier, excess));
+                }
+            }
+        }
+        exceeding
+    }
+
+    /// What the quota of a queue sees of an amount.
+    pub(in crate::admission) fn in_quota(&self, key: &ObjectKey, amount: &ResourceList) -> ResourceList {
+        match self.rules(key) {
+            Some(rules) => in_rows(rules, |row| counted(Some(rules), amount, &row.resource)),
+            None => ResourceList::default(),
+        }
+    }
+
+    /// Whether anybody could have to end for a pod of these requests: the cohort has lent what is the queue's
+    /// own, or there are pods of a tier that yields.
+    pub(in crate::admission) fn may_claim(&self, line: &LineId, tier: Tier, requests: &ResourceList) -> bool {
+        let Some(key) = line.queue() else { return false };
+        let Some(queue) = self.by_key.get(&key) else { return false };
+        let Some(rules) = queue.rules.as_deref() else { return false };
+        let yields = rules.tiers.iter().any(|(of, rules)| {
+            rules.preemptible_by.contains(&tier)
+                && *of <= tier
+                && queue.used[rank(*of)] != ResourceList::default()
+        });
+        let has_own = || {
+            rules.quota.iter().all(|row| {
+                let wanted = counted(Some(rules), requests, &row.resource);
+                wanted == 0 || wanted <= row.nominal - queue.counted(&row.resource)
+            })
+        };
+        let id = |name: &Arc<str>| (Arc::clone(&key.namespace), Arc::clone(name));
+        let cohort = rules.cohort.as_ref().and_then(|name| self.cohorts.get(&id(name)));
+        let has_lent = |cohort: &Cohort| cohort.members.iter().any(|other| self.has_borrowed(other));
+        yields || cohort.is_some_and(|cohort| has_own() && has_lent(cohort))
+    }
+
+    fn has_borrowed(&self, key: &ObjectKey) -> bool {
+        self.borrowed(key).iter().next().is_some()
+    }
+
+    /// What a queue has borrowed.
+    pub(in crate::admission) fn borrowed(&self, key: &ObjectKey) -> ResourceList {
+        let Some(queue) = self.by_key.get(key) else { return ResourceList::default() };
+        let Some(rules) = queue.rules.as_deref() else { return ResourceList::default() };
+        in_rows(rules, |row| (queue.counted(&row.resource) - row.nominal).max(0))
+    }
+
+    /// Whether a queue may have lent something to another one.
+    pub(in crate::admission) fn lends_to(&self, lender: &ObjectKey, borrower: &ObjectKey) -> bool {
+        let cohort = |key: &ObjectKey| self.rules(key).and_then(|rules| rules.cohort.clone());
+        lender.namespace == borrower.namespace
+            && cohort(lender).is_some_and(|own| cohort(borrower) == Some(own))
+            && self.has_borrowed(borrower)
+    }
+}

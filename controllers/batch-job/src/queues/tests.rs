@@ -1,0 +1,362 @@
+use super::placement::Placement;
+use super::rules::{Problem, Surroundings, problems, rules};
+use super::status::{Observed, plan, status};
+use super::*;
+use crate::admission::{CapacitySource, NodeShare, QueueFigures, QueueId, QuotaRow, WaitingClass};
+use crate::projections::job::JobView;
+use crate::projections::queue::QueueView;
+use crate::resources::ResourceList;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use springtide_crds::batch_job::QueuedReason;
+use springtide_crds::batch_queue::{ReadyReason, StalledReason};
+use springtide_crds::common::Tier;
+use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::plan::Action;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const START: Timestamp = Timestamp::constant(1_794_355_200, 0);
+
+fn queue(name: &str, spec: Value) -> QueueView {
+    serde_json::from_value(json!({
+        "metadata": {"namespace": "ns", "name": name, "uid": name, "resourceVersion": "7", "generation": 3},
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn job(spec: Value) -> JobView {
+    let mut spec = spec;
+    spec["template"] = json!({"spec": {"containers": [{"name": "main"}]}});
+    serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": "a", "uid": "a"}, "spec": spec}))
+        .unwrap()
+}
+
+fn around(has_class: &dyn Fn(&str) -> bool) -> Surroundings<'_> {
+    Surroundings { sees_nodes: true, has_priority_class: has_class, beyond_maximum: None }
+}
+
+fn no_problem(_: &QueueView) -> Vec<Problem> {
+    Vec::new()
+}
+
+fn place(spec: Value, fixed: Option<&str>, queues: &[(&str, Value)]) -> Placement {
+    let queues: Vec<_> = queues.iter().map(|(name, spec)| Arc::new(queue(name, spec.clone()))).collect();
+    Placement::of(&job(spec), fixed, &queues, BuiltInQueue::Enabled, no_problem)
+}
+
+fn object(name: &str) -> Option<QueueId> {
+    Some(QueueId::Object(ObjectKey::new("ns", name)))
+}
+
+fn reason(placement: &Placement) -> Option<QueuedReason> {
+    placement.obstacle.as_ref().map(|obstacle| obstacle.reason)
+}
+
+#[test]
+fn a_job_is_in_the_queue_that_it_names_else_in_the_default_else_in_the_built_in_one() {
+    let open = json!({});
+    let both = [("default", open.clone()), ("reports", open.clone())];
+    let named = place(json!({"queueName": "reports"}), None, &both);
+    assert_eq!((named.queue.clone(), reason(&named)), (object("reports"), None));
+    assert_eq!(named.queue_name(), Some("reports"));
+    assert_eq!(place(json!({}), None, &both).queue, object("default"));
+    let alone = place(json!({"tier": "Guaranteed"}), None, &[]);
+    assert_eq!((alone.queue.clone(), alone.tier), (Some(QueueId::BuiltIn), Tier::BestEffort));
+    assert_eq!(alone.queue_name(), Some(""));
+}
+
+#[test]
+fn where_there_are_queues_none_of_which_is_the_default_one_has_to_be_named() {
+    let placed = place(json!({}), None, &[("a", json!({})), ("b", json!({}))]);
+    assert_eq!((placed.queue.clone(), reason(&placed)), (None, Some(QueuedReason::QueueNameRequired)));
+    assert!(placed.obstacle.unwrap().message.ends_with("one of a, b"));
+}
+
+#[test]
+fn a_queue_that_is_missing_is_waited_for() {
+    let placed = place(json!({"queueName": "later"}), None, &[("default", json!({}))]);
+    assert_eq!((placed.queue.clone(), reason(&placed)), (object("later"), Some(QueuedReason::QueueNotFound)));
+}
+
+#[test]
+fn the_queue_that_let_the_first_pods_start_stays() {
+    let queues = [("default", json!({}))];
+    assert_eq!(place(json!({}), Some(""), &queues).queue, Some(QueueId::BuiltIn));
+    let gone = place(json!({}), Some("default"), &[]);
+    assert_eq!((gone.queue.clone(), reason(&gone)), (object("default"), Some(QueuedReason::QueueNotFound)));
+}
+
+#[test]
+fn without_a_built_in_queue_a_queue_has_to_be_there() {
+    for fixed in [None, Some("")] {
+        let placed = Placement::of(&job(json!({})), fixed, &[], BuiltInQueue::Disabled, no_problem);
+        assert_eq!((placed.queue.clone(), reason(&placed)), (None, Some(QueuedReason::QueueNameRequired)));
+    }
+}
+
+#[test]
+fn a_tier_above_the_highest_waits_and_so_does_one_whose_mapping_cannot_be_used() {
+    let tiers = json!({"tiers": [{"name": "BestEffort", "priorityClassName": "low"}]});
+    let queue = Arc::new(queue("q", tiers));
+    let missing = |_: &str| false;
+    let placed = |tier: &str| {
+        let job = job(json!({"queueName": "q", "tier": tier}));
+        let problems = |queue: &QueueView| problems(queue, &around(&missing));
+        Placement::of(&job, None, &[Arc::clone(&queue)], BuiltInQueue::Enabled, problems)
+    };
+    assert_eq!(reason(&placed("Guaranteed")), Some(QueuedReason::TierNotAllowed), "maxTier is Standard");
+    assert_eq!(reason(&placed("Standard")), None, "has no mapping");
+    let low = placed("BestEffort");
+    assert_eq!(reason(&low), Some(QueuedReason::TierNotAllowed));
+    assert!(low.obstacle.unwrap().message.contains("there is no PriorityClass low"));
+    assert_eq!(low.mapping.unwrap().priority_class_name.as_deref(), Some("low"));
+}
+
+#[test]
+fn a_stopped_queue_has_no_other_obstacle() {
+    let placed = place(
+        json!({"queueName": "q", "tier": "Guaranteed"}),
+        None,
+        &[("q", json!({"stopPolicy": "Drain", "retention": {"ttlSecondsAfterFinished": 5}}))],
+    );
+    assert_eq!((reason(&placed), placed.ttl_seconds), (None, Some(5)));
+}
+
+#[test]
+fn a_spec_becomes_the_rules_of_the_admission() {
+    let rules = rules(&queue(
+        "q",
+        json!({
+            "cohort": "idle", "weight": 3, "ordering": "StrictFIFO", "maxQueuedJobs": 7, "maxTier": "Guaranteed",
+            "stopPolicy": "Hold",
+            "quota": [
+                {"resource": "cpu", "nominal": "1500m", "max": 3}, {"resource": "nvidia.com/gpu", "nominal": 2},
+            ],
+            "capacitySource": {
+                "type": "ExtendedResource", "nodeSelector": {"matchLabels": {"pool": "online"}}, "percent": 60,
+                "reserve": {"cpu": "50", "memory": "1Gi"}, "staleAfterSeconds": 120,
+            },
+            "tiers": [{"name": "BestEffort", "resourceNames": {"cpu": "kubernetes.io/batch-cpu"}}],
+        }),
+    ));
+    let reserve: ResourceList = serde_json::from_value(json!({"cpu": 50, "memory": "1Gi"})).unwrap();
+    let selector = BTreeMap::from([(Arc::from("pool"), Arc::from("online"))]);
+    assert_eq!(rules.source, CapacitySource::ExtendedResource(NodeShare { selector, percent: 60, reserve }));
+    assert_eq!(
+        rules.quota,
+        [
+            QuotaRow { resource: "cpu".into(), nominal: 1500, max: 3000 },
+            QuotaRow { resource: "nvidia.com/gpu".into(), nominal: 2, max: 2 },
+        ]
+    );
+    assert_eq!(rules.counted_as, BTreeMap::from([("kubernetes.io/batch-cpu".into(), "cpu".into())]));
+    assert_eq!((rules.cohort.as_deref(), rules.weight, rules.max_queued_jobs), (Some("idle"), 3, 7));
+    assert_eq!((rules.max_tier, rules.stale_after), (Tier::Guaranteed, SignedDuration::from_secs(120)));
+}
+
+#[test]
+fn an_empty_spec_gives_the_defaults_of_both_sides() {
+    assert_eq!(rules(&queue("q", json!({}))), crate::admission::QueueRules::default());
+}
+
+#[test]
+fn what_a_tier_cannot_do_names_field_and_remedy() {
+    let found = |tier: Value| {
+        let has = |name: &str| name == "there";
+        let problems = problems(&queue("q", json!({"tiers": [tier]})), &around(&has));
+        problems.into_iter().next().map(|problem| (problem.reason, problem.tier, problem.message))
+    };
+    let ok = json!({
+        "name": "Standard", "priorityClassName": "there", "podLabels": {"a.example.com/b": "", "c": "D_1.x"},
+        "resourceNames": {"cpu": "kubernetes.io/batch-cpu", "memory": "kubernetes.io/batch-memory"},
+    });
+    assert_eq!(found(ok), None);
+    for (field, value, part) in [
+        ("priorityClassName", json!("gone"), "priorityClassName: there is no PriorityClass gone"),
+        ("podLabels", json!({"-a": "x"}), "podLabels: \"-a\" is not the name of a label"),
+        ("podLabels", json!({"A.b/c": "x"}), "is not the name of a label"),
+        ("podLabels", json!({"a": "x y"}), "\"x y\" is not the value of a label"),
+        ("podLabels", json!({"springtide.dev/job": "x"}), "springtide.dev/job is set by the controller"),
+        ("resourceNames", json!({"cpu": "memory"}), "memory in place of cpu is no extended resource"),
+        ("resourceNames", json!({"cpu": "a.b/c", "memory": "a.b/c"}), "a.b/c stands for two resources"),
+    ] {
+        let mut tier = json!({"name": "Standard"});
+        tier[field] = value;
+        let (reason, tier, message) = found(tier).unwrap();
+        assert_eq!((reason, tier), (StalledReason::InvalidTier, Some(Tier::Standard)));
+        assert!(message.starts_with("spec.tiers[Standard].") && message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn where_no_node_is_seen_only_a_static_queue_works() {
+    let has = |_: &str| true;
+    let blind = Surroundings { sees_nodes: false, ..around(&has) };
+    for (type_, expected) in [
+        ("NodeAllocatable", Some(StalledReason::NodesNotVisible)),
+        ("ExtendedResource", Some(StalledReason::NodesNotVisible)),
+        ("Static", None),
+    ] {
+        let queue = queue("q", json!({"capacitySource": {"type": type_}}));
+        assert_eq!(problems(&queue, &blind).first().map(|problem| problem.reason), expected);
+    }
+}
+
+fn observed(spec: Value, figures: QueueFigures) -> Observed {
+    Observed {
+        queue: Arc::new(queue("q", spec)),
+        figures,
+        problems: Vec::new(),
+        last_write: None,
+        failing: None,
+    }
+}
+
+fn busy() -> QueueFigures {
+    let list = |value: Value| serde_json::from_value::<ResourceList>(value).unwrap();
+    QueueFigures {
+        pending_jobs: 5,
+        admitted_jobs: 2,
+        running_pods: 3,
+        classes: 1,
+        used: list(json!({"cpu": "1500m", "memory": "3Gi", "pods": 3})),
+        borrowed: list(json!({"cpu": "500m"})),
+        capacity: Some(list(json!({"cpu": 9, "memory": "10000Mi"}))),
+        waiting: vec![WaitingClass {
+            tier: Tier::BestEffort,
+            priority: 0,
+            shape: "9be1".to_owned(),
+            reason: QueuedReason::QuotaExceeded,
+            resource: Some("cpu".into()),
+            jobs: 5,
+            oldest: START,
+        }],
+        ..QueueFigures::default()
+    }
+}
+
+#[test]
+fn the_status_shows_the_figures_as_people_write_them() {
+    let spec =
+        json!({"quota": [{"resource": "cpu", "nominal": 1, "max": 2}, {"resource": "x.y/z", "nominal": 1}]});
+    let (status, ready, _) = status(&observed(spec, busy()), START);
+    assert_eq!(ready, ReadyReason::Admitting);
+    let mut shown = json!(status);
+    let conditions = shown.as_object_mut().unwrap().remove("conditions").unwrap();
+    assert_eq!(
+        shown,
+        json!({
+            "observedGeneration": 3, "pendingJobs": 5, "admittedJobs": 2, "runningPods": 3, "classes": 1,
+            "used": {"cpu": "1500m", "x.y/z": "0", "memory": "3Gi"},
+            "borrowed": {"cpu": "500m"},
+            "capacity": {"cpu": "9", "x.y/z": "0", "memory": "10000Mi"},
+            "capacityTime": START,
+            "waiting": [{
+                "tier": "BestEffort", "priority": 0, "shape": "9be1", "reason": "QuotaExceeded", "resource": "cpu",
+                "jobs": 5, "oldestTime": START,
+            }],
+        })
+    );
+    let reasons: Vec<_> = conditions
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| (found["type"].clone(), found["reason"].clone()))
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            (json!("Ready"), json!("Admitting")),
+            (json!("CapacityStale"), json!("Fresh")),
+            (json!("Overcommitted"), json!("NominalAboveLive")),
+        ]
+    );
+}
+
+#[test]
+fn ready_says_what_the_queue_does() {
+    let idle = QueueFigures::default;
+    let stale = || QueueFigures { is_stale: true, ..busy() };
+    let running = || QueueFigures { running_pods: 1, ..idle() };
+    for (policy, figures, expected) in [
+        ("None", idle(), ReadyReason::Admitting),
+        ("None", stale(), ReadyReason::CapacityStale),
+        ("Hold", running(), ReadyReason::Held),
+        ("Drain", running(), ReadyReason::Draining),
+        ("Drain", idle(), ReadyReason::Drained),
+    ] {
+        assert_eq!(status(&observed(json!({"stopPolicy": policy}), figures), START).1, expected);
+    }
+    let mut broken = observed(json!({"stopPolicy": "Hold"}), idle());
+    broken.problems = vec![Problem {
+        reason: StalledReason::InvalidTier,
+        tier: Some(Tier::Standard),
+        message: "why".to_owned(),
+    }];
+    let (status, ready, message) = status(&broken, START);
+    assert_eq!((ready, message.as_str()), (ReadyReason::Stalled(StalledReason::InvalidTier), "why"));
+    assert!(status.conditions.iter().any(|condition| condition.is(StalledReason::InvalidTier)));
+}
+
+fn written(observed: &Observed, now: Timestamp) -> Option<Value> {
+    plan(observed, now).status.map(|write| match write.action {
+        Action::Status { status, .. } => status,
+        other @ (Action::Create { .. } | Action::Delete { .. } | Action::Patch { .. }) => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn the_status_is_written_when_it_differs_and_no_more_than_every_five_seconds() {
+    let after = |seconds| START + SignedDuration::from_secs(seconds);
+    let first = observed(json!({}), busy());
+    let stored = written(&first, START).unwrap();
+    let mut queue = json!({
+        "metadata": {"namespace": "ns", "name": "q", "uid": "q", "resourceVersion": "7", "generation": 3},
+        "spec": {}, "status": stored,
+    });
+    let mut same = Observed {
+        queue: Arc::new(serde_json::from_value(queue.clone()).unwrap()),
+        last_write: Some(START),
+        ..first
+    };
+    assert_eq!((written(&same, after(60)), plan(&same, after(60)).wake), (None, Some(after(65))));
+    same.figures.running_pods = 4;
+    let soon = plan(&same, after(2));
+    assert_eq!((soon.status, soon.wake), (None, Some(after(5))));
+    assert_eq!(written(&same, after(5)).unwrap()["runningPods"], 4);
+    assert_eq!(written(&same, after(5)).unwrap()["capacityTime"], json!(START), "the capacity is the same");
+    // In an empty queue nothing is hurried.
+    same.figures = QueueFigures::default();
+    assert_eq!(plan(&same, after(60)).wake, Some(after(90)));
+    queue["metadata"]["deletionTimestamp"] = json!(START);
+    same.queue = Arc::new(serde_json::from_value(queue).unwrap());
+    let deleting = written(&same, after(60)).unwrap();
+    let of = |type_: &str| {
+        let conditions = deleting["conditions"].as_array().unwrap().iter();
+        conditions
+            .filter(|condition| condition["type"] == type_)
+            .map(|found| found["reason"].clone())
+            .next_back()
+    };
+    assert_eq!((of("Ready"), of("Reconciling")), (Some(json!("Deleting")), Some(json!("Deleting"))));
+}
+
+#[test]
+fn the_largest_figures_stay_within_the_bound() {
+    let resources: serde_json::Map<String, Value> =
+        (0..40).map(|i| (format!("example.com/{i:036}"), json!(i64::MAX / 2))).collect();
+    let list: ResourceList = serde_json::from_value(json!(resources)).unwrap();
+    let mut figures = busy();
+    figures.waiting = vec![figures.waiting[0].clone(); 40];
+    let figures = QueueFigures {
+        pending_jobs: usize::MAX,
+        used: list.clone(),
+        borrowed: list.clone(),
+        capacity: Some(list),
+        ..figures
+    };
+    let text = json!(status(&observed(json!({}), figures), START).0).to_string();
+    assert!(text.len() <= springtide_plumbing::plan::MAX_STATUS_BYTES, "{}", text.len());
+}

@@ -1,0 +1,136 @@
+//! The condition reasons of BatchQueue.
+
+use crate::common::ConditionStatus;
+use crate::reason::{self, Reason, ReasonDoc, reasons};
+
+reasons! {
+    /// What the queue does; the summary condition.
+    pub enum ReadyReason for "Ready" {
+        /// No controller has looked at this generation of the queue yet.
+        Pending => Unknown,
+        /// Jobs start as quota and capacity allow.
+        Admitting => True,
+        /// spec.stopPolicy is Hold: nothing starts, running pods finish.
+        Held => True,
+        /// spec.stopPolicy is Drain: nothing starts, running pods are ending.
+        Draining => True,
+        /// spec.stopPolicy is Drain, and no pod of the queue is left.
+        Drained => True,
+        /// Nothing starts: the view of nodes and pods is too old.
+        CapacityStale => False,
+        /// The queue is being deleted: nothing starts, running pods finish.
+        Deleting => False,
+        + /// The queue needs a person.
+        Stalled(StalledReason) => False,
+    }
+}
+
+reasons! {
+    /// Whether the view of the capacity is too old to start anything.
+    pub enum CapacityStaleReason for "CapacityStale" {
+        /// Nodes and pods have not been listed yet, or their watch has been silent for longer than
+        /// spec.capacitySource.staleAfterSeconds.
+        NodesNotSynced => True,
+        /// The view is fresh.
+        Fresh => False,
+    }
+}
+
+reasons! {
+    /// Whether the guarantees of the queue are covered.
+    pub enum OvercommittedReason for "Overcommitted" {
+        /// The nodes have less than the quota's nominal amounts; jobs wait for nodes within the quota.
+        NominalAboveLive => True,
+        /// The nodes cover the nominal amounts.
+        WithinLive => False,
+    }
+}
+
+reasons! {
+    /// What needs a person.
+    pub enum StalledReason for "Stalled" {
+        /// A tier cannot be used as it is; its jobs wait. The message names the tier and the field.
+        InvalidTier => True,
+        /// The manager serves single namespaces and may not see nodes: only capacitySource.type Static works.
+        NodesNotVisible => True,
+        /// There are more queues than the declared maximum; nothing starts here until others go.
+        LimitExceeded => True,
+        /// The API server forbids a write the queue needs; the message says which.
+        Forbidden => True,
+        /// A defect of the controller or an object it cannot write; see its log.
+        InternalError => True,
+    }
+}
+
+/// Condition `Reconciling`: present until the controller has seen the queue's
+/// generation, and while nothing starts for a reason that passes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReconcilingReason {
+    /// No controller has looked at this generation of the queue yet.
+    Pending,
+    /// The view of nodes and pods is too old.
+    CapacityStale,
+    /// The queue is being deleted.
+    Deleting,
+}
+
+impl ReconcilingReason {
+    /// The one that goes with a reason of condition Ready.
+    #[must_use]
+    pub fn of(ready: ReadyReason) -> Option<Self> {
+        match ready {
+            ReadyReason::Pending => Some(Self::Pending),
+            ReadyReason::CapacityStale => Some(Self::CapacityStale),
+            ReadyReason::Deleting => Some(Self::Deleting),
+            ReadyReason::Admitting
+            | ReadyReason::Held
+            | ReadyReason::Draining
+            | ReadyReason::Drained
+            | ReadyReason::Stalled(_) => None,
+        }
+    }
+
+    fn summary(self) -> ReadyReason {
+        match self {
+            Self::Pending => ReadyReason::Pending,
+            Self::CapacityStale => ReadyReason::CapacityStale,
+            Self::Deleting => ReadyReason::Deleting,
+        }
+    }
+}
+
+impl Reason for ReconcilingReason {
+    const CONDITION: &'static str = "Reconciling";
+
+    fn as_str(&self) -> &'static str {
+        self.summary().as_str()
+    }
+
+    fn status(&self) -> ConditionStatus {
+        ConditionStatus::True
+    }
+
+    fn doc(&self) -> &'static str {
+        self.summary().doc()
+    }
+
+    fn all() -> Vec<Self> {
+        vec![Self::Pending, Self::CapacityStale, Self::Deleting]
+    }
+}
+
+/// Every condition and reason of BatchQueue, for the reference and its lints.
+#[must_use]
+pub fn all() -> Vec<ReasonDoc> {
+    [
+        reason::docs::<ReadyReason>(),
+        reason::docs::<CapacityStaleReason>(),
+        reason::docs::<OvercommittedReason>(),
+        reason::docs::<ReconcilingReason>(),
+        reason::docs::<StalledReason>(),
+    ]
+    .concat()
+}
+
+/// Number of condition types of BatchQueue.
+pub(super) const CONDITION_TYPES: usize = 5;

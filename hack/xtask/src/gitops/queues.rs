@@ -1,0 +1,60 @@
+//! BatchQueues in every situation of the status contract, as the controller's own planner leaves them.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use springtide_batch_job::admission::QueueFigures;
+use springtide_batch_job::projections::queue::QueueView;
+use springtide_batch_job::queues::rules::{Surroundings, problems};
+use springtide_batch_job::queues::status::{Observed, plan};
+use springtide_crds::Kind;
+use springtide_plumbing::plan::{Action, Write};
+
+use super::staged::{Situation, Staged, after, edited, new, with};
+
+/// All of them, each situation at least once.
+pub(super) fn batch_queues(kind: &Kind) -> Result<Vec<Staged>> {
+    let new = new(kind)?;
+    let busy = QueueFigures { pending_jobs: 2, admitted_jobs: 3, running_pods: 3, ..QueueFigures::default() };
+    let stale = QueueFigures { is_stale: true, ..busy.clone() };
+    let running = planned(new.clone(), &busy, after(10))?;
+    let capacity_stale = planned(running.clone(), &stale, after(120))?;
+    let held = edited(running.clone(), "stopPolicy", json!("Hold"));
+    let suspended = planned(held, &busy, after(20))?;
+    let drained = edited(running.clone(), "stopPolicy", json!("Drain"));
+    let draining = planned(drained, &busy, after(20))?;
+    let tiers = json!([{"name": "BestEffort", "priorityClassName": "batch-low"}]);
+    let invalid_tier = planned(edited(running.clone(), "tiers", tiers), &busy, after(20))?;
+    let deleting = with(running.clone(), "metadata", "deletionTimestamp", json!(after(80)));
+    let deleting = planned(deleting, &busy, after(81))?;
+    let staged = |name, situation, object| Staged { name, situation, object };
+    Ok(vec![
+        staged("new", Situation::NotYetSeen, new),
+        staged("running", Situation::Converged, running),
+        staged("capacity-stale", Situation::Working, capacity_stale),
+        staged("suspended", Situation::Closed, suspended),
+        staged("draining", Situation::Closed, draining),
+        staged("invalid-tier", Situation::NeedsPerson, invalid_tier),
+        staged("deleting", Situation::Deleting, deleting),
+    ])
+}
+
+/// The object after a pass of the planner: with the status it writes, or its own where it writes none.
+fn planned(mut object: Value, figures: &QueueFigures, now: Timestamp) -> Result<Value> {
+    let queue: QueueView = serde_json::from_value(object.clone()).context("read the queue")?;
+    let no_class = |_: &str| false;
+    let around = Surroundings { sees_nodes: true, has_priority_class: &no_class, beyond_maximum: None };
+    let observed = Observed {
+        problems: problems(&queue, &around),
+        queue: Arc::new(queue),
+        figures: figures.clone(),
+        last_write: None,
+        failing: None,
+    };
+    if let Some(Write { action: Action::Status { status, .. }, .. }) = plan(&observed, now).status {
+        object["status"] = status;
+    }
+    Ok(object)
+}
