@@ -23,6 +23,7 @@ pub mod peaks;
 pub mod plan;
 pub mod pods;
 mod population;
+pub mod profiles;
 pub mod projections;
 pub mod queues;
 pub mod resources;
