@@ -3,6 +3,9 @@
 // Helpers of tests fail the test, as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod defaults;
+
+use defaults::with_defaults;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{
     BatchJob, BatchJobSpec, BatchJobStatus, CompletionMode, NAME_MAX_LENGTH, PodTemplate, crd,
@@ -15,18 +18,6 @@ fn template() -> PodTemplate {
         "spec": {"containers": [{"name": "main", "image": "app"}], "fieldOfTheFuture": {"a": [1, 2]}},
     }))
     .unwrap()
-}
-
-/// Fills in the schema's defaults, as the API server does.
-fn with_defaults(value: &mut Value, schema: &Value) {
-    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-        if value.get(name).is_none() && !field["default"].is_null() {
-            value[name] = field["default"].clone();
-        }
-        if let Some(inner) = value.get_mut(name) {
-            with_defaults(inner, field);
-        }
-    }
 }
 
 fn schema(part: &str) -> Value {

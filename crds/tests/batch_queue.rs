@@ -3,23 +3,14 @@
 // Helpers of tests fail the test, as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod defaults;
+
+use defaults::with_defaults;
 use serde_json::{Value, json};
 use springtide_crds::batch_queue::{
     BatchQueue, BatchQueueSpec, BatchQueueStatus, CapacityType, Ordering, crd,
 };
 use springtide_crds::common::{Quantity, Tier};
-
-/// Fills in the schema's defaults, as the API server does.
-fn with_defaults(value: &mut Value, schema: &Value) {
-    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-        if value.get(name).is_none() && !field["default"].is_null() {
-            value[name] = field["default"].clone();
-        }
-        if let Some(inner) = value.get_mut(name) {
-            with_defaults(inner, field);
-        }
-    }
-}
 
 fn schema(part: &str) -> Value {
     json!(crd())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part].clone()

@@ -4,6 +4,7 @@ use crate::resources::{
     ContainerRequests, ContainerStatusRequests, PodSpecRequests, PodStatusRequests, ResourceList, Resources,
 };
 use jiff::Timestamp;
+use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Deserializer};
 use springtide_crds::batch_job::{MESSAGE_MAX_BYTES, RESULT_MESSAGE_MAX_BYTES};
 use springtide_crds::common::{ConditionStatus, REASON_MAX_LENGTH, Tier, bounded_text};
@@ -58,8 +59,7 @@ pub struct TierLabel(pub Tier);
 impl<'de> Deserialize<'de> for TierLabel {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<str>::deserialize(deserializer)?;
-        let tiers = [Tier::BestEffort, Tier::Standard, Tier::Guaranteed];
-        Ok(Self(tiers.into_iter().find(|tier| format!("{tier:?}") == *text).unwrap_or_default()))
+        Ok(Self(Tier::deserialize(StrDeserializer::<ValueError>::new(&text)).unwrap_or_default()))
     }
 }
 

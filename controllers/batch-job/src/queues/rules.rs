@@ -3,7 +3,7 @@
 use crate::admission::{CapacitySource, NodeShare, Ordering, QueueRules, QuotaRow};
 use crate::pods::{INDEX_LABEL, JOB_LABEL};
 use crate::projections::queue::QueueView;
-use crate::resources::ResourceList;
+use crate::resources::{ResourceList, parse_amount};
 use jiff::SignedDuration;
 use serde_json::json;
 use springtide_crds::batch_queue::{
@@ -64,7 +64,8 @@ fn source(source: &batch_queue::CapacitySource) -> CapacitySource {
 
 /// In the units of [`ResourceList`].
 pub(super) fn amount(resource: &str, quantity: &Quantity) -> i64 {
-    amounts(&BTreeMap::from([(resource.to_owned(), quantity.clone())])).get(resource)
+    // The schema lets nothing else pass than what is a quantity.
+    parse_amount(resource, quantity.as_str()).unwrap_or_default()
 }
 
 fn amounts(quantities: &BTreeMap<String, Quantity>) -> ResourceList {
