@@ -18,6 +18,7 @@ use springtide_e2e::manager::{Manager, USER_AGENT};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::pods::Life;
 use springtide_e2e::write_count::Verb;
+use springtide_plumbing::watch::LIST_SILENCE;
 use tokio::time::Instant;
 
 /// Tasks of each job, all of which run at a time.
@@ -154,7 +155,11 @@ async fn what_a_lagging_api_server_shows_is_not_acted_on_neither_after_a_failove
     proxy.forget();
     let mut manager = start("second").await?;
     lists_are_asked_for(&proxy).await?;
-    tokio::time::sleep(LAG).await;
+    // It waits in vain for a streaming list, and asks for a plain one.
+    tokio::time::sleep(LIST_SILENCE + LAG).await;
+    let asked = Class::of([Verb::List]).resource("pods").agent(USER_AGENT);
+    let plain = proxy.journal(|all| all.iter().any(|entry| asked.holds(&entry.request)));
+    ensure!(plain, "no plain list of pods was asked for");
     assert_eq!(cached_pods(&second, &test.namespace).await?, shown, "the second server does not lag");
     ensure!(!manager.is_ready().await, "it takes what may be old for all there is");
     let touched = touched_pods(&proxy);

@@ -94,7 +94,6 @@ impl<P: Projection> KubeSource<P> {
 
     fn list_request(&self, request: ListRequest) -> Result<Request<Vec<u8>>, WatchError> {
         let not_older_than = match request.version {
-            ListVersion::Cached => Some(ResourceVersion::default()),
             ListVersion::NotOlderThan(version) => Some(version),
             ListVersion::Latest => None,
         };

@@ -33,10 +33,7 @@ impl StreamingLists {
 
     fn give_up(&self, why: &str) {
         if !self.given_up.swap(true, Relaxed) {
-            tracing::warn!(
-                why,
-                "streaming lists do not work here; plain LIST from the watch cache from now on"
-            );
+            tracing::warn!(why, "streaming lists do not work here; plain LIST from now on");
         }
     }
 }
@@ -156,9 +153,8 @@ impl<S: Source> Watch<S> {
 
     async fn plain_list(&mut self, at: ListAt, not_older: Option<ResourceVersion>) -> Result<(), Ended> {
         let version = match (at, not_older) {
-            (ListAt::Unset, _) => ListVersion::Latest,
             (ListAt::LastSeen, Some(seen)) => ListVersion::NotOlderThan(seen),
-            (ListAt::LastSeen, None) => ListVersion::Cached,
+            (ListAt::LastSeen, None) | (ListAt::Unset, _) => ListVersion::Latest,
         };
         let mut listing = Listing::over(self.writer.store().clone());
         let mut request = ListRequest { version, continue_token: None };

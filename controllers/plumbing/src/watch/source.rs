@@ -59,12 +59,12 @@ pub enum WatchStart {
 /// How new a plain LIST must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListVersion {
-    /// What the watch cache has (`resourceVersion=0`).
-    Cached,
     /// Not older than this.
     NotOlderThan(ResourceVersion),
-    /// Consistent (`resourceVersion` unset), which may be read from etcd: only once the server has said that what was
-    /// seen last is ahead of all it has.
+    /// Consistent (`resourceVersion` unset): the server asks etcd for its revision, waits until its watch cache has
+    /// that, and serves the cache. Where nothing was seen yet, or the server has said that what was seen last is ahead
+    /// of all it has. Whatever the cache has (`resourceVersion=0`) is never asked for: of a server that has lost etcd it
+    /// may be of any age, and nothing seen would tell.
     Latest,
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn watch_from(from: u32) -> WatchStart {
 }
 
 pub(crate) fn list_at(at: Option<u32>) -> ListRequest {
-    let version = at.map_or(ListVersion::Cached, |at| ListVersion::NotOlderThan(rv(at)));
+    let version = at.map_or(ListVersion::Latest, |at| ListVersion::NotOlderThan(rv(at)));
     ListRequest { version, continue_token: None }
 }
 

@@ -94,26 +94,21 @@ async fn a_list_is_one_page_of_the_watch_cache() {
     let (source, requests) = pods(None, |_| wire::list(&[object("a", 3)], 9));
     let token = Some("t".to_owned());
     let at_17 = ListVersion::NotOlderThan(ResourceVersion(17));
-    let cached = ListVersion::Cached;
-    for (version, continue_token) in
-        [(cached, None), (at_17, None), (ListVersion::Latest, None), (at_17, token)]
-    {
+    for (version, continue_token) in [(at_17, None), (ListVersion::Latest, None), (at_17, token)] {
         let page = source.list(ListRequest { version, continue_token }).await.unwrap();
         assert_eq!(page.resource_version, ResourceVersion(9));
         assert_eq!(page.objects[0].metadata.key, ObjectKey::new("ns", "a"));
         assert_eq!((page.continue_token, page.unreadable.len()), (None, 0));
     }
-    let [any, at_17, latest, rest] = requests.all().try_into().unwrap();
-    assert_eq!(any.parameter("resourceVersion"), Some("0"));
+    let [at_17, latest, rest] = requests.all().try_into().unwrap();
     assert_eq!(at_17.parameter("resourceVersion"), Some("17"));
-    for request in [&any, &at_17] {
-        assert_eq!(request.parameter("resourceVersionMatch"), Some("NotOlderThan"));
+    assert_eq!(at_17.parameter("resourceVersionMatch"), Some("NotOlderThan"));
+    assert_eq!(latest.parameter("resourceVersion"), None);
+    assert_eq!(latest.parameter("resourceVersionMatch"), None);
+    for request in [&at_17, &latest] {
         assert_eq!(request.parameter("limit"), None);
         assert_eq!(request.parameter("labelSelector"), Some("springtide.dev/job"));
     }
-    assert_eq!(latest.parameter("resourceVersion"), None);
-    assert_eq!(latest.parameter("resourceVersionMatch"), None);
-    assert_eq!(latest.parameter("limit"), None);
     assert_eq!(rest.parameter("continue"), Some("t"));
     assert_eq!(rest.parameter("resourceVersion"), None);
 }
@@ -127,7 +122,7 @@ async fn one_bad_object_does_not_hide_the_rest_of_a_list() {
         let objects = [object("a", 3), bad.clone(), nameless.clone(), object("b", 5)];
         wire::list(&objects, 9)
     });
-    let page = source.list(ListRequest { version: ListVersion::Cached, continue_token: None }).await.unwrap();
+    let page = source.list(ListRequest { version: ListVersion::Latest, continue_token: None }).await.unwrap();
     let names: Vec<_> = page.objects.iter().map(|pod| pod.metadata.key.name.to_string()).collect();
     assert_eq!(names, ["a", "b"]);
     let identity =
@@ -182,7 +177,7 @@ async fn statuses_are_errors_wherever_they_come() {
     let failed = async |code: u16, reason: &'static str| {
         let (source, _) = pods(None, move |_| refuse(code, reason));
         let list = source
-            .list(ListRequest { version: ListVersion::Cached, continue_token: None })
+            .list(ListRequest { version: ListVersion::Latest, continue_token: None })
             .await
             .unwrap_err();
         let Err(open) = source.open(watch(FROM_5)).await else { panic!("{code} opened a watch") };
@@ -201,7 +196,7 @@ async fn statuses_are_errors_wherever_they_come() {
         busy
     });
     let list =
-        source.list(ListRequest { version: ListVersion::Cached, continue_token: None }).await.unwrap_err();
+        source.list(ListRequest { version: ListVersion::Latest, continue_token: None }).await.unwrap_err();
     let Err(open) = source.open(watch(FROM_5)).await else { panic!("a 429 opened a watch") };
     for busy in [list, open] {
         let WatchError::Server { code: 429, retry_after, message } = busy else { panic!("{busy}") };
@@ -211,7 +206,7 @@ async fn statuses_are_errors_wherever_they_come() {
     // A proxy's answer is no Status.
     let (source, _) = pods(None, |_| answer(502, "<html>bad gateway</html>"));
     let error =
-        source.list(ListRequest { version: ListVersion::Cached, continue_token: None }).await.unwrap_err();
+        source.list(ListRequest { version: ListVersion::Latest, continue_token: None }).await.unwrap_err();
     assert!(matches!(error, WatchError::Server { code: 502, .. }), "{error}");
 }
 
