@@ -15,7 +15,7 @@ const BOUND: Duration = Duration::from_secs(90);
 pub(crate) struct Changes {
     /// After a leader was asked to end, in seconds, sorted.
     pub(crate) handovers: Vec<f64>,
-    /// After a leader was killed, in seconds.
+    /// After a leader was killed, in seconds, the slowest.
     pub(crate) crash: f64,
 }
 
@@ -32,8 +32,8 @@ pub(crate) async fn writes_per_second(cluster: &LocalCluster, seconds: u64) -> R
     Ok(own.len() as f64 / seconds as f64)
 }
 
-/// Ends one leader after the other while the next one stands by.
-pub(crate) async fn changes(cluster: &LocalCluster, handovers: usize) -> Result<Changes> {
+/// Ends one leader after the other while the next one stands by, then kills so many.
+pub(crate) async fn changes(cluster: &LocalCluster, handovers: usize, crashes: usize) -> Result<Changes> {
     let mut leader = ready(cluster, "leader-0").await?;
     held_by(cluster, "leader-0").await?;
     let mut times = Vec::new();
@@ -48,12 +48,17 @@ pub(crate) async fn changes(cluster: &LocalCluster, handovers: usize) -> Result<
         leader = standby;
     }
     times.sort_by(f64::total_cmp);
-    let standby = ready(cluster, "after-crash").await?;
-    let killed = Instant::now();
-    leader.kill()?;
-    held_by(cluster, "after-crash").await?;
-    let crash = killed.elapsed().as_secs_f64();
-    standby.stop()?;
+    let mut crash = 0.0_f64;
+    for number in 1..=crashes {
+        let name = format!("after-crash-{number}");
+        let standby = ready(cluster, &name).await?;
+        let killed = Instant::now();
+        leader.kill()?;
+        held_by(cluster, &name).await?;
+        crash = crash.max(killed.elapsed().as_secs_f64());
+        leader = standby;
+    }
+    leader.stop()?;
     Ok(Changes { handovers: times, crash })
 }
 

@@ -34,7 +34,7 @@ struct Options {
     /// Graceful hand-overs.
     #[arg(long, default_value_t = 10)]
     handovers: usize,
-    /// Brakes by each switch, and faults of each kind.
+    /// Brakes by each switch, crashes of the leader, and faults of each kind.
     #[arg(long, default_value_t = 3)]
     times: usize,
 }
@@ -61,8 +61,8 @@ async fn main() -> Result<()> {
     cluster.install_crds().await?;
     let lease_writes = leadership::writes_per_second(&cluster, options.lease_seconds).await?;
 
-    eprintln!("[4/5] {} hand-overs and a crash", options.handovers);
-    let changes = leadership::changes(&cluster, options.handovers).await?;
+    eprintln!("[4/5] {} hand-overs and {} crashes", options.handovers, options.times);
+    let changes = leadership::changes(&cluster, options.handovers, options.times).await?;
     cluster.stop()?;
 
     // Both wait most of the time, on clusters of their own.

@@ -74,6 +74,8 @@ pub(crate) struct Pressure {
     pub(crate) dimensions: Dimensions,
     /// What the greedy tenant and the others got.
     pub(crate) fairness: Fairness,
+    /// The same where a namespace may have all that the controller may write, and together they want more than that.
+    pub(crate) fairness_scarce: Fairness,
     /// Time to the answer of the others' writes, p99 in ms, alone and beside the greedy one.
     pub(crate) alone_p99: f64,
     pub(crate) beside_p99: f64,
@@ -245,6 +247,11 @@ pub(crate) async fn prepare(cluster: &LocalCluster) -> Result<Vec<String>> {
     Ok(namespaces)
 }
 
+/// At which the others together want that share of what the controller may write.
+fn pace_for(share: f64, budget: &BudgetConfig) -> Duration {
+    Duration::from_secs_f64(OTHERS as f64 / (share * budget.controller.rate))
+}
+
 /// Runs all of it on one cluster, one after the other.
 pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pressure> {
     let time = Duration::from_secs(seconds);
@@ -256,18 +263,24 @@ pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pres
     let raw_rate = raw.written.len() as f64 / time.as_secs_f64();
     // Well below the raw limit, so that it is the budget that holds writes back, and not the server.
     let budget = BudgetConfig::default().scaled((raw_rate / 4.0 / 300.0).clamp(0.01, 1.0));
-    // Together they want half of what the controller may write at most: all of that is their due.
-    let pace = PACE.max(Duration::from_secs_f64(2.0 * OTHERS as f64 / budget.controller.rate));
-    let others = || (0..OTHERS).map(|n| Writer { pace: Some(pace), ..Writer::restless(n, "o".to_owned()) });
+    // Of what the controller may write they want half at most: all of that is their due, and with the bucket of the
+    // greedy one's namespace there is enough for all.
+    let pace = PACE.max(pace_for(0.5, &budget));
+    let others =
+        |pace| (0..OTHERS).map(move |n| Writer { pace: Some(pace), ..Writer::restless(n, "o".to_owned()) });
     let connection = Connection::from_config(cluster.config());
     let way = || Way::budget(&connection, &budget);
 
     let concentrated = run(&way()?, &namespaces, greedy().collect(), time).await?;
     let wide = run(&way()?, &namespaces, spread().collect(), time).await?;
 
-    let alone = run(&way()?, &namespaces, others().collect(), time).await?;
+    let alone = run(&way()?, &namespaces, others(pace).collect(), time).await?;
     let began = Instant::now();
-    let beside = run(&way()?, &namespaces, greedy().chain(others()).collect(), time).await?;
+    let beside = run(&way()?, &namespaces, greedy().chain(others(pace)).collect(), time).await?;
+    // No bucket but the controller's holds the greedy one back: their turns alone share that out.
+    let open = BudgetConfig { namespace: budget.controller, ..budget.clone() };
+    let writers = greedy().chain(others(pace_for(0.75, &budget))).collect();
+    let scarce = run(&Way::budget(&connection, &open)?, &namespaces, writers, time).await?;
     let dimensions = dimensions::measure(cluster, &namespaces, &budget, time).await?;
 
     let all = || spread().chain(greedy()).collect();
@@ -293,6 +306,7 @@ pub(crate) async fn measure(cluster: &LocalCluster, seconds: u64) -> Result<Pres
         busiest_namespace: busiest_second(&concentrated),
         raw_busiest: busiest_second(&raw),
         fairness: fairness_beside(&beside),
+        fairness_scarce: fairness_beside(&scarce),
         alone_p99: others_p99(&alone, None),
         beside_p99: others_p99(&beside, Some(began + BURST)),
         lease_wait_p99: quantile(&lease_wait, 0.99),

@@ -28,7 +28,8 @@ const TENANT: &str = "tenant";
 pub(crate) struct Seats {
     /// Refused requests in the busiest second of the storm: the server names a second or more.
     pub(crate) busiest_second: usize,
-    /// Stored writes a second on the other level in the storm, as a share of those before it.
+    /// Stored writes a second on the other level in the storm, as a share of those before it or, where that is more,
+    /// of those that were wanted.
     pub(crate) other_level: f64,
     /// Rate from [`RECOVERY`] after the storm on, as a share of that before it.
     pub(crate) recovered: f64,
@@ -134,7 +135,8 @@ pub(crate) async fn measure(budget: &BudgetConfig) -> Result<Seats> {
         .await?;
     let measured = Seats {
         busiest_second: refused.iter().map(in_second_from).max().unwrap_or_default(),
-        other_level: rate("secrets", began, STORM) / rate("secrets", steady, BEFORE / 2),
+        other_level: rate("secrets", began, STORM)
+            / rate("secrets", steady, BEFORE / 2).max(OTHERS as f64 / PACE.as_secs_f64()),
         recovered: rate("configmaps", ended + RECOVERY, AFTER) / rate_before,
         rate_before,
         lost,
