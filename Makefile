@@ -54,7 +54,7 @@ test: ## Run everything a change must pass (format, lints, generated files, unit
 	started=$$(date +%s); cargo build --bin xtask; $(XTASK) ci --started $$started
 
 .PHONY: test-long
-test-long: ## Run the tests on real clusters with their long loops (hours).
+test-long: ## Run the tests with their long loops, on real clusters with the image that is delivered (hours).
 	started=$$(date +%s); cargo build --bin xtask; $(XTASK) ci --long --started $$started
 
 .PHONY: bench-batch

@@ -11,12 +11,12 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::memory_folder::MemoryFolder;
-use crate::{cluster_tests, debian, repository_root, tools};
+use crate::{cluster_tests, debian, image, repository_root, tools};
 
 /// Flags of `cargo xtask ci`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only the tests on real clusters, with their long loops.
+    /// Only the tests, with their long loops, and those on real clusters with the image that is delivered.
     #[arg(long)]
     long: bool,
     /// When compiling this program began, in seconds since 1970, so that the
@@ -59,7 +59,7 @@ const STAGES: &[Stage] = &[
     stage("build", Work::Cargo(&BUILD)).and_long(),
     stage("clippy", Work::Cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     stage("check", Work::Cargo(&["xtask", "check"])),
-    stage("test", Work::CrateTests),
+    stage("test", Work::CrateTests).and_long(),
     stage("e2e", Work::ClusterTests).and_long(),
 ];
 
@@ -105,15 +105,17 @@ fn perform(work: &Work, long: bool) -> Result<()> {
         Work::Tools => tools::provide(&[]).map(drop),
         Work::Cargo(arguments) => cargo(arguments, &[]),
         Work::CrateTests => {
-            let environment = [("SPRINGTIDE_BIN", tools::provide(&[])?.into_os_string())];
+            let environment = environment(long)?;
             let targets = test_targets(|package| package != CLUSTER_TESTS)?;
             cargo(&with_tests(&["test", "--workspace", "--lib", "--bins"], &targets), &environment)?;
             cargo(&["test", "--workspace", "--doc"], &environment)
         }
         Work::ClusterTests => {
-            let mut environment = vec![("SPRINGTIDE_BIN", tools::provide(&[])?.into_os_string())];
+            let mut environment = environment(long)?;
             if long {
-                environment.push(("SPRINGTIDE_LONG", "1".into()));
+                // What is delivered, in place of the quick image of the debug build.
+                cargo(&["xtask", "image", "--check"], &[])?;
+                environment.push(("SPRINGTIDE_IMAGE", image::archive().into_os_string()));
             }
             let memory = MemoryFolder::make();
             environment.extend(memory.as_ref().map(MemoryFolder::variable));
@@ -125,6 +127,15 @@ fn perform(work: &Work, long: bool) -> Result<()> {
             cluster_tests::run(programs, &environment, if long { 1 } else { cluster_tests::LANES })
         }
     }
+}
+
+/// What the tests are told.
+fn environment(long: bool) -> Result<Vec<(&'static str, OsString)>> {
+    let mut environment = vec![("SPRINGTIDE_BIN", tools::provide(&[])?.into_os_string())];
+    if long {
+        environment.push(("SPRINGTIDE_LONG", "1".into()));
+    }
+    Ok(environment)
 }
 
 /// The package whose tests need real clusters.
@@ -234,9 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn the_long_run_has_its_binaries_and_only_the_tests_on_clusters() {
+    fn the_long_run_has_its_binaries_and_the_tests_alone() {
         let names: Vec<_> = STAGES.iter().filter(|stage| stage.long).map(|stage| stage.name).collect();
-        assert_eq!(names, ["deps", "tools", "build", "e2e"]);
+        assert_eq!(names, ["deps", "tools", "build", "test", "e2e"]);
     }
 
     #[test]

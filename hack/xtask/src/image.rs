@@ -30,6 +30,9 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The largest image that is delivered, in bytes.
 const LARGEST: usize = 30_000_000;
 
+/// The archive, from the root of the clone.
+const ARCHIVE: &str = "target/image/springtide.tar";
+
 /// Flags of `cargo xtask image`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -37,11 +40,16 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = format!("{REPOSITORY}:{}", env!("CARGO_PKG_VERSION")))]
     reference: String,
     /// The archive to write.
-    #[arg(long, default_value = "target/image/springtide.tar")]
+    #[arg(long, default_value = ARCHIVE)]
     output: PathBuf,
     /// Builds a second time from a copy of the sources in another folder, and compares the two images.
     #[arg(long)]
     check: bool,
+}
+
+/// Where the image is after `cargo xtask image` without flags.
+pub(crate) fn archive() -> PathBuf {
+    repository_root().join(ARCHIVE)
 }
 
 /// Builds the image, and with `--check` again elsewhere.
