@@ -15,6 +15,11 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
+    /// The first wait, where nothing has failed yet: long enough for watches that were cut together to spread.
+    pub(super) fn first(rng: &mut impl Rng) -> Duration {
+        Self::default().next(rng)
+    }
+
     /// The wait after one more failure.
     pub(super) fn next(&mut self, rng: &mut impl Rng) -> Duration {
         let doubled = MIN * (2 << self.failures);

@@ -277,6 +277,9 @@ impl<S: Source> Watch<S> {
                     WatchError::Server { retry_after, .. } => {
                         self.back_off().max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
                     }
+                    // A server that goes cuts what was sound. What it answers while it gets up again comes first in
+                    // the backoff, as work is to go on within seconds after it is ready.
+                    WatchError::Transport(_) if sound => Backoff::first(&mut self.rng),
                     WatchError::Refused { .. } | WatchError::Transport(_) => self.back_off(),
                     WatchError::Unreachable(_) => self.rng.random_range(UNREACHABLE_WAIT),
                 };
