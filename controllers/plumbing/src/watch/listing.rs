@@ -216,7 +216,8 @@ fn streaming_error(error: WatchError) -> StreamingFailure {
         | WatchError::Server { .. }
         | WatchError::Unreadable(_)
         | WatchError::Transport(_)
-        | WatchError::Unreachable(_) => StreamingFailure::Ended(Ended::early(error.into())),
+        | WatchError::Unreachable(_)
+        | WatchError::Starting(_) => StreamingFailure::Ended(Ended::early(error.into())),
     }
 }
 

@@ -281,7 +281,9 @@ impl<S: Source> Watch<S> {
                     // the backoff, as work is to go on within seconds after it is ready.
                     WatchError::Transport(_) if sound => Backoff::first(&mut self.rng),
                     WatchError::Refused { .. } | WatchError::Transport(_) => self.back_off(),
-                    WatchError::Unreachable(_) => self.rng.random_range(UNREACHABLE_WAIT),
+                    WatchError::Unreachable(_) | WatchError::Starting(_) => {
+                        self.rng.random_range(UNREACHABLE_WAIT)
+                    }
                 };
                 let why = match &error {
                     WatchError::NotServed(_) if S::Object::RESOURCE.is_custom() => {
@@ -294,7 +296,8 @@ impl<S: Source> Watch<S> {
                     | WatchError::Server { .. }
                     | WatchError::Unreadable(_)
                     | WatchError::Transport(_)
-                    | WatchError::Unreachable(_) => error.to_string(),
+                    | WatchError::Unreachable(_)
+                    | WatchError::Starting(_) => error.to_string(),
                 };
                 (wait, why)
             }

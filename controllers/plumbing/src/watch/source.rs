@@ -211,7 +211,14 @@ pub enum WatchError {
     /// Nobody accepts a connection, or it ends before any response.
     #[error("nobody answers: {0}")]
     Unreachable(String),
+    /// 503 of a server that listens, but has not installed its paths yet: those of CRDs come last. It names 5 s in
+    /// which to ask again, whatever is left to do; the answer costs it as little as none.
+    #[error("starting (503): {0}")]
+    Starting(String),
 }
+
+/// What the handler of unknown paths says while there are paths to come (`notfoundhandler` of kube-apiserver).
+const STARTING: &str = "before all known HTTP paths have been installed";
 
 impl WatchError {
     /// Reads a `Status` of the API, answered with or streamed as ERROR event.
@@ -232,6 +239,7 @@ impl WatchError {
         match code {
             404 => Self::NotServed(message),
             400 | 405 | 406 | 415 | 422 | 501 => Self::Refused { code, message },
+            503 if status.message.contains(STARTING) => Self::Starting(message),
             _ => {
                 let seconds = details.map_or(0, |d| d.retry_after_seconds);
                 let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
@@ -303,6 +311,14 @@ mod tests {
                         WatchList feature gate is enabled"
         }));
         assert!(matches!(no_gate, WatchError::Refused { code: 422, .. }), "{no_gate}");
+
+        let starting = classify(serde_json::json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 503,
+            "reason": "ServiceUnavailable",
+            "message": "the request has been made before all known HTTP paths have been installed, please try again",
+            "details": {"retryAfterSeconds": 5}
+        }));
+        assert!(matches!(starting, WatchError::Starting(_)), "{starting}");
 
         let busy = classify(serde_json::json!({
             "kind": "Status", "status": "Failure", "code": 429, "reason": "TooManyRequests",

@@ -148,9 +148,13 @@ async fn a_server_that_nobody_reaches_is_asked_every_few_seconds_however_long_it
     let mut script = Script::start();
     drop(script.sync(&[thing("a", 1)], 5).await);
     let mut call = script.open().await;
-    for _ in 0..200 {
+    for attempt in 0..200 {
         let asked = call.at;
-        call.refuse(WatchError::Unreachable("connection refused".to_owned()));
+        call.refuse(if attempt % 2 == 0 {
+            WatchError::Unreachable("connection refused".to_owned())
+        } else {
+            WatchError::Starting("please try again".to_owned())
+        });
         call = script.open().await;
         let wait = call.at - asked;
         assert!(wait >= SECOND * 3 / 2 && wait <= 3 * SECOND + Duration::from_millis(1), "{wait:?}");
