@@ -19,6 +19,7 @@ pub mod observe;
 pub mod plan;
 pub mod pods;
 mod population;
+pub mod profiles;
 pub mod projections;
 pub mod resources;
 mod rights;

@@ -158,6 +158,12 @@ impl ResourceList {
     }
 }
 
+/// The amount of a resource that a quantity says, in the units of this module; `None` for what is no quantity.
+pub fn parse_amount(resource: &str, quantity: &str) -> Option<i64> {
+    let per_unit = if resource == "cpu" { 1000 } else { 1 };
+    Some(Quantity::parse(quantity)?.amount(per_unit))
+}
+
 /// An amount as people write it: `1500m` and `2` of cpu, `512Mi`, `3`.
 pub fn format_amount(resource: &str, amount: i64) -> String {
     const BINARY: [(&str, i64); 4] = [("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
