@@ -4,7 +4,9 @@
 //! [`common`] holds what they share. [`all`] lists the kinds.
 
 pub mod batch_job;
+pub mod batch_task_profile;
 pub mod common;
+pub mod quantity;
 pub mod reason;
 pub mod samples;
 pub mod schema;
@@ -60,11 +62,20 @@ fn labelled(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 /// Every kind of this version.
 #[must_use]
 pub fn all() -> Vec<Kind> {
-    vec![Kind {
-        crd: batch_job::crd(),
-        reasons: batch_job::all_reasons(),
-        immutable_fields: &batch_job::IMMUTABLE_FIELDS,
-        samples: samples::batch_jobs(),
-        controller: "batch-job",
-    }]
+    vec![
+        Kind {
+            crd: batch_job::crd(),
+            reasons: batch_job::all_reasons(),
+            immutable_fields: &batch_job::IMMUTABLE_FIELDS,
+            samples: samples::batch_jobs(),
+            controller: "batch-job",
+        },
+        Kind {
+            crd: batch_task_profile::crd(),
+            reasons: batch_task_profile::all_reasons(),
+            immutable_fields: &[],
+            samples: samples::batch_task_profiles(),
+            controller: "batch-job",
+        },
+    ]
 }

@@ -9,6 +9,8 @@ use crate::batch_job::{
     BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, OnExitCodes, PodFailureAction,
     PodFailurePolicy, PodFailureRule, PodTemplate, Retry,
 };
+use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileMode, RequestBound};
+use crate::quantity::Quantity;
 
 /// The image of the examples.
 pub const IMAGE: &str = "localhost/springtide-box:1";
@@ -98,6 +100,30 @@ pub fn batch_jobs() -> Vec<Sample> {
             ),
         },
     ]
+}
+
+/// The examples of BatchTaskProfile.
+#[must_use]
+pub fn batch_task_profiles() -> Vec<Sample> {
+    vec![Sample {
+        file: "batchtaskprofile-etl-daily",
+        doc: "For jobs whose spec.profile.key is etl-daily: it fills in the requests that they leave out, and \
+              never asks for more than 2Gi of memory. Without it the controller makes one of this name with \
+              every field at its default.",
+        object: json!(BatchTaskProfile::new(
+            "etl-daily",
+            BatchTaskProfileSpec {
+                max_mode: ProfileMode::Initial,
+                bounds: vec![RequestBound {
+                    container: "main".to_owned(),
+                    resource: "memory".to_owned(),
+                    min: Some(Quantity("32Mi".to_owned())),
+                    max: Some(Quantity("2Gi".to_owned())),
+                }],
+                ..BatchTaskProfileSpec::default()
+            },
+        )),
+    }]
 }
 
 fn job(name: &str, spec: BatchJobSpec) -> Value {
