@@ -5,6 +5,7 @@
 //! - [`plan`] decides, as a pure function: it counts outcomes, releases and creates pods.
 //! - [`status`] says in the job's status where it stands.
 //! - [`RIGHTS`] is the table of what may be asked of the API server.
+//! - [`profiles`] learns from the runs of recurring tasks what the next ones need.
 //! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
 
@@ -29,6 +30,7 @@ mod warrants;
 pub mod watches;
 
 pub use plan::Settings;
+pub use profiles::controller::ProfileReconciler;
 pub use rights::RIGHTS;
 pub use warrants::BatchJobWarrants;
 pub use watches::Stores;
@@ -38,6 +40,7 @@ use ceiling::Ceiling;
 use jiff::Timestamp;
 use measures::Measures;
 use observe::{Observed, Record};
+use profiles::fitting::Fittings;
 use prometheus_client::registry::Registry;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
@@ -61,6 +64,8 @@ pub struct BatchJobReconciler {
     records: Mutex<HashMap<ObjectKey, Record>>,
     /// Jobs by the foreign pod whose name they need.
     conflicts: Mutex<HashMap<ObjectKey, ObjectKey>>,
+    /// What profiles make of templates.
+    fittings: Mutex<Fittings>,
     queue: OnceLock<WorkQueue<ObjectKey>>,
     measures: Measures,
 }
@@ -84,6 +89,7 @@ impl BatchJobReconciler {
             ceiling: Mutex::new(Ceiling::new(settings)),
             records: Mutex::default(),
             conflicts: Mutex::default(),
+            fittings: Mutex::default(),
             queue: OnceLock::new(),
             measures: Measures::default(),
         })

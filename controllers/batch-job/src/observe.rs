@@ -3,6 +3,7 @@
 use crate::admission::{Trouble, Verdict};
 use crate::memory::Memory;
 use crate::plan::{Attempt, JobState, demand};
+use crate::profiles::fitting::Fitting;
 use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
 use crate::watches::{admission as admission_key, pods_of_job};
@@ -188,8 +189,10 @@ impl BatchJobReconciler {
         };
         let own = Attempt::of_job(&job, pods);
         let mut overdue = false;
+        let mut fitting = self.fit(&job);
         let facts = match record.job_mut() {
             Some((_, memory)) => {
+                fitting = memory.fit(fitting);
                 let (disrupted, pending) = (memory.facts.disrupted, memory.facts.pending.clone());
                 memory.keep_unreleased(pods);
                 overdue = memory.look(&job, &own, now);
@@ -199,6 +202,7 @@ impl BatchJobReconciler {
             None => Memory::new(&job, now).facts,
         };
         let mut state = JobState::new(job, pods, facts, standing, self.settings, now);
+        state.fitting = fitting;
         self.yield_names(&mut state);
         let verdict = self.ask(&state, &uid, overdue, now);
         Observed {
@@ -209,6 +213,15 @@ impl BatchJobReconciler {
             exceeds_history,
             unfinished_jobs,
         }
+    }
+
+    /// What the job's profile makes of its pods' requests now.
+    fn fit(&self, job: &JobView) -> Fitting {
+        let (Some(key), Some(asked)) = (job.profile_key(), &job.spec.profile) else {
+            return Fitting::default();
+        };
+        let profile = self.stores.profiles.get(&key);
+        lock(&self.fittings).of(&key, asked, &job.template, profile.as_deref())
     }
 
     /// Leaves out the names that pods of nobody's have, and remembers whom to wake when they go.

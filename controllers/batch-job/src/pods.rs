@@ -1,5 +1,7 @@
 //! The pods of a job: their names, and the manifests made from the job's template.
 
+use crate::profiles::fitting::Fitting;
+use crate::profiles::sampler::PROFILE_LABEL;
 use crate::projections::job::JobView;
 use crate::projections::pod::TRACKING_FINALIZER;
 use serde_json::{Map, Value, json};
@@ -17,6 +19,8 @@ pub const QUEUE_LABEL: &str = "springtide.dev/queue";
 pub const TIER_LABEL: &str = "springtide.dev/tier";
 /// Label and annotation with the index of a pod of an Indexed job, as batch/v1 sets them.
 pub const INDEX_LABEL: &str = "batch.kubernetes.io/job-completion-index";
+/// Annotation that says which requests are the profile's, and what they rest on.
+pub const REQUESTS_ANNOTATION: &str = "springtide.dev/profile-requests";
 /// Environment variable with the index, as batch/v1 sets it.
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 
@@ -46,13 +50,16 @@ pub struct PodFactory<'a> {
 }
 
 impl<'a> PodFactory<'a> {
-    /// A factory for the pods of `job`.
-    pub fn new(job: &'a JobView) -> Self {
+    /// A factory for the pods of `job`, with the requests that its profile gives them.
+    pub fn new(job: &'a JobView, fitting: &Fitting) -> Self {
         let template = job.template.unpack();
         let mut labels = template.labels().cloned().unwrap_or_default();
         labels.insert(JOB_LABEL.to_owned(), json!(job.meta().key.name));
         labels.insert(QUEUE_LABEL.to_owned(), json!(""));
         labels.insert(TIER_LABEL.to_owned(), json!(job.spec.tier));
+        if let Some(profile) = job.profile_key() {
+            labels.insert(PROFILE_LABEL.to_owned(), json!(profile.name));
+        }
         let mut metadata = json!({
             "namespace": job.meta().key.namespace,
             "labels": labels,
@@ -79,6 +86,10 @@ impl<'a> PodFactory<'a> {
                 container.entry("terminationMessagePolicy").or_insert_with(|| json!("FallbackToLogsOnError"));
             }),
             LogTail::Never => {}
+        }
+        if let Some(fitted) = &fitting.fitted {
+            fitted.apply(&mut spec);
+            metadata["annotations"][REQUESTS_ANNOTATION] = json!(fitting.note);
         }
         let manifest = json!({
             "apiVersion": Resource::POD.api_version(),
@@ -137,7 +148,11 @@ mod tests {
     }
 
     fn created(job: &JobView, index: u32, attempt: u32) -> Value {
-        let Action::Create { manifest } = PodFactory::new(job).create(index, attempt).action else {
+        fitted(job, &Fitting::default(), index, attempt)
+    }
+
+    fn fitted(job: &JobView, fitting: &Fitting, index: u32, attempt: u32) -> Value {
+        let Action::Create { manifest } = PodFactory::new(job, fitting).create(index, attempt).action else {
             panic!()
         };
         manifest
@@ -192,6 +207,25 @@ mod tests {
             pod["spec"],
             json!({"restartPolicy": "Never", "hostname": "h", "containers": [{"name": "c"}]})
         );
+    }
+
+    #[test]
+    fn a_pod_with_a_profile_bears_its_name_and_what_it_got() {
+        use crate::profiles::fitting::Fitted;
+        use crate::projections::profile::Recommended;
+        use springtide_crds::batch_task_profile::ProfileMode;
+        use std::sync::Arc;
+        let job = job("{profile: {key: etl, mode: Auto}, template: {spec: {containers: [{name: c}]}}}");
+        let rows = [Recommended { container: "c".into(), cpu: Some(250), memory: None }];
+        let found = Fitted::new(&job.template.unpack(), &rows, ProfileMode::Auto).map(Arc::new);
+        let fitting = Fitting { fitted: found, samples: 30, note: "why".to_owned() };
+        let pod = fitted(&job, &fitting, 0, 0);
+        assert_eq!(pod["metadata"]["labels"]["springtide.dev/profile"], "etl");
+        assert_eq!(pod["metadata"]["annotations"], json!({"springtide.dev/profile-requests": "why"}));
+        assert_eq!(pod["spec"]["containers"][0]["resources"], json!({"requests": {"cpu": "250m"}}));
+        let plain = created(&job, 0, 0);
+        assert_eq!(plain["metadata"].get("annotations"), None);
+        assert_eq!(plain["spec"]["containers"][0].get("resources"), None);
     }
 
     #[test]

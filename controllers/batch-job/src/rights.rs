@@ -1,6 +1,8 @@
 //! What this controller may ask of the API server, verb by verb.
 
+use crate::profiles::sampler::POD_METRICS;
 use crate::projections::job::BATCH_JOB;
+use crate::projections::profile::BATCH_TASK_PROFILE;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::rights::{Right, Rights, Verb};
 
@@ -25,6 +27,17 @@ const TABLE: &[Right] = &[
          OwnerReferencesPermissionEnforcement allow only to those who could finalize it",
     )
     .on("finalizers"),
+    Right::new(BATCH_TASK_PROFILE, Verb::Watch, "what is recommended there is given to pods"),
+    Right::new(BATCH_TASK_PROFILE, Verb::List, FALLBACK),
+    Right::new(BATCH_TASK_PROFILE, Verb::Get, CONFIRM),
+    Right::new(BATCH_TASK_PROFILE, Verb::Create, "the first job with a `profile.key` makes its profile"),
+    Right::new(BATCH_TASK_PROFILE, Verb::Patch, "what the runs of tasks teach stands in the status")
+        .on("status"),
+    Right::new(
+        POD_METRICS,
+        Verb::List,
+        "profiles learn the usage of pods that run; where nobody serves it, they do without",
+    ),
     Right::new(Resource::POD, Verb::Watch, "a job's pods tell its course, all others take room on the nodes"),
     Right::new(Resource::POD, Verb::List, FALLBACK),
     Right::new(Resource::POD, Verb::Get, CONFIRM),

@@ -7,6 +7,7 @@ pub(crate) use failing::{FAILS, of_failing};
 use crate::admission::{Verdict, Waiting};
 use crate::memory::RefusalKind;
 use crate::plan::{Attempt, Course, JobState, Stop, seconds_stopped};
+use crate::profiles::fitting::Fitting;
 use crate::projections::job::JobView;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,7 +15,7 @@ use springtide_crds::batch_job::{
     AdmittedReason, BatchJobStatus, CompleteReason, IndexStatus, MESSAGE_MAX_BYTES, QueuedReason,
     ReconcilingReason, StalledReason, StopPolicy, SuspendedReason,
 };
-use springtide_crds::common::{Condition, ConditionWriter, remove_condition, whole_seconds};
+use springtide_crds::common::{Condition, ConditionStatus, ConditionWriter, remove_condition, whole_seconds};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::failing::TRANSIENT_PASSES;
@@ -98,7 +99,7 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
     let (reason, why) = queued(state, waiting, is_final);
     writer.set(conditions, reason, &why);
     let (reason, why) = admitted(state, waiting, status.admitted_time.as_ref(), is_final);
-    writer.set(conditions, reason, why);
+    writer.set(conditions, reason, &with_profile(state, reason, why));
     if let Some((reason, why)) = suspended(state) {
         writer.set(conditions, reason, why);
     }
@@ -157,6 +158,10 @@ fn progress(state: &JobState, verdict: Option<&Verdict>, status: &mut BatchJobSt
     status.exit_codes.clone_from(&tally.exit_codes);
     status.result.clone_from(&tally.result);
     status.last_failures.clone_from(&tally.last_failures);
+    // What was given to pods of another process stays as it was written, unless nothing was.
+    if let Some(profile) = given(state).status().filter(|_| state.facts.fitted.is_some() || live > 0) {
+        status.profile = Some(profile);
+    }
 }
 
 fn summary(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, String) {
@@ -406,6 +411,20 @@ fn admitted(
         | Course::Stuck { .. }
         | Course::Open => GRANTED,
     }
+}
+
+/// What was granted, and what the profile made of it.
+fn with_profile(state: &JobState, reason: AdmittedReason, why: &str) -> String {
+    let note = &given(state).note;
+    match reason.status() {
+        ConditionStatus::True if !note.is_empty() => format!("{why}; {note}"),
+        ConditionStatus::True | ConditionStatus::False | ConditionStatus::Unknown => why.to_owned(),
+    }
+}
+
+/// What the profile gave to the last pods, as far as this process created them, else what it gives now.
+fn given(state: &JobState) -> &Fitting {
+    state.facts.fitted.as_ref().unwrap_or(&state.fitting)
 }
 
 fn is_held(state: &JobState) -> bool {

@@ -6,7 +6,7 @@ use crate::reload::{Live, Measures, Reloader};
 use crate::tasks::{Joined, Tasks};
 use anyhow::{Context, Result};
 use futures::FutureExt;
-use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, Settings, Stores};
+use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, ProfileReconciler, Settings, Stores};
 use springtide_plumbing::brake::{self, Brake};
 use springtide_plumbing::breaker::{self, Breaker, BreakerKeeper};
 use springtide_plumbing::budget::WriteBudget;
@@ -43,9 +43,10 @@ const DRAIN_BOUND: Duration = Duration::from_secs(20);
 const END_BOUND: Duration = Duration::from_secs(8);
 
 impl ControllerName {
-    fn name(self) -> &'static str {
+    /// What it consists of.
+    fn parts(self) -> &'static [&'static str] {
         match self {
-            Self::BatchJob => BatchJobReconciler::NAME,
+            Self::BatchJob => &[BatchJobReconciler::NAME, ProfileReconciler::NAME],
         }
     }
 }
@@ -68,7 +69,8 @@ pub async fn run(
     let agent = |purpose: &str| format!("springtide/{} {purpose} {identity}", env!("CARGO_PKG_VERSION"));
     let connection = Connection::load(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
     let keeper = BreakerKeeper::NAME;
-    let names: Vec<_> = controllers.iter().map(|controller| controller.name()).chain([keeper]).collect();
+    let parts = |controller: &ControllerName| controller.parts().iter().copied();
+    let names: Vec<_> = controllers.iter().flat_map(parts).chain([keeper]).collect();
     let metrics = Arc::new(Metrics::new(&names));
     let connection = connection.measured(&metrics);
 
@@ -151,7 +153,10 @@ pub async fn run(
     }
     services.spawn("brake signals", until(&stop.end, signals.follow(brake.clone())));
     let breaker = Arc::new(Breaker::new(configuration.breaker, Clock::system()));
-    let modes = controllers.iter().map(|controller| (controller.name(), mode(*controller, &configuration)));
+    let modes = controllers.iter().flat_map(|controller| {
+        let mode = mode(*controller, &configuration);
+        controller.parts().iter().map(move |part| (*part, mode))
+    });
     let modes = modes.chain([(BreakerKeeper::NAME, Mode::Act)]).collect();
     let source = GuardSource { modes, brake: brake.clone(), breaker: breaker.clone() };
     metrics.register(|registry| registry.register_collector(Box::new(source)));
@@ -205,6 +210,18 @@ pub async fn run(
                 let wired = reconciler.wire(&queue);
                 let (views, workers) = (&stores.views(), config.workers);
                 let part = Part { reconciler, queue, views, guard, workers };
+                shared.start(part, wired, &agent, &mut tasks)?;
+                let profiles = ProfileReconciler::new(stores.clone(), Clock::system());
+                shared.metrics.register(|registry| profiles.register(registry));
+                shared.metrics.add_population(profiles.clone());
+                let reader = Reader::new(shared.connection.client(&agent("usage"))?);
+                let sampling = profiles.clone().sample(reader, shared.leadership.leading.clone());
+                services.spawn("usage of pods", until(&stop.end, sampling));
+                // It writes little, and destroys nothing.
+                let guard = shared.guard(mode(controller, &configuration), Arc::new(NoWarrants));
+                let queue = WorkQueue::new(seed);
+                let (views, wired) = (profiles.views(), profiles.wire(&queue));
+                let part = Part { reconciler: profiles, queue, views: &views, guard, workers: 1 };
                 shared.start(part, wired, &agent, &mut tasks)?;
             }
         }

@@ -115,7 +115,7 @@ pub fn demand(state: &JobState) -> Option<Demand> {
         uid: job.meta().uid.clone(),
         created: job.meta().creation_time,
         priority: job.spec.priority,
-        shape: Arc::clone(&job.template.shape),
+        shape: Arc::clone(state.shape()),
         target,
         min_parallelism: job.spec.min_parallelism.min(target),
     })

@@ -104,7 +104,7 @@ fn create(observed: &Observed, state: &JobState, draft: &mut Draft) {
     if starting.is_empty() {
         return;
     }
-    let factory = PodFactory::new(&state.job);
+    let factory = PodFactory::new(&state.job, &state.fitting);
     for &(index, attempt) in starting {
         if !draft.create(|| factory.create(index, attempt)) {
             break;

@@ -7,8 +7,10 @@ use crate::ceiling::Standing;
 use crate::failure::{Ending, ending};
 use crate::indexes::{IndexError, Indexes};
 use crate::memory::Facts;
+use crate::profiles::fitting::Fitting;
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
+use crate::shape::Shape;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::ObjectKey;
@@ -149,6 +151,8 @@ pub struct JobState {
     pub conflicts: Vec<Conflict>,
     /// What its other writes fail at: those of pods are in [`facts`](Self::facts).
     pub failing: Option<Failing>,
+    /// What its profile makes of its pods' requests.
+    pub fitting: Fitting,
 }
 
 impl JobState {
@@ -194,6 +198,7 @@ impl JobState {
             dispatch,
             conflicts: Vec::new(),
             failing: None,
+            fitting: Fitting::default(),
         }
     }
 
@@ -208,6 +213,11 @@ impl JobState {
             conflicts.push(Conflict { pod: pod.meta().key.clone(), owner });
             false
         });
+    }
+
+    /// What decides where its next pods fit.
+    pub fn shape(&self) -> &Arc<Shape> {
+        self.fitting.fitted.as_ref().map_or(&self.job.template.shape, |fitted| &fitted.shape)
     }
 
     /// Whether the job ever had a pod, as far as anybody knows.

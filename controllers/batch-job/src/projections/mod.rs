@@ -3,3 +3,4 @@
 pub mod job;
 pub mod node;
 pub mod pod;
+pub mod profile;

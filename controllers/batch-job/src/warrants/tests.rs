@@ -23,12 +23,13 @@ impl Bench {
 
     fn with_settings(settings: Settings) -> Self {
         let (jobs_store, mut jobs) = Store::new(&[]);
+        let (profiles, _) = Store::new(&[]);
         let (pods_store, mut pods) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _) = Store::new(&[]);
         let now = Arc::new(Mutex::new(START.parse().unwrap()));
         let shows = Arc::clone(&now);
         let clock = Clock::from_fn(move || *shows.lock().unwrap());
-        let stores = Stores { jobs: jobs_store, pods: pods_store, nodes: Some(nodes) };
+        let stores = Stores { jobs: jobs_store, pods: pods_store, profiles, nodes: Some(nodes) };
         let warrants = BatchJobWarrants::new(stores, settings, clock);
         jobs.replace(BTreeMap::new(), ResourceVersion(1));
         pods.replace(BTreeMap::new(), ResourceVersion(1));

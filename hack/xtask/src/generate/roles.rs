@@ -19,10 +19,22 @@ const NAME: &str = "springtide";
 /// The namespace of the kustomize overlays.
 const NAMESPACE: &str = "springtide-system";
 
-/// What users may do with a kind: who, the role of the cluster that it is added to, and the verbs.
-const USERS: [(&str, &str, &[&str]); 3] =
-    [("admin", "admin", WRITERS), ("editor", "edit", WRITERS), ("viewer", "view", &["get", "list", "watch"])];
+/// The users of a kind: who, and the role of the cluster that theirs is added to.
+const USERS: [(&str, &str); 3] = [("admin", "admin"), ("editor", "edit"), ("viewer", "view")];
+const READERS: &[&str] = &["get", "list", "watch"];
+/// The kinds that only an admin writes: they decide over the tasks of others in the namespace.
+const OF_ADMINS: [&str; 1] = ["BatchTaskProfile"];
 const WRITERS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// What a user may do with a kind.
+fn verbs(kind: &Kind, who: &str) -> &'static [&'static str] {
+    let is_of_admins = OF_ADMINS.contains(&kind.crd.spec.names.kind.as_str());
+    match who {
+        "admin" => WRITERS,
+        "editor" if !is_of_admins => WRITERS,
+        _ => READERS,
+    }
+}
 
 /// All files, by path from the repository's root.
 pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
@@ -48,14 +60,14 @@ pub(super) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
     for kind in kinds {
         let names = &kind.crd.spec.names;
         let lower = names.kind.to_lowercase();
-        for (who, aggregate, verbs) in USERS {
+        for (who, aggregate) in USERS {
             let role = json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
                 "metadata": {
                     "name": format!("{NAME}-{lower}-{who}"),
                     "labels": {format!("rbac.authorization.k8s.io/aggregate-to-{aggregate}"): "true"},
                 },
-                "rules": user_rules(kind, verbs),
+                "rules": user_rules(kind, verbs(kind, who)),
             });
             roles.push(format!("{lower}-{who}-role.yaml"));
             let comment = format!("Added to the cluster's role {aggregate}.");
@@ -142,7 +154,7 @@ fn in_namespaces(rights: &Rights) -> impl Iterator<Item = &'static Right> {
 fn chart_kind(kind: &Kind) -> Value {
     let (spec, annotations) = (&kind.crd.spec, kind.crd.metadata.annotations.clone().unwrap_or_default());
     let roles = USERS.map(
-        |(who, aggregate, verbs)| json!({"who": who, "aggregate": aggregate, "rules": user_rules(kind, verbs)}),
+        |(who, aggregate)| json!({"who": who, "aggregate": aggregate, "rules": user_rules(kind, verbs(kind, who))}),
     );
     json!({
         "group": spec.group,
@@ -185,10 +197,14 @@ fn page() -> Result<String> {
         page,
         "\n## Users\n\nFor each kind there are three roles, added to the cluster's own by aggregation; in namespaced \
          mode they are Roles of each namespace, to be bound by name. The status is written by the controller \
-         alone. Editor and admin grant the same so far: no kind has anything yet that only an admin may do.\n\n| role | added to | verbs |\n|---|---|---|"
+         alone. Only an admin writes a BatchTaskProfile, which decides what the jobs of others request; the controller makes \
+         those that are missing.\n\n| role | added to | verbs |\n|---|---|---|"
     )?;
-    for (who, aggregate, verbs) in USERS {
-        writeln!(page, "| `{NAME}-<kind>-{who}` | `{aggregate}` | {} |", verbs.join(", "))?;
+    for kind in &springtide_crds::all() {
+        let name = kind.crd.spec.names.kind.to_lowercase();
+        for (who, aggregate) in USERS {
+            writeln!(page, "| `{NAME}-{name}-{who}` | `{aggregate}` | {} |", verbs(kind, who).join(", "))?;
+        }
     }
     Ok(page)
 }

@@ -46,10 +46,10 @@ pub(crate) struct Staged {
     pub(crate) object: Value,
 }
 
-/// When the job was created; all else happens after it.
-const START: Timestamp = Timestamp::constant(1_794_355_200, 0);
+/// When the object was created; all else happens after it.
+pub(super) const START: Timestamp = Timestamp::constant(1_794_355_200, 0);
 
-fn after(seconds: i64) -> Timestamp {
+pub(super) fn after(seconds: i64) -> Timestamp {
     START + SignedDuration::from_secs(seconds)
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn batch_jobs(kind: &Kind) -> Result<Vec<Staged>> {
 }
 
 /// The first example of the kind, as the API server stores it: with the status that its schema gives it.
-fn new(kind: &Kind) -> Result<Value> {
+pub(super) fn new(kind: &Kind) -> Result<Value> {
     let mut object = kind.samples.first().context("a kind has an example")?.object.clone();
     let schema = schema::root(&json!(kind.crd));
     object["status"] = schema["properties"]["status"]["default"].clone();
@@ -116,7 +116,7 @@ fn new(kind: &Kind) -> Result<Value> {
     Ok(object)
 }
 
-fn with(mut object: Value, part: &str, field: &str, value: Value) -> Value {
+pub(super) fn with(mut object: Value, part: &str, field: &str, value: Value) -> Value {
     object[part][field] = value;
     object
 }
