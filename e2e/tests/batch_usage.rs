@@ -45,7 +45,7 @@ fn runs(template: PodTemplate, count: u32, parallelism: u32, key: &str, mode: Pr
 
 /// Waits until a profile is as it shall be.
 async fn profile(
-    test: &Testbed,
+    test: &Testbed<'_>,
     name: &str,
     what: &str,
     check: impl Fn(&BatchTaskProfile) -> bool,
