@@ -126,7 +126,9 @@ pub enum ProfileMode {
 
 /// What the recommendation for one container and resource is kept within.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline, extend("x-kubernetes-validations" = [rules::min_at_most_max()]))]
+#[schemars(inline, extend("x-kubernetes-validations" = [
+    rules::min_at_most_max(), rules::not_negative("min"), rules::not_negative("max"),
+]))]
 #[serde(rename_all = "camelCase")]
 pub struct RequestBound {
     /// Name of the container in the template of the jobs.

@@ -375,7 +375,8 @@ impl Memory {
     ) -> Option<Trouble> {
         let (kind, trouble) = match refusal.code {
             // The template may be well: it is tried as it is.
-            400 | 413 | 422 if self.unfits(&message, now) => return None,
+            400 | 413 | 422 if refusal.concerns_requests() && self.unfits(&message, now) => return None,
+            403 if refusal.is_limit_range() && self.unfits(&message, now) => return None,
             400 | 413 | 422 => (RefusalKind::InvalidTemplate, None),
             403 if refusal.is_quota() => (RefusalKind::Quota, Some(Trouble::Quota)),
             403 if refusal.is_namespace_terminating() => (RefusalKind::NamespaceTerminating, None),

@@ -38,3 +38,11 @@ pub(super) fn min_at_most_max() -> Rule {
     .reason(Reason::FieldValueInvalid)
     .field_path(".min")
 }
+
+/// The pattern of a quantity sees strings alone, not numbers.
+pub(super) fn not_negative(field: &str) -> Rule {
+    Rule::new(format!("!has(self.{field}) || !quantity(string(self.{field})).isLessThan(quantity('0'))"))
+        .message(format!("{field} must not be negative"))
+        .reason(Reason::FieldValueInvalid)
+        .field_path(format!(".{field}"))
+}

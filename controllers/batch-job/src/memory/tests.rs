@@ -49,7 +49,7 @@ fn what_a_profile_gives_and_the_server_refuses_is_left_out_before_the_job_fails(
     let fitting = |cpu| {
         let rows = [Recommended { container: "c".into(), cpu: Some(cpu), memory: None }];
         let fitted = Fitted::new(&template, &rows, ProfileMode::Auto).map(Arc::new);
-        Fitting { fitted, samples: 20, note: "given".to_owned() }
+        Fitting { fitted, samples: 20, note: "given".to_owned(), ..Fitting::default() }
     };
     let at = |second| Timestamp::from_second(second).unwrap();
     let invalid = Refusal { code: 422, reason: String::new(), message: String::new(), fields: Vec::new() };
@@ -66,6 +66,19 @@ fn what_a_profile_gives_and_the_server_refuses_is_left_out_before_the_job_fails(
     memory.refused(1, &invalid, "no such field".to_owned(), at(2));
     assert_eq!(memory.facts.refusal.as_ref().unwrap().kind, RefusalKind::InvalidTemplate);
     assert_eq!(memory.fit(fitting(100)), fitting(100), "another recommendation is another try");
+    // A LimitRange refuses in other words, and for it the template may be well too.
+    let message = "pods \"a-0-0\" is forbidden: maximum cpu usage per Container is 50m, but limit is 100m";
+    let beyond = Refusal { code: 403, message: message.to_owned(), ..invalid.clone() };
+    memory.facts.refusal = None;
+    assert_eq!(memory.refused(1, &beyond, "too much".to_owned(), at(3)), None);
+    assert_eq!((&memory.facts.refusal, memory.fit(fitting(100)).fitted), (&None, None));
+    // What is said of another field is the template's fault at once.
+    let mut other = Memory::new(&job(0), at(0));
+    other.fit(fitting(500));
+    let elsewhere =
+        Refusal { fields: vec!["spec.containers[0].image: Required value".to_owned()], ..invalid };
+    other.refused(1, &elsewhere, "no image".to_owned(), at(1));
+    assert_eq!(other.facts.refusal.as_ref().unwrap().kind, RefusalKind::InvalidTemplate);
 }
 
 #[test]

@@ -42,8 +42,12 @@ impl Expected {
     }
 }
 
-/// All that a job's profile has a part in, for people who ask.
+/// All that a job's profile has a part in, for people who ask. Nothing of a job that speaks neither of a profile nor of
+/// its run time.
 pub fn job(spec: &BatchJobSpec, fitting: &Fitting) -> Vec<Why> {
+    if spec.profile.is_none() && spec.expected_seconds.is_none() {
+        return Vec::new();
+    }
     let mut whys: Vec<Why> =
         fitting.reasons.iter().map(|reason| Why { reason: REQUEST, message: reason.clone() }).collect();
     if whys.is_empty() && !fitting.note.is_empty() {
