@@ -6,7 +6,7 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use springtide_batch_job::plan::demand;
+use springtide_batch_job::plan::{JobState, demand};
 use springtide_batch_job::pods::PodFactory;
 use springtide_batch_job::projections::job::JobView;
 use springtide_batch_job::projections::node::NodeView;
@@ -14,6 +14,7 @@ use springtide_batch_job::projections::pod::PodView;
 use springtide_batch_job::projections::profile::ProfileView;
 use springtide_batch_job::projections::queue::QueueView;
 use springtide_batch_job::resources::{PodSpecRequests, ResourceList};
+use springtide_batch_job::shape::Shape;
 use springtide_batch_job::watches::{JOBS_BY_PROFILE, PODS_BY_JOB};
 use springtide_batch_job::{BatchJobReconciler, Stores};
 use springtide_plumbing::controller::Reconciler;
@@ -219,6 +220,14 @@ async fn a_key_without_a_mode_gets_what_the_queue_says() {
     }
 }
 
+/// What the next pod of a job is charged as, and its manifest.
+fn next_pod(state: &JobState) -> (Arc<Shape>, Value) {
+    let factory = PodFactory::new(&state.job, &state.placement, &state.fitting, &[]);
+    let write = factory.create(&state.dispatch.startable[0]);
+    let Action::Create { manifest } = write.action else { panic!("{write:?}") };
+    (demand(state).unwrap().shape, manifest)
+}
+
 /// What a pod of a manifest is charged, as the scheduler counts it.
 fn charged(pod: &Value) -> ResourceList {
     PodSpecRequests::deserialize(&pod["spec"]).unwrap().of_template()
@@ -243,16 +252,14 @@ async fn a_task_that_ran_out_of_memory_grows_from_what_its_profile_gave_and_is_c
     let job = json!({"metadata": metadata, "spec": spec, "status": status});
     bench.jobs.apply(serde_json::from_value(job).unwrap());
     let observed = bench.reconciler.observe(&key(), None, at(1000)).unwrap();
-    let demand = demand(observed.state.as_ref().unwrap()).unwrap();
-    let made = manifests(&bench.reconciler.plan(&observed, at(1000)));
-    let resources = &made[0]["spec"]["containers"][0]["resources"];
+    let (shape, pod) = next_pod(observed.state.as_ref().unwrap());
     assert_eq!(
-        *resources,
+        pod["spec"]["containers"][0]["resources"],
         json!({"limits": {"memory": "256Mi"}, "requests": {"cpu": "1", "memory": "128Mi"}}),
         "twice the 64Mi of the profile, within twice the limit"
     );
-    let charge = charged(&made[0]);
-    assert_eq!((demand.shape.requests.cpu, demand.shape.requests.memory), (charge.cpu, charge.memory));
+    let charge = charged(&pod);
+    assert_eq!((shape.requests.cpu, shape.requests.memory), (charge.cpu, charge.memory));
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,16 +272,12 @@ async fn a_tier_that_renames_resources_renames_those_of_the_profile_and_charges_
     bench.profile("1500m");
     bench.job_with(&json!({"queueName": "reports", "profile": {"key": "etl", "mode": "Initial"}}));
     let observed = bench.reconciler.observe(&key(), None, at(1)).unwrap();
-    let state = observed.state.as_ref().unwrap();
-    let shape = demand(state).unwrap().shape;
+    let (shape, pod) = next_pod(observed.state.as_ref().unwrap());
     assert_eq!(
         (shape.requests.cpu, shape.requests.get("kubernetes.io/batch-cpu"), shape.requests.memory),
         (0, 1500, 64 << 20)
     );
-    let start = state.dispatch.startable[0];
-    let pod = PodFactory::new(&state.job, &state.placement, &state.fitting, &[]).create(&start);
-    let Action::Create { manifest } = pod.action else { panic!("{pod:?}") };
-    let charge = charged(&manifest);
+    let charge = charged(&pod);
     assert_eq!(
         (charge.cpu, charge.get("kubernetes.io/batch-cpu"), charge.memory),
         (0, 1500, 64 << 20),
@@ -306,7 +309,9 @@ async fn what_another_process_gave_is_told_as_it_was_written_whatever_is_learned
     let mut bench = Bench::new();
     bench.profile("1500m");
     bench.job("Auto");
-    bench.pass(1);
+    for second in 1..4 {
+        bench.pass(second);
+    }
     let written = bench.pass(10).status.unwrap();
     let Action::Status { status, .. } = written.action else { panic!("{written:?}") };
     let metadata = bench.meta("a");
