@@ -20,13 +20,14 @@ pub use retry::{MAX_OOM_STEPS, NodeAvoidance, OnOom, Retry};
 pub use rules::IMMUTABLE_FIELDS;
 pub use status::{
     BatchJobStatus, CLOSED_BITMAP_MAX_BITS, CLOSED_BITMAP_MAX_BYTES, EXIT_CODE_ROWS_MAX, ExitCodeCount,
-    FAILED_INDEXES_MAX_BYTES, FAILURE_MESSAGE_MAX_BYTES, FailureRecord, IndexStatus, LAST_FAILURES_MAX,
-    MESSAGE_MAX_BYTES, NODE_NAME_MAX_LENGTH, RESULT_MESSAGE_MAX_BYTES, RETRIES_MAX_BYTES,
+    FAILED_INDEXES_MAX_BYTES, FAILURE_MESSAGE_MAX_BYTES, FailureRecord, IndexStatus, JobProfileStatus,
+    LAST_FAILURES_MAX, MESSAGE_MAX_BYTES, NODE_NAME_MAX_LENGTH, RESULT_MESSAGE_MAX_BYTES, RETRIES_MAX_BYTES,
     TEMPLATE_HASH_MAX_LENGTH, TaskResult,
 };
 pub use success::{SuccessPolicy, SuccessRule};
 pub use template::PodTemplate;
 
+use crate::batch_task_profile::ProfileMode;
 use crate::common::Tier;
 use crate::schema;
 
@@ -176,6 +177,11 @@ pub struct BatchJobSpec {
     #[schemars(range(min = 5, max = 3600))]
     #[serde(default = "pending_deadline")]
     pub pending_deadline_seconds: u32,
+    /// How long one task takes, in seconds, for decisions that look ahead; what was learned of the task goes before it.
+    /// Absent = activeDeadlineSeconds.
+    #[schemars(range(min = 1, max = MAX_DEADLINE_SECONDS))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_seconds: Option<u32>,
     /// How running pods are ended.
     #[serde(default)]
     pub interruption: Interruption,
@@ -203,6 +209,9 @@ pub struct BatchJobSpec {
     /// Pauses between the attempts at a task.
     #[serde(default)]
     pub retry: Retry,
+    /// What is learned from the runs of this task, and used for the next ones. Absent = nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<JobProfile>,
     /// What happens to a pod that ended.
     #[serde(default)]
     pub release: Release,
@@ -232,6 +241,7 @@ impl BatchJobSpec {
             active_deadline_seconds: None,
             queue_deadline_seconds: None,
             pending_deadline_seconds: pending_deadline(),
+            expected_seconds: None,
             interruption: Interruption::default(),
             backoff_limit: None,
             backoff_limit_per_index: None,
@@ -239,6 +249,7 @@ impl BatchJobSpec {
             pod_failure_policy: None,
             success_policy: None,
             retry: Retry::default(),
+            profile: None,
             release: Release::default(),
             ttl_seconds_after_finished: None,
             template,
@@ -369,6 +380,27 @@ pub struct PodConditionPattern {
     /// Status the condition must have.
     #[serde(default = "condition_true")]
     pub status: crate::common::ConditionStatus,
+}
+
+/// Which BatchTaskProfile learns of a task, and what it may do for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline, extend("x-kubernetes-validations" = [rules::mode_needs_key()]))]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobProfile {
+    /// Name of the BatchTaskProfile, the same for all jobs that run this task; it is made at the first use.
+    #[schemars(
+        length(min = 1, max = crate::batch_task_profile::NAME_MAX_LENGTH),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Off does nothing; Observe learns; Initial also fills in requests that the template leaves out; Auto also
+    /// replaces the template's own. Never above a limit, from twenty runs on, and no further than the profile's
+    /// spec.maxMode. Absent = the queue's defaultProfileMode; Observe without a queue.
+    // `with`: for an optional enum the derive would take the enum's own description.
+    #[schemars(with = "ProfileMode")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<ProfileMode>,
 }
 
 /// What happens to a pod that ended.

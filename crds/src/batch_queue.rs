@@ -24,6 +24,7 @@ pub use status::{
 };
 
 use crate::batch_job::StopPolicy;
+use crate::batch_task_profile::ProfileMode;
 use crate::common::{Quantity, RESOURCE_NAME_MAX_LENGTH, Tier};
 use crate::schema;
 
@@ -130,6 +131,10 @@ pub struct BatchQueueSpec {
     )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<TierMapping>,
+    /// What a job gets whose spec.profile has a key and no mode: Off does nothing, Observe learns from its runs, Initial
+    /// also fills in requests that its template leaves out, Auto also replaces the template's own.
+    #[serde(default)]
+    pub default_profile_mode: ProfileMode,
     /// How long finished jobs stay.
     #[serde(default)]
     pub retention: Retention,

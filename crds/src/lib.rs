@@ -5,6 +5,7 @@
 
 pub mod batch_job;
 pub mod batch_queue;
+pub mod batch_task_profile;
 pub mod common;
 mod quantity;
 pub mod reason;
@@ -44,6 +45,8 @@ pub struct Kind {
 pub enum Writers {
     /// Whoever may write the workloads of a namespace.
     Users,
+    /// Those who administer a namespace: an object decides over the tasks of others there.
+    Administrators,
     /// Those alone to whom an administrator of the cluster gives the right: an object takes what others have.
     ClusterAdministrators,
 }
@@ -89,6 +92,14 @@ pub fn all() -> Vec<Kind> {
             samples: samples::batch_queues(),
             controller: "batch-job",
             writers: Writers::ClusterAdministrators,
+        },
+        Kind {
+            crd: batch_task_profile::crd(),
+            reasons: batch_task_profile::all_reasons(),
+            immutable_fields: &[],
+            samples: samples::batch_task_profiles(),
+            controller: "batch-job",
+            writers: Writers::Administrators,
         },
     ]
 }

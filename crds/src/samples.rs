@@ -10,6 +10,7 @@ use crate::batch_job::{
     PodFailurePolicy, PodFailureRule, PodTemplate, Retry,
 };
 use crate::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, QuotaRow, Retention};
+use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileMode, RequestBound};
 use crate::common::{Quantity, Tier};
 
 /// The image of the examples.
@@ -144,6 +145,30 @@ pub fn batch_queues() -> Vec<Sample> {
 
 fn queue(name: &str, spec: BatchQueueSpec) -> Value {
     json!(BatchQueue::new(name, spec))
+}
+
+/// The examples of BatchTaskProfile.
+#[must_use]
+pub fn batch_task_profiles() -> Vec<Sample> {
+    vec![Sample {
+        file: "batchtaskprofile-etl-daily",
+        doc: "For jobs whose spec.profile.key is etl-daily: it fills in the requests that they leave out, and \
+              never asks for more than 2Gi of memory. Without it the controller makes one of this name with \
+              every field at its default.",
+        object: json!(BatchTaskProfile::new(
+            "etl-daily",
+            BatchTaskProfileSpec {
+                max_mode: ProfileMode::Initial,
+                bounds: vec![RequestBound {
+                    container: "main".to_owned(),
+                    resource: "memory".to_owned(),
+                    min: Some(Quantity::new("32Mi")),
+                    max: Some(Quantity::new("2Gi")),
+                }],
+                ..BatchTaskProfileSpec::default()
+            },
+        )),
+    }]
 }
 
 fn job(name: &str, spec: BatchJobSpec) -> Value {

@@ -11,6 +11,7 @@
 //! springtide-box sleep SECONDS [MESSAGE]   end with 0 after SECONDS, with 143 on SIGTERM or SIGINT
 //! springtide-box exit CODE [MESSAGE]       end with CODE at once
 //! springtide-box alloc BYTES [MESSAGE]     touch BYTES of memory step by step, then end with 0
+//! springtide-box hold BYTES SECONDS [MESSAGE]   the same, and keep them for SECONDS before the end
 //! springtide-box print TEXT...             print TEXT
 //! ```
 //!
@@ -50,9 +51,16 @@ fn main() {
             Err(_) => usage(&format!("CODE: {code:?} is not within 0..=255")),
         },
         ["alloc", bytes, message @ ..] if message.len() <= 1 => match parse_bytes(bytes) {
-            Some(bytes) => alloc(bytes, message.first().copied()),
+            Some(bytes) => alloc(bytes, None, message.first().copied()),
             None => usage(&format!("BYTES: {bytes:?} is no size such as 1048576 or 256Mi")),
         },
+        ["hold", bytes, seconds, message @ ..] if message.len() <= 1 => {
+            match (parse_bytes(bytes), seconds.parse().map(Duration::try_from_secs_f64)) {
+                (Some(bytes), Ok(Ok(time))) => alloc(bytes, Some(time), message.first().copied()),
+                (_, Ok(Ok(_))) => usage(&format!("BYTES: {bytes:?} is no size such as 1048576 or 256Mi")),
+                (_, Ok(Err(_)) | Err(_)) => usage(&format!("SECONDS: {seconds:?} is no number of seconds")),
+            }
+        }
         ["print", text @ ..] => print(&text.join(" ")),
         other => usage(&format!("unknown command line {other:?}")),
     };
@@ -62,7 +70,7 @@ fn main() {
 fn usage(why: &str) -> i32 {
     eprintln!("springtide-box: {why}");
     eprintln!(
-        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | print TEXT..."
+        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT..."
     );
     USAGE
 }
@@ -108,7 +116,8 @@ fn sleep(time: Duration, message: Option<&str>) -> i32 {
     }
 }
 
-fn alloc(bytes: usize, message: Option<&str>) -> i32 {
+fn alloc(bytes: usize, hold: Option<Duration>, message: Option<&str>) -> i32 {
+    let signals = hold.map(|time| (signals::Blocked::new(&[signals::TERM, signals::INT]), time));
     terminate_with(message);
     let mut held: Vec<Vec<u8>> = Vec::new();
     let mut total = 0;
@@ -119,7 +128,10 @@ fn alloc(bytes: usize, message: Option<&str>) -> i32 {
         total += step;
     }
     std::hint::black_box(&held);
-    print(&format!("touched {total} bytes"))
+    print(&format!("touched {total} bytes"));
+    let ended = signals.and_then(|(signals, time)| signals.wait(Some(time)));
+    std::hint::black_box(&held);
+    if ended.is_some() { TERMINATED } else { 0 }
 }
 
 fn parse_bytes(text: &str) -> Option<usize> {

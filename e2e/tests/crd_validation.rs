@@ -113,7 +113,7 @@ async fn server_agrees(cluster: &LocalCluster, file: &str) {
 
 #[tokio::test]
 async fn every_rule_accepts_and_refuses_its_examples() {
-    for file in ["batchjobs.yaml", "batchqueues.yaml"] {
+    for file in ["batchjobs.yaml", "batchqueues.yaml", "batchtaskprofiles.yaml"] {
         server_agrees(cluster().await, file).await;
     }
 }

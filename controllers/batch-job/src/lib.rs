@@ -6,6 +6,7 @@
 //! - [`status`] says in the job's status where it stands.
 //! - [`RIGHTS`] is the table of what may be asked of the API server.
 //! - [`queues`] finds the BatchQueue of a job, and keeps the status of BatchQueues.
+//! - [`profiles`] learns from the runs of recurring tasks what the next ones need.
 //! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
 //! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work.
@@ -34,6 +35,7 @@ mod warrants;
 pub mod watches;
 
 pub use plan::Settings;
+pub use profiles::controller::ProfileReconciler;
 pub use queues::{BatchQueueReconciler, BuiltInQueue};
 pub use rights::RIGHTS;
 pub use warrants::BatchJobWarrants;
@@ -44,6 +46,7 @@ use ceiling::Ceiling;
 use jiff::Timestamp;
 use measures::Measures;
 use observe::{Observed, Record};
+use profiles::fitting::Fittings;
 use prometheus_client::registry::Registry;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
@@ -68,6 +71,8 @@ pub struct BatchJobReconciler {
     records: Mutex<HashMap<ObjectKey, Record>>,
     /// Jobs by the foreign pod whose name they need.
     conflicts: Mutex<HashMap<ObjectKey, ObjectKey>>,
+    /// What profiles make of templates.
+    fittings: Mutex<Fittings>,
     queue: OnceLock<WorkQueue<ObjectKey>>,
     /// The keys of the loop over BatchQueues.
     queue_keys: OnceLock<WorkQueue<ObjectKey>>,
@@ -95,6 +100,7 @@ impl BatchJobReconciler {
             ceiling: Mutex::new(Ceiling::new(settings)),
             records: Mutex::default(),
             conflicts: Mutex::default(),
+            fittings: Mutex::default(),
             queue: OnceLock::new(),
             queue_keys: OnceLock::new(),
             active_queues: Mutex::default(),

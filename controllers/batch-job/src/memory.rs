@@ -4,6 +4,7 @@
 use crate::admission::{ReclaimCause, Trouble, Verdict};
 use crate::failure::Ending;
 use crate::plan::{Attempt, stored_indexes};
+use crate::profiles::fitting::{Fitted, Fitting};
 use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
 use jiff::{SignedDuration, Timestamp};
@@ -47,6 +48,8 @@ pub struct Facts {
     pub setbacks: BTreeMap<u32, Setback>,
     /// Disruptions in all: those in the status when the job was first seen, and those seen since.
     pub disrupted: u32,
+    /// What the job's profile gave to the last pods that were created.
+    pub fitted: Option<Fitting>,
 }
 
 /// The last ends of an open index.
@@ -134,6 +137,18 @@ pub struct Memory {
     last_look: Timestamp,
     /// Hash of the template as last seen.
     template_hash: Box<str>,
+    /// What the job's profile gives to pods that are created now.
+    fitting: Fitting,
+    /// What it gave before, and the API server refused.
+    unfit: Option<Unfit>,
+}
+
+/// Requests of a profile with which the API server takes no pod: the default limit of a LimitRange is below them, say.
+#[derive(Clone, Debug)]
+struct Unfit {
+    fitted: Arc<Fitted>,
+    at: Timestamp,
+    note: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +184,7 @@ impl Memory {
             taken: None,
             setbacks: BTreeMap::new(),
             disrupted: job.status.disrupted,
+            fitted: None,
         };
         let template_hash = job.template.hash.clone();
         let status = &job.status;
@@ -184,7 +200,20 @@ impl Memory {
             overdue: HashSet::new(),
             last_look: now,
             template_hash,
+            fitting: Fitting::default(),
+            unfit: None,
         }
+    }
+
+    /// What the job's profile gives to pods from now on: what it would, but nothing that was refused.
+    pub fn fit(&mut self, fitting: Fitting) -> Fitting {
+        let unfit = self.unfit.as_ref().filter(|unfit| fitting.fitted.as_ref() == Some(&unfit.fitted));
+        let fitting = match unfit {
+            Some(unfit) => Fitting { fitted: None, note: unfit.note.clone(), reasons: Vec::new(), ..fitting },
+            None => fitting,
+        };
+        self.fitting.clone_from(&fitting);
+        fitting
     }
 
     /// Forgets what the API server said to releases of pods that are gone. `pods` are those of all jobs
@@ -323,6 +352,9 @@ impl Memory {
         let is_first = !std::mem::replace(&mut self.started, true);
         self.facts.created = true;
         self.facts.refusal = None;
+        if self.facts.fitted.as_ref() != Some(&self.fitting) {
+            self.facts.fitted = Some(self.fitting.clone());
+        }
         self.facts.template_hash.get_or_insert_with(|| self.template_hash.clone());
         is_first
     }
@@ -342,6 +374,9 @@ impl Memory {
         now: Timestamp,
     ) -> Option<Trouble> {
         let (kind, trouble) = match refusal.code {
+            // The template may be well: it is tried as it is.
+            400 | 413 | 422 if refusal.concerns_requests() && self.unfits(&message, now) => return None,
+            403 if refusal.is_limit_range() && self.unfits(&message, now) => return None,
             400 | 413 | 422 => (RefusalKind::InvalidTemplate, None),
             403 if refusal.is_quota() => (RefusalKind::Quota, Some(Trouble::Quota)),
             403 if refusal.is_namespace_terminating() => (RefusalKind::NamespaceTerminating, None),
@@ -359,6 +394,16 @@ impl Memory {
         };
         self.facts.refusal = Some(CreateRefusal { generation, kind, at: now, message });
         trouble
+    }
+
+    /// Takes back what the profile gave to a pod that is refused as invalid. Returns whether it gave anything to the
+    /// pods of this pass.
+    fn unfits(&mut self, message: &str, now: Timestamp) -> bool {
+        if let Some(fitted) = self.fitting.fitted.take() {
+            let note = format!("the profile's requests are refused and not set: {message}");
+            self.unfit = Some(Unfit { fitted, at: now, note });
+        }
+        self.unfit.as_ref().is_some_and(|unfit| unfit.at == now)
     }
 
     /// Nobody told what came of a create. `message` is what users are told of it.
@@ -412,57 +457,4 @@ impl Memory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn job(closed_below: u32) -> JobView {
-        serde_json::from_value(json!({
-            "metadata": {"namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "1"},
-            "spec": {"completions": 3, "parallelism": 3, "template": {}},
-            "status": {"indexes": {"closedBelow": closed_below}, "succeeded": closed_below},
-        }))
-        .unwrap()
-    }
-
-    fn pod(index: u32, phase: &str, deleted: bool) -> Arc<PodView> {
-        let owner =
-            json!({"apiVersion": "x", "kind": "BatchJob", "name": "a", "uid": "u", "controller": true});
-        let mut pod = json!({
-            "metadata": {
-                "namespace": "ns", "name": format!("a-{index}-0"), "uid": format!("p{index}"), "resourceVersion": "1",
-                "ownerReferences": [owner],
-            },
-            "spec": {"nodeName": "n"},
-            "status": {"phase": phase},
-        });
-        if deleted {
-            pod["metadata"]["deletionTimestamp"] = json!(Timestamp::UNIX_EPOCH);
-        }
-        Arc::new(serde_json::from_value(pod).unwrap())
-    }
-
-    #[test]
-    fn a_pod_that_vanishes_is_disrupted_unless_its_end_stands_in_the_status() {
-        let now = Timestamp::UNIX_EPOCH;
-        let mut memory = Memory::new(&job(0), now);
-        memory.look(
-            &job(0),
-            &Attempt::of_job(&job(0), &[pod(0, "Running", false), pod(1, "Running", false)]),
-            now,
-        );
-        // Whoever led before has counted the first, and released it.
-        memory.look(&job(1), &[], now);
-        assert_eq!(memory.facts.disrupted, 1);
-        assert_eq!(memory.facts.setbacks.keys().collect::<Vec<_>>(), [&1]);
-    }
-
-    #[test]
-    fn a_failed_pod_that_is_marked_as_deleted_is_disrupted_unless_its_failure_stands_in_the_status() {
-        let now = Timestamp::UNIX_EPOCH;
-        let mut memory = Memory::new(&job(1), now);
-        let pods = [pod(0, "Failed", true), pod(1, "Failed", true)];
-        memory.look(&job(1), &Attempt::of_job(&job(1), &pods), now);
-        assert_eq!(memory.facts.disrupted, 1, "the second, of which nobody has counted a failure");
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use crate::admission::{QueueId, Trouble, Verdict, Waiting};
 use crate::memory::Memory;
 use crate::plan::{Attempt, JobState, demand};
+use crate::profiles::fitting::{self, Fitted, Fitting};
 use crate::projections::job::{JobView, Template};
 use crate::projections::pod::PodView;
 use crate::queues::Placement;
@@ -56,6 +57,7 @@ pub(crate) struct Record {
 #[derive(Debug)]
 struct Mapped {
     template: Arc<Template>,
+    fitted: Option<Arc<Fitted>>,
     mapping: Arc<TierMapping>,
     shape: Arc<Shape>,
 }
@@ -73,22 +75,30 @@ impl Record {
         self.job.as_mut().map(|(known, memory)| (&*known, memory))
     }
 
-    /// What the job's pods look like under this mapping.
-    fn shape(&mut self, template: &Arc<Template>, mapping: Option<&Arc<TierMapping>>) -> Arc<Shape> {
+    /// What the job's pods look like with these requests and under this mapping.
+    fn shape(
+        &mut self,
+        template: &Arc<Template>,
+        fitting: &Fitting,
+        mapping: Option<&Arc<TierMapping>>,
+    ) -> Arc<Shape> {
         let decides = |mapping: &&Arc<TierMapping>| {
             mapping.scheduler_name.is_some() || !mapping.resource_names.is_empty()
         };
         let Some(mapping) = mapping.filter(decides) else {
             self.mapped = None;
-            return Arc::clone(&template.shape);
+            return Arc::clone(fitting.fitted.as_ref().map_or(&template.shape, |fitted| &fitted.shape));
         };
-        let known =
-            self.mapped.take_if(|known| known.template.hash != template.hash || known.mapping != *mapping);
-        drop(known);
+        drop(self.mapped.take_if(|known| {
+            known.template.hash != template.hash
+                || known.fitted != fitting.fitted
+                || known.mapping != *mapping
+        }));
         let mapped = self.mapped.get_or_insert_with(|| Mapped {
             template: Arc::clone(template),
+            fitted: fitting.fitted.clone(),
             mapping: Arc::clone(mapping),
-            shape: Arc::new(Shape::of_mapped(&template.unpack(), mapping)),
+            shape: Arc::new(Shape::of_mapped(&template.larger(fitting, None, 0), mapping)),
         });
         Arc::clone(&mapped.shape)
     }
@@ -237,7 +247,12 @@ impl BatchJobReconciler {
         let mut state = JobState::new(job, pods, facts, standing, self.settings, now);
         self.yield_names(&mut state);
         state.placement = self.place(&state);
-        state.shape = record.shape(&state.job.template, state.placement.mapping.as_ref());
+        let fitting = self.fit(&state.job, &state.placement);
+        state.fitting = match record.job_mut() {
+            Some((_, memory)) => memory.fit(fitting),
+            None => fitting,
+        };
+        state.shape = record.shape(&state.job.template, &state.fitting, state.placement.mapping.as_ref());
         let verdict = self.ask(&state, &uid, overdue, now);
         state.facts.taken = record.job_mut().and_then(|(_, memory)| memory.note_taken(verdict.as_ref()));
         Observed {
@@ -257,6 +272,16 @@ impl BatchJobReconciler {
         let fixed = state.fixed_queue();
         let problems = |queue: &_| problems(stores, queue);
         Placement::of(job, fixed.as_deref(), &queues, self.settings.built_in_queue, problems)
+    }
+
+    /// What the job's profile makes of its pods' requests now.
+    fn fit(&self, job: &JobView, placement: &Placement) -> Fitting {
+        let (Some(key), Some(asked)) = (job.profile_key(), &job.spec.profile) else {
+            return Fitting::default();
+        };
+        let wanted = fitting::wanted(asked, placement.default_profile_mode);
+        let profile = self.stores.profiles.get(&key);
+        lock(&self.fittings).of(&key, wanted, &job.template, profile.as_deref())
     }
 
     /// Leaves out the names that pods of nobody's have, and remembers whom to wake when they go.

@@ -2,6 +2,8 @@
 
 use crate::growth;
 use crate::plan::Start;
+use crate::profiles::fitting::Fitting;
+use crate::profiles::sampler::PROFILE_LABEL;
 use crate::projections::job::JobView;
 use crate::projections::pod::TRACKING_FINALIZER;
 use crate::queues::{Placement, tier};
@@ -22,6 +24,8 @@ pub const QUEUE_LABEL: &str = "springtide.dev/queue";
 pub const TIER_LABEL: &str = "springtide.dev/tier";
 /// Label and annotation with the index of a pod of an Indexed job, as batch/v1 sets them.
 pub const INDEX_LABEL: &str = "batch.kubernetes.io/job-completion-index";
+/// Annotation that says which requests are the profile's, and what they rest on.
+pub const REQUESTS_ANNOTATION: &str = "springtide.dev/profile-requests";
 /// Environment variable with the index, as batch/v1 sets it.
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 /// So many nodes on which pods failed are avoided: one that is broken is among them, and a task that fails everywhere
@@ -59,8 +63,14 @@ pub struct PodFactory<'a> {
 }
 
 impl<'a> PodFactory<'a> {
-    /// A factory for the pods of `job` in its queue, of which these are the newest failures, newest last.
-    pub fn new(job: &'a JobView, placement: &'a Placement, failures: &'a [FailureRecord]) -> Self {
+    /// A factory for the pods of `job` in its queue, with the requests that its profile gives them. `failures` are the
+    /// newest of the job, newest last.
+    pub fn new(
+        job: &'a JobView,
+        placement: &'a Placement,
+        fitting: &Fitting,
+        failures: &'a [FailureRecord],
+    ) -> Self {
         let template = job.template.unpack();
         let mut labels = template.labels().cloned().unwrap_or_default();
         if let Some(mapping) = &placement.mapping {
@@ -69,6 +79,9 @@ impl<'a> PodFactory<'a> {
         labels.insert(JOB_LABEL.to_owned(), json!(job.meta().key.name));
         labels.insert(QUEUE_LABEL.to_owned(), json!(placement.queue_name().unwrap_or_default()));
         labels.insert(TIER_LABEL.to_owned(), json!(job.spec.tier));
+        if let Some(profile) = &fitting.profile {
+            labels.insert(PROFILE_LABEL.to_owned(), json!(profile));
+        }
         let mut metadata = json!({
             "namespace": job.meta().key.namespace,
             "labels": labels,
@@ -95,6 +108,11 @@ impl<'a> PodFactory<'a> {
                 container.entry("terminationMessagePolicy").or_insert_with(|| json!("FallbackToLogsOnError"));
             }),
             LogTail::Never => {}
+        }
+        // Before it grows: what is learned is less than what a task needs that has just run out of memory.
+        fitting.apply(&mut spec);
+        if fitting.fitted.is_some() {
+            metadata["annotations"][REQUESTS_ANNOTATION] = json!(fitting.note);
         }
         let manifest = json!({
             "apiVersion": Resource::POD.api_version(),
@@ -226,14 +244,16 @@ mod tests {
                 serde_json::from_value(record).unwrap()
             })
             .collect();
-        created_in(&Placement::default(), job, &failures, &Start { index, attempt, oom_steps: 0 })
+        let start = Start { index, attempt, oom_steps: 0 };
+        manifest(&PodFactory::new(job, &Placement::default(), &Fitting::default(), &failures), &start)
     }
 
-    fn created_in(placement: &Placement, job: &JobView, failures: &[FailureRecord], start: &Start) -> Value {
-        let Action::Create { manifest } = PodFactory::new(job, placement, failures).create(start).action
-        else {
-            panic!()
-        };
+    fn created_in(placement: &Placement, job: &JobView, fitting: &Fitting, start: &Start) -> Value {
+        manifest(&PodFactory::new(job, placement, fitting, &[]), start)
+    }
+
+    fn manifest(factory: &PodFactory<'_>, start: &Start) -> Value {
+        let Action::Create { manifest } = factory.create(start).action else { panic!() };
         manifest
     }
 
@@ -293,7 +313,7 @@ mod tests {
         };
         let job = job("{template: {metadata: {labels: {a: own}}, spec: {containers: [{name: c}]}}}");
         let start = Start { index: 0, attempt: 0, oom_steps: 0 };
-        let pod = created_in(&placement, &job, &[], &start);
+        let pod = created_in(&placement, &job, &Fitting::default(), &start);
         assert_eq!(
             pod["metadata"]["labels"],
             json!({
@@ -353,6 +373,33 @@ mod tests {
             pod["spec"],
             json!({"restartPolicy": "Never", "hostname": "h", "containers": [{"name": "c"}]})
         );
+    }
+
+    #[test]
+    fn a_pod_with_a_profile_bears_its_name_and_what_it_got() {
+        use crate::profiles::fitting::Fitted;
+        use crate::projections::profile::Recommended;
+        use springtide_crds::batch_task_profile::ProfileMode;
+        use std::sync::Arc;
+        let job = job("{profile: {key: etl, mode: Auto}, template: {spec: {containers: [{name: c}]}}}");
+        let rows = [Recommended { container: "c".into(), cpu: Some(250), memory: None }];
+        let found = Fitted::new(&job.template.unpack(), &rows, ProfileMode::Auto).map(Arc::new);
+        let fitting = Fitting {
+            profile: Some("etl".into()),
+            fitted: found,
+            samples: 30,
+            note: "why".to_owned(),
+            ..Fitting::default()
+        };
+        let start = Start { index: 0, attempt: 0, oom_steps: 0 };
+        let pod = created_in(&Placement::default(), &job, &fitting, &start);
+        assert_eq!(pod["metadata"]["labels"]["springtide.dev/profile"], "etl");
+        assert_eq!(pod["metadata"]["annotations"], json!({"springtide.dev/profile-requests": "why"}));
+        assert_eq!(pod["spec"]["containers"][0]["resources"], json!({"requests": {"cpu": "250m"}}));
+        let plain = created(&job, 0, 0);
+        assert_eq!(plain["metadata"].get("annotations"), None);
+        assert_eq!(plain["metadata"]["labels"].get("springtide.dev/profile"), None, "nobody measures it");
+        assert_eq!(plain["spec"]["containers"][0].get("resources"), None);
     }
 
     #[test]

@@ -239,6 +239,16 @@ pub fn format_amount(resource: &str, amount: i64) -> String {
     }
 }
 
+/// An amount as a quantity that says exactly that: `1500m` of cpu, `512Mi`, `1572864`.
+pub fn quantity_text(resource: &str, amount: i64) -> String {
+    const MEBIBYTE: i64 = 1 << 20;
+    match resource {
+        "memory" if amount != 0 && amount % MEBIBYTE == 0 => format!("{}Mi", amount / MEBIBYTE),
+        "cpu" => format_amount(resource, amount),
+        _ => amount.to_string(),
+    }
+}
+
 const HUGE_PAGES: &str = "hugepages-";
 
 enum Name {
@@ -309,6 +319,13 @@ pub struct Resources {
     pub limits: Option<ResourceList>,
 }
 
+/// A field that stands there without a value is as one that does not stand there.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// What a container of a pod's spec says about its requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -318,6 +335,7 @@ pub struct ContainerRequests {
     /// `Always` makes an init container a sidecar.
     pub restart_policy: Option<Box<str>>,
     /// Its requests and limits.
+    #[serde(deserialize_with = "or_default")]
     pub resources: Resources,
 }
 
@@ -339,6 +357,7 @@ pub struct PodSpecRequests {
     /// What the RuntimeClass adds.
     pub overhead: Option<ResourceList>,
     /// Resources of the pod as a whole.
+    #[serde(deserialize_with = "or_default")]
     pub resources: Resources,
 }
 

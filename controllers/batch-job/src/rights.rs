@@ -1,7 +1,9 @@
 //! What this controller may ask of the API server, verb by verb.
 
+use crate::profiles::sampler::POD_METRICS;
 use crate::projections::job::BATCH_JOB;
 use crate::projections::priority_class::PRIORITY_CLASS;
+use crate::projections::profile::BATCH_TASK_PROFILE;
 use crate::projections::queue::BATCH_QUEUE;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::rights::{Right, Rights, Verb};
@@ -37,6 +39,17 @@ const TABLE: &[Right] = &[
         "jobs wait while the PriorityClass of their queue's tier is missing",
     ),
     Right::new(PRIORITY_CLASS, Verb::List, FALLBACK),
+    Right::new(BATCH_TASK_PROFILE, Verb::Watch, "what is recommended there is given to pods"),
+    Right::new(BATCH_TASK_PROFILE, Verb::List, FALLBACK),
+    Right::new(BATCH_TASK_PROFILE, Verb::Get, CONFIRM),
+    Right::new(BATCH_TASK_PROFILE, Verb::Create, "the first job with a `profile.key` makes its profile"),
+    Right::new(BATCH_TASK_PROFILE, Verb::Patch, "what the runs of tasks teach stands in the status")
+        .on("status"),
+    Right::new(
+        POD_METRICS,
+        Verb::List,
+        "profiles learn the usage of pods that run; where nobody serves it, they do without",
+    ),
     Right::new(Resource::POD, Verb::Watch, "a job's pods tell its course, all others take room on the nodes"),
     Right::new(Resource::POD, Verb::List, FALLBACK),
     Right::new(Resource::POD, Verb::Get, CONFIRM),

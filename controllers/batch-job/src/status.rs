@@ -7,6 +7,7 @@ pub(crate) use failing::{FAILS, of_failing};
 use crate::admission::{QueueId, ReclaimCause, Verdict, Waiting};
 use crate::memory::RefusalKind;
 use crate::plan::{Attempt, Course, JobState, Stop, Success, seconds_stopped};
+use crate::profiles::fitting::Fitting;
 use crate::projections::job::JobView;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,7 +15,7 @@ use springtide_crds::batch_job::{
     AdmittedReason, BatchJobStatus, CompleteReason, DegradedReason, IndexStatus, MESSAGE_MAX_BYTES,
     QueuedReason, ReconcilingReason, StalledReason, StopPolicy, SuspendedReason,
 };
-use springtide_crds::common::{Condition, ConditionWriter, remove_condition, whole_seconds};
+use springtide_crds::common::{Condition, ConditionStatus, ConditionWriter, remove_condition, whole_seconds};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::failing::TRANSIENT_PASSES;
@@ -99,7 +100,7 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
     let (reason, why) = queued(state, waiting, is_final);
     writer.set(conditions, reason, &why);
     let (reason, why) = admitted(state, waiting, status.admitted_time.as_ref(), is_final);
-    writer.set(conditions, reason, why);
+    writer.set(conditions, reason, &with_profile(state, reason, why));
     if let Some((reason, why)) = suspended(state) {
         writer.set(conditions, reason, why);
     }
@@ -162,6 +163,11 @@ fn progress(state: &JobState, verdict: Option<&Verdict>, status: &mut BatchJobSt
     status.exit_codes.clone_from(&tally.exit_codes);
     status.result.clone_from(&tally.result);
     status.last_failures.clone_from(&tally.last_failures);
+    // What another process gave to pods stays as it was written, unless nothing was.
+    let is_news = state.facts.fitted.is_some() || (live > 0 && status.profile.is_none());
+    if let Some(profile) = given(state).status().filter(|_| is_news) {
+        status.profile = Some(profile);
+    }
 }
 
 fn summary(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, String) {
@@ -461,6 +467,27 @@ fn admitted(
         | Course::Stuck { .. }
         | Course::Open => granted,
     }
+}
+
+/// What was granted, and what the profile made of it. Of pods that another process created the stored message tells: the
+/// profile has learned since, and each job would be written for that.
+fn with_profile(state: &JobState, reason: AdmittedReason, why: &str) -> String {
+    let stored = state.job.condition(AdmittedReason::CONDITION).filter(|stored| stored.is(reason));
+    if let Some(stored) = stored.filter(|_| state.facts.fitted.is_none() && state.has_started())
+        && stored.message.strip_prefix(why).is_some_and(|note| note.starts_with("; "))
+    {
+        return stored.message.clone();
+    }
+    let note = &given(state).note;
+    match reason.status() {
+        ConditionStatus::True if !note.is_empty() => format!("{why}; {note}"),
+        ConditionStatus::True | ConditionStatus::False | ConditionStatus::Unknown => why.to_owned(),
+    }
+}
+
+/// What the profile gave to the last pods, as far as this process created them, else what it gives now.
+fn given(state: &JobState) -> &Fitting {
+    state.facts.fitted.as_ref().unwrap_or(&state.fitting)
 }
 
 fn is_held(state: &JobState) -> bool {

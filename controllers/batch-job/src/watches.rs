@@ -2,7 +2,8 @@
 //!
 //! | kind | projection | selector | index | wakes |
 //! |---|---|---|---|---|
-//! | BatchJob | [`JobView`] | all | - | itself; jobs that the maximum or the history concerns |
+//! | BatchJob | [`JobView`] | all | [`JOBS_BY_PROFILE`] | itself; jobs that the maximum or the history concerns; its profile |
+//! | BatchTaskProfile | [`ProfileView`] | all | - | itself; the jobs with its key that have not ended, when it recommends otherwise |
 //! | Pod | [`PodView`] | all: every pod takes room | [`PODS_BY_JOB`] | its job, the admission |
 //! | Node | [`NodeView`] | all, but none where only some namespaces are watched | - | the admission |
 //! | BatchQueue | [`QueueView`] | all | - | itself, the jobs of its namespace, the admission |
@@ -13,6 +14,7 @@ use crate::projections::job::JobView;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
 use crate::projections::priority_class::PriorityClassView;
+use crate::projections::profile::ProfileView;
 use crate::projections::queue::QueueView;
 use crate::queues::rules;
 use crate::{BatchJobReconciler, lock};
@@ -35,6 +37,15 @@ pub fn pods_of_job(job: &ObjectKey) -> IndexKey {
     IndexKey::from(format!("{}/{}", job.namespace, job.name).as_str())
 }
 
+/// Jobs by the profile that learns of them: see [`jobs_of_profile`].
+pub const JOBS_BY_PROFILE: Index<JobView> =
+    Index::new("batchtaskprofile", |job| job.profile_key().map(|profile| jobs_of_profile(&profile)));
+
+/// The key of [`JOBS_BY_PROFILE`] for one profile.
+pub fn jobs_of_profile(profile: &ObjectKey) -> IndexKey {
+    IndexKey::from(format!("{}/{}", profile.namespace, profile.name).as_str())
+}
+
 /// The stores this controller reads.
 #[derive(Clone, Debug)]
 pub struct Stores {
@@ -42,6 +53,8 @@ pub struct Stores {
     pub jobs: Store<JobView>,
     /// All pods of the scope.
     pub pods: Store<PodView>,
+    /// All BatchTaskProfiles of the scope.
+    pub profiles: Store<ProfileView>,
     /// All nodes; absent where only some namespaces are watched, as a node belongs to none. Nobody knows then
     /// what is free: see [`Admission::without_nodes`](crate::admission::Admission::without_nodes).
     pub nodes: Option<Store<NodeView>>,
@@ -59,8 +72,9 @@ impl Stores {
     /// When one of the kinds is watched already, or may not be watched.
     pub fn register(watches: &mut WatchSet, scope: &Scope) -> Result<Self, RegistrationError> {
         Ok(Self {
-            jobs: watches.add(scope.clone(), Selector::default(), &[])?,
+            jobs: watches.add(scope.clone(), Selector::default(), &[JOBS_BY_PROFILE])?,
             pods: watches.add(scope.clone(), Selector::default(), &[PODS_BY_JOB])?,
+            profiles: watches.add(scope.clone(), Selector::default(), &[])?,
             nodes: match scope {
                 Scope::All => Some(watches.add(Scope::All, Selector::default(), &[])?),
                 Scope::Namespaces(_) => None,
@@ -76,7 +90,7 @@ impl Stores {
     /// All of them, for the gate: these and no others are behind a plan of this controller.
     pub fn views(&self) -> Vec<Arc<dyn StoreView>> {
         let mut views: Vec<Arc<dyn StoreView>> =
-            vec![Arc::new(self.jobs.clone()), Arc::new(self.pods.clone())];
+            vec![Arc::new(self.jobs.clone()), Arc::new(self.pods.clone()), Arc::new(self.profiles.clone())];
         views.extend(self.nodes.clone().map(|nodes| Arc::new(nodes) as Arc<dyn StoreView>));
         views.push(Arc::new(self.queues.clone()));
         views.extend(self.priority_classes.clone().map(|classes| Arc::new(classes) as Arc<dyn StoreView>));
@@ -87,6 +101,7 @@ impl Stores {
     pub fn are_synced(&self) -> bool {
         self.jobs.is_synced()
             && self.pods.is_synced()
+            && self.profiles.is_synced()
             && self.nodes.as_ref().is_none_or(|nodes| nodes.is_synced())
             && self.queues.is_synced()
             && self.priority_classes.as_ref().is_none_or(|classes| classes.is_synced())
@@ -118,7 +133,7 @@ impl Stores {
 }
 
 /// Whether this change is the one by which an object has ended.
-fn ends<P>(old: Option<&P>, new: &P, has_ended: impl Fn(&P) -> bool) -> bool {
+pub(crate) fn ends<P>(old: Option<&P>, new: &P, has_ended: impl Fn(&P) -> bool) -> bool {
     has_ended(new) && !old.is_some_and(has_ended)
 }
 
@@ -151,7 +166,9 @@ impl BatchJobReconciler {
                     classes.synced().await;
                 }
             };
-            tokio::join!(nodes, classes, stores.pods.synced(), stores.jobs.synced(), stores.queues.synced());
+            let (jobs, pods) = (stores.jobs.synced(), stores.pods.synced());
+            let (profiles, queues) = (stores.profiles.synced(), stores.queues.synced());
+            tokio::join!(nodes, classes, pods, jobs, profiles, queues);
             this.listen();
         }
     }
@@ -180,7 +197,35 @@ impl BatchJobReconciler {
         let this = Arc::clone(self);
         self.stores.pods.on_change(Arc::new(move |change| this.pod_changed(change)));
         let this = Arc::clone(self);
+        self.stores.profiles.on_change(Arc::new(move |change| this.profile_changed(change)));
+        let this = Arc::clone(self);
         self.stores.jobs.on_change(Arc::new(move |change| this.job_changed(change)));
+    }
+
+    /// Jobs that still start pods learn what these are to request from now on.
+    fn profile_changed(&self, change: &Change<ProfileView>) {
+        let key = &change.object().meta().key;
+        let is_other = match change {
+            Change::Apply { initial: true, .. } => false,
+            Change::Apply { old: Some(old), new, .. } => {
+                old.recommended != new.recommended
+                    || old.spec.max_mode != new.spec.max_mode
+                    || old.p95_seconds() != new.p95_seconds()
+            }
+            Change::Apply { old: None, .. } => true,
+            Change::Delete { .. } => {
+                lock(&self.fittings).forget(key);
+                true
+            }
+        };
+        if !is_other {
+            return;
+        }
+        for job in self.stores.jobs.by_index(&JOBS_BY_PROFILE, &jobs_of_profile(key)) {
+            if !job.is_finished() {
+                self.wake(job.meta().key.clone(), Priority::Low, Urgency::Routine);
+            }
+        }
     }
 
     fn pod_changed(&self, change: &Change<PodView>) {
@@ -347,11 +392,12 @@ mod tests {
         let everywhere = [
             JobView::RESOURCE,
             PodView::RESOURCE,
+            ProfileView::RESOURCE,
             NodeView::RESOURCE,
             QueueView::RESOURCE,
             PriorityClassView::RESOURCE,
         ];
-        let within = [JobView::RESOURCE, PodView::RESOURCE, QueueView::RESOURCE];
+        let within = [JobView::RESOURCE, PodView::RESOURCE, ProfileView::RESOURCE, QueueView::RESOURCE];
         for (scope, expected) in [(Scope::All, &everywhere[..]), (Scope::of(["a", "b"]), &within[..])] {
             let mut watches = WatchSet::new(1).within([RIGHTS]);
             let stores = Stores::register(&mut watches, &scope).expect("one watch each");
@@ -378,11 +424,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pod_that_has_ended_goes_before_what_only_goes_on() {
-        let (jobs, _jobs) = Store::new(&[]);
+        let (jobs, _jobs) = Store::new(&[JOBS_BY_PROFILE]);
+        let (profiles, _profiles) = Store::new(&[]);
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _nodes) = Store::new(&[]);
         let (queues, _queues) = Store::new(&[]);
-        let stores = Stores { jobs, pods, nodes: Some(nodes), queues, priority_classes: None };
+        let stores = Stores { jobs, pods, profiles, nodes: Some(nodes), queues, priority_classes: None };
         let reconciler = BatchJobReconciler::new(stores);
         let queue = WorkQueue::new(1);
         let _ = reconciler.queue.set(queue.clone());
@@ -405,11 +452,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_standby_that_saw_a_job_go_lets_its_pods_go_as_soon_as_it_leads() {
-        let (jobs, mut job_writer) = Store::new(&[]);
+        let (jobs, mut job_writer) = Store::new(&[JOBS_BY_PROFILE]);
+        let (profiles, _profiles) = Store::new(&[]);
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _nodes) = Store::new(&[]);
         let (queues, _queues) = Store::new(&[]);
-        let stores = Stores { jobs, pods, nodes: Some(nodes), queues, priority_classes: None };
+        let stores = Stores { jobs, pods, profiles, nodes: Some(nodes), queues, priority_classes: None };
         let reconciler = BatchJobReconciler::new(stores);
         let _ = reconciler.queue.set(WorkQueue::new(1));
         reconciler.listen();
@@ -429,11 +477,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_admission_runs_when_a_store_is_fresh_again() {
-        let (jobs, _jobs) = Store::new(&[]);
+        let (jobs, _jobs) = Store::new(&[JOBS_BY_PROFILE]);
+        let (profiles, _profiles) = Store::new(&[]);
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, mut node_writer) = Store::new(&[]);
         let (queues, _queues) = Store::new(&[]);
-        let stores = Stores { jobs, pods, nodes: Some(nodes), queues, priority_classes: None };
+        let stores = Stores { jobs, pods, profiles, nodes: Some(nodes), queues, priority_classes: None };
         let reconciler = BatchJobReconciler::new(stores);
         let queue = WorkQueue::new(1);
         let _ = reconciler.queue.set(queue.clone());

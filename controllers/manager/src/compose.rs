@@ -6,7 +6,9 @@ use crate::reload::{Live, Measures, Reloader};
 use crate::tasks::{Joined, Tasks};
 use anyhow::{Context, Result};
 use futures::FutureExt;
-use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, BatchQueueReconciler, Settings, Stores};
+use springtide_batch_job::{
+    BatchJobReconciler, BatchJobWarrants, BatchQueueReconciler, ProfileReconciler, Settings, Stores,
+};
 use springtide_plumbing::brake::{self, Brake};
 use springtide_plumbing::breaker::{self, Breaker, BreakerKeeper};
 use springtide_plumbing::budget::WriteBudget;
@@ -46,7 +48,9 @@ impl ControllerName {
     /// The loops that it runs.
     fn names(self) -> &'static [&'static str] {
         match self {
-            Self::BatchJob => &[BatchJobReconciler::NAME, BatchQueueReconciler::NAME],
+            Self::BatchJob => {
+                &[BatchJobReconciler::NAME, BatchQueueReconciler::NAME, ProfileReconciler::NAME]
+            }
         }
     }
 }
@@ -224,6 +228,18 @@ pub async fn run(
                 let wired = reconciler.wire(&queue);
                 let (views, workers) = (&stores.views(), config.workers);
                 let part = Part { reconciler, queue, views, guard, workers };
+                shared.start(part, wired, &agent, &mut tasks)?;
+                let profiles = ProfileReconciler::new(stores.clone(), Clock::system());
+                shared.metrics.register(|registry| profiles.register(registry));
+                shared.metrics.add_population(profiles.clone());
+                let reader = Reader::new(shared.connection.client(&agent("usage"))?);
+                let sampling = profiles.clone().sample(reader, shared.leadership.leading.clone());
+                services.spawn("usage of pods", until(&stop.end, sampling));
+                // It writes little, and destroys nothing.
+                let guard = shared.guard(mode(controller, &configuration), Arc::new(NoWarrants));
+                let queue = WorkQueue::new(seed);
+                let (views, wired) = (profiles.views(), profiles.wire(&queue));
+                let part = Part { reconciler: profiles, queue, views: &views, guard, workers: 1 };
                 shared.start(part, wired, &agent, &mut tasks)?;
             }
         }

@@ -8,11 +8,13 @@
 mod fenced;
 
 pub use fenced::{FenceLayer, FencedBody, FencedService};
+pub use kube::core::Status;
 
 use crate::budget::WriteBudget;
 use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
 use crate::lease::Fence;
 use crate::metrics::{MeasureRequests, Metrics};
+use crate::rights::{NotGranted, Rights, Verb};
 use fenced::FenceClosed;
 use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
@@ -22,9 +24,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::Status;
 use kube::{Client, Config};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -318,6 +320,9 @@ pub enum ReadError {
     /// The answer is no Kubernetes object.
     #[error("the answer is not a Kubernetes object")]
     NotAnObject,
+    /// The table of rights of whoever asks has no such list.
+    #[error(transparent)]
+    NotGranted(#[from] NotGranted),
 }
 
 /// Consistent single GETs: they settle what the stores cannot (an unknown outcome, a store that lags).
@@ -350,6 +355,35 @@ impl Reader {
     fn may_retry(&self, namespace: &str) -> bool {
         self.retries.withdraw()
             && self.payer.as_ref().is_none_or(|(budget, controller)| budget.spend(controller, namespace))
+    }
+
+    /// The objects of a collection with a label, as the server has them now; of all namespaces when `namespace` is
+    /// `None`. Tried once: who looks again by the clock needs no second try.
+    ///
+    /// # Errors
+    /// No answer, a refusal, an answer that is no such list, or a list that `rights` lacks.
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        rights: Rights,
+        resource: Resource,
+        namespace: Option<&str>,
+        label: &str,
+    ) -> Result<Vec<T>, ReadError> {
+        #[derive(Deserialize)]
+        struct List<T> {
+            // Go writes an empty list as null.
+            items: Option<Vec<T>>,
+        }
+        rights.check(Verb::List, resource, "")?;
+        let path = format!("{}?labelSelector={label}", resource.collection_path(namespace));
+        let answer =
+            send(&self.client, Method::GET, &path, "application/json", Vec::new(), GET_DEADLINE).await;
+        let answer = answer.map_err(|error| ReadError::NoAnswer(error.to_string()))?;
+        if !answer.code.is_success() {
+            return Err(ReadError::Refused(Box::new(answer.status())));
+        }
+        let list: List<T> = serde_json::from_slice(&answer.body).map_err(|_| ReadError::NotAnObject)?;
+        Ok(list.items.unwrap_or_default())
     }
 
     /// The object's identity as the server has it now (quorum read); `None` when it does not exist.

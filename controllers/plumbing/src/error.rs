@@ -151,6 +151,18 @@ impl Refusal {
         self.code == 403 && self.message.contains("exceeded quota")
     }
 
+    /// Whether a 403 comes from a LimitRange: what is requested, or limited, is more or less than it allows.
+    pub fn is_limit_range(&self) -> bool {
+        // `minConstraint`, `maxConstraint` and `limitRequestRatioConstraint` of apiserver's plugin `limitranger`.
+        let says = |words: &str| self.message.contains(words);
+        self.code == 403 && (says(" usage per ") || says(" max limit to request ratio per "))
+    }
+
+    /// Whether a refusal as invalid may be about the requests of a container: it names them, or no field at all.
+    pub fn concerns_requests(&self) -> bool {
+        self.fields.is_empty() || self.fields.iter().any(|field| field.contains("resources"))
+    }
+
     /// Whether a 403 comes from an authorizer: the manager's account lacks the right. Admission plugins
     /// refuse in other words.
     pub fn is_missing_right(&self) -> bool {

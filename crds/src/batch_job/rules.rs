@@ -8,7 +8,7 @@ use crate::schema::{add_immutability, add_rules};
 
 /// Fields of the spec that cannot change after creation, presence included.
 /// Admission is not persisted, so no rule could say "once admitted".
-pub const IMMUTABLE_FIELDS: [&str; 14] = [
+pub const IMMUTABLE_FIELDS: [&str; 15] = [
     "queueName",
     "tier",
     "managedBy",
@@ -20,6 +20,7 @@ pub const IMMUTABLE_FIELDS: [&str; 14] = [
     "maxFailedIndexes",
     "podFailurePolicy",
     "successPolicy",
+    "profile",
     "release.completionTracking",
     "release.logTail",
     "template",
@@ -147,6 +148,16 @@ pub(super) fn zero_is_success() -> Rule {
         .message("values must not contain 0, which is success; remove it or use operator NotIn")
         .reason(Reason::FieldValueInvalid)
         .field_path(".values")
+}
+
+/// Only what has a name can be learned of.
+pub(super) fn mode_needs_key() -> Rule {
+    Rule::new("has(self.key) || !has(self.mode) || self.mode == 'Off'")
+        .message(
+            "mode needs a key: set profile.key, the name of the BatchTaskProfile that learns of this task",
+        )
+        .reason(Reason::FieldValueInvalid)
+        .field_path(".key")
 }
 
 /// The scheduler alone places pods.

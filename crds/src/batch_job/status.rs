@@ -5,6 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::reasons::CONDITION_TYPES;
+use crate::batch_task_profile::RecommendedRequests;
 use crate::common::{Condition, MAX_GENERATION, conditions_schema, time_schema};
 
 /// Longest condition message of a BatchJob, in bytes of its JSON form: ten
@@ -107,6 +108,9 @@ pub struct BatchJobStatus {
     )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_failures: Vec<FailureRecord>,
+    /// What the pods got by spec.profile; absent while nothing of it was used. Condition Admitted says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<JobProfileStatus>,
     /// Since when at least one pod has been running; absent while none is.
     #[schemars(schema_with = "time_schema")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -119,6 +123,18 @@ pub struct BatchJobStatus {
     #[schemars(range(max = MAX_COUNT))]
     #[serde(default, skip_serializing_if = "is_zero")]
     pub suspended_seconds: u32,
+}
+
+/// What the pods of a job got by its profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(rename_all = "camelCase")]
+pub struct JobProfileStatus {
+    /// Runs that the profile had learned from then.
+    #[schemars(range(max = u32::MAX))]
+    pub samples: u32,
+    /// Requests that it set, summed up over the containers of a pod.
+    pub applied: RecommendedRequests,
 }
 
 /// Progress by index.

@@ -151,6 +151,11 @@ impl NodeCluster {
         self.machine.run(Path::new(program), arguments)
     }
 
+    /// The machine that all of it runs on.
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// What to look for when nothing of this cluster may be left.
     #[must_use]
     pub fn footprint(&self) -> Footprint {

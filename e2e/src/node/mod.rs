@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`preflight`] | whether a node can run here, and what is missing |
 //! | [`program`] | the test program `springtide-box` and the images made of it |
+//! | [`metrics_server`] | the metrics server, which measures what pods use |
 //! | [`leftovers`] | the search for anything that a run left behind |
 
 mod cgroup;
@@ -12,6 +13,7 @@ mod cluster;
 mod config;
 pub mod leftovers;
 mod machine;
+pub mod metrics_server;
 pub mod preflight;
 pub mod program;
 mod real_node;

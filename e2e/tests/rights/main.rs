@@ -3,25 +3,37 @@
 mod namespaced;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use kube::api::PostParams;
 use kube::runtime::wait::await_condition;
-use springtide_crds::batch_job::{BatchJobSpec, CompletionTracking, FailedReason, Release};
+use springtide_crds::batch_job::{
+    BatchJobSpec, CompletionTracking, FailedReason, JobProfile, Release, StopPolicy,
+};
 use springtide_crds::batch_queue::{
     BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, DEFAULT_QUEUE, QuotaRow, ReadyReason,
 };
+use springtide_crds::batch_task_profile::BatchTaskProfile;
 use springtide_crds::common::Quantity;
 use springtide_e2e::batch::{Task, Testbed};
 use springtide_e2e::manager::Manager;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::rights::{ACCOUNT, Seldom, Triple, findings, installed, used};
+use tokio::time::Instant;
 
 /// What no quiet run uses.
 const SELDOM: &[Seldom] = &[
     list("springtide.dev", "batchjobs"),
     list("springtide.dev", "batchqueues"),
     list("scheduling.k8s.io", "priorityclasses"),
+    list("springtide.dev", "batchtaskprofiles"),
+    Seldom {
+        verb: "list",
+        group: "metrics.k8s.io",
+        resource: "pods",
+        when: "a pod with a profile runs for more than a few seconds",
+    },
     list("", "pods"),
     list("", "nodes"),
     list("coordination.k8s.io", "leases"),
@@ -41,6 +53,7 @@ const SELDOM: &[Seldom] = &[
     },
     get("springtide.dev", "batchjobs", "a write of it went out and no answer came"),
     get("springtide.dev", "batchqueues", "a write of it went out and no answer came"),
+    get("springtide.dev", "batchtaskprofiles", "a write of it went out and no answer came"),
     get("", "pods", "a write of it went out and no answer came"),
     get("coordination.k8s.io", "leases", "a renewal met another version"),
     Seldom {
@@ -80,6 +93,14 @@ async fn every_course(test: &Testbed<'_>) -> Result<()> {
     let strict = Release { completion_tracking: Some(CompletionTracking::Strict), ..Release::default() };
     test.submit("strict", BatchJobSpec { release: strict, ..quick.clone() }).await?;
     test.submit("brief", BatchJobSpec { ttl_seconds_after_finished: Some(1), ..quick }).await?;
+    // Held, so that nothing of it runs that could be measured.
+    let learning = BatchJobSpec {
+        stop_policy: StopPolicy::Hold,
+        profile: Some(JobProfile { key: Some("learning".to_owned()), mode: None }),
+        ..BatchJobSpec::new(Task::quick().template())
+    };
+    test.submit("learning", learning).await?;
+    profile_is_seen(test).await?;
     let once = BatchJobSpec { backoff_limit: Some(0), ..BatchJobSpec::new(Task::failing(1).template()) };
     test.submit("failing", once).await?;
     test.failed("failing", FailedReason::BackoffLimitExceeded).await?;
@@ -97,6 +118,21 @@ async fn every_course(test: &Testbed<'_>) -> Result<()> {
     let ready = await_condition(test.api::<BatchQueue>(), DEFAULT_QUEUE, is_ready);
     tokio::time::timeout(PATIENCE, ready).await??;
     Ok(())
+}
+
+/// Waits until the profile of the held job is made, and has a status.
+async fn profile_is_seen(test: &Testbed<'_>) -> Result<()> {
+    let profiles = test.api::<BatchTaskProfile>();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = profiles.get_opt("learning").await?;
+        let status = found.and_then(|profile| profile.status);
+        if status.is_some_and(|status| status.observed_generation == 1) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the profile is not made, or has no status");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 #[tokio::test]

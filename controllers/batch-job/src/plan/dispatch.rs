@@ -155,9 +155,11 @@ pub fn demand(state: &JobState) -> Option<Demand> {
 fn shape(state: &JobState) -> Arc<Shape> {
     let job = &state.job;
     let oom_steps = state.dispatch.startable.iter().map(|start| start.oom_steps).max().unwrap_or(0);
-    let Some(grown) = job.template.grown(job.spec.retry.on_oom.as_ref(), oom_steps) else {
+    let on_oom = job.spec.retry.on_oom.as_ref().filter(|_| oom_steps > 0);
+    if on_oom.is_none() {
         return Arc::clone(&state.shape);
-    };
+    }
+    let grown = job.template.larger(&state.fitting, on_oom, oom_steps);
     Arc::new(match &state.placement.mapping {
         Some(mapping) => Shape::of_mapped(&grown, mapping),
         None => Shape::of_template(&grown),

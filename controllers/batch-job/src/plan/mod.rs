@@ -20,6 +20,7 @@ pub(crate) use state::stored_indexes;
 
 use crate::observe::Observed;
 use crate::pods::PodFactory;
+use crate::profiles::explain;
 use crate::projections::job::{BATCH_JOB, JobView};
 use crate::status;
 use jiff::{SignedDuration, Timestamp};
@@ -61,7 +62,8 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
         return draft.into_plan(None, Outcome::Waiting, Vec::new());
     }
     let outlook = status::outlook(state, observed.verdict.as_ref(), now);
-    let why = vec![Why { reason: outlook.summary.as_str(), message: outlook.message.clone() }];
+    let mut why = vec![Why { reason: outlook.summary.as_str(), message: outlook.message.clone() }];
+    why.extend(explain::job(&state.job.spec, &state.fitting));
     let outcome = outcome(state);
     let held = release::ended_pods(state, &mut draft, now);
     deadlines(observed, state, &mut draft, now);
@@ -106,7 +108,7 @@ fn create(observed: &Observed, state: &JobState, draft: &mut Draft) {
     if starting.is_empty() {
         return;
     }
-    let factory = PodFactory::new(&state.job, &state.placement, &state.tally.last_failures);
+    let factory = PodFactory::new(&state.job, &state.placement, &state.fitting, &state.tally.last_failures);
     for start in starting {
         if !draft.create(|| factory.create(start)) {
             break;

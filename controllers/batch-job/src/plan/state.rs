@@ -7,6 +7,7 @@ use crate::ceiling::Standing;
 use crate::failure::{Ending, OOM_KILLED, ending};
 use crate::indexes::{IndexError, Indexes, Retries};
 use crate::memory::{Facts, RELEASE_BACKOFF_MAX};
+use crate::profiles::fitting::Fitting;
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
 use crate::queues::{BuiltInQueue, Placement};
@@ -165,6 +166,8 @@ pub struct JobState {
     pub shape: Arc<Shape>,
     /// What its other writes fail at: those of pods are in [`facts`](Self::facts).
     pub failing: Option<Failing>,
+    /// What its profile makes of its pods' requests.
+    pub fitting: Fitting,
 }
 
 impl JobState {
@@ -220,6 +223,7 @@ impl JobState {
             dispatch,
             conflicts: Vec::new(),
             failing: None,
+            fitting: Fitting::default(),
         }
     }
 

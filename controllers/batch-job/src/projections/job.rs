@@ -1,15 +1,18 @@
 //! BatchJob, as its own controller reads it.
 
 use crate::growth;
+use crate::profiles::fitting::Fitting;
 use crate::shape::Shape;
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use springtide_crds::batch_job::{
     BatchJobSpec, BatchJobStatus, CompleteReason, MANAGED_BY, OnOom, PodTemplate,
 };
+use springtide_crds::batch_task_profile::ProfileMode;
 use springtide_crds::common::{Condition, ConditionStatus, GROUP, VERSION, condition};
 use springtide_crds::reason::Reason;
-use springtide_plumbing::key::Resource;
+use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::projection::{Meta, Projection};
 use springtide_plumbing::warrant::Protection;
 use std::sync::Arc;
@@ -62,14 +65,25 @@ impl Template {
         Self { hash, json, shape: Arc::new(Shape::of_template(template)) }
     }
 
-    /// The template of pods that are larger by so many steps; `None` where they are as it stands.
-    pub fn grown(&self, on_oom: Option<&OnOom>, steps: u32) -> Option<PodTemplate> {
-        let on_oom = on_oom.filter(|_| steps > 0)?;
+    /// The template of pods with the requests of their profile, which are larger by so many steps then.
+    pub fn larger(&self, fitting: &Fitting, on_oom: Option<&OnOom>, steps: u32) -> PodTemplate {
         let mut template = self.unpack();
-        if let Some(spec) = template.0.get_mut("spec").and_then(serde_json::Value::as_object_mut) {
-            growth::grow(spec, on_oom, steps);
+        if let Some(spec) = template.0.get_mut("spec").and_then(Value::as_object_mut) {
+            fitting.apply(spec);
+            if let Some(on_oom) = on_oom {
+                growth::grow(spec, on_oom, steps);
+            }
         }
-        Some(template)
+        template
+    }
+
+    /// Names of its containers, then of its init containers.
+    pub fn containers(&self) -> Vec<Arc<str>> {
+        let template = self.unpack();
+        let lists =
+            template.spec().into_iter().flat_map(|spec| [spec.get("containers"), spec.get("initContainers")]);
+        let containers = lists.flatten().filter_map(Value::as_array).flatten();
+        containers.filter_map(|container| container.get("name")?.as_str()).map(Arc::from).collect()
     }
 
     /// Unpacks it.
@@ -103,6 +117,13 @@ impl JobView {
     /// Whether the stored condition of a type is true.
     pub fn holds(&self, type_: &str) -> bool {
         self.condition(type_).is_some_and(|condition| condition.status == ConditionStatus::True)
+    }
+
+    /// The key of the profile that learns of this job; `None` where none shall.
+    pub fn profile_key(&self) -> Option<ObjectKey> {
+        let profile = self.spec.profile.as_ref()?;
+        let name = profile.key.as_deref().filter(|_| profile.mode != Some(ProfileMode::Off))?;
+        Some(ObjectKey { namespace: Arc::clone(&self.meta.key.namespace), name: name.into() })
     }
 
     /// Whether the job has one task only, whose status needs no indexes.

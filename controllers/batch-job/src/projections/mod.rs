@@ -4,4 +4,5 @@ pub mod job;
 pub mod node;
 pub mod pod;
 pub mod priority_class;
+pub mod profile;
 pub mod queue;

@@ -1,5 +1,6 @@
 //! Pod, as the ledger and the planner of BatchJobs read it.
 
+use crate::profiles::usage::{self, Usage};
 use crate::resources::{
     ContainerRequests, ContainerStatusRequests, PodSpecRequests, PodStatusRequests, ResourceList, Resources,
 };
@@ -50,6 +51,9 @@ pub struct PodLabels {
     /// Whether it is never deleted.
     #[serde(rename = "springtide.dev/delete-protection", default)]
     pub protection: Protection,
+    /// Name of the BatchTaskProfile that learns of it.
+    #[serde(rename = "springtide.dev/profile", default)]
+    pub profile: Option<Arc<str>>,
 }
 
 /// A tier in a label. Labels are anybody's: what is none counts as the lowest.
@@ -125,6 +129,10 @@ pub struct EndedContainer {
     pub reason: Box<str>,
     /// Termination message, cut and freed of control characters.
     pub message: Box<str>,
+    /// What it says that it has used, in the last line of its termination message.
+    pub usage: Option<Usage>,
+    /// Its limit of memory in bytes, else its request; 0 where it has neither.
+    pub memory: i64,
     /// When it ended.
     pub finished: Option<Timestamp>,
 }
@@ -334,7 +342,7 @@ impl From<Wire> for PodView {
             task: None,
         };
         if pod.job_owner().is_some() {
-            pod.task = Some(Arc::new(task(pod.phase, &asked.init_containers, status)));
+            pod.task = Some(Arc::new(task(pod.phase, &asked, status)));
         }
         pod
     }
@@ -371,8 +379,16 @@ impl WireCondition {
     }
 }
 
-fn task(phase: PodPhase, init_containers: &[ContainerRequests], status: WireStatus) -> TaskView {
+fn task(phase: PodPhase, asked: &PodSpecRequests, status: WireStatus) -> TaskView {
+    let init_containers = &asked.init_containers;
     let is_sidecar = |name: &str| init_containers.iter().any(|init| &*init.name == name && init.is_sidecar());
+    let memory = |name: &str| {
+        let container =
+            asked.containers.iter().chain(init_containers).find(|container| &*container.name == name);
+        let lists = container.map(|container| [&container.resources.limits, &container.resources.requests]);
+        let amounts = lists.into_iter().flatten().flatten().map(|list| list.memory);
+        amounts.into_iter().find(|amount| *amount > 0).unwrap_or(0)
+    };
     let has_started = match phase {
         PodPhase::Running | PodPhase::Succeeded | PodPhase::Failed => true,
         PodPhase::Pending | PodPhase::Unknown => false,
@@ -398,6 +414,8 @@ fn task(phase: PodPhase, init_containers: &[ContainerRequests], status: WireStat
         }
         finished = finished.max(terminated.finished_at);
         ended.push(EndedContainer {
+            memory: memory(&container.name),
+            usage: usage::parse(&terminated.message),
             name: container.name,
             exit_code: terminated.exit_code,
             reason: text(&terminated.reason, REASON_MAX_LENGTH),

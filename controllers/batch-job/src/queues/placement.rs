@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_crds::batch_queue::{DEFAULT_QUEUE, StalledReason, TierMapping};
+use springtide_crds::batch_task_profile::ProfileMode;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
@@ -36,6 +37,8 @@ pub struct Placement {
     pub stop: StopPolicy,
     /// How long the queue keeps finished jobs, in seconds; `None` where the manager's settings say it.
     pub ttl_seconds: Option<u32>,
+    /// What a profile does for the job where the job does not say.
+    pub default_profile_mode: ProfileMode,
     /// Why the job is not served.
     pub obstacle: Option<Obstacle>,
 }
@@ -59,6 +62,7 @@ impl Default for Placement {
             mapping: None,
             stop: StopPolicy::None,
             ttl_seconds: None,
+            default_profile_mode: ProfileMode::default(),
             obstacle: None,
         }
     }
@@ -145,6 +149,7 @@ impl Placement {
             mapping: queue.tier(tier).cloned(),
             stop: queue.stop(),
             ttl_seconds: Some(spec.retention.ttl_seconds_after_finished),
+            default_profile_mode: spec.default_profile_mode,
             obstacle,
         }
     }
@@ -156,6 +161,11 @@ impl Placement {
             QueueId::Object(key) => &*key.name,
         })
     }
+}
+
+/// What a job's queue says of profiles, for a job that says nothing of it; see [`Placement::of`].
+pub fn default_profile_mode(job: &JobView, fixed: Option<&str>, queues: &[Arc<QueueView>]) -> ProfileMode {
+    Placement::of(job, fixed, queues, BuiltInQueue::Enabled, |_| Vec::new()).default_profile_mode
 }
 
 /// Why a job must name a queue where there are some, none of which is called default.

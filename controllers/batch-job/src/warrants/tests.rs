@@ -24,6 +24,7 @@ impl Bench {
 
     fn with_settings(settings: Settings) -> Self {
         let (jobs_store, mut jobs) = Store::new(&[]);
+        let (profiles, _) = Store::new(&[]);
         let (pods_store, mut pods) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _) = Store::new(&[]);
         let now = Arc::new(Mutex::new(START.parse().unwrap()));
@@ -33,6 +34,7 @@ impl Bench {
         let stores = Stores {
             jobs: jobs_store,
             pods: pods_store,
+            profiles,
             nodes: Some(nodes),
             queues: queues_store,
             priority_classes: None,

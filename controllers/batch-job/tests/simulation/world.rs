@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use springtide_batch_job::projections::job::JobView;
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
-use springtide_batch_job::watches::PODS_BY_JOB;
+use springtide_batch_job::watches::{JOBS_BY_PROFILE, PODS_BY_JOB};
 use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, Settings, Stores};
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::{Reconciler, Settled};
@@ -354,7 +354,8 @@ pub(crate) fn is_finished(job: &Value) -> bool {
 
 impl Process {
     fn start(cluster: &mut Cluster, cpu: &str, settings: Settings, clock_ahead: SignedDuration) -> Self {
-        let (jobs_store, jobs) = Store::new(&[]);
+        let (jobs_store, jobs) = Store::new(&[JOBS_BY_PROFILE]);
+        let (profiles, mut no_profiles) = Store::new(&[]);
         let (pods_store, pods) = Store::new(&[PODS_BY_JOB]);
         let (nodes_store, mut nodes) = Store::new(&[]);
         let node: NodeView = serde_json::from_value(json!({
@@ -366,6 +367,7 @@ impl Process {
         }))
         .unwrap();
         let version = cluster.version();
+        no_profiles.replace(BTreeMap::new(), version);
         nodes.replace(BTreeMap::from([(node.meta().key.clone(), Arc::new(node))]), version);
         let pods = Watch::list(pods, &mut cluster.pods, version);
         let jobs = Watch::list(jobs, &mut cluster.jobs, version);
@@ -374,6 +376,7 @@ impl Process {
         let stores = Stores {
             jobs: jobs_store,
             pods: pods_store,
+            profiles,
             nodes: Some(nodes_store),
             queues: queues_store,
             priority_classes: None,

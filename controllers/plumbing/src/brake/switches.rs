@@ -9,6 +9,9 @@ const ALL: &str = "all";
 const KNOWN: [&str; 7] =
     [ALL, "batchJob", "inPlaceUpgrade", "timeShareGroup", "elasticSite", "bringUp", "reclaim"];
 
+/// Controllers that are a part of another one, whose switch is theirs too.
+const PARTS: [(&str, &str); 2] = [("batch-queue", "batch-job"), ("batch-task-profile", "batch-job")];
+
 /// The switches of the ConfigMap that are engaged, by [`folded`] key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Switches(BTreeSet<String>);
@@ -39,7 +42,8 @@ impl Switches {
     }
 
     pub(super) fn is_engaged(&self, controller: &str) -> bool {
-        self.0.contains(ALL) || self.0.contains(&folded(controller))
+        let whole = PARTS.iter().find(|(part, _)| *part == controller).map(|(_, whole)| *whole);
+        self.0.contains(ALL) || self.0.contains(&folded(whole.unwrap_or(controller)))
     }
 
     pub(super) fn is_any_engaged(&self) -> bool {
@@ -66,6 +70,10 @@ mod tests {
         assert!(!engaged(&[], "batch-job"));
         assert!(engaged(&[("all", "Engaged")], "batch-job"));
         assert!(engaged(&[("batchJob", "Engaged")], "batch-job"));
+        for part in ["batch-queue", "batch-task-profile"] {
+            assert!(engaged(&[("batchJob", "Engaged")], part), "{part} is a part of it");
+            assert!(!engaged(&[("elasticSite", "Engaged")], part));
+        }
         assert!(!engaged(&[("batchJob", "Engaged")], "elastic-site"));
         assert!(engaged(&[("all", "Engaged"), ("batchJob", "Released")], "batch-job"), "all is stronger");
         assert!(!engaged(&[("reclaim", "Engaged")], "elastic-site"), "it stops one action only");

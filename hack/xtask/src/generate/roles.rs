@@ -27,6 +27,12 @@ const USERS: &[User] = &[
     ("editor", Some("edit"), WRITERS),
     ("viewer", Some("view"), READERS),
 ];
+/// The same for a kind by which one decides over the tasks of others in the namespace.
+const OF_ADMINS: &[User] = &[
+    ("admin", Some("admin"), WRITERS),
+    ("editor", Some("edit"), READERS),
+    ("viewer", Some("view"), READERS),
+];
 /// The same for a kind whose objects take what others have.
 const ADMINISTRATORS: &[User] = &[("admin", None, WRITERS), ("viewer", Some("view"), READERS)];
 const READERS: &[&str] = &["get", "list", "watch"];
@@ -126,6 +132,7 @@ fn rules<'a>(rights: impl IntoIterator<Item = &'a Right>) -> Value {
 fn users(kind: &Kind) -> &'static [User] {
     match kind.writers {
         Writers::Users => USERS,
+        Writers::Administrators => OF_ADMINS,
         Writers::ClusterAdministrators => ADMINISTRATORS,
     }
 }
@@ -210,8 +217,9 @@ fn page(kinds: &[Kind]) -> Result<String> {
         "\n## Users\n\nFor each kind there are roles, added to the cluster's own by aggregation; in namespaced \
          mode they are Roles of each namespace, to be bound by name. The status is written by the controller \
          alone. Who writes a BatchQueue takes capacity, priority and loans from others: that role is added to no \
-         other one, and an administrator of the cluster binds it. Editor and admin of the other kinds grant the \
-         same so far.\n\n| role | added to | verbs |\n|---|---|---|"
+         other one, and an administrator of the cluster binds it. Only an admin writes a BatchTaskProfile, which \
+         decides what the jobs of others request; the controller makes those that are missing.\n\n\
+         | role | added to | verbs |\n|---|---|---|"
     )?;
     for kind in kinds {
         for (who, aggregate, verbs) in users(kind) {

@@ -1,6 +1,7 @@
 //! What GitOps tools need to judge our kinds: staged objects for the tests of their health checks, and
 //! the health check of Argo CD in the form in which its configuration takes it.
 
+mod profiles;
 mod queues;
 mod staged;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use springtide_crds::Kind;
 
 use crate::generate::{samples, yaml};
+use crate::schema;
 
 /// Where the checks are, from the repository's root.
 const FOLDER: &str = "config/gitops";
@@ -59,6 +61,9 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
         let of_kind = format!("{}_{}", kind.crd.spec.group, names.kind);
         customizations
             .insert(format!("resource.customizations.health.{of_kind}"), json!(read("health.lua")?));
+        if !is_held_by_users(kind) {
+            continue;
+        }
         let definitions: Vec<Value> = ACTIONS
             .iter()
             .map(|name| {
@@ -93,11 +98,17 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
     Ok(files)
 }
 
+/// Whether users can hold the objects of a kind: only then there are actions, and something is ever Suspended.
+fn is_held_by_users(kind: &Kind) -> bool {
+    schema::root(&json!(kind.crd))["properties"]["spec"]["properties"]["stopPolicy"].is_object()
+}
+
 /// The staged objects of a kind.
 fn staged(kind: &Kind) -> Result<Vec<staged::Staged>> {
     match kind.crd.spec.names.kind.as_str() {
         "BatchJob" => staged::batch_jobs(kind),
         "BatchQueue" => queues::batch_queues(kind),
+        "BatchTaskProfile" => profiles::staged(kind),
         other => anyhow::bail!("{other} has no staged objects: add them in hack/xtask/src/gitops/staged.rs"),
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct Staged {
     pub(crate) object: Value,
 }
 
-/// When the job was created; all else happens after it.
+/// When the object was created; all else happens after it.
 pub(super) const START: Timestamp = Timestamp::constant(1_794_355_200, 0);
 
 pub(super) fn after(seconds: i64) -> Timestamp {

@@ -1,8 +1,9 @@
 //! The metrics of the suite, and the rules that each of them keeps.
 
 use anyhow::Result;
-use springtide_batch_job::{BatchJobReconciler, BatchQueueReconciler, Stores};
+use springtide_batch_job::{BatchJobReconciler, BatchQueueReconciler, ProfileReconciler, Stores};
 use springtide_manager::ReloadMeasures;
+use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::Reconciler;
 use springtide_plumbing::metrics::catalogue::{self, Family, FamilyKind};
 use springtide_plumbing::watch::{Scope, WatchSet};
@@ -11,14 +12,19 @@ use crate::check::Finding;
 
 /// What a manager with all controllers registers.
 pub(super) fn families() -> Result<Vec<Family>> {
-    let metrics = catalogue::specimen(&[BatchJobReconciler::NAME, BatchQueueReconciler::NAME]);
-    let batch_job = BatchJobReconciler::new(Stores::register(&mut WatchSet::new(0), &Scope::All)?);
+    let metrics =
+        catalogue::specimen(&[BatchJobReconciler::NAME, BatchQueueReconciler::NAME, ProfileReconciler::NAME]);
+    let stores = Stores::register(&mut WatchSet::new(0), &Scope::All)?;
+    let profiles = ProfileReconciler::new(stores.clone(), Clock::system());
+    let batch_job = BatchJobReconciler::new(stores);
     metrics.register(|registry| {
         batch_job.register(registry);
+        profiles.register(registry);
         ReloadMeasures::default().register(registry);
     });
     metrics.add_population(BatchQueueReconciler::new(batch_job.clone()));
     metrics.add_population(batch_job);
+    metrics.add_population(profiles);
     Ok(catalogue::families(&metrics)?)
 }
 

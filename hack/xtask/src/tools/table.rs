@@ -136,6 +136,13 @@ pub(crate) const MODULES: &[Module] = &[
         ],
     },
     Module {
+        folder: "metrics-server",
+        ldflags: "",
+        tags: "",
+        cgo: false,
+        tools: &[tool("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", Group::Node)],
+    },
+    Module {
         folder: "helm",
         // As above: a client without a version is taken for another by charts that ask for one.
         ldflags: "-X helm.sh/helm/v4/internal/version.version=v4.3.1",

@@ -414,4 +414,42 @@ pub(super) const WORK: &[Row] = &[
             },
         ],
     },
+    Row {
+        title: "Task profiles",
+        panels: &[
+            Panel {
+                title: "Runs learned from",
+                description: "By whether anything is known of their usage.",
+                unit: "ops",
+                targets: &[(
+                    r#"sum by (usage) (rate(springtide_batch_profile_runs_total{job=~"$job"}[$__rate_interval]))"#,
+                    "usage {{usage}}",
+                )],
+            },
+            Panel {
+                title: "Kills for want of memory, and other tasks under a key",
+                description: "A kill raises what is recommended. A task with other containers teaches nothing.",
+                unit: "short",
+                targets: &[
+                    (
+                        r#"sum(increase(springtide_batch_profile_oom_kills_total{job=~"$job"}[$__rate_interval]))"#,
+                        "killed",
+                    ),
+                    (
+                        r#"sum(increase(springtide_batch_profile_mismatches_total{job=~"$job"}[$__rate_interval]))"#,
+                        "other tasks",
+                    ),
+                ],
+            },
+            Panel {
+                title: "Looks at the usage of pods",
+                description: "By metrics.k8s.io, while pods with a profile run. Where it is not served profiles do without.",
+                unit: "ops",
+                targets: &[(
+                    r#"sum by (result) (rate(springtide_batch_profile_usage_readings_total{job=~"$job"}[$__rate_interval]))"#,
+                    "{{result}}",
+                )],
+            },
+        ],
+    },
 ];

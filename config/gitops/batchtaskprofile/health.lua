@@ -1,0 +1,37 @@
+-- Health of a BatchTaskProfile for Argo CD: the same verdicts as kstatus.
+local health = { status = "Progressing", message = "Waiting for the controller" }
+
+if obj.metadata.deletionTimestamp ~= nil then
+  health.message = "Being deleted"
+  return health
+end
+
+if obj.status == nil or obj.status.conditions == nil then
+  return health
+end
+
+if obj.status.observedGeneration ~= obj.metadata.generation then
+  health.message = "Waiting for the controller to see generation " .. tostring(obj.metadata.generation)
+  return health
+end
+
+local conditions = {}
+for _, condition in ipairs(obj.status.conditions) do
+  conditions[condition.type] = condition
+end
+
+local function is(type)
+  return conditions[type] ~= nil and conditions[type].status == "True"
+end
+
+if is("Stalled") then
+  health.status = "Degraded"
+  health.message = conditions["Stalled"].reason .. ": " .. conditions["Stalled"].message
+elseif is("Ready") then
+  health.status = "Healthy"
+  health.message = conditions["Ready"].message
+elseif is("Reconciling") then
+  health.message = conditions["Reconciling"].reason .. ": " .. conditions["Reconciling"].message
+end
+
+return health
