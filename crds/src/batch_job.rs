@@ -176,6 +176,11 @@ pub struct BatchJobSpec {
     #[schemars(range(min = 5, max = 3600))]
     #[serde(default = "pending_deadline")]
     pub pending_deadline_seconds: u32,
+    /// How long one task takes, in seconds, for decisions that look ahead; what was learned of the task goes before it.
+    /// Absent = activeDeadlineSeconds.
+    #[schemars(range(min = 1, max = MAX_DEADLINE_SECONDS))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_seconds: Option<u32>,
     /// How running pods are ended.
     #[serde(default)]
     pub interruption: Interruption,
@@ -232,6 +237,7 @@ impl BatchJobSpec {
             active_deadline_seconds: None,
             queue_deadline_seconds: None,
             pending_deadline_seconds: pending_deadline(),
+            expected_seconds: None,
             interruption: Interruption::default(),
             backoff_limit: None,
             backoff_limit_per_index: None,
@@ -275,6 +281,9 @@ pub enum CompletionMode {
 #[schemars(inline)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Interruption {
+    /// Interruptible tasks start at any time; with FinishOrDontStart no task starts that would still run when the next
+    /// peak window of the queue ends pods of its tier, by expectedSeconds.
+    pub policy: InterruptionPolicy,
     /// Seconds between SIGTERM and SIGKILL when a pod is ended by Drain or a deadline.
     #[schemars(range(max = 3600))]
     pub grace_seconds: u32,
@@ -282,8 +291,19 @@ pub struct Interruption {
 
 impl Default for Interruption {
     fn default() -> Self {
-        Self { grace_seconds: 30 }
+        Self { policy: InterruptionPolicy::default(), grace_seconds: 30 }
     }
+}
+
+/// Whether a task may be cut short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum InterruptionPolicy {
+    /// It runs again after an interruption.
+    #[default]
+    Interruptible,
+    /// It is not started where a peak would interrupt it.
+    FinishOrDontStart,
 }
 
 /// What a failed pod means.

@@ -363,6 +363,8 @@ fn waiting_stalls(reason: QueuedReason) -> Option<(StalledReason, bool)> {
         | QueuedReason::ClassBackoff
         | QueuedReason::CapacityStale
         | QueuedReason::QueueStopped
+        | QueuedReason::PeakWindow
+        | QueuedReason::WouldNotFinish
         | QueuedReason::NameHeld
         | QueuedReason::Admitted
         | QueuedReason::QueueFull

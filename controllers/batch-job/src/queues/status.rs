@@ -56,8 +56,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let queue = &observed.queue;
     let (status, ready, message) = status(observed, now);
     let outcome = match ready {
-        ReadyReason::Admitting | ReadyReason::Held | ReadyReason::Drained => Outcome::Converged,
-        ReadyReason::Draining | ReadyReason::Deleting => Outcome::Progressing,
+        ReadyReason::Admitting | ReadyReason::Held | ReadyReason::Drained | ReadyReason::Closed => {
+            Outcome::Converged
+        }
+        ReadyReason::Draining | ReadyReason::Ramping | ReadyReason::Deleting => Outcome::Progressing,
         ReadyReason::Pending | ReadyReason::CapacityStale => Outcome::Waiting,
         ReadyReason::Stalled(_) => Outcome::Blocked,
     };
