@@ -1,5 +1,6 @@
 //! The status of a queue, and when it is written: at most every five seconds, and only when it differs.
 
+use super::peaks;
 use super::rules::{Problem, amount};
 use crate::admission::{QueueFigures, WaitingClass};
 use crate::projections::queue::{BATCH_QUEUE, QueueView};
@@ -65,13 +66,16 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     };
     let mut plan = Plan { why: vec![Why { reason: ready.as_str(), message }], ..Plan::idle(outcome) };
     plan.wake_at(after(now, if observed.is_active() { WRITE_INTERVAL } else { IDLE_INTERVAL }));
+    if let Some(edge) = observed.figures.peak.as_ref().and_then(|peak| peak.wake) {
+        plan.wake_at(edge);
+    }
     if status == queue.status {
         return plan;
     }
     match observed.last_write.map(|last| after(last, WRITE_INTERVAL)).filter(|due| *due > now) {
         Some(due) => plan.wake_at(due),
         None => {
-            plan.events = notes(queue, &status);
+            plan.events = notes(queue, &status).into_iter().chain(peaks::notes(queue, &status)).collect();
             plan.status = Some(write(queue, &status));
         }
     }
@@ -164,6 +168,7 @@ pub fn status(observed: &Observed, now: Timestamp) -> (BatchQueueStatus, ReadyRe
         Some((reason, message)) => writer.set(conditions, reason, &message),
         None => remove_condition(conditions, OvercommittedReason::CONDITION),
     }
+    peaks::tell(figures.peak.as_ref(), &writer, &mut status);
     (status, ready, message)
 }
 
@@ -202,7 +207,9 @@ fn ready(observed: &Observed, stalled: Option<&(StalledReason, String)>) -> (Rea
             (ReadyReason::Drained, "spec.stopPolicy is Drain; set it to None to go on".to_owned())
         }
         StopPolicy::None if figures.is_stale => (ReadyReason::CapacityStale, STALE.to_owned()),
-        StopPolicy::None => (ReadyReason::Admitting, "jobs start as quota and capacity allow".to_owned()),
+        StopPolicy::None => figures.peak.as_ref().and_then(peaks::ready).unwrap_or_else(|| {
+            (ReadyReason::Admitting, "jobs start as quota and capacity allow".to_owned())
+        }),
     }
 }
 
