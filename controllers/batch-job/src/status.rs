@@ -1,6 +1,7 @@
 //! The status of a job and its conditions, as a pure function of what was observed.
 
 mod failing;
+mod peak;
 
 pub(crate) use failing::{FAILS, of_failing};
 
@@ -55,7 +56,7 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
         return finished(state);
     }
     let waiting = waiting(verdict);
-    let yields = yields_to_peak(state, verdict);
+    let yields = peak::drains(state, verdict);
     let (summary, mut message) = summary(state, waiting, yields);
     let mut status = job.status.clone();
     status.observed_generation = job.meta().generation;
@@ -149,7 +150,7 @@ fn progress(state: &JobState, verdict: Option<&Verdict>, status: &mut BatchJobSt
     status.start_time.clone_from(&tally.start_time);
     status.running_since_time.clone_from(&tally.running_since);
     status.running_seconds = tally.running_seconds;
-    let is_suspended = is_suspended_by_queue(state) || is_suspended_by_peak(state, waiting(verdict));
+    let is_suspended = is_suspended_by_queue(state) || peak::suspends(state, waiting(verdict));
     if job.spec.stop_policy == StopPolicy::None && !is_suspended {
         status.suspended_seconds = status.suspended_seconds.saturating_add(seconds_stopped(job, now));
     }
@@ -213,7 +214,7 @@ fn summary(state: &JobState, waiting: Option<&Waiting>, yields: bool) -> (Comple
         Course::Stuck { .. } | Course::Open if yields => {
             (CompleteReason::Draining, "a peak window is near or open; the pods are ending".to_owned())
         }
-        Course::Open if is_suspended_by_peak(state, waiting) => {
+        Course::Open if peak::suspends(state, waiting) => {
             (CompleteReason::Suspended, waiting.map(|waiting| waiting.message.clone()).unwrap_or_default())
         }
         Course::Stopped(_) | Course::Stuck { .. } | Course::Open => {
@@ -488,7 +489,7 @@ fn suspended(state: &JobState, waiting: Option<&Waiting>) -> Option<(SuspendedRe
         StopPolicy::None if is_suspended_by_queue(state) => {
             Some((SuspendedReason::QueueStopped, "spec.stopPolicy of the job's queue is Drain"))
         }
-        StopPolicy::None if is_suspended_by_peak(state, waiting) => {
+        StopPolicy::None if peak::suspends(state, waiting) => {
             Some((SuspendedReason::PeakWindow, "a peak window of the job's queue is open, or has just ended"))
         }
         StopPolicy::None => {
@@ -503,31 +504,6 @@ fn suspended(state: &JobState, waiting: Option<&Waiting>) -> Option<(SuspendedRe
 /// Whether the queue has stopped a job that had started: one that had not waits as ever.
 fn is_suspended_by_queue(state: &JobState) -> bool {
     state.is_drained() && state.has_started()
-}
-
-/// Whether a peak has suspended a job that had started: it has no pods, and gets none for now. One that had not
-/// started waits as ever.
-fn is_suspended_by_peak(state: &JobState, waiting: Option<&Waiting>) -> bool {
-    let is_open = match &state.course {
-        Course::Open => true,
-        Course::Deleting
-        | Course::Finished
-        | Course::Failing { .. }
-        | Course::Completing(_)
-        | Course::Stopped(_)
-        | Course::Stuck { .. } => false,
-    };
-    is_open
-        && state.live() == 0
-        && state.has_started()
-        && waiting.is_some_and(|waiting| waiting.reason == QueuedReason::PeakWindow)
-}
-
-/// Whether pods of the job end for a peak.
-fn yields_to_peak(state: &JobState, verdict: Option<&Verdict>) -> bool {
-    let Some(verdict) = verdict.filter(|verdict| verdict.drained) else { return false };
-    let is_asked = verdict.reclaim.as_ref().is_some_and(|reclaim| reclaim.cause == ReclaimCause::PeakWindow);
-    is_asked || state.pods.iter().any(|pod| pod.is_live() && pod.view.meta().is_deleting())
 }
 
 fn waiting(verdict: Option<&Verdict>) -> Option<&Waiting> {
