@@ -9,8 +9,8 @@ use crate::batch_job::{
     BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, OnExitCodes, PodFailureAction,
     PodFailurePolicy, PodFailureRule, PodTemplate, Retry,
 };
-use crate::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, QuotaRow, Retention};
 use crate::batch_queue::peaks::{PeakAction, PeakWindow, Resume, TierAction};
+use crate::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, QuotaRow, Retention};
 use crate::common::{Quantity, Tier, Window};
 
 /// The image of the examples.
@@ -161,7 +161,11 @@ pub fn batch_queues() -> Vec<Sample> {
                         from_time_share_group: None,
                         actions: vec![
                             TierAction { tier: Tier::BestEffort, action: PeakAction::Drain, percent: None },
-                            TierAction { tier: Tier::Standard, action: PeakAction::Degrade, percent: Some(30) },
+                            TierAction {
+                                tier: Tier::Standard,
+                                action: PeakAction::Degrade,
+                                percent: Some(30),
+                            },
                         ],
                         lead_seconds: 600,
                         drain_pods_per_second: 50,

@@ -16,7 +16,8 @@ use springtide_crds::batch_job::{
     SuspendedReason,
 };
 use springtide_crds::batch_queue::{
-    BatchQueue, BatchQueueSpec, DrainWillMissReason, PeakWindowActiveReason, QuotaRow, ReadyReason, StalledReason,
+    BatchQueue, BatchQueueSpec, DrainWillMissReason, PeakWindowActiveReason, QuotaRow, ReadyReason,
+    StalledReason,
 };
 use springtide_crds::common::{Quantity, Tier};
 use springtide_crds::reason::Reason;
@@ -204,7 +205,10 @@ async fn an_override_opens_and_closes_the_windows_and_a_degraded_job_shrinks_and
     queue(&test, QUEUE, PeakWindowActiveReason::ForcedOff).await?;
     test.running("low", 2).await?;
     let all = test.running("usual", 8).await?;
-    ensure!(left.iter().all(|life| all.iter().any(|other| other.uid == life.uid)), "they went on all the time");
+    ensure!(
+        left.iter().all(|life| all.iter().any(|other| other.uid == life.uid)),
+        "they went on all the time"
+    );
     let job = test.reason("usual", DegradedReason::FullParallelism).await?;
     ensure!(job.status.context("a status")?.failed == 0);
     clean_up(&test, &["low", "usual"]).await

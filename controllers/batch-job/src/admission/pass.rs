@@ -283,7 +283,12 @@ impl Admission {
             }
             let job = self.jobs.get(uid)?;
             if key.finishes.is_some()
-                && !self.queues.would_finish(&key.line, key.tier, job.demand.interruption.expected, self.last_pass)
+                && !self.queues.would_finish(
+                    &key.line,
+                    key.tier,
+                    job.demand.interruption.expected,
+                    self.last_pass,
+                )
             {
                 continue;
             }

@@ -160,10 +160,8 @@ impl Admission {
         }
         let holdings = self.pods.of_queue(key, now);
         // What of a job nobody has asked for is left to its controller: it is about to be.
-        let known: Vec<(Holding<'_>, &Job)> = holdings
-            .into_iter()
-            .filter_map(|holding| Some((holding, self.jobs.get(holding.job)?)))
-            .collect();
+        let known: Vec<(Holding<'_>, &Job)> =
+            holdings.into_iter().filter_map(|holding| Some((holding, self.jobs.get(holding.job)?))).collect();
         let drain_pod = |(holding, job): &(Holding<'_>, &Job)| DrainPod {
             tier: holding.tier,
             created: holding.created,
@@ -186,7 +184,10 @@ impl Admission {
                 let uses = |holding: &Holding<'_>| self.queues.uses(key, &shares, holding.requests);
                 has_to_go.extend(beyond(&of_tier, &shares, uses));
                 has_to_go.extend(
-                    of_tier.iter().filter(|(_, (holding, _))| holding.left.is_some()).map(|(place, _)| *place),
+                    of_tier
+                        .iter()
+                        .filter(|(_, (holding, _))| holding.left.is_some())
+                        .map(|(place, _)| *place),
                 );
             }
         }

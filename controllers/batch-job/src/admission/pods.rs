@@ -42,7 +42,7 @@ struct Held {
     seen: Option<Timestamp>,
     /// It is being deleted, and should be gone by then: what it holds is on its way back.
     gone_by: Option<Timestamp>,
-    /// The first pass that found it so.
+    /// The last pass before it was first seen so, which is the one that asked for it; `None` where there was none.
     left: Option<Timestamp>,
     /// The class that counts it as unbound: its job may have left that class since.
     unbound_in: Option<ClassKey>,
@@ -56,7 +56,7 @@ pub(super) struct Holding<'a> {
     pub(super) requests: &'a ResourceList,
     pub(super) created: Timestamp,
     pub(super) scheduled: bool,
-    /// When it was first found to be going.
+    /// Since when it goes.
     pub(super) left: Option<Timestamp>,
 }
 
@@ -128,7 +128,11 @@ impl Pods {
     }
 
     /// What pods of a queue hold that were made since then.
-    pub(super) fn started(&self, queue: &ObjectKey, tiers: impl Fn(Tier) -> Option<Timestamp>) -> ResourceList {
+    pub(super) fn started(
+        &self,
+        queue: &ObjectKey,
+        tiers: impl Fn(Tier) -> Option<Timestamp>,
+    ) -> ResourceList {
         let mut started = ResourceList::default();
         for held in self.held.values() {
             let Some((_, tier)) = held.queue.as_ref().filter(|(of, _)| of == queue) else { continue };
@@ -139,10 +143,11 @@ impl Pods {
         started
     }
 
-    /// Pods of a queue that belong to jobs, in no order; those that leave are marked as found by this pass, unless
-    /// an earlier one has.
+    /// Pods of a queue that belong to jobs, in no order; those that were going before the first pass are taken to go
+    /// since now.
     pub(super) fn of_queue(&mut self, queue: &ObjectKey, now: Timestamp) -> Vec<Holding<'_>> {
-        let of_queue = self.held.values_mut().filter(|held| held.queue.as_ref().is_some_and(|(of, _)| of == queue));
+        let of_queue =
+            self.held.values_mut().filter(|held| held.queue.as_ref().is_some_and(|(of, _)| of == queue));
         of_queue
             .filter_map(|held| {
                 if held.gone_by.is_some() {
@@ -355,7 +360,11 @@ impl Admission {
             since: meta.creation_time,
             seen: before.as_ref().map_or(self.last_pass, |before| before.seen),
             gone_by,
-            left: before.as_ref().and_then(|before| before.left).filter(|_| gone_by.is_some()),
+            left: before
+                .as_ref()
+                .and_then(|before| before.left)
+                .or(self.last_pass)
+                .filter(|_| gone_by.is_some()),
             unbound_in,
         };
         held.count(1, &mut self.queues);

@@ -233,7 +233,9 @@ impl Queues {
         }
         let of_tier = rules.tiers.get(&tier).and_then(|tier| tier.closed).map(Closed::Until);
         let in_peak = || queue.peak.as_ref()?.tier(tier).filter(|tier| !tier.may_start());
-        of_tier.or_else(|| in_peak().map(|_| Closed::Until(QueuedReason::PeakWindow))).or(queue.stale.then_some(Closed::Stale))
+        of_tier
+            .or_else(|| in_peak().map(|_| Closed::Until(QueuedReason::PeakWindow)))
+            .or(queue.stale.then_some(Closed::Stale))
     }
 
     /// When nodes and pods were last known to be current.

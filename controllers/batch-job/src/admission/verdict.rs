@@ -35,9 +35,7 @@ impl Admission {
 
     fn reclaim(&self, uid: &Uid, job: &Job) -> Option<Reclaim> {
         match self.queues.rules_of(&job.class.line)?.stop {
-            StopPolicy::Drain => {
-                Some(Reclaim { keep: 0, cause: ReclaimCause::QueueStopped, until: None })
-            }
+            StopPolicy::Drain => Some(Reclaim { keep: 0, cause: ReclaimCause::QueueStopped, until: None }),
             StopPolicy::None | StopPolicy::Hold => self.claimed(uid),
         }
     }
@@ -182,7 +180,9 @@ impl Admission {
             ),
             Bound::Ramp => (
                 QueuedReason::PeakWindow,
-                format!("after the peak queue {name} opens little by little; {resource} is open for {room} now"),
+                format!(
+                    "after the peak queue {name} opens little by little; {resource} is open for {room} now"
+                ),
             ),
             Bound::Tier if self.queues.is_degraded_by_peak(line, job.class.tier) => (
                 QueuedReason::PeakWindow,

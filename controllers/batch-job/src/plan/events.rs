@@ -43,7 +43,8 @@ pub(super) fn notes(job: &JobView, status: &BatchJobStatus) -> Vec<EventNote> {
     let was_in_peak = job
         .condition(SuspendedReason::CONDITION)
         .is_some_and(|suspended| suspended.is(SuspendedReason::PeakWindow));
-    let resumed = turns.to(&[SuspendedReason::Resumed], "Resuming", Severity::Normal).filter(|_| !was_in_peak);
+    let resumed =
+        turns.to(&[SuspendedReason::Resumed], "Resuming", Severity::Normal).filter(|_| !was_in_peak);
     // What is forbidden is the reason of the pause too, and is told once.
     let refused = refused.filter(|_| stalled.is_none());
     [failed, stalled, refused, pending, stopped, shrunk, resumed].into_iter().flatten().collect()

@@ -123,7 +123,8 @@ fn end(state: &JobState, pod: &Attempt, gone_by: Option<Timestamp>, draft: &mut 
     }
     let meta = pod.view.meta();
     let grace = state.job.spec.interruption.grace_seconds;
-    let left = gone_by.map(|gone_by| u32::try_from(gone_by.duration_since(now).as_secs()).unwrap_or(0).max(1));
+    let left =
+        gone_by.map(|gone_by| u32::try_from(gone_by.duration_since(now).as_secs()).unwrap_or(0).max(1));
     let action = Action::Delete {
         uid: meta.uid.clone(),
         // A precondition: a pod that ended meanwhile would be deleted with its outcome.

@@ -3,7 +3,9 @@
 use crate::admission::PeakFigures;
 use crate::peaks::Phase;
 use crate::projections::queue::{BATCH_QUEUE, QueueView};
-use springtide_crds::batch_queue::{BatchQueueStatus, DrainWillMissReason, PeakWindowActiveReason, ReadyReason};
+use springtide_crds::batch_queue::{
+    BatchQueueStatus, DrainWillMissReason, PeakWindowActiveReason, ReadyReason,
+};
 use springtide_crds::common::{ConditionStatus, ConditionWriter, condition, remove_condition};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::events::{EventNote, Severity};

@@ -29,6 +29,9 @@ const WRITE_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// How often a queue is looked at in which nothing waits or runs: its capacity changes all the same.
 const IDLE_INTERVAL: SignedDuration = SignedDuration::from_secs(30);
 
+/// When an edge of a peak is looked at again that could not be acted on.
+const LATE_EDGE: SignedDuration = SignedDuration::from_secs(1);
+
 /// Plain data about one queue.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -67,7 +70,8 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan { why: vec![Why { reason: ready.as_str(), message }], ..Plan::idle(outcome) };
     plan.wake_at(after(now, if observed.is_active() { WRITE_INTERVAL } else { IDLE_INTERVAL }));
     if let Some(edge) = observed.figures.peak.as_ref().and_then(|peak| peak.wake) {
-        plan.wake_at(edge);
+        // Where the admission may not look, as its view is too old, the edge lies behind us.
+        plan.wake_at(if edge > now { edge } else { after(now, LATE_EDGE) });
     }
     if status == queue.status {
         return plan;
@@ -207,9 +211,11 @@ fn ready(observed: &Observed, stalled: Option<&(StalledReason, String)>) -> (Rea
             (ReadyReason::Drained, "spec.stopPolicy is Drain; set it to None to go on".to_owned())
         }
         StopPolicy::None if figures.is_stale => (ReadyReason::CapacityStale, STALE.to_owned()),
-        StopPolicy::None => figures.peak.as_ref().and_then(peaks::ready).unwrap_or_else(|| {
-            (ReadyReason::Admitting, "jobs start as quota and capacity allow".to_owned())
-        }),
+        StopPolicy::None => {
+            figures.peak.as_ref().and_then(peaks::ready).unwrap_or_else(|| {
+                (ReadyReason::Admitting, "jobs start as quota and capacity allow".to_owned())
+            })
+        }
     }
 }
 

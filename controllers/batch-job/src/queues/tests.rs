@@ -364,7 +364,8 @@ fn a_window_that_cannot_be_read_is_told_with_its_remedy() {
     assert!(found[1].message.contains("double11 with member payment"), "{}", found[1].message);
     // It concerns no tier that no window would hold or drain.
     let problems = |queue: &QueueView| problems(queue, &around(&has));
-    let queue = Arc::new(queue("q", json!({"peakWindows": [{"name": "b", "fromTimeShareGroup": {"name": "x"}}]})));
+    let queue =
+        Arc::new(queue("q", json!({"peakWindows": [{"name": "b", "fromTimeShareGroup": {"name": "x"}}]})));
     let placed =
         Placement::of(&job(json!({"queueName": "q"})), None, &[queue], BuiltInQueue::Enabled, problems);
     assert_eq!(reason(&placed), None);

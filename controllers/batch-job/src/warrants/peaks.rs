@@ -33,7 +33,8 @@ pub(super) enum Asks {
 
 /// What the windows of a queue ask of a tier now.
 pub(super) fn asks(spec: &BatchQueueSpec, tier: Tier, now: Timestamp) -> Asks {
-    let forced = spec.override_peak.as_ref().filter(|forced| now < forced.until_time.0).map(|forced| forced.mode);
+    let forced =
+        spec.override_peak.as_ref().filter(|forced| now < forced.until_time.0).map(|forced| forced.mode);
     let counts = |window: &&PeakWindow| match forced {
         Some(PeakOverrideMode::ForceOff) => false,
         Some(PeakOverrideMode::ForceOn) => true,
@@ -99,7 +100,8 @@ impl BatchJobWarrants {
             }
         }
         let own = charged(Some(&rules), pod);
-        let part = |whole: i64| i64::try_from(i128::from(whole.max(0)) * i128::from(percent) / 100).unwrap_or(whole);
+        let part =
+            |whole: i64| i64::try_from(i128::from(whole.max(0)) * i128::from(percent) / 100).unwrap_or(whole);
         let offered = self.offered(&rules);
         let exceeds_row = rules.quota.iter().any(|row| {
             let most = if rules.cohort.is_some() { row.max } else { row.max.min(row.nominal) };
@@ -142,7 +144,8 @@ impl BatchJobWarrants {
             .filter(|node| counts(node))
             .map(|node| (Arc::clone(&node.meta().key.name), node.allocatable.clone()))
             .collect();
-        for pod in self.stores.pods.list(None).iter().filter(|pod| pod.job_owner().is_none() && pod.may_run()) {
+        for pod in self.stores.pods.list(None).iter().filter(|pod| pod.job_owner().is_none() && pod.may_run())
+        {
             if let Some(left) = pod.node.as_ref().and_then(|node| left.get_mut(node)) {
                 left.subtract(&pod.requests);
             }

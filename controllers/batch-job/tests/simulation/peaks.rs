@@ -78,8 +78,7 @@ fn second(world: &mut World) {
     world.work_but_finish_nothing();
     let now = world.cluster.now;
     let has_had_its_grace = |pod: &&Value| {
-        is_deleting(pod)
-            && text(pod, "/metadata/deletionTimestamp").parse::<Timestamp>().unwrap() <= now
+        is_deleting(pod) && text(pod, "/metadata/deletionTimestamp").parse::<Timestamp>().unwrap() <= now
     };
     let reaped: Vec<String> = world
         .cluster
@@ -130,7 +129,8 @@ fn play(seed: u64, hours_ahead: i64, dies: bool) {
             world.restart();
         }
         // Some seconds pass without any process, but none of those in which pods are ended or come back.
-        let is_down = dies && (590..895).contains(&at) && random.below(3) == 0 && !(600 - LEAD..602).contains(&at);
+        let is_down =
+            dies && (590..895).contains(&at) && random.below(3) == 0 && !(600 - LEAD..602).contains(&at);
         if !is_down {
             second(&mut world);
         }

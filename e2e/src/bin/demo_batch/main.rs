@@ -134,7 +134,11 @@ async fn run(options: &Options) -> Result<bool> {
     steps.end();
     println!();
     let well = judge::print(&verdicts);
-    println!("\n{} after {:.0} s.", if well { "All as it should be" } else { "NOT as it should be" }, steps.seconds());
+    println!(
+        "\n{} after {:.0} s.",
+        if well { "All as it should be" } else { "NOT as it should be" },
+        steps.seconds()
+    );
     Ok(well)
 }
 
@@ -166,7 +170,8 @@ async fn create_jobs(client: &Client) -> Result<Vec<String>> {
     let jobs: Api<BatchJob> = Api::namespaced(client.clone(), NAMESPACE);
     let mut names = Vec::new();
     let singles = (0..SINGLES).map(|number| (format!("single-{number}"), 1, Tier::BestEffort));
-    let wide = [("elastic".to_owned(), ELASTIC, Tier::BestEffort), ("usual".to_owned(), USUAL, Tier::Standard)];
+    let wide =
+        [("elastic".to_owned(), ELASTIC, Tier::BestEffort), ("usual".to_owned(), USUAL, Tier::Standard)];
     for (name, pods, tier) in singles.chain(wide) {
         let task = Task { cpu: "500m".to_owned(), ..Task::endless() };
         let spec = BatchJobSpec {

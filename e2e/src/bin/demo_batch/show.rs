@@ -102,7 +102,9 @@ impl Screen {
             return;
         }
         if self.last.is_none() {
-            println!("   (# a pod that stays, - one that is ending; seconds before the start, since it, since the end)");
+            println!(
+                "   (# a pod that stays, - one that is ending; seconds before the start, since it, since the end)"
+            );
         }
         let seconds = |since: Timestamp| view.at.duration_since(since).as_secs();
         let when = if view.at < start {

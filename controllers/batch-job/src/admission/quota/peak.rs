@@ -51,9 +51,8 @@ pub(in crate::admission) struct Share {
 impl QueuePeak {
     /// Brings it up to date. Returns whether it may mean something else than before.
     pub(super) fn refresh(&mut self, now: Timestamp) -> bool {
-        let holds = |(at, state): &(Timestamp, PeakState)| {
-            *at <= now && state.wake.is_none_or(|wake| now < wake)
-        };
+        let holds =
+            |(at, state): &(Timestamp, PeakState)| *at <= now && state.wake.is_none_or(|wake| now < wake);
         if self.is_fresh && self.state.as_ref().is_some_and(holds) {
             return false;
         }

@@ -125,7 +125,7 @@ fn a_drain_asks_for_so_many_in_a_second_the_newest_first_until_none_is_left() {
 
 #[test]
 fn a_drain_that_will_miss_its_time_is_foretold() {
-    let mut world = World::new(&[("n1", "900")]);
+    let mut world = World::new(&[("n1", "110"), ("n2", "110"), ("n3", "110")]);
     let queue = queue(&mut world, PEAK, 300);
     let one = shape("1", json!({}));
     let job = world.ask(of(&queue, "j", &one, 300));
@@ -143,7 +143,8 @@ fn a_degraded_tier_shrinks_to_its_share_and_starts_nothing_beyond_it() {
     let queue = queue(&mut world, PEAK, 10);
     let one = shape("1", json!({}));
     let elastic = world.ask(Demand { tier: Tier::Standard, ..of(&queue, "elastic", &one, 6) });
-    let gang = Demand { tier: Tier::Standard, created: at(5), min_parallelism: 2, ..of(&queue, "gang", &one, 2) };
+    let gang =
+        Demand { tier: Tier::Standard, created: at(5), min_parallelism: 2, ..of(&queue, "gang", &one, 2) };
     let gang = world.ask(gang);
     assert_eq!(settle(&mut world, 400, &[&elastic, &gang]), 8);
     let mut ended = (0, 0);
@@ -162,7 +163,7 @@ fn a_degraded_tier_shrinks_to_its_share_and_starts_nothing_beyond_it() {
 
 #[test]
 fn what_comes_back_after_a_peak_comes_along_an_even_slope_whatever_the_servers_clock_says() {
-    let mut world = World::new(&[("n1", "300")]);
+    let mut world = World::new(&[("n1", "110"), ("n2", "110"), ("n3", "110")]);
     let queue = queue(&mut world, PEAK, 200);
     let one = shape("1", json!({}));
     let low = world.ask(of(&queue, "low", &one, 150));

@@ -34,7 +34,8 @@ impl Bench {
             self.pod(&format!("a-{index}-0"), |pod| {
                 pod["metadata"]["labels"]["springtide.dev/queue"] = json!("q");
                 pod["metadata"]["labels"]["springtide.dev/tier"] = json!(tier);
-                pod["spec"]["containers"] = json!([{"name": "main", "resources": {"requests": {"cpu": "1"}}}]);
+                pod["spec"]["containers"] =
+                    json!([{"name": "main", "resources": {"requests": {"cpu": "1"}}}]);
             });
         }
     }
@@ -64,7 +65,11 @@ fn a_window_asks_from_its_lead_to_its_end() {
         asks(&parsed, Tier::BestEffort, now)
     };
     assert_eq!((forced("ForceOn", 0), forced("ForceOff", 600)), (Asks::All, Asks::Nothing));
-    assert_eq!((forced("ForceOn", 700), forced("ForceOff", 640)), (Asks::Nothing, Asks::All), "inert when past");
+    assert_eq!(
+        (forced("ForceOn", 700), forced("ForceOff", 640)),
+        (Asks::Nothing, Asks::All),
+        "inert when past"
+    );
 }
 
 #[test]
