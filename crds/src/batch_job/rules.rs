@@ -15,6 +15,7 @@ pub const IMMUTABLE_FIELDS: [&str; 15] = [
     "completions",
     "minParallelism",
     "completionMode",
+    "interruption.policy",
     "backoffLimit",
     "backoffLimitPerIndex",
     "maxFailedIndexes",
