@@ -1,6 +1,7 @@
 //! What the status of a queue tells of its peak windows.
 
 use crate::admission::PeakFigures;
+use crate::loads::TriggerFigures;
 use crate::peaks::Phase;
 use crate::projections::queue::{BATCH_QUEUE, QueueView};
 use springtide_crds::batch_queue::{
@@ -26,12 +27,14 @@ pub(super) fn ready(peak: &PeakFigures) -> Option<(ReadyReason, String)> {
 pub(super) fn tell(peak: Option<&PeakFigures>, writer: &ConditionWriter, status: &mut BatchQueueStatus) {
     let Some(peak) = peak else {
         (status.active_window, status.next_window) = (None, None);
+        status.load_triggers.clear();
         remove_condition(&mut status.conditions, PeakWindowActiveReason::CONDITION);
         remove_condition(&mut status.conditions, DrainWillMissReason::CONDITION);
         return;
     };
     let state = &peak.state;
     status.active_window = state.active.as_ref().map(|active| active.status(peak.pods_left));
+    status.load_triggers = state.triggers.iter().map(TriggerFigures::status).collect();
     status.next_window = state.next.as_ref().map(|next| next.status());
     writer.set(&mut status.conditions, state.reason, &state.message);
     match &peak.forecast {
@@ -66,6 +69,7 @@ pub(super) fn notes(queue: &QueueView, status: &BatchQueueStatus) -> Vec<EventNo
             | PeakWindowActiveReason::Closed
             | PeakWindowActiveReason::Ramping
             | PeakWindowActiveReason::Forced
+            | PeakWindowActiveReason::LoadTrigger
             | PeakWindowActiveReason::ForcedOff => true,
             // That a queue is new, with its windows, is no turn.
             PeakWindowActiveReason::Idle => !is_first,
