@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::batch_queue::{BatchQueueStatus, DrainWillMissReason, ReadyReason, StalledReason};
 use springtide_crds::common::Tier;
+use springtide_crds::reason::Reason;
 use springtide_plumbing::events::Severity;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::plan::Action;
