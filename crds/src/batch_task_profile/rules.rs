@@ -42,7 +42,7 @@ pub(super) fn min_at_most_max() -> Rule {
 /// The pattern of a quantity sees strings alone, not numbers.
 pub(super) fn not_negative(field: &str) -> Rule {
     Rule::new(format!("!has(self.{field}) || !quantity(string(self.{field})).isLessThan(quantity('0'))"))
-        .message(format!("{field} must not be negative"))
+        .message(format!("{field} must not be negative").as_str())
         .reason(Reason::FieldValueInvalid)
         .field_path(format!(".{field}"))
 }

@@ -17,6 +17,7 @@ use springtide_crds::batch_queue::{
     BatchQueueStatus, CapacityStaleReason, DrainWillMissReason, ReadyReason, StalledReason,
 };
 use springtide_crds::common::Tier;
+use springtide_crds::reason::Reason;
 use springtide_plumbing::events::Severity;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::plan::Action;
