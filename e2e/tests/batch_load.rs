@@ -14,7 +14,6 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{BatchJobSpec, Interruption, PodTemplate, QueuedReason, SuspendedReason};
-use springtide_crds::batch_queue::loads::LoadTriggerState;
 use springtide_crds::batch_queue::{
     BatchQueue, BatchQueueSpec, CapacityStaleReason, PeakWindowActiveReason, ReadyReason,
 };
@@ -163,8 +162,8 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
     ensure!(says(&held, &ReadyReason::Closed), "{:?}", held.status);
     let told = message(&held, &PeakWindowActiveReason::LoadTrigger);
     ensure!(told.starts_with("load trigger full:"), "{told}");
-    let rows = &held.status.as_ref().context("a status")?.load_triggers;
-    ensure!(rows.len() == 1 && rows[0].state == LoadTriggerState::On, "{rows:?}");
+    let status = held.status.as_ref().context("a status")?;
+    ensure!(status.active_load_triggers == ["full"], "{status:?}");
     test.submit("late", tasks(1, Tier::BestEffort)).await?;
     test.submit("usual", tasks(1, Tier::Standard)).await?;
     test.running("usual", 1).await?;

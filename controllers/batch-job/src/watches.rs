@@ -10,7 +10,7 @@
 //! | PriorityClass | [`PriorityClassView`] | as for Node | - | the queues whose tiers name it |
 
 use crate::admission::{Admission, QueueId, Staleness};
-use crate::loads::sampler;
+use crate::loads::{StoredLoads, sampler};
 use crate::projections::job::JobView;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
@@ -305,7 +305,7 @@ impl BatchJobReconciler {
             let mut admission = lock(&self.admission);
             admission.peak_stored(&key, stored.as_ref());
             if let Some(queue) = queue {
-                admission.loads_stored(&key, &queue.status.load_triggers);
+                admission.loads_stored(&key, StoredLoads::of(&queue.status));
             }
         }
         let (is_edited, is_first) = match change {
@@ -326,7 +326,7 @@ impl BatchJobReconciler {
             let woken = admission.queue_changed(&id, rules);
             admission.peaks_changed(&id, queue.map(|queue| Arc::clone(&queue.peaks)), stored);
             if let Some(queue) = queue {
-                admission.loads_stored(&key, &queue.status.load_triggers);
+                admission.loads_stored(&key, StoredLoads::of(&queue.status));
             }
             woken
         };

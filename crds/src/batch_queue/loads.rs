@@ -1,12 +1,10 @@
 //! Load triggers: when batch work shrinks, waits or leaves because the nodes are busy.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::{Reason, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::peaks::{Resume, TierAction, drain_pods_per_second};
-use crate::common::time_schema;
 
 /// Most load triggers of one queue.
 pub const LOAD_TRIGGERS_MAX: usize = 8;
@@ -64,32 +62,6 @@ pub enum LoadResource {
     Cpu,
     /// Memory that cannot be taken back: the working set.
     Memory,
-}
-
-/// Where a load trigger stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-#[serde(rename_all = "camelCase")]
-pub struct LoadTriggerStatus {
-    /// Name of the trigger.
-    #[schemars(length(max = 63))]
-    pub name: String,
-    /// Whether it is on, by the last that was measured.
-    pub state: LoadTriggerState,
-    /// When it last went on or off; absent of one that never has.
-    #[schemars(schema_with = "time_schema")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_transition_time: Option<Time>,
-}
-
-/// Whether a load trigger is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub enum LoadTriggerState {
-    /// The load has been high, and not low since.
-    On,
-    /// The load has not been high, or has been low since.
-    Off,
 }
 
 fn sustain_seconds() -> u32 {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::loads::{LOAD_TRIGGERS_MAX, LoadTriggerStatus};
+use super::loads::LOAD_TRIGGERS_MAX;
 use super::peaks::{ActiveWindow, NextWindow};
 use super::reasons::CONDITION_TYPES;
 use crate::common::{
@@ -78,10 +78,10 @@ pub struct BatchQueueStatus {
     /// The next peak to start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_window: Option<NextWindow>,
-    /// Where each load trigger stands.
-    #[schemars(length(max = LOAD_TRIGGERS_MAX), extend("x-kubernetes-list-type" = "atomic"))]
+    /// Names of the load triggers that are on, by the last that was measured.
+    #[schemars(length(max = LOAD_TRIGGERS_MAX), inner(length(max = 63)), extend("x-kubernetes-list-type" = "atomic"))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub load_triggers: Vec<LoadTriggerStatus>,
+    pub active_load_triggers: Vec<String>,
 }
 
 /// Jobs that are alike to the admission and wait for the same.

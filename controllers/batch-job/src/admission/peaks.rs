@@ -12,13 +12,12 @@ use super::queue::{QueueId, ReclaimCause};
 use super::quota::{Drains, Share};
 use super::verdict::Why;
 use super::{Admission, Job, Waiting};
-use crate::loads::Usage;
+use crate::loads::{StoredLoads, Usage};
 use crate::peaks::degrade::{DegradedJob, DegradedPod, surplus};
 use crate::peaks::drain::{self, DrainPod, Forecast};
 use crate::peaks::{Action, PeakState, Peaks, TIERS};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{InterruptionPolicy, QueuedReason};
-use springtide_crds::batch_queue::loads::LoadTriggerStatus;
 use springtide_crds::batch_queue::peaks::ActiveWindow;
 use springtide_crds::common::{ConditionStatus, Tier};
 use springtide_crds::reason::Reason;
@@ -95,8 +94,8 @@ impl Admission {
         self.dirty |= self.queues.set_stored_peak(queue, stored);
     }
 
-    /// Takes in what `status.loadTriggers` of a queue says; what this process has measured itself counts more.
-    pub fn loads_stored(&mut self, queue: &ObjectKey, stored: &[LoadTriggerStatus]) {
+    /// Takes in what the status of a queue says of its load triggers; what this process has measured itself counts more.
+    pub fn loads_stored(&mut self, queue: &ObjectKey, stored: StoredLoads) {
         self.queues.set_stored_loads(queue, stored);
     }
 

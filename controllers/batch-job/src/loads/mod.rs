@@ -10,11 +10,12 @@
 //! whole grace, and when it goes off they come back over `resume`. It never ends a pod on data older than
 //! [`MOST_AGE`]: without younger data it only holds, that is to say nothing of its tiers starts.
 //!
-//! Of what a manager knew that is gone its successor reads in `status.loadTriggers`, which is as old as
-//! PeakWindowActive's last transition at least, whether each trigger is on and since when it is not, and so how far its
-//! ramp has come. A trigger that was on holds until there is data. What the status does not tell, as that manager died
-//! within seconds of a turn or of the first high readings, is measured anew: a trigger turns up to `sustainSeconds`
-//! later then, never earlier.
+//! Of what a manager knew that is gone its successor reads in the status which triggers were on
+//! (`status.activeLoadTriggers`; since PeakWindowActive's last transition at the latest, if that has the reason
+//! LoadTrigger), and of the one that went off last when that was (`status.activeWindow`), and so how far its ramp has
+//! come. A trigger that was on holds until there is data. What the status does not tell, as that manager died within
+//! seconds of a turn or of the first high readings, is measured anew: a trigger turns up to `sustainSeconds` later then,
+//! never earlier.
 
 mod hysteresis;
 pub mod sampler;
@@ -24,7 +25,7 @@ mod tests;
 mod usage;
 
 pub use hysteresis::{Hysteresis, MOST_AGE, Standing};
-pub use standing::{Loads, TriggerFigures};
+pub use standing::{Loads, StoredLoads, TriggerFigures};
 pub use usage::{NodeLoad, Reading, Usage};
 
 use crate::peaks::Action;

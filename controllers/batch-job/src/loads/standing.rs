@@ -3,9 +3,9 @@
 use super::{Hysteresis, MOST_AGE, Reading, Standing, Trigger};
 use crate::peaks::{Action, Active, Drain, PeakState, Phase, Ramp, TIERS, jitter};
 use jiff::{SignedDuration, Timestamp};
-use springtide_crds::batch_queue::PeakWindowActiveReason;
-use springtide_crds::batch_queue::loads::{LoadTriggerState, LoadTriggerStatus};
-use springtide_crds::common::whole_seconds;
+use springtide_crds::batch_queue::{BatchQueueStatus, PeakWindowActiveReason};
+use springtide_crds::common::{Tier, condition};
+use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::key::Uid;
 
@@ -19,20 +19,33 @@ pub struct TriggerFigures {
     pub name: String,
     /// Whether it is on, by the last that was measured.
     pub is_on: bool,
-    /// When it last went on or off.
-    pub turned: Option<Timestamp>,
     /// Whether the load is known.
     pub is_measured: bool,
 }
 
-impl TriggerFigures {
-    /// As it stands in the status.
+/// What the status of a queue tells of its triggers to another process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredLoads {
+    /// Those that are on.
+    on: Vec<String>,
+    /// Since when one is, at the latest.
+    since: Option<Timestamp>,
+    /// The one that went off last, if its ramp was going on, and when that was.
+    ended: Option<(String, Timestamp)>,
+}
+
+impl StoredLoads {
+    /// Reads it.
     #[must_use]
-    pub fn status(&self) -> LoadTriggerStatus {
-        LoadTriggerStatus {
-            name: self.name.clone(),
-            state: if self.is_on { LoadTriggerState::On } else { LoadTriggerState::Off },
-            last_transition_time: self.turned.map(whole_seconds),
+    pub fn of(status: &BatchQueueStatus) -> Self {
+        let active = condition(&status.conditions, PeakWindowActiveReason::CONDITION);
+        let since = active.filter(|active| active.is(PeakWindowActiveReason::LoadTrigger));
+        // Of windows the start is known, too.
+        let ended = status.active_window.as_ref().filter(|window| window.start_time.is_none());
+        Self {
+            on: status.active_load_triggers.clone(),
+            since: since.map(|active| active.last_transition_time.0),
+            ended: ended.and_then(|window| Some((window.name.clone(), window.end_time.as_ref()?.0))),
         }
     }
 }
@@ -42,15 +55,13 @@ impl TriggerFigures {
 pub struct Loads {
     known: Vec<(Trigger, Hysteresis)>,
     /// What the status of the queue said before this process first looked.
-    stored: Vec<LoadTriggerStatus>,
+    stored: StoredLoads,
 }
 
 impl Loads {
     /// Takes in what the status says. It counts for triggers that this process has not looked at yet.
-    pub fn store(&mut self, stored: &[LoadTriggerStatus]) {
-        if self.stored != stored {
-            self.stored = stored.to_vec();
-        }
+    pub fn store(&mut self, stored: StoredLoads) {
+        self.stored = stored;
     }
 
     /// Turns to these triggers: who keeps its name keeps its state.
@@ -70,12 +81,10 @@ impl Loads {
                     (trigger.clone(), memory)
                 }
                 None => {
-                    let stored = self.stored.iter().find(|stored| stored.name == trigger.name);
-                    let is_on = stored.is_some_and(|stored| match stored.state {
-                        LoadTriggerState::On => true,
-                        LoadTriggerState::Off => false,
-                    });
-                    let turned = stored.and_then(|stored| Some(stored.last_transition_time.as_ref()?.0));
+                    let is_on = self.stored.on.contains(&trigger.name);
+                    let ended = self.stored.ended.as_ref().filter(|(name, _)| *name == trigger.name);
+                    let ended = ended.map(|(_, at)| *at);
+                    let turned = if is_on { self.stored.since } else { ended };
                     (trigger.clone(), Hysteresis::new(is_on, turned, now))
                 }
             })
@@ -142,21 +151,15 @@ impl Loads {
 }
 
 fn figures(trigger: &Trigger, memory: &Hysteresis, now: Timestamp) -> TriggerFigures {
-    let (is_on, turned) = memory.state();
+    let (is_on, _) = memory.state();
     let is_measured = match memory.standing(now) {
         Standing::Off | Standing::On { .. } => true,
         Standing::Unmeasured { .. } => false,
     };
-    TriggerFigures { name: trigger.name.clone(), is_on, turned, is_measured }
+    TriggerFigures { name: trigger.name.clone(), is_on, is_measured }
 }
 
-fn apply(
-    trigger: &Trigger,
-    standing: Standing,
-    ramp: Option<Ramp>,
-    tier: springtide_crds::common::Tier,
-    state: &mut PeakState,
-) {
+fn apply(trigger: &Trigger, standing: Standing, ramp: Option<Ramp>, tier: Tier, state: &mut PeakState) {
     let action = trigger.action(tier);
     if action == Action::None {
         return;

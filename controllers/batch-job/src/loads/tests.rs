@@ -1,16 +1,16 @@
 //! Load triggers on virtual time: when they turn, what they know, and what they do to tiers.
 
 use super::usage::NodeMetrics;
-use super::{Hysteresis, Loads, MOST_AGE, Reading, Standing, Trigger, Usage};
+use super::{Hysteresis, Loads, MOST_AGE, Reading, Standing, StoredLoads, Trigger, Usage};
 use crate::peaks::{Action, PeakState, Peaks, Phase};
 use crate::projections::node::NodeView;
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use springtide_crds::batch_queue::PeakWindowActiveReason;
-use springtide_crds::batch_queue::loads::{LoadTrigger, LoadTriggerStatus};
+use springtide_crds::batch_queue::loads::LoadTrigger;
 use springtide_crds::batch_queue::peaks::{PeakOverride, PeakWindow};
+use springtide_crds::batch_queue::{BatchQueueStatus, PeakWindowActiveReason};
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::Uid;
 use std::collections::HashMap;
@@ -356,14 +356,41 @@ fn a_trigger_keeps_its_state_under_its_name_and_reads_it_in_the_status_of_anothe
     let mut bench = Bench::new(json!([]), None);
     bench.measured(800, [0, 15, 30]);
     let lower = LoadTrigger { high_percent: 100, low_percent: 99, ..hot() };
-    let stored: Vec<LoadTriggerStatus> = bench.state(30).triggers.iter().map(|it| it.status()).collect();
     bench.peaks = Peaks::new(&Uid("q".into()), &[], None).with_triggers(&[lower]);
     bench.measured(800, [45, 60, 75]);
     assert_eq!(bench.state(75).phase, Phase::Ramping, "off by its new limits, no sooner");
     let mut other = Bench::new(json!([]), None);
-    other.loads.store(&stored);
+    let on = json!({
+        "activeLoadTriggers": ["hot"],
+        "conditions": [{
+            "type": "PeakWindowActive", "status": "True", "reason": "LoadTrigger", "message": "", "observedGeneration": 1,
+            "lastTransitionTime": at(30),
+        }],
+    });
+    other.loads.store(stored(on));
     other.loads.observe(other.peaks.triggers(), None, at(100));
     assert_eq!(actions(&other.state(100))[0], Action::Hold);
     other.measured(700, [105]);
-    assert_eq!(actions(&other.state(105))[0], Action::Drain);
+    let state = other.state(105);
+    assert_eq!((actions(&state)[0], state.active.unwrap().start), (Action::Drain, Some(at(30))));
+}
+
+#[test]
+fn a_ramp_goes_on_in_another_process_but_not_from_the_end_of_a_window_of_the_same_name() {
+    let ramp = |start: Value| {
+        let mut bench = Bench::new(json!([]), None);
+        let mut active = json!({"name": "hot", "endTime": at(90), "podsLeft": 0});
+        if !start.is_null() {
+            active["startTime"] = start;
+        }
+        bench.loads.store(stored(json!({"activeWindow": active})));
+        bench.loads.observe(bench.peaks.triggers(), None, at(110));
+        bench.state(140).tier(Tier::BestEffort).ramp.map(|ramp| ramp.room(1000, 0))
+    };
+    assert_eq!((ramp(Value::Null), ramp(json!(at(60)))), (Some(500), None));
+}
+
+fn stored(status: Value) -> StoredLoads {
+    let status: BatchQueueStatus = serde_json::from_value(status).unwrap();
+    StoredLoads::of(&status)
 }

@@ -1,7 +1,6 @@
 //! What the status of a queue tells of its peak windows.
 
 use crate::admission::PeakFigures;
-use crate::loads::TriggerFigures;
 use crate::peaks::Phase;
 use crate::projections::queue::{BATCH_QUEUE, QueueView};
 use springtide_crds::batch_queue::{
@@ -27,14 +26,15 @@ pub(super) fn ready(peak: &PeakFigures) -> Option<(ReadyReason, String)> {
 pub(super) fn tell(peak: Option<&PeakFigures>, writer: &ConditionWriter, status: &mut BatchQueueStatus) {
     let Some(peak) = peak else {
         (status.active_window, status.next_window) = (None, None);
-        status.load_triggers.clear();
+        status.active_load_triggers.clear();
         remove_condition(&mut status.conditions, PeakWindowActiveReason::CONDITION);
         remove_condition(&mut status.conditions, DrainWillMissReason::CONDITION);
         return;
     };
     let state = &peak.state;
     status.active_window = state.active.as_ref().map(|active| active.status(peak.pods_left));
-    status.load_triggers = state.triggers.iter().map(TriggerFigures::status).collect();
+    let on = state.triggers.iter().filter(|trigger| trigger.is_on);
+    status.active_load_triggers = on.map(|trigger| trigger.name.clone()).collect();
     status.next_window = state.next.as_ref().map(|next| next.status());
     writer.set(&mut status.conditions, state.reason, &state.message);
     match &peak.forecast {

@@ -3,13 +3,12 @@
 use super::{Queue, Queues, counted, share_of};
 use crate::admission::line::LineId;
 use crate::admission::peaks::{LoadTotals, PeakFigures};
-use crate::loads::{Loads, Reading};
+use crate::loads::{Loads, Reading, StoredLoads};
 use crate::peaks::drain::Forecast;
 use crate::peaks::{PeakState, Peaks, TierPeak};
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::QueuedReason;
-use springtide_crds::batch_queue::loads::LoadTriggerStatus;
 use springtide_crds::batch_queue::peaks::ActiveWindow;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
@@ -156,7 +155,7 @@ impl Queues {
     }
 
     /// Takes in what the status of a queue says of its load triggers.
-    pub(in crate::admission) fn set_stored_loads(&mut self, key: &ObjectKey, stored: &[LoadTriggerStatus]) {
+    pub(in crate::admission) fn set_stored_loads(&mut self, key: &ObjectKey, stored: StoredLoads) {
         if let Some(peak) = self.by_key.get_mut(key).and_then(|queue| queue.peak.as_mut()) {
             peak.loads.store(stored);
         }

@@ -2,10 +2,11 @@
 
 use super::queues::{cores, foreign, of};
 use super::*;
-use crate::loads::Usage;
+use crate::loads::{StoredLoads, Usage};
 use crate::peaks::Peaks;
 use crate::resources::ResourceList;
-use springtide_crds::batch_queue::loads::{LoadTrigger, LoadTriggerStatus};
+use springtide_crds::batch_queue::BatchQueueStatus;
+use springtide_crds::batch_queue::loads::LoadTrigger;
 use std::collections::HashMap;
 
 /// BestEffort leaves at three quarters of the processors.
@@ -125,9 +126,9 @@ fn a_new_process_holds_what_its_predecessor_drained_until_it_knows_the_load() {
     let queue = world.queue("q", &cores(8, 8));
     triggers(&mut world, &queue);
     let QueueId::Object(key) = &queue else { panic!("{queue:?}") };
-    let stored: Vec<LoadTriggerStatus> =
-        serde_json::from_value(json!([{"name": "hot", "state": "On", "lastTransitionTime": at(0)}])).unwrap();
-    world.admission.loads_stored(key, &stored);
+    let stored =
+        BatchQueueStatus { active_load_triggers: vec!["hot".to_owned()], ..BatchQueueStatus::default() };
+    world.admission.loads_stored(key, StoredLoads::of(&stored));
     let job = world.ask(of(&queue, "j", &shape("1", json!({})), 2));
     assert_eq!(settle(&mut world, 1000, &job), 0);
     let mut server = Server::default();
