@@ -39,7 +39,7 @@ pub use plan::Settings;
 pub use profiles::controller::ProfileReconciler;
 pub use queues::{BatchQueueReconciler, BuiltInQueue};
 pub use rights::RIGHTS;
-pub use warrants::BatchJobWarrants;
+pub use warrants::{BatchJobWarrants, UsageSource};
 pub use watches::Stores;
 
 use admission::{Admission, Trouble};

@@ -26,7 +26,7 @@ mod usage;
 
 pub use hysteresis::{Hysteresis, MOST_AGE, Standing};
 pub use standing::{Loads, StoredLoads, TriggerFigures};
-pub use usage::{NodeLoad, Reading, Usage};
+pub use usage::{NodeLoad, NodeMetrics, Reading, Usage};
 
 use crate::peaks::Action;
 use jiff::SignedDuration;

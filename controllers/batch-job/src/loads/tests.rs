@@ -1,7 +1,6 @@
 //! Load triggers on virtual time: when they turn, what they know, and what they do to tiers.
 
-use super::usage::NodeMetrics;
-use super::{Hysteresis, Loads, MOST_AGE, Reading, Standing, StoredLoads, Trigger, Usage};
+use super::{Hysteresis, Loads, MOST_AGE, NodeMetrics, Reading, Standing, StoredLoads, Trigger, Usage};
 use crate::peaks::{Action, PeakState, Peaks, Phase};
 use crate::projections::node::NodeView;
 use crate::resources::ResourceList;
