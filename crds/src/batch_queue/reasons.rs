@@ -1,5 +1,6 @@
 //! The condition reasons of BatchQueue.
 
+use super::peaks_reasons::{DrainWillMissReason, PeakWindowActiveReason};
 use crate::common::ConditionStatus;
 use crate::reason::{self, Reason, ReasonDoc, reasons};
 
@@ -12,11 +13,15 @@ reasons! {
         Admitting => True,
         /// spec.stopPolicy is Hold: nothing starts, running pods finish.
         Held => True,
-        /// spec.stopPolicy is Drain: nothing starts, running pods are ending.
+        /// Pods are ending: spec.stopPolicy is Drain, or a peak is near.
         Draining => True,
+        /// A peak window is open or a load trigger is on: its tiers start nothing, or less.
+        Closed => True,
+        /// A peak is over: what it held back starts little by little.
+        Ramping => True,
         /// spec.stopPolicy is Drain, and no pod of the queue is left.
         Drained => True,
-        /// Nothing starts: the view of nodes and pods is too old.
+        /// Nothing starts: the view of nodes and pods, or what is measured of them, is too old.
         CapacityStale => False,
         /// The queue is being deleted: nothing starts, running pods finish.
         Deleting => False,
@@ -31,6 +36,9 @@ reasons! {
         /// Nodes and pods have not been listed yet, or their watch has been silent for longer than
         /// spec.capacitySource.staleAfterSeconds.
         NodesNotSynced => True,
+        /// capacitySource.type is NodeMetrics, and metrics.k8s.io has told nothing new of most nodes for longer than
+        /// staleAfterSeconds. Nothing starts; what runs is not touched. See whether the metrics server is well.
+        MetricsOld => True,
         /// The view is fresh.
         Fresh => False,
     }
@@ -49,9 +57,16 @@ reasons! {
 reasons! {
     /// What needs a person.
     pub enum StalledReason for "Stalled" {
+        /// It is not known when a peak window opens: its time zone, cron expression or dates cannot be used. The tiers
+        /// that it would hold or drain start nothing; the message names the window and the remedy.
+        InvalidWindow => True,
+        /// A peak window follows a TimeShareGroup that does not exist. The tiers that it would hold or drain start
+        /// nothing; create the group, or give the window's hours.
+        TimeShareGroupNotFound => True,
         /// A tier cannot be used as it is; its jobs wait. The message names the tier and the field.
         InvalidTier => True,
-        /// The manager serves single namespaces and may not see nodes: only capacitySource.type Static works.
+        /// The manager serves single namespaces and may not see nodes: only capacitySource.type Static works, and no load
+        /// trigger.
         NodesNotVisible => True,
         /// There are more queues than the declared maximum; nothing starts here until others go.
         LimitExceeded => True,
@@ -85,6 +100,8 @@ impl ReconcilingReason {
             ReadyReason::Admitting
             | ReadyReason::Held
             | ReadyReason::Draining
+            | ReadyReason::Closed
+            | ReadyReason::Ramping
             | ReadyReason::Drained
             | ReadyReason::Stalled(_) => None,
         }
@@ -126,6 +143,8 @@ pub fn all() -> Vec<ReasonDoc> {
         reason::docs::<ReadyReason>(),
         reason::docs::<CapacityStaleReason>(),
         reason::docs::<OvercommittedReason>(),
+        reason::docs::<PeakWindowActiveReason>(),
+        reason::docs::<DrainWillMissReason>(),
         reason::docs::<ReconcilingReason>(),
         reason::docs::<StalledReason>(),
     ]
@@ -133,4 +152,4 @@ pub fn all() -> Vec<ReasonDoc> {
 }
 
 /// Number of condition types of BatchQueue.
-pub(super) const CONDITION_TYPES: usize = 5;
+pub(super) const CONDITION_TYPES: usize = 7;

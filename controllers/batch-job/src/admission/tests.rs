@@ -1,7 +1,9 @@
 mod claims;
 mod fairness;
+mod loads;
 mod long;
 mod pauses;
+mod peaks;
 mod queues;
 mod without_nodes;
 
@@ -58,6 +60,7 @@ fn demand(namespace: &str, name: &str, shape: &Arc<Shape>) -> Demand {
         shape: Arc::clone(shape),
         target: 1,
         min_parallelism: 1,
+        interruption: Interruptibility::default(),
     }
 }
 

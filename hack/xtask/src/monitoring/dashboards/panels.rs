@@ -412,6 +412,30 @@ pub(super) const WORK: &[Row] = &[
                     "p99",
                 )],
             },
+            Panel {
+                title: "Pods left before a peak",
+                description: "Pods that have to go for a peak window and are still there: 0 when it opens. Queues at risk \
+                              will miss that.",
+                unit: "short",
+                targets: &[
+                    (r#"max(springtide_batch_drain_pods_left{job=~"$job"})"#, "pods"),
+                    (r#"max(springtide_batch_drains_at_risk{job=~"$job"})"#, "queues at risk"),
+                ],
+            },
+            Panel {
+                title: "Load triggers",
+                description: "Those that are on, and those whose tiers start nothing as nobody knows the load of the nodes; \
+                              and lists of metrics.k8s.io a second, by result.",
+                unit: "short",
+                targets: &[
+                    (r#"max(springtide_batch_load_triggers_on{job=~"$job"})"#, "on"),
+                    (r#"max(springtide_batch_load_triggers_unmeasured{job=~"$job"})"#, "unmeasured"),
+                    (
+                        r#"sum by (result) (rate(springtide_batch_load_readings_total{job=~"$job"}[$__rate_interval]))"#,
+                        "lists {{result}}",
+                    ),
+                ],
+            },
         ],
     },
     Row {
