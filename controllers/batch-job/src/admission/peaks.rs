@@ -85,7 +85,6 @@ impl Admission {
     ) {
         let QueueId::Object(key) = queue else { return };
         self.queues.set_peaks(key, peaks, stored);
-        self.drains.retain(|_, drained| drained.queue != *key);
         self.dirty = true;
     }
 
@@ -135,6 +134,16 @@ impl Admission {
     pub(super) fn peaks_turned(&mut self, woken: &mut Vec<ObjectKey>) {
         for key in self.queues.take_turned() {
             let line = LineId::of_queue(&key);
+            // What had to go is asked anew in this very pass; who need not go any more may be given at once.
+            let (jobs, claims) = (&self.jobs, &mut self.claims);
+            self.drains.retain(|uid, drained| {
+                let is_other = drained.queue != key;
+                if !is_other {
+                    claims.remove(uid);
+                    woken.extend(jobs.get(uid).map(|job| job.demand.job.clone()));
+                }
+                is_other
+            });
             let granted = |job: &&Job| job.class.line == line && !job.in_flight.is_empty();
             let is_closed = |job: &&Job| self.queues.closed(&line, job.class.tier).is_some();
             let closed = self.jobs.values().filter(granted).filter(is_closed);

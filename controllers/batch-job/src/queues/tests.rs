@@ -385,8 +385,9 @@ fn a_peak_stands_in_the_status_and_its_turns_are_told() {
     };
     let (before, ready, _) = status(&in_peak(0, 0, None), at(0));
     assert_eq!((ready, condition(&before, "PeakWindowActive").as_str()), (ReadyReason::Admitting, "Idle"));
-    assert_eq!(before.next_window.unwrap().start_time.0, at(300));
-    assert_eq!((before.active_window, condition(&before, "DrainWillMiss").as_str()), (None, "OnTime"));
+    assert_eq!(before.next_window.as_ref().unwrap().start_time.0, at(300));
+    assert_eq!(condition(&before, "DrainWillMiss"), "OnTime");
+    assert_eq!(before.active_window, None);
     let missed = Forecast { reason: DrainWillMissReason::RateTooLow, message: "too many".to_owned() };
     for (seconds, expected) in
         [(250, ReadyReason::Draining), (300, ReadyReason::Closed), (3610, ReadyReason::Ramping)]

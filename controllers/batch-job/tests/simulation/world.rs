@@ -141,13 +141,15 @@ impl World {
         let generation = before.map_or(0, |queue| queue["metadata"]["generation"].as_i64().unwrap()) + 1;
         let status = before.map_or(json!({}), |queue| queue["status"].clone());
         let metadata = json!({
-            "namespace": NAMESPACE, "name": name, "uid": format!("queue-{name}"), "resourceVersion": "1",
-            "generation": generation,
+            "namespace": NAMESPACE, "name": name, "uid": format!("queue-{name}"), "generation": generation,
         });
         self.store_queue(name, json!({"metadata": metadata, "spec": spec, "status": status}));
     }
 
-    fn store_queue(&mut self, name: &str, queue: Value) {
+    fn store_queue(&mut self, name: &str, mut queue: Value) {
+        let before = self.queues.get(name).map_or("0", |queue| text(queue, "/metadata/resourceVersion"));
+        let version = before.parse::<u64>().unwrap() + 1;
+        queue["metadata"]["resourceVersion"] = json!(version.to_string());
         self.process.queues.apply(serde_json::from_value(queue.clone()).unwrap());
         self.queues.insert(name.to_owned(), queue);
     }

@@ -117,10 +117,10 @@ impl Queues {
         peaks: Option<Arc<Peaks>>,
         stored: Option<ActiveWindow>,
     ) {
+        // Whatever the windows before have asked for is asked anew, or not any more.
+        self.turned.push(key.clone());
         let Some(queue) = self.by_key.get_mut(key) else { return };
-        let before = queue.peak.take();
-        let was_there = before.is_some();
-        let (state, loads) = before.map(|before| (before.state, before.loads)).unwrap_or_default();
+        let (state, loads) = queue.peak.take().map(|before| (before.state, before.loads)).unwrap_or_default();
         queue.peak = peaks.filter(|peaks| !peaks.is_empty()).map(|peaks| QueuePeak {
             peaks,
             stored,
@@ -130,9 +130,6 @@ impl Queues {
             started: ResourceList::default(),
             drains: Drains::default(),
         });
-        if was_there && queue.peak.is_none() {
-            self.turned.push(key.clone());
-        }
     }
 
     /// Takes in what the status of a queue says. Returns whether that was news.
