@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::peaks::{ActiveWindow, NextWindow};
 use super::reasons::CONDITION_TYPES;
 use crate::common::{
-    Condition, MAX_GENERATION, Quantity, RESOURCE_NAME_MAX_LENGTH, Tier,
-    conditions_schema, time_schema,
+    Condition, MAX_GENERATION, Quantity, RESOURCE_NAME_MAX_LENGTH, Tier, conditions_schema, time_schema,
 };
 
 /// Longest condition message of a BatchQueue, in bytes of its JSON form.
