@@ -3,13 +3,17 @@
 //! The images hold one program that sleeps, exits or allocates memory as its
 //! arguments say; the demo builds it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::batch_job::{
     BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, OnExitCodes, PodFailureAction,
     PodFailurePolicy, PodFailureRule, PodTemplate, Retry,
 };
-use crate::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, QuotaRow, Retention};
+use crate::batch_queue::{
+    BatchQueue, BatchQueueSpec, CapacitySource, Preemptible, QuotaRow, Retention, TierMapping,
+};
 use crate::common::{Quantity, Tier};
 
 /// The image of the examples.
@@ -139,7 +143,36 @@ pub fn batch_queues() -> Vec<Sample> {
                 },
             ),
         },
+        Sample {
+            file: "batchqueue-urgent",
+            doc: "A queue whose jobs of tier BestEffort give way: their pods end for jobs of tier Guaranteed once they \
+                  exist for a minute, and run again by themselves. Pods of Standard end only for jobs of their own \
+                  tier with a higher priority, or of Guaranteed.",
+            object: queue(
+                "urgent",
+                BatchQueueSpec {
+                    quota: vec![quota("cpu", "2", None)],
+                    max_tier: Tier::Guaranteed,
+                    tiers: vec![
+                        yielding(Tier::BestEffort, &[Tier::Guaranteed], 60),
+                        yielding(Tier::Standard, &[Tier::Standard, Tier::Guaranteed], 0),
+                    ],
+                    ..BatchQueueSpec::new()
+                },
+            ),
+        },
     ]
+}
+
+fn yielding(name: Tier, by: &[Tier], min_run_seconds: u32) -> TierMapping {
+    TierMapping {
+        name,
+        priority_class_name: None,
+        scheduler_name: None,
+        pod_labels: BTreeMap::new(),
+        resource_names: BTreeMap::new(),
+        preemptible: Some(Preemptible { by: by.to_vec(), min_run_seconds }),
+    }
 }
 
 fn queue(name: &str, spec: BatchQueueSpec) -> Value {

@@ -33,6 +33,7 @@ pub mod status;
 mod warrants;
 pub mod watches;
 
+pub use admission::CohortScope;
 pub use plan::Settings;
 pub use queues::{BatchQueueReconciler, BuiltInQueue};
 pub use rights::RIGHTS;
@@ -84,10 +85,11 @@ impl BatchJobReconciler {
 
     /// A controller over these stores.
     pub fn with_settings(stores: Stores, settings: Settings) -> Arc<Self> {
-        let admission = match stores.nodes {
+        let mut admission = match stores.nodes {
             Some(_) => Admission::default(),
             None => Admission::without_nodes(),
         };
+        admission.set_cohort_scope(settings.cohort_scope);
         Arc::new(Self {
             stores,
             settings,

@@ -284,6 +284,7 @@ impl BatchJobReconciler {
                 Some(demand) if obstacle.is_none() => {
                     queue = demand.queue.clone();
                     admission.offer(demand);
+                    admission.expect(uid, expected_run(&state.job));
                 }
                 Some(_) | None => admission.withdraw(uid),
             }
@@ -299,7 +300,7 @@ impl BatchJobReconciler {
                 Some(obstacle) => {
                     let waiting = Waiting { reason: obstacle.reason, message: obstacle.message.clone() };
                     let waiting = (!state.dispatch.startable.is_empty()).then_some(waiting);
-                    Verdict { granted: state.live(), waiting, wake_at: None, reclaim: None }
+                    Verdict { granted: state.live(), waiting, ..Verdict::default() }
                 }
             };
             (is_wanted.then_some(verdict), granted)
@@ -315,4 +316,9 @@ impl BatchJobReconciler {
         }
         verdict
     }
+}
+
+/// How long a pod of a job runs at most, as far as anybody knows: the job as a whole may not run longer.
+fn expected_run(job: &JobView) -> Option<SignedDuration> {
+    Some(SignedDuration::from_secs(job.spec.active_deadline_seconds?.into()))
 }

@@ -98,6 +98,8 @@ reasons! {
         Waiting => False,
         /// The user stopped the job with spec.stopPolicy.
         Suspended => False,
+        /// All pods of the job were ended for one that goes before it; it waits at its old place.
+        Preempted => False,
         /// Pods were not scheduled within spec.pendingDeadlineSeconds and were taken back.
         PendingDeadline => False,
     }
@@ -112,6 +114,9 @@ reasons! {
         UserDrain => True,
         /// The job's BatchQueue is drained by its spec.stopPolicy: nothing starts, running pods are ended.
         QueueStopped => True,
+        /// All pods of the job are ended for one that goes before it: of a higher tier or priority of its queue, or of
+        /// the queue that had lent what they use. It starts again by itself.
+        Preempted => True,
         /// The job was stopped before and is not now.
         Resumed => False,
     }
@@ -122,7 +127,8 @@ reasons! {
     pub enum DegradedReason for "Degraded" {
         /// The queue's quota was cut, and pods of the job were ended to keep it.
         QuotaShrunk => True,
-        /// Pods of the job ran on quota that another queue of the cohort had lent and needs itself; they were ended.
+        /// Pods of the job were ended for one that goes before it: of the queue that had lent the quota they ran on, or
+        /// of a higher tier or priority of its own queue.
         Reclaimed => True,
         /// The job has been degraded before and has every pod again that it may have.
         FullParallelism => False,

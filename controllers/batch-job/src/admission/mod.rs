@@ -14,12 +14,15 @@
 mod claims;
 mod class;
 mod figures;
+mod held;
+mod kept;
 mod line;
 mod pass;
 mod pods;
 mod preempt;
 mod queue;
 mod quota;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -29,13 +32,15 @@ use crate::projections::node::NodeView;
 use crate::shape::Shape;
 use claims::Claims;
 use class::{Class, ClassKey};
-use jiff::Timestamp;
+use held::Blocked;
+use jiff::{SignedDuration, Timestamp};
+use kept::Kept;
 use line::{Line, LineId};
 use pods::Pods;
 use preempt::Owed;
 pub use queue::{
-    CapacitySource, MAX_QUEUED_JOBS, NodeShare, Ordering, QueueFigures, QueueId, QueueRules, QuotaRow,
-    Reclaim, ReclaimCause, TierRules, WAITING_CLASSES, WaitingClass,
+    CapacitySource, CohortScope, MAX_QUEUED_JOBS, NodeShare, Ordering, QueueFigures, QueueId, QueueRules,
+    QuotaRow, Reclaim, ReclaimCause, TierRules, WAITING_CLASSES, WaitingClass,
 };
 use quota::Queues;
 use springtide_crds::batch_job::QueuedReason;
@@ -80,6 +85,8 @@ pub struct Verdict {
     pub wake_at: Option<Timestamp>,
     /// What it must give back of what runs.
     pub reclaim: Option<Reclaim>,
+    /// Of `granted`, pods that do not exist yet and that no node has room for: they are shown to a node autoscaler.
+    pub unfit: u32,
 }
 
 /// Why a job waits.
@@ -142,6 +149,12 @@ pub struct Admission {
     claims: Claims,
     /// For whom others end or have ended, by line.
     claimants: BTreeMap<LineId, Owed>,
+    /// Nodes that are kept for a class, one for each queue; `None` is the built-in one.
+    kept: BTreeMap<Option<ObjectKey>, Kept>,
+    /// What a pass keeps of them from others while it serves.
+    blocked: Vec<Blocked>,
+    /// The time of the last pass.
+    now: Timestamp,
     /// Pods alive by job, of jobs not offered yet too.
     live: HashMap<Uid, u32>,
     /// Of these, the ones that are being deleted.
@@ -156,6 +169,9 @@ pub struct Admission {
     /// Times that a class was looked at for what it could be granted.
     #[cfg(test)]
     looks: usize,
+    /// Who has had pods of whom claimed.
+    #[cfg(test)]
+    taken: Vec<(Uid, Uid)>,
 }
 
 #[derive(Debug, Default)]
@@ -174,6 +190,8 @@ struct Job {
     unseen: HashSet<ObjectKey>,
     /// When its pod could last not be created; none is older than the job.
     set_back: Timestamp,
+    /// How long a pod of it runs at most, as far as anybody knows.
+    expected: Option<SignedDuration>,
 }
 
 impl Job {
@@ -201,6 +219,19 @@ impl Admission {
     /// rules allow; without a word, nothing is too old.
     pub fn seen_at(&mut self, at: Timestamp) {
         self.queues.seen_at(at);
+    }
+
+    /// Which queues of one cohort's name lend to each other. To be said before the first rules.
+    pub fn set_cohort_scope(&mut self, scope: CohortScope) {
+        self.queues.set_scope(scope);
+    }
+
+    /// How long a pod of a job runs at most, as far as anybody knows: what ends in time may use a node that is kept
+    /// for somebody else.
+    pub fn expect(&mut self, uid: &Uid, run: Option<SignedDuration>) {
+        if let Some(job) = self.jobs.get_mut(uid) {
+            job.expected = run;
+        }
     }
 
     /// Takes in the rules of a queue: new, changed, or `None` when it is gone. Returns the jobs of it, which may
@@ -247,6 +278,8 @@ impl Admission {
                 let name = &last.meta().key.name;
                 if let Some(slot) = self.ledger.remove_node(name) {
                     self.pods.node_gone(name, slot);
+                    // The slot may be another node's before the next pass.
+                    self.kept.retain(|_, kept| kept.node != slot);
                     for job in self.jobs.values_mut() {
                         for place in &mut job.in_flight {
                             if *place == Some(slot) {
@@ -279,6 +312,7 @@ impl Admission {
                 in_flight: Vec::new(),
                 unseen: HashSet::new(),
                 set_back: Timestamp::MIN,
+                expected: None,
             }
         });
         job.demand = demand;

@@ -1,8 +1,11 @@
 mod claims;
 mod fairness;
+mod kept;
 mod long;
 mod pauses;
+mod preemption;
 mod queues;
+mod shown;
 mod without_nodes;
 
 use super::*;

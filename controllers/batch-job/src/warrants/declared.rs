@@ -3,8 +3,9 @@
 use super::claims::Scene;
 use super::record::Outcomes;
 use super::{BatchJobWarrants, Seen};
-use crate::admission::QueueRules;
+use crate::admission::{CohortScope, QueueRules};
 use crate::lock;
+use crate::pods::UNFIT_DEADLINE;
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
 use crate::queues::rules;
@@ -14,9 +15,9 @@ use springtide_crds::batch_job::{
 };
 use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
-use springtide_plumbing::key::{ResourceVersion, Uid};
+use springtide_plumbing::key::{ObjectKey, ResourceVersion, Uid};
 use springtide_plumbing::projection::Projection;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// For so long a pod that was warranted to go counts as going: its delete is answered by then, and seen.
@@ -97,14 +98,33 @@ impl BatchJobWarrants {
         if pod.meta().labels.queue.is_none() {
             return false;
         }
-        let namespace = Some(&*pod.meta().key.namespace);
-        let queues = self.stores.queues.list(namespace);
-        let queues: BTreeMap<Arc<str>, QueueRules> =
-            queues.iter().map(|queue| (Arc::clone(&queue.meta().key.name), rules::rules(queue))).collect();
-        let (pods, jobs) = (self.stores.pods.list(namespace), self.stores.jobs.list(namespace));
+        let scope = self.settings.cohort_scope;
+        let own = &pod.meta().key.namespace;
+        let mut queues: BTreeMap<ObjectKey, QueueRules> = match scope {
+            CohortScope::Namespace => self.rules(Some(own)),
+            CohortScope::Cluster => self.rules(None),
+        };
+        let cohort = pod.meta().labels.queue.as_ref().and_then(|name| {
+            let key = ObjectKey { namespace: Arc::clone(own), name: Arc::clone(name) };
+            queues.get(&key)?.cohort.clone()
+        });
+        queues.retain(|key, rules| key.namespace == *own || cohort.is_some() && rules.cohort == cohort);
+        let namespaces: BTreeSet<&Arc<str>> = queues.keys().map(|key| &key.namespace).collect();
+        let mut pods = Vec::new();
+        let mut jobs = Vec::new();
+        for namespace in namespaces {
+            pods.extend(self.stores.pods.list(Some(namespace)));
+            jobs.extend(self.stores.jobs.list(Some(namespace)));
+        }
         let leaving = seen.leaving.values().chain([leaving]);
         let going: HashSet<Uid> = leaving.flat_map(|leaving| leaving.pods.keys().cloned()).collect();
-        Scene::new(&queues, &pods, &jobs, &going, now).is_claimed(pod, job.spec.priority)
+        Scene::new(&queues, scope, &pods, &jobs, &going, now).is_claimed(pod, job.spec.priority)
+    }
+
+    /// The rules of the queues of a namespace, or of all.
+    fn rules(&self, namespace: Option<&str>) -> BTreeMap<ObjectKey, QueueRules> {
+        let queues = self.stores.queues.list(namespace);
+        queues.iter().map(|queue| (queue.meta().key.clone(), rules::rules(queue))).collect()
     }
 }
 
@@ -204,7 +224,9 @@ fn is_overdue(job: &JobView, pod: &PodView, seen: &Seen, now: Timestamp) -> bool
 
 fn is_seen_for_deadline(job: &JobView, pod: &PodView, seen: &Seen, now: Timestamp) -> bool {
     let since = seen.live.get(&pod.meta().key.namespace).and_then(|live| live.get(&pod.meta().uid));
-    since.is_some_and(|since| *since + pending_deadline(job) <= now)
+    let is_unfit = pod.node.is_none() && pod.meta().labels.unfit.0;
+    let deadline = if is_unfit { pending_deadline(job).max(UNFIT_DEADLINE) } else { pending_deadline(job) };
+    since.is_some_and(|since| *since + deadline <= now)
 }
 
 fn pending_deadline(job: &JobView) -> SignedDuration {
