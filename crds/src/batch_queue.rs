@@ -3,6 +3,7 @@
 pub mod loads;
 pub mod peaks;
 mod peaks_reasons;
+mod preemption;
 mod reasons;
 mod rules;
 mod status;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use loads::{LOAD_TRIGGERS_MAX, LoadTrigger};
 use peaks::{PEAK_WINDOWS_MAX, PeakOverride, PeakWindow};
 pub use peaks_reasons::{DrainWillMissReason, PeakWindowActiveReason};
+pub use preemption::{MAX_PENDING_PODS, Preemptible};
 pub use reasons::{
     CapacityStaleReason, OvercommittedReason, ReadyReason, ReconcilingReason, StalledReason,
     all as all_reasons,
@@ -229,6 +231,10 @@ pub struct CapacitySource {
     /// When the view of the nodes, or what NodeMetrics measures, is older than so many seconds, nothing starts.
     #[schemars(range(min = 10, max = 3600))]
     pub stale_after_seconds: u32,
+    /// Most pods that exist though no node has room for them, so that a node autoscaler sees them. Each is taken back
+    /// after 600 seconds, or after spec.pendingDeadlineSeconds of its job if that is longer.
+    #[schemars(range(max = MAX_PENDING_PODS))]
+    pub max_pending_pods: u32,
 }
 
 impl Default for CapacitySource {
@@ -239,6 +245,7 @@ impl Default for CapacitySource {
             percent: 100,
             reserve: BTreeMap::new(),
             stale_after_seconds: 60,
+            max_pending_pods: 0,
         }
     }
 }
@@ -286,7 +293,7 @@ pub enum Ordering {
 
 /// What the pods of one tier get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
+#[schemars(inline, extend("x-kubernetes-validations" = [rules::yields_to_no_lower_tier()]))]
 #[serde(rename_all = "camelCase")]
 pub struct TierMapping {
     /// The tier.
@@ -310,6 +317,9 @@ pub struct TierMapping {
     }))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resource_names: BTreeMap<String, String>,
+    /// For whom its pods may be ended, beside the queue that has lent what they use. Absent = for nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preemptible: Option<Preemptible>,
 }
 
 /// The form of an object's name.

@@ -3,6 +3,8 @@
 //! The images hold one program that sleeps, exits or allocates memory as its
 //! arguments say; the demo builds it.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::batch_job::{
@@ -11,7 +13,9 @@ use crate::batch_job::{
 };
 use crate::batch_queue::loads::{LoadResource, LoadTrigger};
 use crate::batch_queue::peaks::{PeakAction, PeakWindow, Resume, TierAction};
-use crate::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, QuotaRow, Retention};
+use crate::batch_queue::{
+    BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, Preemptible, QuotaRow, Retention, TierMapping,
+};
 use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileMode, RequestBound};
 use crate::common::{Quantity, Tier, Window};
 
@@ -198,6 +202,24 @@ pub fn batch_queues() -> Vec<Sample> {
                 },
             ),
         },
+        Sample {
+            file: "batchqueue-urgent",
+            doc: "A queue whose jobs of tier BestEffort give way: their pods end for jobs of tier Guaranteed once they \
+                  exist for a minute, and run again by themselves. Pods of Standard end only for jobs of their own \
+                  tier with a higher priority, or of Guaranteed.",
+            object: queue(
+                "urgent",
+                BatchQueueSpec {
+                    quota: vec![quota("cpu", "2", None)],
+                    max_tier: Tier::Guaranteed,
+                    tiers: vec![
+                        yielding(Tier::BestEffort, &[Tier::Guaranteed], 60),
+                        yielding(Tier::Standard, &[Tier::Standard, Tier::Guaranteed], 0),
+                    ],
+                    ..BatchQueueSpec::new()
+                },
+            ),
+        },
     ]
 }
 
@@ -211,6 +233,17 @@ fn trigger(name: &str, resource: LoadResource, (high, low): (u32, u32), action: 
         actions: vec![TierAction { tier: Tier::BestEffort, action, percent: None }],
         drain_pods_per_second: 50,
         resume: Resume::default(),
+    }
+}
+
+fn yielding(name: Tier, by: &[Tier], min_run_seconds: u32) -> TierMapping {
+    TierMapping {
+        name,
+        priority_class_name: None,
+        scheduler_name: None,
+        pod_labels: BTreeMap::new(),
+        resource_names: BTreeMap::new(),
+        preemptible: Some(Preemptible { by: by.to_vec(), min_run_seconds }),
     }
 }
 

@@ -35,6 +35,7 @@ pub mod status;
 mod warrants;
 pub mod watches;
 
+pub use admission::CohortScope;
 pub use plan::Settings;
 pub use profiles::controller::ProfileReconciler;
 pub use queues::{BatchQueueReconciler, BuiltInQueue};
@@ -100,6 +101,7 @@ impl BatchJobReconciler {
             None => Admission::without_nodes(),
         };
         admission.set_deletes_per_second(settings.deletes_per_second);
+        admission.set_cohort_scope(settings.cohort_scope);
         Arc::new(Self {
             stores,
             settings,

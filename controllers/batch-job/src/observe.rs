@@ -309,6 +309,7 @@ impl BatchJobReconciler {
                 Some(demand) if obstacle.is_none() => {
                     queue = demand.queue.clone();
                     admission.offer(demand);
+                    admission.expect(uid, expected_run(&state.job));
                 }
                 // It starts nothing, but what runs has to go like any other.
                 Some(demand) if state.live() > 0 => {
@@ -331,7 +332,7 @@ impl BatchJobReconciler {
                     let waiting = Waiting { reason: obstacle.reason, message: obstacle.message.clone() };
                     let waiting = (!state.dispatch.startable.is_empty()).then_some(waiting);
                     let Verdict { reclaim, drained, .. } = admission.verdict(uid);
-                    Verdict { granted: state.live(), waiting, wake_at: None, reclaim, drained }
+                    Verdict { granted: state.live(), waiting, reclaim, drained, ..Verdict::default() }
                 }
             };
             (is_wanted.then_some(verdict), granted)
@@ -347,4 +348,9 @@ impl BatchJobReconciler {
         }
         verdict
     }
+}
+
+/// How long a pod of a job runs at most, as far as anybody knows: the job as a whole may not run longer.
+fn expected_run(job: &JobView) -> Option<SignedDuration> {
+    Some(SignedDuration::from_secs(job.spec.active_deadline_seconds?.into()))
 }

@@ -7,6 +7,7 @@ use crate::profiles::sampler::PROFILE_LABEL;
 use crate::projections::job::JobView;
 use crate::projections::pod::TRACKING_FINALIZER;
 use crate::queues::{Placement, tier};
+use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use springtide_crds::batch_job::{
     CompletionMode, CompletionTracking, FailureRecord, LogTail, NODE_NAME_MAX_LENGTH, NodeAvoidance,
@@ -22,6 +23,10 @@ pub const JOB_LABEL: &str = "springtide.dev/job";
 pub const QUEUE_LABEL: &str = "springtide.dev/queue";
 /// Label with the job's tier.
 pub const TIER_LABEL: &str = "springtide.dev/tier";
+/// Label of a pod that was made though no node had room for it, so that a node autoscaler sees it.
+pub const UNFIT_LABEL: &str = "springtide.dev/unfit";
+/// Such a pod waits for a node for so long at least.
+pub const UNFIT_DEADLINE: SignedDuration = SignedDuration::from_secs(600);
 /// Label and annotation with the index of a pod of an Indexed job, as batch/v1 sets them.
 pub const INDEX_LABEL: &str = "batch.kubernetes.io/job-completion-index";
 /// Annotation that says which requests are the profile's, and what they rest on.
@@ -148,6 +153,15 @@ impl<'a> PodFactory<'a> {
             NodeAvoidance::None => {}
         }
         Write { resource: Resource::POD, key, class: WriteClass::Spec, action: Action::Create { manifest } }
+    }
+
+    /// The same for a pod that no node has room for.
+    pub fn create_unfit(&self, start: &Start) -> Write {
+        let mut write = self.create(start);
+        if let Action::Create { manifest } = &mut write.action {
+            manifest["metadata"]["labels"][UNFIT_LABEL] = json!("true");
+        }
+        write
     }
 
     /// The nodes of the last failures, newest first, and those of this index before all others.

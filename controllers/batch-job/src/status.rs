@@ -2,32 +2,29 @@
 
 mod failing;
 mod peak;
+mod preempted;
+mod stalled;
 
 pub(crate) use failing::{FAILS, of_failing};
+pub(crate) use preempted::is_told;
+use stalled::stalled;
+pub(crate) use stalled::{stalling_time, stalls_later};
 
 use crate::admission::{QueueId, ReclaimCause, Verdict, Waiting};
 use crate::memory::RefusalKind;
 use crate::plan::{Attempt, Course, JobState, Stop, Success, seconds_stopped};
 use crate::profiles::fitting::Fitting;
 use crate::projections::job::JobView;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use springtide_crds::batch_job::{
     AdmittedReason, BatchJobStatus, CompleteReason, DegradedReason, IndexStatus, MESSAGE_MAX_BYTES,
     QueuedReason, ReconcilingReason, StalledReason, StopPolicy, SuspendedReason,
 };
-use springtide_crds::common::{Condition, ConditionStatus, ConditionWriter, remove_condition, whole_seconds};
+use springtide_crds::common::{ConditionStatus, ConditionWriter, remove_condition, whole_seconds};
 use springtide_crds::reason::Reason;
-use springtide_plumbing::clock::after;
 use springtide_plumbing::failing::TRANSIENT_PASSES;
 use springtide_plumbing::projection::Projection;
-
-/// How old a job must be before it needs a person that no node is large enough, or that there is no queue for it:
-/// a node may just be coming up, and objects are applied in any order.
-const STALLED_AFTER: SignedDuration = SignedDuration::from_secs(3);
-
-/// Creates that are forbidden in a row, after which it needs a person.
-const FORBIDDEN_ATTEMPTS: u32 = 3;
 
 /// What is said while pods start as they should.
 pub(crate) const STARTING: &str = "the first pods are starting";
@@ -103,9 +100,9 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
     }
     let (reason, why) = queued(state, waiting, is_final);
     writer.set(conditions, reason, &why);
-    let (reason, why) = admitted(state, waiting, status.admitted_time.as_ref(), is_final);
+    let (reason, why) = admitted(state, verdict, status.admitted_time.as_ref(), is_final);
     writer.set(conditions, reason, &with_profile(state, reason, why));
-    if let Some((reason, why)) = suspended(state, waiting) {
+    if let Some((reason, why)) = suspended(state, verdict) {
         writer.set(conditions, reason, why);
     }
     if let Some((reason, why)) = degraded(state, verdict) {
@@ -229,7 +226,8 @@ fn summary(state: &JobState, waiting: Option<&Waiting>, yields: bool) -> (Comple
                 return (CompleteReason::Running, format!("pods running: {running}"));
             }
             if live > 0 {
-                return (CompleteReason::Admitted, obstacle(state).unwrap_or_else(|| STARTING.to_owned()));
+                let obstacle = obstacle(state).or_else(|| unfit(state));
+                return (CompleteReason::Admitted, obstacle.unwrap_or_else(|| STARTING.to_owned()));
             }
             idle(state, waiting)
         }
@@ -242,6 +240,12 @@ fn obstacle(state: &JobState) -> Option<String> {
         let obstacle = pod.view.task.as_deref()?.obstacle.as_deref()?;
         Some(format!("pod {}: {obstacle}", pod.view.meta().key.name))
     })
+}
+
+/// What the first pod waits for that was made though no node had room for it.
+fn unfit(state: &JobState) -> Option<String> {
+    let pod = state.pods.iter().find(|pod| pod.waits_for_node() && pod.view.meta().labels.unfit.0)?;
+    Some(format!("no node has room for pod {}: it waits for a new one", pod.view.meta().key.name))
 }
 
 /// What an unfinished job without pods waits for.
@@ -325,98 +329,6 @@ fn conflict_message(state: &JobState) -> Option<String> {
     Some(format!("pod {} belongs to {owner}, and this job needs its name: delete it", conflict.pod.name))
 }
 
-fn stalled(state: &JobState, waiting: Option<&Waiting>, now: Timestamp) -> Option<(StalledReason, String)> {
-    match &state.course {
-        Course::Failing { reason, message } => {
-            return Some((StalledReason::Failed(*reason), message.clone()));
-        }
-        Course::Stuck { reason, message } => return Some((*reason, message.clone())),
-        Course::Stopped(_) => return unreleased(state).or_else(|| failing::stalling(state)),
-        Course::Open => {}
-        Course::Deleting | Course::Finished | Course::Completing(_) => return None,
-    }
-    if let Some(message) = conflict_message(state) {
-        return Some((StalledReason::NameConflict, message));
-    }
-    if let Some(waiting) = waiting
-        && let Some((reason, at_once)) = waiting_stalls(waiting.reason)
-        && (at_once || stalling_time(state) <= now)
-    {
-        return Some((reason, waiting.message.clone()));
-    }
-    if let Some(message) = forbidden(state) {
-        return Some((StalledReason::Forbidden, message));
-    }
-    if let Some(unreleased) = unreleased(state) {
-        return Some(unreleased);
-    }
-    if let Some(failure) = failing::stalling(state) {
-        return Some(failure);
-    }
-    let stored = state.job.condition(StalledReason::CONDITION)?;
-    still_forbidden(state, stored).then(|| (StalledReason::Forbidden, stored.message.clone()))
-}
-
-/// Whether a job that waits for this needs a person from [`stalling_time`] on.
-pub(crate) fn stalls_later(reason: QueuedReason) -> bool {
-    waiting_stalls(reason).is_some_and(|(_, at_once)| !at_once)
-}
-
-/// From when on a job needs a person for which there is no queue, or no node.
-pub(crate) fn stalling_time(state: &JobState) -> Timestamp {
-    after(state.job.meta().creation_time, STALLED_AFTER)
-}
-
-/// As what a wait needs a person, and whether it does at once.
-fn waiting_stalls(reason: QueuedReason) -> Option<(StalledReason, bool)> {
-    match reason {
-        QueuedReason::NeverFits => Some((StalledReason::NeverFits, false)),
-        QueuedReason::QueueNotFound => Some((StalledReason::QueueNotFound, false)),
-        QueuedReason::QueueNameRequired => Some((StalledReason::QueueNameRequired, false)),
-        QueuedReason::TierNotAllowed => Some((StalledReason::TierNotAllowed, true)),
-        QueuedReason::QuotaExceeded
-        | QueuedReason::NoCapacity
-        | QueuedReason::HeadBlocked
-        | QueuedReason::ClassBackoff
-        | QueuedReason::CapacityStale
-        | QueuedReason::QueueStopped
-        | QueuedReason::PeakWindow
-        | QueuedReason::LoadTrigger
-        | QueuedReason::WouldNotFinish
-        | QueuedReason::NameHeld
-        | QueuedReason::Admitted
-        | QueuedReason::QueueFull
-        | QueuedReason::Suspended
-        | QueuedReason::Finished => None,
-    }
-}
-
-/// What the API server says to creates that it forbids again and again. Once or twice may be an object
-/// that is applied after the job.
-fn forbidden(state: &JobState) -> Option<String> {
-    let refusal = state.facts.refusal.as_ref()?;
-    let holds = refusal.generation == state.job.meta().generation
-        && match refusal.kind {
-            RefusalKind::Forbidden { attempts } => attempts >= FORBIDDEN_ATTEMPTS,
-            RefusalKind::InvalidTemplate
-            | RefusalKind::Quota
-            | RefusalKind::NamespaceTerminating
-            | RefusalKind::Unanswered { .. } => false,
-        };
-    holds.then(|| refusal.message.clone())
-}
-
-/// What the API server says of a pod that it does not let us delete, or free of our finalizer.
-fn unreleased(state: &JobState) -> Option<(StalledReason, String)> {
-    let (pod, refusal) = state.facts.unreleased.first_key_value()?;
-    Some((StalledReason::Forbidden, format!("pod {pod} cannot be released: {}", refusal.message)))
-}
-
-/// What was forbidden stays so until a pod of the job could be created: the next try is a try.
-fn still_forbidden(state: &JobState, stored: &Condition) -> bool {
-    stored.is(StalledReason::Forbidden) && !state.facts.created && state.pods.is_empty()
-}
-
 fn queued(state: &JobState, waiting: Option<&Waiting>, is_final: bool) -> (QueuedReason, String) {
     if is_final {
         return (QueuedReason::Finished, "the job has ended".to_owned());
@@ -445,7 +357,7 @@ fn queued(state: &JobState, waiting: Option<&Waiting>, is_final: bool) -> (Queue
 
 fn admitted(
     state: &JobState,
-    waiting: Option<&Waiting>,
+    verdict: Option<&Verdict>,
     admitted_time: Option<&Time>,
     is_final: bool,
 ) -> (AdmittedReason, &'static str) {
@@ -467,11 +379,15 @@ fn admitted(
     if state.live() > 0 {
         return granted;
     }
+    let waiting = verdict.and_then(|verdict| verdict.waiting.as_ref());
     match &state.course {
         Course::Stopped(_) => (AdmittedReason::Suspended, "spec.stopPolicy holds the job"),
+        Course::Open if waiting.is_some() && preempted::is_suspended(state, verdict) => {
+            (AdmittedReason::Preempted, preempted::WHY)
+        }
         Course::Stuck { reason: StalledReason::LimitExceeded | StalledReason::Forbidden, .. } => WAITS,
         Course::Open if waiting.is_some() && state.facts.pending_deadline => {
-            (AdmittedReason::PendingDeadline, "pods were not scheduled within spec.pendingDeadlineSeconds")
+            (AdmittedReason::PendingDeadline, "pods were not scheduled in time, and were taken back")
         }
         Course::Open if waits_for(state, waiting).is_some() || is_held(state) => WAITS,
         Course::Deleting
@@ -508,7 +424,7 @@ fn is_held(state: &JobState) -> bool {
     state.dispatch.held_by.is_some() && state.dispatch.startable.is_empty()
 }
 
-fn suspended(state: &JobState, waiting: Option<&Waiting>) -> Option<(SuspendedReason, &'static str)> {
+fn suspended(state: &JobState, verdict: Option<&Verdict>) -> Option<(SuspendedReason, &'static str)> {
     // The end of the job does not change that it was stopped.
     let is_stopped = matches!(state.course, Course::Stopped(_));
     match state.job.spec.stop_policy {
@@ -518,10 +434,13 @@ fn suspended(state: &JobState, waiting: Option<&Waiting>) -> Option<(SuspendedRe
             Some((SuspendedReason::QueueStopped, "spec.stopPolicy of the job's queue is Drain"))
         }
         StopPolicy::None if peak::suspends(state, waiting) => Some((SuspendedReason::PeakWindow, peak::WHY)),
+        StopPolicy::None if preempted::is_suspended(state, verdict) => {
+            Some((SuspendedReason::Preempted, preempted::WHY))
+        }
         StopPolicy::None => {
             let stored = state.job.condition(SuspendedReason::CONDITION)?;
             let was_in_peak = stored.is(SuspendedReason::PeakWindow);
-            let why = if was_in_peak { "the peak is over" } else { "spec.stopPolicy is None" };
+            let why = if was_in_peak { "the peak is over" } else { "nothing stops the job" };
             Some((SuspendedReason::Resumed, why))
         }
     }
@@ -538,13 +457,20 @@ fn waiting(verdict: Option<&Verdict>) -> Option<&Waiting> {
 
 /// Whether the job has fewer pods than it had been granted, for another's sake.
 fn degraded(state: &JobState, verdict: Option<&Verdict>) -> Option<(DegradedReason, &'static str)> {
-    let reclaim = verdict.and_then(|verdict| verdict.reclaim.as_ref()).map(|reclaim| reclaim.cause);
-    match reclaim.or(state.facts.taken) {
+    let reclaim = verdict.and_then(|verdict| verdict.reclaim.as_ref());
+    let shrinks = preempted::shrinks(reclaim);
+    match reclaim.map(|reclaim| reclaim.cause).or(state.facts.taken) {
         Some(ReclaimCause::QuotaShrunk) => {
             return Some((DegradedReason::QuotaShrunk, "the quota of the job's queue was cut"));
         }
-        Some(ReclaimCause::Reclaimed) => {
+        Some(ReclaimCause::Reclaimed) if shrinks => {
             return Some((DegradedReason::Reclaimed, "the queue that had lent its quota needs it itself"));
+        }
+        Some(ReclaimCause::Preempted) if shrinks => {
+            return Some((
+                DegradedReason::Reclaimed,
+                "a higher tier or priority of its queue needs the room",
+            ));
         }
         Some(ReclaimCause::Degraded) => {
             return Some((
@@ -552,8 +478,14 @@ fn degraded(state: &JobState, verdict: Option<&Verdict>) -> Option<(DegradedReas
                 "a peak window or load trigger leaves the job's tier less",
             ));
         }
-        // Of what is stopped or drained condition Suspended tells; no queue has preemption yet.
-        Some(ReclaimCause::QueueStopped | ReclaimCause::PeakWindow | ReclaimCause::Preempted) | None => {}
+        // Of what ends all pods of the job condition Suspended tells.
+        Some(
+            ReclaimCause::Reclaimed
+            | ReclaimCause::Preempted
+            | ReclaimCause::QueueStopped
+            | ReclaimCause::PeakWindow,
+        )
+        | None => {}
     }
     let was_degraded = state.job.holds(DegradedReason::CONDITION);
     let has_all = verdict.is_none_or(|verdict| verdict.waiting.is_none());

@@ -107,6 +107,8 @@ reasons! {
         Waiting => False,
         /// The user stopped the job with spec.stopPolicy.
         Suspended => False,
+        /// All pods of the job were ended for one that goes before it; it waits at its old place.
+        Preempted => False,
         /// Pods were not scheduled within spec.pendingDeadlineSeconds and were taken back.
         PendingDeadline => False,
     }
@@ -124,6 +126,9 @@ reasons! {
         /// A peak window or a load trigger of the job's BatchQueue ended its pods, or lets none start; it goes on after
         /// that.
         PeakWindow => True,
+        /// All pods of the job are ended for one that goes before it: of a higher tier or priority of its queue, or of
+        /// the queue that had lent what they use. It starts again by itself.
+        Preempted => True,
         /// The job was stopped before and is not now.
         Resumed => False,
     }
@@ -134,7 +139,8 @@ reasons! {
     pub enum DegradedReason for "Degraded" {
         /// The queue's quota was cut, and pods of the job were ended to keep it.
         QuotaShrunk => True,
-        /// Pods of the job ran on quota that another queue of the cohort had lent and needs itself; they were ended.
+        /// Pods of the job were ended for one that goes before it: of the queue that had lent the quota they ran on, or
+        /// of a higher tier or priority of its own queue.
         Reclaimed => True,
         /// A peak window or a load trigger leaves the job's tier a part of the queue's capacity, and pods of the job were
         /// ended to keep it.

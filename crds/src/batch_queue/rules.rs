@@ -56,6 +56,17 @@ pub(super) fn max_at_least_nominal() -> Rule {
         .field_path(".max")
 }
 
+/// Who is less important goes first for nobody.
+pub(super) fn yields_to_no_lower_tier() -> Rule {
+    Rule::new(
+        "!has(self.preemptible) || self.preemptible.by.all(t, t == self.name || t == 'Guaranteed' || \
+         self.name == 'BestEffort')",
+    )
+    .message("preemptible.by must name the tier itself, for its higher priorities, or higher tiers")
+    .reason(Reason::FieldValueInvalid)
+    .field_path(".preemptible.by")
+}
+
 /// The pattern of a quantity sees strings alone, not numbers.
 pub(super) fn nominal_not_negative() -> Rule {
     Rule::new("!quantity(string(self.nominal)).isLessThan(quantity('0'))")

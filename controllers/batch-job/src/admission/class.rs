@@ -112,6 +112,10 @@ pub(super) struct Class {
     pub(super) preempts_at: Option<Timestamp>,
     /// The pass in which it was last served, or made.
     pub(super) served: u64,
+    /// Since when no node has room for its first job, though its quota has.
+    pub(super) starved: Option<Timestamp>,
+    /// When a node should be kept for it.
+    pub(super) keeps_at: Option<Timestamp>,
 }
 
 impl Class {
@@ -133,6 +137,8 @@ impl Class {
             remembered_until: None,
             preempts_at: None,
             served: turn,
+            starved: None,
+            keeps_at: None,
         }
     }
 

@@ -14,6 +14,8 @@
 mod claims;
 mod class;
 mod figures;
+mod held;
+mod kept;
 mod line;
 mod pass;
 mod peaks;
@@ -21,6 +23,7 @@ mod pods;
 mod preempt;
 mod queue;
 mod quota;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -30,15 +33,17 @@ use crate::projections::node::NodeView;
 use crate::shape::Shape;
 use claims::Claims;
 use class::{Class, ClassKey};
+use held::Blocked;
 use jiff::{SignedDuration, Timestamp};
+use kept::Kept;
 use line::{Line, LineId};
 use peaks::Drained;
 pub use peaks::{DrainTotals, LoadTotals, PeakFigures};
 use pods::Pods;
 use preempt::Owed;
 pub use queue::{
-    CapacitySource, MAX_QUEUED_JOBS, NodeShare, Ordering, QueueFigures, QueueId, QueueRules, QuotaRow,
-    Reclaim, ReclaimCause, TierRules, WAITING_CLASSES, WaitingClass,
+    CapacitySource, CohortScope, MAX_QUEUED_JOBS, NodeShare, Ordering, QueueFigures, QueueId, QueueRules,
+    QuotaRow, Reclaim, ReclaimCause, TierRules, WAITING_CLASSES, WaitingClass,
 };
 use quota::Queues;
 use springtide_crds::batch_job::{Interruption, InterruptionPolicy, QueuedReason};
@@ -105,6 +110,8 @@ pub struct Verdict {
     pub reclaim: Option<Reclaim>,
     /// A peak is near or open in which all pods of its tier have to go.
     pub drained: bool,
+    /// Of `granted`, pods that do not exist yet and that no node has room for: they are shown to a node autoscaler.
+    pub unfit: u32,
 }
 
 /// Why a job waits.
@@ -173,6 +180,12 @@ pub struct Admission {
     deletes_per_second: Option<u32>,
     /// When the last pass was.
     last_pass: Option<Timestamp>,
+    /// Nodes that are kept for a class, one for each queue; `None` is the built-in one.
+    kept: BTreeMap<Option<ObjectKey>, Kept>,
+    /// What a pass keeps of them from others while it serves.
+    blocked: Vec<Blocked>,
+    /// The time of the last pass.
+    now: Timestamp,
     /// Pods alive by job, of jobs not offered yet too.
     live: HashMap<Uid, u32>,
     /// Of these, the ones that are being deleted.
@@ -187,6 +200,9 @@ pub struct Admission {
     /// Times that a class was looked at for what it could be granted.
     #[cfg(test)]
     looks: usize,
+    /// Who has had pods of whom claimed.
+    #[cfg(test)]
+    taken: Vec<(Uid, Uid)>,
 }
 
 #[derive(Debug, Default)]
@@ -205,6 +221,8 @@ struct Job {
     unseen: HashSet<ObjectKey>,
     /// When its pod could last not be created; none is older than the job.
     set_back: Timestamp,
+    /// How long a pod of it runs at most, as far as anybody knows.
+    expected: Option<SignedDuration>,
 }
 
 impl Job {
@@ -232,6 +250,19 @@ impl Admission {
     /// rules allow; without a word, nothing is too old.
     pub fn seen_at(&mut self, at: Timestamp) {
         self.queues.seen_at(at);
+    }
+
+    /// Which queues of one cohort's name lend to each other. To be said before the first rules.
+    pub fn set_cohort_scope(&mut self, scope: CohortScope) {
+        self.queues.set_scope(scope);
+    }
+
+    /// How long a pod of a job runs at most, as far as anybody knows: what ends in time may use a node that is kept
+    /// for somebody else.
+    pub fn expect(&mut self, uid: &Uid, run: Option<SignedDuration>) {
+        if let Some(job) = self.jobs.get_mut(uid) {
+            job.expected = run;
+        }
     }
 
     /// Takes in the rules of a queue: new, changed, or `None` when it is gone. Returns the jobs of it, which may
@@ -278,6 +309,8 @@ impl Admission {
                 let name = &last.meta().key.name;
                 if let Some(slot) = self.ledger.remove_node(name) {
                     self.pods.node_gone(name, slot);
+                    // The slot may be another node's before the next pass.
+                    self.kept.retain(|_, kept| kept.node != slot);
                     for job in self.jobs.values_mut() {
                         for place in &mut job.in_flight {
                             if *place == Some(slot) {
@@ -310,6 +343,7 @@ impl Admission {
                 in_flight: Vec::new(),
                 unseen: HashSet::new(),
                 set_back: Timestamp::MIN,
+                expected: None,
             }
         });
         job.demand = demand;

@@ -1,6 +1,7 @@
 //! One admission pass: every class that waits, once, and as many grants at once as fit.
 
 use super::class::ClassKey;
+use super::held::ends_by;
 use super::line::LineId;
 use super::queue::Ordering;
 use super::quota::Fill;
@@ -39,6 +40,7 @@ impl Admission {
             resumed |= class.resume(now).is_none() && paused;
             resumed |= class.preempts_at.is_some_and(|at| at <= now);
         }
+        resumed |= self.is_keeping_due(now);
         resumed |= self.queues.refresh(&self.ledger, self.blind, now);
         resumed |= self.drains_are_due(now);
         if !self.dirty && !resumed {
@@ -52,12 +54,24 @@ impl Admission {
             return woken;
         }
         self.turn += 1;
+        self.now = now;
+        self.settle_unfit();
         self.serve_owed(&mut woken);
+        let held = self.hold_owed(now);
+        self.keep_nodes(now);
+        self.block();
         let turns = self.turns(Fill::Nominal);
         self.serve(turns, &mut woken);
         let turns = self.turns(Fill::Borrowed);
         self.lend(turns, &mut woken);
+        drop(self.refresh_fits());
+        self.note_starved(now);
+        self.unblock();
+        self.release(held);
         self.claim(now, &mut woken);
+        self.show(&mut woken);
+        // What was tried, held and kept stands in the tables still, by which jobs are told what is short.
+        drop(self.refresh_fits());
         woken.sort();
         woken.dedup();
         woken
@@ -97,7 +111,7 @@ impl Admission {
 
     /// Brings the tables of shapes that wait up to date. Returns the jobs for which "could it ever fit"
     /// has changed.
-    fn refresh_fits(&mut self) -> Vec<ObjectKey> {
+    pub(super) fn refresh_fits(&mut self) -> Vec<ObjectKey> {
         let mut woken = Vec::new();
         let mut turned: Vec<Arc<Shape>> = Vec::new();
         for (key, class) in &self.classes {
@@ -167,7 +181,8 @@ impl Admission {
     pub(super) fn can_be_served(&self, key: &ClassKey, fill: Fill) -> bool {
         let Some(class) = self.classes.get(key) else { return false };
         let fits = self.blind
-            || self.fits.get(&key.shape).is_some_and(|fit| fit.table.total() >= u64::from(key.gang.min(1)));
+            || self.fits.get(&key.shape).is_some_and(|fit| fit.table.total() >= u64::from(key.gang.min(1)))
+            || self.may_be_let_in(key);
         class.paused_until.is_none()
             && fits
             && class.allowance(self.models(&key.shape)) > 0
@@ -255,6 +270,18 @@ impl Admission {
         until: Option<&Place>,
         woken: &mut Vec<ObjectKey>,
     ) -> Option<()> {
+        self.let_in(key, |this, end| this.grant_within(key, quantum, fill, (until, end), woken))
+    }
+
+    /// The same on the nodes that are open now, to the jobs before `until` whose pods end by `end`.
+    fn grant_within(
+        &mut self,
+        key: &ClassKey,
+        quantum: usize,
+        fill: Fill,
+        (until, end): (Option<&Place>, Option<Timestamp>),
+        woken: &mut Vec<ObjectKey>,
+    ) -> Option<()> {
         #[cfg(test)]
         {
             self.looks += 1;
@@ -292,6 +319,9 @@ impl Admission {
             {
                 continue;
             }
+            if end.is_some_and(|end| !ends_by(job.expected, self.now, end)) {
+                break;
+            }
             let granted = live.get(uid).copied().unwrap_or(0) as usize + job.in_flight.len();
             let wanted = (job.demand.target as usize).saturating_sub(granted);
             // A gang gets its minimum or nothing, whatever credit and quantum say: half of it helps nobody.
@@ -320,6 +350,7 @@ impl Admission {
         }
         class.in_flight += count;
         class.served = self.turn;
+        (class.starved, class.keeps_at) = (None, None);
         self.queues.grant(key, pods::signed(count));
         if let Some(line) = self.lines.get_mut(&key.line) {
             line.served = self.turn;

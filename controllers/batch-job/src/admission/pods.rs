@@ -2,6 +2,7 @@
 
 use super::Admission;
 use super::class::{Class, ClassKey};
+use super::line::LineId;
 use super::quota::Queues;
 use crate::ledger::{Ledger, Slot};
 use crate::projections::pod::PodView;
@@ -12,7 +13,7 @@ use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// All pods that hold something.
@@ -23,6 +24,8 @@ pub(super) struct Pods {
     homeless: HashMap<Arc<str>, HashSet<ObjectKey>>,
     /// Pods by the slot they are charged to.
     by_slot: HashMap<Slot, HashSet<ObjectKey>>,
+    /// Pods that wait for a new node.
+    unfit: BTreeSet<ObjectKey>,
 }
 
 /// One pod that has not ended.
@@ -35,6 +38,10 @@ struct Held {
     requests: ResourceList,
     node: Option<Arc<str>>,
     slot: Option<Slot>,
+    /// Which task it is; of a job's pods created in one second the highest is ended first.
+    index: Option<u32>,
+    /// It was made though no node had room for it, and waits for one.
+    unfit: bool,
     /// Since when it is there.
     since: Timestamp,
     /// The last pass before it was first seen; `None` of one that was there before any. Unlike the time that the API
@@ -121,7 +128,9 @@ impl Pods {
             }
         }
         let in_order = |mut pods: Vec<(&ObjectKey, &Held)>| {
-            pods.sort_by_key(|(key, held)| (held.node.is_some(), Reverse(held.since), *key));
+            pods.sort_by_key(|(key, held)| {
+                (held.node.is_some(), Reverse(held.since), Reverse(held.index), *key)
+            });
             pods.into_iter().map(|(key, held)| (key.clone(), held.since)).collect()
         };
         by_job.into_iter().map(|(job, pods)| (job, in_order(pods))).collect()
@@ -182,6 +191,40 @@ impl Pods {
         }
     }
 
+    /// Pods of jobs that are charged to a node: the job, since when each is there, and what it holds.
+    pub(super) fn on(&self, slot: Slot) -> Vec<(&Uid, Timestamp, &ResourceList)> {
+        let held = self.by_slot.get(&slot).into_iter().flatten().filter_map(|key| self.held.get(key));
+        held.filter_map(|held| Some((held.job.as_ref()?, held.since, &held.requests))).collect()
+    }
+
+    /// Pods that wait for a new node, and are expected on none that there is.
+    pub(super) fn unfit_without_place(&self) -> Vec<ObjectKey> {
+        let has_place = |key: &&ObjectKey| self.held.get(*key).is_some_and(|held| held.slot.is_some());
+        self.unfit.iter().filter(|key| !has_place(key)).cloned().collect()
+    }
+
+    /// How many pods of a queue wait for a new node.
+    pub(super) fn unfit_of(&self, line: &LineId) -> usize {
+        let of_line = |key: &&ObjectKey| {
+            let queue = self.held.get(*key).and_then(|held| held.queue.as_ref());
+            queue.is_some_and(|(queue, _)| LineId::of_queue(queue) == *line)
+        };
+        self.unfit.iter().filter(of_line).count()
+    }
+
+    /// The job of a pod.
+    pub(super) fn job_of(&self, key: &ObjectKey) -> Option<&Uid> {
+        self.held.get(key)?.job.as_ref()
+    }
+
+    /// A pod without a node is expected on this one.
+    pub(super) fn expect_on(&mut self, key: &ObjectKey, slot: Slot, ledger: &mut Ledger) {
+        if let Some(mut held) = self.remove(key, ledger) {
+            held.slot = Some(slot);
+            self.insert(key.clone(), held, ledger);
+        }
+    }
+
     /// Whether a pod of that name is seen, and has not ended.
     pub(super) fn holds(&self, key: &ObjectKey) -> bool {
         self.held.contains_key(key)
@@ -201,6 +244,7 @@ impl Pods {
 
     fn remove(&mut self, key: &ObjectKey, ledger: &mut Ledger) -> Option<Held> {
         let held = self.held.remove(key)?;
+        self.unfit.remove(key);
         match (held.slot, &held.node) {
             (Some(slot), _) => {
                 held.charge(slot, -1, ledger);
@@ -234,6 +278,9 @@ impl Pods {
                 self.homeless.entry(Arc::clone(node)).or_default().insert(key.clone());
             }
             (None, None) => {}
+        }
+        if held.unfit {
+            self.unfit.insert(key.clone());
         }
         self.held.insert(key, held);
     }
@@ -321,14 +368,16 @@ impl Admission {
                 self.leaves(job, -i32::from(before.gone_by.is_some()));
             }
         }
+        let unfit = pod.node.is_none() && meta.labels.unfit.0;
         let bound = pod.node.as_ref().and_then(|node| self.ledger.slot(node));
         let slot = match (&pod.node, &before, &job) {
             (Some(_), ..) => bound,
             // It stays where its grant was, until the scheduler has decided.
             (None, Some(before), _) => before.slot,
-            (None, None, Some(job)) => {
-                self.take_grant(job, &meta.key).flatten().or_else(|| self.ledger.roomiest(&requests))
-            }
+            (None, None, Some(job)) => match self.take_grant(job, &meta.key, unfit).flatten() {
+                None if !unfit => self.ledger.roomiest(&requests),
+                place => place,
+            },
             (None, None, None) => None,
         };
         // Where it was thought to go, and did not.
@@ -338,7 +387,7 @@ impl Admission {
             self.lives(job, 1);
             match &pod.node {
                 // Bound before we first saw it: its grant is used all the same.
-                Some(_) => guess = self.take_grant(job, &meta.key).flatten(),
+                Some(_) => guess = self.take_grant(job, &meta.key, meta.labels.unfit.0).flatten(),
                 None => unbound_in = self.unbound(job),
             }
         }
@@ -357,6 +406,8 @@ impl Admission {
             requests,
             node: pod.node.clone(),
             slot,
+            index: pod.attempt().map(|(index, _)| index),
+            unfit,
             since: meta.creation_time,
             seen: before.as_ref().map_or(self.last_pass, |before| before.seen),
             gone_by,
@@ -400,11 +451,16 @@ impl Admission {
         }
     }
 
-    /// A granted pod exists: its grant ends, and its place is the pod's.
-    fn take_grant(&mut self, uid: &Uid, pod: &ObjectKey) -> Option<Option<Slot>> {
+    /// A granted pod exists: its grant ends, and its place is the pod's. One that no node has room for takes a grant
+    /// without a place, if there is one.
+    fn take_grant(&mut self, uid: &Uid, pod: &ObjectKey, unfit: bool) -> Option<Option<Slot>> {
         let job = self.jobs.get_mut(uid)?;
         job.unseen.remove(pod);
-        let place = job.in_flight.pop()?;
+        let alike = job.in_flight.iter().rposition(|place| place.is_none() == unfit);
+        let place = match alike {
+            Some(at) => job.in_flight.remove(at),
+            None => job.in_flight.pop()?,
+        };
         if let Some(slot) = place {
             self.ledger.credit(slot, &job.class.shape.requests);
         }

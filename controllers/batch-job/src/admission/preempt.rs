@@ -40,6 +40,9 @@ struct Unit {
     pods: Vec<ObjectKey>,
     /// The queue that has borrowed what they hold; `None` of the claimant's own.
     borrower: Option<ObjectKey>,
+    place: Where,
+    /// They are the last that their job has.
+    is_whole: bool,
 }
 
 /// What comes of it.
@@ -60,10 +63,19 @@ pub(super) struct Owed {
 }
 
 /// A pod that stays, and since when it is there.
-type Giver = (ObjectKey, Timestamp);
+pub(super) type Giver = (ObjectKey, Timestamp);
 
-/// Who yields first; whole jobs after all that only shrink.
-type Order<'a> = (bool, bool, bool, super::claims::Yields<'a>, usize);
+/// Who yields first, by where it is: what was borrowed, lower tiers and priorities of the own queue, at last what
+/// the highest tier has borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Where {
+    Borrowed,
+    Own,
+    BorrowedByHighest,
+}
+
+/// Who yields first: those that were asked before; whole jobs after all that only shrink.
+type Order<'a> = (bool, bool, Where, super::claims::Yields<'a>, usize);
 
 impl Admission {
     /// Adds the claims of those that wait and may have others end.
@@ -75,28 +87,21 @@ impl Admission {
         self.claimants
             .retain(|_, owed| classes.get(&owed.class).is_some_and(|class| !class.waiting.is_empty()));
         let claimants = self.who_claims();
+        self.claimants.retain(|line, _| claimants.contains_key(line));
         if claimants.is_empty() {
             return;
         }
         // What is on its way back is as good as there, and so is what a quota's cut has claimed.
-        let mut leaving = self.pods.leaving(after(now, -STUCK_AFTER));
         let mut givers: HashMap<Uid, Vec<Giver>> = self.pods.staying();
-        for (uid, claim) in &self.claims {
-            if let Some(pods) = givers.remove(uid) {
-                let surplus = pods.len().saturating_sub(claim.keep as usize);
-                leaving.extend(pods.into_iter().take(surplus).map(|(pod, _)| pod));
-            }
-        }
+        let leaving = self.coming(&mut givers, now);
         for (line, keys) in claimants {
+            // What is still owed is decided anew.
+            let was_owed = self.claimants.remove(&line).is_some();
             for key in keys.into_iter().take(TRIED_PER_LINE) {
                 let Some(claimant) = self.claimant(&key) else { continue };
                 let (units, later) = self.units(&key, &givers, before, now);
                 self.book(&leaving, -1);
-                let decided = self.attempt(&claimant, &units, Fill::Nominal).or_else(|| {
-                    let own: Vec<Unit> = units.into_iter().filter(|unit| unit.borrower.is_none()).collect();
-                    let fill = self.queues.last_fill(&line);
-                    if fill == Fill::Nominal { None } else { self.attempt(&claimant, &own, fill) }
-                });
+                let decided = self.decide(&claimant, &units);
                 self.book(&leaving, 1);
                 let Some(Decided { chosen, owed, fill }) = decided else {
                     if let Some(class) = self.classes.get_mut(&key) {
@@ -104,13 +109,57 @@ impl Admission {
                     }
                     continue;
                 };
+                if was_owed || !chosen.is_empty() {
+                    self.claimants.insert(line, Owed { class: key.clone(), pods: owed, fill });
+                }
                 if !chosen.is_empty() {
-                    self.claimants.insert(line, Owed { class: key, pods: owed, fill });
+                    #[cfg(test)]
+                    if let Some((_, head)) = self.classes.get(&key).and_then(|class| class.waiting.first()) {
+                        self.taken.extend(chosen.iter().map(|unit| (head.clone(), unit.job.clone())));
+                    }
                     self.enter_claims(chosen, &mut givers);
                 }
                 break;
             }
         }
+    }
+
+    /// Whom to end: what was borrowed, else what yields in the own queue, which may borrow for it; first of jobs that
+    /// only shrink. Else all of them. Not at once: to come below nominal those would end whom the own queue needs,
+    /// where within its max others are enough.
+    fn decide(&mut self, claimant: &Claimant, units: &[Unit]) -> Option<Decided> {
+        let fill = self.queues.last_fill(&claimant.key.line);
+        for only_shrinks in [true, false] {
+            let of = |place: Where| -> Vec<&Unit> {
+                let may_end = |unit: &&Unit| unit.place == place && !(only_shrinks && unit.is_whole);
+                units.iter().filter(may_end).collect()
+            };
+            let (lent, own) = (of(Where::Borrowed), of(Where::Own));
+            if !lent.is_empty()
+                && let Some(decided) = self.attempt(claimant, &lent, Fill::Nominal)
+            {
+                return Some(decided);
+            }
+            // Without any of these it may fit as things are.
+            if let Some(decided) = self.attempt(claimant, &own, fill) {
+                return Some(decided);
+            }
+        }
+        let has_lent = units.iter().any(|unit| unit.place != Where::Own);
+        let all: Vec<&Unit> = units.iter().collect();
+        if has_lent { self.attempt(claimant, &all, Fill::Nominal) } else { None }
+    }
+
+    /// Pods that go, or are asked to: what they hold is as good as there. Their jobs are no givers any more.
+    pub(super) fn coming(&self, givers: &mut HashMap<Uid, Vec<Giver>>, now: Timestamp) -> Vec<ObjectKey> {
+        let mut coming = self.pods.leaving(after(now, -STUCK_AFTER));
+        for (uid, claim) in &self.claims {
+            if let Some(pods) = givers.remove(uid) {
+                let surplus = pods.len().saturating_sub(claim.keep as usize);
+                coming.extend(pods.into_iter().take(surplus).map(|(pod, _)| pod));
+            }
+        }
+        coming
     }
 
     fn enter_claims(&mut self, chosen: Vec<Unit>, givers: &mut HashMap<Uid, Vec<Giver>>) {
@@ -154,6 +203,13 @@ impl Admission {
         by_line.into_iter().map(|(line, keys)| (line.clone(), in_order(keys))).collect()
     }
 
+    /// Pods without which the first job of a class does not start.
+    pub(super) fn least(&self, key: &ClassKey) -> Option<usize> {
+        let head = self.jobs.get(&self.classes.get(key)?.waiting.first()?.1)?;
+        let missing = head.demand.min_parallelism.saturating_sub(self.granted(&head.demand.uid));
+        Some(missing.max(1) as usize)
+    }
+
     fn claimant(&self, key: &ClassKey) -> Option<Claimant> {
         let class = self.classes.get(key)?;
         let allowance = class.allowance(self.models(&key.shape));
@@ -161,8 +217,7 @@ impl Admission {
             return None;
         }
         let missing = |job: &Job, of: u32| of.saturating_sub(self.granted(&job.demand.uid)) as usize;
-        let head = self.jobs.get(&class.waiting.first()?.1)?;
-        let least = missing(head, head.demand.min_parallelism).max(1);
+        let least = self.least(key)?;
         let mut wanted: usize = 0;
         for job in class.waiting.iter().filter_map(|(_, uid)| self.jobs.get(uid)) {
             wanted += missing(job, job.demand.target);
@@ -217,6 +272,11 @@ impl Admission {
             };
             let Some(rules) = self.queues.rules(&queue).filter(|_| yields) else { continue };
             let min_run = rules.tiers.get(&job.class.tier).map_or(SignedDuration::ZERO, |tier| tier.min_run);
+            let place = match (is_own, job.class.tier) {
+                (true, _) => Where::Own,
+                (false, Tier::BestEffort | Tier::Standard) => Where::Borrowed,
+                (false, Tier::Guaranteed) => Where::BorrowedByHighest,
+            };
             let borrower = (!is_own).then_some(queue);
             let spare = pods.len().saturating_sub(job.demand.min_parallelism.max(1) as usize);
             let (shrink, rest) = pods.split_at(spare);
@@ -236,8 +296,10 @@ impl Admission {
                     job: uid.clone(),
                     pods: pods.iter().map(|(pod, _)| pod.clone()).collect(),
                     borrower: borrower.clone(),
+                    place,
+                    is_whole,
                 };
-                found.push(((is_new, is_whole, is_own, job.yields(), number), unit));
+                found.push(((is_new, is_whole, place, job.yields(), number), unit));
             }
         }
         found.sort_by_key(|(place, _)| *place);
@@ -253,10 +315,10 @@ impl Admission {
 
     /// The units without which enough of the class fits; none where it fits anyway, `None` where it does not
     /// fit even without all of them.
-    fn attempt(&mut self, claimant: &Claimant, units: &[Unit], fill: Fill) -> Option<Decided> {
+    fn attempt(&mut self, claimant: &Claimant, units: &[&Unit], fill: Fill) -> Option<Decided> {
         let mut fits = self.fits_now(&claimant.key, fill);
         let mut chosen: Vec<&Unit> = Vec::new();
-        for unit in units {
+        for unit in units.iter().copied() {
             if fits >= claimant.most {
                 break;
             }
@@ -287,13 +349,15 @@ impl Admission {
             job: unit.job.clone(),
             pods: unit.pods.clone(),
             borrower: unit.borrower.clone(),
+            place: unit.place,
+            is_whole: unit.is_whole,
         };
         let chosen = kept.into_iter().map(copy).collect();
         (enough >= claimant.least).then_some(Decided { chosen, owed: enough, fill })
     }
 
     /// Pods of a class that fit now, by nodes and by quota.
-    fn fits_now(&mut self, key: &ClassKey, fill: Fill) -> usize {
+    pub(super) fn fits_now(&mut self, key: &ClassKey, fill: Fill) -> usize {
         let room = self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods;
         if self.blind {
             return room;
@@ -304,7 +368,7 @@ impl Admission {
     }
 
     /// Takes pods off the books, as if they were gone, or puts them back.
-    fn book(&mut self, pods: &[ObjectKey], times: i64) {
+    pub(super) fn book(&mut self, pods: &[ObjectKey], times: i64) {
         for pod in pods {
             self.pods.book(pod, times, &mut self.queues, &mut self.ledger);
         }

@@ -6,6 +6,8 @@
 use super::peaks::PeakFigures;
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
@@ -43,7 +45,7 @@ impl fmt::Display for QueueId {
 /// The rules of one queue, as its spec states them; the default is a queue of live capacity alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueRules {
-    /// Queues of one namespace and cohort lend to each other what they do not use; `None` is alone.
+    /// Queues of one cohort lend to each other what they do not use, as far as [`CohortScope`] goes; `None` is alone.
     pub cohort: Option<Arc<str>>,
     /// Share of borrowed capacity, from 1.
     pub weight: u32,
@@ -67,6 +69,8 @@ pub struct QueueRules {
     pub stop: StopPolicy,
     /// What holds for the jobs of one tier.
     pub tiers: BTreeMap<Tier, TierRules>,
+    /// Pods that may exist though no node has room for them, so that a node autoscaler sees them.
+    pub max_pending: usize,
     /// Thousandths of what is free that may be granted: below 1000 while the queue opens again after a window.
     pub open_permille: u16,
 }
@@ -86,6 +90,7 @@ impl Default for QueueRules {
             max_tier: Tier::Standard,
             stop: StopPolicy::None,
             tiers: BTreeMap::new(),
+            max_pending: 0,
             open_permille: 1000,
         }
     }
@@ -120,6 +125,16 @@ impl Default for CapacitySource {
     fn default() -> Self {
         Self::NodeAllocatable(NodeShare::default())
     }
+}
+
+/// Which queues lend to each other that name the same cohort.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CohortScope {
+    /// Those of one namespace.
+    #[default]
+    Namespace,
+    /// Those of all namespaces that the manager serves.
+    Cluster,
 }
 
 /// How much of which nodes.

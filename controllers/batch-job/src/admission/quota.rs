@@ -6,7 +6,7 @@ mod room;
 
 use super::class::ClassKey;
 use super::line::LineId;
-use super::queue::{CapacitySource, NodeShare, QueueFigures, QueueRules, QuotaRow};
+use super::queue::{CapacitySource, CohortScope, NodeShare, QueueFigures, QueueRules, QuotaRow};
 use crate::ledger::{CapacityKey, CapacityTable, Ledger, NodeSelector, reading};
 use crate::loads::{MOST_AGE, Reading, Usage};
 use crate::resources::ResourceList;
@@ -25,6 +25,8 @@ pub(super) use room::{Bound, Fill, Room};
 pub(super) struct Queues {
     by_key: HashMap<ObjectKey, Queue>,
     cohorts: HashMap<CohortId, Cohort>,
+    /// Stands for the namespace of every cohort where cohorts go beyond namespaces.
+    anywhere: Option<Arc<str>>,
     /// One table for each way to count; queues share it.
     tables: HashMap<CapacityKey, CapacityTable>,
     /// What is in use on the nodes.
@@ -40,7 +42,7 @@ pub(super) struct Queues {
 
 const TIERS: [Tier; 3] = [Tier::BestEffort, Tier::Standard, Tier::Guaranteed];
 
-/// Namespace and name.
+/// Namespace and name; the namespace is empty where cohorts go beyond it.
 type CohortId = (Arc<str>, Arc<str>);
 
 /// Queues that lend to each other.
@@ -170,10 +172,7 @@ impl Queues {
         if now.is_none() && queue.pods == 0 && queue.used.iter().all(|used| used.iter().next().is_none()) {
             self.by_key.remove(key);
         }
-        let cohort = |rules: &Option<Arc<QueueRules>>| {
-            let name = rules.as_ref()?.cohort.clone()?;
-            Some((Arc::clone(&key.namespace), name))
-        };
+        let cohort = |rules: &Option<Arc<QueueRules>>| self.cohort_of(key, rules.as_deref()?);
         let (left, joined) = (cohort(&before), cohort(&now));
         if let Some(id) = &left {
             if let Some(cohort) = self.cohorts.get_mut(id) {
@@ -192,6 +191,20 @@ impl Queues {
             self.tables.entry(key).or_default();
         }
         before
+    }
+
+    /// Joins queues of one cohort's name over namespaces, or not. To be said before the first rules.
+    pub(super) fn set_scope(&mut self, scope: CohortScope) {
+        self.anywhere = match scope {
+            CohortScope::Namespace => None,
+            CohortScope::Cluster => Some(Arc::from("")),
+        };
+    }
+
+    /// The cohort of a queue.
+    fn cohort_of(&self, key: &ObjectKey, rules: &QueueRules) -> Option<CohortId> {
+        let namespace = self.anywhere.as_ref().unwrap_or(&key.namespace);
+        Some((Arc::clone(namespace), Arc::clone(rules.cohort.as_ref()?)))
     }
 
     fn recount(&mut self, id: &CohortId) {
@@ -219,6 +232,11 @@ impl Queues {
 
     pub(super) fn max_queued_jobs(&self, line: &LineId) -> usize {
         self.rules_of(line).map_or(super::MAX_QUEUED_JOBS, |rules| rules.max_queued_jobs)
+    }
+
+    /// Pods of a line that may exist without room on a node.
+    pub(super) fn max_pending(&self, line: &LineId) -> usize {
+        self.rules_of(line).map_or(0, |rules| rules.max_pending)
     }
 
     /// Why jobs of a tier are not taken into a line at all.
@@ -309,14 +327,14 @@ impl Queues {
         let queue = self.by_key.entry(key.clone()).or_default();
         let amount = amount.times(times);
         queue.used[rank(tier)].add(&amount);
-        let Some(rules) = queue.rules.as_deref() else {
+        let Some(rules) = queue.rules.clone() else {
             self.forget_empty(key);
             return;
         };
-        if let Some(name) = &rules.cohort
-            && let Some(cohort) = self.cohorts.get_mut(&(Arc::clone(&key.namespace), Arc::clone(name)))
+        if let Some(id) = self.cohort_of(key, &rules)
+            && let Some(cohort) = self.cohorts.get_mut(&id)
         {
-            cohort.used.add(&in_rows(rules, |row| counted(Some(rules), &amount, &row.resource)));
+            cohort.used.add(&in_rows(&rules, |row| counted(Some(&rules), &amount, &row.resource)));
         }
     }
 

@@ -1,10 +1,13 @@
 mod claims;
 mod fairness;
 mod loads;
+mod kept;
 mod long;
 mod pauses;
 mod peaks;
+mod preemption;
 mod queues;
+mod shown;
 mod without_nodes;
 
 use super::*;

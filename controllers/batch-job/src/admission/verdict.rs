@@ -25,12 +25,16 @@ impl Admission {
         let Some(job) = self.jobs.get(uid) else { return Verdict { granted, ..Verdict::default() } };
         let reclaim = self.reclaim(uid, job);
         let drained = self.is_drained(job);
+        let unfit = self.unfit(job);
         if granted >= job.demand.target {
-            return Verdict { granted, reclaim, drained, ..Verdict::default() };
+            return Verdict { granted, reclaim, drained, unfit, ..Verdict::default() };
         }
         let class = self.classes.get(&job.class);
-        let wake_at = class.and_then(|class| class.paused_until.or(class.preempts_at));
-        Verdict { granted, waiting: Some(self.why(job, class).0), wake_at, reclaim, drained }
+        // One of a class is enough for that.
+        let keeps_at = class.filter(|class| class.waiting.first() == Some(&job.place()));
+        let keeps_at = keeps_at.and_then(|class| class.keeps_at).filter(|_| !self.has_kept(&job.class.line));
+        let wake_at = class.and_then(|class| class.paused_until.or(class.preempts_at)).or(keeps_at);
+        Verdict { granted, waiting: Some(self.why(job, class).0), wake_at, reclaim, drained, unfit }
     }
 
     fn reclaim(&self, uid: &Uid, job: &Job) -> Option<Reclaim> {
@@ -152,6 +156,10 @@ impl Admission {
         };
         if fit.total() >= u64::from(missing) && on_trial {
             return plain(QueuedReason::ClassBackoff, format!("{FAILED}; tried one after the other"));
+        }
+        if fit.total() >= u64::from(missing) && self.is_kept_from(key) {
+            let message = "the room that is free is kept for a job that has waited for it for ten minutes";
+            return plain(QueuedReason::HeadBlocked, message.to_owned());
         }
         let wants = format_wants(job, None);
         let message = if missing > 1 {

@@ -205,10 +205,11 @@ pub(super) fn queue_deadline(
     Some(after(job.meta().creation_time, wait))
 }
 
-/// Seconds since the user stopped the job, as far as the status knows of it.
+/// Seconds since the user stopped the job, as far as the status knows of it. One that was preempted waits as before.
 pub(crate) fn seconds_stopped(job: &JobView, now: Timestamp) -> u32 {
     use springtide_crds::batch_job::SuspendedReason;
     let stopped = job.condition(SuspendedReason::CONDITION).filter(|_| job.holds(SuspendedReason::CONDITION));
+    let stopped = stopped.filter(|stopped| !stopped.is(SuspendedReason::Preempted));
     stopped.map_or(0, |stopped| seconds_between(stopped.last_transition_time.0, now))
 }
 

@@ -36,6 +36,7 @@ pub(super) fn notes(job: &JobView, status: &BatchJobStatus) -> Vec<EventNote> {
     let refused = turns.to(&[QueuedReason::ClassBackoff], "CreatingPods", Severity::Warning);
     let pending = turns.to(&[AdmittedReason::PendingDeadline], "TakingPodsBack", Severity::Warning);
     let stops = [SuspendedReason::UserHold, SuspendedReason::UserDrain, SuspendedReason::QueueStopped];
+    let preempted = turns.to(&[SuspendedReason::Preempted], "Preempting", Severity::Normal);
     let stopped = turns.to(&stops, "Stopping", Severity::Normal);
     let shrunk =
         turns.to(&[DegradedReason::QuotaShrunk, DegradedReason::Reclaimed], "Shrinking", Severity::Normal);
@@ -47,7 +48,7 @@ pub(super) fn notes(job: &JobView, status: &BatchJobStatus) -> Vec<EventNote> {
         turns.to(&[SuspendedReason::Resumed], "Resuming", Severity::Normal).filter(|_| !was_in_peak);
     // What is forbidden is the reason of the pause too, and is told once.
     let refused = refused.filter(|_| stalled.is_none());
-    [failed, stalled, refused, pending, stopped, shrunk, resumed].into_iter().flatten().collect()
+    [failed, stalled, refused, pending, stopped, preempted, shrunk, resumed].into_iter().flatten().collect()
 }
 
 struct Turns<'a> {

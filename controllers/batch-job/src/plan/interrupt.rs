@@ -6,6 +6,7 @@ use super::state::{Attempt, JobState, count};
 use super::success;
 use super::{Draft, spread};
 use crate::admission::Reclaim;
+use crate::status;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::StalledReason;
 use springtide_crds::reason::Reason;
@@ -46,6 +47,8 @@ pub(super) fn live_pods(state: &JobState, reclaim: Option<&Reclaim>, draft: &mut
         | Course::Stuck { .. }
         | Course::Open => taken_back(state, &staying, draft, now),
     };
+    // As with a failure: why pods end stands in the status first.
+    let reclaim = reclaim.filter(|reclaim| status::is_told(&state.job, reclaim));
     let most = reclaim.map_or(u32::MAX, |reclaim| reclaim.keep).min(state.job.spec.parallelism) as usize;
     let surplus = (staying.len() - ending.len()).saturating_sub(most);
     if surplus > 0 {

@@ -100,17 +100,21 @@ fn of_job(observed: &Observed, state: &JobState, mut draft: Draft, now: Timestam
 
 /// Creates what is granted, in the order of the indexes.
 fn create(observed: &Observed, state: &JobState, draft: &mut Draft) {
-    let granted = observed.verdict.as_ref().map_or(0, |verdict| verdict.granted);
+    let (granted, unfit) =
+        observed.verdict.as_ref().map_or((0, 0), |verdict| (verdict.granted, verdict.unfit));
     // Of a job without any pod yet one is made first: a template that the server refuses costs one call.
     let most = if state.has_started() || state.facts.created { u32::MAX } else { 1 };
-    let free = granted.saturating_sub(state.live()).min(most) as usize;
+    let free = granted.saturating_sub(state.live());
+    let fitting = free.saturating_sub(unfit) as usize;
+    let free = free.min(most) as usize;
     let starting = &state.dispatch.startable[..free.min(state.dispatch.startable.len())];
     if starting.is_empty() {
         return;
     }
     let factory = PodFactory::new(&state.job, &state.placement, &state.fitting, &state.tally.last_failures);
-    for start in starting {
-        if !draft.create(|| factory.create(start)) {
+    for (number, start) in starting.iter().enumerate() {
+        let create = || if number < fitting { factory.create(start) } else { factory.create_unfit(start) };
+        if !draft.create(create) {
             break;
         }
     }

@@ -3,10 +3,12 @@
 use super::course::{self, Course};
 use super::dispatch::{self, Dispatch};
 use super::tally::Tally;
+use crate::admission::CohortScope;
 use crate::ceiling::Standing;
 use crate::failure::{Ending, OOM_KILLED, ending};
 use crate::indexes::{IndexError, Indexes, Retries};
 use crate::memory::{Facts, RELEASE_BACKOFF_MAX};
+use crate::pods::UNFIT_DEADLINE;
 use crate::profiles::fitting::Fitting;
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
@@ -91,7 +93,10 @@ impl Attempt {
     /// process saw it wait: the clock of the API server, which says when it was made, may be hours off.
     pub fn pending_until(&self, job: &JobView, facts: &Facts) -> Option<Timestamp> {
         let since = facts.pending.get(&self.view.meta().uid).filter(|_| self.waits_for_node())?;
-        Some(*since + SignedDuration::from_secs(job.spec.pending_deadline_seconds.into()))
+        let deadline = SignedDuration::from_secs(job.spec.pending_deadline_seconds.into());
+        // A node that an autoscaler adds takes minutes to come.
+        let is_unfit = self.view.meta().labels.unfit.0;
+        Some(*since + if is_unfit { deadline.max(UNFIT_DEADLINE) } else { deadline })
     }
 
     /// Whether it waits for a node too long.
@@ -118,6 +123,8 @@ pub struct Settings {
     pub history_limit: usize,
     /// Whether jobs run in namespaces without a BatchQueue.
     pub built_in_queue: BuiltInQueue,
+    /// Which queues of one cohort's name lend to each other.
+    pub cohort_scope: CohortScope,
     /// Declared maximum of jobs in one namespace.
     pub max_per_namespace: usize,
     /// Declared maximum of jobs in the cluster.
@@ -133,6 +140,7 @@ impl Default for Settings {
             ttl_seconds: 900,
             history_limit: 400,
             built_in_queue: BuiltInQueue::Enabled,
+            cohort_scope: CohortScope::Namespace,
             max_per_namespace: 1500,
             max_per_cluster: 10_000,
             deletes_per_second: u32::MAX,

@@ -5,6 +5,7 @@ use crate::resources::{
     ContainerRequests, ContainerStatusRequests, PodSpecRequests, PodStatusRequests, ResourceList, Resources,
 };
 use jiff::Timestamp;
+use serde::de::IgnoredAny;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Deserializer};
 use springtide_crds::batch_job::{MESSAGE_MAX_BYTES, RESULT_MESSAGE_MAX_BYTES};
@@ -48,12 +49,25 @@ pub struct PodLabels {
     /// Tier of its job.
     #[serde(rename = "springtide.dev/tier", default)]
     pub tier: TierLabel,
+    /// Whether it was made though no node had room for it.
+    #[serde(rename = "springtide.dev/unfit", default)]
+    pub unfit: UnfitLabel,
     /// Whether it is never deleted.
     #[serde(rename = "springtide.dev/delete-protection", default)]
     pub protection: Protection,
     /// Name of the BatchTaskProfile that learns of it.
     #[serde(rename = "springtide.dev/profile", default)]
     pub profile: Option<Arc<str>>,
+}
+
+/// A label that says it by being there, whatever its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnfitLabel(pub bool);
+
+impl<'de> Deserialize<'de> for UnfitLabel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+    }
 }
 
 /// A tier in a label. Labels are anybody's: what is none counts as the lowest.

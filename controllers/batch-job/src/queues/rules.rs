@@ -1,6 +1,6 @@
 //! What the spec of a queue means to the admission, and what is wrong with it.
 
-use crate::admission::{CapacitySource, NodeShare, Ordering, QueueRules, QuotaRow};
+use crate::admission::{CapacitySource, NodeShare, Ordering, QueueRules, QuotaRow, TierRules};
 use crate::peaks::{Action, TIERS};
 use crate::pods::{INDEX_LABEL, JOB_LABEL};
 use crate::projections::queue::QueueView;
@@ -44,8 +44,20 @@ pub fn rules(queue: &QueueView) -> QueueRules {
         max_queued_jobs: spec.max_queued_jobs as usize,
         max_tier: spec.max_tier,
         stop: queue.stop(),
+        tiers: queue.tiers().iter().filter_map(|tier| Some((tier.name, yielding(tier)?))).collect(),
+        max_pending: spec.capacity_source.max_pending_pods as usize,
         ..QueueRules::default()
     }
+}
+
+/// For whom the pods of a tier end.
+fn yielding(tier: &TierMapping) -> Option<TierRules> {
+    let preemptible = tier.preemptible.as_ref()?;
+    Some(TierRules {
+        preemptible_by: preemptible.by.clone(),
+        min_run: SignedDuration::from_secs(preemptible.min_run_seconds.into()),
+        ..TierRules::default()
+    })
 }
 
 fn source(source: &batch_queue::CapacitySource) -> CapacitySource {

@@ -170,6 +170,34 @@ fn an_empty_spec_gives_the_defaults_of_both_sides() {
 }
 
 #[test]
+fn a_spec_says_whose_pods_end_for_whom_and_how_many_are_shown() {
+    let rules = rules(&queue(
+        "q",
+        json!({
+            "capacitySource": {"maxPendingPods": 7},
+            "tiers": [
+                {"name": "BestEffort", "preemptible": {"by": ["Standard", "Guaranteed"], "minRunSeconds": 60}},
+                {"name": "Standard", "preemptible": {"by": ["Standard"]}},
+                {"name": "Guaranteed", "podLabels": {"a": "b"}},
+            ],
+        }),
+    ));
+    let yields: Vec<_> = rules
+        .tiers
+        .iter()
+        .map(|(tier, rules)| (*tier, rules.preemptible_by.clone(), rules.min_run.as_secs()))
+        .collect();
+    assert_eq!(
+        yields,
+        [
+            (Tier::BestEffort, vec![Tier::Standard, Tier::Guaranteed], 60),
+            (Tier::Standard, vec![Tier::Standard], 0)
+        ]
+    );
+    assert_eq!(rules.max_pending, 7);
+}
+
+#[test]
 fn what_a_tier_cannot_do_names_field_and_remedy() {
     let found = |tier: Value| {
         let has = |name: &str| name == "there";

@@ -3,8 +3,9 @@
 use super::claims::Scene;
 use super::record::Outcomes;
 use super::{BatchJobWarrants, Seen, peaks};
-use crate::admission::QueueRules;
+use crate::admission::{CohortScope, QueueRules};
 use crate::lock;
+use crate::pods::UNFIT_DEADLINE;
 use crate::projections::job::JobView;
 use crate::projections::pod::{PodPhase, PodView};
 use crate::queues::rules;
@@ -16,7 +17,7 @@ use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::key::{ObjectKey, ResourceVersion, Uid};
 use springtide_plumbing::projection::Projection;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// For so long a pod that was warranted to go counts as going: its delete is answered by then, and seen.
@@ -107,12 +108,28 @@ impl BatchJobWarrants {
         {
             return true;
         }
-        let namespace = Some(&*pod.meta().key.namespace);
+        let scope = self.settings.cohort_scope;
+        let own = &pod.meta().key.namespace;
+        let mut queues: BTreeMap<ObjectKey, QueueRules> = match scope {
+            CohortScope::Namespace => self.rules(Some(own)),
+            CohortScope::Cluster => self.rules(None),
+        };
+        let cohort = queues.get(&key).and_then(|rules| rules.cohort.clone());
+        queues.retain(|key, rules| key.namespace == *own || cohort.is_some() && rules.cohort == cohort);
+        let namespaces: BTreeSet<&Arc<str>> = queues.keys().map(|key| &key.namespace).collect();
+        let mut pods = Vec::new();
+        let mut jobs = Vec::new();
+        for namespace in namespaces {
+            pods.extend(self.stores.pods.list(Some(namespace)));
+            jobs.extend(self.stores.jobs.list(Some(namespace)));
+        }
+        Scene::new(&queues, scope, &pods, &jobs, &going, now).is_claimed(pod, job.spec.priority)
+    }
+
+    /// The rules of the queues of a namespace, or of all.
+    fn rules(&self, namespace: Option<&str>) -> BTreeMap<ObjectKey, QueueRules> {
         let queues = self.stores.queues.list(namespace);
-        let queues: BTreeMap<Arc<str>, QueueRules> =
-            queues.iter().map(|queue| (Arc::clone(&queue.meta().key.name), rules::rules(queue))).collect();
-        let (pods, jobs) = (self.stores.pods.list(namespace), self.stores.jobs.list(namespace));
-        Scene::new(&queues, &pods, &jobs, &going, now).is_claimed(pod, job.spec.priority)
+        queues.iter().map(|queue| (queue.meta().key.clone(), rules::rules(queue))).collect()
     }
 }
 
@@ -212,7 +229,9 @@ fn is_overdue(job: &JobView, pod: &PodView, seen: &Seen, now: Timestamp) -> bool
 
 fn is_seen_for_deadline(job: &JobView, pod: &PodView, seen: &Seen, now: Timestamp) -> bool {
     let since = seen.live.get(&pod.meta().key.namespace).and_then(|live| live.get(&pod.meta().uid));
-    since.is_some_and(|since| *since + pending_deadline(job) <= now)
+    let is_unfit = pod.node.is_none() && pod.meta().labels.unfit.0;
+    let deadline = if is_unfit { pending_deadline(job).max(UNFIT_DEADLINE) } else { pending_deadline(job) };
+    since.is_some_and(|since| *since + deadline <= now)
 }
 
 fn pending_deadline(job: &JobView) -> SignedDuration {

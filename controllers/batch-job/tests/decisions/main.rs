@@ -43,6 +43,15 @@ struct Case {
     /// Pods that may stay, as the job's queue has less quota than it uses.
     #[serde(default)]
     quota_shrunk_to: Option<u32>,
+    /// Pods that may stay, as who has lent what the others hold needs it.
+    #[serde(default)]
+    reclaimed_to: Option<u32>,
+    /// Pods that may stay, as a higher tier or priority of its queue needs the room of the others.
+    #[serde(default)]
+    preempted_to: Option<u32>,
+    /// Of those granted, pods that no node has room for.
+    #[serde(default)]
+    unfit: u32,
     /// The BatchQueue that the job is in; without one it is in the built-in queue.
     #[serde(default)]
     queue: Option<Value>,
@@ -206,9 +215,15 @@ fn observe(case: &Case) -> Observed {
         reason: QueuedReason::all().into_iter().find(|known| known.as_str() == reason).unwrap(),
         message: message.clone(),
     });
-    let cause = ReclaimCause::QuotaShrunk;
-    let reclaim = case.quota_shrunk_to.map(|keep| Reclaim { keep, cause, until: None });
-    let verdict = case.granted.map(|granted| Verdict { granted, waiting, reclaim, ..Verdict::default() });
+    let claims = [
+        (case.quota_shrunk_to, ReclaimCause::QuotaShrunk),
+        (case.reclaimed_to, ReclaimCause::Reclaimed),
+        (case.preempted_to, ReclaimCause::Preempted),
+    ];
+    let reclaim = claims.into_iter().find_map(|(keep, cause)| Some(Reclaim { keep: keep?, cause, until: None }));
+    let unfit = case.unfit;
+    let verdict =
+        case.granted.map(|granted| Verdict { granted, waiting, reclaim, unfit, ..Verdict::default() });
     Observed {
         state: Some(state),
         verdict,
@@ -220,7 +235,7 @@ fn observe(case: &Case) -> Observed {
 }
 
 /// A pod in short form: `name` and `phase`, and where they matter `node`, `created`, `started`,
-/// `finished`, `exitCode`, `reason`, `message`, `podReason`, `deleting`, `strict`, `gate`, `conditions`,
+/// `finished`, `exitCode`, `reason`, `message`, `podReason`, `deleting`, `strict`, `unfit`, `gate`, `conditions`,
 /// `owner` (UID of the job, `u1` by default, or `none`).
 fn pod(short: &Value) -> Arc<PodView> {
     let short = short.as_object().unwrap();
@@ -231,6 +246,9 @@ fn pod(short: &Value) -> Arc<PodView> {
         "namespace": "ns", "name": name, "uid": format!("uid-{name}"), "resourceVersion": "5",
         "creationTimestamp": text("created").unwrap_or("2026-11-11T00:00:00Z"),
     });
+    if short.get("unfit") == Some(&Value::Bool(true)) {
+        metadata["labels"] = serde_json::json!({"springtide.dev/unfit": "true"});
+    }
     if text("owner") != Some("none") {
         metadata["ownerReferences"] = serde_json::json!([{
             "apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob", "name": job,
@@ -296,7 +314,8 @@ fn line(write: &Write) -> String {
     match &write.action {
         Action::Create { manifest } => {
             assert_eq!(manifest["metadata"]["name"], **name);
-            format!("create {kind} {name}")
+            let unfit = manifest["metadata"]["labels"].get("springtide.dev/unfit").is_some();
+            format!("create {kind} {name}{}", if unfit { " unfit" } else { "" })
         }
         Action::Delete { resource_version, grace_seconds, .. } => {
             let guarded = if resource_version.is_some() { " as seen" } else { "" };

@@ -17,7 +17,7 @@ pub use scope::{ScopeConfig, ScopeType};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use springtide_batch_job::{BuiltInQueue, Settings};
+use springtide_batch_job::{BuiltInQueue, CohortScope, Settings};
 use springtide_plumbing::breaker::Limits;
 use springtide_plumbing::budget::BudgetConfig;
 use springtide_plumbing::controller::DEFAULT_WORKERS;
@@ -121,6 +121,9 @@ pub struct BatchJobSettings {
     /// Whether jobs run in namespaces without a BatchQueue: by the built-in queue, on all that the nodes leave.
     /// Disabled, they wait until there is a BatchQueue.
     pub built_in_queue: BuiltInQueue,
+    /// Which BatchQueues of the same spec.cohort lend to each other: those of one namespace, or those of all namespaces
+    /// that the manager serves.
+    pub cohort_scope: CohortScope,
     /// How long a finished job of the built-in queue stays whose spec.ttlSecondsAfterFinished is absent.
     #[schemars(range(min = 0, max = 604_800))]
     pub ttl_seconds_after_finished: u32,
@@ -132,8 +135,8 @@ pub struct BatchJobSettings {
 
 impl Default for BatchJobSettings {
     fn default() -> Self {
-        let Settings { ttl_seconds, history_limit, built_in_queue, .. } = Settings::default();
-        Self { built_in_queue, ttl_seconds_after_finished: ttl_seconds, history_limit }
+        let Settings { ttl_seconds, history_limit, built_in_queue, cohort_scope, .. } = Settings::default();
+        Self { built_in_queue, cohort_scope, ttl_seconds_after_finished: ttl_seconds, history_limit }
     }
 }
 
@@ -143,6 +146,7 @@ impl From<&BatchJobSettings> for Settings {
             ttl_seconds: settings.ttl_seconds_after_finished,
             history_limit: settings.history_limit,
             built_in_queue: settings.built_in_queue,
+            cohort_scope: settings.cohort_scope,
             ..Self::default()
         }
     }

@@ -18,10 +18,13 @@ fn a_file_that_says_nothing_means_the_defaults() {
 
 #[test]
 fn what_is_not_said_keeps_its_default_beside_what_is() {
+    let settings = "historyLimit: 7, cohortScope: Cluster";
     let configuration =
-        parse("controllers: {batchJob: {settings: {historyLimit: 7}}}\nlogging: {format: Text}").unwrap();
+        parse(&format!("controllers: {{batchJob: {{settings: {{{settings}}}}}}}\nlogging: {{format: Text}}"))
+            .unwrap();
     let settings = Settings::from(&configuration.controllers.batch_job.settings);
-    assert_eq!(settings, Settings { history_limit: 7, ..Settings::default() });
+    let cohort_scope = CohortScope::Cluster;
+    assert_eq!(settings, Settings { history_limit: 7, cohort_scope, ..Settings::default() });
     assert!(configuration.controllers.batch_job.enabled);
     assert_eq!((configuration.logging.format, &*configuration.logging.level), (LogFormat::Text, "info"));
 }

@@ -5,7 +5,6 @@ use crate::admission::line::LineId;
 use crate::resources::ResourceList;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
-use std::sync::Arc;
 
 impl Queue {
     /// What a tier uses, and will go on to use.
@@ -76,8 +75,7 @@ impl Queues {
                 wanted == 0 || wanted <= row.nominal - queue.counted(&row.resource)
             })
         };
-        let id = |name: &Arc<str>| (Arc::clone(&key.namespace), Arc::clone(name));
-        let cohort = rules.cohort.as_ref().and_then(|name| self.cohorts.get(&id(name)));
+        let cohort = self.cohort_of(&key, rules).and_then(|id| self.cohorts.get(&id));
         let has_lent = |cohort: &Cohort| cohort.members.iter().any(|other| self.has_borrowed(other));
         yields || cohort.is_some_and(|cohort| has_own() && has_lent(cohort))
     }
@@ -95,9 +93,7 @@ impl Queues {
 
     /// Whether a queue may have lent something to another one.
     pub(in crate::admission) fn lends_to(&self, lender: &ObjectKey, borrower: &ObjectKey) -> bool {
-        let cohort = |key: &ObjectKey| self.rules(key).and_then(|rules| rules.cohort.clone());
-        lender.namespace == borrower.namespace
-            && cohort(lender).is_some_and(|own| cohort(borrower) == Some(own))
-            && self.has_borrowed(borrower)
+        let cohort = |key: &ObjectKey| self.rules(key).and_then(|rules| self.cohort_of(key, rules));
+        cohort(lender).is_some_and(|own| cohort(borrower) == Some(own)) && self.has_borrowed(borrower)
     }
 }

@@ -24,6 +24,16 @@ pub(in crate::admission) struct Room {
     pub(in crate::admission) short: Option<(Arc<str>, Bound)>,
 }
 
+impl Room {
+    /// So much is free of a resource, and a pod wants so much of it.
+    fn limit(&mut self, free: i64, wanted: i64, bound: Bound, resource: &dyn Fn() -> Arc<str>) {
+        let pods = usize::try_from(free.max(0) / wanted).unwrap_or(usize::MAX);
+        if pods < self.pods {
+            *self = Self { pods, short: Some((resource(), bound)) };
+        }
+    }
+}
+
 /// What bounds a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::admission) enum Bound {
@@ -54,23 +64,29 @@ impl Queues {
         requests: &ResourceList,
         fill: Fill,
     ) -> Room {
+        let room = self.room_by_quota(line, tier, requests, fill);
+        self.room_by_source(line, tier, requests, room)
+    }
+
+    /// The same, whatever the source offers: a node that is still to come would add to it.
+    pub(in crate::admission) fn room_by_quota(
+        &self,
+        line: &LineId,
+        tier: Tier,
+        requests: &ResourceList,
+        fill: Fill,
+    ) -> Room {
         let unbounded = Room { pods: usize::MAX, short: None };
         let Some(key) = line.queue() else { return unbounded };
         let none = Room { pods: 0, short: None };
         let Some(queue) = self.by_key.get(&key) else { return none };
         let Some(rules) = queue.rules.as_deref() else { return none };
         let mut room = unbounded;
-        let mut limit = |free: i64, wanted: i64, bound: Bound, resource: &dyn Fn() -> Arc<str>| {
-            let pods = usize::try_from(free.max(0) / wanted).unwrap_or(usize::MAX);
-            if pods < room.pods {
-                room = Room { pods, short: Some((resource(), bound)) };
-            }
+        let mut limit = |free, wanted, bound, resource: &dyn Fn() -> Arc<str>| {
+            room.limit(free, wanted, bound, resource);
         };
         let opened = |amount: i64| share_of(amount, i64::from(rules.open_permille), 1000);
-        let cohort = rules
-            .cohort
-            .as_ref()
-            .and_then(|name| self.cohorts.get(&(Arc::clone(&key.namespace), Arc::clone(name))));
+        let cohort = self.cohort_of(&key, rules).and_then(|id| self.cohorts.get(&id));
         let degraded = queue.percent(rules, tier);
         let ramp = queue.peak.as_ref().and_then(|peak| Some((peak.tier(tier)?.ramp?, &peak.started)));
         for row in &rules.quota {
@@ -101,10 +117,18 @@ impl Queues {
                 limit(most - used, wanted, Bound::Tier, &name);
             }
         }
+        room
+    }
+
+    fn room_by_source(&self, line: &LineId, tier: Tier, requests: &ResourceList, mut room: Room) -> Room {
+        let Some(queue) = line.queue().and_then(|key| self.by_key.get(&key)) else { return room };
+        let Some(rules) = queue.rules.as_deref() else { return room };
+        let opened = |amount: i64| share_of(amount, i64::from(rules.open_permille), 1000);
+        let degraded = rules.tiers.get(&tier).and_then(|tier| tier.percent);
         for (name, wanted) in requests.iter().filter(|(_, wanted)| *wanted > 0) {
             let Some(ceiling) = queue.ceiling(rules, name) else { continue };
             let resource = || rules.counted_as.get(name).cloned().unwrap_or_else(|| Arc::from(name));
-            limit(opened(ceiling) - queue.used(name), wanted, Bound::Source, &resource);
+            room.limit(opened(ceiling) - queue.used(name), wanted, Bound::Source, &resource);
             let has_row = || rules.quota.iter().any(|row| row.resource == resource());
             if let Some((ramp, started)) = ramp.filter(|_| !has_row()) {
                 let open = ramp_room(ramp, ceiling - queue.used(name), started.get(name));
@@ -112,7 +136,7 @@ impl Queues {
             }
             if let Some(percent) = degraded.filter(|_| !has_row()) {
                 let used = queue.used[rank(tier)].get(name);
-                limit(share_of(ceiling, percent, 100) - used, wanted, Bound::Tier, &resource);
+                room.limit(share_of(ceiling, percent, 100) - used, wanted, Bound::Tier, &resource);
             }
         }
         room
@@ -161,10 +185,8 @@ impl Queues {
         let Some(key) = line.queue() else { return 0 };
         let Some(queue) = self.by_key.get(&key) else { return 0 };
         let Some(rules) = queue.rules.as_deref() else { return 0 };
-        let Some(name) = &rules.cohort else { return 0 };
-        let Some(cohort) = self.cohorts.get(&(Arc::clone(&key.namespace), Arc::clone(name))) else {
-            return 0;
-        };
+        let Some(id) = self.cohort_of(&key, rules) else { return 0 };
+        let Some(cohort) = self.cohorts.get(&id) else { return 0 };
         let shares = rules.quota.iter().filter_map(|row| {
             let borrowed = queue.counted(&row.resource) - row.nominal;
             let whole = cohort.nominal.get(&row.resource);

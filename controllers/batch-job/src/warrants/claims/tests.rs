@@ -11,10 +11,17 @@ fn rules(nominal: i64, max: i64, cohort: Option<&str>) -> QueueRules {
     }
 }
 
+/// `name` is in namespace a, `b/name` in another.
+fn key(name: &str) -> ObjectKey {
+    let (namespace, name) = name.split_once('/').unwrap_or(("a", name));
+    ObjectKey::new(namespace, name)
+}
+
 /// The queues, jobs and pods of a namespace.
 #[derive(Default)]
 struct Namespace {
-    queues: BTreeMap<Arc<str>, QueueRules>,
+    queues: BTreeMap<ObjectKey, QueueRules>,
+    scope: CohortScope,
     jobs: Vec<Arc<JobView>>,
     pods: Vec<Arc<PodView>>,
 }
@@ -22,18 +29,19 @@ struct Namespace {
 impl Namespace {
     fn of<const N: usize>(queues: [(&str, QueueRules); N]) -> Self {
         Self {
-            queues: queues.into_iter().map(|(name, rules)| (name.into(), rules)).collect(),
+            queues: queues.into_iter().map(|(name, rules)| (key(name), rules)).collect(),
             ..Self::default()
         }
     }
 
     /// A job of `parallelism` pods of one core, of which so many run.
     fn job(&mut self, name: &str, queue: &str, tier: &str, parallelism: u32, running: u32) {
+        let ObjectKey { namespace, name: queue } = key(queue);
         let template = json!({"spec": {"containers": [
             {"name": "c", "resources": {"requests": {"cpu": "1"}}},
         ]}});
         self.jobs.push(object(json!({
-            "metadata": {"namespace": "a", "name": name, "uid": name, "resourceVersion": "1", "generation": 1,
+            "metadata": {"namespace": namespace, "name": name, "uid": name, "resourceVersion": "1", "generation": 1,
                 "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"queueName": queue, "tier": tier, "completions": 100, "parallelism": parallelism,
                 "template": template},
@@ -41,7 +49,7 @@ impl Namespace {
         for number in 0..running {
             self.pods.push(object(json!({
                 "metadata": {
-                    "namespace": "a", "name": format!("{name}-{number}-0"), "uid": format!("{name}-{number}"),
+                    "namespace": namespace, "name": format!("{name}-{number}-0"), "uid": format!("{name}-{number}"),
                     "resourceVersion": "1", "creationTimestamp": "2026-01-01T00:00:00Z",
                     "labels": {"springtide.dev/queue": queue, "springtide.dev/tier": tier},
                     "ownerReferences": [{"apiVersion": "x", "kind": "BatchJob", "name": name, "uid": name,
@@ -61,7 +69,7 @@ impl Namespace {
         let now = after(created, SignedDuration::from_secs(seconds));
         let mut going = HashSet::new();
         for pod in self.pods.iter().filter(|pod| pod.job_name().is_some_and(|name| &**name == job)) {
-            if Scene::new(&self.queues, &self.pods, &self.jobs, &going, now).is_claimed(pod, 0) {
+            if Scene::new(&self.queues, self.scope, &self.pods, &self.jobs, &going, now).is_claimed(pod, 0) {
                 going.insert(pod.meta().uid.clone());
             }
         }
@@ -126,4 +134,42 @@ fn a_drained_queue_asks_for_all_and_one_that_is_gone_for_nothing() {
     assert_eq!(namespace.claimed("j", 0), 5);
     namespace.queues.clear();
     assert_eq!(namespace.claimed("j", 0), 0);
+}
+
+#[test]
+fn what_asks_by_another_name_asks_for_the_same() {
+    let tier = TierRules { preemptible_by: vec![Tier::Guaranteed], ..TierRules::default() };
+    let mapped = QueueRules {
+        tiers: BTreeMap::from([(Tier::BestEffort, tier)]),
+        counted_as: BTreeMap::from([("example.com/batch-cpu".into(), "cpu".into())]),
+        ..rules(9, 9, None)
+    };
+    let mut namespace = Namespace::of([("q", mapped)]);
+    namespace.job("low", "q", "BestEffort", 5, 5);
+    for pod in &mut namespace.pods {
+        let mut mapped = PodView::clone(pod);
+        mapped.requests = [("example.com/batch-cpu".into(), 1000), ("pods".into(), 1)].into_iter().collect();
+        *pod = Arc::new(mapped);
+    }
+    // One pod of three cores: three pods of one make room for it.
+    namespace.job("high", "q", "Guaranteed", 1, 0);
+    let mut high = JobView::clone(&namespace.jobs.pop().unwrap());
+    let mut template = crate::projections::job::Template::clone(&high.template);
+    let mut shape = crate::shape::Shape::clone(&template.shape);
+    shape.requests.cpu = 3000;
+    template.shape = Arc::new(shape);
+    high.template = Arc::new(template);
+    namespace.jobs.push(Arc::new(high));
+    assert_eq!(namespace.claimed("low", 0), 3);
+}
+
+#[test]
+fn a_lender_of_another_namespace_asks_where_cohorts_go_beyond_one() {
+    for (scope, claimed) in [(CohortScope::Namespace, 0), (CohortScope::Cluster, 2)] {
+        let queues = [("borrower", rules(1, 9, Some("c"))), ("b/lender", rules(3, 3, Some("c")))];
+        let mut namespaces = Namespace { scope, ..Namespace::of(queues) };
+        namespaces.job("loan", "borrower", "Standard", 5, 5);
+        namespaces.job("own", "b/lender", "BestEffort", 2, 0);
+        assert_eq!(namespaces.claimed("loan", 0), claimed, "{scope:?}");
+    }
 }

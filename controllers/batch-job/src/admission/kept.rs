@@ -1,0 +1,168 @@
+//! A node that is kept for a class which has waited for room for long: where small pods take every bit that comes
+//! free, a large one would wait for ever.
+//!
+//! One class of each queue has one. Others of its tier or below use what is free there only if they have ended by the
+//! time at which it should be able to start: backfilling as of EASY (Lifka, The ANL/IBM SP Scheduling System, 1995),
+//! for a node. When nobody knows when the pods end that are in its way, none of these may.
+
+use super::Admission;
+use super::class::{Class, ClassKey};
+use super::line::LineId;
+use crate::ledger::Slot;
+use crate::resources::ResourceList;
+use crate::shape::Placement;
+use jiff::{SignedDuration, Timestamp};
+use springtide_plumbing::clock::after;
+use springtide_plumbing::key::{ObjectKey, Uid};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// So long a class finds no node with room before one is kept for it.
+pub(super) const KEPT_AFTER: SignedDuration = SignedDuration::from_secs(600);
+
+/// Classes of a queue for which a node is looked for in a pass, the first in its order.
+const TRIED_PER_QUEUE: usize = 8;
+
+/// A node that is kept for a class.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) class: ClassKey,
+    pub(super) node: Slot,
+    /// When the class should be able to start there, as far as anybody knows.
+    pub(super) free_at: Option<Timestamp>,
+}
+
+/// How well a node suits: known to be free first, of these the earliest; of the others the one where least has to go.
+type Suits = (bool, Option<Timestamp>, usize, Slot);
+
+impl Admission {
+    /// Whether time alone has made that a node should be kept for a class.
+    pub(super) fn is_keeping_due(&self, now: Timestamp) -> bool {
+        self.classes.values().any(|class| class.keeps_at.is_some_and(|at| at <= now))
+    }
+
+    /// Notes since when classes find no node, and when one should be kept for them. To be asked when all have been
+    /// served.
+    pub(super) fn note_starved(&mut self, now: Timestamp) {
+        if self.blind {
+            return;
+        }
+        let mut changed = Vec::new();
+        for (key, class) in &self.classes {
+            // One that lies ahead was noted before the clock was put back.
+            let since = class.starved.filter(|since| *since <= now).unwrap_or(now);
+            let starved = self.is_starved(key, class).then_some(since);
+            let keeps_at = starved.map(|since| after(since, KEPT_AFTER)).filter(|at| *at > now);
+            if (starved, keeps_at) != (class.starved, class.keeps_at) {
+                changed.push((key.clone(), starved, keeps_at));
+            }
+        }
+        for (key, starved, keeps_at) in changed {
+            if let Some(class) = self.classes.get_mut(&key) {
+                (class.starved, class.keeps_at) = (starved, keeps_at);
+            }
+        }
+    }
+
+    /// Whether nothing but room on nodes keeps the first job of a class from starting.
+    fn is_starved(&self, key: &ClassKey, class: &Class) -> bool {
+        if class.waiting.is_empty() {
+            return false;
+        }
+        let (Some(fit), Some(least)) = (self.fits.get(&key.shape), self.least(key)) else { return false };
+        let is_open = class.paused_until.is_none() && self.queues.closed(&key.line, key.tier).is_none();
+        is_open
+            && self.models(&key.shape)
+            && fit.table.ever()
+            && fit.table.total() < least as u64
+            && self.room_to_start(key) >= least
+    }
+
+    /// Pods that the queue of a class would let start, had the nodes room.
+    fn room_to_start(&self, key: &ClassKey) -> usize {
+        let fill = self.queues.last_fill(&key.line);
+        self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods
+    }
+
+    /// Chooses the nodes that are kept, and for whom; those that are kept already stay so while they help.
+    pub(super) fn keep_nodes(&mut self, now: Timestamp) {
+        let is_due = |class: &Class| class.starved.is_some_and(|since| after(since, KEPT_AFTER) <= now);
+        for (queue, held) in std::mem::take(&mut self.kept) {
+            let still = self.classes.get(&held.class).filter(|class| is_due(class));
+            let suits = still.and_then(|_| self.suits(&held.class, held.node, now));
+            if let Some((_, free_at, ..)) = suits {
+                self.kept.insert(queue, Kept { free_at, ..held });
+            }
+        }
+        let mut due: BTreeMap<Option<ObjectKey>, BTreeMap<_, &ClassKey>> = BTreeMap::new();
+        for (key, class) in self.classes.iter().filter(|(_, class)| is_due(class)) {
+            let queue = key.line.queue();
+            if let Some(head) = class.waiting.first()
+                && !self.kept.contains_key(&queue)
+            {
+                let first = due.entry(queue).or_default();
+                first.insert((Reverse(key.rank()), head), key);
+                if first.len() > TRIED_PER_QUEUE {
+                    first.pop_last();
+                }
+            }
+        }
+        let mut found = Vec::new();
+        for (queue, classes) in due {
+            for key in classes.into_values() {
+                let taken = found.iter().map(|(_, kept): &(_, Kept)| kept.node);
+                let taken: Vec<Slot> = self.kept.values().map(|kept| kept.node).chain(taken).collect();
+                let free = self.ledger.nodes().map(|(slot, _)| slot).filter(|slot| !taken.contains(slot));
+                if let Some((_, free_at, _, node)) = free.filter_map(|slot| self.suits(key, slot, now)).min()
+                {
+                    found.push((queue, Kept { class: key.clone(), node, free_at }));
+                    break;
+                }
+            }
+        }
+        self.kept.extend(found);
+    }
+
+    /// How well a node suits a class; `None` where it does not help, whatever ends there.
+    fn suits(&self, key: &ClassKey, slot: Slot, now: Timestamp) -> Option<Suits> {
+        let node = self.ledger.node(slot)?;
+        if key.shape.placement(&node.view) != Placement::Eligible {
+            return None;
+        }
+        let requests = &key.shape.requests;
+        let fits = |used: &ResourceList| requests.times_within(&node.view.allocatable, used) as usize;
+        let elsewhere = (self.fits.get(&key.shape)?.table.total() as usize).saturating_sub(fits(&node.used));
+        let needed = self.least(key)?.saturating_sub(elsewhere).max(1);
+        let mut used = node.used.clone();
+        let mut in_way = self.pods.on(slot);
+        // What nobody knows the end of ends last.
+        let end = |job: &Uid, since: Timestamp| {
+            self.jobs.get(job).and_then(|job| Some(after(since, job.expected?).max(now)))
+        };
+        in_way.sort_by_key(|(job, since, _)| {
+            let end = end(job, *since);
+            (end.is_none(), end)
+        });
+        let mut free_at = Some(now);
+        let mut gone = 0;
+        for (job, since, held) in in_way {
+            if fits(&used) >= needed {
+                break;
+            }
+            used.subtract(held);
+            free_at = end(job, since);
+            gone += 1;
+        }
+        (fits(&used) >= needed).then_some((free_at.is_none(), free_at, gone, slot))
+    }
+
+    /// Whether a node is kept for a class of another job, so that what is free may not be for this one.
+    pub(super) fn is_kept_from(&self, key: &ClassKey) -> bool {
+        self.kept.values().any(|kept| kept.class != *key && kept.class.tier >= key.tier)
+    }
+
+    /// Whether a node is kept for a class of a queue.
+    pub(super) fn has_kept(&self, line: &LineId) -> bool {
+        self.kept.contains_key(&line.queue())
+    }
+}
