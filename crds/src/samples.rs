@@ -9,7 +9,9 @@ use crate::batch_job::{
     BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, OnExitCodes, PodFailureAction,
     PodFailurePolicy, PodFailureRule, PodTemplate, Retry,
 };
-use crate::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, QuotaRow, Retention};
+use crate::batch_queue::{
+    Archive, ArchiveType, BatchQueue, BatchQueueSpec, CapacitySource, QuotaRow, Retention,
+};
 use crate::common::{Quantity, Tier};
 
 /// The image of the examples.
@@ -135,6 +137,22 @@ pub fn batch_queues() -> Vec<Sample> {
                     cohort: Some("idle".to_owned()),
                     quota: vec![quota("cpu", "1", Some("2"))],
                     max_tier: Tier::Guaranteed,
+                    ..BatchQueueSpec::new()
+                },
+            ),
+        },
+        Sample {
+            file: "batchqueue-archived",
+            doc: "A queue whose finished jobs go after ten seconds, each once the manager has written a line of JSON \
+                  about it to its standard output. Jobs name it in spec.queueName.",
+            object: queue(
+                "archived",
+                BatchQueueSpec {
+                    retention: Retention {
+                        ttl_seconds_after_finished: 10,
+                        archive: Archive { type_: ArchiveType::Stdout, url: None },
+                        ..Retention::default()
+                    },
                     ..BatchQueueSpec::new()
                 },
             ),

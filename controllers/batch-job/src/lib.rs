@@ -8,9 +8,11 @@
 //! - [`queues`] finds the BatchQueue of a job, and keeps the status of BatchQueues.
 //! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
+//! - [`archive`] writes finished jobs down before they are deleted.
 //! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work.
 
 pub mod admission;
+pub mod archive;
 pub mod ceiling;
 pub mod failure;
 pub mod growth;
@@ -40,6 +42,7 @@ pub use warrants::BatchJobWarrants;
 pub use watches::Stores;
 
 use admission::{Admission, Trouble};
+use archive::Archive;
 use ceiling::Ceiling;
 use jiff::Timestamp;
 use measures::Measures;
@@ -73,6 +76,8 @@ pub struct BatchJobReconciler {
     queue_keys: OnceLock<WorkQueue<ObjectKey>>,
     /// BatchQueues whose status that loop looks at again by itself, as something waits or runs in them.
     active_queues: Mutex<HashSet<ObjectKey>>,
+    /// Lines of finished jobs that have still to be taken.
+    archive: Archive,
     measures: Measures,
 }
 
@@ -98,6 +103,7 @@ impl BatchJobReconciler {
             queue: OnceLock::new(),
             queue_keys: OnceLock::new(),
             active_queues: Mutex::default(),
+            archive: Archive::default(),
             measures: Measures::default(),
         })
     }
@@ -105,6 +111,7 @@ impl BatchJobReconciler {
     /// Adds the metrics of this controller to those that are scraped.
     pub fn register(&self, registry: &mut Registry) {
         self.measures.register(registry);
+        self.archive.register(registry);
     }
 }
 

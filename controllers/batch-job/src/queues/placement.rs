@@ -7,7 +7,7 @@ use crate::projections::queue::QueueView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
-use springtide_crds::batch_queue::{DEFAULT_QUEUE, StalledReason, TierMapping};
+use springtide_crds::batch_queue::{Archive, ArchiveType, DEFAULT_QUEUE, StalledReason, TierMapping};
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
@@ -36,6 +36,10 @@ pub struct Placement {
     pub stop: StopPolicy,
     /// How long the queue keeps finished jobs, in seconds; `None` where the manager's settings say it.
     pub ttl_seconds: Option<u32>,
+    /// How many finished jobs the queue keeps; 0 where the manager's settings say it.
+    pub history_limit: usize,
+    /// Where the queue wants finished jobs written down; `None` where there is no queue to say it.
+    pub archive: Option<Archive>,
     /// Why the job is not served.
     pub obstacle: Option<Obstacle>,
 }
@@ -59,6 +63,8 @@ impl Default for Placement {
             mapping: None,
             stop: StopPolicy::None,
             ttl_seconds: None,
+            history_limit: 0,
+            archive: None,
             obstacle: None,
         }
     }
@@ -145,6 +151,10 @@ impl Placement {
             mapping: queue.tier(tier).cloned(),
             stop: queue.stop(),
             ttl_seconds: Some(spec.retention.ttl_seconds_after_finished),
+            history_limit: spec.retention.history_limit as usize,
+            archive: Some(&spec.retention.archive)
+                .filter(|archive| archive.type_ != ArchiveType::None)
+                .cloned(),
             obstacle,
         }
     }

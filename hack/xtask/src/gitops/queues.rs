@@ -48,6 +48,7 @@ fn planned(mut object: Value, figures: &QueueFigures, now: Timestamp) -> Result<
     let around = Surroundings { sees_nodes: true, has_priority_class: &no_class, beyond_maximum: None };
     let observed = Observed {
         problems: problems(&queue, &around),
+        archive: None,
         queue: Arc::new(queue),
         figures: figures.clone(),
         last_write: None,

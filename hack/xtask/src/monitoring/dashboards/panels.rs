@@ -412,6 +412,26 @@ pub(super) const WORK: &[Row] = &[
                     "p99",
                 )],
             },
+            Panel {
+                title: "Archive of finished jobs",
+                description: "Lines that sinks took, attempts that failed, jobs deleted without a line, and jobs that wait for theirs.",
+                unit: "short",
+                targets: &[
+                    (
+                        r#"sum by (sink) (rate(springtide_batch_archive_lines_total{job=~"$job"}[$__rate_interval]))"#,
+                        "{{sink}} lines/s",
+                    ),
+                    (
+                        r#"sum by (sink) (rate(springtide_batch_archive_failures_total{job=~"$job"}[$__rate_interval]))"#,
+                        "{{sink}} failures/s",
+                    ),
+                    (
+                        r#"sum(increase(springtide_batch_archive_dropped_total{job=~"$job"}[$__rate_interval]))"#,
+                        "dropped",
+                    ),
+                    (r#"sum(springtide_batch_archive_waiting{job=~"$job"})"#, "waiting"),
+                ],
+            },
         ],
     },
 ];
