@@ -280,7 +280,7 @@ mod tests {
     fn the_longest_job_gives_a_line_that_no_runtime_splits() {
         let long = |length: usize| "x".repeat(length);
         let containers: Vec<Value> =
-            (0..40).map(|i| json!({"name": format!("c{i}"), "image": long(500)})).collect();
+            (0..40).map(|i| json!({"name": format!("c{i}"), "image": long(1500)})).collect();
         let failures: Vec<Value> = (0..LAST_FAILURES_MAX)
             .map(|i| {
                 json!({"index": i, "attempt": 999, "node": long(63), "exitCode": -1, "reason": long(32),
