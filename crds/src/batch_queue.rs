@@ -1,5 +1,6 @@
 //! BatchQueue: how much of a namespace's capacity its batch jobs may use, and how.
 
+mod archive;
 pub mod loads;
 pub mod peaks;
 mod peaks_reasons;
@@ -15,13 +16,16 @@ use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use archive::{
+    Archive, ArchiveType, URL_MAX_LENGTH as ARCHIVE_URL_MAX_LENGTH, URL_PATTERN as ARCHIVE_URL_PATTERN,
+};
 use loads::{LOAD_TRIGGERS_MAX, LoadTrigger};
 use peaks::{PEAK_WINDOWS_MAX, PeakOverride, PeakWindow};
 pub use peaks_reasons::{DrainWillMissReason, PeakWindowActiveReason};
 pub use preemption::{MAX_PENDING_PODS, Preemptible};
 pub use reasons::{
-    CapacityStaleReason, OvercommittedReason, ReadyReason, ReconcilingReason, StalledReason,
-    all as all_reasons,
+    ArchiveFailingReason, CapacityStaleReason, OvercommittedReason, ReadyReason, ReconcilingReason,
+    StalledReason, all as all_reasons,
 };
 pub use rules::IMMUTABLE_FIELDS;
 pub use status::{
@@ -326,7 +330,7 @@ pub struct TierMapping {
 const DNS_NAME: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 
 /// How long finished jobs stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Retention {
@@ -336,11 +340,13 @@ pub struct Retention {
     /// Most finished jobs that are kept; the oldest go first.
     #[schemars(range(max = 5000))]
     pub history_limit: u32,
+    /// Where a finished job is written down before it is deleted.
+    pub archive: Archive,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { ttl_seconds_after_finished: 900, history_limit: 400 }
+        Self { ttl_seconds_after_finished: 900, history_limit: 400, archive: Archive::default() }
     }
 }
 

@@ -14,7 +14,8 @@ use crate::batch_job::{
 use crate::batch_queue::loads::{LoadResource, LoadTrigger};
 use crate::batch_queue::peaks::{PeakAction, PeakWindow, Resume, TierAction};
 use crate::batch_queue::{
-    BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, Preemptible, QuotaRow, Retention, TierMapping,
+    Archive, ArchiveType, BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, Preemptible, QuotaRow,
+    Retention, TierMapping,
 };
 use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileMode, RequestBound};
 use crate::common::{Quantity, Tier, Window};
@@ -216,6 +217,22 @@ pub fn batch_queues() -> Vec<Sample> {
                         yielding(Tier::BestEffort, &[Tier::Guaranteed], 60),
                         yielding(Tier::Standard, &[Tier::Standard, Tier::Guaranteed], 0),
                     ],
+                    ..BatchQueueSpec::new()
+                },
+            ),
+        },
+        Sample {
+            file: "batchqueue-archived",
+            doc: "A queue whose finished jobs go after ten seconds, each once the manager has written a line of JSON \
+                  about it to its standard output. Jobs name it in spec.queueName.",
+            object: queue(
+                "archived",
+                BatchQueueSpec {
+                    retention: Retention {
+                        ttl_seconds_after_finished: 10,
+                        archive: Archive { type_: ArchiveType::Stdout, url: None },
+                        ..Retention::default()
+                    },
                     ..BatchQueueSpec::new()
                 },
             ),

@@ -20,6 +20,7 @@
 //! | [`rights`] | what an account was granted, and what of it was used |
 //! | [`oracle`] | independent witnesses of pods, jobs and leadership |
 //! | [`fault_proxy`] | a proxy in front of the API server that injects faults |
+//! | [`archive_sink`] | a server that takes the lines of finished jobs, or does not |
 //! | [`crash`] | a manager that ends at each of its writes, and what becomes of its work |
 //! | [`held_seats`] | a tenant that keeps the seats of a priority level |
 //! | [`batch`] | a cluster with a manager, and namespaces for tests of BatchJob |
@@ -30,6 +31,7 @@
 //! Everything here is the real thing run locally: no API server, kubelet or
 //! container runtime is imitated.
 
+pub mod archive_sink;
 pub mod batch;
 pub mod bench;
 pub mod binaries;

@@ -290,7 +290,7 @@ async fn a_queue_says_how_long_finished_jobs_stay_and_how_many() -> Result<()> {
     let cluster = shared().await?;
     let test = Testbed::new(cluster, "retention").await?;
     let keep = |ttl_seconds_after_finished, history_limit| BatchQueueSpec {
-        retention: Retention { ttl_seconds_after_finished, history_limit },
+        retention: Retention { ttl_seconds_after_finished, history_limit, ..Retention::default() },
         ..BatchQueueSpec::new()
     };
     create(&test, "brief", keep(1, 100)).await?;

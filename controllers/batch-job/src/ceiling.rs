@@ -1,6 +1,7 @@
 //! The declared maximum of jobs, and the history of finished ones: who is beyond, kept up to date by
 //! every change of a job, so that nobody has to count.
 
+use crate::archive::Excess;
 use crate::plan::Settings;
 use crate::projections::job::JobView;
 use jiff::Timestamp;
@@ -272,15 +273,21 @@ impl Ceiling {
     /// Whether a finished job exceeds the history of its queue, or takes the place of one that has work to
     /// do.
     pub fn exceeds_history(&self, job: &JobView) -> bool {
+        self.excess(job) != Excess::None
+    }
+
+    /// What asks for a finished job to go before its time.
+    pub fn excess(&self, job: &JobView) -> Excess {
+        let Some(rank) = finish_rank(job) else { return Excess::None };
         let namespace = self.namespaces.get(&job.meta().key.namespace);
-        finish_rank(job).is_some_and(|rank| {
-            self.history.excess.contains_key(&rank)
-                || namespace.is_some_and(|namespace| {
-                    let of_queue = namespace.queues.get(queue_of(job));
-                    namespace.history.excess.contains_key(&rank)
-                        || of_queue.is_some_and(|history| history.excess.contains_key(&rank))
-                })
-        })
+        let is_in = |history: &History| history.excess.contains_key(&rank);
+        let takes_room = is_in(&self.history) || namespace.is_some_and(|namespace| is_in(&namespace.history));
+        let of_queue = namespace.and_then(|namespace| namespace.queues.get(queue_of(job)));
+        match (takes_room, of_queue.is_some_and(is_in)) {
+            (true, _) => Excess::Room,
+            (false, true) => Excess::History,
+            (false, false) => Excess::None,
+        }
     }
 }
 

@@ -9,9 +9,11 @@
 //! - [`profiles`] learns from the runs of recurring tasks what the next ones need.
 //! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
+//! - [`archive`] writes finished jobs down before they are deleted.
 //! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work, and [`loads`] what busy nodes do.
 
 pub mod admission;
+pub mod archive;
 pub mod ceiling;
 pub mod failure;
 pub mod growth;
@@ -44,6 +46,7 @@ pub use warrants::{BatchJobWarrants, UsageSource};
 pub use watches::Stores;
 
 use admission::{Admission, Trouble};
+use archive::Archive;
 use ceiling::Ceiling;
 use jiff::Timestamp;
 use loads::Usage;
@@ -85,6 +88,8 @@ pub struct BatchJobReconciler {
     usage: Mutex<Arc<Usage>>,
     /// Wakes whoever looks at that, as a queue wants to know.
     load_asked: tokio::sync::Notify,
+    /// Lines of finished jobs that have still to be taken.
+    archive: Archive,
     measures: Measures,
 }
 
@@ -115,6 +120,7 @@ impl BatchJobReconciler {
             active_queues: Mutex::default(),
             usage: Mutex::default(),
             load_asked: tokio::sync::Notify::new(),
+            archive: Archive::default(),
             measures: Measures::default(),
         })
     }
@@ -122,6 +128,7 @@ impl BatchJobReconciler {
     /// Adds the metrics of this controller to those that are scraped.
     pub fn register(&self, registry: &mut Registry) {
         self.measures.register(registry);
+        self.archive.register(registry);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Gathers what the stores, the admission and this process know of one job name.
 
 use crate::admission::{Demand, QueueId, Trouble, Verdict, Waiting};
+use crate::archive::{Excess, Standing};
 use crate::memory::Memory;
 use crate::plan::{Attempt, JobState, demand};
 use crate::profiles::fitting::{self, Fitted, Fitting};
@@ -37,6 +38,8 @@ pub struct Observed {
     pub orphans_until: Option<Timestamp>,
     /// The finished job exceeds the history of its namespace.
     pub exceeds_history: bool,
+    /// What stands between the finished job and its deletion.
+    pub archive: Standing,
     /// Unfinished jobs in the cluster.
     pub unfinished_jobs: usize,
 }
@@ -215,6 +218,7 @@ impl BatchJobReconciler {
                 orphans,
                 orphans_until,
                 exceeds_history: false,
+                archive: Standing::Clear,
                 unfinished_jobs: 0,
             }),
         }
@@ -228,9 +232,9 @@ impl BatchJobReconciler {
         now: Timestamp,
     ) -> Observed {
         let uid = job.meta().uid.clone();
-        let (standing, exceeds_history, unfinished_jobs) = {
+        let (standing, excess, unfinished_jobs) = {
             let ceiling = lock(&self.ceiling);
-            (ceiling.standing(&job), ceiling.exceeds_history(&job), ceiling.unfinished())
+            (ceiling.standing(&job), ceiling.excess(&job), ceiling.unfinished())
         };
         let own = Attempt::of_job(&job, pods);
         let mut overdue = false;
@@ -253,6 +257,11 @@ impl BatchJobReconciler {
             None => fitting,
         };
         state.shape = record.shape(&state.job.template, &state.fitting, state.placement.mapping.as_ref());
+        let archive = if state.job.is_finished() {
+            self.archive_standing(&state, excess, now)
+        } else {
+            Standing::Clear
+        };
         let verdict = self.ask(&state, &uid, overdue, now);
         state.facts.taken = record.job_mut().and_then(|(_, memory)| memory.note_taken(verdict.as_ref()));
         Observed {
@@ -260,7 +269,8 @@ impl BatchJobReconciler {
             verdict,
             orphans: Vec::new(),
             orphans_until: None,
-            exceeds_history,
+            exceeds_history: excess != Excess::None,
+            archive,
             unfinished_jobs,
         }
     }

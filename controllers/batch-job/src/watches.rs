@@ -270,6 +270,13 @@ impl BatchJobReconciler {
 
     fn job_changed(&self, change: &Change<JobView>) {
         let concerned = lock(&self.ceiling).apply(change);
+        let gone = match change {
+            Change::Apply { old, new, .. } => old.as_ref().filter(|old| old.meta().uid != new.meta().uid),
+            Change::Delete { last } => Some(last),
+        };
+        if let Some(job) = gone {
+            self.archive.forget(&job.meta().uid);
+        }
         for job in concerned {
             self.wake(job, Priority::Low, Urgency::Routine);
         }
@@ -332,6 +339,9 @@ impl BatchJobReconciler {
         };
         if queue.is_some_and(|queue| sampler::asks(queue)) {
             self.load_asked.notify_one();
+        }
+        if queue.is_none() {
+            self.archive.forget_queue(&key);
         }
         let limit = queue.map(|queue| queue.spec.retention.history_limit as usize);
         let beyond = lock(&self.ceiling).set_history_limit(&key, limit);

@@ -6,6 +6,7 @@ use crate::reload::{Live, Measures, Reloader};
 use crate::tasks::{Joined, Tasks};
 use anyhow::{Context, Result};
 use futures::FutureExt;
+use springtide_batch_job::archive::{Delivery, DeliverySettings};
 use springtide_batch_job::{
     BatchJobReconciler, BatchJobWarrants, BatchQueueReconciler, ProfileReconciler, Settings, Stores,
 };
@@ -222,6 +223,17 @@ pub async fn run(
                 let queue = WorkQueue::new(seed);
                 shared.metrics.register(|registry| reconciler.register(registry));
                 shared.metrics.add_population(reconciler.clone());
+                match mode(controller, &configuration) {
+                    Mode::Act => {
+                        let settings = DeliverySettings::from(&config.settings.archive);
+                        let leading = shared.leadership.leading.clone();
+                        let delivery =
+                            Delivery::new(reconciler.clone(), settings, leading, shared.brake.clone());
+                        services.spawn("archive of finished jobs", until(&shared.drain, delivery.run()));
+                    }
+                    // No job is deleted, so none is written down.
+                    Mode::Observe => {}
+                }
                 // First, so that it misses nothing that the other one tells it.
                 let queues = BatchQueueReconciler::new(reconciler.clone());
                 let queue_keys = WorkQueue::new(seed);

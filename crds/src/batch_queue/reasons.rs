@@ -55,6 +55,21 @@ reasons! {
 }
 
 reasons! {
+    /// Whether lines of finished jobs do not get where spec.retention.archive says; absent without an archive.
+    pub enum ArchiveFailingReason for "ArchiveFailing" {
+        /// No line has been taken for a while; finished jobs stay, up to twice spec.retention.historyLimit.
+        NotTaken => True,
+        /// The address of the sink is one that the manager may not post to; the message says which.
+        AddressRefused => True,
+        /// The sink takes nothing, and finished jobs beyond twice spec.retention.historyLimit are deleted without a
+        /// line.
+        Dropping => True,
+        /// Lines are taken, or none has been due.
+        Delivering => False,
+    }
+}
+
+reasons! {
     /// What needs a person.
     pub enum StalledReason for "Stalled" {
         /// It is not known when a peak window opens: its time zone, cron expression or dates cannot be used. The tiers
@@ -145,6 +160,7 @@ pub fn all() -> Vec<ReasonDoc> {
         reason::docs::<OvercommittedReason>(),
         reason::docs::<PeakWindowActiveReason>(),
         reason::docs::<DrainWillMissReason>(),
+        reason::docs::<ArchiveFailingReason>(),
         reason::docs::<ReconcilingReason>(),
         reason::docs::<StalledReason>(),
     ]
@@ -152,4 +168,4 @@ pub fn all() -> Vec<ReasonDoc> {
 }
 
 /// Number of condition types of BatchQueue.
-pub(super) const CONDITION_TYPES: usize = 7;
+pub(super) const CONDITION_TYPES: usize = 8;

@@ -74,3 +74,11 @@ pub(super) fn nominal_not_negative() -> Rule {
         .reason(Reason::FieldValueInvalid)
         .field_path(".nominal")
 }
+
+/// An address without a use, or a use without an address.
+pub(super) fn url_iff_http() -> Rule {
+    Rule::new("(self.type == 'HTTP') == has(self.url)")
+        .message("archive needs a url with type HTTP, and has none with any other type")
+        .reason(Reason::FieldValueInvalid)
+        .field_path(".url")
+}

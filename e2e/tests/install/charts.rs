@@ -52,6 +52,9 @@ async fn the_configuration_file_says_what_the_values_say() -> Result<()> {
     let batch_job = &tuned.controllers.batch_job;
     ensure!((batch_job.enabled, batch_job.workers) == (true, 32));
     ensure!(batch_job.settings.history_limit == 100 && batch_job.settings.ttl_seconds_after_finished == 3600);
+    let allowed: Vec<String> =
+        batch_job.settings.archive.allowed_cidrs.iter().map(ToString::to_string).collect();
+    ensure!(allowed == ["10.0.5.0/24", "fd00:5::/64"]);
     let election = &tuned.leader_election;
     ensure!((election.lease_duration_seconds, election.renew_deadline_seconds) == (60, 40));
     ensure!(tuned.logging.level == "info,springtide_plumbing::watch=debug");

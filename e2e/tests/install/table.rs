@@ -246,6 +246,8 @@ pub(crate) const TABLE: &[Row] = &[
     ("named", "ClusterRoleBinding/tide", "/subjects/0/name", r#""tide""#),
     ("named", "RoleBinding/tide", "/roleRef/name", r#""tide""#),
     ("named", "Deployment/tide", "/spec/template/spec/volumes/1/configMap/name", r#""tide-brake-file""#),
+    ("named", "Deployment/tide", "/spec/template/spec/volumes/2/configMap/name", r#""tide-archive-ca""#),
+    ("default", DEPLOYMENT, "/spec/template/spec/volumes/2/configMap/optional", "true"),
     (
         "named",
         "NetworkPolicy/tide",
@@ -253,6 +255,9 @@ pub(crate) const TABLE: &[Row] = &[
         r#"[{
             "ports": [{"port": 8443, "protocol": "TCP"}],
             "to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}, {"ipBlock": {"cidr": "fd00::1/128"}}]
+        }, {
+            "ports": [{"port": 443, "protocol": "TCP"}, {"port": 8443, "protocol": "TCP"}],
+            "to": [{"ipBlock": {"cidr": "10.0.5.0/24"}}]
         }, {
             "ports": [{"port": 4318, "protocol": "TCP"}, {"port": 14318, "protocol": "TCP"}],
             "to": [{"podSelector": {"matchLabels": {"app": "collector"}}}]
@@ -320,6 +325,11 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
     ("--set=tracing.otlpEndpoint=http://collector:65536", "at '/tracing/otlpEndpoint'"),
     ("--set=tracing.endpoint=http://collector", "at '/tracing'"),
     ("--set=networkPolicy.otlpPorts={0}", "at '/networkPolicy/otlpPorts/0'"),
+    ("--set=networkPolicy.archivePorts={0}", "at '/networkPolicy/archivePorts/0'"),
+    (
+        "--set=controllers.batchJob.settings.archive.allowedCidrs={sink}",
+        "at '/controllers/batchJob/settings/archive/allowedCidrs/0'",
+    ),
     ("--set=commonLabels.team=a b", "at '/commonLabels/team'"),
     ("--set=commonLabels.ready=true", "at '/commonLabels/ready'"),
     ("--set=flowControl.shares=0", "at '/flowControl/shares'"),

@@ -1,7 +1,7 @@
 mod claims;
 mod fairness;
-mod loads;
 mod kept;
+mod loads;
 mod long;
 mod pauses;
 mod peaks;

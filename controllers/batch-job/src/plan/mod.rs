@@ -6,18 +6,21 @@ mod events;
 mod interrupt;
 mod pace;
 mod release;
+mod retention;
 mod state;
 mod success;
 mod tally;
 
 pub use course::{Course, Stop, Success};
 pub use dispatch::{Dispatch, Start, demand};
+pub use retention::{Stay, stay};
 pub use state::{Attempt, Conflict, JobState, Settings};
 pub use tally::{Fatal, Tally};
 
 pub(crate) use course::seconds_stopped;
 pub(crate) use state::stored_indexes;
 
+use crate::archive::Standing;
 use crate::observe::Observed;
 use crate::pods::PodFactory;
 use crate::profiles::explain;
@@ -29,7 +32,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use springtide_crds::batch_job::BatchJobStatus;
 use springtide_crds::reason::Reason;
-use springtide_plumbing::clock::after;
 use springtide_plumbing::failing::{Failing, Telling};
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::plan::{Action, MAX_WRITES, Outcome, Plan, Step, Why, Write, WriteClass};
@@ -123,19 +125,22 @@ fn create(observed: &Observed, state: &JobState, draft: &mut Draft) {
 /// Deletes a finished job whose time is over, once its pods are gone that are not kept for ever.
 fn retire(observed: &Observed, state: &JobState, held: bool, draft: &mut Draft, now: Timestamp) {
     let job = &state.job;
-    let Some(completion) = &job.status.completion_time else { return };
-    if !observed.exceeds_history {
-        let ttl = job.spec.ttl_seconds_after_finished.or(state.placement.ttl_seconds);
-        let ttl = ttl.unwrap_or(state.settings.ttl_seconds);
-        let over = after(completion.0, SignedDuration::from_secs(ttl.into()));
-        if over > now {
+    match stay(state, observed.exceeds_history, now) {
+        None => return,
+        Some(Stay::Until(over)) => {
             draft.wake_at(over);
             return;
         }
-        // Their own events, or the end of their hold, bring the next pass.
-        if held || !draft.stages_are_empty() {
-            return;
-        }
+        Some(Stay::Over) => {}
+    }
+    // Their own events, or the end of their hold, bring the next pass.
+    if !observed.exceeds_history && (held || !draft.stages_are_empty()) {
+        return;
+    }
+    match observed.archive {
+        Standing::Clear => {}
+        // Whoever takes its line brings the next pass.
+        Standing::Waiting => return,
     }
     draft.create(|| Write {
         resource: BATCH_JOB,

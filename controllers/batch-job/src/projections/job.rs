@@ -3,7 +3,7 @@
 use crate::growth;
 use crate::profiles::fitting::Fitting;
 use crate::shape::Shape;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use springtide_crds::batch_job::{
@@ -15,6 +15,7 @@ use springtide_crds::reason::Reason;
 use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::projection::{Meta, Projection};
 use springtide_plumbing::warrant::Protection;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// `springtide.dev/v1alpha1` BatchJob.
@@ -38,11 +39,40 @@ pub struct JobView {
 }
 
 /// The labels of a job that somebody reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct JobLabels {
     /// Whether it is never deleted.
     #[serde(rename = "springtide.dev/delete-protection", default)]
     pub protection: Protection,
+    /// All others.
+    #[serde(flatten)]
+    pub others: OtherLabels,
+}
+
+/// Labels that nothing is decided by, for the archive of finished jobs; in the form that takes the least memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherLabels(Option<Box<str>>);
+
+impl OtherLabels {
+    /// So many are kept, the first in alphabetical order.
+    const MOST: usize = 16;
+
+    /// Unpacks them.
+    pub fn unpack(&self) -> serde_json::Map<String, serde_json::Value> {
+        self.0.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+    }
+}
+
+impl<'de> Deserialize<'de> for OtherLabels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut labels = BTreeMap::<String, String>::deserialize(deserializer)?;
+        if let Some(beyond) = labels.keys().nth(Self::MOST).cloned() {
+            drop(labels.split_off(&beyond));
+        }
+        // A map of texts cannot fail to be JSON.
+        let json = || serde_json::to_string(&labels).unwrap_or_default().into_boxed_str();
+        Ok(Self((!labels.is_empty()).then(json)))
+    }
 }
 
 /// A pod template in the form that takes the least memory: ten thousand jobs may wait.
@@ -148,7 +178,8 @@ impl Projection for JobView {
         let indexes = self.status.indexes.as_ref();
         let indexes = indexes.map_or(0, |indexes| indexes.closed_bitmap.len() + indexes.retries.len());
         let template = size_of::<Template>() + self.template.json.len() + self.template.hash.len();
-        size_of::<Self>() + self.meta.text_bytes() + template + conditions + indexes
+        let labels = self.meta.labels.others.0.as_deref().map_or(0, str::len);
+        size_of::<Self>() + self.meta.text_bytes() + labels + template + conditions + indexes
     }
 }
 

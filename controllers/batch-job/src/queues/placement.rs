@@ -7,7 +7,7 @@ use crate::projections::queue::QueueView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
-use springtide_crds::batch_queue::{DEFAULT_QUEUE, StalledReason, TierMapping};
+use springtide_crds::batch_queue::{Archive, ArchiveType, DEFAULT_QUEUE, StalledReason, TierMapping};
 use springtide_crds::batch_task_profile::ProfileMode;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
@@ -39,6 +39,10 @@ pub struct Placement {
     pub ttl_seconds: Option<u32>,
     /// What a profile does for the job where the job does not say.
     pub default_profile_mode: ProfileMode,
+    /// How many finished jobs the queue keeps; 0 where the manager's settings say it.
+    pub history_limit: usize,
+    /// Where the queue wants finished jobs written down; `None` where there is no queue to say it.
+    pub archive: Option<Archive>,
     /// Why the job is not served.
     pub obstacle: Option<Obstacle>,
 }
@@ -63,6 +67,8 @@ impl Default for Placement {
             stop: StopPolicy::None,
             ttl_seconds: None,
             default_profile_mode: ProfileMode::default(),
+            history_limit: 0,
+            archive: None,
             obstacle: None,
         }
     }
@@ -152,6 +158,10 @@ impl Placement {
             stop: queue.stop(),
             ttl_seconds: Some(spec.retention.ttl_seconds_after_finished),
             default_profile_mode: spec.default_profile_mode,
+            history_limit: spec.retention.history_limit as usize,
+            archive: Some(&spec.retention.archive)
+                .filter(|archive| archive.type_ != ArchiveType::None)
+                .cloned(),
             obstacle,
         }
     }

@@ -76,6 +76,7 @@ impl Reconciler for BatchQueueReconciler {
         };
         let observed = Observed {
             problems: problems(stores, &queue),
+            archive: self.jobs.archive.health(key, &queue.spec.retention.archive),
             queue,
             figures,
             last_write: lock(&self.writes).get(key).copied(),

@@ -3,17 +3,20 @@
 use super::peaks;
 use super::rules::{Problem, amount};
 use crate::admission::{QueueFigures, WaitingClass};
+use crate::archive::{Health, Sink, outbox::FailureKind};
 use crate::projections::queue::{BATCH_QUEUE, QueueView};
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use springtide_crds::batch_job::StopPolicy;
 use springtide_crds::batch_queue::{
-    self, BatchQueueStatus, CapacityStaleReason, MESSAGE_MAX_BYTES, OvercommittedReason, QUOTA_ROWS_MAX,
-    ReadyReason, ReconcilingReason, SHAPE_MAX_LENGTH, StalledReason, WAITING_MAX,
+    self, ArchiveFailingReason, BatchQueueStatus, CapacityStaleReason, MESSAGE_MAX_BYTES,
+    OvercommittedReason, QUOTA_ROWS_MAX, ReadyReason, ReconcilingReason, SHAPE_MAX_LENGTH, StalledReason,
+    WAITING_MAX,
 };
 use springtide_crds::common::{
-    ConditionWriter, Quantity, RESOURCE_NAME_MAX_LENGTH, remove_condition, whole_seconds,
+    ConditionStatus, ConditionWriter, Quantity, RESOURCE_NAME_MAX_LENGTH, condition, remove_condition,
+    whole_seconds,
 };
 use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
@@ -41,6 +44,8 @@ pub struct Observed {
     pub figures: QueueFigures,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
+    /// How its archive fares; `None` where it has none.
+    pub archive: Option<Health>,
     /// When this process last wrote its status.
     pub last_write: Option<Timestamp>,
     /// What its writes fail at.
@@ -103,28 +108,35 @@ pub(super) fn write(queue: &QueueView, status: &BatchQueueStatus) -> Write {
     }
 }
 
-/// One event when the queue comes to need a person.
+/// One event when the queue comes to need a person, and one when its archive takes nothing.
 fn notes(queue: &QueueView, status: &BatchQueueStatus) -> Vec<EventNote> {
-    let of = |status: &BatchQueueStatus| {
-        status.conditions.iter().find(|condition| condition.type_ == StalledReason::CONDITION).cloned()
-    };
-    let Some(stalled) = of(status) else { return Vec::new() };
-    let known = StalledReason::all().into_iter().find(|reason| stalled.is(*reason));
-    let is_news = of(&queue.status).is_none_or(|before| before.reason != stalled.reason);
+    let notes = [
+        note::<StalledReason>(queue, status, "Admitting"),
+        note::<ArchiveFailingReason>(queue, status, "Archiving"),
+    ];
+    notes.into_iter().flatten().collect()
+}
+
+/// An event where a condition that holds has another reason than before.
+fn note<R: Reason + Copy>(
+    queue: &QueueView,
+    status: &BatchQueueStatus,
+    action: &'static str,
+) -> Option<EventNote> {
+    let of = |status: &BatchQueueStatus| condition(&status.conditions, R::CONDITION).cloned();
+    let now = of(status).filter(|condition| condition.status == ConditionStatus::True)?;
+    let known = R::all().into_iter().find(|reason| now.is(*reason))?;
+    let is_news = of(&queue.status).is_none_or(|before| before.reason != now.reason);
     let meta = queue.meta();
-    known
-        .filter(|_| is_news)
-        .map(|reason| EventNote {
-            resource: BATCH_QUEUE,
-            key: meta.key.clone(),
-            uid: meta.uid.clone(),
-            severity: Severity::Warning,
-            reason: reason.as_str(),
-            action: "Admitting",
-            note: stalled.message,
-        })
-        .into_iter()
-        .collect()
+    is_news.then(|| EventNote {
+        resource: BATCH_QUEUE,
+        key: meta.key.clone(),
+        uid: meta.uid.clone(),
+        severity: Severity::Warning,
+        reason: known.as_str(),
+        action,
+        note: now.message,
+    })
 }
 
 /// The status that follows from what was observed, with the reason and message of its condition Ready.
@@ -175,7 +187,33 @@ pub fn status(observed: &Observed, now: Timestamp) -> (BatchQueueStatus, ReadyRe
         None => remove_condition(conditions, OvercommittedReason::CONDITION),
     }
     peaks::tell(figures.peak.as_ref(), &writer, &mut status);
+    match archive(observed) {
+        Some((reason, message)) => writer.set(conditions, reason, &message),
+        None => remove_condition(conditions, ArchiveFailingReason::CONDITION),
+    }
     (status, ready, message)
+}
+
+/// Whether lines of finished jobs get where they should; `None` where there are none.
+fn archive(observed: &Observed) -> Option<(ArchiveFailingReason, String)> {
+    let sink = Sink::of(&observed.queue.spec.retention.archive)?;
+    Some(match observed.archive.as_ref()? {
+        Health::Well => {
+            let message = "finished jobs are deleted once their line is taken".to_owned();
+            (ArchiveFailingReason::Delivering, message)
+        }
+        Health::Failing { problem, dropping: true, .. } => {
+            (ArchiveFailingReason::Dropping, format!("the oldest jobs go without a line; {sink}: {problem}"))
+        }
+        Health::Failing { problem, kind: FailureKind::AddressRefused, dropping: false } => {
+            (ArchiveFailingReason::AddressRefused, format!("finished jobs stay; {sink}: {problem}"))
+        }
+        Health::Failing {
+            problem,
+            kind: FailureKind::Unavailable | FailureKind::Refused,
+            dropping: false,
+        } => (ArchiveFailingReason::NotTaken, format!("finished jobs stay; {sink}: {problem}")),
+    })
 }
 
 const STALE: &str = "the view of nodes and pods is not up to date; nothing starts until it is";

@@ -300,6 +300,7 @@ fn observed(spec: Value, figures: QueueFigures) -> Observed {
         queue: Arc::new(queue("q", spec)),
         figures,
         problems: Vec::new(),
+        archive: None,
         last_write: None,
         failing: None,
     }
@@ -518,4 +519,38 @@ fn the_largest_figures_stay_within_the_bound() {
     };
     let text = json!(status(&observed(json!({}), figures), START).0).to_string();
     assert!(text.len() <= springtide_plumbing::plan::MAX_STATUS_BYTES, "{}", text.len());
+}
+
+#[test]
+fn an_archive_that_takes_nothing_is_told_with_why_and_by_one_event() {
+    use crate::archive::{Health, outbox::FailureKind};
+    let http = json!({"retention": {"archive": {"type": "HTTP", "url": "https://sink.example.com/secret"}}});
+    let failing = |kind, dropping| Health::Failing { problem: "it answers 503".to_owned(), kind, dropping };
+    for (health, reason, part) in [
+        (Health::Well, "Delivering", "once their line is taken"),
+        (failing(FailureKind::Unavailable, false), "NotTaken", "sink.example.com: it answers 503"),
+        (failing(FailureKind::Refused, false), "NotTaken", "sink.example.com: it answers 503"),
+        (failing(FailureKind::AddressRefused, false), "AddressRefused", "sink.example.com"),
+        (failing(FailureKind::Unavailable, true), "Dropping", "without a line"),
+    ] {
+        let observed = Observed { archive: Some(health.clone()), ..observed(http.clone(), busy()) };
+        let told = plan(&observed, START);
+        let (status, ready, _) = status(&observed, START);
+        assert_eq!(ready, ReadyReason::Admitting, "jobs start all the same");
+        let condition = springtide_crds::common::condition(&status.conditions, "ArchiveFailing").unwrap();
+        assert_eq!(condition.reason, reason);
+        assert!(condition.message.contains(part) && !condition.message.contains("secret"), "{condition:?}");
+        let events: Vec<_> = told.events.iter().map(|event| event.reason).collect();
+        assert_eq!(events, if health == Health::Well { vec![] } else { vec![reason] });
+        // It is told once.
+        let mut queue = json!({
+            "metadata": {"namespace": "ns", "name": "q", "uid": "q", "resourceVersion": "7", "generation": 3},
+            "spec": http, "status": status,
+        });
+        queue["status"]["pendingJobs"] = json!(1);
+        let again = Observed { queue: Arc::new(serde_json::from_value(queue).unwrap()), ..observed };
+        assert!(plan(&again, START).status.is_some() && plan(&again, START).events.is_empty());
+    }
+    let none = Observed { archive: None, ..observed(json!({}), busy()) };
+    assert!(!json!(status(&none, START).0).to_string().contains("ArchiveFailing"));
 }

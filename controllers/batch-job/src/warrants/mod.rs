@@ -243,8 +243,8 @@ impl BatchJobWarrants {
         let job = self.job(target).filter(|job| job.is_ours())?;
         let ended = job.status.completion_time.as_ref().filter(|_| job.is_finished())?.0;
         let settings = &self.settings;
-        let retention = self.queue_of(&job).map(|queue| queue.spec.retention);
-        let (ttl, history) = match &retention {
+        let queue = self.queue_of(&job);
+        let (ttl, history) = match queue.as_deref().map(|queue| &queue.spec.retention) {
             Some(kept) => (kept.ttl_seconds_after_finished, kept.history_limit as usize),
             None => (settings.ttl_seconds, settings.history_limit),
         };

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use springtide_batch_job::admission::{Reclaim, ReclaimCause, Verdict, Waiting};
+use springtide_batch_job::archive;
 use springtide_batch_job::ceiling::Standing;
 use springtide_batch_job::memory::Memory;
 use springtide_batch_job::observe::Observed;
@@ -68,6 +69,9 @@ struct Case {
     beyond_maximum: u32,
     #[serde(default)]
     exceeds_history: bool,
+    /// The line of the finished job has still to be taken.
+    #[serde(default)]
+    line_waits: bool,
     expect: Expect,
 }
 
@@ -165,6 +169,7 @@ fn observe(case: &Case) -> Observed {
             orphans: pods,
             orphans_until: None,
             exceeds_history: false,
+            archive: archive::Standing::Clear,
             unfinished_jobs: 0,
         };
     };
@@ -220,7 +225,8 @@ fn observe(case: &Case) -> Observed {
         (case.reclaimed_to, ReclaimCause::Reclaimed),
         (case.preempted_to, ReclaimCause::Preempted),
     ];
-    let reclaim = claims.into_iter().find_map(|(keep, cause)| Some(Reclaim { keep: keep?, cause, until: None }));
+    let reclaim =
+        claims.into_iter().find_map(|(keep, cause)| Some(Reclaim { keep: keep?, cause, until: None }));
     let unfit = case.unfit;
     let verdict =
         case.granted.map(|granted| Verdict { granted, waiting, reclaim, unfit, ..Verdict::default() });
@@ -230,6 +236,7 @@ fn observe(case: &Case) -> Observed {
         orphans: Vec::new(),
         orphans_until: None,
         exceeds_history: case.exceeds_history,
+        archive: if case.line_waits { archive::Standing::Waiting } else { archive::Standing::Clear },
         unfinished_jobs: 1,
     }
 }

@@ -4,6 +4,7 @@
 //! types is the one source of bounds: it is published, and what the file and the flags together say
 //! is [checked](ManagerConfiguration::check) against it.
 
+mod archive;
 mod bounds;
 mod diff;
 pub mod schema;
@@ -11,6 +12,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
+pub use archive::ArchiveSettings;
 pub use bounds::Violation;
 pub use diff::{Changes, is_live};
 pub use scope::{ScopeConfig, ScopeType};
@@ -131,12 +133,15 @@ pub struct BatchJobSettings {
     /// their time.
     #[schemars(range(min = 0, max = 1500))]
     pub history_limit: usize,
+    /// What holds for the archives of finished jobs that BatchQueues ask for.
+    pub archive: ArchiveSettings,
 }
 
 impl Default for BatchJobSettings {
     fn default() -> Self {
         let Settings { ttl_seconds, history_limit, built_in_queue, cohort_scope, .. } = Settings::default();
-        Self { built_in_queue, cohort_scope, ttl_seconds_after_finished: ttl_seconds, history_limit }
+        let archive = ArchiveSettings::default();
+        Self { built_in_queue, cohort_scope, ttl_seconds_after_finished: ttl_seconds, history_limit, archive }
     }
 }
 

@@ -213,3 +213,19 @@ fn what_changes_live_is_told_from_what_waits_for_a_restart() {
     assert_eq!(Changes::between(&new, &new), Changes::default());
     assert!(is_live("writeBudget") && !is_live("writeBudgets") && !is_live("logging"));
 }
+
+#[test]
+fn ranges_of_archives_are_read_and_what_is_none_is_refused_by_name() {
+    let parse = |ranges: &str| {
+        parse(&format!(
+            "controllers: {{batchJob: {{settings: {{archive: {{allowedCidrs: [{ranges}]}}}}}}}}\n"
+        ))
+    };
+    let read = parse("10.0.5.0/24, 'fd00::/8'").unwrap();
+    let allowed = &read.controllers.batch_job.settings.archive.allowed_cidrs;
+    assert_eq!(allowed.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.5.0/24", "fd00::/8"]);
+    let error = parse("10.0.5.0/24, sink").unwrap_err();
+    assert!(error.contains("archive.allowedCidrs[1]") && error.contains("\"sink\""), "{error}");
+    let error = parse(&"10.0.5.0/24,".repeat(65)).unwrap_err();
+    assert!(error.contains("archive.allowedCidrs must be 0 to 64 items long"), "{error}");
+}

@@ -69,6 +69,7 @@ fn planned(mut object: Value, figures: &QueueFigures, now: Timestamp) -> Result<
     });
     let observed = Observed {
         problems: problems(&queue, &around),
+        archive: None,
         queue: Arc::new(queue),
         figures: QueueFigures { peak, ..figures.clone() },
         last_write: None,

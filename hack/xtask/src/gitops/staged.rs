@@ -186,6 +186,7 @@ fn planned(mut object: Value, pods: &[Value], verdict: Option<Verdict>, now: Tim
         orphans: Vec::new(),
         orphans_until: None,
         exceeds_history: false,
+        archive: springtide_batch_job::archive::Standing::Clear,
         unfinished_jobs: 1,
     };
     if let Some(Write { action: Action::Status { status, .. }, .. }) = plan(&observed, now).status {

@@ -413,6 +413,26 @@ pub(super) const WORK: &[Row] = &[
                 )],
             },
             Panel {
+                title: "Archive of finished jobs",
+                description: "Lines that sinks took, attempts that failed, jobs deleted without a line, and jobs that wait for theirs.",
+                unit: "short",
+                targets: &[
+                    (
+                        r#"sum by (sink) (rate(springtide_batch_archive_lines_total{job=~"$job"}[$__rate_interval]))"#,
+                        "{{sink}} lines/s",
+                    ),
+                    (
+                        r#"sum by (sink) (rate(springtide_batch_archive_failures_total{job=~"$job"}[$__rate_interval]))"#,
+                        "{{sink}} failures/s",
+                    ),
+                    (
+                        r#"sum(increase(springtide_batch_archive_dropped_total{job=~"$job"}[$__rate_interval]))"#,
+                        "dropped",
+                    ),
+                    (r#"sum(springtide_batch_archive_waiting{job=~"$job"})"#, "waiting"),
+                ],
+            },
+            Panel {
                 title: "Pods left before a peak",
                 description: "Pods that have to go for a peak window and are still there: 0 when it opens. Queues at risk \
                               will miss that.",
