@@ -8,6 +8,7 @@
 //! - [`queues`] finds the BatchQueue of a job, and keeps the status of BatchQueues.
 //! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
+//! - [`rehearsal`] runs all of it over a snapshot in memory, for the command line.
 //! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work.
 
 pub mod admission;
@@ -26,6 +27,7 @@ mod population;
 pub mod profiles;
 pub mod projections;
 pub mod queues;
+pub mod rehearsal;
 pub mod resources;
 mod rights;
 pub mod shape;

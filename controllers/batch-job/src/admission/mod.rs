@@ -14,6 +14,7 @@
 mod claims;
 mod class;
 mod figures;
+mod inspect;
 mod line;
 mod pass;
 mod pods;
@@ -29,6 +30,7 @@ use crate::projections::node::NodeView;
 use crate::shape::Shape;
 use claims::Claims;
 use class::{Class, ClassKey};
+pub use inspect::{ExcludedNodes, FitReport, NodeExclusion, PlaceInLine};
 use jiff::Timestamp;
 use line::{Line, LineId};
 use pods::Pods;

@@ -15,7 +15,7 @@ pub use dispatch::{Dispatch, Start, demand};
 pub use state::{Attempt, Conflict, JobState, Settings};
 pub use tally::{Fatal, Tally};
 
-pub(crate) use course::seconds_stopped;
+pub(crate) use course::{active_deadline, queue_deadline, seconds_stopped};
 pub(crate) use state::stored_indexes;
 
 use crate::observe::Observed;

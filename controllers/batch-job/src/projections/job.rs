@@ -9,7 +9,7 @@ use springtide_crds::batch_job::{
 };
 use springtide_crds::common::{Condition, ConditionStatus, GROUP, VERSION, condition};
 use springtide_crds::reason::Reason;
-use springtide_plumbing::key::Resource;
+use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, Projection};
 use springtide_plumbing::warrant::Protection;
 use std::sync::Arc;
@@ -103,6 +103,11 @@ impl JobView {
     /// Whether the stored condition of a type is true.
     pub fn holds(&self, type_: &str) -> bool {
         self.condition(type_).is_some_and(|condition| condition.status == ConditionStatus::True)
+    }
+
+    /// The job with another status, in another version of it: for who performs writes in memory alone.
+    pub(crate) fn with_status(&self, status: BatchJobStatus, version: ResourceVersion) -> Self {
+        Self { meta: Meta { resource_version: version, ..self.meta.clone() }, status, ..self.clone() }
     }
 
     /// Whether the job has one task only, whose status needs no indexes.
