@@ -10,6 +10,7 @@
 //! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
 //! - [`archive`] writes finished jobs down before they are deleted.
+//! - [`rehearsal`] runs all of it over a snapshot in memory, for the command line.
 //! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work, and [`loads`] what busy nodes do.
 
 pub mod admission;
@@ -30,6 +31,7 @@ mod population;
 pub mod profiles;
 pub mod projections;
 pub mod queues;
+pub mod rehearsal;
 pub mod resources;
 mod rights;
 pub mod shape;

@@ -34,6 +34,19 @@ pub enum Placement {
     Never,
 }
 
+/// What speaks against a node, its room aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit<'a> {
+    /// The pod's own selector or affinity.
+    Selector,
+    /// It is cordoned.
+    Cordoned,
+    /// A taint that the pod does not tolerate.
+    Taint(&'a Taint),
+    /// Its kubelet does not say that it is ready.
+    NotReady,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Constraints {
@@ -192,14 +205,23 @@ impl Shape {
 
     /// Where a node stands to this shape, its room aside.
     pub fn placement(&self, node: &NodeView) -> Placement {
-        let labels = &node.meta().labels;
-        let name = node.meta().key.name.as_ref();
-        if !self.selects(labels, name) {
-            return Placement::Never;
+        match self.unfit(node) {
+            None => Placement::Eligible,
+            Some(Unfit::Cordoned | Unfit::Taint(_) | Unfit::NotReady) => Placement::Later,
+            Some(Unfit::Selector) => Placement::Never,
         }
-        let cordoned = node.unschedulable && !self.tolerates_cordon();
-        let tainted = node.taints.iter().any(|taint| !self.tolerates(taint));
-        if cordoned || tainted || !node.ready { Placement::Later } else { Placement::Eligible }
+    }
+
+    /// What speaks against a node, its room aside; the first of several things.
+    pub fn unfit<'a>(&self, node: &'a NodeView) -> Option<Unfit<'a>> {
+        if !self.selects(&node.meta().labels, node.meta().key.name.as_ref()) {
+            return Some(Unfit::Selector);
+        }
+        if node.unschedulable && !self.tolerates_cordon() {
+            return Some(Unfit::Cordoned);
+        }
+        let taint = node.taints.iter().find(|taint| !self.tolerates(taint)).map(Unfit::Taint);
+        taint.or((!node.ready).then_some(Unfit::NotReady))
     }
 
     fn selects(&self, labels: &NodeLabels, name: &str) -> bool {

@@ -3,11 +3,16 @@
 mod cli;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use springtide_manager::{ManagerArgs, init_logging, run};
 use springtide_plumbing::traces::END_BOUND;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// The name under which kubectl finds the program as its plugin.
+const PLUGIN: &str = "kubectl-springtide";
 
 /// Kubernetes operators that let one pool of machines carry a promotion peak.
 #[derive(Parser)]
@@ -21,13 +26,26 @@ struct Cli {
 enum Command {
     /// Runs the controllers until SIGTERM or SIGINT.
     Manager(Box<ManagerArgs>),
+    /// Says why a BatchJob is where it is: what it waits for, what lets it go on, and what to do.
+    Explain(cli::explain::ExplainArgs),
+    /// Shows queues: what they have, use and hold back, and what waits in them.
+    Status(cli::status::StatusArgs),
+    /// Says what a manifest would lead to: the writes of the manager, and what would wait. Stores nothing.
+    Plan(cli::plan::PlanArgs),
     /// Gives finalizers back where no manager does it any more: before CRDs or namespaces are removed.
     Release(cli::release::ReleaseArgs),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli { command } = Cli::parse();
+    let command = match parse(std::env::args_os()) {
+        Ok(Cli { command }) => command,
+        Err(error) => {
+            // What cannot be printed nobody reads.
+            let _ = error.print();
+            return usage_code(&error, std::env::args_os().nth(1));
+        }
+    };
     let ran = match command {
         Command::Manager(args) => {
             // Before there is a log: whoever started the process reads stderr.
@@ -38,7 +56,7 @@ async fn main() -> ExitCode {
             });
             match set_up {
                 Ok((configured, log_level, traces)) => {
-                    let ran = run(configured, log_level, signalled()).await;
+                    let ran = run(configured, log_level, signalled()).await.map(|()| ExitCode::SUCCESS);
                     if let Some(traces) = traces {
                         traces.end(END_BOUND).await;
                     }
@@ -50,16 +68,38 @@ async fn main() -> ExitCode {
                 }
             }
         }
-        Command::Release(args) => cli::release::run(args).await,
+        Command::Explain(args) => cli::explain::run(args).await.map(ExitCode::from),
+        Command::Status(args) => cli::status::run(args).await.map(ExitCode::from),
+        Command::Plan(args) => cli::plan::run(args).await.map(ExitCode::from),
+        Command::Release(args) => cli::release::run(args).await.map(|()| ExitCode::SUCCESS),
     };
     match ran {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // The log may be JSON for a collector; whoever started the process reads stderr.
             tracing::error!("{error:#}");
             eprintln!("springtide: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Reads a command line. Called kubectl-springtide, the program is a plugin of kubectl, and names itself as that.
+fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let is_plugin = words.first().is_some_and(|own| Path::new(own).file_stem() == Some(OsStr::new(PLUGIN)));
+    let name = if is_plugin { "kubectl springtide" } else { "springtide" };
+    Cli::from_arg_matches(&Cli::command().bin_name(name).try_get_matches_from(words)?)
+}
+
+/// Of commands whose exit code tells how things stand, 2 is taken.
+fn usage_code(error: &clap::Error, command: Option<OsString>) -> ExitCode {
+    let tells =
+        command.is_some_and(|word| ["explain", "status", "plan"].iter().any(|command| word == *command));
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if tells => ExitCode::FAILURE,
+        _ => ExitCode::from(2),
     }
 }
 
@@ -72,4 +112,21 @@ async fn signalled() -> Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(own: &str) -> String {
+        let words = [own, "explain", "--help"].map(OsString::from);
+        parse(words).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn as_a_plugin_it_names_itself_so() {
+        Cli::command().debug_assert();
+        assert!(usage("/usr/local/bin/kubectl-springtide").contains("Usage: kubectl springtide explain"));
+        assert!(usage("springtide").contains("Usage: springtide explain"));
+    }
 }

@@ -178,7 +178,7 @@ fn failure(job: &JobView, pods: &[Attempt], tally: &Tally, facts: &Facts, now: T
 }
 
 /// When the job will have run too long, if pods go on running; `None` while none runs.
-pub(super) fn active_deadline(job: &JobView, tally: &Tally) -> Option<Timestamp> {
+pub(crate) fn active_deadline(job: &JobView, tally: &Tally) -> Option<Timestamp> {
     let limit = job.spec.active_deadline_seconds?;
     let since = tally.running_since.as_ref()?;
     let left = i64::from(limit) - i64::from(tally.running_seconds);
@@ -187,7 +187,7 @@ pub(super) fn active_deadline(job: &JobView, tally: &Tally) -> Option<Timestamp>
 
 /// When the job will have waited too long for its first start; `None` once it started, and while the
 /// user holds it.
-pub(super) fn queue_deadline(
+pub(crate) fn queue_deadline(
     job: &JobView,
     pods: &[Attempt],
     tally: &Tally,

@@ -17,7 +17,7 @@ pub use retention::{Stay, stay};
 pub use state::{Attempt, Conflict, JobState, Settings};
 pub use tally::{Fatal, Tally};
 
-pub(crate) use course::seconds_stopped;
+pub(crate) use course::{active_deadline, queue_deadline, seconds_stopped};
 pub(crate) use state::stored_indexes;
 
 use crate::archive::Standing;

@@ -12,7 +12,7 @@ use springtide_crds::batch_job::{
 use springtide_crds::batch_task_profile::ProfileMode;
 use springtide_crds::common::{Condition, ConditionStatus, GROUP, VERSION, condition};
 use springtide_crds::reason::Reason;
-use springtide_plumbing::key::{ObjectKey, Resource};
+use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, Projection};
 use springtide_plumbing::warrant::Protection;
 use std::collections::BTreeMap;
@@ -154,6 +154,11 @@ impl JobView {
         let profile = self.spec.profile.as_ref()?;
         let name = profile.key.as_deref().filter(|_| profile.mode != Some(ProfileMode::Off))?;
         Some(ObjectKey { namespace: Arc::clone(&self.meta.key.namespace), name: name.into() })
+    }
+
+    /// The job with another status, in another version of it: for who performs writes in memory alone.
+    pub(crate) fn with_status(&self, status: BatchJobStatus, version: ResourceVersion) -> Self {
+        Self { meta: Meta { resource_version: version, ..self.meta.clone() }, status, ..self.clone() }
     }
 
     /// Whether the job has one task only, whose status needs no indexes.

@@ -10,7 +10,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Deserializer};
 use springtide_crds::batch_job::{MESSAGE_MAX_BYTES, RESULT_MESSAGE_MAX_BYTES};
 use springtide_crds::common::{ConditionStatus, REASON_MAX_LENGTH, Tier, bounded_text};
-use springtide_plumbing::key::Resource;
+use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, OwnerRef, Projection};
 use springtide_plumbing::warrant::Protection;
 use std::sync::Arc;
@@ -214,6 +214,22 @@ impl PodView {
         let (index, attempt) =
             self.meta.key.name.strip_prefix(self.job_name()?.as_ref())?.strip_prefix('-')?.split_once('-')?;
         Some((index.parse().ok()?, attempt.parse().ok()?))
+    }
+}
+
+/// What a write makes of a pod, for who performs writes in memory alone.
+impl PodView {
+    /// The pod when its deletion was asked for, in another version of it.
+    pub(crate) fn deleted(&self, gone_by: Timestamp, version: ResourceVersion) -> Self {
+        let meta = Meta { deletion_time: Some(gone_by), resource_version: version, ..self.meta.clone() };
+        Self { meta, ..self.clone() }
+    }
+
+    /// The pod without [`TRACKING_FINALIZER`], in another version of it.
+    pub(crate) fn untracked(&self, version: ResourceVersion) -> Self {
+        let mut meta = Meta { resource_version: version, ..self.meta.clone() };
+        meta.finalizers.retain(|held| held.as_ref() != TRACKING_FINALIZER);
+        Self { meta, ..self.clone() }
     }
 }
 

@@ -1,0 +1,159 @@
+//! What people are told beside a reason: what ends the wait, and what they can do.
+
+use springtide_crds::batch_job::QueuedReason;
+
+/// What lets a job go on that waits for this reason.
+pub fn wakes(reason: QueuedReason) -> &'static str {
+    match reason {
+        QueuedReason::QuotaExceeded => {
+            "a pod of the queue ends, a queue of its cohort uses less, or the quota is raised"
+        }
+        QueuedReason::NoCapacity => {
+            "a pod ends on a node that the job's pods may use, a node is added or uncordoned, or the queue's \
+             capacity grows"
+        }
+        QueuedReason::NeverFits => "a larger node is added, or the queue's max is raised",
+        QueuedReason::HeadBlocked => "the first job of the queue starts or goes",
+        QueuedReason::ClassBackoff => {
+            "the pause is over; where a ResourceQuota refused, also any pod that ends"
+        }
+        QueuedReason::CapacityStale => "the manager sees nodes and pods again as they are",
+        QueuedReason::QueueStopped => {
+            "spec.stopPolicy of the queue is None, and what else is wrong with it is mended"
+        }
+        QueuedReason::QueueNotFound => "a BatchQueue of this name is created",
+        QueuedReason::QueueNameRequired => "a BatchQueue called default is created",
+        QueuedReason::TierNotAllowed => {
+            "spec.maxTier of the queue is raised, or the mapping of the tier is mended"
+        }
+        QueuedReason::NameHeld => "the pod of the earlier job is gone",
+        QueuedReason::Admitted => "nothing has to happen",
+        QueuedReason::QueueFull => "a job that waits in the queue starts or goes",
+        QueuedReason::Suspended => "spec.stopPolicy of the job is None",
+        QueuedReason::Finished => "nothing can happen any more",
+    }
+}
+
+/// What a person can do about a wait for this reason, most useful first; empty where waiting is all.
+pub fn remedies(reason: QueuedReason) -> &'static [&'static str] {
+    match reason {
+        QueuedReason::QuotaExceeded => &[
+            "wait: the line moves as pods of the queue end",
+            "let the administrator raise nominal or max in spec.quota of the queue, or put it into a cohort",
+            "request less in spec.template",
+        ],
+        QueuedReason::NoCapacity => &[
+            "wait: the line moves as pods end",
+            "look at the nodes that are left out: cordons, taints, nodeSelector",
+            "request less in spec.template, or lower minParallelism of a gang by creating the job again",
+        ],
+        QueuedReason::NeverFits => &[
+            "create the job again with smaller requests, or with another nodeSelector or affinity",
+            "add a node that is large enough, or let the administrator raise the queue's max",
+        ],
+        QueuedReason::HeadBlocked => &[
+            "look at the first job of the queue: while it waits, all others do, as spec.ordering is StrictFIFO",
+        ],
+        QueuedReason::ClassBackoff => &[
+            "read the message: a ResourceQuota, a policy, a missing right or the scheduler refused pods like these",
+        ],
+        QueuedReason::CapacityStale => {
+            &["look whether the manager reaches the API server and may list nodes"]
+        }
+        QueuedReason::QueueStopped => {
+            &["ask whoever stopped the queue, or mend what its condition Ready says"]
+        }
+        QueuedReason::QueueNotFound => {
+            &["create the BatchQueue, or create the job again with another spec.queueName"]
+        }
+        QueuedReason::QueueNameRequired => &["create the job again with spec.queueName"],
+        QueuedReason::TierNotAllowed => &["create the job again with a lower tier, or in another queue"],
+        QueuedReason::NameHeld => {
+            &["look at the pod that is still ending: finalizers, or a node that does not answer"]
+        }
+        QueuedReason::Suspended => &["set spec.stopPolicy of the job to None"],
+        QueuedReason::QueueFull => &["wait, or let the administrator raise spec.maxQueuedJobs of the queue"],
+        QueuedReason::Admitted | QueuedReason::Finished => &[],
+    }
+}
+
+/// Whether this reason, or that there is none, can be told by somebody who sees no nodes.
+pub(super) fn is_seen_without_nodes(reason: QueuedReason) -> bool {
+    match reason {
+        QueuedReason::QuotaExceeded
+        | QueuedReason::NeverFits
+        | QueuedReason::ClassBackoff
+        | QueuedReason::QueueStopped
+        | QueuedReason::QueueNotFound
+        | QueuedReason::QueueNameRequired
+        | QueuedReason::TierNotAllowed
+        | QueuedReason::NameHeld
+        | QueuedReason::QueueFull
+        | QueuedReason::Suspended
+        | QueuedReason::Finished => true,
+        QueuedReason::NoCapacity
+        | QueuedReason::HeadBlocked
+        | QueuedReason::CapacityStale
+        | QueuedReason::Admitted => false,
+    }
+}
+
+/// Whether a job waits that has this reason.
+pub(super) fn is_wait(reason: QueuedReason) -> bool {
+    match reason {
+        QueuedReason::Admitted | QueuedReason::Finished => false,
+        QueuedReason::QuotaExceeded
+        | QueuedReason::NoCapacity
+        | QueuedReason::NeverFits
+        | QueuedReason::HeadBlocked
+        | QueuedReason::ClassBackoff
+        | QueuedReason::CapacityStale
+        | QueuedReason::QueueStopped
+        | QueuedReason::QueueNotFound
+        | QueuedReason::QueueNameRequired
+        | QueuedReason::TierNotAllowed
+        | QueuedReason::NameHeld
+        | QueuedReason::QueueFull
+        | QueuedReason::Suspended => true,
+    }
+}
+
+/// Whether a reason is about one resource that is short.
+pub(super) fn names_a_resource(reason: QueuedReason) -> bool {
+    match reason {
+        QueuedReason::QuotaExceeded | QueuedReason::NoCapacity | QueuedReason::NeverFits => true,
+        QueuedReason::HeadBlocked
+        | QueuedReason::ClassBackoff
+        | QueuedReason::CapacityStale
+        | QueuedReason::QueueStopped
+        | QueuedReason::QueueNotFound
+        | QueuedReason::QueueNameRequired
+        | QueuedReason::TierNotAllowed
+        | QueuedReason::NameHeld
+        | QueuedReason::Admitted
+        | QueuedReason::QueueFull
+        | QueuedReason::Suspended
+        | QueuedReason::Finished => false,
+    }
+}
+
+/// Whether it can be told by somebody other than the manager when a wait for this reason is looked at again.
+pub(super) fn is_told_until_when(reason: QueuedReason) -> bool {
+    match reason {
+        QueuedReason::ClassBackoff => false,
+        QueuedReason::QuotaExceeded
+        | QueuedReason::NoCapacity
+        | QueuedReason::NeverFits
+        | QueuedReason::HeadBlocked
+        | QueuedReason::CapacityStale
+        | QueuedReason::QueueStopped
+        | QueuedReason::QueueNotFound
+        | QueuedReason::QueueNameRequired
+        | QueuedReason::TierNotAllowed
+        | QueuedReason::NameHeld
+        | QueuedReason::Admitted
+        | QueuedReason::QueueFull
+        | QueuedReason::Suspended
+        | QueuedReason::Finished => true,
+    }
+}
