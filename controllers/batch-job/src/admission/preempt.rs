@@ -140,7 +140,9 @@ impl Admission {
                     .get(&key.line)
                     .and_then(|line| line.head.as_ref())
                     .is_some_and(|other| other != head);
-            let is_open = class.paused_until.is_none() && self.queues.closed(&key.line, key.tier).is_none();
+            let is_open = class.paused_until.is_none()
+                && self.queues.closed(&key.line, key.tier).is_none()
+                && !self.stale.concerns(&key.line.namespace);
             if is_open && !is_blocked && self.queues.may_claim(&key.line, key.tier, &key.shape.requests) {
                 by_line.entry(&key.line).or_default().push((Reverse(key.rank()), head, key));
             }
@@ -178,8 +180,9 @@ impl Admission {
             let Some(Owed { class, pods, fill }) = self.claimants.get(&line).cloned() else { continue };
             // In a strict queue nobody else's turn could come before.
             let in_turn = self.ordering(&line) == Ordering::StrictFifo;
-            if in_turn || self.queues.closed(&line, class.tier).is_some() || !self.can_be_served(&class, fill)
-            {
+            let is_closed =
+                self.queues.closed(&line, class.tier).is_some() || self.stale.concerns(&class.line.namespace);
+            if in_turn || is_closed || !self.can_be_served(&class, fill) {
                 continue;
             }
             let in_flight = |this: &Self| this.classes.get(&class).map_or(0, |class| class.in_flight);

@@ -55,6 +55,8 @@ pub(super) struct Queue {
     /// What its source offers, in the names of the nodes.
     offered: Option<ResourceList>,
     stale: bool,
+    /// What is known of its pods is older than its rules allow.
+    old: bool,
 }
 
 /// Why a line is closed to a tier.
@@ -234,8 +236,8 @@ impl Queues {
             let too_old = self.seen.is_some_and(|seen| now.duration_since(seen) > rules.stale_after);
             let share = node_share(rules);
             let stale = too_old || share.is_some() && blind;
-            changed |= stale != queue.stale;
-            queue.stale = stale;
+            changed |= stale != queue.stale || too_old != queue.old;
+            (queue.stale, queue.old) = (stale, too_old);
             let table = share.filter(|_| !blind).and_then(|share| self.tables.get(&share.selector));
             match table {
                 Some(table) if queue.offered.as_ref() != Some(table.total()) => {

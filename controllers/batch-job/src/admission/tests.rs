@@ -3,6 +3,7 @@ mod fairness;
 mod long;
 mod pauses;
 mod queues;
+mod traps;
 mod without_nodes;
 
 use super::*;
