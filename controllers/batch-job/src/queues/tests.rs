@@ -9,8 +9,9 @@ use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::QueuedReason;
-use springtide_crds::batch_queue::{ReadyReason, StalledReason};
+use springtide_crds::batch_queue::{CapacityStaleReason, OvercommittedReason, ReadyReason, StalledReason};
 use springtide_crds::common::Tier;
+use springtide_crds::reason::Reason;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::plan::Action;
 use std::collections::BTreeMap;
@@ -298,6 +299,52 @@ fn ready_says_what_the_queue_does() {
     let (status, ready, message) = status(&broken, START);
     assert_eq!((ready, message.as_str()), (ReadyReason::Stalled(StalledReason::InvalidTier), "why"));
     assert!(status.conditions.iter().any(|condition| condition.is(StalledReason::InvalidTier)));
+}
+
+#[test]
+fn what_the_nodes_have_is_told_only_where_it_is_known() {
+    let told = |spec: Value, figures: QueueFigures| {
+        let conditions = status(&observed(spec, figures), START).0.conditions;
+        let stale = CapacityStaleReason::all().into_iter();
+        let over = OvercommittedReason::all().into_iter();
+        (
+            stale.filter(|reason| conditions.iter().any(|found| found.is(*reason))).collect::<Vec<_>>(),
+            over.filter(|reason| conditions.iter().any(|found| found.is(*reason))).collect::<Vec<_>>(),
+        )
+    };
+    let nine = json!({"quota": [{"resource": "cpu", "nominal": "9"}]});
+    let fresh = vec![CapacityStaleReason::Fresh];
+    assert_eq!(told(nine.clone(), busy()), (fresh.clone(), vec![OvercommittedReason::WithinLive]));
+    let ten = json!({"quota": [{"resource": "cpu", "nominal": "10"}]});
+    assert_eq!(told(ten, busy()).1, [OvercommittedReason::NominalAboveLive]);
+    let stale = QueueFigures { is_stale: true, ..busy() };
+    assert_eq!(told(nine.clone(), stale), (vec![CapacityStaleReason::NodesNotSynced], vec![]));
+    let uncounted = QueueFigures { capacity: None, ..busy() };
+    assert_eq!(told(nine, uncounted), (fresh, vec![]), "the quota alone counts");
+}
+
+#[test]
+fn a_queue_beyond_the_maximum_and_one_that_cannot_be_written_need_a_person() {
+    let none_missing = |_: &str| true;
+    let beyond = Surroundings { beyond_maximum: Some(20), ..around(&none_missing) };
+    let queue = queue("q", json!({}));
+    let problems = problems(&queue, &beyond);
+    let mut observed = observed(json!({}), QueueFigures::default());
+    observed.problems = problems.clone();
+    let (limited, ready, message) = status(&observed, START);
+    assert_eq!(ready, ReadyReason::Stalled(StalledReason::LimitExceeded));
+    assert!(
+        message.contains("20 BatchQueues")
+            && limited.conditions.iter().any(|found| found.is(StalledReason::LimitExceeded))
+    );
+    let placed = Placement::of(
+        &job(json!({"queueName": "q"})),
+        None,
+        &[Arc::new(queue)],
+        BuiltInQueue::Enabled,
+        |_| problems.clone(),
+    );
+    assert_eq!(reason(&placed), Some(QueuedReason::QueueStopped), "nothing starts in it");
 }
 
 fn written(observed: &Observed, now: Timestamp) -> Option<Value> {

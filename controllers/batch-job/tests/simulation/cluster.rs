@@ -126,6 +126,12 @@ impl Cluster {
         ResourceVersion(self.version.into())
     }
 
+    /// That of a change to an object which is not kept here.
+    pub(crate) fn next_version(&mut self) -> ResourceVersion {
+        self.version += 1;
+        self.version()
+    }
+
     pub(crate) fn pass_time(&mut self, milliseconds: i64) {
         self.now += SignedDuration::from_millis(milliseconds);
     }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use springtide_batch_job::projections::job::JobView;
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
+use springtide_batch_job::projections::queue::QueueView;
 use springtide_batch_job::watches::PODS_BY_JOB;
 use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, Settings, Stores};
 use springtide_plumbing::clock::Clock;
@@ -33,7 +34,10 @@ const MAX_PASSES: usize = 300;
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     process: Process,
-    cpu: String,
+    /// By name; what happens to them is seen at once.
+    nodes: BTreeMap<String, Value>,
+    /// BatchQueues by name, likewise.
+    queues: BTreeMap<String, Value>,
     settings: Settings,
     /// By how much the clock of the process is ahead of the API server's.
     clock_ahead: SignedDuration,
@@ -59,6 +63,8 @@ struct Process {
     time: Arc<Mutex<Timestamp>>,
     jobs: Watch<JobView>,
     pods: Watch<PodView>,
+    nodes: StoreWriter<NodeView>,
+    queues: StoreWriter<QueueView>,
     wakes: BTreeMap<ObjectKey, Timestamp>,
     /// Keys whose pass failed in a way that brings the next one.
     again: BTreeSet<ObjectKey>,
@@ -93,6 +99,31 @@ impl<P: Projection + DeserializeOwned> Watch<P> {
     }
 }
 
+/// Lists objects as they are.
+fn list<P: Projection + DeserializeOwned>(
+    writer: &mut StoreWriter<P>,
+    objects: &BTreeMap<String, Value>,
+    version: ResourceVersion,
+) {
+    let views = objects.values().map(|object| Arc::new(view::<P>(object)));
+    writer.replace(views.map(|view| (view.meta().key.clone(), view)).collect(), version);
+}
+
+fn view<P: DeserializeOwned>(object: &Value) -> P {
+    serde_json::from_value(object.clone()).unwrap()
+}
+
+fn node(name: &str, cpu: &str, is_cordoned: bool) -> Value {
+    json!({
+        "metadata": {"name": name, "uid": name, "resourceVersion": "1"},
+        "spec": {"unschedulable": is_cordoned},
+        "status": {
+            "allocatable": {"cpu": cpu, "memory": "64Gi", "pods": "1000"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    })
+}
+
 pub(crate) fn key(job: &str) -> ObjectKey {
     ObjectKey::new(NAMESPACE, job)
 }
@@ -107,8 +138,10 @@ impl World {
     pub(crate) fn with_settings(cpu: &str, settings: Settings) -> Self {
         let mut cluster = Cluster::new();
         let clock_ahead = SignedDuration::ZERO;
-        let process = Process::start(&mut cluster, cpu, settings, clock_ahead);
-        Self { cluster, process, cpu: cpu.to_owned(), settings, clock_ahead }
+        let nodes = BTreeMap::from([(NODE.to_owned(), node(NODE, cpu, false))]);
+        let queues = BTreeMap::new();
+        let process = Process::start(&mut cluster, &nodes, &queues, settings, clock_ahead);
+        Self { cluster, process, nodes, queues, settings, clock_ahead }
     }
 
     /// What the clock of the process shows.
@@ -125,7 +158,55 @@ impl World {
 
     /// The process dies, and another one starts from a list of everything.
     pub(crate) fn restart(&mut self) {
-        self.process = Process::start(&mut self.cluster, &self.cpu, self.settings, self.clock_ahead);
+        let (nodes, queues) = (&self.nodes, &self.queues);
+        self.process = Process::start(&mut self.cluster, nodes, queues, self.settings, self.clock_ahead);
+    }
+
+    /// A node comes, changes or goes.
+    pub(crate) fn set_node(&mut self, name: &str, cpu: Option<&str>, is_cordoned: bool) {
+        let before = self.nodes.remove(name);
+        let writer = &mut self.process.nodes;
+        match (cpu, before) {
+            (Some(cpu), _) => {
+                let mut node = node(name, cpu, is_cordoned);
+                node["metadata"]["resourceVersion"] = json!(self.cluster.next_version().to_string());
+                writer.apply(view(&node));
+                self.nodes.insert(name.to_owned(), node);
+            }
+            (None, Some(mut last)) => {
+                last["metadata"]["resourceVersion"] = json!(self.cluster.next_version().to_string());
+                writer.delete(view(&last));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// An administrator writes a BatchQueue, or deletes it.
+    pub(crate) fn set_queue(&mut self, name: &str, spec: Option<Value>) {
+        let before = self.queues.remove(name);
+        let version = self.cluster.next_version().to_string();
+        let writer = &mut self.process.queues;
+        match (spec, before) {
+            (Some(spec), before) => {
+                let new = || {
+                    let created = self.cluster.now.to_string();
+                    json!({"metadata": {"namespace": NAMESPACE, "name": name, "uid": format!("{name}-{version}"),
+                        "creationTimestamp": created, "generation": 0}})
+                };
+                let mut queue = before.unwrap_or_else(new);
+                let generation = queue["metadata"]["generation"].as_i64().unwrap() + 1;
+                queue["metadata"]["generation"] = json!(generation);
+                queue["metadata"]["resourceVersion"] = json!(version);
+                queue["spec"] = spec;
+                writer.apply(view(&queue));
+                self.queues.insert(name.to_owned(), queue);
+            }
+            (None, Some(mut last)) => {
+                last["metadata"]["resourceVersion"] = json!(version);
+                writer.delete(view(&last));
+            }
+            (None, None) => {}
+        }
     }
 
     /// The watches show further events.
@@ -353,24 +434,22 @@ pub(crate) fn is_finished(job: &Value) -> bool {
 }
 
 impl Process {
-    fn start(cluster: &mut Cluster, cpu: &str, settings: Settings, clock_ahead: SignedDuration) -> Self {
+    fn start(
+        cluster: &mut Cluster,
+        all_nodes: &BTreeMap<String, Value>,
+        all_queues: &BTreeMap<String, Value>,
+        settings: Settings,
+        clock_ahead: SignedDuration,
+    ) -> Self {
         let (jobs_store, jobs) = Store::new(&[]);
         let (pods_store, pods) = Store::new(&[PODS_BY_JOB]);
         let (nodes_store, mut nodes) = Store::new(&[]);
-        let node: NodeView = serde_json::from_value(json!({
-            "metadata": {"name": NODE, "uid": NODE, "resourceVersion": "1"},
-            "status": {
-                "allocatable": {"cpu": cpu, "memory": "64Gi", "pods": "1000"},
-                "conditions": [{"type": "Ready", "status": "True"}],
-            },
-        }))
-        .unwrap();
         let version = cluster.version();
-        nodes.replace(BTreeMap::from([(node.meta().key.clone(), Arc::new(node))]), version);
+        list(&mut nodes, all_nodes, version);
         let pods = Watch::list(pods, &mut cluster.pods, version);
         let jobs = Watch::list(jobs, &mut cluster.jobs, version);
         let (queues_store, mut queues) = Store::new(&[]);
-        queues.replace(BTreeMap::new(), version);
+        list(&mut queues, all_queues, version);
         let stores = Stores {
             jobs: jobs_store,
             pods: pods_store,
@@ -387,6 +466,6 @@ impl Process {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(reconciler.wire(&queue));
         let (wakes, again) = (BTreeMap::new(), BTreeSet::new());
-        Self { reconciler, queue, warrants, time, jobs, pods, wakes, again }
+        Self { reconciler, queue, warrants, time, jobs, pods, nodes, queues, wakes, again }
     }
 }
