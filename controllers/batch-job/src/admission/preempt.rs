@@ -71,9 +71,8 @@ impl Admission {
         for class in self.classes.values_mut() {
             class.preempts_at = None;
         }
-        let classes = &self.classes;
-        self.claimants
-            .retain(|_, owed| classes.get(&owed.class).is_some_and(|class| !class.waiting.is_empty()));
+        // Who is owed something is found anew: what cannot be given is kept from others for nobody.
+        let owed_before = std::mem::take(&mut self.claimants);
         let claimants = self.who_claims();
         if claimants.is_empty() {
             return;
@@ -107,6 +106,9 @@ impl Admission {
                 if !chosen.is_empty() {
                     self.claimants.insert(line, Owed { class: key, pods: owed, fill });
                     self.enter_claims(chosen, &mut givers);
+                } else if let Some(owed) = owed_before.get(&line).filter(|owed| owed.class == key) {
+                    // What is on its way back is enough.
+                    self.claimants.insert(line, owed.clone());
                 }
                 break;
             }
@@ -171,6 +173,19 @@ impl Admission {
             }
         }
         Some(Claimant { key: key.clone(), least, most: wanted.min(allowance).max(least) })
+    }
+
+    /// Whether what is free is kept for those for whom others end: it comes back bit by bit, and whoever took the bits
+    /// that are too small for them would have to give them up again.
+    pub(super) fn is_kept_from(&self, key: &ClassKey, fill: Fill) -> bool {
+        self.claimants.iter().any(|(line, owed)| {
+            if *line == key.line {
+                key.rank() < owed.class.rank()
+            } else {
+                (fill, owed.fill) == (Fill::Borrowed, Fill::Nominal)
+                    && self.queues.share_cohort(line, &key.line)
+            }
+        })
     }
 
     /// Serves first for whom others have ended.

@@ -93,6 +93,13 @@ impl Queues {
         in_rows(rules, |row| (queue.counted(&row.resource) - row.nominal).max(0))
     }
 
+    /// Whether two queues lend to each other.
+    pub(in crate::admission) fn share_cohort(&self, one: &LineId, other: &LineId) -> bool {
+        let cohort = |line: &LineId| self.rules_of(line).and_then(|rules| rules.cohort.clone());
+        one.namespace == other.namespace
+            && cohort(one).is_some_and(|cohort_of| cohort(other) == Some(cohort_of))
+    }
+
     /// Whether a queue may have lent something to another one.
     pub(in crate::admission) fn lends_to(&self, lender: &ObjectKey, borrower: &ObjectKey) -> bool {
         let cohort = |key: &ObjectKey| self.rules(key).and_then(|rules| rules.cohort.clone());

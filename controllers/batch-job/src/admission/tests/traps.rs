@@ -1,6 +1,6 @@
 //! What has gone wrong in other systems for queues.
 
-use super::queues::{cores, of};
+use super::queues::{cores, lending, of};
 use super::*;
 
 /// Jobs of the sample, and of the long run (`SPRINGTIDE_LONG=1`).
@@ -112,4 +112,51 @@ fn an_old_view_grants_nothing_and_takes_nothing_back() {
     assert_eq!(told(&mut world, 64), (4, None, Some(QueuedReason::CapacityStale)));
     world.admission.set_ready(true, of_namespace("b"));
     assert_eq!(told(&mut world, 65).1, Some(Reclaim { keep: 1, cause: ReclaimCause::QuotaShrunk }));
+}
+
+/// What others give up for a large pod comes back bit by bit: nobody takes the bits meanwhile, or more and more would
+/// have to be given up.
+#[test]
+fn what_a_large_pod_waits_for_is_not_for_small_ones_that_wait_too() {
+    for is_lender in [false, true] {
+        let mut world = World::new(&[("n1", "8")]);
+        let (one, three) = (shape("1", json!({})), shape("3", json!({})));
+        let yields = TierRules { preemptible_by: vec![Tier::Guaranteed], ..TierRules::default() };
+        let (small, large) = if is_lender {
+            (world.queue("borrower", &lending(0, 3)), world.queue("lender", &lending(3, 3)))
+        } else {
+            let rules = QueueRules { tiers: BTreeMap::from([(Tier::BestEffort, yields)]), ..cores(3, 3) };
+            let queue = world.queue("q", &rules);
+            (queue.clone(), queue)
+        };
+        let jobs: Vec<Uid> = (0..9)
+            .map(|number| {
+                let created = at(number);
+                world.ask(Demand { created, ..of(&small, &format!("small{number}"), &one, 1) })
+            })
+            .collect();
+        world.settle(&jobs.iter().map(|job| (job.clone(), "1", "a")).collect::<Vec<_>>());
+        let granted =
+            |world: &World| jobs.iter().filter(|job| world.admission.verdict(job).granted > 0).count();
+        assert_eq!(granted(&world), 3);
+        let big =
+            world.ask(Demand { tier: Tier::Guaranteed, created: at(20), ..of(&large, "big", &three, 1) });
+        world.admission.pass(at(30));
+        let victims: Vec<String> = world.pods.keys().cloned().collect();
+        assert_eq!(victims.len(), 3);
+        victims.iter().for_each(|pod| world.delete(pod));
+        for (left, pod) in [(2, &victims[0]), (1, &victims[1]), (0, &victims[2])] {
+            world.end(pod);
+            world.admission.pass(at(31));
+            assert_eq!(granted(&world), left, "lender: {is_lender}");
+        }
+        assert_eq!(world.admission.verdict(&big).granted, 1, "lender: {is_lender}");
+        // When it has what it waits for, the others go on.
+        world.make(&big, "3", "a").unwrap();
+        world.admission.withdraw(&big);
+        let pod = world.pods.keys().next().unwrap().clone();
+        world.end(&pod);
+        world.settle(&jobs.iter().map(|job| (job.clone(), "1", "a")).collect::<Vec<_>>());
+        assert_eq!(granted(&world), 3, "lender: {is_lender}");
+    }
 }
