@@ -8,6 +8,7 @@
 //! - [`queues`] finds the BatchQueue of a job, and keeps the status of BatchQueues.
 //! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
+//! - [`pod_groups`] has the scheduler place gangs as a whole.
 //! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work.
 
 pub mod admission;
@@ -21,6 +22,7 @@ pub mod memory;
 pub mod observe;
 pub mod peaks;
 pub mod plan;
+pub mod pod_groups;
 pub mod pods;
 mod population;
 pub mod profiles;
@@ -44,6 +46,7 @@ use ceiling::Ceiling;
 use jiff::Timestamp;
 use measures::Measures;
 use observe::{Observed, Record};
+use pod_groups::{POD_GROUP, PodGroups};
 use prometheus_client::registry::Registry;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
@@ -74,6 +77,7 @@ pub struct BatchJobReconciler {
     /// BatchQueues whose status that loop looks at again by itself, as something waits or runs in them.
     active_queues: Mutex<HashSet<ObjectKey>>,
     measures: Measures,
+    pod_groups: PodGroups,
 }
 
 impl BatchJobReconciler {
@@ -99,6 +103,7 @@ impl BatchJobReconciler {
             queue_keys: OnceLock::new(),
             active_queues: Mutex::default(),
             measures: Measures::default(),
+            pod_groups: PodGroups::default(),
         })
     }
 
@@ -180,6 +185,14 @@ impl Reconciler for BatchJobReconciler {
                     withheld @ (Withheld::Protected | Withheld::BreakerOpen { .. }),
                 )) if releases(write) => {
                     memory.release_withheld(&write.key.name, withheld, now);
+                }
+                Ok(_) | Err(WriteError::AlreadyExists) if write.resource == POD_GROUP => {
+                    memory.facts.has_pod_group = true;
+                    self.pod_groups.served();
+                }
+                // Without it the gang starts by the count alone, and its queue says so.
+                Err(WriteError::Refused(refusal)) if write.resource == POD_GROUP => {
+                    self.pod_groups.refused(failing::explain(write, refusal), now);
                 }
                 // The loop knows when to look again.
                 Err(WriteError::Withheld(_)) => handled = false,

@@ -238,6 +238,7 @@ impl BatchJobReconciler {
         self.yield_names(&mut state);
         state.placement = self.place(&state);
         state.shape = record.shape(&state.job.template, state.placement.mapping.as_ref());
+        state.group = self.pod_groups.use_of(&state.job, &state.placement, state.facts.has_pod_group, now);
         let verdict = self.ask(&state, &uid, overdue, now);
         state.facts.taken = record.job_mut().and_then(|(_, memory)| memory.note_taken(verdict.as_ref()));
         Observed {

@@ -47,6 +47,16 @@ reasons! {
 }
 
 reasons! {
+    /// Whether the scheduler places gangs as a whole, where spec.gangScheduler asks for it.
+    pub enum GangSchedulingReason for "GangScheduling" {
+        /// Gangs have a PodGroup: the scheduler places their pods all at once or not at all.
+        PodGroup => True,
+        /// The API server refuses PodGroups, as the message says; gangs start when as many pods fit as they need.
+        NotServed => False,
+    }
+}
+
+reasons! {
     /// What needs a person.
     pub enum StalledReason for "Stalled" {
         /// A tier cannot be used as it is; its jobs wait. The message names the tier and the field.
@@ -126,6 +136,7 @@ pub fn all() -> Vec<ReasonDoc> {
         reason::docs::<ReadyReason>(),
         reason::docs::<CapacityStaleReason>(),
         reason::docs::<OvercommittedReason>(),
+        reason::docs::<GangSchedulingReason>(),
         reason::docs::<ReconcilingReason>(),
         reason::docs::<StalledReason>(),
     ]
@@ -133,4 +144,4 @@ pub fn all() -> Vec<ReasonDoc> {
 }
 
 /// Number of condition types of BatchQueue.
-pub(super) const CONDITION_TYPES: usize = 5;
+pub(super) const CONDITION_TYPES: usize = 6;

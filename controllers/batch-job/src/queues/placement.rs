@@ -7,7 +7,7 @@ use crate::projections::queue::QueueView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
-use springtide_crds::batch_queue::{DEFAULT_QUEUE, StalledReason, TierMapping};
+use springtide_crds::batch_queue::{DEFAULT_QUEUE, GangScheduler, StalledReason, TierMapping};
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
@@ -34,6 +34,8 @@ pub struct Placement {
     pub mapping: Option<Arc<TierMapping>>,
     /// Whether the queue is stopped.
     pub stop: StopPolicy,
+    /// Who places the pods of its gangs at once.
+    pub gang_scheduler: GangScheduler,
     /// How long the queue keeps finished jobs, in seconds; `None` where the manager's settings say it.
     pub ttl_seconds: Option<u32>,
     /// Why the job is not served.
@@ -58,6 +60,7 @@ impl Default for Placement {
             tier: Tier::BestEffort,
             mapping: None,
             stop: StopPolicy::None,
+            gang_scheduler: GangScheduler::None,
             ttl_seconds: None,
             obstacle: None,
         }
@@ -144,6 +147,7 @@ impl Placement {
             tier,
             mapping: queue.tier(tier).cloned(),
             stop: queue.stop(),
+            gang_scheduler: spec.gang_scheduler,
             ttl_seconds: Some(spec.retention.ttl_seconds_after_finished),
             obstacle,
         }

@@ -3,13 +3,16 @@ use super::rules::{Problem, Surroundings, problems, rules};
 use super::status::{Observed, plan, status};
 use super::*;
 use crate::admission::{CapacitySource, NodeShare, QueueFigures, QueueId, QuotaRow, WaitingClass};
+use crate::pod_groups::Service;
 use crate::projections::job::JobView;
 use crate::projections::queue::QueueView;
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::QueuedReason;
-use springtide_crds::batch_queue::{CapacityStaleReason, OvercommittedReason, ReadyReason, StalledReason};
+use springtide_crds::batch_queue::{
+    CapacityStaleReason, GangSchedulingReason, OvercommittedReason, ReadyReason, StalledReason,
+};
 use springtide_crds::common::Tier;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::key::ObjectKey;
@@ -211,6 +214,7 @@ fn observed(spec: Value, figures: QueueFigures) -> Observed {
         figures,
         problems: Vec::new(),
         last_write: None,
+        pod_groups: Service::Unknown,
         failing: None,
     }
 }
@@ -321,6 +325,22 @@ fn what_the_nodes_have_is_told_only_where_it_is_known() {
     assert_eq!(told(nine.clone(), stale), (vec![CapacityStaleReason::NodesNotSynced], vec![]));
     let uncounted = QueueFigures { capacity: None, ..busy() };
     assert_eq!(told(nine, uncounted), (fresh, vec![]), "the quota alone counts");
+}
+
+#[test]
+fn a_queue_that_asks_for_groups_says_whether_there_are_any() {
+    let told = |spec: Value, pod_groups: Service| {
+        let observed = Observed { pod_groups, ..observed(spec, QueueFigures::default()) };
+        let conditions = status(&observed, START).0.conditions;
+        let known = GangSchedulingReason::all().into_iter();
+        known.filter(|reason| conditions.iter().any(|found| found.is(*reason))).collect::<Vec<_>>()
+    };
+    let asks = || json!({"gangScheduler": "PodGroup"});
+    let refused = || Service::Refused { at: START, message: "not found".to_owned() };
+    assert_eq!(told(asks(), Service::Unknown), []);
+    assert_eq!(told(asks(), Service::Served), [GangSchedulingReason::PodGroup]);
+    assert_eq!(told(asks(), refused()), [GangSchedulingReason::NotServed]);
+    assert_eq!(told(json!({}), refused()), []);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Jobs in queues: what waits, what is taken back, what one queue means to another.
 
+use crate::cluster::text;
 use crate::lives::spec;
 use crate::world::{World, is_finished};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 fn sized(cpu: &str, extra: Value) -> Value {
     let mut spec = spec(extra);
@@ -234,6 +236,79 @@ fn a_quota_that_is_cut_and_a_lender_take_pods_back_that_run_again_and_have_not_f
         assert_eq!((&status["succeeded"], &status["failed"]), (&json!(8), &json!(0)), "{cause}");
         assert_eq!(world.reason("mine", "Degraded"), "FullParallelism");
         assert_eq!(world.cluster.violations, [] as [String; 0]);
+    }
+}
+
+fn gang(extra: Value) -> Value {
+    let mut gang = json!({"queueName": "q", "completions": 3, "parallelism": 3, "minParallelism": 3,
+        "completionMode": "Indexed", "retry": {"initialBackoffSeconds": 0}});
+    for (field, value) in extra.as_object().unwrap() {
+        gang[field] = value.clone();
+    }
+    spec(gang)
+}
+
+fn group_of<'a>(world: &'a World, pod: &str) -> &'a str {
+    text(&world.cluster.pods.objects[pod], "/spec/schedulingGroup/podGroupName")
+}
+
+#[test]
+fn a_gang_gets_its_group_before_its_first_pod_and_only_once() {
+    let mut world = World::new("4");
+    world.cluster.pod_groups = Some(BTreeSet::new());
+    world.set_queue("q", Some(json!({"gangScheduler": "PodGroup"})));
+    world.cluster.submit("alone", spec(json!({"queueName": "q"})));
+    world.cluster.submit("gang", gang(json!({})));
+    world.settle();
+    let groups = world.cluster.pod_groups.clone().unwrap();
+    assert_eq!(groups.len(), 1, "a single pod has none: {groups:?}");
+    let group = groups.first().unwrap().clone();
+    let made: Vec<&String> = world.cluster.log.iter().filter(|line| line.contains("gang")).collect();
+    assert_eq!(*made[0], format!("create podgroups {group}"));
+    assert_eq!(made.len(), 4, "{made:?}");
+    assert!(pods_of(&world, "gang").iter().all(|pod| group_of(&world, pod) == group));
+    assert_eq!(group_of(&world, "alone-0-0"), "");
+    // One that is run again belongs to it as long as the gang is whole. A new manager finds the group there.
+    world.restart();
+    world.work_but_finish_nothing();
+    world.cluster.finish("gang-1-0", 1);
+    seconds(&mut world, 2);
+    assert_eq!(group_of(&world, "gang-1-1"), group);
+    // What is left of a gang would wait for the others for ever.
+    for pod in ["gang-0-0", "gang-2-0"] {
+        world.cluster.finish(pod, 0);
+    }
+    world.settle();
+    world.cluster.finish("gang-1-1", 1);
+    seconds(&mut world, 3);
+    assert_eq!(group_of(&world, "gang-1-2"), "");
+    assert_eq!(world.cluster.pod_groups.as_ref().unwrap().len(), 1);
+    let asked = world.cluster.log.iter().filter(|line| line.contains("podgroups")).count();
+    assert_eq!(asked, 2, "once by each manager");
+    world.run_to_the_end("gang");
+}
+
+#[test]
+fn a_gang_starts_by_the_count_alone_where_no_group_can_be_made() {
+    let mut world = World::new("4");
+    world.set_queue("q", Some(json!({"gangScheduler": "PodGroup"})));
+    for job in ["first", "second"] {
+        world.cluster.submit(job, gang(json!({"parallelism": 3})));
+        world.settle();
+        let pods = pods_of(&world, job);
+        assert_eq!(pods.len(), 3);
+        assert!(pods.iter().all(|pod| group_of(&world, pod).is_empty()));
+    }
+    let asked = world.cluster.log.iter().filter(|line| line.contains("podgroups")).count();
+    assert_eq!(asked, 1, "it is not asked for again and again: {:?}", world.cluster.log);
+    // The API is enabled later.
+    world.cluster.pod_groups = Some(BTreeSet::new());
+    seconds(&mut world, 601);
+    world.cluster.submit("third", gang(json!({})));
+    world.settle();
+    assert!(pods_of(&world, "third").iter().all(|pod| !group_of(&world, pod).is_empty()));
+    for job in ["first", "second", "third"] {
+        world.run_to_the_end(job);
     }
 }
 
