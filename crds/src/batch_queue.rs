@@ -24,8 +24,8 @@ use peaks::{PEAK_WINDOWS_MAX, PeakOverride, PeakWindow};
 pub use peaks_reasons::{DrainWillMissReason, PeakWindowActiveReason};
 pub use preemption::{MAX_PENDING_PODS, Preemptible};
 pub use reasons::{
-    ArchiveFailingReason, CapacityStaleReason, OvercommittedReason, ReadyReason, ReconcilingReason,
-    StalledReason, all as all_reasons,
+    ArchiveFailingReason, CapacityStaleReason, GangSchedulingReason, OvercommittedReason, ReadyReason,
+    ReconcilingReason, StalledReason, all as all_reasons,
 };
 pub use rules::IMMUTABLE_FIELDS;
 pub use status::{
@@ -140,6 +140,10 @@ pub struct BatchQueueSpec {
     /// Highest tier of a job that runs here.
     #[serde(default = "max_tier")]
     pub max_tier: Tier,
+    /// PodGroup has the scheduler place the pods of a gang all at once or not at all, where the cluster serves
+    /// PodGroups of scheduling.k8s.io/v1beta1; with None it starts when as many pods fit as it needs.
+    #[serde(default)]
+    pub gang_scheduler: GangScheduler,
     /// What the pods of a tier get. A tier without an entry runs as the template says.
     #[schemars(
         length(max = 3),
@@ -293,6 +297,17 @@ pub enum Ordering {
     /// By tier, priority and age; what does not fit blocks what comes after it.
     #[serde(rename = "StrictFIFO")]
     StrictFifo,
+}
+
+/// Who sees to it that all pods of a gang are placed, or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum GangScheduler {
+    /// The count of what fits, at the moment when the gang starts.
+    #[default]
+    None,
+    /// The scheduler as well, by a PodGroup.
+    PodGroup,
 }
 
 /// What the pods of one tier get.

@@ -9,18 +9,16 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::runtime::wait::await_condition;
-use serde_json::{Value, json};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use serde_json::json;
 use springtide_crds::batch_job::{
     AdmittedReason, BatchJobSpec, CompleteReason, DegradedReason, QueuedReason, StalledReason,
     SuspendedReason,
 };
 use springtide_crds::batch_queue::{self, BatchQueue, BatchQueueSpec, QuotaRow, ReadyReason, Retention};
 use springtide_crds::common::{Quantity, Tier};
-use springtide_crds::reason::Reason;
+use springtide_e2e::batch::queues::{create, edit, queue, ready};
 use springtide_e2e::batch::{Task, Testbed, shared};
-use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::jobs;
 
 fn cpu(nominal: &str, max: Option<&str>) -> QuotaRow {
@@ -40,44 +38,6 @@ fn wide(tasks: u32, queue: Option<&str>) -> BatchJobSpec {
         queue_name: queue.map(str::to_owned),
         ..BatchJobSpec::new(task.template())
     }
-}
-
-async fn create(test: &Testbed<'_>, name: &str, spec: BatchQueueSpec) -> Result<()> {
-    let queues = test.api::<BatchQueue>();
-    queues.create(&PostParams::default(), &BatchQueue::new(name, spec)).await?;
-    Ok(())
-}
-
-async fn edit(test: &Testbed<'_>, name: &str, change: Value) -> Result<()> {
-    test.api::<BatchQueue>().patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
-    Ok(())
-}
-
-/// Waits until a queue is as `check` wants it.
-async fn queue(
-    test: &Testbed<'_>,
-    name: &str,
-    what: &str,
-    check: impl Fn(&BatchQueue) -> bool,
-) -> Result<BatchQueue> {
-    let condition = |queue: Option<&BatchQueue>| queue.is_some_and(&check);
-    let waited = await_condition(test.api::<BatchQueue>(), name, condition);
-    let found =
-        tokio::time::timeout(PATIENCE, waited).await.with_context(|| format!("queue {name}: {what}"))??;
-    found.with_context(|| format!("queue {name} is gone: {what}"))
-}
-
-fn says<R: Reason>(queue: &BatchQueue, reason: &R) -> bool {
-    let conditions = queue.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| {
-        condition.type_ == R::CONDITION
-            && condition.reason == reason.as_str()
-            && Some(condition.observed_generation) == queue.metadata.generation
-    })
-}
-
-async fn ready(test: &Testbed<'_>, name: &str, reason: ReadyReason) -> Result<BatchQueue> {
-    queue(test, name, reason.as_str(), |queue| says(queue, &reason)).await
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
 //! - [`archive`] writes finished jobs down before they are deleted.
 //! - [`rehearsal`] runs all of it over a snapshot in memory, for the command line.
+//! - [`pod_groups`] has the scheduler place gangs as a whole.
 //! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work, and [`loads`] what busy nodes do.
 
 pub mod admission;
@@ -26,6 +27,7 @@ pub mod memory;
 pub mod observe;
 pub mod peaks;
 pub mod plan;
+pub mod pod_groups;
 pub mod pods;
 mod population;
 pub mod profiles;
@@ -54,6 +56,7 @@ use jiff::Timestamp;
 use loads::Usage;
 use measures::Measures;
 use observe::{Observed, Record};
+use pod_groups::{POD_GROUP, PodGroups};
 use profiles::fitting::Fittings;
 use prometheus_client::registry::Registry;
 use springtide_plumbing::controller::{Reconciler, Settled};
@@ -93,6 +96,7 @@ pub struct BatchJobReconciler {
     /// Lines of finished jobs that have still to be taken.
     archive: Archive,
     measures: Measures,
+    pod_groups: PodGroups,
 }
 
 impl BatchJobReconciler {
@@ -124,6 +128,7 @@ impl BatchJobReconciler {
             load_asked: tokio::sync::Notify::new(),
             archive: Archive::default(),
             measures: Measures::default(),
+            pod_groups: PodGroups::default(),
         })
     }
 
@@ -206,6 +211,14 @@ impl Reconciler for BatchJobReconciler {
                     withheld @ (Withheld::Protected | Withheld::BreakerOpen { .. }),
                 )) if releases(write) => {
                     memory.release_withheld(&write.key.name, withheld, now);
+                }
+                Ok(_) | Err(WriteError::AlreadyExists) if write.resource == POD_GROUP => {
+                    memory.facts.has_pod_group = true;
+                    self.pod_groups.served();
+                }
+                // Without it the gang starts by the count alone, and its queue says so.
+                Err(WriteError::Refused(refusal)) if write.resource == POD_GROUP => {
+                    self.pod_groups.refused(failing::explain(write, refusal), now);
                 }
                 // The loop knows when to look again.
                 Err(WriteError::Withheld(_)) => handled = false,

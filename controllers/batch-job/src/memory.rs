@@ -42,6 +42,8 @@ pub struct Facts {
     pub unreleased: BTreeMap<Arc<str>, ReleaseRefusal>,
     /// The last pods were taken back, as they were not scheduled in time.
     pub pending_deadline: bool,
+    /// The job's PodGroup is there.
+    pub has_pod_group: bool,
     /// Why pods of the job were last taken back that ran, until it has all again that it wants.
     pub taken: Option<ReclaimCause>,
     /// By open index, its last ends that were no success.
@@ -181,6 +183,7 @@ impl Memory {
             gathering: None,
             unreleased: BTreeMap::new(),
             pending_deadline: false,
+            has_pod_group: false,
             taken: None,
             setbacks: BTreeMap::new(),
             disrupted: job.status.disrupted,

@@ -262,6 +262,7 @@ impl BatchJobReconciler {
         } else {
             Standing::Clear
         };
+        state.group = self.pod_groups.use_of(&state.job, &state.placement, state.facts.has_pod_group, now);
         let verdict = self.ask(&state, &uid, overdue, now);
         state.facts.taken = record.job_mut().and_then(|(_, memory)| memory.note_taken(verdict.as_ref()));
         Observed {

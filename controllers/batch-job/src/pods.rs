@@ -2,6 +2,7 @@
 
 use crate::growth;
 use crate::plan::Start;
+use crate::pod_groups::pod_group_key;
 use crate::profiles::fitting::Fitting;
 use crate::profiles::sampler::PROFILE_LABEL;
 use crate::projections::job::JobView;
@@ -50,6 +51,18 @@ pub fn pod_key(job: &ObjectKey, index: u32, attempt: u32) -> ObjectKey {
     ObjectKey { namespace: job.namespace.clone(), name: pod_name(&job.name, index, attempt).into() }
 }
 
+/// The reference by which an object belongs to a job, and goes with it.
+pub(crate) fn owner_reference(job: &JobView) -> Value {
+    json!({
+        "apiVersion": JobView::RESOURCE.api_version(),
+        "kind": JobView::RESOURCE.kind,
+        "name": job.meta().key.name,
+        "uid": job.meta().uid,
+        "controller": true,
+        "blockOwnerDeletion": true,
+    })
+}
+
 /// Whether the job's pods carry [`TRACKING_FINALIZER`].
 pub fn tracking(job: &JobView) -> CompletionTracking {
     job.spec.release.completion_tracking.unwrap_or(match job.spec.tier {
@@ -90,14 +103,7 @@ impl<'a> PodFactory<'a> {
         let mut metadata = json!({
             "namespace": job.meta().key.namespace,
             "labels": labels,
-            "ownerReferences": [{
-                "apiVersion": JobView::RESOURCE.api_version(),
-                "kind": JobView::RESOURCE.kind,
-                "name": job.meta().key.name,
-                "uid": job.meta().uid,
-                "controller": true,
-                "blockOwnerDeletion": true,
-            }],
+            "ownerReferences": [owner_reference(job)],
         });
         if let Some(annotations) = template.annotations() {
             metadata["annotations"] = json!(annotations);
@@ -126,6 +132,20 @@ impl<'a> PodFactory<'a> {
             "spec": spec,
         });
         Self { job, placement, failures, manifest }
+    }
+
+    /// Has the pods refer to the PodGroup of their job.
+    #[must_use]
+    pub fn in_group(mut self) -> Self {
+        self.manifest["spec"]["schedulingGroup"] = json!({"podGroupName": pod_group_key(self.job).name});
+        self
+    }
+
+    /// The PriorityClass of the pods.
+    pub fn priority_class(&self) -> Option<&str> {
+        let of_tier =
+            self.placement.mapping.as_ref().and_then(|mapping| mapping.priority_class_name.as_deref());
+        of_tier.or_else(|| self.manifest["spec"]["priorityClassName"].as_str())
     }
 
     /// The write that creates the pod for one attempt at one index.

@@ -1,6 +1,7 @@
 //! What this controller may ask of the API server, verb by verb.
 
 use crate::loads::sampler::NODE_METRICS;
+use crate::pod_groups::POD_GROUP;
 use crate::profiles::sampler::POD_METRICS;
 use crate::projections::job::BATCH_JOB;
 use crate::projections::priority_class::PRIORITY_CLASS;
@@ -13,6 +14,8 @@ use springtide_plumbing::rights::{Right, Rights, Verb};
 const FALLBACK: &str = "stands in for the watch's first list where a server cannot stream it";
 /// Why an object is read though its kind is watched.
 const CONFIRM: &str = "one read settles a write whose outcome the server did not tell";
+/// The same of a kind that is not watched.
+const CONFIRM_UNWATCHED: &str = "one read tells whether it was made where the server did not";
 
 /// The rights of the controllers of BatchJob and BatchQueue.
 pub const RIGHTS: Rights = Rights { holder: "batch-job", table: TABLE };
@@ -67,6 +70,12 @@ const TABLE: &[Right] = &[
         "the tracking finalizer is taken off when the outcome stands in the job's status",
     ),
     Right::new(Resource::POD, Verb::Delete, "pods go when they have ended, or when their job is to stop"),
+    Right::new(
+        POD_GROUP,
+        Verb::Create,
+        "a gang gets one where its queue asks the scheduler to place it as a whole",
+    ),
+    Right::new(POD_GROUP, Verb::Get, CONFIRM_UNWATCHED),
     Right::new(Resource::NODE, Verb::Watch, "tasks are granted what is free on the nodes"),
     Right::new(Resource::NODE, Verb::List, FALLBACK),
     Right::new(Resource::EVENT, Verb::Create, "users are told when a job needs a person or is stopped"),

@@ -70,6 +70,16 @@ reasons! {
 }
 
 reasons! {
+    /// Whether the scheduler places gangs as a whole, where spec.gangScheduler asks for it.
+    pub enum GangSchedulingReason for "GangScheduling" {
+        /// Gangs have a PodGroup: the scheduler places their pods all at once or not at all.
+        PodGroup => True,
+        /// The API server refuses PodGroups, as the message says; gangs start when as many pods fit as they need.
+        NotServed => False,
+    }
+}
+
+reasons! {
     /// What needs a person.
     pub enum StalledReason for "Stalled" {
         /// It is not known when a peak window opens: its time zone, cron expression or dates cannot be used. The tiers
@@ -161,6 +171,7 @@ pub fn all() -> Vec<ReasonDoc> {
         reason::docs::<PeakWindowActiveReason>(),
         reason::docs::<DrainWillMissReason>(),
         reason::docs::<ArchiveFailingReason>(),
+        reason::docs::<GangSchedulingReason>(),
         reason::docs::<ReconcilingReason>(),
         reason::docs::<StalledReason>(),
     ]
@@ -168,4 +179,4 @@ pub fn all() -> Vec<ReasonDoc> {
 }
 
 /// Number of condition types of BatchQueue.
-pub(super) const CONDITION_TYPES: usize = 8;
+pub(super) const CONDITION_TYPES: usize = 9;

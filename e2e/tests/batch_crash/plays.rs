@@ -1,18 +1,28 @@
 //! What users do with BatchJobs, each time to the same end.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{
     BatchJob, BatchJobSpec, CompleteReason, CompletionMode, CompletionTracking, ExitCodeOperator,
-    FailedReason, OnExitCodes, PodFailureAction, PodFailurePolicy, PodFailureRule, Release, Retry,
-    SuspendedReason,
+    FailedReason, OnExitCodes, PodFailureAction, PodFailurePolicy, PodFailureRule, QueuedReason, Release,
+    Retry, SuspendedReason,
 };
-use springtide_e2e::batch::{Task, Testbed};
+use springtide_crds::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, QuotaRow};
+use springtide_crds::common::Quantity;
+use springtide_e2e::batch::{POOL, Task, Testbed, queues};
+use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::pods::{Life, Pods};
 
-use crate::scenarios::{Batch, JOB};
+use crate::scenarios::{Batch, JOB, OTHER, STRANGER};
+
+/// The queue of the job, and another one of its cohort.
+const QUEUE: &str = "queue";
+const LENDER: &str = "lender";
+/// Label of the stranger beside which the gang does not want to be.
+const BLOCKS: &str = "example.com/blocks";
 
 /// Finalizer of somebody else.
 pub(crate) const HOLD: &str = "example.com/hold";
@@ -25,6 +35,53 @@ fn strict(task: &Task, completions: u32, parallelism: u32) -> BatchJobSpec {
         release: Release { completion_tracking: Some(CompletionTracking::Strict), ..Release::default() },
         retry: Retry { initial_backoff_seconds: 0, max_backoff_seconds: 0, ..Retry::default() },
         ..BatchJobSpec::new(task.template())
+    }
+}
+
+/// The same in the queue.
+fn queued(completions: u32, parallelism: u32) -> BatchJobSpec {
+    let queue_name = Some(QUEUE.to_owned());
+    BatchJobSpec { queue_name, ..strict(&Task::endless(), completions, parallelism) }
+}
+
+/// A queue with a quota of CPU, of which each task takes 100m.
+fn quota(nominal: &str, max: Option<&str>) -> BatchQueueSpec {
+    BatchQueueSpec {
+        cohort: max.map(|_| "idle".to_owned()),
+        quota: vec![QuotaRow {
+            resource: "cpu".to_owned(),
+            nominal: Quantity::new(nominal),
+            max: max.map(Quantity::new),
+        }],
+        capacity_source: CapacitySource { type_: CapacityType::Static, ..CapacitySource::default() },
+        ..BatchQueueSpec::new()
+    }
+}
+
+/// A running pod of nobody's, which keeps those away from all nodes of its pool that avoid its label.
+async fn place_stranger(test: &Testbed<'_>) -> Result<()> {
+    let task = serde_json::to_value(Task::endless().template())?;
+    let mut pod = json!({"metadata": task["metadata"], "spec": task["spec"]});
+    pod["metadata"]["name"] = STRANGER.into();
+    pod["metadata"]["labels"] = json!({BLOCKS: "true"});
+    pod["spec"]["restartPolicy"] = "Never".into();
+    let pods = test.api::<Pod>();
+    pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+    let bound = |pod: Option<&Pod>| {
+        pod.is_some_and(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()))
+    };
+    let waited = tokio::time::timeout(PATIENCE, await_condition(pods, STRANGER, bound)).await;
+    waited.context("the stranger has no node")??;
+    Ok(())
+}
+
+/// Removes it, if it is there.
+pub(crate) async fn remove_stranger(test: &Testbed<'_>) -> Result<()> {
+    let now = DeleteParams::default().grace_period(0);
+    match test.api::<Pod>().delete(STRANGER, &now).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
     }
 }
 
@@ -162,6 +219,87 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             // KWOK removes a pod by its name, perhaps twice: one that is new could be hit.
             test.no_pods(JOB).await?;
             test.submit(JOB, strict(&Task::quick(), 1, 1)).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::QuotaCut => {
+            queues::create(test, QUEUE, quota("300m", None)).await?;
+            test.submit(JOB, queued(3, 3)).await?;
+            test.running(JOB, 3).await?;
+            // One is left, as of the other two it is chance which is the newest.
+            let cpu = |nominal: &str| json!({"spec": {"quota": [{"resource": "cpu", "nominal": nominal}]}});
+            queues::edit(test, QUEUE, cpu("100m")).await?;
+            test.running(JOB, 1).await?;
+            // KWOK removes a pod by its name, perhaps twice: one that is new could be hit.
+            only(test, 1).await?;
+            queues::edit(test, QUEUE, cpu("300m")).await?;
+            test.running(JOB, 3).await?;
+            end(test, 3).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::QueueDrain => {
+            queues::create(test, QUEUE, quota("1", None)).await?;
+            test.submit(JOB, queued(2, 2)).await?;
+            test.running(JOB, 2).await?;
+            queues::edit(test, QUEUE, json!({"spec": {"stopPolicy": "Drain"}})).await?;
+            test.reason(JOB, CompleteReason::Suspended).await?;
+            test.no_pods(JOB).await?;
+            queues::edit(test, QUEUE, json!({"spec": {"stopPolicy": "None"}})).await?;
+            end(test, 2).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::Cohort => {
+            queues::create(test, QUEUE, quota("100m", Some("200m"))).await?;
+            queues::create(test, LENDER, quota("100m", Some("100m"))).await?;
+            test.submit(JOB, queued(2, 2)).await?;
+            test.running(JOB, 2).await?;
+            let lender = Some(LENDER.to_owned());
+            let back = BatchJobSpec { queue_name: lender, ..strict(&Task::endless(), 1, 1) };
+            test.submit(OTHER, back).await?;
+            let back = test.running(OTHER, 1).await?;
+            test.running(JOB, 1).await?;
+            only(test, 1).await?;
+            test.end_pod(&back[0], 0).await?;
+            test.completed(OTHER).await?;
+            test.running(JOB, 2).await?;
+            end(test, 2).await?;
+            test.completed(JOB).await?;
+            test.no_pods(OTHER).await?;
+        }
+        Batch::QueueGang => {
+            place_stranger(test).await?;
+            queues::create(test, QUEUE, quota("300m", None)).await?;
+            let template = Task::endless().template_with(|template| {
+                let avoids = json!([{"topologyKey": POOL, "labelSelector": {"matchLabels": {BLOCKS: "true"}}}]);
+                template["spec"]["affinity"]["podAntiAffinity"]
+                    ["requiredDuringSchedulingIgnoredDuringExecution"] = avoids;
+            });
+            let gang =
+                BatchJobSpec { template, min_parallelism: 3, pending_deadline_seconds: 6, ..queued(3, 3) };
+            test.submit(JOB, gang).await?;
+            let all = |pods: &Pods| (pods.of(JOB).len() >= 3).then_some(());
+            test.pods.until("all pods of the gang", all).await?;
+            // What is taken back stays away until all is well again: else it would be chance how often it comes.
+            queues::edit(test, QUEUE, json!({"spec": {"stopPolicy": "Hold"}})).await?;
+            test.no_pods(JOB).await?;
+            test.reason(JOB, QueuedReason::QueueStopped).await?;
+            remove_stranger(test).await?;
+            queues::edit(test, QUEUE, json!({"spec": {"stopPolicy": "None"}})).await?;
+            end(test, 3).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::QueueDeleted => {
+            queues::create(test, QUEUE, quota("200m", None)).await?;
+            test.submit(JOB, queued(3, 3)).await?;
+            let first = test.running(JOB, 2).await?;
+            test.api::<BatchQueue>().delete(QUEUE, &DeleteParams::default()).await?;
+            test.end_pod(&first[0], 0).await?;
+            test.job(JOB, "one succeeded", |job| {
+                job.status.as_ref().is_some_and(|status| status.succeeded == 1)
+            })
+            .await?;
+            test.reason(JOB, QueuedReason::QueueNotFound).await?;
+            queues::create(test, QUEUE, quota("200m", None)).await?;
+            end(test, 2).await?;
             test.completed(JOB).await?;
         }
     }

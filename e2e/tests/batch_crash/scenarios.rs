@@ -7,8 +7,11 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, PatchParams};
-use springtide_crds::batch_job::BatchJob;
-use springtide_e2e::batch::Testbed;
+use springtide_crds::batch_job::{BatchJob, DegradedReason};
+use springtide_crds::batch_queue::{BatchQueue, ReadyReason};
+use springtide_crds::common::{Condition, ConditionStatus};
+use springtide_crds::reason::Reason;
+use springtide_e2e::batch::{Testbed, queues};
 use springtide_e2e::crash::{Facts, Scenario, World};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::oracle::feed::PATIENCE;
@@ -16,8 +19,12 @@ use springtide_e2e::oracle::jobs::{self, History};
 
 use crate::plays::{self, HOLD};
 
-/// The only job of a scenario at a time.
+/// The job of a scenario, of which there is one at a time.
 pub(crate) const JOB: &str = "job";
+/// Another one beside it.
+pub(crate) const OTHER: &str = "back";
+/// A pod that is of no job.
+pub(crate) const STRANGER: &str = "stranger";
 /// Fields of a status that differ between runs by nature: where a pod ran, how long by the clock, and what
 /// the API calls approximate where a manager begins anew, which is held against the pods' lives.
 const BY_NATURE: [&str; 4] = ["node", "runningSeconds", "suspendedSeconds", "disrupted"];
@@ -55,10 +62,20 @@ pub(crate) enum Batch {
     DeleteHeld,
     /// It is deleted, and another one gets its name.
     Recreate,
+    /// The quota of its queue is cut, and raised again.
+    QuotaCut,
+    /// Its queue is drained, and goes on.
+    QueueDrain,
+    /// It has borrowed what the lender takes back, and has it again later.
+    Cohort,
+    /// A gang of a queue that nobody schedules is taken back, and comes again.
+    QueueGang,
+    /// Its queue is deleted while it runs, and made again.
+    QueueDeleted,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Single,
         Self::Indexed,
         Self::Failing,
@@ -74,6 +91,11 @@ impl Batch {
         Self::Disrupted,
         Self::DeleteHeld,
         Self::Recreate,
+        Self::QuotaCut,
+        Self::QueueDrain,
+        Self::Cohort,
+        Self::QueueGang,
+        Self::QueueDeleted,
     ];
 
     /// The most pods that its job may have at a time.
@@ -85,8 +107,11 @@ impl Batch {
             | Self::Deadline
             | Self::Mixed
             | Self::HoldAndResume
-            | Self::DeleteHeld => 2,
-            Self::Delete | Self::Policy => 3,
+            | Self::DeleteHeld
+            | Self::QueueDrain
+            | Self::Cohort
+            | Self::QueueDeleted => 2,
+            Self::Delete | Self::Policy | Self::QuotaCut | Self::QueueGang => 3,
             Self::Scale | Self::Gang => 4,
         }
     }
@@ -118,6 +143,11 @@ impl Scenario for Batch {
             Self::Disrupted => "disrupted",
             Self::DeleteHeld => "delete-held",
             Self::Recreate => "recreate",
+            Self::QuotaCut => "quota-cut",
+            Self::QueueDrain => "queue-drain",
+            Self::Cohort => "cohort",
+            Self::QueueGang => "queue-gang",
+            Self::QueueDeleted => "queue-deleted",
         }
     }
 
@@ -133,6 +163,10 @@ impl Scenario for Batch {
 impl Namespace<'_> {
     async fn jobs(&self) -> Result<Vec<BatchJob>> {
         Ok(self.test.api::<BatchJob>().list(&ListParams::default()).await?.items)
+    }
+
+    async fn queues(&self) -> Result<Vec<BatchQueue>> {
+        Ok(self.test.api::<BatchQueue>().list(&ListParams::default()).await?.items)
     }
 
     async fn pods(&self) -> Result<Vec<Pod>> {
@@ -160,9 +194,22 @@ impl World for Namespace<'_> {
     }
 
     async fn observed(&self) -> Result<bool> {
-        Ok(self.jobs().await?.iter().all(|job| {
+        let jobs = self.jobs().await?;
+        let seen = jobs.iter().all(|job| {
             job.status.as_ref().map(|status| status.observed_generation) == job.metadata.generation
-        }))
+        });
+        // The status of a queue follows what happens in it within seconds.
+        let active = self.test.pods.now().all().filter(|life| life.is_active()).count();
+        let open = jobs.iter().filter(|job| !jobs::is_finished(job)).count();
+        let (mut running, mut admitted, mut told) = (0, 0, true);
+        let queues = self.queues().await?;
+        for queue in &queues {
+            let status = queue.status.clone().unwrap_or_default();
+            running += status.running_pods as usize;
+            admitted += (status.admitted_jobs + status.pending_jobs) as usize;
+            told &= Some(status.observed_generation) == queue.metadata.generation;
+        }
+        Ok(seen && (queues.is_empty() || told && (running, admitted) == (active, open)))
     }
 
     async fn facts(&self) -> Result<Facts> {
@@ -170,13 +217,22 @@ impl World for Namespace<'_> {
         for job in self.jobs().await? {
             let path = format!("job {}", job.name_any());
             facts.add_document(&path, &serde_json::to_value(&job.spec)?, &[]);
-            facts.add_document(&path, &serde_json::to_value(&job.status)?, &BY_NATURE);
+            let mut status = job.status.clone().unwrap_or_default();
+            // A manager that ends between a claim and its telling takes the reason with it.
+            status.conditions.retain(|condition| condition.type_ != DegradedReason::CONDITION);
+            facts.add_document(&path, &serde_json::to_value(&status)?, &BY_NATURE);
             facts.add(format!("{path}.finalizers"), job.finalizers().join(","));
+        }
+        for queue in self.queues().await? {
+            let path = format!("queue {}", queue.name_any());
+            facts.add_document(&path, &serde_json::to_value(&queue.spec)?, &[]);
+            // What it says of itself is held against its figures.
+            facts.add_document(&path, &serde_json::to_value(&queue.status)?, &["conditions"]);
         }
         // Of each name, how often it was made and how each of them ended.
         let mut lives: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let pods = self.test.pods.now();
-        for life in pods.of(JOB) {
+        for life in pods.of(JOB).into_iter().chain(pods.of(OTHER)) {
             let end = match (&life.ended, life.deleting.or(life.gone)) {
                 // One that is deleted ends some day, seen or not.
                 (Some((at, end)), deleted) if deleted.is_none_or(|deleted| deleted > *at) => {
@@ -232,6 +288,12 @@ impl World for Namespace<'_> {
                 };
                 disrupted += u32::from(is_disturbed && life.node.is_some());
             }
+            let is_degraded = |condition: &&Condition| {
+                condition.type_ == DegradedReason::CONDITION && condition.status == ConditionStatus::True
+            };
+            if let Some(degraded) = status.conditions.iter().find(is_degraded) {
+                wrong.push(format!("it has all that it may have, and says {degraded:?}"));
+            }
             let said = (status.active, status.succeeded, status.failed);
             if said != (active, succeeded, failed) {
                 wrong.push(format!(
@@ -249,6 +311,11 @@ impl World for Namespace<'_> {
                 ));
             }
         }
+        for queue in self.queues().await? {
+            if !queues::says(&queue, &ReadyReason::Admitting) {
+                wrong.push(format!("queue {} is open and says {:?}", queue.name_any(), queue.status));
+            }
+        }
         // What a deleted job owned is the garbage collector's, which takes its time.
         let deadline = Instant::now() + PATIENCE;
         let mut orphans = self.orphans().await?;
@@ -264,13 +331,18 @@ impl World for Namespace<'_> {
         // The namespace itself stays: its end would cost the API server as much as all of the run.
         let test = &self.test;
         test.api::<BatchJob>().delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        test.api::<BatchQueue>().delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        plays::remove_stranger(test).await?;
         // A scenario that has failed may have left its own finalizer.
         for pod in self.pods().await?.iter().filter(|pod| pod.finalizers().iter().any(|held| held == HOLD)) {
             test.api::<Pod>().patch(&pod.name_any(), &PatchParams::default(), &plays::release()).await?;
         }
         let deadline = Instant::now() + PATIENCE;
-        while !self.jobs().await?.is_empty() || !self.pods().await?.is_empty() {
-            ensure!(Instant::now() < deadline, "jobs or pods of {} stay", test.namespace);
+        while !self.jobs().await?.is_empty()
+            || !self.pods().await?.is_empty()
+            || !self.queues().await?.is_empty()
+        {
+            ensure!(Instant::now() < deadline, "jobs, queues or pods of {} stay", test.namespace);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())

@@ -61,6 +61,13 @@ const SELDOM: &[Seldom] = &[
     get("springtide.dev", "batchqueues", "a write of it went out and no answer came"),
     get("springtide.dev", "batchtaskprofiles", "a write of it went out and no answer came"),
     get("", "pods", "a write of it went out and no answer came"),
+    get("scheduling.k8s.io", "podgroups", "a write of it went out and no answer came"),
+    Seldom {
+        verb: "create",
+        group: "scheduling.k8s.io",
+        resource: "podgroups",
+        when: "a gang starts in a queue that asks for it",
+    },
     get("coordination.k8s.io", "leases", "a renewal met another version"),
     Seldom {
         verb: "patch",

@@ -65,7 +65,10 @@ impl Admission {
     /// Queues that use more than their max, and tiers that use more than a window leaves them: their grants are
     /// taken back, then their pods.
     fn claim_cut_quota(&mut self, before: &Claims, woken: &mut Vec<ObjectKey>) {
-        for (key, tier, _) in self.queues.exceeding() {
+        let mut exceeding = self.queues.exceeding();
+        // Nothing is taken back by a view that is out of date.
+        exceeding.retain(|(key, ..)| !self.stale.concerns(&key.namespace));
+        for (key, tier, _) in exceeding {
             let line = LineId::of_queue(&key);
             let of_line =
                 |job: &&Job| job.class.line == line && tier.is_none_or(|tier| job.class.tier == tier);
@@ -79,7 +82,9 @@ impl Admission {
                 woken.extend(self.jobs.get(&uid).map(|job| job.demand.job.clone()));
             }
         }
-        for (key, tier, mut missing) in self.queues.exceeding() {
+        let mut exceeding = self.queues.exceeding();
+        exceeding.retain(|(key, ..)| !self.stale.concerns(&key.namespace));
+        for (key, tier, mut missing) in exceeding {
             let line = LineId::of_queue(&key);
             let of_line =
                 |job: &&Job| job.class.line == line && tier.is_none_or(|tier| job.class.tier == tier);

@@ -149,6 +149,7 @@ impl Admission {
             if self.stale.concerns(&key.line.namespace)
                 || fill == Fill::Borrowed && !self.queues.borrows(&key.line)
                 || self.queues.closed(&key.line, key.tier).is_some()
+                || self.is_kept_from(key, fill)
             {
                 continue;
             }

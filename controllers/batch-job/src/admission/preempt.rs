@@ -83,9 +83,8 @@ impl Admission {
         for class in self.classes.values_mut() {
             class.preempts_at = None;
         }
-        let classes = &self.classes;
-        self.claimants
-            .retain(|_, owed| classes.get(&owed.class).is_some_and(|class| !class.waiting.is_empty()));
+        // Who is owed something is found anew: what cannot be given is kept from others for nobody.
+        let owed_before = std::mem::take(&mut self.claimants);
         let claimants = self.who_claims();
         self.claimants.retain(|line, _| claimants.contains_key(line));
         if claimants.is_empty() {
@@ -118,6 +117,9 @@ impl Admission {
                         self.taken.extend(chosen.iter().map(|unit| (head.clone(), unit.job.clone())));
                     }
                     self.enter_claims(chosen, &mut givers);
+                } else if let Some(owed) = owed_before.get(&line).filter(|owed| owed.class == key) {
+                    // What is on its way back is enough.
+                    self.claimants.insert(line, owed.clone());
                 }
                 break;
             }
@@ -191,7 +193,8 @@ impl Admission {
                     .is_some_and(|other| other != head);
             let is_open = class.paused_until.is_none()
                 && self.queues.closed(&key.line, key.tier).is_none()
-                && self.may_finish(key);
+                && self.may_finish(key)
+                && !self.stale.concerns(&key.line.namespace);
             if is_open && !is_blocked && self.queues.may_claim(&key.line, key.tier, &key.shape.requests) {
                 by_line.entry(&key.line).or_default().push((Reverse(key.rank()), head, key));
             }
@@ -228,6 +231,19 @@ impl Admission {
         Some(Claimant { key: key.clone(), least, most: wanted.min(allowance).max(least) })
     }
 
+    /// Whether what is free is kept for those for whom others end: it comes back bit by bit, and whoever took the bits
+    /// that are too small for them would have to give them up again.
+    pub(super) fn is_kept_from(&self, key: &ClassKey, fill: Fill) -> bool {
+        self.claimants.iter().any(|(line, owed)| {
+            if *line == key.line {
+                key.rank() < owed.class.rank()
+            } else {
+                (fill, owed.fill) == (Fill::Borrowed, Fill::Nominal)
+                    && self.queues.share_cohort(line, &key.line)
+            }
+        })
+    }
+
     /// Serves first for whom others have ended.
     pub(super) fn serve_owed(&mut self, woken: &mut Vec<ObjectKey>) {
         let lines: Vec<LineId> = self.claimants.keys().cloned().collect();
@@ -235,8 +251,9 @@ impl Admission {
             let Some(Owed { class, pods, fill }) = self.claimants.get(&line).cloned() else { continue };
             // In a strict queue nobody else's turn could come before.
             let in_turn = self.ordering(&line) == Ordering::StrictFifo;
-            if in_turn || self.queues.closed(&line, class.tier).is_some() || !self.can_be_served(&class, fill)
-            {
+            let is_closed =
+                self.queues.closed(&line, class.tier).is_some() || self.stale.concerns(&class.line.namespace);
+            if in_turn || is_closed || !self.can_be_served(&class, fill) {
                 continue;
             }
             let in_flight = |this: &Self| this.classes.get(&class).map_or(0, |class| class.in_flight);

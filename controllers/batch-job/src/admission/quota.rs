@@ -71,6 +71,8 @@ pub(super) struct Queue {
     metrics_old: bool,
     /// Its peak windows; `None` of one without any.
     peak: Option<QueuePeak>,
+    /// What is known of its pods is older than its rules allow.
+    old: bool,
 }
 
 /// Why a line is closed to a tier.
@@ -303,8 +305,8 @@ impl Queues {
                     reading.is_none_or(|reading| now.duration_since(reading.at).abs() > rules.stale_after)
                 });
             let stale = view_old || metrics_old;
-            changed |= (stale, metrics_old) != (queue.stale, queue.metrics_old);
-            (queue.stale, queue.metrics_old) = (stale, metrics_old);
+            changed |= (stale, metrics_old, too_old) != (queue.stale, queue.metrics_old, queue.old);
+            (queue.stale, queue.metrics_old, queue.old) = (stale, metrics_old, too_old);
             if metrics_old && queue.offered.is_some() {
                 // What runs is not to suffer from what is not known.
                 continue;

@@ -8,6 +8,7 @@ mod peaks;
 mod preemption;
 mod queues;
 mod shown;
+mod traps;
 mod without_nodes;
 
 use super::*;

@@ -18,10 +18,12 @@ pub use state::{Attempt, Conflict, JobState, Settings};
 pub use tally::{Fatal, Tally};
 
 pub(crate) use course::{active_deadline, queue_deadline, seconds_stopped};
+use state::count;
 pub(crate) use state::stored_indexes;
 
 use crate::archive::Standing;
 use crate::observe::Observed;
+use crate::pod_groups::{self, GroupUse};
 use crate::pods::PodFactory;
 use crate::profiles::explain;
 use crate::projections::job::{BATCH_JOB, JobView};
@@ -113,7 +115,19 @@ fn create(observed: &Observed, state: &JobState, draft: &mut Draft) {
     if starting.is_empty() {
         return;
     }
-    let factory = PodFactory::new(&state.job, &state.placement, &state.fitting, &state.tally.last_failures);
+    let mut factory =
+        PodFactory::new(&state.job, &state.placement, &state.fitting, &state.tally.last_failures);
+    // The scheduler waits until so many pods of a group are there: what is left of a gang would wait for ever.
+    let whole = granted.min(state.live() + count(state.dispatch.startable.iter()));
+    match state.group {
+        GroupUse::Make | GroupUse::There if whole < state.job.spec.min_parallelism => {}
+        GroupUse::Make => {
+            draft.group(pod_groups::create(state, factory.priority_class()));
+            factory = factory.in_group();
+        }
+        GroupUse::There => factory = factory.in_group(),
+        GroupUse::None => {}
+    }
     for (number, start) in starting.iter().enumerate() {
         let create = || if number < fitting { factory.create(start) } else { factory.create_unfit(start) };
         if !draft.create(create) {
@@ -226,6 +240,7 @@ fn spread(uid: &Uid, seconds: usize) -> SignedDuration {
 pub(super) struct Draft {
     protecting: Vec<Write>,
     ending: Vec<Write>,
+    grouping: Vec<Write>,
     creating: Vec<Write>,
     wake: Option<Timestamp>,
 }
@@ -243,6 +258,13 @@ impl Draft {
         }
     }
 
+    /// Comes before all that is created: a pod of a group that cannot be made is made without it.
+    fn group(&mut self, write: Write) {
+        if self.has_room() {
+            self.grouping.push(write);
+        }
+    }
+
     /// Whether there was room for it.
     fn create(&mut self, write: impl FnOnce() -> Write) -> bool {
         let room = self.has_room();
@@ -254,7 +276,7 @@ impl Draft {
 
     /// What has no room is planned again after the events of these writes; one place is for the status.
     fn has_room(&self) -> bool {
-        self.protecting.len() + self.ending.len() + self.creating.len() < MAX_WRITES - 1
+        self.protecting.len() + self.ending.len() + self.grouping.len() + self.creating.len() < MAX_WRITES - 1
     }
 
     /// Whether nothing is created or ended.
@@ -271,7 +293,7 @@ impl Draft {
     }
 
     fn into_plan(self, status: Option<Write>, outcome: Outcome, why: Vec<Why>) -> Plan {
-        let stages = [self.protecting, self.ending, self.creating];
+        let stages = [self.protecting, self.ending, self.grouping, self.creating];
         let stages = stages.into_iter().filter(|stage| !stage.is_empty());
         let stages = stages.map(|stage| stage.into_iter().map(Step::from).collect()).collect();
         Plan { stages, status, wake: self.wake, outcome, why, events: Vec::new() }

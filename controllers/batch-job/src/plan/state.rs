@@ -8,6 +8,7 @@ use crate::ceiling::Standing;
 use crate::failure::{Ending, OOM_KILLED, ending};
 use crate::indexes::{IndexError, Indexes, Retries};
 use crate::memory::{Facts, RELEASE_BACKOFF_MAX};
+use crate::pod_groups::GroupUse;
 use crate::pods::UNFIT_DEADLINE;
 use crate::profiles::fitting::Fitting;
 use crate::projections::job::JobView;
@@ -173,6 +174,8 @@ pub struct JobState {
     pub conflicts: Vec<Conflict>,
     /// The queue it is in.
     pub placement: Placement,
+    /// What the job has to do with a PodGroup.
+    pub group: GroupUse,
     /// What its pods look like there.
     pub shape: Arc<Shape>,
     /// What its other writes fail at: those of pods are in [`facts`](Self::facts).
@@ -222,6 +225,7 @@ impl JobState {
         };
         Self {
             placement: Placement::default(),
+            group: GroupUse::None,
             shape: Arc::clone(&job.template.shape),
             job,
             facts,

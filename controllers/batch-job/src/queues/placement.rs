@@ -7,7 +7,9 @@ use crate::projections::queue::QueueView;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
-use springtide_crds::batch_queue::{Archive, ArchiveType, DEFAULT_QUEUE, StalledReason, TierMapping};
+use springtide_crds::batch_queue::{
+    Archive, ArchiveType, DEFAULT_QUEUE, GangScheduler, StalledReason, TierMapping,
+};
 use springtide_crds::batch_task_profile::ProfileMode;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
@@ -35,6 +37,8 @@ pub struct Placement {
     pub mapping: Option<Arc<TierMapping>>,
     /// Whether the queue is stopped.
     pub stop: StopPolicy,
+    /// Who places the pods of its gangs at once.
+    pub gang_scheduler: GangScheduler,
     /// How long the queue keeps finished jobs, in seconds; `None` where the manager's settings say it.
     pub ttl_seconds: Option<u32>,
     /// What a profile does for the job where the job does not say.
@@ -65,6 +69,7 @@ impl Default for Placement {
             tier: Tier::BestEffort,
             mapping: None,
             stop: StopPolicy::None,
+            gang_scheduler: GangScheduler::None,
             ttl_seconds: None,
             default_profile_mode: ProfileMode::default(),
             history_limit: 0,
@@ -156,6 +161,7 @@ impl Placement {
             tier,
             mapping: queue.tier(tier).cloned(),
             stop: queue.stop(),
+            gang_scheduler: spec.gang_scheduler,
             ttl_seconds: Some(spec.retention.ttl_seconds_after_finished),
             default_profile_mode: spec.default_profile_mode,
             history_limit: spec.retention.history_limit as usize,

@@ -80,6 +80,7 @@ impl Reconciler for BatchQueueReconciler {
             queue,
             figures,
             last_write: lock(&self.writes).get(key).copied(),
+            pod_groups: self.jobs.pod_groups.service(),
             failing: failing.cloned(),
         };
         if observed.is_active() {

@@ -4,15 +4,16 @@ use super::peaks;
 use super::rules::{Problem, amount};
 use crate::admission::{QueueFigures, WaitingClass};
 use crate::archive::{Health, Sink, outbox::FailureKind};
+use crate::pod_groups::Service;
 use crate::projections::queue::{BATCH_QUEUE, QueueView};
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use springtide_crds::batch_job::StopPolicy;
 use springtide_crds::batch_queue::{
-    self, ArchiveFailingReason, BatchQueueStatus, CapacityStaleReason, MESSAGE_MAX_BYTES,
-    OvercommittedReason, QUOTA_ROWS_MAX, ReadyReason, ReconcilingReason, SHAPE_MAX_LENGTH, StalledReason,
-    WAITING_MAX,
+    self, ArchiveFailingReason, BatchQueueStatus, CapacityStaleReason, GangScheduler, GangSchedulingReason,
+    MESSAGE_MAX_BYTES, OvercommittedReason, QUOTA_ROWS_MAX, ReadyReason, ReconcilingReason, SHAPE_MAX_LENGTH,
+    StalledReason, WAITING_MAX,
 };
 use springtide_crds::common::{
     ConditionStatus, ConditionWriter, Quantity, RESOURCE_NAME_MAX_LENGTH, condition, remove_condition,
@@ -48,6 +49,8 @@ pub struct Observed {
     pub archive: Option<Health>,
     /// When this process last wrote its status.
     pub last_write: Option<Timestamp>,
+    /// Whether the cluster takes PodGroups.
+    pub pod_groups: Service,
     /// What its writes fail at.
     pub failing: Option<Failing>,
 }
@@ -181,6 +184,17 @@ pub fn status(observed: &Observed, now: Timestamp) -> (BatchQueueStatus, ReadyRe
         writer.set(conditions, CapacityStaleReason::NodesNotSynced, STALE);
     } else {
         writer.set(conditions, CapacityStaleReason::Fresh, "nodes and pods are seen as they are");
+    }
+    match (queue.spec.gang_scheduler, &observed.pod_groups) {
+        (GangScheduler::None, _) => remove_condition(conditions, GangSchedulingReason::CONDITION),
+        // What is known of it stays: it was a manager before this one that knew.
+        (GangScheduler::PodGroup, Service::Unknown) => {}
+        (GangScheduler::PodGroup, Service::Served) => {
+            writer.set(conditions, GangSchedulingReason::PodGroup, "the scheduler places gangs as a whole");
+        }
+        (GangScheduler::PodGroup, Service::Refused { message, .. }) => {
+            writer.set(conditions, GangSchedulingReason::NotServed, message);
+        }
     }
     match overcommitted(observed) {
         Some((reason, message)) => writer.set(conditions, reason, &message),

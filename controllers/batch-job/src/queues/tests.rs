@@ -7,6 +7,7 @@ use crate::admission::{
 };
 use crate::loads::{Loads, Reading};
 use crate::peaks::drain::Forecast;
+use crate::pod_groups::Service;
 use crate::projections::job::JobView;
 use crate::projections::queue::QueueView;
 use crate::resources::ResourceList;
@@ -14,7 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::batch_queue::{
-    BatchQueueStatus, CapacityStaleReason, DrainWillMissReason, ReadyReason, StalledReason,
+    BatchQueueStatus, CapacityStaleReason, DrainWillMissReason, GangSchedulingReason, OvercommittedReason,
+    ReadyReason, StalledReason,
 };
 use springtide_crds::common::Tier;
 use springtide_crds::reason::Reason;
@@ -302,6 +304,7 @@ fn observed(spec: Value, figures: QueueFigures) -> Observed {
         problems: Vec::new(),
         archive: None,
         last_write: None,
+        pod_groups: Service::Unknown,
         failing: None,
     }
 }
@@ -458,6 +461,68 @@ fn a_window_that_cannot_be_read_is_told_with_its_remedy() {
     let placed =
         Placement::of(&job(json!({"queueName": "q"})), None, &[queue], BuiltInQueue::Enabled, problems);
     assert_eq!(reason(&placed), None);
+}
+
+#[test]
+fn what_the_nodes_have_is_told_only_where_it_is_known() {
+    let told = |spec: Value, figures: QueueFigures| {
+        let conditions = status(&observed(spec, figures), START).0.conditions;
+        let stale = CapacityStaleReason::all().into_iter();
+        let over = OvercommittedReason::all().into_iter();
+        (
+            stale.filter(|reason| conditions.iter().any(|found| found.is(*reason))).collect::<Vec<_>>(),
+            over.filter(|reason| conditions.iter().any(|found| found.is(*reason))).collect::<Vec<_>>(),
+        )
+    };
+    let nine = json!({"quota": [{"resource": "cpu", "nominal": "9"}]});
+    let fresh = vec![CapacityStaleReason::Fresh];
+    assert_eq!(told(nine.clone(), busy()), (fresh.clone(), vec![OvercommittedReason::WithinLive]));
+    let ten = json!({"quota": [{"resource": "cpu", "nominal": "10"}]});
+    assert_eq!(told(ten, busy()).1, [OvercommittedReason::NominalAboveLive]);
+    let stale = QueueFigures { is_stale: true, ..busy() };
+    assert_eq!(told(nine.clone(), stale), (vec![CapacityStaleReason::NodesNotSynced], vec![]));
+    let uncounted = QueueFigures { capacity: None, ..busy() };
+    assert_eq!(told(nine, uncounted), (fresh, vec![]), "the quota alone counts");
+}
+
+#[test]
+fn a_queue_that_asks_for_groups_says_whether_there_are_any() {
+    let told = |spec: Value, pod_groups: Service| {
+        let observed = Observed { pod_groups, ..observed(spec, QueueFigures::default()) };
+        let conditions = status(&observed, START).0.conditions;
+        let known = GangSchedulingReason::all().into_iter();
+        known.filter(|reason| conditions.iter().any(|found| found.is(*reason))).collect::<Vec<_>>()
+    };
+    let asks = || json!({"gangScheduler": "PodGroup"});
+    let refused = || Service::Refused { at: START, message: "not found".to_owned() };
+    assert_eq!(told(asks(), Service::Unknown), []);
+    assert_eq!(told(asks(), Service::Served), [GangSchedulingReason::PodGroup]);
+    assert_eq!(told(asks(), refused()), [GangSchedulingReason::NotServed]);
+    assert_eq!(told(json!({}), refused()), []);
+}
+
+#[test]
+fn a_queue_beyond_the_maximum_and_one_that_cannot_be_written_need_a_person() {
+    let none_missing = |_: &str| true;
+    let beyond = Surroundings { beyond_maximum: Some(20), ..around(&none_missing) };
+    let queue = queue("q", json!({}));
+    let problems = problems(&queue, &beyond);
+    let mut observed = observed(json!({}), QueueFigures::default());
+    observed.problems = problems.clone();
+    let (limited, ready, message) = status(&observed, START);
+    assert_eq!(ready, ReadyReason::Stalled(StalledReason::LimitExceeded));
+    assert!(
+        message.contains("20 BatchQueues")
+            && limited.conditions.iter().any(|found| found.is(StalledReason::LimitExceeded))
+    );
+    let placed = Placement::of(
+        &job(json!({"queueName": "q"})),
+        None,
+        &[Arc::new(queue)],
+        BuiltInQueue::Enabled,
+        |_| problems.clone(),
+    );
+    assert_eq!(reason(&placed), Some(QueuedReason::QueueStopped), "nothing starts in it");
 }
 
 fn written(observed: &Observed, now: Timestamp) -> Option<Value> {

@@ -3,13 +3,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use springtide_batch_job::pod_groups::POD_GROUP;
 use springtide_batch_job::projections::job::BATCH_JOB;
 use springtide_crds::batch_job;
 use springtide_plumbing::error::{Refusal, WriteError};
 use springtide_plumbing::executor::Done;
 use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::plan::{Action, Write};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(crate) const NAMESPACE: &str = "ns";
 /// The node on which every pod runs.
@@ -46,6 +47,8 @@ pub(crate) struct Cluster {
     pub(crate) refuse_pods: Option<(u16, &'static str)>,
     /// Creates of pods of this job are answered by a 500.
     pub(crate) broken: Option<&'static str>,
+    /// PodGroups by name; `None` where the server does not know the kind.
+    pub(crate) pod_groups: Option<BTreeSet<String>>,
     /// A policy forbids to delete or to change this pod.
     pub(crate) protected: Option<&'static str>,
     version: u64,
@@ -113,6 +116,7 @@ impl Cluster {
             node_clock_ahead: SignedDuration::ZERO,
             refuse_pods: None,
             broken: None,
+            pod_groups: None,
             protected: None,
             version: 1,
             born: 0,
@@ -124,6 +128,12 @@ impl Cluster {
 
     pub(crate) fn version(&self) -> ResourceVersion {
         ResourceVersion(self.version.into())
+    }
+
+    /// That of a change to an object which is not kept here.
+    pub(crate) fn next_version(&mut self) -> ResourceVersion {
+        self.version += 1;
+        self.version()
     }
 
     pub(crate) fn pass_time(&mut self, milliseconds: i64) {
@@ -417,6 +427,11 @@ impl Cluster {
             return Err(refused(403, "a policy protects this pod"));
         }
         match &write.action {
+            Action::Create { .. } if write.resource == POD_GROUP => match &mut self.pod_groups {
+                None => Err(refused(404, "the server could not find the requested resource")),
+                Some(groups) if groups.insert(name.to_owned()) => Ok(()),
+                Some(_) => Err(WriteError::AlreadyExists),
+            },
             Action::Create { manifest } => self.create(stored.as_ref(), name, manifest.clone()),
             Action::Delete { uid, resource_version, grace_seconds } => {
                 let stored = stored.ok_or(WriteError::Gone)?;

@@ -11,6 +11,7 @@ mod failing;
 mod lives;
 mod memory;
 mod peaks;
+mod queues;
 mod setbacks;
 mod success;
 mod traps;

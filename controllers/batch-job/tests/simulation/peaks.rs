@@ -117,7 +117,7 @@ fn play(seed: u64, hours_ahead: i64, dies: bool) {
     let mut world = World::new(&CORES.to_string());
     world.put_clock_ahead(SignedDuration::from_hours(hours_ahead));
     let begins = world.now();
-    world.set_queue("q", queue(begins));
+    world.set_queue("q", Some(queue(begins)));
     populate(&mut world, &mut random);
     let context = |second: i64| format!("seed {seed}, {hours_ahead} h ahead, second {second}");
     let (mut free, mut came_back) = (0, 0);
@@ -203,7 +203,7 @@ fn a_peak_window_is_kept_by_a_process_that_dies_and_by_a_clock_that_is_off() {
 fn a_drained_job_is_suspended_and_resumes_and_one_that_waits_for_the_peak_costs_no_write() {
     let mut world = World::new("8");
     let begins = world.now();
-    world.set_queue("q", queue(begins));
+    world.set_queue("q", Some(queue(begins)));
     world.cluster.submit("a", spec(json!({"queueName": "q"})));
     let pass_to = |world: &mut World, until: i64| {
         while world.now().duration_since(begins).as_secs() < until {
@@ -249,14 +249,14 @@ fn an_override_drains_at_once_and_its_end_is_a_ramp_and_a_bad_time_zone_holds() 
         }
     };
     let mut open = queue(begins + SignedDuration::from_hours(5));
-    world.set_queue("q", open.clone());
+    world.set_queue("q", Some(open.clone()));
     let wide = json!({"queueName": "q", "completions": 90, "parallelism": 20, "template": two_cores});
     world.cluster.submit("a", spec(wide));
     pass(&mut world, 10);
     assert_eq!(world.live().len(), 20);
     let until = begins + SignedDuration::from_hours(1);
     open["overridePeak"] = json!({"mode": "ForceOn", "untilTime": until, "reason": "INC-4711"});
-    world.set_queue("q", open.clone());
+    world.set_queue("q", Some(open.clone()));
     pass(&mut world, 50);
     assert_eq!(world.live().len(), 0, "all have had their grace");
     let condition = |world: &World, type_: &str| {
@@ -267,7 +267,7 @@ fn an_override_drains_at_once_and_its_end_is_a_ramp_and_a_bad_time_zone_holds() 
     assert!(text(&condition(&world, "PeakWindowActive"), "/message").contains("INC-4711"));
     // Lifted early: what comes back comes by and by, whoever leads.
     open.as_object_mut().unwrap().remove("overridePeak");
-    world.set_queue("q", open.clone());
+    world.set_queue("q", Some(open.clone()));
     pass(&mut world, 40);
     world.restart();
     pass(&mut world, 10);
@@ -279,7 +279,7 @@ fn an_override_drains_at_once_and_its_end_is_a_ramp_and_a_bad_time_zone_holds() 
     assert_eq!(condition(&world, "PeakWindowActive")["reason"], "Idle");
     // What nobody can read holds what it might drain, and says so.
     open["peakWindows"][0]["window"]["timeZone"] = json!("Mars/Olympus");
-    world.set_queue("q", open);
+    world.set_queue("q", Some(open));
     pass(&mut world, 10);
     assert_eq!(condition(&world, "Stalled")["reason"], "InvalidWindow");
     assert_eq!(condition(&world, "PeakWindowActive")["reason"], "Unresolved");

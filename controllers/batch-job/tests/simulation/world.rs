@@ -34,10 +34,11 @@ const MAX_PASSES: usize = 300;
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
     process: Process,
-    cpu: String,
-    settings: Settings,
-    /// BatchQueues as they are stored, by name.
+    /// By name; what happens to them is seen at once.
+    nodes: BTreeMap<String, Value>,
+    /// BatchQueues by name, likewise.
     queues: BTreeMap<String, Value>,
+    settings: Settings,
     /// By how much the clock of the process is ahead of the API server's.
     clock_ahead: SignedDuration,
 }
@@ -62,6 +63,7 @@ struct Process {
     time: Arc<Mutex<Timestamp>>,
     jobs: Watch<JobView>,
     pods: Watch<PodView>,
+    nodes: StoreWriter<NodeView>,
     queues: StoreWriter<QueueView>,
     queue_loop: Arc<BatchQueueReconciler>,
     wakes: BTreeMap<ObjectKey, Timestamp>,
@@ -98,6 +100,31 @@ impl<P: Projection + DeserializeOwned> Watch<P> {
     }
 }
 
+/// Lists objects as they are.
+fn list<P: Projection + DeserializeOwned>(
+    writer: &mut StoreWriter<P>,
+    objects: &BTreeMap<String, Value>,
+    version: ResourceVersion,
+) {
+    let views = objects.values().map(|object| Arc::new(view::<P>(object)));
+    writer.replace(views.map(|view| (view.meta().key.clone(), view)).collect(), version);
+}
+
+fn view<P: DeserializeOwned>(object: &Value) -> P {
+    serde_json::from_value(object.clone()).unwrap()
+}
+
+fn node(name: &str, cpu: &str, is_cordoned: bool) -> Value {
+    json!({
+        "metadata": {"name": name, "uid": name, "resourceVersion": "1"},
+        "spec": {"unschedulable": is_cordoned},
+        "status": {
+            "allocatable": {"cpu": cpu, "memory": "64Gi", "pods": "1000"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    })
+}
+
 pub(crate) fn key(job: &str) -> ObjectKey {
     ObjectKey::new(NAMESPACE, job)
 }
@@ -112,9 +139,10 @@ impl World {
     pub(crate) fn with_settings(cpu: &str, settings: Settings) -> Self {
         let mut cluster = Cluster::new();
         let clock_ahead = SignedDuration::ZERO;
+        let nodes = BTreeMap::from([(NODE.to_owned(), node(NODE, cpu, false))]);
         let queues = BTreeMap::new();
-        let process = Process::start(&mut cluster, cpu, settings, clock_ahead, &queues);
-        Self { cluster, process, cpu: cpu.to_owned(), settings, queues, clock_ahead }
+        let process = Process::start(&mut cluster, &nodes, &queues, settings, clock_ahead);
+        Self { cluster, process, nodes, queues, settings, clock_ahead }
     }
 
     /// What the clock of the process shows.
@@ -131,27 +159,27 @@ impl World {
 
     /// The process dies, and another one starts from a list of everything.
     pub(crate) fn restart(&mut self) {
-        let Self { cluster, cpu, settings, clock_ahead, queues, .. } = self;
-        self.process = Process::start(cluster, cpu, *settings, *clock_ahead, queues);
+        let (nodes, queues) = (&self.nodes, &self.queues);
+        self.process = Process::start(&mut self.cluster, nodes, queues, self.settings, self.clock_ahead);
     }
 
-    /// Somebody writes the spec of a BatchQueue.
-    pub(crate) fn set_queue(&mut self, name: &str, spec: Value) {
-        let before = self.queues.get(name);
-        let generation = before.map_or(0, |queue| queue["metadata"]["generation"].as_i64().unwrap()) + 1;
-        let status = before.map_or(json!({}), |queue| queue["status"].clone());
-        let metadata = json!({
-            "namespace": NAMESPACE, "name": name, "uid": format!("queue-{name}"), "generation": generation,
-        });
-        self.store_queue(name, json!({"metadata": metadata, "spec": spec, "status": status}));
-    }
-
-    fn store_queue(&mut self, name: &str, mut queue: Value) {
-        let before = self.queues.get(name).map_or("0", |queue| text(queue, "/metadata/resourceVersion"));
-        let version = before.parse::<u64>().unwrap() + 1;
-        queue["metadata"]["resourceVersion"] = json!(version.to_string());
-        self.process.queues.apply(serde_json::from_value(queue.clone()).unwrap());
-        self.queues.insert(name.to_owned(), queue);
+    /// A node comes, changes or goes.
+    pub(crate) fn set_node(&mut self, name: &str, cpu: Option<&str>, is_cordoned: bool) {
+        let before = self.nodes.remove(name);
+        let writer = &mut self.process.nodes;
+        match (cpu, before) {
+            (Some(cpu), _) => {
+                let mut node = node(name, cpu, is_cordoned);
+                node["metadata"]["resourceVersion"] = json!(self.cluster.next_version().to_string());
+                writer.apply(view(&node));
+                self.nodes.insert(name.to_owned(), node);
+            }
+            (None, Some(mut last)) => {
+                last["metadata"]["resourceVersion"] = json!(self.cluster.next_version().to_string());
+                writer.delete(view(&last));
+            }
+            (None, None) => {}
+        }
     }
 
     /// The loop over BatchQueues looks at all of them, and writes their statuses.
@@ -165,9 +193,11 @@ impl World {
             let plan = self.process.queue_loop.plan(&observed, now);
             let Some(write) = plan.status else { continue };
             let Action::Status { status, .. } = &write.action else { panic!("{write:?}") };
-            let mut queue = self.queues[&name].clone();
+            let version = self.cluster.next_version().to_string();
+            let queue = self.queues.get_mut(&name).unwrap();
             queue["status"] = status.clone();
-            self.store_queue(&name, queue);
+            queue["metadata"]["resourceVersion"] = json!(version);
+            self.process.queues.apply(view(queue));
             let done = Done { resource_version: None, noop: false };
             self.process.queue_loop.settle(&key, &[WriteResult { write, outcome: Ok(done) }], now);
         }
@@ -176,6 +206,34 @@ impl World {
     /// The stored status of a BatchQueue.
     pub(crate) fn queue_status(&self, name: &str) -> &Value {
         &self.queues[name]["status"]
+    }
+
+    /// An administrator writes a BatchQueue, or deletes it.
+    pub(crate) fn set_queue(&mut self, name: &str, spec: Option<Value>) {
+        let before = self.queues.remove(name);
+        let version = self.cluster.next_version().to_string();
+        let writer = &mut self.process.queues;
+        match (spec, before) {
+            (Some(spec), before) => {
+                let new = || {
+                    let created = self.cluster.now.to_string();
+                    json!({"metadata": {"namespace": NAMESPACE, "name": name, "uid": format!("{name}-{version}"),
+                        "creationTimestamp": created, "generation": 0}})
+                };
+                let mut queue = before.unwrap_or_else(new);
+                let generation = queue["metadata"]["generation"].as_i64().unwrap() + 1;
+                queue["metadata"]["generation"] = json!(generation);
+                queue["metadata"]["resourceVersion"] = json!(version);
+                queue["spec"] = spec;
+                writer.apply(view(&queue));
+                self.queues.insert(name.to_owned(), queue);
+            }
+            (None, Some(mut last)) => {
+                last["metadata"]["resourceVersion"] = json!(version);
+                writer.delete(view(&last));
+            }
+            (None, None) => {}
+        }
     }
 
     /// The watches show further events.
@@ -405,34 +463,22 @@ pub(crate) fn is_finished(job: &Value) -> bool {
 impl Process {
     fn start(
         cluster: &mut Cluster,
-        cpu: &str,
+        all_nodes: &BTreeMap<String, Value>,
+        all_queues: &BTreeMap<String, Value>,
         settings: Settings,
         clock_ahead: SignedDuration,
-        stored_queues: &BTreeMap<String, Value>,
     ) -> Self {
         let (jobs_store, jobs) = Store::new(&[JOBS_BY_PROFILE]);
         let (profiles, mut no_profiles) = Store::new(&[]);
         let (pods_store, pods) = Store::new(&[PODS_BY_JOB]);
         let (nodes_store, mut nodes) = Store::new(&[]);
-        let node: NodeView = serde_json::from_value(json!({
-            "metadata": {"name": NODE, "uid": NODE, "resourceVersion": "1"},
-            "status": {
-                "allocatable": {"cpu": cpu, "memory": "64Gi", "pods": "1000"},
-                "conditions": [{"type": "Ready", "status": "True"}],
-            },
-        }))
-        .unwrap();
         let version = cluster.version();
         no_profiles.replace(BTreeMap::new(), version);
-        nodes.replace(BTreeMap::from([(node.meta().key.clone(), Arc::new(node))]), version);
+        list(&mut nodes, all_nodes, version);
         let pods = Watch::list(pods, &mut cluster.pods, version);
         let jobs = Watch::list(jobs, &mut cluster.jobs, version);
         let (queues_store, mut queues) = Store::new(&[]);
-        let stored_queues = stored_queues.values().map(|queue| {
-            let view: QueueView = serde_json::from_value(queue.clone()).unwrap();
-            (view.meta().key.clone(), Arc::new(view))
-        });
-        queues.replace(stored_queues.collect(), version);
+        list(&mut queues, all_queues, version);
         let stores = Stores {
             jobs: jobs_store,
             pods: pods_store,
@@ -451,6 +497,6 @@ impl Process {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(reconciler.wire(&queue));
         let (wakes, again) = (BTreeMap::new(), BTreeSet::new());
-        Self { reconciler, queue, warrants, time, jobs, pods, queues, queue_loop, wakes, again }
+        Self { reconciler, queue, warrants, time, jobs, pods, nodes, queues, queue_loop, wakes, again }
     }
 }

@@ -1,6 +1,7 @@
-//! `cargo xtask check`: generated files are up to date, and every CRD keeps
-//! the rules that all kinds share.
+//! `cargo xtask check`: generated files are up to date, every CRD keeps
+//! the rules that all kinds share, and what must hold has a test.
 
+mod acceptance;
 mod allowed;
 mod compatibility;
 mod drift;
@@ -52,6 +53,7 @@ fn findings(root: &Path) -> Result<Vec<Finding>> {
     }
     findings.extend(allowed::apply(&allowed::read()?, of_kinds));
     findings.extend(compatibility::findings(root, &kinds)?);
+    findings.extend(acceptance::findings(root, &kinds)?);
     findings.extend(crate::monitoring::findings(root, &kinds)?);
     Ok(findings)
 }

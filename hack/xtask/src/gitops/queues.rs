@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use springtide_batch_job::admission::{PeakFigures, QueueFigures};
+use springtide_batch_job::pod_groups::Service;
 use springtide_batch_job::projections::queue::QueueView;
 use springtide_batch_job::queues::rules::{Surroundings, problems};
 use springtide_batch_job::queues::status::{Observed, plan};
@@ -73,6 +74,7 @@ fn planned(mut object: Value, figures: &QueueFigures, now: Timestamp) -> Result<
         queue: Arc::new(queue),
         figures: QueueFigures { peak, ..figures.clone() },
         last_write: None,
+        pod_groups: Service::default(),
         failing: None,
     };
     if let Some(Write { action: Action::Status { status, .. }, .. }) = plan(&observed, now).status {

@@ -33,10 +33,10 @@ impl Queue {
 
 impl Queues {
     /// Queues that use more than they may, and by how much, what is on its way back aside: a tier that a window
-    /// degrades, then all of a queue.
+    /// degrades, then all of a queue. Of one whose pods are not known as they are now nobody can say.
     pub(in crate::admission) fn exceeding(&self) -> Vec<(ObjectKey, Option<Tier>, ResourceList)> {
         let mut exceeding = Vec::new();
-        for (key, queue) in &self.by_key {
+        for (key, queue) in self.by_key.iter().filter(|(_, queue)| !queue.old) {
             let Some(rules) = queue.rules.as_deref() else { continue };
             let is_degraded = |tier: &Tier| rules.tiers.get(tier).is_some_and(|tier| tier.percent.is_some());
             let degraded = TIERS.into_iter().filter(is_degraded);
@@ -89,6 +89,13 @@ impl Queues {
         let Some(queue) = self.by_key.get(key) else { return ResourceList::default() };
         let Some(rules) = queue.rules.as_deref() else { return ResourceList::default() };
         in_rows(rules, |row| (queue.counted(&row.resource) - row.nominal).max(0))
+    }
+
+    /// Whether two queues lend to each other.
+    pub(in crate::admission) fn share_cohort(&self, one: &LineId, other: &LineId) -> bool {
+        let cohort = |line: &LineId| self.rules_of(line).and_then(|rules| rules.cohort.clone());
+        one.namespace == other.namespace
+            && cohort(one).is_some_and(|cohort_of| cohort(other) == Some(cohort_of))
     }
 
     /// Whether a queue may have lent something to another one.

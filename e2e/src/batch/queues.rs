@@ -1,0 +1,67 @@
+//! The hands of an administrator: BatchQueues of a test's namespace.
+
+use anyhow::{Context, Result};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
+use serde_json::Value;
+use springtide_crds::batch_queue::{BatchQueue, BatchQueueSpec, ReadyReason};
+use springtide_crds::reason::Reason;
+
+use super::Testbed;
+use crate::oracle::feed::PATIENCE;
+
+/// Creates a queue.
+///
+/// # Errors
+/// It is refused.
+pub async fn create(test: &Testbed<'_>, name: &str, spec: BatchQueueSpec) -> Result<()> {
+    let created = test.api().create(&PostParams::default(), &BatchQueue::new(name, spec)).await;
+    created.with_context(|| format!("create the queue {name}"))?;
+    Ok(())
+}
+
+/// Merges `change` into a queue.
+///
+/// # Errors
+/// It is refused.
+pub async fn edit(test: &Testbed<'_>, name: &str, change: Value) -> Result<()> {
+    let edited = test.api::<BatchQueue>().patch(name, &PatchParams::default(), &Patch::Merge(change)).await;
+    edited.with_context(|| format!("edit the queue {name}"))?;
+    Ok(())
+}
+
+/// Waits until a queue is as `check` wants it.
+///
+/// # Errors
+/// It does not become so.
+pub async fn queue(
+    test: &Testbed<'_>,
+    name: &str,
+    what: &str,
+    check: impl Fn(&BatchQueue) -> bool,
+) -> Result<BatchQueue> {
+    let condition = |queue: Option<&BatchQueue>| queue.is_some_and(&check);
+    let waited = await_condition(test.api::<BatchQueue>(), name, condition);
+    let found =
+        tokio::time::timeout(PATIENCE, waited).await.with_context(|| format!("queue {name}: {what}"))??;
+    found.with_context(|| format!("queue {name} is gone: {what}"))
+}
+
+/// Waits until a queue says this of its present generation.
+///
+/// # Errors
+/// It does not.
+pub async fn ready(test: &Testbed<'_>, name: &str, reason: ReadyReason) -> Result<BatchQueue> {
+    queue(test, name, reason.as_str(), |queue| says(queue, &reason)).await
+}
+
+/// Whether a queue has a condition with this reason, about its present generation.
+#[must_use]
+pub fn says<R: Reason>(queue: &BatchQueue, reason: &R) -> bool {
+    let conditions = queue.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| {
+        condition.type_ == R::CONDITION
+            && condition.reason == reason.as_str()
+            && Some(condition.observed_generation) == queue.metadata.generation
+    })
+}
