@@ -128,12 +128,41 @@ pub struct BatchJobSettings {
     /// their time.
     #[schemars(range(min = 0, max = 1500))]
     pub history_limit: usize,
+    /// How many BatchJobs of one namespace are started and told of; the newest beyond them wait until older ones are
+    /// gone. Speed and memory are measured up to the defaults of the maxima.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_jobs_per_namespace: usize,
+    /// The same of all namespaces together.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_jobs_per_cluster: usize,
+    /// How many BatchQueues of one namespace work; the newest beyond them are Stalled until older ones are gone.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_queues_per_namespace: usize,
+    /// The same of all namespaces together.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_queues_per_cluster: usize,
 }
 
 impl Default for BatchJobSettings {
     fn default() -> Self {
-        let Settings { ttl_seconds, history_limit, built_in_queue, .. } = Settings::default();
-        Self { built_in_queue, ttl_seconds_after_finished: ttl_seconds, history_limit }
+        let Settings {
+            ttl_seconds,
+            history_limit,
+            built_in_queue,
+            max_per_namespace,
+            max_per_cluster,
+            max_queues_per_namespace,
+            max_queues_per_cluster,
+        } = Settings::default();
+        Self {
+            built_in_queue,
+            ttl_seconds_after_finished: ttl_seconds,
+            history_limit,
+            max_jobs_per_namespace: max_per_namespace,
+            max_jobs_per_cluster: max_per_cluster,
+            max_queues_per_namespace,
+            max_queues_per_cluster,
+        }
     }
 }
 
@@ -143,7 +172,10 @@ impl From<&BatchJobSettings> for Settings {
             ttl_seconds: settings.ttl_seconds_after_finished,
             history_limit: settings.history_limit,
             built_in_queue: settings.built_in_queue,
-            ..Self::default()
+            max_per_namespace: settings.max_jobs_per_namespace,
+            max_per_cluster: settings.max_jobs_per_cluster,
+            max_queues_per_namespace: settings.max_queues_per_namespace,
+            max_queues_per_cluster: settings.max_queues_per_cluster,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! scheduler and KWOK. All throughput runs use the same cluster, one after the other, each between two
 //! measurements of R'.
 
+mod admission;
 mod bare;
 mod chain;
 mod comparison;
@@ -27,7 +28,7 @@ mod writes;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use report::Measured;
 use springtide_e2e::bench::report::Report;
 use springtide_e2e::kwok::NodeSpec;
@@ -44,8 +45,10 @@ const JOB_SYNCS: &str = "--concurrent-job-syncs=50";
 
 /// What is measured, and how much of it.
 #[derive(Parser)]
-#[command(name = "bench-batch")]
+#[command(name = "bench-batch", args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Only these parts, separated by commas. The report is then target/bench/batch-partial.md, and docs stay.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -60,6 +63,13 @@ struct Options {
     /// Minutes of the load run at 1 000 jobs a minute.
     #[arg(long, default_value_t = 10)]
     load_minutes: usize,
+}
+
+/// A bench of its own, with a report of its own.
+#[derive(Subcommand)]
+enum Other {
+    /// Queues with quota and cohorts, on the loads of Kueue's own test: `make bench-batch-admission`.
+    Admission(admission::Options),
 }
 
 /// A part of the bench.
@@ -136,6 +146,9 @@ impl Shared {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
+    if let Some(Other::Admission(options)) = &options.other {
+        return admission::run(options).await;
+    }
     // Names the commit, which may not be the last one any more at the end.
     let report = Report::new("batch")?;
     // The full queue comes last of those on the shared cluster: it is not cleaned up.
@@ -232,7 +245,10 @@ mod tests {
         ]);
         assert_eq!(options.only, [Part::Load, Part::Queue]);
         assert_eq!((options.load_minutes, options.comparison.workers), (1, vec![8, 32]));
+        assert!(options.other.is_none());
         Options::try_parse_from(["bench-batch", "--rounds", "0"]).map(drop).unwrap_err();
+        let options = Options::parse_from(["bench-batch", "admission", "--only", "baseline,decision"]);
+        assert!(matches!(options.other, Some(Other::Admission(_))));
     }
 
     #[test]

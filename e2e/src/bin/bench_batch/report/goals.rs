@@ -89,7 +89,8 @@ fn real_containers(latency: &Latency) -> Goal {
     Goal::below("G6-real-containers", what, 1000.0 * quantile(&latency.exit_to_gone, 0.99), "ms", 1000.0)
 }
 
-fn decisions(decision: &Decision) -> [Goal; 2] {
+/// G9.
+pub(crate) fn decisions(decision: &Decision) -> [Goal; 2] {
     let goal = |id, what, time: std::time::Duration, bound| {
         let what = format!("CPU of the decisions that grant {} {what}", decision::JOBS);
         Goal::at_most(id, &what, 1000.0 * time.as_secs_f64(), "ms", bound)

@@ -4,6 +4,8 @@ mod goals;
 mod page;
 mod throughput;
 
+pub(crate) use goals::decisions;
+
 use std::path::Path;
 
 use anyhow::Result;
