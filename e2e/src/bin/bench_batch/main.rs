@@ -10,12 +10,15 @@ mod bare;
 mod chain;
 mod comparison;
 mod decision;
+mod drain;
 mod generator;
 mod kwok;
 mod latency;
 mod load;
 mod manifests;
+mod online;
 mod pending;
+mod pods;
 mod processes;
 mod queue;
 mod report;
@@ -83,10 +86,14 @@ enum Part {
     Pending,
     /// G14: minutes of a steady load.
     Load,
+    /// G11 and G12: a peak window that drains a thousand pods, and their way back.
+    Drain,
     /// G3 and G13: a full queue and a killed manager.
     Queue,
     /// G6 with real containers.
     Containers,
+    /// An online server on a real node beside batch pods, and while they are drained.
+    Online,
     /// G2: writes a job.
     Writes,
     /// G9: CPU time of the admission.
@@ -100,8 +107,10 @@ impl Part {
             Self::Latency => format!("latency at 10 jobs/s for {} s", options.latency_seconds),
             Self::Pending => "pods that wait for a node, oversubscribed".to_owned(),
             Self::Load => format!("{} jobs a minute for {} min", load::JOBS_PER_MINUTE, options.load_minutes),
+            Self::Drain => format!("a drain of {} pods, and their way back", drain::PODS),
             Self::Queue => format!("{} jobs that wait and {} that run", queue::WAITING, queue::RUNNING),
             Self::Containers => format!("latency with real containers, {} jobs", latency::CONTAINER_JOBS),
+            Self::Online => "an online server on a real node beside batch pods".to_owned(),
             Self::Writes => "writes a job, on a cluster of its own with an audit log".to_owned(),
             Self::Decision => format!("CPU time of a decision over {} jobs", decision::JOBS),
         }
@@ -110,8 +119,13 @@ impl Part {
     /// Whether it runs on the cluster that all timed parts share.
     fn is_on_the_shared_cluster(self) -> bool {
         match self {
-            Self::Throughput | Self::Latency | Self::Pending | Self::Load | Self::Queue => true,
-            Self::Containers | Self::Writes | Self::Decision => false,
+            Self::Throughput
+            | Self::Latency
+            | Self::Pending
+            | Self::Load
+            | Self::Drain
+            | Self::Queue => true,
+            Self::Containers | Self::Online | Self::Writes | Self::Decision => false,
         }
     }
 }
@@ -218,8 +232,10 @@ async fn measure(
             let Shared { cluster, namespaces } = shared?;
             measured.load = Some(load::measure(cluster, namespaces, options.load_minutes).await?);
         }
+        Part::Drain => measured.drain = Some(drain::measure(&shared?.cluster).await?),
         Part::Queue => measured.queue = Some(queue::measure(&shared?.cluster).await?),
         Part::Containers => measured.containers = latency::on_a_real_node().await?,
+        Part::Online => measured.online = online::measure().await?,
         Part::Writes => measured.writes = Some(writes::per_job().await?),
         Part::Decision => measured.decision = Some(decision::cpu_time()?),
     }
