@@ -19,6 +19,7 @@ mod ledger;
 mod measures;
 pub mod memory;
 pub mod observe;
+mod passes;
 pub mod peaks;
 pub mod plan;
 pub mod pods;
@@ -44,6 +45,7 @@ use ceiling::Ceiling;
 use jiff::Timestamp;
 use measures::Measures;
 use observe::{Observed, Record};
+use passes::Passes;
 use prometheus_client::registry::Registry;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
@@ -63,6 +65,7 @@ pub struct BatchJobReconciler {
     stores: Stores,
     settings: Settings,
     admission: Mutex<Admission>,
+    passes: Passes,
     ceiling: Mutex<Ceiling>,
     /// What is remembered by job name. A key runs once at a time, so its record is taken out while it does.
     records: Mutex<HashMap<ObjectKey, Record>>,
@@ -92,6 +95,7 @@ impl BatchJobReconciler {
             stores,
             settings,
             admission: Mutex::new(admission),
+            passes: Passes::default(),
             ceiling: Mutex::new(Ceiling::new(settings)),
             records: Mutex::default(),
             conflicts: Mutex::default(),

@@ -1,5 +1,6 @@
 mod claims;
 mod fairness;
+mod load;
 mod long;
 mod pauses;
 mod queues;

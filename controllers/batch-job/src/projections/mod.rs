@@ -5,3 +5,4 @@ pub mod node;
 pub mod pod;
 pub mod priority_class;
 pub mod queue;
+mod templates;

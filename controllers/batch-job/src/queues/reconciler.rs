@@ -175,8 +175,10 @@ impl Population for BatchQueueReconciler {
             census.add(&queue.meta().key.namespace, reason(ReadyReason::CONDITION), stalled);
         }
         if census.exceeds_a_maximum() {
-            census.beyond_maximum =
-                queues.iter().filter(|queue| beyond_maximum(stores, &self.jobs.settings, queue).is_some()).count();
+            census.beyond_maximum = queues
+                .iter()
+                .filter(|queue| beyond_maximum(stores, &self.jobs.settings, queue).is_some())
+                .count();
         }
         census
     }

@@ -95,7 +95,9 @@ pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Drain> {
     let pods = Pods::start(cluster, &namespace).await?;
     for number in 0..JOBS {
         let path = System::BatchJob.jobs(&namespace);
-        post(&client, &path, &job(&namespace, number)).await.with_context(|| format!("create job {number}"))?;
+        post(&client, &path, &job(&namespace, number))
+            .await
+            .with_context(|| format!("create job {number}"))?;
     }
     pods.until("run", PODS, RUNNING, Life::runs).await?;
 
@@ -312,7 +314,10 @@ mod tests {
     #[test]
     fn the_objects_are_such_as_the_kinds_take() {
         let job: springtide_crds::batch_job::BatchJob = serde_json::from_value(job("ns", 3)).unwrap();
-        assert_eq!((job.spec.parallelism as usize * JOBS, job.spec.interruption.grace_seconds), (PODS, GRACE));
+        assert_eq!(
+            (job.spec.parallelism as usize * JOBS, job.spec.interruption.grace_seconds),
+            (PODS, GRACE)
+        );
         let queue: BatchQueue = serde_json::from_value(queue("ns")).unwrap();
         assert_eq!(queue.spec.quota[0].resource, "pods");
     }

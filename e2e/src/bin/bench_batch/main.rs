@@ -119,12 +119,7 @@ impl Part {
     /// Whether it runs on the cluster that all timed parts share.
     fn is_on_the_shared_cluster(self) -> bool {
         match self {
-            Self::Throughput
-            | Self::Latency
-            | Self::Pending
-            | Self::Load
-            | Self::Drain
-            | Self::Queue => true,
+            Self::Throughput | Self::Latency | Self::Pending | Self::Load | Self::Drain | Self::Queue => true,
             Self::Containers | Self::Online | Self::Writes | Self::Decision => false,
         }
     }

@@ -211,13 +211,8 @@ mod tests {
         assert_eq!(latencies("1500\n700\n\n".trim()).unwrap(), [0.7, 1.5]);
         latencies("").unwrap_err();
         latencies("soon").unwrap_err();
-        let online = Online {
-            alone: vec![1.0],
-            beside: vec![1.2],
-            draining: vec![1.5],
-            batch: 14,
-            drained: 14,
-        };
+        let online =
+            Online { alone: vec![1.0], beside: vec![1.2], draining: vec![1.5], batch: 14, drained: 14 };
         assert_eq!(online.times_alone(&online.beside), 1.2);
     }
 

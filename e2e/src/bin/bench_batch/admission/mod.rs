@@ -305,9 +305,9 @@ async fn load(part: Part, load: &Load, flags: Flags) -> Result<Run> {
             waits.entry(job.class.clone()).or_default().push((wait, first, seen.pods.saturating_sub(1)));
         }
     }
-    let admissions = sorted(seen.values().filter_map(|seen| {
-        Some(seen.pod_added?.saturating_duration_since(began).as_secs_f64())
-    }));
+    let admissions = sorted(
+        seen.values().filter_map(|seen| Some(seen.pod_added?.saturating_duration_since(began).as_secs_f64())),
+    );
     let admitted = admissions.iter().enumerate().map(|(count, at)| (*at, (count + 1) as f64)).collect();
     Ok(Run {
         part,
@@ -426,8 +426,12 @@ fn of_large_scale(run: &Run, raw: &Raw) -> Goal {
 
 /// What the budget of a manager is by default, and with a factor, for the page.
 fn budget(factor: u32) -> String {
-    let BudgetConfig { process, controller, namespace, .. } = BudgetConfig::default().scaled(f64::from(factor));
-    format!("{} writes a second for the process, {} for a controller, {} for one of its namespaces", process.rate, controller.rate, namespace.rate)
+    let BudgetConfig { process, controller, namespace, .. } =
+        BudgetConfig::default().scaled(f64::from(factor));
+    format!(
+        "{} writes a second for the process, {} for a controller, {} for one of its namespaces",
+        process.rate, controller.rate, namespace.rate
+    )
 }
 
 #[cfg(test)]
@@ -476,7 +480,10 @@ mod tests {
                 run_of(Part::LargeScale, preset::LARGE_SCALE, 300.0, &waits),
             ],
             raw: Some(Raw { sweep: vec![Lives { in_flight: 64, rate: 200.0, p50: 0.1, p99: 0.3 }] }),
-            decision: Some(Decision { equal: Duration::from_millis(4), distinct: Duration::from_millis(600) }),
+            decision: Some(Decision {
+                equal: Duration::from_millis(4),
+                distinct: Duration::from_millis(600),
+            }),
             failures: Vec::new(),
             minutes: 30.0,
         }

@@ -39,7 +39,10 @@ pub(super) fn of(
         processes(&mut page, &measured.runs)?;
     }
     if let Some(raw) = &measured.raw {
-        writeln!(page, "\n## Raw writes of custom resources\n\n| lives in flight | writes a second | p99 of a life |")?;
+        writeln!(
+            page,
+            "\n## Raw writes of custom resources\n\n| lives in flight | writes a second | p99 of a life |"
+        )?;
         writeln!(page, "|---|---|---|")?;
         for lives in &raw.sweep {
             let rate = raw::WRITES as f64 * lives.rate;
@@ -80,7 +83,10 @@ fn loads(page: &mut String, runs: &[Run]) -> Result<()> {
             run.usage
         )?;
     }
-    writeln!(page, "| baseline, Kueue by its own runner, without pods | 15000 | 30 | 5 | {KUEUE_WALL:.0} s | 66 s | |")?;
+    writeln!(
+        page,
+        "| baseline, Kueue by its own runner, without pods | 15000 | 30 | 5 | {KUEUE_WALL:.0} s | 66 s | |"
+    )?;
     Ok(())
 }
 
@@ -116,7 +122,10 @@ fn classes(page: &mut String, runs: &[Run]) -> Result<()> {
 
 fn sent(page: &mut String, runs: &[Run]) -> Result<()> {
     writeln!(page, "\n## What the manager wrote\n")?;
-    writeln!(page, "| load, manager | writes a workload | under way on average | answer after, on average | by class and resource, a workload | put off |")?;
+    writeln!(
+        page,
+        "| load, manager | writes a workload | under way on average | answer after, on average | by class and resource, a workload | put off |"
+    )?;
     writeln!(page, "|---|---|---|---|---|---|")?;
     for run in runs {
         let (traffic, jobs) = (&run.traffic, run.extent.jobs as f64);

@@ -46,10 +46,7 @@ pub(super) fn wire() -> (impl Fn(&Pod) + Send + 'static, UnboundedReceiver<Start
 
 fn tell(pod: &Pod, known: &std::sync::Mutex<HashSet<String>>, sender: &UnboundedSender<Started>) {
     let Some(started) = started(pod) else { return };
-    let is_new = known
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .insert(started.uid.clone());
+    let is_new = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(started.uid.clone());
     if is_new {
         // Nobody listens any more when the run is over.
         let _ = sender.send(started);
@@ -69,7 +66,10 @@ fn started(pod: &Pod) -> Option<Started> {
 
 /// Ends each pod when its time is over. Does not return before `started` does, or an end is refused for another
 /// reason than that the pod is gone.
-pub(super) async fn end_in_time(generator: &Generator, mut started: UnboundedReceiver<Started>) -> Result<()> {
+pub(super) async fn end_in_time(
+    generator: &Generator,
+    mut started: UnboundedReceiver<Started>,
+) -> Result<()> {
     let seats = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut running = JoinSet::new();
     loop {
