@@ -56,7 +56,12 @@ pub(super) fn due(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, n
     if desired == stored || is_silent {
         return Due::Never;
     }
-    if outcome_differs(stored, desired) || is_news(stored, desired, outlook.summary) {
+    // Pods that have ended wait for that record before they can go. Behind all that is still to be created they would
+    // pile up whenever the write budget is short.
+    if outcome_differs(stored, desired) {
+        return paced(state, WriteClass::Protective, now);
+    }
+    if is_news(stored, desired, outlook.summary) {
         return paced(state, WriteClass::Status, now);
     }
     match figures(state, outlook, unfinished_jobs, now) {

@@ -86,7 +86,8 @@ pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Drain> {
     eprintln!("      {raw:.0} deletes/s without a controller");
 
     let namespace = cluster.create_namespace("drain").await?;
-    let args = ["--write-budget-factor", &RAISED.to_string(), "--workers", &WORKERS.to_string()];
+    let (factor, workers) = (RAISED.to_string(), WORKERS.to_string());
+    let args = ["--write-budget-factor", &factor, "--workers", &workers];
     let mut manager = Manager::start(cluster, "manager-drain", &args).await?;
     manager.wait_ready().await?;
     let client = cluster.client("bench-generator")?;

@@ -276,7 +276,7 @@ async fn load(part: Part, load: &Load, flags: Flags) -> Result<Run> {
     let work = async {
         let create = runner::create(&generator, &namespaces, &queues);
         let finished = watcher.until_all("finished", extent.jobs, BOUND, |seen| seen.outcome.is_some());
-        Ok(tokio::try_join!(create, finished)?.0)
+        anyhow::Ok(tokio::try_join!(create, finished)?.0)
     };
     let sent = tokio::select! {
         sent = work => sent?,
