@@ -112,7 +112,7 @@ pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Drain> {
     ensure!(stored["peakWindows"].is_array(), "this BatchQueue has no peakWindows: {stored}");
     let (lead, [begins, start, end]) = (window.lead, window.instants());
     eprintln!("      a peak in {:.0} s, a lead of {lead} s", until(start));
-    let is_new = |life: &Life| life.added > end;
+    let is_new = |life: &Life| life.added >= begins;
     pods.until("are gone", PODS, GONE + start.saturating_duration_since(Instant::now()), |life| {
         life.gone.is_some()
     })
@@ -137,7 +137,7 @@ pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Drain> {
         rate: (first.len() - 1) as f64 / (to - from).as_secs_f64(),
         margin: early - late,
         inside: lives.iter().filter(|life| life.added >= begins && life.added < end).count(),
-        ramp: buckets(end, lives.iter().filter(|life| is_new(life)).map(|life| life.added)),
+        ramp: buckets(end, lives.iter().map(|life| life.added).filter(|added| *added >= end)),
     };
     eprintln!("      {:.0} deletes/s, gone {:.1} s before the peak", drain.rate, drain.margin);
     Ok(drain)
