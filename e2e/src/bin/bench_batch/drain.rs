@@ -15,7 +15,7 @@ use springtide_e2e::kwok::{RUN_SECONDS, STOP_SECONDS};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
-use crate::comparison::RAISED;
+use crate::comparison::{RAISED, RAISED_WORKERS};
 use crate::generator::Generator;
 use crate::load;
 use crate::manifests::{self, System, Task};
@@ -29,8 +29,6 @@ pub(crate) const JOBS: usize = 10;
 pub(crate) const GRACE: u32 = 20;
 /// Seconds in which batch work comes back, and pods a second of that.
 pub(crate) const RAMP: u32 = 50;
-/// Workers of the manager.
-pub(crate) const WORKERS: usize = 32;
 /// Of the raw rate, how fast the queue is told to drain: a little above the goal, as pauses cannot be made up for.
 const SHARE: f64 = 0.95;
 /// Name and label of the nodes, and their number.
@@ -86,7 +84,7 @@ pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Drain> {
     eprintln!("      {raw:.0} deletes/s without a controller");
 
     let namespace = cluster.create_namespace("drain").await?;
-    let (factor, workers) = (RAISED.to_string(), WORKERS.to_string());
+    let (factor, workers) = (RAISED.to_string(), RAISED_WORKERS.to_string());
     let args = ["--write-budget-factor", &factor, "--workers", &workers];
     let mut manager = Manager::start(cluster, "manager-drain", &args).await?;
     manager.wait_ready().await?;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use springtide_e2e::bench::report::{Goal, quantile};
 
 use super::Measured;
-use crate::comparison::{Comparison, Contender, RAISED, Step};
+use crate::comparison::{Comparison, Contender, RAISED, RAISED_WORKERS, Step};
 use crate::decision::{self, Decision};
 use crate::drain::{self, Drain};
 use crate::latency::Latency;
@@ -37,7 +37,7 @@ pub(super) fn of(measured: &Measured) -> Result<Vec<Goal>> {
 
 fn throughput(comparison: &Comparison) -> [Goal; 3] {
     let share = comparison.median(Contender::Raised, Step::share);
-    let what = format!("jobs/s as a share of R', write budget x {RAISED}");
+    let what = format!("jobs/s as a share of R', write budget x {RAISED}, {RAISED_WORKERS} workers");
     let times = comparison.times(Contender::Raised, Contender::Job);
     let headroom = comparison.kwok / comparison.median(Contender::Raised, |step| step.run.rate);
     [

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use springtide_e2e::bench::report::{Goal, quantile};
 use springtide_plumbing::budget::BudgetConfig;
+use springtide_plumbing::controller::DEFAULT_WORKERS;
 
 use super::{Measured, throughput};
-use crate::comparison::{Comparison, RAISED};
+use crate::comparison::{Comparison, RAISED, RAISED_WORKERS};
 use crate::decision::{self, Decision};
 use crate::drain::{self, Drain};
 use crate::latency::{JOBS_PER_SECOND, Latency};
@@ -216,7 +217,7 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
             "Throughput: all {} jobs are created by 64 requests in flight, their TTL is 0, and the clock runs from the \
              first create until the last object is gone. Job runs the same pods on the same cluster without our \
              manager. The write budget as shipped is {} writes a second for the controller with a burst of {}; raised, \
-             {RAISED} times that. The declared maximum of BatchJobs in a cluster, which no run raises, is {}. What is \
+             {RAISED} times that with {RAISED_WORKERS} workers instead of {DEFAULT_WORKERS}. The declared maximum of BatchJobs in a cluster, which no run raises, is {}. What is \
              under way on average is the sum of the times of all writes over the length of the run.",
             asked.jobs,
             budget.rate,
@@ -244,11 +245,10 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
             "Peak: {} pods of {} jobs on nodes that KWOK plays, with a grace of {} s that each uses up. The raw rate is that \
              of deletes of as many such pods, 64 side by side. The queue is then told to drain at 95 % of it, with a lead \
              in which that is just done: the grace, the deletes and the tenth that a drain keeps in reserve. The manager has \
-             {RAISED} times the write budget and {} workers. The ramp takes {} s; its seconds count from the end of the peak.",
+             {RAISED} times the write budget and {RAISED_WORKERS} workers. The ramp takes {} s; its seconds count from the end of the peak.",
             drain::PODS,
             drain::JOBS,
             drain::GRACE,
-            drain::WORKERS,
             drain::RAMP
         ),
         format!(
@@ -352,11 +352,11 @@ mod tests {
         };
         let page = rendered(&measured);
         for row in [
-            "| G1-share-of-raw | jobs/s as a share of R', write budget x 10 | 0.900 ratio | >= 0.8 | met |",
+            "| G1-share-of-raw | jobs/s as a share of R', write budget x 10, 32 workers | 0.900 ratio | >= 0.8 | met |",
             "| G1-times-job | jobs/s, to those of Kubernetes Job, tuned, with TTL 0 | 1.800 ratio | >= 1.7 | met |",
             "| BatchJob, write budget as shipped | 39.0 | 49.0, 51.0 | 78 % | 38.0, 44.0 | 10.0 |",
-            "| BatchJob, write budget x 10 | 2.00 | 64 | 2.00 | 7.9 | 50.0 ms | window 12 |",
-            "- BatchJob, write budget x 10: spec pods 2.00",
+            "| BatchJob, write budget x 10, 32 workers | 2.00 | 64 | 2.00 | 7.9 | 50.0 ms | window 12 |",
+            "- BatchJob, write budget x 10, 32 workers: spec pods 2.00",
             "| Kubernetes Job, tuned | 250 | 80.0, 40 | ",
             "| R | 32 | 3 | 120.0 | 0.50 s | 0.90 s |",
             "| steady load | 250 |",
