@@ -23,8 +23,6 @@ const POLL: Duration = Duration::from_millis(100);
 /// When what was seen of a pod.
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
-    /// Its name.
-    pub(crate) name: String,
     /// It appeared.
     pub(crate) added: Instant,
     /// Its containers ran.
@@ -119,13 +117,7 @@ impl Pods {
 
 fn note(seen: &mut HashMap<String, Life>, pod: &Pod, now: Instant, gone: bool) {
     let Some(uid) = pod.uid() else { return };
-    let life = seen.entry(uid).or_insert_with(|| Life {
-        name: pod.name_any(),
-        added: now,
-        running: None,
-        ended: None,
-        gone: None,
-    });
+    let life = seen.entry(uid).or_insert_with(|| Life { added: now, running: None, ended: None, gone: None });
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if phase == Some("Running") {
         life.running.get_or_insert(now);

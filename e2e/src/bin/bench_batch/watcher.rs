@@ -42,7 +42,7 @@ pub(crate) struct Seen {
     /// How many pods of it were seen, one after the other.
     pub(crate) pods: usize,
     /// UID of the last one.
-    pod: Option<String>,
+    pub(crate) pod: Option<String>,
     /// Its pod appeared.
     pub(crate) pod_added: Option<Instant>,
     /// The last one did.
