@@ -7,6 +7,8 @@ use super::*;
 /// Thousandths of a second of a step.
 const STEP: i64 = 50;
 const QUEUES: usize = 6;
+/// Cores that each of them has of its own.
+const NOMINAL: i64 = 20;
 
 /// Jobs of one kind: how many in each queue, a new one every so many ms, for so long, of this priority and cores.
 struct Kind {
@@ -29,7 +31,9 @@ struct Waiting {
     demand: Demand,
 }
 
-/// What became of the jobs of each kind: their average wait in ms, and how many pods ended for others.
+/// What became of the jobs: when the last one ended and the average wait of each kind, in ms, and how many pods ended for
+/// others.
+#[derive(Debug)]
 struct Course {
     ends: i64,
     waits: [f64; 3],
@@ -106,13 +110,29 @@ fn run(rules: &QueueRules) -> Course {
     Course { ends: now, waits: std::array::from_fn(average), preempted }
 }
 
+/// In which all would have run were the quota of the cohort full from the first moment on, in ms.
+fn floor() -> i64 {
+    let work: i64 = KINDS.iter().map(|kind| kind.count * kind.cores * kind.runs).sum();
+    work / NOMINAL
+}
+
+fn rules(preemptible_by: Vec<Tier>) -> QueueRules {
+    let of_tier = TierRules { preemptible_by, ..TierRules::default() };
+    QueueRules { tiers: BTreeMap::from([(Tier::BestEffort, of_tier)]), ..lending(NOMINAL, 120) }
+}
+
 #[test]
-fn scratch() {
-    for by in [Vec::new(), vec![Tier::BestEffort]] {
-        let tiers =
-            BTreeMap::from([(Tier::BestEffort, TierRules { preemptible_by: by, ..TierRules::default() })]);
-        let start = std::time::Instant::now();
-        let course = run(&QueueRules { tiers, ..lending(20, 120) });
-        println!("{:?} {} {:?} preempted {}", start.elapsed(), course.ends, course.waits, course.preempted);
-    }
+fn a_cohort_under_load_uses_its_quota_up_and_nobody_waits_for_long() {
+    let course = run(&rules(Vec::new()));
+    assert_eq!(course.preempted, 0);
+    assert!(course.ends < floor() * 3 / 2, "{course:?}, and {} were enough", floor());
+    assert!(course.waits.iter().all(|wait| *wait < 5_000.0), "{course:?}");
+}
+
+#[test]
+fn what_may_preempt_waits_least_and_costs_the_others_no_more_than_time() {
+    let course = run(&rules(vec![Tier::BestEffort]));
+    let [small, _, large] = course.waits;
+    assert!(course.preempted > 0 && large < 500.0 && large < small, "{course:?}");
+    assert!(course.ends < floor() * 3 / 2, "{course:?}, and {} were enough", floor());
 }

@@ -68,6 +68,9 @@ pub(crate) struct Options {
     /// Workers of the manager in those runs.
     #[arg(long, default_value_t = 64)]
     workers: usize,
+    /// Leaves out that pods end for those of higher priority in their own queue (withinClusterQueue of the load).
+    #[arg(long)]
+    without_preemption: bool,
     /// Writers in flight of the sweep for the raw rate.
     #[arg(long, value_delimiter = ',', default_values_t = [16, 32, 64, 128])]
     raw_in_flight: Vec<usize>,
@@ -94,6 +97,8 @@ enum Part {
 struct Flags {
     title: String,
     args: Vec<String>,
+    /// Whether pods end for those of higher priority in their own queue, where the load says so.
+    preempts: bool,
 }
 
 impl Part {
@@ -107,8 +112,10 @@ impl Part {
     }
 
     fn flags(self, options: &Options) -> Flags {
+        let preempts = !options.without_preemption;
+        let kind = if preempts { "" } else { ", without preemption" };
         match self {
-            Self::Shipped => Flags { title: "as shipped".to_owned(), args: Vec::new() },
+            Self::Shipped => Flags { title: format!("as shipped{kind}"), args: Vec::new(), preempts },
             Self::Decision | Self::Baseline | Self::LargeScale => {
                 let (factor, workers) = (options.write_budget_factor, options.workers);
                 let args = [
@@ -117,7 +124,8 @@ impl Part {
                     "--workers".to_owned(),
                     workers.to_string(),
                 ];
-                Flags { title: format!("write budget x {factor}, {workers} workers"), args: args.into() }
+                let title = format!("write budget x {factor}, {workers} workers{kind}");
+                Flags { title, args: args.into(), preempts }
             }
         }
     }
@@ -181,7 +189,10 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     }
     measured.minutes = start.elapsed().as_secs_f64() / 60.0;
     let goals = goals(&measured);
-    let is_whole = options.only.is_empty() && options.generator.is_none() && measured.failures.is_empty();
+    let is_whole = options.only.is_empty()
+        && options.generator.is_none()
+        && !options.without_preemption
+        && measured.failures.is_empty();
     let page = page::of(&measured, &goals, &report.origin(), options, is_whole)?;
     if is_whole {
         page::plot(&measured, &report.plot())?;
@@ -252,7 +263,11 @@ async fn raw_rate(options: &Options) -> Result<Raw> {
 }
 
 async fn load(part: Part, load: &Load, flags: Flags) -> Result<Run> {
-    let queues = load.queues()?;
+    let mut queues = load.queues()?;
+    for queue in &mut queues {
+        queue.preempts_within &= flags.preempts;
+    }
+    let queues = queues;
     let extent = Extent::of(&queues);
     let Extent { cohorts, queues: count, jobs, floor, .. } = &extent;
     eprintln!(
@@ -516,13 +531,15 @@ mod tests {
             generator: None,
             write_budget_factor: 10,
             workers: 32,
+            without_preemption: true,
             raw_in_flight: Vec::new(),
             raw_seconds: 1,
         };
         assert!(Part::Shipped.flags(&options).args.is_empty());
         let raised = Part::Baseline.flags(&options);
         assert_eq!(raised.args, ["--write-budget-factor", "10", "--workers", "32"]);
-        assert_eq!(raised.title, "write budget x 10, 32 workers");
+        assert_eq!(raised.title, "write budget x 10, 32 workers, without preemption");
+        assert!(!raised.preempts);
         assert!(budget(10).starts_with("3000 writes a second for the process, 2000 for a controller"));
     }
 }

@@ -244,6 +244,7 @@ mod tests {
             generator: None,
             write_budget_factor: 10,
             workers: 64,
+            without_preemption: false,
             raw_in_flight: vec![64],
             raw_seconds: 10,
         }

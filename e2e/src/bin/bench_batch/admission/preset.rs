@@ -105,7 +105,8 @@ pub(super) struct Queue {
     /// In thousandths of a core.
     pub(super) nominal: u64,
     max: u64,
-    preempts_within: bool,
+    /// Whether its pods end for those of higher priority in it.
+    pub(super) preempts_within: bool,
     /// Workloads that come one after the other, each so long after the one before it was created.
     pub(super) lanes: Vec<Lane>,
 }
