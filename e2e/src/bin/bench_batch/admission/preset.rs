@@ -239,6 +239,8 @@ impl Job {
                 "tier": "BestEffort",
                 "priority": self.priority,
                 "pendingDeadlineSeconds": 600,
+                // Who is preempted again and again waits in the queue for its next turn, and for nothing else.
+                "retry": {"initialBackoffSeconds": 0},
                 "template": {
                     "metadata": {
                         "labels": {CLASS: self.class},
@@ -362,6 +364,7 @@ mod tests {
             serde_json::from_value(queue.lanes[2].jobs[3].manifest("ns", &queue.name)).unwrap();
         assert_eq!((job.spec.queue_name.as_deref(), job.spec.priority), (Some(&*queue.name), 200));
         assert_ne!(job.spec.release.completion_tracking, Some(CompletionTracking::Strict));
+        assert_eq!(job.spec.retry.initial_backoff_seconds, 0);
     }
 
     #[test]
