@@ -68,6 +68,12 @@ bench-batch: deps xtask ## Measure BatchJob beside Kubernetes' Job on this machi
 	cargo build --release -p springtide-e2e --bin bench-batch
 	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-batch $(BENCH_ARGS)
 
+.PHONY: bench-batch-admission
+bench-batch-admission: deps xtask ## Measure the admission on the loads of Kueue's own test (release build); BENCH_ARGS=--help tells of parts.
+	cargo build --release -p springtide-manager
+	cargo build --release -p springtide-e2e --bin bench-batch
+	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-batch admission $(BENCH_ARGS)
+
 .PHONY: bench-plumbing
 bench-plumbing: deps xtask ## Measure what the plumbing costs: memory per pod, leases, write budget, hand-over (release build).
 	cargo build --release -p springtide-manager

@@ -13,6 +13,9 @@
 //! springtide-box alloc BYTES [MESSAGE]     touch BYTES of memory step by step, then end with 0
 //! springtide-box hold BYTES SECONDS [MESSAGE]   the same, and keep them for SECONDS before the end
 //! springtide-box print TEXT...             print TEXT
+//! springtide-box burn                      keep a processor busy until killed; SIGTERM is ignored
+//! springtide-box serve PORT ROUNDS         answer each byte on a connection by one, after ROUNDS of arithmetic
+//! springtide-box ask ADDRESS RATE SECONDS  send RATE requests a second to such a server; print each one's microseconds
 //! ```
 //!
 //! SECONDS may have a fraction. BYTES is a whole number with an optional suffix
@@ -20,7 +23,8 @@
 //! before anything else happens: to the file that `TERMINATION_LOG` names, or
 //! `/dev/termination-log`. A wrong command line ends with 64.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::exit;
 use std::time::{Duration, Instant};
 
@@ -29,6 +33,10 @@ use std::time::{Duration, Instant};
 const USAGE: i32 = 64;
 /// What a shell reports for a process ended by SIGTERM (128 + 15).
 const TERMINATED: i32 = 143;
+/// What a shell reports for a program that cannot go on.
+const FAILED: i32 = 1;
+/// Connections of who asks: as many requests may be under way before one waits for another.
+const LANES: u32 = 8;
 /// Small against every limit that a test sets, large against a page.
 const STEP: usize = 1 << 20;
 
@@ -62,6 +70,17 @@ fn main() {
             }
         }
         ["print", text @ ..] => print(&text.join(" ")),
+        ["burn"] => burn(),
+        ["serve", port, rounds] => match (port.parse(), rounds.parse()) {
+            (Ok(port), Ok(rounds)) => serve(port, rounds),
+            (Err(_), _) | (_, Err(_)) => usage(&format!("{port:?} or {rounds:?} is no number")),
+        },
+        ["ask", address, rate, seconds] => match (rate.parse(), seconds.parse()) {
+            (Ok(rate), Ok(seconds)) if rate > 0 => ask(address, rate, seconds),
+            (Ok(_), Ok(_)) | (Err(_), _) | (_, Err(_)) => {
+                usage(&format!("{rate:?} or {seconds:?} is no number, or 0"))
+            }
+        },
         other => usage(&format!("unknown command line {other:?}")),
     };
     exit(code);
@@ -70,7 +89,7 @@ fn main() {
 fn usage(why: &str) -> i32 {
     eprintln!("springtide-box: {why}");
     eprintln!(
-        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT..."
+        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT... | burn | serve PORT ROUNDS | ask ADDRESS RATE SECONDS"
     );
     USAGE
 }
@@ -132,6 +151,87 @@ fn alloc(bytes: usize, hold: Option<Duration>, message: Option<&str>) -> i32 {
     let ended = signals.and_then(|(signals, time)| signals.wait(Some(time)));
     std::hint::black_box(&held);
     if ended.is_some() { TERMINATED } else { 0 }
+}
+
+/// Work that takes time only where it gets a processor.
+fn compute(rounds: u64) -> u64 {
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    for _ in 0..rounds {
+        // Marsaglia's xorshift, which no compiler computes beforehand.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+    }
+    std::hint::black_box(state)
+}
+
+fn burn() -> i32 {
+    let _signals = signals::Blocked::new(&[signals::TERM, signals::INT]);
+    loop {
+        compute(1 << 20);
+    }
+}
+
+fn serve(port: u16, rounds: u64) -> i32 {
+    let listener = match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("springtide-box: port {port}: {error}");
+            return FAILED;
+        }
+    };
+    for connection in listener.incoming().flatten() {
+        std::thread::spawn(move || answer(connection, rounds));
+    }
+    FAILED
+}
+
+/// Until the other side is gone, or does not listen.
+fn answer(mut connection: TcpStream, rounds: u64) -> Option<()> {
+    connection.set_nodelay(true).ok()?;
+    let mut request = [0];
+    loop {
+        connection.read_exact(&mut request).ok()?;
+        compute(rounds);
+        connection.write_all(&request).ok()?;
+    }
+}
+
+/// Each request has its time, and its latency counts from there: one that is sent late, as the answer to the one before
+/// it was late, has waited as well.
+fn ask(address: &str, rate: u32, seconds: u32) -> i32 {
+    let each = Duration::from_secs(1) / rate;
+    let count = rate * seconds / LANES;
+    let start = Instant::now() + Duration::from_millis(100);
+    let lane = |lane: u32| -> std::io::Result<Vec<u128>> {
+        let mut connection = TcpStream::connect(address)?;
+        connection.set_nodelay(true)?;
+        let mut latencies = Vec::new();
+        for number in 0..count {
+            let due = start + each * (number * LANES + lane);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let mut byte = [0];
+            connection.write_all(&byte)?;
+            connection.read_exact(&mut byte)?;
+            latencies.push(due.elapsed().as_micros());
+        }
+        Ok(latencies)
+    };
+    let latencies: std::io::Result<Vec<Vec<u128>>> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|number| scope.spawn(move || lane(number))).collect();
+        let gone = || std::io::Error::other("a thread has ended");
+        lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|_| Err(gone()))).collect()
+    });
+    match latencies {
+        Ok(latencies) => {
+            let lines: Vec<String> = latencies.iter().flatten().map(u128::to_string).collect();
+            print(&lines.join("\n"))
+        }
+        Err(error) => {
+            eprintln!("springtide-box: {address}: {error}");
+            FAILED
+        }
+    }
 }
 
 fn parse_bytes(text: &str) -> Option<usize> {

@@ -10,6 +10,7 @@
 //! | [`EXIT_CODE`] | exit code of the first container; the others end with 0 | `0` |
 //! | [`TERMINATION_REASON`] | its reason, such as `OOMKilled` | `Completed` or `Error` |
 //! | [`TERMINATION_MESSAGE`] | its termination message | none |
+//! | [`STOP_SECONDS`] | seconds from SIGTERM to its end, as of a container that traps it | `0` |
 //!
 //! A change of a running pod starts its delay anew, since KWOK counts it from the
 //! last change that it saw.
@@ -34,6 +35,8 @@ pub const EXIT_CODE: &str = "kwok.springtide.dev/exit-code";
 pub const TERMINATION_REASON: &str = "kwok.springtide.dev/termination-reason";
 /// Annotation: termination message of a pod's first container.
 pub const TERMINATION_MESSAGE: &str = "kwok.springtide.dev/termination-message";
+/// Annotation: seconds that a running pod goes on after its deletion was asked for, fractions allowed.
+pub const STOP_SECONDS: &str = "kwok.springtide.dev/stop-seconds";
 
 /// Annotation that puts a node into KWOK's hands; all others are left alone.
 const MANAGED: (&str, &str) = ("kwok.x-k8s.io/node", "fake");

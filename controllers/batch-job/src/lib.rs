@@ -25,6 +25,7 @@ pub mod loads;
 mod measures;
 pub mod memory;
 pub mod observe;
+mod passes;
 pub mod peaks;
 pub mod plan;
 pub mod pod_groups;
@@ -56,6 +57,7 @@ use jiff::Timestamp;
 use loads::Usage;
 use measures::Measures;
 use observe::{Observed, Record};
+use passes::Passes;
 use pod_groups::{POD_GROUP, PodGroups};
 use profiles::fitting::Fittings;
 use prometheus_client::registry::Registry;
@@ -77,6 +79,7 @@ pub struct BatchJobReconciler {
     stores: Stores,
     settings: Settings,
     admission: Mutex<Admission>,
+    passes: Passes,
     ceiling: Mutex<Ceiling>,
     /// What is remembered by job name. A key runs once at a time, so its record is taken out while it does.
     records: Mutex<HashMap<ObjectKey, Record>>,
@@ -117,6 +120,7 @@ impl BatchJobReconciler {
             stores,
             settings,
             admission: Mutex::new(admission),
+            passes: Passes::default(),
             ceiling: Mutex::new(Ceiling::new(settings)),
             records: Mutex::default(),
             conflicts: Mutex::default(),

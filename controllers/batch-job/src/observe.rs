@@ -281,7 +281,7 @@ impl BatchJobReconciler {
         let (job, stores) = (&state.job, &self.stores);
         let queues = stores.queues.list(Some(&job.meta().key.namespace));
         let fixed = state.fixed_queue();
-        let problems = |queue: &_| problems(stores, queue);
+        let problems = |queue: &_| problems(stores, &self.settings, queue);
         Placement::of(job, fixed.as_deref(), &queues, self.settings.built_in_queue, problems)
     }
 

@@ -196,6 +196,41 @@ pub fn bars(path: &Path, caption: &str, bars: &[(String, f64)]) -> Result<()> {
     Ok(())
 }
 
+/// Draws lines from the origin on, each with its label; the axis below is called `below`.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn lines(path: &Path, caption: &str, below: &str, lines: &[(String, Vec<(f64, f64)>)]) -> Result<()> {
+    const COLOURS: [RGBColor; 4] =
+        [RGBColor(46, 111, 149), RGBColor(196, 98, 45), RGBColor(92, 138, 60), RGBColor(120, 81, 143)];
+    let points = || lines.iter().flat_map(|(_, points)| points);
+    let furthest = points().map(|(x, _)| *x).fold(1.0, f64::max);
+    let highest = points().map(|(_, y)| *y).fold(1.0, f64::max);
+    let area = SVGBackend::new(path, (640, 360)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(caption, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(56)
+        .build_cartesian_2d(0.0..furthest, 0.0..highest * 1.05)?;
+    chart.configure_mesh().x_desc(below).draw()?;
+    for ((label, points), colour) in lines.iter().zip(COLOURS.into_iter().cycle()) {
+        chart
+            .draw_series(std::iter::once(PathElement::new(points.clone(), colour.stroke_width(2))))?
+            .label(label)
+            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], colour.stroke_width(2)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK)
+        .draw()?;
+    area.present()?;
+    Ok(())
+}
+
 fn machine() -> Result<String> {
     let processors = CpuInfo::current().context("read which processors there are")?;
     let model = processors.model_name(0).unwrap_or("unknown CPU");

@@ -152,6 +152,27 @@ mod tests {
     }
 
     #[test]
+    fn a_server_answers_every_request_and_who_asks_prints_how_long_each_took() {
+        // A port that was free a moment ago.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let program = box_program().unwrap();
+        let mut server = Command::new(&program).args(["serve", &port.to_string(), "1000"]).spawn().unwrap();
+        let address = format!("127.0.0.1:{port}");
+        while std::net::TcpStream::connect(&address).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let asked = Command::new(&program).args(["ask", &address, "80", "1"]).output().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let text = String::from_utf8(asked.stdout).unwrap();
+        let latencies: Vec<u64> = text.lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!((asked.status.code(), latencies.len()), (Some(0), 80));
+        assert!(latencies.iter().all(|latency| *latency > 0));
+        let nobody = Command::new(&program).args(["ask", &address, "8", "1"]).output().unwrap();
+        assert_eq!(nobody.status.code(), Some(1));
+    }
+
+    #[test]
     fn base_images_have_their_names() {
         let references: Vec<_> = base_images().unwrap().into_iter().map(|image| image.reference).collect();
         assert_eq!(references, [PAUSE_IMAGE, BOX_IMAGE]);

@@ -11,7 +11,7 @@ use crate::shape::Shape;
 use jiff::Timestamp;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 /// Grants that a line gets in its turn before the next one has its own.
@@ -206,13 +206,18 @@ impl Admission {
     /// Who has borrowed least, by its weight, gets the next that is to be borrowed.
     fn lend(&mut self, turns: VecDeque<Turn>, woken: &mut Vec<ObjectKey>) {
         let mut turns = Vec::from(turns);
-        while let Some(next) = (0..turns.len()).min_by_key(|at| self.queues.borrowed_share(&turns[*at].line))
-        {
-            let alone = turns.len() == 1;
-            let quantum = if alone { usize::MAX } else { BORROWED_QUANTUM };
-            self.serve_one(&mut turns[next], quantum, Fill::Borrowed, woken);
-            if turns[next].classes.is_empty() {
-                turns.remove(next);
+        // What one line has borrowed is changed by its own grants alone.
+        let mut next: BinaryHeap<Reverse<(u64, usize)>> = turns
+            .iter()
+            .enumerate()
+            .map(|(at, turn)| Reverse((self.queues.borrowed_share(&turn.line), at)))
+            .collect();
+        while let Some(Reverse((_, at))) = next.pop() {
+            let quantum = if next.is_empty() { usize::MAX } else { BORROWED_QUANTUM };
+            let turn = &mut turns[at];
+            self.serve_one(turn, quantum, Fill::Borrowed, woken);
+            if !turn.classes.is_empty() {
+                next.push(Reverse((self.queues.borrowed_share(&turn.line), at)));
             }
         }
     }

@@ -1,6 +1,7 @@
 mod claims;
 mod fairness;
 mod kept;
+mod load;
 mod loads;
 mod long;
 mod pauses;

@@ -6,7 +6,7 @@
 
 use super::course::Course;
 use super::spread;
-use super::state::JobState;
+use super::state::{Attempt, JobState};
 use crate::ceiling::Standing;
 use crate::pods::tracking;
 use crate::status::{FAILS, Outlook, STARTING};
@@ -57,12 +57,19 @@ pub(super) fn due(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, n
         return Due::Never;
     }
     if outcome_differs(stored, desired) || is_news(stored, desired, outlook) {
-        return paced(state, WriteClass::Status, now);
+        return paced(state, class(state), now);
     }
     match figures(state, outlook, unfinished_jobs, now) {
         Due::Now(class) => Due::WhenQuiet(class),
         later @ (Due::Never | Due::WhenQuiet(_) | Due::At(_)) => later,
     }
+}
+
+/// Pods that have ended wait for the record of that before they can go: behind all that is still to be created they
+/// would pile up whenever the write budget is short.
+fn class(state: &JobState) -> WriteClass {
+    let waits = |pod: &Attempt| pod.has_outcome() && !state.is_counted(pod);
+    if state.pods.iter().any(waits) { WriteClass::Protective } else { WriteClass::Status }
 }
 
 /// When a difference that is neither an outcome nor news is worth a write.

@@ -56,11 +56,12 @@ pub(super) fn release_finalizer(pod: &PodView, draft: &mut Draft) {
     }
 }
 
-/// It has ended and cannot come back, so any version of it may go; the server takes no grace for it.
+/// It has ended and cannot come back, so any version of it may go; the server takes no grace for it. What gives back goes
+/// before what takes.
 fn delete(pod: &PodView) -> Write {
     let meta = pod.meta();
     let action = Action::Delete { uid: meta.uid.clone(), resource_version: None, grace_seconds: None };
-    Write { resource: Resource::POD, key: meta.key.clone(), class: WriteClass::Spec, action }
+    Write { resource: Resource::POD, key: meta.key.clone(), class: WriteClass::Protective, action }
 }
 
 /// Until when a recorded pod stays.

@@ -17,6 +17,7 @@ use crate::queues::{BuiltInQueue, Placement};
 use crate::shape::Shape;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{MAX_OOM_STEPS, StopPolicy};
+use springtide_crds::batch_queue;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::ObjectKey;
@@ -130,6 +131,10 @@ pub struct Settings {
     pub max_per_namespace: usize,
     /// Declared maximum of jobs in the cluster.
     pub max_per_cluster: usize,
+    /// Declared maximum of queues in one namespace.
+    pub max_queues_per_namespace: usize,
+    /// Declared maximum of queues in the cluster.
+    pub max_queues_per_cluster: usize,
     /// How many pods the write budget lets be deleted in a second, to foretell drains.
     pub deletes_per_second: u32,
 }
@@ -144,6 +149,8 @@ impl Default for Settings {
             cohort_scope: CohortScope::Namespace,
             max_per_namespace: 1500,
             max_per_cluster: 10_000,
+            max_queues_per_namespace: batch_queue::MAX_PER_NAMESPACE as usize,
+            max_queues_per_cluster: batch_queue::MAX_PER_CLUSTER as usize,
             deletes_per_second: u32::MAX,
         }
     }

@@ -1,5 +1,6 @@
 //! BatchJob, as its own controller reads it.
 
+use super::templates;
 use crate::growth;
 use crate::profiles::fitting::Fitting;
 use crate::shape::Shape;
@@ -86,12 +87,23 @@ pub struct Template {
 }
 
 impl Template {
+    /// The template in that form: one that is in use already, where there is an equal one.
+    pub fn shared(template: &PodTemplate) -> Arc<Self> {
+        let (json, hash) = packed(template);
+        templates::shared(&hash, &json, || {
+            let shape = Arc::new(Shape::of_template(template));
+            Self { hash: hash.clone(), json: json.clone(), shape }
+        })
+    }
+
+    /// Whether this is its JSON.
+    pub(super) fn is(&self, json: &str) -> bool {
+        *self.json == *json
+    }
+
     /// Packs a template.
     pub fn new(template: &PodTemplate) -> Self {
-        // A map of JSON values cannot fail to be JSON.
-        let json = serde_json::to_string(template).unwrap_or_default().into_boxed_str();
-        let digest = Sha256::digest(json.as_bytes());
-        let hash = hex::encode(&digest[..TEMPLATE_HASH_BYTES]).into_boxed_str();
+        let (json, hash) = packed(template);
         Self { hash, json, shape: Arc::new(Shape::of_template(template)) }
     }
 
@@ -120,6 +132,14 @@ impl Template {
     pub fn unpack(&self) -> PodTemplate {
         serde_json::from_str(&self.json).unwrap_or_default()
     }
+}
+
+/// The JSON of a template, and its hash.
+fn packed(template: &PodTemplate) -> (Box<str>, Box<str>) {
+    // A map of JSON values cannot fail to be JSON.
+    let json = serde_json::to_string(template).unwrap_or_default().into_boxed_str();
+    let digest = Sha256::digest(json.as_bytes());
+    (json, hex::encode(&digest[..TEMPLATE_HASH_BYTES]).into_boxed_str())
 }
 
 impl JobView {
@@ -202,7 +222,7 @@ impl From<Wire> for JobView {
         Self {
             meta: wire.metadata,
             spec: wire.spec,
-            template: Arc::new(Template::new(&template)),
+            template: Template::shared(&template),
             status: wire.status,
         }
     }

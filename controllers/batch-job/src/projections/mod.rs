@@ -6,3 +6,4 @@ pub mod pod;
 pub mod priority_class;
 pub mod profile;
 pub mod queue;
+mod templates;

@@ -6,9 +6,9 @@ use crate::admission::QueueId;
 use crate::projections::priority_class::priority_class;
 use crate::projections::queue::{BATCH_QUEUE, QueueView};
 use crate::watches::Stores;
-use crate::{BatchJobReconciler, RIGHTS, lock};
+use crate::{BatchJobReconciler, RIGHTS, Settings, lock};
 use jiff::Timestamp;
-use springtide_crds::batch_queue::{MAX_PER_CLUSTER, MAX_PER_NAMESPACE, ReadyReason, StalledReason};
+use springtide_crds::batch_queue::{ReadyReason, StalledReason};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::executor::WriteResult;
@@ -75,7 +75,7 @@ impl Reconciler for BatchQueueReconciler {
             admission.figures(&QueueId::Object(key.clone()))
         };
         let observed = Observed {
-            problems: problems(stores, &queue),
+            problems: problems(stores, &self.jobs.settings, &queue),
             archive: self.jobs.archive.health(key, &queue.spec.retention.archive),
             queue,
             figures,
@@ -114,7 +114,7 @@ impl Reconciler for BatchQueueReconciler {
 }
 
 /// What is wrong with a queue, by what the stores know.
-pub(crate) fn problems(stores: &Stores, queue: &QueueView) -> Vec<Problem> {
+pub(crate) fn problems(stores: &Stores, settings: &Settings, queue: &QueueView) -> Vec<Problem> {
     let has_priority_class = |name: &str| {
         stores.priority_classes.as_ref().is_none_or(|classes| classes.get(&priority_class(name)).is_some())
     };
@@ -123,17 +123,18 @@ pub(crate) fn problems(stores: &Stores, queue: &QueueView) -> Vec<Problem> {
         &Surroundings {
             sees_nodes: stores.nodes.is_some(),
             has_priority_class: &has_priority_class,
-            beyond_maximum: beyond_maximum(stores, queue),
+            beyond_maximum: beyond_maximum(stores, settings, queue),
         },
     )
 }
 
 /// The declared maximum that a queue is beyond, the oldest first.
-fn beyond_maximum(stores: &Stores, queue: &QueueView) -> Option<usize> {
+fn beyond_maximum(stores: &Stores, settings: &Settings, queue: &QueueView) -> Option<usize> {
     let rank = |queue: &QueueView| (queue.meta().creation_time, queue.meta().uid.clone());
     let own = rank(queue);
     let namespace = Some(&*queue.meta().key.namespace);
-    [(namespace, MAX_PER_NAMESPACE as usize), (None, MAX_PER_CLUSTER as usize)].into_iter().find_map(
+    let Settings { max_queues_per_namespace, max_queues_per_cluster, .. } = *settings;
+    [(namespace, max_queues_per_namespace), (None, max_queues_per_cluster)].into_iter().find_map(
         |(scope, most)| {
             if stores.queues.len() <= most {
                 return None;
@@ -182,8 +183,8 @@ impl Population for BatchQueueReconciler {
             BATCH_QUEUE.kind,
             ReadyReason::all().iter().map(Reason::as_str),
             StalledReason::all().iter().map(Reason::as_str),
-            MAX_PER_NAMESPACE as usize,
-            MAX_PER_CLUSTER as usize,
+            self.jobs.settings.max_queues_per_namespace,
+            self.jobs.settings.max_queues_per_cluster,
         );
         let queues = stores.queues.list(None);
         for queue in &queues {
@@ -192,8 +193,10 @@ impl Population for BatchQueueReconciler {
             census.add(&queue.meta().key.namespace, reason(ReadyReason::CONDITION), stalled);
         }
         if census.exceeds_a_maximum() {
-            census.beyond_maximum =
-                queues.iter().filter(|queue| beyond_maximum(stores, queue).is_some()).count();
+            census.beyond_maximum = queues
+                .iter()
+                .filter(|queue| beyond_maximum(stores, &self.jobs.settings, queue).is_some())
+                .count();
         }
         census
     }

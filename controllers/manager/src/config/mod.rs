@@ -135,13 +135,45 @@ pub struct BatchJobSettings {
     pub history_limit: usize,
     /// What holds for the archives of finished jobs that BatchQueues ask for.
     pub archive: ArchiveSettings,
+    /// How many BatchJobs of one namespace are started and told of; the newest beyond them wait until older ones are
+    /// gone. Speed and memory are measured up to the defaults of the maxima.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_jobs_per_namespace: usize,
+    /// The same of all namespaces together.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_jobs_per_cluster: usize,
+    /// How many BatchQueues of one namespace work; the newest beyond them are Stalled until older ones are gone.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_queues_per_namespace: usize,
+    /// The same of all namespaces together.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_queues_per_cluster: usize,
 }
 
 impl Default for BatchJobSettings {
     fn default() -> Self {
-        let Settings { ttl_seconds, history_limit, built_in_queue, cohort_scope, .. } = Settings::default();
-        let archive = ArchiveSettings::default();
-        Self { built_in_queue, cohort_scope, ttl_seconds_after_finished: ttl_seconds, history_limit, archive }
+        let Settings {
+            ttl_seconds,
+            history_limit,
+            built_in_queue,
+            cohort_scope,
+            max_per_namespace,
+            max_per_cluster,
+            max_queues_per_namespace,
+            max_queues_per_cluster,
+            deletes_per_second: _,
+        } = Settings::default();
+        Self {
+            built_in_queue,
+            cohort_scope,
+            ttl_seconds_after_finished: ttl_seconds,
+            history_limit,
+            archive: ArchiveSettings::default(),
+            max_jobs_per_namespace: max_per_namespace,
+            max_jobs_per_cluster: max_per_cluster,
+            max_queues_per_namespace,
+            max_queues_per_cluster,
+        }
     }
 }
 
@@ -152,6 +184,10 @@ impl From<&BatchJobSettings> for Settings {
             history_limit: settings.history_limit,
             built_in_queue: settings.built_in_queue,
             cohort_scope: settings.cohort_scope,
+            max_per_namespace: settings.max_jobs_per_namespace,
+            max_per_cluster: settings.max_jobs_per_cluster,
+            max_queues_per_namespace: settings.max_queues_per_namespace,
+            max_queues_per_cluster: settings.max_queues_per_cluster,
             ..Self::default()
         }
     }

@@ -26,6 +26,19 @@ fn what_is_not_said_keeps_its_default_beside_what_is() {
     let cohort_scope = CohortScope::Cluster;
     assert_eq!(settings, Settings { history_limit: 7, cohort_scope, ..Settings::default() });
     assert!(configuration.controllers.batch_job.enabled);
+    let raised = parse(
+        "controllers: {batchJob: {settings: {maxJobsPerNamespace: 3000, maxJobsPerCluster: 15000,
+         maxQueuesPerNamespace: 100, maxQueuesPerCluster: 1000}}}",
+    );
+    let settings = Settings::from(&raised.unwrap().controllers.batch_job.settings);
+    let maxima = Settings {
+        max_per_namespace: 3000,
+        max_per_cluster: 15_000,
+        max_queues_per_namespace: 100,
+        max_queues_per_cluster: 1000,
+        ..Settings::default()
+    };
+    assert_eq!(settings, maxima);
     assert_eq!((configuration.logging.format, &*configuration.logging.level), (LogFormat::Text, "info"));
 }
 

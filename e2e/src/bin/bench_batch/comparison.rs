@@ -17,6 +17,9 @@ use crate::throughput::{self, Run};
 
 /// By how much the write budget is raised.
 pub(crate) const RAISED: u32 = 10;
+/// Workers beside it: a worker has one write under way, and with the eight that are shipped that is all there is. The
+/// Jobs beside are synced fifty at a time.
+pub(crate) const RAISED_WORKERS: usize = 32;
 
 /// How much is measured.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,9 +59,9 @@ impl Shape {
 pub(crate) enum Contender {
     /// BatchJob as it is installed.
     Shipped,
-    /// BatchJob with the raised write budget.
+    /// BatchJob with the raised write budget, and more workers.
     Raised,
-    /// The same with so many workers.
+    /// The same with so many workers instead.
     Workers(usize),
     /// Job, its controller manager and scheduler tuned as all of this cluster.
     Job,
@@ -76,7 +79,7 @@ impl Contender {
     pub(crate) fn title(self) -> String {
         match self {
             Self::Shipped => "BatchJob, write budget as shipped".to_owned(),
-            Self::Raised => format!("BatchJob, write budget x {RAISED}"),
+            Self::Raised => format!("BatchJob, write budget x {RAISED}, {RAISED_WORKERS} workers"),
             Self::Workers(workers) => format!("BatchJob, write budget x {RAISED}, {workers} workers"),
             Self::Job => "Kubernetes Job, tuned".to_owned(),
         }
@@ -94,13 +97,14 @@ impl Contender {
 
     /// Options of its manager; `None` where it has none.
     fn manager(self) -> Option<Vec<String>> {
-        let raised = || vec!["--write-budget-factor".to_owned(), RAISED.to_string()];
+        let raised = |workers: usize| {
+            let args = ["--write-budget-factor", &RAISED.to_string(), "--workers", &workers.to_string()];
+            args.map(str::to_owned).to_vec()
+        };
         match self {
             Self::Shipped => Some(Vec::new()),
-            Self::Raised => Some(raised()),
-            Self::Workers(workers) => {
-                Some(raised().into_iter().chain(["--workers".to_owned(), workers.to_string()]).collect())
-            }
+            Self::Raised => Some(raised(RAISED_WORKERS)),
+            Self::Workers(workers) => Some(raised(workers)),
             Self::Job => None,
         }
     }

@@ -70,7 +70,7 @@ pub(crate) async fn measure(cluster: &LocalCluster, namespaces: &[String], minut
 }
 
 /// Deletes all BatchJobs of these namespaces.
-async fn remove(cluster: &LocalCluster, namespaces: &[String]) -> Result<()> {
+pub(crate) async fn remove(cluster: &LocalCluster, namespaces: &[String]) -> Result<()> {
     let client = cluster.client("bench-generator")?;
     let deadline = Instant::now() + BOUND;
     for namespace in namespaces {

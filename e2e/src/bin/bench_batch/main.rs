@@ -5,16 +5,20 @@
 //! scheduler and KWOK. All throughput runs use the same cluster, one after the other, each between two
 //! measurements of R'.
 
+mod admission;
 mod bare;
 mod chain;
 mod comparison;
 mod decision;
+mod drain;
 mod generator;
 mod kwok;
 mod latency;
 mod load;
 mod manifests;
+mod online;
 mod pending;
+mod pods;
 mod processes;
 mod queue;
 mod report;
@@ -27,7 +31,7 @@ mod writes;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use report::Measured;
 use springtide_e2e::bench::report::Report;
 use springtide_e2e::kwok::NodeSpec;
@@ -44,8 +48,10 @@ const JOB_SYNCS: &str = "--concurrent-job-syncs=50";
 
 /// What is measured, and how much of it.
 #[derive(Parser)]
-#[command(name = "bench-batch")]
+#[command(name = "bench-batch", args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Only these parts, separated by commas. The report is then target/bench/batch-partial.md, and docs stay.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -62,6 +68,13 @@ struct Options {
     load_minutes: usize,
 }
 
+/// A bench of its own, with a report of its own.
+#[derive(Subcommand)]
+enum Other {
+    /// Queues with quota and cohorts, on the loads of Kueue's own test: `make bench-batch-admission`.
+    Admission(admission::Options),
+}
+
 /// A part of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
@@ -73,10 +86,14 @@ enum Part {
     Pending,
     /// G14: minutes of a steady load.
     Load,
+    /// G11 and G12: a peak window that drains a thousand pods, and their way back.
+    Drain,
     /// G3 and G13: a full queue and a killed manager.
     Queue,
     /// G6 with real containers.
     Containers,
+    /// An online server on a real node beside batch pods, and while they are drained.
+    Online,
     /// G2: writes a job.
     Writes,
     /// G9: CPU time of the admission.
@@ -90,8 +107,10 @@ impl Part {
             Self::Latency => format!("latency at 10 jobs/s for {} s", options.latency_seconds),
             Self::Pending => "pods that wait for a node, oversubscribed".to_owned(),
             Self::Load => format!("{} jobs a minute for {} min", load::JOBS_PER_MINUTE, options.load_minutes),
+            Self::Drain => format!("a drain of {} pods, and their way back", drain::PODS),
             Self::Queue => format!("{} jobs that wait and {} that run", queue::WAITING, queue::RUNNING),
             Self::Containers => format!("latency with real containers, {} jobs", latency::CONTAINER_JOBS),
+            Self::Online => "an online server on a real node beside batch pods".to_owned(),
             Self::Writes => "writes a job, on a cluster of its own with an audit log".to_owned(),
             Self::Decision => format!("CPU time of a decision over {} jobs", decision::JOBS),
         }
@@ -100,8 +119,8 @@ impl Part {
     /// Whether it runs on the cluster that all timed parts share.
     fn is_on_the_shared_cluster(self) -> bool {
         match self {
-            Self::Throughput | Self::Latency | Self::Pending | Self::Load | Self::Queue => true,
-            Self::Containers | Self::Writes | Self::Decision => false,
+            Self::Throughput | Self::Latency | Self::Pending | Self::Load | Self::Drain | Self::Queue => true,
+            Self::Containers | Self::Online | Self::Writes | Self::Decision => false,
         }
     }
 }
@@ -136,6 +155,9 @@ impl Shared {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
+    if let Some(Other::Admission(options)) = &options.other {
+        return admission::run(options).await;
+    }
     // Names the commit, which may not be the last one any more at the end.
     let report = Report::new("batch")?;
     // The full queue comes last of those on the shared cluster: it is not cleaned up.
@@ -205,8 +227,10 @@ async fn measure(
             let Shared { cluster, namespaces } = shared?;
             measured.load = Some(load::measure(cluster, namespaces, options.load_minutes).await?);
         }
+        Part::Drain => measured.drain = Some(drain::measure(&shared?.cluster).await?),
         Part::Queue => measured.queue = Some(queue::measure(&shared?.cluster).await?),
         Part::Containers => measured.containers = latency::on_a_real_node().await?,
+        Part::Online => measured.online = online::measure().await?,
         Part::Writes => measured.writes = Some(writes::per_job().await?),
         Part::Decision => measured.decision = Some(decision::cpu_time()?),
     }
@@ -232,7 +256,10 @@ mod tests {
         ]);
         assert_eq!(options.only, [Part::Load, Part::Queue]);
         assert_eq!((options.load_minutes, options.comparison.workers), (1, vec![8, 32]));
+        assert!(options.other.is_none());
         Options::try_parse_from(["bench-batch", "--rounds", "0"]).map(drop).unwrap_err();
+        let options = Options::parse_from(["bench-batch", "admission", "--only", "baseline,decision"]);
+        assert!(matches!(options.other, Some(Other::Admission(_))));
     }
 
     #[test]

@@ -48,10 +48,7 @@ impl System {
 
     /// A job of one task.
     pub(crate) fn job(self, namespace: &str, name: &str, task: &Task) -> Value {
-        let mut pod = pod_spec(task);
-        if let Some(pool) = task.pool {
-            pod["nodeSelector"] = json!({POOL: pool});
-        }
+        let pod = pod_of(task);
         let mut spec = json!({
             "template": {"metadata": {"annotations": {RUN_SECONDS: task.run_seconds}}, "spec": pod},
         });
@@ -93,6 +90,15 @@ impl Task {
 /// Path of the pods of a namespace.
 pub(crate) fn pods(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/pods")
+}
+
+/// The spec of a task's pod.
+pub(crate) fn pod_of(task: &Task) -> Value {
+    let mut pod = pod_spec(task);
+    if let Some(pool) = task.pool {
+        pod["nodeSelector"] = json!({POOL: pool});
+    }
+    pod
 }
 
 fn pod_spec(task: &Task) -> Value {

@@ -35,15 +35,18 @@ const PROGRESS: Duration = Duration::from_secs(15);
 /// How often it is looked whether all has come about; the times themselves are those of the events.
 const POLL: Duration = Duration::from_millis(100);
 
-/// When what was seen of one job, by its namespace and name. Times of pods are those of the first one.
+/// When what was seen of one job, by its namespace and name. Times of pods are those of the first one, unless said
+/// otherwise.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     /// How many pods of it were seen, one after the other.
     pub(crate) pods: usize,
     /// UID of the last one.
-    pod: Option<String>,
+    pub(crate) pod: Option<String>,
     /// Its pod appeared.
     pub(crate) pod_added: Option<Instant>,
+    /// The last one did.
+    pub(crate) last_pod_added: Option<Instant>,
     /// Its pod had a node.
     pub(crate) pod_bound: Option<Instant>,
     /// The scheduler said that no node has room for its pod.
@@ -68,6 +71,7 @@ impl Seen {
         if self.pod.as_ref() != pod.metadata.uid.as_ref() {
             self.pod.clone_from(&pod.metadata.uid);
             self.pods += 1;
+            self.last_pod_added = Some(now);
         }
         self.pod_added.get_or_insert(now);
         if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
@@ -128,6 +132,17 @@ impl Watcher {
         prefix: &str,
         jobs: Jobs,
     ) -> Result<Self> {
+        Self::start_telling(cluster, system, prefix, jobs, |_| {}).await
+    }
+
+    /// As [`Watcher::start`], and tells `tell` of every pod as it is, each time that it has changed. It must be brief.
+    pub(crate) async fn start_telling(
+        cluster: &LocalCluster,
+        system: System,
+        prefix: &str,
+        jobs: Jobs,
+        tell: impl Fn(&Pod) + Send + 'static,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared {
             prefix: prefix.to_owned(),
             seen: Mutex::default(),
@@ -138,7 +153,10 @@ impl Watcher {
         let label = system.job_label();
         let pods = Api::<Pod>::all(client.clone());
         let key_of_pod = move |pod: &Pod| key(pod, pod.labels().get(label)?);
-        let see_pod = |seen: &mut Seen, pod: &Pod, now| seen.pod_is(pod, now);
+        let see_pod = move |seen: &mut Seen, pod: &Pod, now| {
+            seen.pod_is(pod, now);
+            tell(pod);
+        };
         let pod_goes = |seen: &mut Seen, now| {
             seen.pod_gone.get_or_insert(now);
         };
@@ -368,6 +386,7 @@ mod tests {
         assert_eq!(seen.pods, 1);
         seen.pod_is(&pod("v", bound, json!({})), at(5));
         assert_eq!((seen.pods, seen.pod_added), (2, Some(at(1))), "the task runs once more");
+        assert_eq!(seen.last_pod_added, Some(at(5)));
         assert!(seen.unschedulable, "it is not forgotten that it was");
     }
 

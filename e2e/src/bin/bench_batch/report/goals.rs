@@ -4,10 +4,12 @@ use anyhow::{Context, Result, ensure};
 use springtide_e2e::bench::report::{Goal, quantile};
 
 use super::Measured;
-use crate::comparison::{Comparison, Contender, RAISED, Step};
+use crate::comparison::{Comparison, Contender, RAISED, RAISED_WORKERS, Step};
 use crate::decision::{self, Decision};
+use crate::drain::{self, Drain};
 use crate::latency::Latency;
 use crate::load::{JOBS_PER_MINUTE, Load};
+use crate::online::Online;
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
 use crate::writes::{ALL_BUDGET, Counted, Writes};
@@ -15,6 +17,7 @@ use crate::writes::{ALL_BUDGET, Counted, Writes};
 /// One goal a figure, in the order of their identifiers.
 pub(super) fn of(measured: &Measured) -> Result<Vec<Goal>> {
     let Measured { comparison, latency, containers, pending, load, queue, writes, decision, .. } = measured;
+    let Measured { drain, online, .. } = measured;
     let mut goals = Vec::new();
     goals.extend(comparison.iter().flat_map(throughput));
     goals.extend(writes.iter().flat_map(written));
@@ -23,16 +26,18 @@ pub(super) fn of(measured: &Measured) -> Result<Vec<Goal>> {
     goals.extend(containers.iter().map(real_containers));
     goals.extend(decision.iter().flat_map(decisions));
     goals.extend(pending.iter().flat_map(waits));
+    goals.extend(drain.iter().flat_map(drained));
     goals.extend(queue.iter().flat_map(restart));
     if let Some(load) = load {
         goals.extend(steady(load)?);
     }
+    goals.extend(online.iter().flat_map(beside_batch));
     Ok(goals)
 }
 
 fn throughput(comparison: &Comparison) -> [Goal; 3] {
     let share = comparison.median(Contender::Raised, Step::share);
-    let what = format!("jobs/s as a share of R', write budget x {RAISED}");
+    let what = format!("jobs/s as a share of R', write budget x {RAISED}, {RAISED_WORKERS} workers");
     let times = comparison.times(Contender::Raised, Contender::Job);
     let headroom = comparison.kwok / comparison.median(Contender::Raised, |step| step.run.rate);
     [
@@ -89,7 +94,8 @@ fn real_containers(latency: &Latency) -> Goal {
     Goal::below("G6-real-containers", what, 1000.0 * quantile(&latency.exit_to_gone, 0.99), "ms", 1000.0)
 }
 
-fn decisions(decision: &Decision) -> [Goal; 2] {
+/// G9.
+pub(crate) fn decisions(decision: &Decision) -> [Goal; 2] {
     let goal = |id, what, time: std::time::Duration, bound| {
         let what = format!("CPU of the decisions that grant {} {what}", decision::JOBS);
         Goal::at_most(id, &what, 1000.0 * time.as_secs_f64(), "ms", bound)
@@ -108,6 +114,31 @@ fn waits([ours, theirs]: &[Pending; 2]) -> [Goal; 2] {
     [
         Goal::at_most("G10-pending", &what, ours.pod_seconds / theirs.pod_seconds, "ratio", 0.01),
         Goal::at_most("G10-unschedulable", "pods that fitted nowhere", unschedulable, "pods", 0.0),
+    ]
+}
+
+fn drained(drain: &Drain) -> [Goal; 4] {
+    let pods = drain::PODS;
+    let what = format!("from the end of the last of {pods} pods to the start of their peak");
+    let share = format!("deletes/s of a drain of {pods} pods, as a share of the raw rate");
+    let inside = drain.inside as f64;
+    let steepest = "pods that came back in the fullest second of a ramp, to its slope";
+    [
+        Goal::at_least("G11-before-start", &what, drain.margin, "s", 0.0),
+        Goal::at_least("G11-share-of-raw", &share, drain.share(), "ratio", 0.9),
+        Goal::at_most("G11-starts-inside", "pods that started in the lead and the peak", inside, "pods", 0.0),
+        Goal::at_most("G12-steepest", steepest, drain.steepest(), "ratio", 1.1),
+    ]
+}
+
+fn beside_batch(online: &Online) -> [Goal; 2] {
+    let goal = |id, when: &str, phase: &[f64]| {
+        let what = format!("p99 of an online server {when}, to that alone");
+        Goal::at_most(id, &what, online.times_alone(phase), "ratio", 1.3)
+    };
+    [
+        goal("online-beside", "beside batch pods that fill its node", &online.beside),
+        goal("online-draining", "while those are drained", &online.draining),
     ]
 }
 
@@ -154,6 +185,24 @@ mod tests {
         let goals = json(waits(&[pending(150.0, 1), pending(7_500.0, 200)]));
         assert_eq!((goals[0]["value"].as_f64(), goals[0]["met"].as_bool()), (Some(0.02), Some(false)));
         assert_eq!((goals[1]["target"].as_str(), goals[1]["met"].as_bool()), (Some("<= 0"), Some(false)));
+    }
+
+    #[test]
+    fn a_drain_that_is_late_or_slow_misses_and_so_does_a_ramp_that_is_too_steep() {
+        let of = |margin, rate, inside, most| {
+            let drain = Drain { raw: 400.0, told: 380, lead: 27, rate, margin, inside, ramp: vec![18, most] };
+            json(drained(&drain)).iter().map(|goal| goal["met"] == true).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0.5, 370.0, 0, 22), [true; 4]);
+        assert_eq!(of(-0.5, 350.0, 1, 23), [false; 4]);
+    }
+
+    #[test]
+    fn an_online_server_may_be_slower_by_a_third_at_most() {
+        let online =
+            Online { alone: vec![1.0], beside: vec![1.25], draining: vec![1.35], batch: 10, drained: 10 };
+        let goals = json(beside_batch(&online));
+        assert_eq!((goals[0]["met"].as_bool(), goals[1]["met"].as_bool()), (Some(true), Some(false)));
     }
 
     #[test]

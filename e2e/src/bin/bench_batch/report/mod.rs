@@ -4,6 +4,8 @@ mod goals;
 mod page;
 mod throughput;
 
+pub(crate) use goals::decisions;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -12,8 +14,10 @@ use springtide_e2e::bench::report::{self, Report};
 use crate::Options;
 use crate::comparison::{Comparison, Contender, RAISED};
 use crate::decision::Decision;
+use crate::drain::Drain;
 use crate::latency::Latency;
 use crate::load::Load;
+use crate::online::Online;
 use crate::pending::Pending;
 use crate::queue::Queue;
 use crate::writes::Counted;
@@ -37,6 +41,9 @@ pub(crate) struct Measured {
     /// Of BatchJob and of Job.
     pub(crate) pending: Option<[Pending; 2]>,
     pub(crate) load: Option<Load>,
+    pub(crate) drain: Option<Drain>,
+    /// Where the machine can run containers.
+    pub(crate) online: Option<Online>,
     pub(crate) queue: Option<Queue>,
     pub(crate) writes: Option<Counted>,
     pub(crate) decision: Option<Decision>,
@@ -62,6 +69,8 @@ impl Measured {
             containers: None,
             pending: None,
             load: None,
+            drain: None,
+            online: None,
             queue: None,
             writes: None,
             decision: None,

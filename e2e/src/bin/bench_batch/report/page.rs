@@ -5,12 +5,15 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use springtide_e2e::bench::report::{Goal, quantile};
 use springtide_plumbing::budget::BudgetConfig;
+use springtide_plumbing::controller::DEFAULT_WORKERS;
 
 use super::{Measured, throughput};
-use crate::comparison::{Comparison, RAISED};
+use crate::comparison::{Comparison, RAISED, RAISED_WORKERS};
 use crate::decision::{self, Decision};
+use crate::drain::{self, Drain};
 use crate::latency::{JOBS_PER_SECOND, Latency};
 use crate::load::{JOBS_PER_MINUTE, Load};
+use crate::online::{self, Online};
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
 use crate::writes::{self, Counted, Writes};
@@ -46,6 +49,12 @@ pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<St
     }
     if let Some(load) = load {
         steady(&mut page, load)?;
+    }
+    if let Some(drain) = &measured.drain {
+        drained(&mut page, drain)?;
+    }
+    if let Some(online) = &measured.online {
+        beside_batch(&mut page, online)?;
     }
     if let Some(queue) = queue {
         full_queue(&mut page, queue)?;
@@ -128,6 +137,38 @@ fn steady(page: &mut String, load: &Load) -> Result<()> {
     Ok(())
 }
 
+fn drained(page: &mut String, drain: &Drain) -> Result<()> {
+    let Drain { raw, told, lead, rate, margin, inside, ramp } = drain;
+    let (share, steepest) = (100.0 * drain.share(), drain.steepest());
+    writeln!(page, "\n## A peak: {} pods that trap SIGTERM are drained, and come back\n", drain::PODS)?;
+    writeln!(page, "| measure | value |\n|---|---|")?;
+    writeln!(page, "| deletes a second, by a generator alone | {raw:.0} |")?;
+    writeln!(page, "| drainPodsPerSecond, leadSeconds | {told}, {lead} |")?;
+    writeln!(page, "| deletes a second of the drain | {rate:.0}, {share:.0} % |")?;
+    writeln!(page, "| all gone before the start of the peak | {margin:.1} s |")?;
+    writeln!(page, "| pods that started in the lead or the peak | {inside} |")?;
+    let seconds: Vec<String> = ramp.iter().map(usize::to_string).collect();
+    writeln!(page, "| fullest second of the ramp, to its slope | {steepest:.2} |")?;
+    writeln!(page, "| pods that came back, by the second | {} |", seconds.join(" "))?;
+    Ok(())
+}
+
+fn beside_batch(page: &mut String, online: &Online) -> Result<()> {
+    let Online { alone, beside, draining, batch, drained } = online;
+    let (rate, seconds) = (online::RATE, online::SECONDS);
+    writeln!(page, "\n## An online server on a real node, {rate} requests/s for {seconds} s each, ms\n")?;
+    writeln!(page, "| | p50 | p99 | longest |\n|---|---|---|---|")?;
+    for (when, latencies) in [
+        ("alone".to_owned(), alone),
+        (format!("beside {batch} batch pods that keep every core busy"), beside),
+        (format!("while those are drained, {drained} gone at the end"), draining),
+    ] {
+        let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|q| quantile(latencies, q));
+        writeln!(page, "| {when} | {p50:.2} | {p99:.2} | {longest:.2} |")?;
+    }
+    Ok(())
+}
+
 fn full_queue(page: &mut String, queue: &Queue) -> Result<()> {
     let Queue { idle_mib, full_mib, ready, decides, ended, unattended, lost, doubled } = queue;
     writeln!(page, "\n## A full queue: {} jobs wait, {} run\n", queue::WAITING, queue::RUNNING)?;
@@ -176,7 +217,7 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
             "Throughput: all {} jobs are created by 64 requests in flight, their TTL is 0, and the clock runs from the \
              first create until the last object is gone. Job runs the same pods on the same cluster without our \
              manager. The write budget as shipped is {} writes a second for the controller with a burst of {}; raised, \
-             {RAISED} times that. The declared maximum of BatchJobs in a cluster, which no run raises, is {}. What is \
+             {RAISED} times that with {RAISED_WORKERS} workers instead of {DEFAULT_WORKERS}. The declared maximum of BatchJobs in a cluster, which no run raises, is {}. What is \
              under way on average is the sum of the times of all writes over the length of the run.",
             asked.jobs,
             budget.rate,
@@ -199,6 +240,22 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
              Events apart; a long task runs for 6 s. A decision is the passes of the admission over 200 nodes with room, \
              alone; of five tries the median counts.",
             writes::JOBS
+        ),
+        format!(
+            "Peak: {} pods of {} jobs on nodes that KWOK plays, with a grace of {} s that each uses up. The raw rate is that \
+             of deletes of as many such pods, 64 side by side. The queue is then told to drain at 95 % of it, with a lead \
+             in which that is just done: the grace, the deletes and the tenth that a drain keeps in reserve. The manager has \
+             {RAISED} times the write budget and {RAISED_WORKERS} workers. The ramp takes {} s; its seconds count from the end of the peak.",
+            drain::PODS,
+            drain::JOBS,
+            drain::GRACE,
+            drain::RAMP
+        ),
+        format!(
+            "Online: a server with a request of 500m of cpu on a real node, asked at a steady pace from the same node, whatever \
+             the answers take. Batch pods without requests compute as long as they are let, go on for {} s after SIGTERM, and \
+             are drained one a second by `overridePeak`. Control plane, kubelet and manager are on the same cores.",
+            online::GRACE
         ),
         "Times of single runs vary on a small machine; the shares are within one run.".to_owned(),
     ];
@@ -275,20 +332,39 @@ mod tests {
                 spent: spent(),
                 kept: 3_200,
             }),
+            drain: Some(Drain {
+                raw: 400.0,
+                told: 380,
+                lead: 27,
+                rate: 372.0,
+                margin: 1.5,
+                inside: 0,
+                ramp: vec![18, 21],
+            }),
+            online: Some(Online {
+                alone: vec![1.0],
+                beside: vec![1.2],
+                draining: vec![1.1],
+                batch: 14,
+                drained: 14,
+            }),
             ..Measured::new(&Options::parse_from(["bench-batch"]))
         };
         let page = rendered(&measured);
         for row in [
-            "| G1-share-of-raw | jobs/s as a share of R', write budget x 10 | 0.900 ratio | >= 0.8 | met |",
+            "| G1-share-of-raw | jobs/s as a share of R', write budget x 10, 32 workers | 0.900 ratio | >= 0.8 | met |",
             "| G1-times-job | jobs/s, to those of Kubernetes Job, tuned, with TTL 0 | 1.800 ratio | >= 1.7 | met |",
             "| BatchJob, write budget as shipped | 39.0 | 49.0, 51.0 | 78 % | 38.0, 44.0 | 10.0 |",
-            "| BatchJob, write budget x 10 | 2.00 | 64 | 2.00 | 7.9 | 50.0 ms | window 12 |",
-            "- BatchJob, write budget x 10: spec pods 2.00",
+            "| BatchJob, write budget x 10, 32 workers | 2.00 | 64 | 2.00 | 7.9 | 50.0 ms | window 12 |",
+            "- BatchJob, write budget x 10, 32 workers: spec pods 2.00",
             "| Kubernetes Job, tuned | 250 | 80.0, 40 | ",
             "| R | 32 | 3 | 120.0 | 0.50 s | 0.90 s |",
             "| steady load | 250 |",
             "| all at once: Kubernetes Job, tuned | exit → pod gone | 200 | 200 |",
             "| manager, of a core | 8.0 % |",
+            "| G11-share-of-raw | deletes/s of a drain of 1000 pods, as a share of the raw rate | 0.930 ratio | >= 0.9 | met |",
+            "| pods that came back, by the second | 18 21 |",
+            "| beside 14 batch pods that keep every core busy | 1.20 | 1.20 | 1.20 |",
         ] {
             assert!(page.contains(row), "{row}\n{page}");
         }
