@@ -425,6 +425,7 @@ fn is_held(state: &JobState) -> bool {
 }
 
 fn suspended(state: &JobState, verdict: Option<&Verdict>) -> Option<(SuspendedReason, &'static str)> {
+    let waiting = verdict.and_then(|verdict| verdict.waiting.as_ref());
     // The end of the job does not change that it was stopped.
     let is_stopped = matches!(state.course, Course::Stopped(_));
     match state.job.spec.stop_policy {

@@ -157,7 +157,7 @@ impl Admission {
     }
 
     /// Whether a node is kept for a class of another job, so that what is free may not be for this one.
-    pub(super) fn is_kept_from(&self, key: &ClassKey) -> bool {
+    pub(super) fn is_node_kept_from(&self, key: &ClassKey) -> bool {
         self.kept.values().any(|kept| kept.class != *key && kept.class.tier >= key.tier)
     }
 

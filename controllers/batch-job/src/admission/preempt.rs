@@ -86,7 +86,6 @@ impl Admission {
         // Who is owed something is found anew: what cannot be given is kept from others for nobody.
         let owed_before = std::mem::take(&mut self.claimants);
         let claimants = self.who_claims();
-        self.claimants.retain(|line, _| claimants.contains_key(line));
         if claimants.is_empty() {
             return;
         }
@@ -94,8 +93,6 @@ impl Admission {
         let mut givers: HashMap<Uid, Vec<Giver>> = self.pods.staying();
         let leaving = self.coming(&mut givers, now);
         for (line, keys) in claimants {
-            // What is still owed is decided anew.
-            let was_owed = self.claimants.remove(&line).is_some();
             for key in keys.into_iter().take(TRIED_PER_LINE) {
                 let Some(claimant) = self.claimant(&key) else { continue };
                 let (units, later) = self.units(&key, &givers, before, now);
@@ -108,6 +105,8 @@ impl Admission {
                     }
                     continue;
                 };
+                // Or what is on its way back is enough.
+                let was_owed = owed_before.get(&line).is_some_and(|owed| owed.class == key);
                 if was_owed || !chosen.is_empty() {
                     self.claimants.insert(line, Owed { class: key.clone(), pods: owed, fill });
                 }
@@ -117,9 +116,6 @@ impl Admission {
                         self.taken.extend(chosen.iter().map(|unit| (head.clone(), unit.job.clone())));
                     }
                     self.enter_claims(chosen, &mut givers);
-                } else if let Some(owed) = owed_before.get(&line).filter(|owed| owed.class == key) {
-                    // What is on its way back is enough.
-                    self.claimants.insert(line, owed.clone());
                 }
                 break;
             }

@@ -157,7 +157,7 @@ impl Admission {
         if fit.total() >= u64::from(missing) && on_trial {
             return plain(QueuedReason::ClassBackoff, format!("{FAILED}; tried one after the other"));
         }
-        if fit.total() >= u64::from(missing) && self.is_kept_from(key) {
+        if fit.total() >= u64::from(missing) && self.is_node_kept_from(key) {
             let message = "the room that is free is kept for a job that has waited for it for ten minutes";
             return plain(QueuedReason::HeadBlocked, message.to_owned());
         }

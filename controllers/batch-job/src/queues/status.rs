@@ -200,11 +200,11 @@ pub fn status(observed: &Observed, now: Timestamp) -> (BatchQueueStatus, ReadyRe
         Some((reason, message)) => writer.set(conditions, reason, &message),
         None => remove_condition(conditions, OvercommittedReason::CONDITION),
     }
-    peaks::tell(figures.peak.as_ref(), &writer, &mut status);
     match archive(observed) {
         Some((reason, message)) => writer.set(conditions, reason, &message),
         None => remove_condition(conditions, ArchiveFailingReason::CONDITION),
     }
+    peaks::tell(figures.peak.as_ref(), &writer, &mut status);
     (status, ready, message)
 }
 

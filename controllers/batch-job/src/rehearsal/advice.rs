@@ -21,6 +21,12 @@ pub fn wakes(reason: QueuedReason) -> &'static str {
         QueuedReason::QueueStopped => {
             "spec.stopPolicy of the queue is None, and what else is wrong with it is mended"
         }
+        QueuedReason::PeakWindow => {
+            "the peak window of the queue is over, and the ramp after it leaves room; or spec.overridePeak of the queue \
+             is ForceOff"
+        }
+        QueuedReason::LoadTrigger => "the load of the queue's nodes has been below lowPercent for as long as the trigger says",
+        QueuedReason::WouldNotFinish => "the next peak window of the queue is over, or the job is expected to take less",
         QueuedReason::QueueNotFound => "a BatchQueue of this name is created",
         QueuedReason::QueueNameRequired => "a BatchQueue called default is created",
         QueuedReason::TierNotAllowed => {
@@ -63,6 +69,18 @@ pub fn remedies(reason: QueuedReason) -> &'static [&'static str] {
         QueuedReason::QueueStopped => {
             &["ask whoever stopped the queue, or mend what its condition Ready says"]
         }
+        QueuedReason::PeakWindow => &[
+            "wait: jobs start again when the window ends, over the time of its ramp",
+            "let the administrator set spec.overridePeak of the queue to ForceOff, with a reason and an end",
+        ],
+        QueuedReason::LoadTrigger => &[
+            "wait: jobs start again when the nodes are less busy",
+            "look at spec.loadTriggers of the queue, and whether metrics.k8s.io answers",
+        ],
+        QueuedReason::WouldNotFinish => &[
+            "wait: it starts after the window",
+            "create the job again with a shorter expectedSeconds, or with interruption.policy Interruptible",
+        ],
         QueuedReason::QueueNotFound => {
             &["create the BatchQueue, or create the job again with another spec.queueName"]
         }
@@ -84,6 +102,8 @@ pub(super) fn is_seen_without_nodes(reason: QueuedReason) -> bool {
         | QueuedReason::NeverFits
         | QueuedReason::ClassBackoff
         | QueuedReason::QueueStopped
+        | QueuedReason::PeakWindow
+        | QueuedReason::WouldNotFinish
         | QueuedReason::QueueNotFound
         | QueuedReason::QueueNameRequired
         | QueuedReason::TierNotAllowed
@@ -92,6 +112,7 @@ pub(super) fn is_seen_without_nodes(reason: QueuedReason) -> bool {
         | QueuedReason::Suspended
         | QueuedReason::Finished => true,
         QueuedReason::NoCapacity
+        | QueuedReason::LoadTrigger
         | QueuedReason::HeadBlocked
         | QueuedReason::CapacityStale
         | QueuedReason::Admitted => false,
@@ -108,6 +129,9 @@ pub(super) fn is_wait(reason: QueuedReason) -> bool {
         | QueuedReason::HeadBlocked
         | QueuedReason::ClassBackoff
         | QueuedReason::CapacityStale
+        | QueuedReason::PeakWindow
+        | QueuedReason::LoadTrigger
+        | QueuedReason::WouldNotFinish
         | QueuedReason::QueueStopped
         | QueuedReason::QueueNotFound
         | QueuedReason::QueueNameRequired
@@ -125,6 +149,9 @@ pub(super) fn names_a_resource(reason: QueuedReason) -> bool {
         QueuedReason::HeadBlocked
         | QueuedReason::ClassBackoff
         | QueuedReason::CapacityStale
+        | QueuedReason::PeakWindow
+        | QueuedReason::LoadTrigger
+        | QueuedReason::WouldNotFinish
         | QueuedReason::QueueStopped
         | QueuedReason::QueueNotFound
         | QueuedReason::QueueNameRequired
@@ -146,6 +173,9 @@ pub(super) fn is_told_until_when(reason: QueuedReason) -> bool {
         | QueuedReason::NeverFits
         | QueuedReason::HeadBlocked
         | QueuedReason::CapacityStale
+        | QueuedReason::PeakWindow
+        | QueuedReason::LoadTrigger
+        | QueuedReason::WouldNotFinish
         | QueuedReason::QueueStopped
         | QueuedReason::QueueNotFound
         | QueuedReason::QueueNameRequired

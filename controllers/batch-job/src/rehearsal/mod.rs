@@ -111,7 +111,9 @@ impl Rehearsal {
         for queue in &shown {
             queue_writer.apply(QueueView::clone(queue));
         }
-        let stores = Stores { jobs, pods, nodes, queues, priority_classes };
+        let (profiles, mut profile_writer) = Store::new(&[]);
+        fill(&mut profile_writer, &world.profiles, &mut seen);
+        let stores = Stores { jobs, pods, profiles, nodes, queues, priority_classes };
         let reconciler = BatchJobReconciler::with_settings(stores, world.settings);
         let queue = WorkQueue::new(1);
         // Nobody else has set it.

@@ -82,9 +82,6 @@ impl Queues {
         let Some(queue) = self.by_key.get(&key) else { return none };
         let Some(rules) = queue.rules.as_deref() else { return none };
         let mut room = unbounded;
-        let mut limit = |free, wanted, bound, resource: &dyn Fn() -> Arc<str>| {
-            room.limit(free, wanted, bound, resource);
-        };
         let opened = |amount: i64| share_of(amount, i64::from(rules.open_permille), 1000);
         let cohort = self.cohort_of(&key, rules).and_then(|id| self.cohorts.get(&id));
         let degraded = queue.percent(rules, tier);
@@ -102,19 +99,19 @@ impl Queues {
                 Fill::Nominal => row.nominal.min(most),
                 Fill::Borrowed => most,
             };
-            limit(opened(bound) - used, wanted, Bound::Quota, &name);
+            room.limit(opened(bound) - used, wanted, Bound::Quota, &name);
             if let Some(cohort) = cohort {
                 let left = cohort.nominal.get(resource) - cohort.used.get(resource);
-                limit(left, wanted, Bound::Cohort, &name);
+                room.limit(left, wanted, Bound::Cohort, &name);
             }
             if let Some((ramp, started)) = ramp {
                 let started = counted(Some(rules), started, resource);
-                limit(ramp_room(ramp, queue.whole(rules, row) - used, started), wanted, Bound::Ramp, &name);
+                room.limit(ramp_room(ramp, queue.whole(rules, row) - used, started), wanted, Bound::Ramp, &name);
             }
             if let Some(percent) = degraded {
                 let most = share_of(queue.whole(rules, row), percent, 100);
                 let used = counted(Some(rules), &queue.used[rank(tier)], resource);
-                limit(most - used, wanted, Bound::Tier, &name);
+                room.limit(most - used, wanted, Bound::Tier, &name);
             }
         }
         room
@@ -124,7 +121,8 @@ impl Queues {
         let Some(queue) = line.queue().and_then(|key| self.by_key.get(&key)) else { return room };
         let Some(rules) = queue.rules.as_deref() else { return room };
         let opened = |amount: i64| share_of(amount, i64::from(rules.open_permille), 1000);
-        let degraded = rules.tiers.get(&tier).and_then(|tier| tier.percent);
+        let degraded = queue.percent(rules, tier);
+        let ramp = queue.peak.as_ref().and_then(|peak| Some((peak.tier(tier)?.ramp?, &peak.started)));
         for (name, wanted) in requests.iter().filter(|(_, wanted)| *wanted > 0) {
             let Some(ceiling) = queue.ceiling(rules, name) else { continue };
             let resource = || rules.counted_as.get(name).cloned().unwrap_or_else(|| Arc::from(name));
@@ -132,7 +130,7 @@ impl Queues {
             let has_row = || rules.quota.iter().any(|row| row.resource == resource());
             if let Some((ramp, started)) = ramp.filter(|_| !has_row()) {
                 let open = ramp_room(ramp, ceiling - queue.used(name), started.get(name));
-                limit(open, wanted, Bound::Ramp, &resource);
+                room.limit(open, wanted, Bound::Ramp, &resource);
             }
             if let Some(percent) = degraded.filter(|_| !has_row()) {
                 let used = queue.used[rank(tier)].get(name);
