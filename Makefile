@@ -42,6 +42,11 @@ demo: deps xtask ## Run real batch jobs on a real local Kubernetes and show them
 .PHONY: demo-batch-job
 demo-batch-job: demo ## The demo of BatchJob, which is all of the demo so far.
 
+.PHONY: demo-batch
+demo-batch: deps xtask ## Show a queue with a peak window that drains and opens again, on simulated nodes (three minutes).
+	cargo build --workspace --bins
+	bin=$$($(XTASK) tools --print-path control-plane kwok) && SPRINGTIDE_BIN=$$bin $(BUILT)/demo-batch
+
 .PHONY: clean-local
 clean-local: ## End what `make demo KEEP=1` left running, and remove all of it.
 	cargo build --bin demo

@@ -286,6 +286,9 @@ pub enum CompletionMode {
 #[schemars(inline)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Interruption {
+    /// Interruptible tasks start at any time; with FinishOrDontStart no task starts that would still run when the next
+    /// peak window of the queue ends pods of its tier, by expectedSeconds.
+    pub policy: InterruptionPolicy,
     /// Seconds between SIGTERM and SIGKILL when a pod is ended by Drain or a deadline.
     #[schemars(range(max = 3600))]
     pub grace_seconds: u32,
@@ -293,8 +296,19 @@ pub struct Interruption {
 
 impl Default for Interruption {
     fn default() -> Self {
-        Self { grace_seconds: 30 }
+        Self { policy: InterruptionPolicy::default(), grace_seconds: 30 }
     }
+}
+
+/// Whether a task may be cut short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum InterruptionPolicy {
+    /// It runs again after an interruption.
+    #[default]
+    Interruptible,
+    /// It is not started where a peak would interrupt it.
+    FinishOrDontStart,
 }
 
 /// What a failed pod means.

@@ -13,6 +13,7 @@ use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use peaks::{PEAK_WINDOWS_MAX, PeakOverride, PeakWindow};
 pub use peaks_reasons::{DrainWillMissReason, PeakWindowActiveReason};
 pub use reasons::{
     CapacityStaleReason, OvercommittedReason, ReadyReason, ReconcilingReason, StalledReason,
@@ -20,7 +21,8 @@ pub use reasons::{
 };
 pub use rules::IMMUTABLE_FIELDS;
 pub use status::{
-    BatchQueueStatus, COUNT_MAX, MESSAGE_MAX_BYTES, SHAPE_MAX_LENGTH, WAITING_MAX, WaitingClass,
+    BatchQueueStatus, COUNT_MAX, MESSAGE_MAX_BYTES, SHAPE_MAX_LENGTH, WAITING_MAX, WAITING_REASON_MAX_LENGTH,
+    WaitingClass,
 };
 
 use crate::batch_job::StopPolicy;
@@ -81,6 +83,12 @@ pub const DEFAULT_QUEUE: &str = "default";
         json_path = ".status.runningPods"
     ),
     printcolumn(
+        name = "Window",
+        type_ = "string",
+        description = "The peak window that is near, open or just over.",
+        json_path = ".status.activeWindow.name"
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         description = "Time since the queue was created.",
@@ -131,6 +139,17 @@ pub struct BatchQueueSpec {
     )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<TierMapping>,
+    /// Hours in which batch work shrinks, waits or leaves, as the machines belong to online services. Where windows
+    /// overlap, each tier gets the strongest action.
+    #[schemars(
+        length(max = PEAK_WINDOWS_MAX),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peak_windows: Vec<PeakWindow>,
+    /// Opens or closes all peak windows for a while, such as in an incident. Absent = they follow the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub override_peak: Option<PeakOverride>,
     /// What a job gets whose spec.profile has a key and no mode: Off does nothing, Observe learns from its runs, Initial
     /// also fills in requests that its template leaves out, Auto also replaces the template's own.
     #[serde(default)]

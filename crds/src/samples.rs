@@ -9,9 +9,10 @@ use crate::batch_job::{
     BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, OnExitCodes, PodFailureAction,
     PodFailurePolicy, PodFailureRule, PodTemplate, Retry,
 };
+use crate::batch_queue::peaks::{PeakAction, PeakWindow, Resume, TierAction};
 use crate::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, QuotaRow, Retention};
 use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileMode, RequestBound};
-use crate::common::{Quantity, Tier};
+use crate::common::{Quantity, Tier, Window};
 
 /// The image of the examples.
 pub const IMAGE: &str = "localhost/springtide-box:1";
@@ -136,6 +137,41 @@ pub fn batch_queues() -> Vec<Sample> {
                     cohort: Some("idle".to_owned()),
                     quota: vec![quota("cpu", "1", Some("2"))],
                     max_tier: Tier::Guaranteed,
+                    ..BatchQueueSpec::new()
+                },
+            ),
+        },
+        Sample {
+            file: "batchqueue-peak",
+            doc: "A queue that leaves the machines to online services on every evening: from ten minutes before eight \
+                  jobs of tier BestEffort leave, those of tier Standard shrink to three tenths, and after ten all come \
+                  back over ten minutes.",
+            object: queue(
+                "evening",
+                BatchQueueSpec {
+                    peak_windows: vec![PeakWindow {
+                        name: "evening".to_owned(),
+                        window: Some(Window {
+                            start: Some("20:00".to_owned()),
+                            end: Some("22:00".to_owned()),
+                            cron: None,
+                            duration_seconds: None,
+                            time_zone: "Asia/Shanghai".to_owned(),
+                            dates: None,
+                        }),
+                        from_time_share_group: None,
+                        actions: vec![
+                            TierAction { tier: Tier::BestEffort, action: PeakAction::Drain, percent: None },
+                            TierAction {
+                                tier: Tier::Standard,
+                                action: PeakAction::Degrade,
+                                percent: Some(30),
+                            },
+                        ],
+                        lead_seconds: 600,
+                        drain_pods_per_second: 50,
+                        resume: Resume::default(),
+                    }],
                     ..BatchQueueSpec::new()
                 },
             ),

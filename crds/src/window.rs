@@ -1,6 +1,6 @@
 //! A recurring window of time in a time zone.
 
-use kube::core::Rule;
+use kube::core::{Reason, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 #[schemars(inline, extend("x-kubernetes-validations" = [
     Rule::new(
         "has(self.start) == has(self.end) && has(self.cron) == has(self.durationSeconds) && has(self.start) != has(self.cron)"
-    ).message("give either start and end, or cron and durationSeconds"),
+    )
+    .message("give either start and end, or cron and durationSeconds")
+    .reason(Reason::FieldValueInvalid),
 ]))]
 #[serde(rename_all = "camelCase")]
 pub struct Window {

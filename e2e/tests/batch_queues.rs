@@ -345,7 +345,7 @@ async fn the_status_of_a_queue_is_written_seldom_and_reads_well() -> Result<()> 
     ensure!(writes.requests().len() as u64 <= most, "at most {most}:\n{writes}");
     let table = test.kubectl(&["get", "bq"]).await?;
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    ensure!(rows[0] == ["NAME", "READY", "COHORT", "PENDING", "RUNNING", "AGE"], "{table}");
+    ensure!(rows[0] == ["NAME", "READY", "COHORT", "PENDING", "RUNNING", "WINDOW", "AGE"], "{table}");
     ensure!(rows[1][..4] == ["default", "Admitting", "0", "0"], "{table}");
     test.verify()
 }

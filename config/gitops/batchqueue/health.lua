@@ -24,7 +24,7 @@ local function is(type)
   return conditions[type] ~= nil and conditions[type].status == "True"
 end
 
--- A queue that is stopped does all that it is to do: nothing.
+-- A queue that is stopped does all that it is to do: nothing. One that drains for a peak does its work.
 local stopped = { Held = true, Draining = true, Drained = true }
 
 if is("Reconciling") then
@@ -33,7 +33,8 @@ elseif is("Stalled") then
   health.status = "Degraded"
   health.message = conditions["Stalled"].reason .. ": " .. conditions["Stalled"].message
 elseif is("Ready") then
-  health.status = stopped[conditions["Ready"].reason] and "Suspended" or "Healthy"
+  local for_peak = is("PeakWindowActive") and conditions["PeakWindowActive"].message == conditions["Ready"].message
+  health.status = stopped[conditions["Ready"].reason] and not for_peak and "Suspended" or "Healthy"
   health.message = conditions["Ready"].message
 end
 

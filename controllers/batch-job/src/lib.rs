@@ -89,10 +89,11 @@ impl BatchJobReconciler {
 
     /// A controller over these stores.
     pub fn with_settings(stores: Stores, settings: Settings) -> Arc<Self> {
-        let admission = match stores.nodes {
+        let mut admission = match stores.nodes {
             Some(_) => Admission::default(),
             None => Admission::without_nodes(),
         };
+        admission.set_deletes_per_second(settings.deletes_per_second);
         Arc::new(Self {
             stores,
             settings,

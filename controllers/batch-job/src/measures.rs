@@ -1,8 +1,10 @@
 //! What this controller measures of its own. No label names an object.
 
+use crate::admission::DrainTotals;
 use crate::memory::Facts;
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use springtide_plumbing::key::Uid;
@@ -22,6 +24,8 @@ pub(crate) struct Measures {
     pending_pod_seconds: Counter<f64, AtomicU64>,
     queue_wait: Histogram,
     release: Histogram,
+    drain_pods_left: Gauge,
+    drains_at_risk: Gauge,
 }
 
 impl Default for Measures {
@@ -32,6 +36,8 @@ impl Default for Measures {
             pending_pod_seconds: Counter::default(),
             queue_wait: Histogram::new(WAIT_SECONDS),
             release: Histogram::new(RELEASE_SECONDS),
+            drain_pods_left: Gauge::default(),
+            drains_at_risk: Gauge::default(),
         }
     }
 }
@@ -64,6 +70,22 @@ impl Measures {
             "Time from the first sight of a pod's end to its deletion",
             self.release.clone(),
         );
+        registry.register(
+            "springtide_batch_drain_pods_left",
+            "Pods of BatchJobs that have to go for a peak window and are still there",
+            self.drain_pods_left.clone(),
+        );
+        registry.register(
+            "springtide_batch_drains_at_risk",
+            "BatchQueues of which pods will still run when their peak window opens: DrainWillMiss is True",
+            self.drains_at_risk.clone(),
+        );
+    }
+
+    /// What all drains come to.
+    pub(crate) fn drains(&self, totals: DrainTotals) {
+        self.drain_pods_left.set(i64::try_from(totals.pods_left).unwrap_or(i64::MAX));
+        self.drains_at_risk.set(i64::try_from(totals.at_risk).unwrap_or(i64::MAX));
     }
 
     /// A pod was created.

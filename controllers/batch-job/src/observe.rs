@@ -1,6 +1,6 @@
 //! Gathers what the stores, the admission and this process know of one job name.
 
-use crate::admission::{QueueId, Trouble, Verdict, Waiting};
+use crate::admission::{Demand, QueueId, Trouble, Verdict, Waiting};
 use crate::memory::Memory;
 use crate::plan::{Attempt, JobState, demand};
 use crate::profiles::fitting::{self, Fitted, Fitting};
@@ -310,6 +310,12 @@ impl BatchJobReconciler {
                     queue = demand.queue.clone();
                     admission.offer(demand);
                 }
+                // It starts nothing, but what runs has to go like any other.
+                Some(demand) if state.live() > 0 => {
+                    let target = state.live();
+                    let min_parallelism = demand.min_parallelism.min(target);
+                    admission.offer(Demand { target, min_parallelism, ..demand });
+                }
                 Some(_) | None => admission.withdraw(uid),
             }
             self.ready(&mut admission, now);
@@ -324,7 +330,8 @@ impl BatchJobReconciler {
                 Some(obstacle) => {
                     let waiting = Waiting { reason: obstacle.reason, message: obstacle.message.clone() };
                     let waiting = (!state.dispatch.startable.is_empty()).then_some(waiting);
-                    Verdict { granted: state.live(), waiting, wake_at: None, reclaim: None }
+                    let Verdict { reclaim, drained, .. } = admission.verdict(uid);
+                    Verdict { granted: state.live(), waiting, wake_at: None, reclaim, drained }
                 }
             };
             (is_wanted.then_some(verdict), granted)

@@ -1,6 +1,7 @@
 //! The status of a job and its conditions, as a pure function of what was observed.
 
 mod failing;
+mod peak;
 
 pub(crate) use failing::{FAILS, of_failing};
 
@@ -40,6 +41,8 @@ pub struct Outlook {
     pub summary: CompleteReason,
     /// The message of its condition Complete.
     pub message: String,
+    /// Its pods end for a peak, of which the status of its queue tells.
+    pub yields: bool,
 }
 
 /// The status that follows from what was observed.
@@ -53,8 +56,9 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
     if state.course == Course::Finished {
         return finished(state);
     }
-    let waiting = verdict.and_then(|verdict| verdict.waiting.as_ref());
-    let (summary, mut message) = summary(state, waiting);
+    let waiting = waiting(verdict);
+    let yields = peak::drains(state, verdict);
+    let (summary, mut message) = summary(state, waiting, yields);
     let mut status = job.status.clone();
     status.observed_generation = job.meta().generation;
     if !has_unreadable_record(state) {
@@ -101,13 +105,13 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
     writer.set(conditions, reason, &why);
     let (reason, why) = admitted(state, waiting, status.admitted_time.as_ref(), is_final);
     writer.set(conditions, reason, &with_profile(state, reason, why));
-    if let Some((reason, why)) = suspended(state) {
+    if let Some((reason, why)) = suspended(state, waiting) {
         writer.set(conditions, reason, why);
     }
     if let Some((reason, why)) = degraded(state, verdict) {
         writer.set(conditions, reason, why);
     }
-    Outlook { status, summary, message }
+    Outlook { status, summary, message, yields }
 }
 
 /// A finished job has heard of an edit, and that is all that can still happen to its status.
@@ -119,7 +123,7 @@ fn finished(state: &JobState) -> Outlook {
     }
     let message = state.job.condition(CompleteReason::CONDITION).map(|stored| stored.message.clone());
     let summary = stored_summary(&state.job).unwrap_or(CompleteReason::Completed);
-    Outlook { status, summary, message: message.unwrap_or_default() }
+    Outlook { status, summary, message: message.unwrap_or_default(), yields: false }
 }
 
 fn stored_summary(job: &JobView) -> Option<CompleteReason> {
@@ -147,7 +151,8 @@ fn progress(state: &JobState, verdict: Option<&Verdict>, status: &mut BatchJobSt
     status.start_time.clone_from(&tally.start_time);
     status.running_since_time.clone_from(&tally.running_since);
     status.running_seconds = tally.running_seconds;
-    if job.spec.stop_policy == StopPolicy::None && !is_suspended_by_queue(state) {
+    let is_suspended = is_suspended_by_queue(state) || peak::suspends(state, waiting(verdict));
+    if job.spec.stop_policy == StopPolicy::None && !is_suspended {
         status.suspended_seconds = status.suspended_seconds.saturating_add(seconds_stopped(job, now));
     }
     status.active = live;
@@ -170,7 +175,7 @@ fn progress(state: &JobState, verdict: Option<&Verdict>, status: &mut BatchJobSt
     }
 }
 
-fn summary(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, String) {
+fn summary(state: &JobState, waiting: Option<&Waiting>, yields: bool) -> (CompleteReason, String) {
     let job = &state.job;
     let live = state.live();
     match &state.course {
@@ -211,6 +216,12 @@ fn summary(state: &JobState, waiting: Option<&Waiting>) -> (CompleteReason, Stri
             } else {
                 (CompleteReason::Suspended, format!("spec.stopPolicy of queue {queue} is Drain"))
             }
+        }
+        Course::Stuck { .. } | Course::Open if yields => {
+            (CompleteReason::Draining, "a peak window is near or open; the pods are ending".to_owned())
+        }
+        Course::Open if peak::suspends(state, waiting) => {
+            (CompleteReason::Suspended, waiting.map(|waiting| waiting.message.clone()).unwrap_or_default())
         }
         Course::Stopped(_) | Course::Stuck { .. } | Course::Open => {
             let running = state.pods.iter().filter(|pod| pod.is_running()).count();
@@ -369,6 +380,8 @@ fn waiting_stalls(reason: QueuedReason) -> Option<(StalledReason, bool)> {
         | QueuedReason::ClassBackoff
         | QueuedReason::CapacityStale
         | QueuedReason::QueueStopped
+        | QueuedReason::PeakWindow
+        | QueuedReason::WouldNotFinish
         | QueuedReason::NameHeld
         | QueuedReason::Admitted
         | QueuedReason::QueueFull
@@ -494,7 +507,7 @@ fn is_held(state: &JobState) -> bool {
     state.dispatch.held_by.is_some() && state.dispatch.startable.is_empty()
 }
 
-fn suspended(state: &JobState) -> Option<(SuspendedReason, &'static str)> {
+fn suspended(state: &JobState, waiting: Option<&Waiting>) -> Option<(SuspendedReason, &'static str)> {
     // The end of the job does not change that it was stopped.
     let is_stopped = matches!(state.course, Course::Stopped(_));
     match state.job.spec.stop_policy {
@@ -503,9 +516,14 @@ fn suspended(state: &JobState) -> Option<(SuspendedReason, &'static str)> {
         StopPolicy::None if is_suspended_by_queue(state) => {
             Some((SuspendedReason::QueueStopped, "spec.stopPolicy of the job's queue is Drain"))
         }
+        StopPolicy::None if peak::suspends(state, waiting) => {
+            Some((SuspendedReason::PeakWindow, "a peak window of the job's queue is open, or has just ended"))
+        }
         StopPolicy::None => {
-            let was_stopped = state.job.condition(SuspendedReason::CONDITION).is_some();
-            was_stopped.then_some((SuspendedReason::Resumed, "spec.stopPolicy is None"))
+            let stored = state.job.condition(SuspendedReason::CONDITION)?;
+            let was_in_peak = stored.is(SuspendedReason::PeakWindow);
+            let why = if was_in_peak { "the peak window is over" } else { "spec.stopPolicy is None" };
+            Some((SuspendedReason::Resumed, why))
         }
     }
 }
@@ -513,6 +531,10 @@ fn suspended(state: &JobState) -> Option<(SuspendedReason, &'static str)> {
 /// Whether the queue has stopped a job that had started: one that had not waits as ever.
 fn is_suspended_by_queue(state: &JobState) -> bool {
     state.is_drained() && state.has_started()
+}
+
+fn waiting(verdict: Option<&Verdict>) -> Option<&Waiting> {
+    verdict.and_then(|verdict| verdict.waiting.as_ref())
 }
 
 /// Whether the job has fewer pods than it had been granted, for another's sake.
@@ -525,8 +547,11 @@ fn degraded(state: &JobState, verdict: Option<&Verdict>) -> Option<(DegradedReas
         Some(ReclaimCause::Reclaimed) => {
             return Some((DegradedReason::Reclaimed, "the queue that had lent its quota needs it itself"));
         }
-        // Of a queue that is stopped condition Suspended tells; no queue has windows or preemption yet.
-        Some(ReclaimCause::QueueStopped | ReclaimCause::Degraded | ReclaimCause::Preempted) | None => {}
+        Some(ReclaimCause::Degraded) => {
+            return Some((DegradedReason::PeakWindow, "a peak window leaves the job's tier less"));
+        }
+        // Of what is stopped or drained condition Suspended tells; no queue has preemption yet.
+        Some(ReclaimCause::QueueStopped | ReclaimCause::PeakWindow | ReclaimCause::Preempted) | None => {}
     }
     let was_degraded = state.job.holds(DegradedReason::CONDITION);
     let has_all = verdict.is_none_or(|verdict| verdict.waiting.is_none());

@@ -297,7 +297,10 @@ impl BatchJobReconciler {
 
     fn queue_changed(&self, change: &Change<QueueView>) {
         let key = change.object().meta().key.clone();
-        // What is written into its status is no news to anybody.
+        let queue = change.present();
+        // What is written into its status is no news to anybody, but for the end of a peak that was forced.
+        let stored = queue.and_then(|queue| queue.status.active_window.clone());
+        lock(&self.admission).peak_stored(&key, stored.as_ref());
         let (is_edited, is_first) = match change {
             Change::Apply { old: Some(old), new, .. } => {
                 let (old, new) = (old.meta(), new.meta());
@@ -309,10 +312,13 @@ impl BatchJobReconciler {
         if !is_edited {
             return;
         }
-        let queue = change.present();
         let woken = {
             let rules = queue.map(|queue| rules::rules(queue));
-            lock(&self.admission).queue_changed(&QueueId::Object(key.clone()), rules)
+            let id = QueueId::Object(key.clone());
+            let mut admission = lock(&self.admission);
+            let woken = admission.queue_changed(&id, rules);
+            admission.peaks_changed(&id, queue.map(|queue| Arc::clone(&queue.peaks)), stored);
+            woken
         };
         let limit = queue.map(|queue| queue.spec.retention.history_limit as usize);
         let beyond = lock(&self.ceiling).set_history_limit(&key, limit);

@@ -202,7 +202,10 @@ pub async fn run(
         match controller {
             ControllerName::BatchJob => {
                 let config = &configuration.controllers.batch_job;
-                let settings = Settings::from(&config.settings);
+                let settings = Settings {
+                    deletes_per_second: configuration.write_budget.namespace_writes_per_second(),
+                    ..Settings::from(&config.settings)
+                };
                 // They follow the stores from before the controller does.
                 let warrants = BatchJobWarrants::new(stores.clone(), settings, Clock::system());
                 let guard = shared.guard(mode(controller, &configuration), warrants);

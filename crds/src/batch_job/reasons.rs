@@ -34,9 +34,9 @@ reasons! {
         Admitted => False,
         /// At least one pod of the job runs.
         Running => False,
-        /// The job is told to stop or is being deleted, and its pods are ending.
+        /// The job is told to stop, is being deleted or yields to a peak, and its pods are ending.
         Draining => False,
-        /// The job or its queue is stopped by spec.stopPolicy; no pod runs.
+        /// The job or its queue is stopped by spec.stopPolicy, or a peak window is open; no pod runs.
         Suspended => False,
         /// The result is certain; the last pods are ending.
         Finishing => False,
@@ -63,6 +63,12 @@ reasons! {
         HeadBlocked => True,
         /// Pods like these could not be created or scheduled; they are tried again after a pause.
         ClassBackoff => True,
+        /// A peak window of the queue lets jobs of this tier start nothing, or less; status.activeWindow of the queue
+        /// tells which.
+        PeakWindow => True,
+        /// The job is FinishOrDontStart and would still run when the next peak ends pods of its tier; it starts after
+        /// the peak. A shorter spec.expectedSeconds, if true, lets it start earlier.
+        WouldNotFinish => True,
         /// The view of nodes and pods is too old to start anything.
         CapacityStale => True,
         /// The queue is stopped by its spec.stopPolicy.
@@ -104,7 +110,7 @@ reasons! {
 }
 
 reasons! {
-    /// Whether somebody stopped the job.
+    /// Whether somebody stopped the job, or a peak does.
     pub enum SuspendedReason for "Suspended" {
         /// spec.stopPolicy is Hold: nothing starts, running pods finish.
         UserHold => True,
@@ -112,6 +118,8 @@ reasons! {
         UserDrain => True,
         /// The job's BatchQueue is drained by its spec.stopPolicy: nothing starts, running pods are ended.
         QueueStopped => True,
+        /// A peak window of the job's BatchQueue ended its pods, or lets none start; it goes on after the peak.
+        PeakWindow => True,
         /// The job was stopped before and is not now.
         Resumed => False,
     }
@@ -124,6 +132,8 @@ reasons! {
         QuotaShrunk => True,
         /// Pods of the job ran on quota that another queue of the cohort had lent and needs itself; they were ended.
         Reclaimed => True,
+        /// A peak window leaves the job's tier a part of the queue's capacity, and pods of the job were ended to keep it.
+        PeakWindow => True,
         /// The job has been degraded before and has every pod again that it may have.
         FullParallelism => False,
     }

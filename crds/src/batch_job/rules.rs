@@ -8,13 +8,14 @@ use crate::schema::{add_immutability, add_rules};
 
 /// Fields of the spec that cannot change after creation, presence included.
 /// Admission is not persisted, so no rule could say "once admitted".
-pub const IMMUTABLE_FIELDS: [&str; 15] = [
+pub const IMMUTABLE_FIELDS: [&str; 16] = [
     "queueName",
     "tier",
     "managedBy",
     "completions",
     "minParallelism",
     "completionMode",
+    "interruption.policy",
     "backoffLimit",
     "backoffLimitPerIndex",
     "maxFailedIndexes",

@@ -2,21 +2,22 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::core::Rule;
+use kube::core::{Reason, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::status::COUNT_MAX;
 use crate::common::{Tier, Window, time_schema};
 
 /// Most peak windows of one queue.
 pub const PEAK_WINDOWS_MAX: usize = 16;
-/// Most pods that a status counts as left.
-const MAX_COUNT: u32 = 1_000_000_000;
 
 /// Hours in which the machines belong to online services.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline, extend("x-kubernetes-validations" = [
-    Rule::new("has(self.window) != has(self.fromTimeShareGroup)").message("give either window or fromTimeShareGroup"),
+    Rule::new("has(self.window) != has(self.fromTimeShareGroup)")
+        .message("give either window or fromTimeShareGroup")
+        .reason(Reason::FieldValueInvalid),
 ]))]
 #[serde(rename_all = "camelCase")]
 pub struct PeakWindow {
@@ -68,7 +69,9 @@ pub struct TimeShareGroupPeak {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline, extend("x-kubernetes-validations" = [
     Rule::new("has(self.percent) == (self.action == 'Degrade')")
-        .message("percent is for action Degrade, which needs it"),
+        .message("percent is for action Degrade, which needs it")
+        .reason(Reason::FieldValueInvalid)
+        .field_path(".percent"),
 ]))]
 #[serde(rename_all = "camelCase")]
 pub struct TierAction {
@@ -171,7 +174,7 @@ pub struct ActiveWindow {
     #[schemars(schema_with = "time_schema")]
     pub end_time: Time,
     /// Pods that have to go and are still there.
-    #[schemars(range(max = MAX_COUNT))]
+    #[schemars(range(max = COUNT_MAX))]
     #[serde(default)]
     pub pods_left: u32,
 }

@@ -1,5 +1,6 @@
 //! The condition reasons of BatchQueue.
 
+use super::peaks_reasons::{DrainWillMissReason, PeakWindowActiveReason};
 use crate::common::ConditionStatus;
 use crate::reason::{self, Reason, ReasonDoc, reasons};
 
@@ -12,8 +13,12 @@ reasons! {
         Admitting => True,
         /// spec.stopPolicy is Hold: nothing starts, running pods finish.
         Held => True,
-        /// spec.stopPolicy is Drain: nothing starts, running pods are ending.
+        /// Pods are ending: spec.stopPolicy is Drain, or a peak is near.
         Draining => True,
+        /// A peak window is open: its tiers start nothing, or less.
+        Closed => True,
+        /// A peak is over: what it held back starts little by little.
+        Ramping => True,
         /// spec.stopPolicy is Drain, and no pod of the queue is left.
         Drained => True,
         /// Nothing starts: the view of nodes and pods is too old.
@@ -49,6 +54,12 @@ reasons! {
 reasons! {
     /// What needs a person.
     pub enum StalledReason for "Stalled" {
+        /// It is not known when a peak window opens: its time zone, cron expression or dates cannot be used. The tiers
+        /// that it would hold or drain start nothing; the message names the window and the remedy.
+        InvalidWindow => True,
+        /// A peak window follows a TimeShareGroup that does not exist. The tiers that it would hold or drain start
+        /// nothing; create the group, or give the window's hours.
+        TimeShareGroupNotFound => True,
         /// A tier cannot be used as it is; its jobs wait. The message names the tier and the field.
         InvalidTier => True,
         /// The manager serves single namespaces and may not see nodes: only capacitySource.type Static works.
@@ -85,6 +96,8 @@ impl ReconcilingReason {
             ReadyReason::Admitting
             | ReadyReason::Held
             | ReadyReason::Draining
+            | ReadyReason::Closed
+            | ReadyReason::Ramping
             | ReadyReason::Drained
             | ReadyReason::Stalled(_) => None,
         }
@@ -126,6 +139,8 @@ pub fn all() -> Vec<ReasonDoc> {
         reason::docs::<ReadyReason>(),
         reason::docs::<CapacityStaleReason>(),
         reason::docs::<OvercommittedReason>(),
+        reason::docs::<PeakWindowActiveReason>(),
+        reason::docs::<DrainWillMissReason>(),
         reason::docs::<ReconcilingReason>(),
         reason::docs::<StalledReason>(),
     ]
@@ -133,4 +148,4 @@ pub fn all() -> Vec<ReasonDoc> {
 }
 
 /// Number of condition types of BatchQueue.
-pub(super) const CONDITION_TYPES: usize = 5;
+pub(super) const CONDITION_TYPES: usize = 7;

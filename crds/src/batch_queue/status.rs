@@ -6,10 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use super::peaks::{ActiveWindow, NextWindow};
 use super::reasons::CONDITION_TYPES;
 use crate::common::{
-    Condition, MAX_GENERATION, Quantity, REASON_MAX_LENGTH, RESOURCE_NAME_MAX_LENGTH, Tier,
-    conditions_schema, time_schema,
+    Condition, MAX_GENERATION, Quantity, RESOURCE_NAME_MAX_LENGTH, Tier, conditions_schema, time_schema,
 };
 
 /// Longest condition message of a BatchQueue, in bytes of its JSON form.
@@ -18,6 +18,8 @@ pub const MESSAGE_MAX_BYTES: usize = 160;
 pub const WAITING_MAX: usize = 16;
 /// Longest [`WaitingClass::shape`]: 32 bits in hex.
 pub const SHAPE_MAX_LENGTH: usize = 8;
+/// Longest [`WaitingClass::reason`]: those of a wait are shorter than others may be.
+pub const WAITING_REASON_MAX_LENGTH: usize = 20;
 /// Bound of every counter of jobs and pods.
 pub const COUNT_MAX: u32 = 1_000_000;
 
@@ -69,6 +71,12 @@ pub struct BatchQueueStatus {
     #[schemars(length(max = WAITING_MAX), extend("x-kubernetes-list-type" = "atomic"))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<WaitingClass>,
+    /// The peak that condition PeakWindowActive is about: one that is near, open, or just over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_window: Option<ActiveWindow>,
+    /// The next peak to start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_window: Option<NextWindow>,
 }
 
 /// Jobs that are alike to the admission and wait for the same.
@@ -85,7 +93,7 @@ pub struct WaitingClass {
     #[schemars(length(max = SHAPE_MAX_LENGTH))]
     pub shape: String,
     /// What they wait for; a reason of BatchJob's condition Queued.
-    #[schemars(length(max = REASON_MAX_LENGTH))]
+    #[schemars(length(max = WAITING_REASON_MAX_LENGTH))]
     pub reason: String,
     /// The resource that is short, if one is.
     #[schemars(length(max = RESOURCE_NAME_MAX_LENGTH))]

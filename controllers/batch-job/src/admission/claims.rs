@@ -44,7 +44,8 @@ impl Admission {
     /// What a job must give back, as far as it has not yet.
     pub(super) fn claimed(&self, uid: &Uid) -> Option<Reclaim> {
         let claim = self.claims.get(uid).filter(|claim| self.staying(uid) > claim.keep)?;
-        Some(Reclaim { keep: claim.keep, cause: claim.cause })
+        let until = self.drains.get(uid).and_then(|drained| drained.start);
+        Some(Reclaim { keep: claim.keep, cause: claim.cause, until })
     }
 
     /// Makes all claims anew. Wakes the jobs that must give back something else than before.
@@ -52,6 +53,7 @@ impl Admission {
         let mut before = std::mem::take(&mut self.claims);
         // Who has given back what was claimed is no better a victim than others.
         before.retain(|uid, claim| self.staying(uid) > claim.keep);
+        self.claim_for_peaks(now);
         self.claim_cut_quota(&before, woken);
         self.preempt(&before, now);
         let changed = self.claims.iter().filter(|(uid, claim)| before.get(*uid) != Some(*claim));

@@ -4,6 +4,7 @@ use super::line::LineId;
 use super::{Demand, Place, QueueId, Trouble};
 use crate::shape::Shape;
 use jiff::{SignedDuration, Timestamp};
+use springtide_crds::batch_job::InterruptionPolicy;
 use springtide_crds::common::Tier;
 use springtide_plumbing::clock::after;
 use std::collections::BTreeSet;
@@ -16,6 +17,32 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// Pods of a shape that is not modelled that may be unscheduled at once, at first.
 const UNMODELLED_PODS: usize = 10;
 
+/// How long a task takes, to a power of two: jobs of one class have about the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum ExpectedTime {
+    /// Nobody knows.
+    Unknown,
+    /// At least two to this power seconds, and less than twice as long.
+    Log2(u32),
+}
+
+impl ExpectedTime {
+    fn of(expected: Option<SignedDuration>) -> Self {
+        let seconds = expected.and_then(|expected| u64::try_from(expected.as_secs()).ok());
+        seconds.map_or(Self::Unknown, |seconds| Self::Log2(seconds.max(1).ilog2()))
+    }
+
+    /// The shortest that a job of the class takes.
+    pub(super) fn at_least(self) -> Option<SignedDuration> {
+        match self {
+            Self::Unknown => None,
+            // The first power holds what takes no time, too.
+            Self::Log2(0) => Some(SignedDuration::ZERO),
+            Self::Log2(power) => Some(SignedDuration::from_secs(1_i64 << power.min(40))),
+        }
+    }
+}
+
 /// What makes two jobs alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClassKey {
@@ -24,6 +51,8 @@ pub(super) struct ClassKey {
     pub(super) priority: i32,
     /// Pods that must fit at once; 1 for most jobs.
     pub(super) gang: u32,
+    /// About how long its tasks take that do not start where a peak would interrupt them.
+    pub(super) finishes: Option<ExpectedTime>,
     pub(super) shape: Arc<Shape>,
 }
 
@@ -38,6 +67,10 @@ impl ClassKey {
             },
             priority: demand.priority,
             gang: demand.min_parallelism,
+            finishes: match demand.interruption.policy {
+                InterruptionPolicy::FinishOrDontStart => Some(ExpectedTime::of(demand.interruption.expected)),
+                InterruptionPolicy::Interruptible => None,
+            },
             shape: Arc::clone(&demand.shape),
         }
     }

@@ -78,6 +78,6 @@ impl Admission {
 /// Tells the shape of a class from those of others, in the same way in every process of one build.
 fn digits(key: &ClassKey) -> String {
     let mut hasher = DefaultHasher::new();
-    (&key.shape, key.gang).hash(&mut hasher);
+    (&key.shape, key.gang, key.finishes).hash(&mut hasher);
     format!("{:04x}", hasher.finish() & 0xffff)
 }

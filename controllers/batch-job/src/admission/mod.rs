@@ -16,6 +16,7 @@ mod class;
 mod figures;
 mod line;
 mod pass;
+mod peaks;
 mod pods;
 mod preempt;
 mod queue;
@@ -29,8 +30,10 @@ use crate::projections::node::NodeView;
 use crate::shape::Shape;
 use claims::Claims;
 use class::{Class, ClassKey};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use line::{Line, LineId};
+use peaks::Drained;
+pub use peaks::{DrainTotals, PeakFigures};
 use pods::Pods;
 use preempt::Owed;
 pub use queue::{
@@ -38,7 +41,7 @@ pub use queue::{
     Reclaim, ReclaimCause, TierRules, WAITING_CLASSES, WaitingClass,
 };
 use quota::Queues;
-use springtide_crds::batch_job::QueuedReason;
+use springtide_crds::batch_job::{Interruption, InterruptionPolicy, QueuedReason};
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
@@ -67,6 +70,26 @@ pub struct Demand {
     pub target: u32,
     /// It starts when so many fit at once.
     pub min_parallelism: u32,
+    /// How its pods are ended.
+    pub interruption: Interruptibility,
+}
+
+/// How the pods of a job may be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interruptibility {
+    /// Whether a task may be cut short by a peak.
+    pub policy: InterruptionPolicy,
+    /// From SIGTERM to SIGKILL.
+    pub grace_seconds: u32,
+    /// How long a task takes, as far as anybody knows.
+    pub expected: Option<SignedDuration>,
+}
+
+impl Default for Interruptibility {
+    fn default() -> Self {
+        let Interruption { policy, grace_seconds } = Interruption::default();
+        Self { policy, grace_seconds, expected: None }
+    }
 }
 
 /// What a job may do now.
@@ -80,6 +103,8 @@ pub struct Verdict {
     pub wake_at: Option<Timestamp>,
     /// What it must give back of what runs.
     pub reclaim: Option<Reclaim>,
+    /// A peak is near or open in which all pods of its tier have to go.
+    pub drained: bool,
 }
 
 /// Why a job waits.
@@ -142,6 +167,12 @@ pub struct Admission {
     claims: Claims,
     /// For whom others end or have ended, by line.
     claimants: BTreeMap<LineId, Owed>,
+    /// What jobs give back for a peak, by job.
+    drains: BTreeMap<Uid, Drained>,
+    /// Pods that may be deleted in a second.
+    deletes_per_second: Option<u32>,
+    /// When the last pass was.
+    last_pass: Option<Timestamp>,
     /// Pods alive by job, of jobs not offered yet too.
     live: HashMap<Uid, u32>,
     /// Of these, the ones that are being deleted.

@@ -40,11 +40,14 @@ impl Admission {
             resumed |= class.preempts_at.is_some_and(|at| at <= now);
         }
         resumed |= self.queues.refresh(&self.ledger, self.blind, now);
+        resumed |= self.drains_are_due(now);
         if !self.dirty && !resumed {
             return Vec::new();
         }
         self.dirty = false;
+        self.last_pass = Some(now);
         let mut woken = self.refresh_fits();
+        self.peaks_turned(&mut woken);
         if !self.ready || self.stale == Staleness::Everywhere {
             return woken;
         }
@@ -168,6 +171,7 @@ impl Admission {
         class.paused_until.is_none()
             && fits
             && class.allowance(self.models(&key.shape)) > 0
+            && self.may_finish(key)
             && self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods > 0
     }
 
@@ -278,6 +282,16 @@ impl Admission {
                 continue;
             }
             let job = self.jobs.get(uid)?;
+            if key.finishes.is_some()
+                && !self.queues.would_finish(
+                    &key.line,
+                    key.tier,
+                    job.demand.interruption.expected,
+                    self.last_pass,
+                )
+            {
+                continue;
+            }
             let granted = live.get(uid).copied().unwrap_or(0) as usize + job.in_flight.len();
             let wanted = (job.demand.target as usize).saturating_sub(granted);
             // A gang gets its minimum or nothing, whatever credit and quantum say: half of it helps nobody.

@@ -37,10 +37,27 @@ struct Held {
     slot: Option<Slot>,
     /// Since when it is there.
     since: Timestamp,
+    /// The last pass before it was first seen; `None` of one that was there before any. Unlike the time that the API
+    /// server gives it, that is of our own clock.
+    seen: Option<Timestamp>,
     /// It is being deleted, and should be gone by then: what it holds is on its way back.
     gone_by: Option<Timestamp>,
+    /// The last pass before it was first seen so, which is the one that asked for it; `None` where there was none.
+    left: Option<Timestamp>,
     /// The class that counts it as unbound: its job may have left that class since.
     unbound_in: Option<ClassKey>,
+}
+
+/// What a pod of a queue is to a peak.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holding<'a> {
+    pub(super) job: &'a Uid,
+    pub(super) tier: Tier,
+    pub(super) requests: &'a ResourceList,
+    pub(super) created: Timestamp,
+    pub(super) scheduled: bool,
+    /// Since when it goes.
+    pub(super) left: Option<Timestamp>,
 }
 
 impl Held {
@@ -108,6 +125,45 @@ impl Pods {
             pods.into_iter().map(|(key, held)| (key.clone(), held.since)).collect()
         };
         by_job.into_iter().map(|(job, pods)| (job, in_order(pods))).collect()
+    }
+
+    /// What pods of a queue hold that were made since then.
+    pub(super) fn started(
+        &self,
+        queue: &ObjectKey,
+        tiers: impl Fn(Tier) -> Option<Timestamp>,
+    ) -> ResourceList {
+        let mut started = ResourceList::default();
+        for held in self.held.values() {
+            let Some((_, tier)) = held.queue.as_ref().filter(|(of, _)| of == queue) else { continue };
+            if tiers(*tier).is_some_and(|ended| held.seen.unwrap_or(held.since) >= ended) {
+                started.add(&held.requests);
+            }
+        }
+        started
+    }
+
+    /// Pods of a queue that belong to jobs, in no order; those that were going before the first pass are taken to go
+    /// since now.
+    pub(super) fn of_queue(&mut self, queue: &ObjectKey, now: Timestamp) -> Vec<Holding<'_>> {
+        let of_queue =
+            self.held.values_mut().filter(|held| held.queue.as_ref().is_some_and(|(of, _)| of == queue));
+        of_queue
+            .filter_map(|held| {
+                if held.gone_by.is_some() {
+                    held.left.get_or_insert(now);
+                }
+                let (job, (_, tier)) = (held.job.as_ref()?, held.queue.as_ref()?);
+                Some(Holding {
+                    job,
+                    tier: *tier,
+                    requests: &held.requests,
+                    created: held.since,
+                    scheduled: held.node.is_some(),
+                    left: held.left,
+                })
+            })
+            .collect()
     }
 
     /// What a pod holds.
@@ -302,7 +358,13 @@ impl Admission {
             node: pod.node.clone(),
             slot,
             since: meta.creation_time,
+            seen: before.as_ref().map_or(self.last_pass, |before| before.seen),
             gone_by,
+            left: before
+                .as_ref()
+                .and_then(|before| before.left)
+                .or(self.last_pass)
+                .filter(|_| gone_by.is_some()),
             unbound_in,
         };
         held.count(1, &mut self.queues);

@@ -140,7 +140,9 @@ impl Admission {
                     .get(&key.line)
                     .and_then(|line| line.head.as_ref())
                     .is_some_and(|other| other != head);
-            let is_open = class.paused_until.is_none() && self.queues.closed(&key.line, key.tier).is_none();
+            let is_open = class.paused_until.is_none()
+                && self.queues.closed(&key.line, key.tier).is_none()
+                && self.may_finish(key);
             if is_open && !is_blocked && self.queues.may_claim(&key.line, key.tier, &key.shape.requests) {
                 by_line.entry(&key.line).or_default().push((Reverse(key.rank()), head, key));
             }

@@ -3,6 +3,7 @@
 //! Plain data: who reads BatchQueues turns their spec into [`QueueRules`], and [`QueueFigures`] into their
 //! status. Amounts are those of [`ResourceList`]: thousandths of a core, bytes, whole devices.
 
+use super::peaks::PeakFigures;
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
@@ -179,6 +180,8 @@ pub struct QueueFigures {
     pub is_stale: bool,
     /// Up to [`WAITING_CLASSES`] classes that wait, in the order of the queue.
     pub waiting: Vec<WaitingClass>,
+    /// What its peak windows mean now; `None` of one without any.
+    pub peak: Option<PeakFigures>,
 }
 
 /// A class of jobs that waits.
@@ -207,6 +210,8 @@ pub struct Reclaim {
     pub keep: u32,
     /// For whom or what.
     pub cause: ReclaimCause,
+    /// The pods must be gone by then, so that a longer grace is cut.
+    pub until: Option<Timestamp>,
 }
 
 /// Why pods are taken back that run.
@@ -214,6 +219,8 @@ pub struct Reclaim {
 pub enum ReclaimCause {
     /// The queue's stopPolicy is Drain.
     QueueStopped,
+    /// A peak is near or open, and its tier has to leave.
+    PeakWindow,
     /// A window leaves its tier a smaller share of the queue.
     Degraded,
     /// The queue's max was cut below what it uses.

@@ -1,6 +1,7 @@
 //! What each BatchQueue uses, and what it may still be given: quota, what its cohort lends, live capacity.
 
 mod excess;
+mod peak;
 mod room;
 
 use super::class::ClassKey;
@@ -15,6 +16,7 @@ use springtide_plumbing::key::ObjectKey;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+pub(super) use peak::{Drains, QueuePeak, Share};
 pub(super) use room::{Bound, Fill, Room};
 
 /// All BatchQueues that have rules or pods.
@@ -26,6 +28,8 @@ pub(super) struct Queues {
     tables: HashMap<NodeSelector, CapacityTable>,
     /// When nodes and pods were last known to be current.
     seen: Option<Timestamp>,
+    /// Queues whose peak windows mean something else since the last pass.
+    turned: Vec<ObjectKey>,
 }
 
 const TIERS: [Tier; 3] = [Tier::BestEffort, Tier::Standard, Tier::Guaranteed];
@@ -55,6 +59,8 @@ pub(super) struct Queue {
     /// What its source offers, in the names of the nodes.
     offered: Option<ResourceList>,
     stale: bool,
+    /// Its peak windows; `None` of one without any.
+    peak: Option<QueuePeak>,
 }
 
 /// Why a line is closed to a tier.
@@ -85,12 +91,23 @@ impl Queue {
         self.used.iter().map(|used| counted(self.rules.as_deref(), used, resource)).sum()
     }
 
-    /// What a tier may use of a row of the quota while a window degrades it.
+    /// What there is of a row of the quota, by itself and by the source.
+    fn whole(&self, rules: &QueueRules, row: &QuotaRow) -> i64 {
+        let most = most(rules, row);
+        self.ceiling(rules, &row.resource).map_or(most, |ceiling| ceiling.min(most))
+    }
+
+    /// What a tier may use of a row of the quota while its rules degrade it.
     fn degraded(&self, rules: &QueueRules, tier: Tier, row: &QuotaRow) -> Option<i64> {
         let percent = rules.tiers.get(&tier)?.percent?;
-        let most = most(rules, row);
-        let whole = self.ceiling(rules, &row.resource).map_or(most, |ceiling| ceiling.min(most));
-        Some(share_of(whole, percent.into(), 100))
+        Some(share_of(self.whole(rules, row), percent.into(), 100))
+    }
+
+    /// The part of its capacity that a tier may use, in percent, where its rules or a peak window say so.
+    fn percent(&self, rules: &QueueRules, tier: Tier) -> Option<i64> {
+        let by_rules = rules.tiers.get(&tier).and_then(|tier| tier.percent).map(i64::from);
+        let by_peak = self.peak.as_ref().and_then(|peak| peak.tier(tier)?.percent).map(i64::from);
+        by_rules.into_iter().chain(by_peak).min()
     }
 
     /// What its rules let it have of a resource of its source; `None` is without bound.
@@ -215,7 +232,10 @@ impl Queues {
             StopPolicy::None => {}
         }
         let of_tier = rules.tiers.get(&tier).and_then(|tier| tier.closed).map(Closed::Until);
-        of_tier.or(queue.stale.then_some(Closed::Stale))
+        let in_peak = || queue.peak.as_ref()?.tier(tier).filter(|tier| !tier.may_start());
+        of_tier
+            .or_else(|| in_peak().map(|_| Closed::Until(QueuedReason::PeakWindow)))
+            .or(queue.stale.then_some(Closed::Stale))
     }
 
     /// When nodes and pods were last known to be current.
@@ -229,8 +249,12 @@ impl Queues {
         for (selector, table) in &mut self.tables {
             changed |= table.refresh(selector, ledger);
         }
-        for queue in self.by_key.values_mut() {
+        for (key, queue) in &mut self.by_key {
             let Some(rules) = queue.rules.as_deref() else { continue };
+            if queue.peak.as_mut().is_some_and(|peak| peak.refresh(now)) {
+                self.turned.push(key.clone());
+                changed = true;
+            }
             let too_old = self.seen.is_some_and(|seen| now.duration_since(seen) > rules.stale_after);
             let share = node_share(rules);
             let stale = too_old || share.is_some() && blind;
@@ -268,6 +292,11 @@ impl Queues {
     /// Charges the queue of a class with so many grants, or takes them off.
     pub(super) fn grant(&mut self, class: &ClassKey, grants: i64) {
         if let Some(key) = class.line.queue() {
+            if grants > 0
+                && let Some(peak) = self.by_key.get_mut(&key).and_then(|queue| queue.peak.as_mut())
+            {
+                peak.starts(class.tier, &class.shape.requests.times(grants));
+            }
             self.charge(&key, class.tier, &class.shape.requests, grants);
         }
     }
@@ -330,6 +359,7 @@ impl Queues {
         let used = queue.used.iter().flat_map(ResourceList::iter);
         figures.used = used.map(|(name, amount)| (counted_as(name, rules), amount)).collect();
         figures.borrowed = self.borrowed(key);
+        figures.peak = queue.peak.as_ref().and_then(QueuePeak::figures);
         if node_share(rules).is_some() && !blind {
             let offered = queue.offered.iter().flat_map(ResourceList::iter);
             let shares =

@@ -2,6 +2,7 @@ mod claims;
 mod fairness;
 mod long;
 mod pauses;
+mod peaks;
 mod queues;
 mod without_nodes;
 
@@ -58,6 +59,7 @@ fn demand(namespace: &str, name: &str, shape: &Arc<Shape>) -> Demand {
         shape: Arc::clone(shape),
         target: 1,
         min_parallelism: 1,
+        interruption: Interruptibility::default(),
     }
 }
 

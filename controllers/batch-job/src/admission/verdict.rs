@@ -24,17 +24,18 @@ impl Admission {
         let granted = self.granted(uid);
         let Some(job) = self.jobs.get(uid) else { return Verdict { granted, ..Verdict::default() } };
         let reclaim = self.reclaim(uid, job);
+        let drained = self.is_drained(job);
         if granted >= job.demand.target {
-            return Verdict { granted, reclaim, ..Verdict::default() };
+            return Verdict { granted, reclaim, drained, ..Verdict::default() };
         }
         let class = self.classes.get(&job.class);
         let wake_at = class.and_then(|class| class.paused_until.or(class.preempts_at));
-        Verdict { granted, waiting: Some(self.why(job, class).0), wake_at, reclaim }
+        Verdict { granted, waiting: Some(self.why(job, class).0), wake_at, reclaim, drained }
     }
 
     fn reclaim(&self, uid: &Uid, job: &Job) -> Option<Reclaim> {
         match self.queues.rules_of(&job.class.line)?.stop {
-            StopPolicy::Drain => Some(Reclaim { keep: 0, cause: ReclaimCause::QueueStopped }),
+            StopPolicy::Drain => Some(Reclaim { keep: 0, cause: ReclaimCause::QueueStopped, until: None }),
             StopPolicy::None | StopPolicy::Hold => self.claimed(uid),
         }
     }
@@ -65,6 +66,9 @@ impl Admission {
         if let Some(why) = self.never(job) {
             return why;
         }
+        if let Some(why) = self.would_not_finish(job) {
+            return why;
+        }
         if let Some((head, _)) = line.and_then(|line| line.head.as_ref()).filter(|head| **head != job.place())
         {
             return plain(
@@ -86,7 +90,10 @@ impl Admission {
                 format!("tier {tier:?} is above spec.maxTier {max:?} of queue {name}")
             }
             Closed::Stopped => format!("spec.stopPolicy of queue {name} is {stop:?}"),
-            Closed::Until(_) => format!("queue {name} starts nothing of tier {tier:?} now"),
+            Closed::Until(_) => match self.queues.peak(&job.class.line) {
+                Some(peak) => format!("queue {name} starts nothing of tier {tier:?}: {}", peak.message),
+                None => format!("queue {name} starts nothing of tier {tier:?} now"),
+            },
             Closed::Stale if self.blind => format!(
                 "the manager may not see nodes here (namespaced mode): queue {name} needs capacitySource.type Static"
             ),
@@ -170,6 +177,16 @@ impl Admission {
             Bound::Cohort => (
                 QueuedReason::QuotaExceeded,
                 format!("{wants}; the cohort of queue {name} has {resource} left for {room}"),
+            ),
+            Bound::Ramp => (
+                QueuedReason::PeakWindow,
+                format!(
+                    "after the peak queue {name} opens little by little; {resource} is open for {room} now"
+                ),
+            ),
+            Bound::Tier if self.queues.is_degraded_by_peak(line, job.class.tier) => (
+                QueuedReason::PeakWindow,
+                format!("the peak window leaves its tier in queue {name} {resource} for {room} now"),
             ),
             Bound::Tier => (
                 QueuedReason::QuotaExceeded,

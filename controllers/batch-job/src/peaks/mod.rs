@@ -23,7 +23,10 @@ pub use ramp::Ramp;
 pub use state::{Active, Ahead, Drain, OVERRIDE_NAME, PeakState, Phase, TierPeak, Upcoming};
 
 use jiff::SignedDuration;
-use springtide_crds::batch_queue::peaks::{PeakAction, PeakOverride, PeakWindow, TierAction};
+use springtide_crds::batch_queue::StalledReason;
+use springtide_crds::batch_queue::peaks::{
+    PeakAction, PeakOverride, PeakWindow, TierAction, TimeShareGroupPeak,
+};
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::window::{Schedule, WindowError};
@@ -100,6 +103,17 @@ pub enum PeakProblem {
     },
 }
 
+impl PeakProblem {
+    /// As it stands in condition Stalled of the queue.
+    #[must_use]
+    pub fn reason(&self) -> StalledReason {
+        match self {
+            Self::InvalidWindow { .. } | Self::InvalidEntry { .. } => StalledReason::InvalidWindow,
+            Self::TimeShareGroupNotFound { .. } => StalledReason::TimeShareGroupNotFound,
+        }
+    }
+}
+
 /// The peak windows of one queue, checked.
 #[derive(Clone, Debug)]
 pub struct Peaks {
@@ -139,6 +153,12 @@ impl Peaks {
         Self { queue: queue.clone(), windows, forced: forced.cloned() }
     }
 
+    /// Whether there is anything that could ever have an effect.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.windows.is_empty() && self.forced.is_none()
+    }
+
     /// What keeps windows from being known; empty when all is well.
     pub fn problems(&self) -> impl Iterator<Item = &PeakProblem> {
         self.windows.iter().filter_map(|peak| peak.schedule.as_ref().err())
@@ -153,7 +173,7 @@ impl Peak {
             (Some(window), None) => Schedule::parse(window)
                 .map_err(|error| PeakProblem::InvalidWindow { name: name.clone(), error }),
             (None, Some(group)) => {
-                Err(PeakProblem::TimeShareGroupNotFound { name: name.clone(), group: group.name.clone() })
+                Err(PeakProblem::TimeShareGroupNotFound { name: name.clone(), group: described(group) })
             }
             (None, None) | (Some(_), Some(_)) => incomplete("give either window or fromTimeShareGroup"),
         };
@@ -192,6 +212,14 @@ fn action(entry: &TierAction) -> Option<Action> {
         PeakAction::Degrade => entry.percent.map(|percent| Action::Degrade { percent }),
         PeakAction::Hold => Some(Action::Hold),
         PeakAction::Drain => Some(Action::Drain),
+    }
+}
+
+/// A group as it is called in messages.
+fn described(group: &TimeShareGroupPeak) -> String {
+    match &group.member {
+        Some(member) => format!("{} with member {member}", group.name),
+        None => group.name.clone(),
     }
 }
 

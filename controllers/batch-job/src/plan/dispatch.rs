@@ -2,7 +2,7 @@
 
 use super::state::{Attempt, JobState, count};
 use super::tally::Tally;
-use crate::admission::Demand;
+use crate::admission::{Demand, Interruptibility};
 use crate::failure::backoff;
 use crate::growth;
 use crate::indexes::Retries;
@@ -148,7 +148,18 @@ pub fn demand(state: &JobState) -> Option<Demand> {
         shape: shape(state),
         target,
         min_parallelism: job.spec.min_parallelism.min(target),
+        interruption: Interruptibility {
+            policy: job.spec.interruption.policy,
+            grace_seconds: job.spec.interruption.grace_seconds,
+            expected: expected(job),
+        },
     })
+}
+
+/// How long one task of the job takes, as far as anybody knows.
+fn expected(job: &JobView) -> Option<SignedDuration> {
+    let seconds = job.spec.expected_seconds.or(job.spec.active_deadline_seconds)?;
+    Some(SignedDuration::from_secs(seconds.into()))
 }
 
 /// What the pods look like that could start: the largest of a gang.

@@ -39,7 +39,12 @@ pub(super) fn notes(job: &JobView, status: &BatchJobStatus) -> Vec<EventNote> {
     let stopped = turns.to(&stops, "Stopping", Severity::Normal);
     let shrunk =
         turns.to(&[DegradedReason::QuotaShrunk, DegradedReason::Reclaimed], "Shrinking", Severity::Normal);
-    let resumed = turns.to(&[SuspendedReason::Resumed], "Resuming", Severity::Normal);
+    // Of a peak its queue tells, once for all jobs.
+    let was_in_peak = job
+        .condition(SuspendedReason::CONDITION)
+        .is_some_and(|suspended| suspended.is(SuspendedReason::PeakWindow));
+    let resumed =
+        turns.to(&[SuspendedReason::Resumed], "Resuming", Severity::Normal).filter(|_| !was_in_peak);
     // What is forbidden is the reason of the pause too, and is told once.
     let refused = refused.filter(|_| stalled.is_none());
     [failed, stalled, refused, pending, stopped, shrunk, resumed].into_iter().flatten().collect()

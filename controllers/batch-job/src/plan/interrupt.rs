@@ -32,7 +32,7 @@ pub(super) fn live_pods(state: &JobState, reclaim: Option<&Reclaim>, draft: &mut
         state.pods.iter().filter(|pod| pod.is_live() && !pod.view.meta().is_deleting()).collect();
     if all {
         for pod in staying {
-            end(state, pod, draft, now);
+            end(state, pod, None, draft, now);
         }
         return;
     }
@@ -59,8 +59,9 @@ pub(super) fn live_pods(state: &JobState, reclaim: Option<&Reclaim>, draft: &mut
         });
         ending.extend(rest.into_iter().take(surplus));
     }
+    let until = reclaim.and_then(|reclaim| reclaim.until);
     for pod in ending {
-        end(state, pod, draft, now);
+        end(state, pod, until, draft, now);
     }
 }
 
@@ -113,17 +114,22 @@ fn half_gang_until(state: &JobState, staying: usize) -> Option<Timestamp> {
     Some(since + deadline + spread(&state.job.meta().uid, seconds as usize))
 }
 
-fn end(state: &JobState, pod: &Attempt, draft: &mut Draft, now: Timestamp) {
+/// `gone_by`: a longer grace is cut to the time that is left; not to none, with which the object would go before its
+/// containers do.
+fn end(state: &JobState, pod: &Attempt, gone_by: Option<Timestamp>, draft: &mut Draft, now: Timestamp) {
     if let Some(until) = state.unreleased_until(&pod.view, now) {
         draft.wake_at(until);
         return;
     }
     let meta = pod.view.meta();
+    let grace = state.job.spec.interruption.grace_seconds;
+    let left =
+        gone_by.map(|gone_by| u32::try_from(gone_by.duration_since(now).as_secs()).unwrap_or(0).max(1));
     let action = Action::Delete {
         uid: meta.uid.clone(),
         // A precondition: a pod that ended meanwhile would be deleted with its outcome.
         resource_version: Some(meta.resource_version),
-        grace_seconds: Some(state.job.spec.interruption.grace_seconds),
+        grace_seconds: Some(left.map_or(grace, |left| grace.min(left))),
     };
     draft.end(Write { resource: Resource::POD, key: meta.key.clone(), class: WriteClass::Spec, action });
 }

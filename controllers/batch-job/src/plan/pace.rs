@@ -56,7 +56,7 @@ pub(super) fn due(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, n
     if desired == stored || is_silent {
         return Due::Never;
     }
-    if outcome_differs(stored, desired) || is_news(stored, desired, outlook.summary) {
+    if outcome_differs(stored, desired) || is_news(stored, desired, outlook) {
         return paced(state, WriteClass::Status, now);
     }
     match figures(state, outlook, unfinished_jobs, now) {
@@ -78,6 +78,8 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
             let since = desired.running_since_time.as_ref().map_or(now, |since| since.0);
             at(after(since, STARTED_RECORD_AFTER), WriteClass::Status, now)
         }
+        // All jobs of a tier would tell at once what the status of their queue tells.
+        CompleteReason::Queued if was == CompleteReason::Pending && waits_for_peak(desired) => Due::Never,
         CompleteReason::Queued | CompleteReason::Admitted if was == CompleteReason::Pending => {
             if !single && state.live() > 0 {
                 return paced(state, WriteClass::Status, now);
@@ -173,7 +175,8 @@ fn outcome_differs(stored: &BatchJobStatus, desired: &BatchJobStatus) -> bool {
 }
 
 /// What a user must learn at once: that the job needs somebody, stops, goes on, or heard of an edit.
-fn is_news(stored: &BatchJobStatus, desired: &BatchJobStatus, summary: CompleteReason) -> bool {
+fn is_news(stored: &BatchJobStatus, desired: &BatchJobStatus, outlook: &Outlook) -> bool {
+    let summary = outlook.summary;
     let reason_of = |status: &BatchJobStatus, type_: &str| {
         condition(&status.conditions, type_).map(|condition| condition.reason.clone())
     };
@@ -191,7 +194,9 @@ fn is_news(stored: &BatchJobStatus, desired: &BatchJobStatus, summary: CompleteR
         | CompleteReason::Running => false,
     };
     let was = complete_reason(stored);
-    let turned = was != summary && (is_turn(summary) || is_turn(was));
+    // A peak ends the pods of all jobs of a tier: a word before and one after would double what each costs.
+    let is_turn_to = !outlook.yields && is_turn(summary);
+    let turned = was != summary && (is_turn_to || is_turn(was));
     let edited = stored.observed_generation != 0 && stored.observed_generation != desired.observed_generation;
     // Users are told at once, by whoever sees that a write fails; here, that it does so no longer.
     let fails = |status: &BatchJobStatus| {
@@ -209,7 +214,14 @@ fn figures_differ(stored: &BatchJobStatus, desired: &BatchJobStatus) -> bool {
         condition(&status.conditions, type_).map(|condition| condition.status == ConditionStatus::True)
     };
     let differs = |type_| status_of(stored, type_) != status_of(desired, type_);
-    stored.active != desired.active || differs(QueuedReason::CONDITION) || differs(AdmittedReason::CONDITION)
+    let is_queued_anew = differs(QueuedReason::CONDITION) && !waits_for_peak(desired);
+    stored.active != desired.active || is_queued_anew || differs(AdmittedReason::CONDITION)
+}
+
+/// Whether a peak is what the job waits for.
+fn waits_for_peak(status: &BatchJobStatus) -> bool {
+    let queued = condition(&status.conditions, QueuedReason::CONDITION);
+    queued.is_some_and(|queued| queued.is(QueuedReason::PeakWindow))
 }
 
 fn complete_reason(status: &BatchJobStatus) -> CompleteReason {

@@ -122,6 +122,8 @@ pub struct Settings {
     pub max_per_namespace: usize,
     /// Declared maximum of jobs in the cluster.
     pub max_per_cluster: usize,
+    /// How many pods the write budget lets be deleted in a second, to foretell drains.
+    pub deletes_per_second: u32,
 }
 
 impl Default for Settings {
@@ -133,6 +135,7 @@ impl Default for Settings {
             built_in_queue: BuiltInQueue::Enabled,
             max_per_namespace: 1500,
             max_per_cluster: 10_000,
+            deletes_per_second: u32::MAX,
         }
     }
 }

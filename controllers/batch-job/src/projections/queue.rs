@@ -1,5 +1,6 @@
 //! BatchQueue, as its own controller and that of BatchJob read it.
 
+use crate::peaks::Peaks;
 use serde::Deserialize;
 use springtide_crds::batch_job::StopPolicy;
 use springtide_crds::batch_queue::{BatchQueueSpec, BatchQueueStatus, TierMapping};
@@ -23,6 +24,8 @@ pub struct QueueView {
     pub status: BatchQueueStatus,
     /// Shared with the jobs of the queue.
     tiers: Vec<Arc<TierMapping>>,
+    /// Its peak windows, checked.
+    pub peaks: Arc<Peaks>,
 }
 
 impl QueueView {
@@ -75,6 +78,8 @@ struct Wire {
 impl From<Wire> for QueueView {
     fn from(mut wire: Wire) -> Self {
         let tiers = std::mem::take(&mut wire.spec.tiers).into_iter().map(Arc::new).collect();
-        Self { meta: wire.metadata, spec: wire.spec, status: wire.status, tiers }
+        let (windows, forced) = (&wire.spec.peak_windows, wire.spec.override_peak.as_ref());
+        let peaks = Arc::new(Peaks::new(&wire.metadata.uid, windows, forced));
+        Self { meta: wire.metadata, spec: wire.spec, status: wire.status, tiers, peaks }
     }
 }

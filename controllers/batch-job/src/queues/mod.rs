@@ -7,6 +7,7 @@
 //! - [`status`] is the status of a queue as a pure function.
 //! - [`reconciler`] drives it all: a second loop beside that of the jobs, with the queues as its keys.
 
+mod peaks;
 pub mod placement;
 pub mod reconciler;
 pub mod rules;

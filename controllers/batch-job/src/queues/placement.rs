@@ -132,15 +132,17 @@ impl Placement {
             Some(Obstacle { reason: QueuedReason::TierNotAllowed, message })
         } else {
             let concerns = |problem: &&Problem| problem.tier.is_none_or(|concerned| concerned == tier);
-            problems.iter().find(concerns).map(|problem| Obstacle {
-                reason: match problem.reason {
+            problems.iter().filter(concerns).find_map(|problem| {
+                let reason = match problem.reason {
                     StalledReason::InvalidTier => QueuedReason::TierNotAllowed,
                     StalledReason::NodesNotVisible => QueuedReason::CapacityStale,
                     StalledReason::LimitExceeded
                     | StalledReason::Forbidden
                     | StalledReason::InternalError => QueuedReason::QueueStopped,
-                },
-                message: format!("queue {name}: {}", problem.message),
+                    // The admission knows which tiers it concerns, and for how long.
+                    StalledReason::InvalidWindow | StalledReason::TimeShareGroupNotFound => return None,
+                };
+                Some(Obstacle { reason, message: format!("queue {name}: {}", problem.message) })
             })
         };
         Self {

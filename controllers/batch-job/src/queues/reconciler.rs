@@ -59,8 +59,14 @@ impl Reconciler for BatchQueueReconciler {
         let Some(queue) = stores.queues.get(key) else {
             lock(&self.writes).remove(key);
             lock(&self.jobs.active_queues).remove(key);
+            self.jobs.measure_drains();
             return None;
         };
+        // Edges of its peak windows, steps of a drain and of a ramp come by time alone.
+        if !queue.peaks.is_empty() {
+            self.jobs.admit(now);
+            self.jobs.measure_drains();
+        }
         // Before the look: what comes to the queue after it wakes the key again.
         lock(&self.jobs.active_queues).remove(key);
         let figures = {
@@ -137,6 +143,12 @@ fn beyond_maximum(stores: &Stores, queue: &QueueView) -> Option<usize> {
 }
 
 impl BatchJobReconciler {
+    /// Shows in the metrics what all drains come to.
+    fn measure_drains(&self) {
+        let totals = lock(&self.admission).drain_totals();
+        self.measures.drains(totals);
+    }
+
     /// Something comes to a queue: its status is looked at, unless that is under way.
     pub(crate) fn touch_queue(&self, queue: &QueueId) {
         match queue {

@@ -118,6 +118,11 @@ pub fn problems(queue: &QueueView, around: &Surroundings<'_>) -> Vec<Problem> {
         }
         CapacityType::NodeAllocatable | CapacityType::ExtendedResource | CapacityType::Static => {}
     }
+    problems.extend(queue.peaks.problems().map(|problem| Problem {
+        reason: problem.reason(),
+        tier: None,
+        message: problem.to_string(),
+    }));
     for tier in queue.tiers() {
         if let Some(what) = tier_problem(tier, around) {
             problems.push(Problem {

@@ -1,5 +1,6 @@
 //! The status of a queue, and when it is written: at most every five seconds, and only when it differs.
 
+use super::peaks;
 use super::rules::{Problem, amount};
 use crate::admission::{QueueFigures, WaitingClass};
 use crate::projections::queue::{BATCH_QUEUE, QueueView};
@@ -27,6 +28,9 @@ use std::sync::Arc;
 const WRITE_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 /// How often a queue is looked at in which nothing waits or runs: its capacity changes all the same.
 const IDLE_INTERVAL: SignedDuration = SignedDuration::from_secs(30);
+
+/// When an edge of a peak is looked at again that could not be acted on.
+const LATE_EDGE: SignedDuration = SignedDuration::from_secs(1);
 
 /// Plain data about one queue.
 #[derive(Clone, Debug)]
@@ -56,20 +60,26 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let queue = &observed.queue;
     let (status, ready, message) = status(observed, now);
     let outcome = match ready {
-        ReadyReason::Admitting | ReadyReason::Held | ReadyReason::Drained => Outcome::Converged,
-        ReadyReason::Draining | ReadyReason::Deleting => Outcome::Progressing,
+        ReadyReason::Admitting | ReadyReason::Held | ReadyReason::Drained | ReadyReason::Closed => {
+            Outcome::Converged
+        }
+        ReadyReason::Draining | ReadyReason::Ramping | ReadyReason::Deleting => Outcome::Progressing,
         ReadyReason::Pending | ReadyReason::CapacityStale => Outcome::Waiting,
         ReadyReason::Stalled(_) => Outcome::Blocked,
     };
     let mut plan = Plan { why: vec![Why { reason: ready.as_str(), message }], ..Plan::idle(outcome) };
     plan.wake_at(after(now, if observed.is_active() { WRITE_INTERVAL } else { IDLE_INTERVAL }));
+    if let Some(edge) = observed.figures.peak.as_ref().and_then(|peak| peak.wake) {
+        // Where the admission may not look, as its view is too old, the edge lies behind us.
+        plan.wake_at(if edge > now { edge } else { after(now, LATE_EDGE) });
+    }
     if status == queue.status {
         return plan;
     }
     match observed.last_write.map(|last| after(last, WRITE_INTERVAL)).filter(|due| *due > now) {
         Some(due) => plan.wake_at(due),
         None => {
-            plan.events = notes(queue, &status);
+            plan.events = notes(queue, &status).into_iter().chain(peaks::notes(queue, &status)).collect();
             plan.status = Some(write(queue, &status));
         }
     }
@@ -162,6 +172,7 @@ pub fn status(observed: &Observed, now: Timestamp) -> (BatchQueueStatus, ReadyRe
         Some((reason, message)) => writer.set(conditions, reason, &message),
         None => remove_condition(conditions, OvercommittedReason::CONDITION),
     }
+    peaks::tell(figures.peak.as_ref(), &writer, &mut status);
     (status, ready, message)
 }
 
@@ -200,7 +211,11 @@ fn ready(observed: &Observed, stalled: Option<&(StalledReason, String)>) -> (Rea
             (ReadyReason::Drained, "spec.stopPolicy is Drain; set it to None to go on".to_owned())
         }
         StopPolicy::None if figures.is_stale => (ReadyReason::CapacityStale, STALE.to_owned()),
-        StopPolicy::None => (ReadyReason::Admitting, "jobs start as quota and capacity allow".to_owned()),
+        StopPolicy::None => {
+            figures.peak.as_ref().and_then(peaks::ready).unwrap_or_else(|| {
+                (ReadyReason::Admitting, "jobs start as quota and capacity allow".to_owned())
+            })
+        }
     }
 }
 

@@ -2,15 +2,20 @@ use super::placement::Placement;
 use super::rules::{Problem, Surroundings, problems, rules};
 use super::status::{Observed, plan, status};
 use super::*;
-use crate::admission::{CapacitySource, NodeShare, QueueFigures, QueueId, QuotaRow, WaitingClass};
+use crate::admission::{
+    CapacitySource, NodeShare, PeakFigures, QueueFigures, QueueId, QuotaRow, WaitingClass,
+};
+use crate::peaks::drain::Forecast;
 use crate::projections::job::JobView;
 use crate::projections::queue::QueueView;
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::QueuedReason;
-use springtide_crds::batch_queue::{ReadyReason, StalledReason};
+use springtide_crds::batch_queue::{BatchQueueStatus, DrainWillMissReason, ReadyReason, StalledReason};
 use springtide_crds::common::Tier;
+use springtide_crds::reason::Reason;
+use springtide_plumbing::events::Severity;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::plan::Action;
 use std::collections::BTreeMap;
@@ -298,6 +303,74 @@ fn ready_says_what_the_queue_does() {
     let (status, ready, message) = status(&broken, START);
     assert_eq!((ready, message.as_str()), (ReadyReason::Stalled(StalledReason::InvalidTier), "why"));
     assert!(status.conditions.iter().any(|condition| condition.is(StalledReason::InvalidTier)));
+}
+
+/// A queue whose window opens five minutes after the start, with what it means at a time.
+fn in_peak(seconds: i64, pods_left: u32, forecast: Option<Forecast>) -> Observed {
+    let spec = json!({"peakWindows": [{
+        "name": "noon", "window": {"start": "00:05", "end": "01:00", "timeZone": "UTC"}, "leadSeconds": 60,
+        "actions": [{"tier": "BestEffort", "action": "Drain"}],
+    }]});
+    let mut observed = observed(spec, busy());
+    let state = observed.queue.peaks.at(START + SignedDuration::from_secs(seconds), None);
+    let wake = state.wake;
+    observed.figures.peak = Some(PeakFigures { state, pods_left, forecast, wake });
+    observed
+}
+
+#[test]
+fn a_peak_stands_in_the_status_and_its_turns_are_told() {
+    let at = |seconds| START + SignedDuration::from_secs(seconds);
+    let condition = |status: &BatchQueueStatus, type_: &str| {
+        let found = status.conditions.iter().find(|condition| condition.type_ == type_);
+        found.map(|found| found.reason.clone()).unwrap_or_default()
+    };
+    let (before, ready, _) = status(&in_peak(0, 0, None), at(0));
+    assert_eq!((ready, condition(&before, "PeakWindowActive").as_str()), (ReadyReason::Admitting, "Idle"));
+    assert_eq!(before.next_window.as_ref().unwrap().start_time.0, at(300));
+    assert_eq!(condition(&before, "DrainWillMiss"), "OnTime");
+    assert_eq!(before.active_window, None);
+    let missed = Forecast { reason: DrainWillMissReason::RateTooLow, message: "too many".to_owned() };
+    for (seconds, expected) in
+        [(250, ReadyReason::Draining), (300, ReadyReason::Closed), (3610, ReadyReason::Ramping)]
+    {
+        let observed = in_peak(seconds, 7, Some(missed.clone()));
+        let (shown, ready, _) = status(&observed, at(seconds));
+        assert_eq!(ready, expected);
+        assert_eq!(condition(&shown, "DrainWillMiss"), "RateTooLow");
+        let active = shown.active_window.unwrap();
+        assert_eq!((active.name.as_str(), active.pods_left), ("noon", 7));
+        let plan = plan(&observed, at(seconds));
+        let told: Vec<_> = plan.events.iter().map(|note| (note.reason, note.severity)).collect();
+        assert_eq!(told, [(expected.as_str(), Severity::Normal), ("RateTooLow", Severity::Warning)]);
+        assert!(plan.wake.is_some_and(|wake| wake > at(seconds)));
+    }
+    // Without windows nothing of them is left.
+    let mut without = in_peak(300, 0, None);
+    without.figures.peak = None;
+    let (shown, ..) = status(&without, at(300));
+    assert_eq!(condition(&shown, "PeakWindowActive"), "");
+}
+
+#[test]
+fn a_window_that_cannot_be_read_is_told_with_its_remedy() {
+    let windows = json!({"peakWindows": [
+        {"name": "a", "window": {"start": "00:05", "end": "01:00", "timeZone": "Mars/Olympus"}},
+        {"name": "b", "fromTimeShareGroup": {"name": "double11", "member": "payment"}},
+    ]});
+    let has = |_: &str| true;
+    let found = problems(&queue("q", windows), &around(&has));
+    let reasons: Vec<StalledReason> = found.iter().map(|problem| problem.reason).collect();
+    assert_eq!(reasons, [StalledReason::InvalidWindow, StalledReason::TimeShareGroupNotFound]);
+    assert!(found[0].message.contains("Mars/Olympus") && found[0].message.contains("IANA"));
+    assert!(found[1].message.contains("double11 with member payment"), "{}", found[1].message);
+    // It concerns no tier that no window would hold or drain.
+    let problems = |queue: &QueueView| problems(queue, &around(&has));
+    let queue =
+        Arc::new(queue("q", json!({"peakWindows": [{"name": "b", "fromTimeShareGroup": {"name": "x"}}]})));
+    let placed =
+        Placement::of(&job(json!({"queueName": "q"})), None, &[queue], BuiltInQueue::Enabled, problems);
+    assert_eq!(reason(&placed), None);
 }
 
 fn written(observed: &Observed, now: Timestamp) -> Option<Value> {

@@ -147,7 +147,7 @@ fn holds(rules: &QueueRules, row: &QuotaRow, pod: &PodView) -> bool {
 }
 
 /// What a pod counts as: one without requests takes something all the same, unless it asks by another name.
-fn charged(rules: Option<&QueueRules>, pod: &PodView) -> ResourceList {
+pub(super) fn charged(rules: Option<&QueueRules>, pod: &PodView) -> ResourceList {
     let is_renamed = |rules: &QueueRules| rules.counted_as.keys().any(|name| pod.requests.get(name) > 0);
     match rules {
         Some(rules) if is_renamed(rules) => pod.requests.clone(),
@@ -156,7 +156,7 @@ fn charged(rules: Option<&QueueRules>, pod: &PodView) -> ResourceList {
 }
 
 /// How much of a row of a quota an amount is, by whatever name.
-fn held(rules: &QueueRules, amount: Option<&ResourceList>, row: &QuotaRow) -> i64 {
+pub(super) fn held(rules: &QueueRules, amount: Option<&ResourceList>, row: &QuotaRow) -> i64 {
     let Some(amount) = amount else { return 0 };
     let others =
         rules.counted_as.iter().filter(|(name, base)| **base == row.resource && **name != row.resource);

@@ -2,7 +2,7 @@
 
 use super::claims::Scene;
 use super::record::Outcomes;
-use super::{BatchJobWarrants, Seen};
+use super::{BatchJobWarrants, Seen, peaks};
 use crate::admission::QueueRules;
 use crate::lock;
 use crate::projections::job::JobView;
@@ -14,9 +14,9 @@ use springtide_crds::batch_job::{
 };
 use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
-use springtide_plumbing::key::{ResourceVersion, Uid};
+use springtide_plumbing::key::{ObjectKey, ResourceVersion, Uid};
 use springtide_plumbing::projection::Projection;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// For so long a pod that was warranted to go counts as going: its delete is answered by then, and seen.
@@ -39,6 +39,11 @@ struct Going {
 }
 
 impl Leaving {
+    /// The pods.
+    pub(super) fn pods(&self) -> impl Iterator<Item = &Uid> {
+        self.pods.keys()
+    }
+
     /// Forgets what has not gone: in time, or as its delete has failed, since it stays in a later version.
     fn forget(&mut self, pods: &[Arc<PodView>], now: Timestamp) {
         self.pods.retain(|_, going| going.since + LEAVES_WITHIN > now);
@@ -94,16 +99,19 @@ impl BatchJobWarrants {
         leaving: &Leaving,
         now: Timestamp,
     ) -> bool {
-        if pod.meta().labels.queue.is_none() {
-            return false;
+        let Some(name) = &pod.meta().labels.queue else { return false };
+        let key = ObjectKey { namespace: Arc::clone(&pod.meta().key.namespace), name: Arc::clone(name) };
+        let going = peaks::going(seen, leaving);
+        if let Some(queue) = self.stores.queues.get(&key)
+            && self.yields_to_peak(&queue, job, pod, &going, now)
+        {
+            return true;
         }
         let namespace = Some(&*pod.meta().key.namespace);
         let queues = self.stores.queues.list(namespace);
         let queues: BTreeMap<Arc<str>, QueueRules> =
             queues.iter().map(|queue| (Arc::clone(&queue.meta().key.name), rules::rules(queue))).collect();
         let (pods, jobs) = (self.stores.pods.list(namespace), self.stores.jobs.list(namespace));
-        let leaving = seen.leaving.values().chain([leaving]);
-        let going: HashSet<Uid> = leaving.flat_map(|leaving| leaving.pods.keys().cloned()).collect();
         Scene::new(&queues, &pods, &jobs, &going, now).is_claimed(pod, job.spec.priority)
     }
 }

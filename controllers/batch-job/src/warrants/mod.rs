@@ -6,6 +6,7 @@
 //! | ended pod | Finished | its outcome stands in the job's status, or it is no outcome |
 //! | live pod | Declared | `spec` asks for its end ([`declared`]): stop, met policies, place in a gang, count |
 //! | live pod | Declared | the rules of its queue ask for it ([`claims`]): cut quota, lender, tier, drain |
+//! | live pod | Declared | a peak window of its queue is near or open ([`peaks`]), and drains or degrades its tier |
 //! | finished job | Finished, Declared | its time is over; it exceeds the history |
 //!
 //! Whatever this leaves out is counted by the breaker: saying no by mistake costs a few deletes per five
@@ -13,6 +14,7 @@
 
 mod claims;
 mod declared;
+mod peaks;
 mod record;
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+mod peaks;
+
 use super::*;
 use crate::watches::PODS_BY_JOB;
 use serde_json::{Value, json};

@@ -206,7 +206,8 @@ fn observe(case: &Case) -> Observed {
         reason: QueuedReason::all().into_iter().find(|known| known.as_str() == reason).unwrap(),
         message: message.clone(),
     });
-    let reclaim = case.quota_shrunk_to.map(|keep| Reclaim { keep, cause: ReclaimCause::QuotaShrunk });
+    let cause = ReclaimCause::QuotaShrunk;
+    let reclaim = case.quota_shrunk_to.map(|keep| Reclaim { keep, cause, until: None });
     let verdict = case.granted.map(|granted| Verdict { granted, waiting, reclaim, ..Verdict::default() });
     Observed {
         state: Some(state),

@@ -10,6 +10,7 @@ mod cluster;
 mod failing;
 mod lives;
 mod memory;
+mod peaks;
 mod setbacks;
 mod success;
 mod traps;

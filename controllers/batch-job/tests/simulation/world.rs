@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use springtide_batch_job::projections::job::JobView;
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
+use springtide_batch_job::projections::queue::QueueView;
 use springtide_batch_job::watches::{JOBS_BY_PROFILE, PODS_BY_JOB};
-use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, Settings, Stores};
+use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, BatchQueueReconciler, Settings, Stores};
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
-use springtide_plumbing::executor::WriteResult;
+use springtide_plumbing::executor::{Done, WriteResult};
 use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
 use springtide_plumbing::plan::{Action, MAX_WRITES, Plan, Step, Write};
@@ -35,6 +36,8 @@ pub(crate) struct World {
     process: Process,
     cpu: String,
     settings: Settings,
+    /// BatchQueues as they are stored, by name.
+    queues: BTreeMap<String, Value>,
     /// By how much the clock of the process is ahead of the API server's.
     clock_ahead: SignedDuration,
 }
@@ -59,6 +62,8 @@ struct Process {
     time: Arc<Mutex<Timestamp>>,
     jobs: Watch<JobView>,
     pods: Watch<PodView>,
+    queues: StoreWriter<QueueView>,
+    queue_loop: Arc<BatchQueueReconciler>,
     wakes: BTreeMap<ObjectKey, Timestamp>,
     /// Keys whose pass failed in a way that brings the next one.
     again: BTreeSet<ObjectKey>,
@@ -107,12 +112,13 @@ impl World {
     pub(crate) fn with_settings(cpu: &str, settings: Settings) -> Self {
         let mut cluster = Cluster::new();
         let clock_ahead = SignedDuration::ZERO;
-        let process = Process::start(&mut cluster, cpu, settings, clock_ahead);
-        Self { cluster, process, cpu: cpu.to_owned(), settings, clock_ahead }
+        let queues = BTreeMap::new();
+        let process = Process::start(&mut cluster, cpu, settings, clock_ahead, &queues);
+        Self { cluster, process, cpu: cpu.to_owned(), settings, queues, clock_ahead }
     }
 
     /// What the clock of the process shows.
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.cluster.now + self.clock_ahead
     }
 
@@ -125,7 +131,51 @@ impl World {
 
     /// The process dies, and another one starts from a list of everything.
     pub(crate) fn restart(&mut self) {
-        self.process = Process::start(&mut self.cluster, &self.cpu, self.settings, self.clock_ahead);
+        let Self { cluster, cpu, settings, clock_ahead, queues, .. } = self;
+        self.process = Process::start(cluster, cpu, *settings, *clock_ahead, queues);
+    }
+
+    /// Somebody writes the spec of a BatchQueue.
+    pub(crate) fn set_queue(&mut self, name: &str, spec: Value) {
+        let before = self.queues.get(name);
+        let generation = before.map_or(0, |queue| queue["metadata"]["generation"].as_i64().unwrap()) + 1;
+        let status = before.map_or(json!({}), |queue| queue["status"].clone());
+        let metadata = json!({
+            "namespace": NAMESPACE, "name": name, "uid": format!("queue-{name}"), "generation": generation,
+        });
+        self.store_queue(name, json!({"metadata": metadata, "spec": spec, "status": status}));
+    }
+
+    fn store_queue(&mut self, name: &str, mut queue: Value) {
+        let before = self.queues.get(name).map_or("0", |queue| text(queue, "/metadata/resourceVersion"));
+        let version = before.parse::<u64>().unwrap() + 1;
+        queue["metadata"]["resourceVersion"] = json!(version.to_string());
+        self.process.queues.apply(serde_json::from_value(queue.clone()).unwrap());
+        self.queues.insert(name.to_owned(), queue);
+    }
+
+    /// The loop over BatchQueues looks at all of them, and writes their statuses.
+    pub(crate) fn pass_queues(&mut self) {
+        self.deliver(usize::MAX, usize::MAX);
+        let now = self.now();
+        let names: Vec<String> = self.queues.keys().cloned().collect();
+        for name in names {
+            let key = key(&name);
+            let Some(observed) = self.process.queue_loop.observe(&key, None, now) else { continue };
+            let plan = self.process.queue_loop.plan(&observed, now);
+            let Some(write) = plan.status else { continue };
+            let Action::Status { status, .. } = &write.action else { panic!("{write:?}") };
+            let mut queue = self.queues[&name].clone();
+            queue["status"] = status.clone();
+            self.store_queue(&name, queue);
+            let done = Done { resource_version: None, noop: false };
+            self.process.queue_loop.settle(&key, &[WriteResult { write, outcome: Ok(done) }], now);
+        }
+    }
+
+    /// The stored status of a BatchQueue.
+    pub(crate) fn queue_status(&self, name: &str) -> &Value {
+        &self.queues[name]["status"]
     }
 
     /// The watches show further events.
@@ -353,7 +403,13 @@ pub(crate) fn is_finished(job: &Value) -> bool {
 }
 
 impl Process {
-    fn start(cluster: &mut Cluster, cpu: &str, settings: Settings, clock_ahead: SignedDuration) -> Self {
+    fn start(
+        cluster: &mut Cluster,
+        cpu: &str,
+        settings: Settings,
+        clock_ahead: SignedDuration,
+        stored_queues: &BTreeMap<String, Value>,
+    ) -> Self {
         let (jobs_store, jobs) = Store::new(&[JOBS_BY_PROFILE]);
         let (profiles, mut no_profiles) = Store::new(&[]);
         let (pods_store, pods) = Store::new(&[PODS_BY_JOB]);
@@ -372,7 +428,11 @@ impl Process {
         let pods = Watch::list(pods, &mut cluster.pods, version);
         let jobs = Watch::list(jobs, &mut cluster.jobs, version);
         let (queues_store, mut queues) = Store::new(&[]);
-        queues.replace(BTreeMap::new(), version);
+        let stored_queues = stored_queues.values().map(|queue| {
+            let view: QueueView = serde_json::from_value(queue.clone()).unwrap();
+            (view.meta().key.clone(), Arc::new(view))
+        });
+        queues.replace(stored_queues.collect(), version);
         let stores = Stores {
             jobs: jobs_store,
             pods: pods_store,
@@ -386,10 +446,11 @@ impl Process {
         let clock = Clock::from_fn(move || *shows.lock().unwrap());
         let warrants = BatchJobWarrants::new(stores.clone(), settings, clock);
         let reconciler = BatchJobReconciler::with_settings(stores, settings);
+        let queue_loop = BatchQueueReconciler::new(Arc::clone(&reconciler));
         let queue = WorkQueue::new(7);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(reconciler.wire(&queue));
         let (wakes, again) = (BTreeMap::new(), BTreeSet::new());
-        Self { reconciler, queue, warrants, time, jobs, pods, wakes, again }
+        Self { reconciler, queue, warrants, time, jobs, pods, queues, queue_loop, wakes, again }
     }
 }

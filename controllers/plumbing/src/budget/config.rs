@@ -56,6 +56,13 @@ impl Default for BudgetConfig {
 }
 
 impl BudgetConfig {
+    /// Writes into one namespace in a second, in the long run: whole ones, and at least one.
+    #[must_use]
+    pub fn namespace_writes_per_second(&self) -> u32 {
+        let rate = self.process.rate.min(self.controller.rate).min(self.namespace.rate);
+        (rate as u32).max(1)
+    }
+
     /// All rates and bursts multiplied, except those of one object's status: a larger budget means
     /// more objects at once, not more writes of one.
     #[must_use]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
-use springtide_batch_job::admission::{Admission, Demand, QueueId, Staleness};
+use springtide_batch_job::admission::{Admission, Demand, Interruptibility, QueueId, Staleness};
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
 use springtide_batch_job::shape::Shape;
@@ -67,6 +67,7 @@ fn one(shape: &impl Fn(usize) -> Result<Arc<Shape>>) -> Result<Duration> {
             shape: shape(number)?,
             target: 1,
             min_parallelism: 1,
+            interruption: Interruptibility::default(),
         });
     }
     let mut waiting: BTreeSet<usize> = (0..JOBS).collect();

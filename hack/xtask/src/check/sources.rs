@@ -6,25 +6,34 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use regex::Regex;
 
-/// Concatenated source of one controller crate, without tests and comments.
+/// What evaluates a shared type on behalf of every controller that has it in its API: [`Window`].
+///
+/// [`Window`]: springtide_crds::common::Window
+const SHARED: &str = "controllers/plumbing/src/window";
+
+/// Concatenated source of one controller crate and of what it shares, without tests and comments.
 #[derive(Debug, Default)]
 pub(super) struct Sources(pub(super) String);
 
 impl Sources {
-    /// Reads `controllers/<controller>/src`.
+    /// Reads `controllers/<controller>/src`, and the folder that is shared.
     pub(super) fn read(root: &Path, controller: &str) -> Result<Self> {
-        let folder = root.join("controllers").join(controller).join("src");
+        let own = Self::read_folder(&root.join("controllers").join(controller).join("src"))?;
+        Ok(Self(own + &Self::read_folder(&root.join(SHARED))?))
+    }
+
+    fn read_folder(folder: &Path) -> Result<String> {
         let mut all = String::new();
-        for entry in walkdir::WalkDir::new(&folder).sort_by_file_name() {
+        for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
             let entry = entry.with_context(|| format!("walk {}", folder.display()))?;
-            if !is_code(entry.path().strip_prefix(&folder).unwrap_or(entry.path())) {
+            if !is_code(entry.path().strip_prefix(folder).unwrap_or(entry.path())) {
                 continue;
             }
             let text = fs::read_to_string(entry.path())
                 .with_context(|| format!("read {}", entry.path().display()))?;
             all.push_str(&without_tests(&text));
         }
-        Ok(Self(all))
+        Ok(all)
     }
 
     /// Whether a field called `name` in the API is read: `.name` in Rust.

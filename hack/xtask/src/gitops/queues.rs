@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use springtide_batch_job::admission::QueueFigures;
+use springtide_batch_job::admission::{PeakFigures, QueueFigures};
 use springtide_batch_job::projections::queue::QueueView;
 use springtide_batch_job::queues::rules::{Surroundings, problems};
 use springtide_batch_job::queues::status::{Observed, plan};
@@ -27,6 +27,17 @@ pub(super) fn batch_queues(kind: &Kind) -> Result<Vec<Staged>> {
     let draining = planned(drained, &busy, after(20))?;
     let tiers = json!([{"name": "BestEffort", "priorityClassName": "batch-low"}]);
     let invalid_tier = planned(edited(running.clone(), "tiers", tiers), &busy, after(20))?;
+    let evening = |zone: &str| {
+        json!([{
+            "name": "evening", "window": {"start": "00:05", "end": "02:00", "timeZone": zone},
+            "actions": [{"tier": "BestEffort", "action": "Drain"}],
+        }])
+    };
+    let before_peak = planned(edited(running.clone(), "peakWindows", evening("UTC")), &busy, after(20))?;
+    let peak = planned(before_peak.clone(), &QueueFigures::default(), after(400))?;
+    let ramping = planned(peak.clone(), &busy, after(7300))?;
+    let no_zone = edited(running.clone(), "peakWindows", evening("Mars/Olympus"));
+    let invalid_window = planned(no_zone, &busy, after(20))?;
     let deleting = with(running.clone(), "metadata", "deletionTimestamp", json!(after(80)));
     let deleting = planned(deleting, &busy, after(81))?;
     let staged = |name, situation, object| Staged { name, situation, object };
@@ -36,6 +47,10 @@ pub(super) fn batch_queues(kind: &Kind) -> Result<Vec<Staged>> {
         staged("capacity-stale", Situation::Working, capacity_stale),
         staged("suspended", Situation::Closed, suspended),
         staged("draining", Situation::Closed, draining),
+        staged("draining-before-a-peak", Situation::Converged, before_peak),
+        staged("peak", Situation::Converged, peak),
+        staged("ramping", Situation::Converged, ramping),
+        staged("invalid-window", Situation::NeedsPerson, invalid_window),
         staged("invalid-tier", Situation::NeedsPerson, invalid_tier),
         staged("deleting", Situation::Deleting, deleting),
     ])
@@ -46,10 +61,16 @@ fn planned(mut object: Value, figures: &QueueFigures, now: Timestamp) -> Result<
     let queue: QueueView = serde_json::from_value(object.clone()).context("read the queue")?;
     let no_class = |_: &str| false;
     let around = Surroundings { sees_nodes: true, has_priority_class: &no_class, beyond_maximum: None };
+    let peak = (!queue.peaks.is_empty()).then(|| PeakFigures {
+        state: queue.peaks.at(now, queue.status.active_window.as_ref()),
+        pods_left: u32::try_from(figures.running_pods).unwrap_or(u32::MAX),
+        forecast: None,
+        wake: None,
+    });
     let observed = Observed {
         problems: problems(&queue, &around),
         queue: Arc::new(queue),
-        figures: figures.clone(),
+        figures: QueueFigures { peak, ..figures.clone() },
         last_write: None,
         failing: None,
     };

@@ -2,6 +2,7 @@
 
 use super::{Queues, counted, most, rank, share_of};
 use crate::admission::line::LineId;
+use crate::peaks::Ramp;
 use crate::resources::ResourceList;
 use springtide_crds::common::Tier;
 use std::sync::Arc;
@@ -34,6 +35,14 @@ pub(in crate::admission) enum Bound {
     Source,
     /// The share of the tier in a window.
     Tier,
+    /// What may be taken into use by now after a peak.
+    Ramp,
+}
+
+/// How much more may be taken into use of what is free.
+fn ramp_room(ramp: Ramp, free: i64, started: i64) -> i64 {
+    let amount = |amount: i64| u64::try_from(amount).unwrap_or(0);
+    i64::try_from(ramp.room(amount(free), amount(started))).unwrap_or(i64::MAX)
 }
 
 impl Queues {
@@ -62,7 +71,8 @@ impl Queues {
             .cohort
             .as_ref()
             .and_then(|name| self.cohorts.get(&(Arc::clone(&key.namespace), Arc::clone(name))));
-        let degraded = rules.tiers.get(&tier).and_then(|tier| tier.percent);
+        let degraded = queue.percent(rules, tier);
+        let ramp = queue.peak.as_ref().and_then(|peak| Some((peak.tier(tier)?.ramp?, &peak.started)));
         for row in &rules.quota {
             let resource = &row.resource;
             let wanted = counted(Some(rules), requests, resource);
@@ -81,7 +91,12 @@ impl Queues {
                 let left = cohort.nominal.get(resource) - cohort.used.get(resource);
                 limit(left, wanted, Bound::Cohort, &name);
             }
-            if let Some(most) = queue.degraded(rules, tier, row) {
+            if let Some((ramp, started)) = ramp {
+                let started = counted(Some(rules), started, resource);
+                limit(ramp_room(ramp, queue.whole(rules, row) - used, started), wanted, Bound::Ramp, &name);
+            }
+            if let Some(percent) = degraded {
+                let most = share_of(queue.whole(rules, row), percent, 100);
                 let used = counted(Some(rules), &queue.used[rank(tier)], resource);
                 limit(most - used, wanted, Bound::Tier, &name);
             }
@@ -91,9 +106,13 @@ impl Queues {
             let resource = || rules.counted_as.get(name).cloned().unwrap_or_else(|| Arc::from(name));
             limit(opened(ceiling) - queue.used(name), wanted, Bound::Source, &resource);
             let has_row = || rules.quota.iter().any(|row| row.resource == resource());
+            if let Some((ramp, started)) = ramp.filter(|_| !has_row()) {
+                let open = ramp_room(ramp, ceiling - queue.used(name), started.get(name));
+                limit(open, wanted, Bound::Ramp, &resource);
+            }
             if let Some(percent) = degraded.filter(|_| !has_row()) {
                 let used = queue.used[rank(tier)].get(name);
-                limit(share_of(ceiling, percent.into(), 100) - used, wanted, Bound::Tier, &resource);
+                limit(share_of(ceiling, percent, 100) - used, wanted, Bound::Tier, &resource);
             }
         }
         room

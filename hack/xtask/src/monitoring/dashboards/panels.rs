@@ -412,6 +412,16 @@ pub(super) const WORK: &[Row] = &[
                     "p99",
                 )],
             },
+            Panel {
+                title: "Pods left before a peak",
+                description: "Pods that have to go for a peak window and are still there: 0 when it opens. Queues at risk \
+                              will miss that.",
+                unit: "short",
+                targets: &[
+                    (r#"max(springtide_batch_drain_pods_left{job=~"$job"})"#, "pods"),
+                    (r#"max(springtide_batch_drains_at_risk{job=~"$job"})"#, "queues at risk"),
+                ],
+            },
         ],
     },
     Row {

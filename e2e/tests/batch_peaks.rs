@@ -1,0 +1,287 @@
+//! Peak windows of a BatchQueue, on a real control plane with pods that KWOK plays: batch work leaves before a window
+//! opens, stays away while it is open, and comes back after it.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
+use serde_json::{Value, json};
+use springtide_crds::batch_job::{
+    BatchJobSpec, CompleteReason, DegradedReason, Interruption, InterruptionPolicy, QueuedReason,
+    SuspendedReason,
+};
+use springtide_crds::batch_queue::{
+    BatchQueue, BatchQueueSpec, DrainWillMissReason, PeakWindowActiveReason, QuotaRow, ReadyReason,
+    StalledReason,
+};
+use springtide_crds::common::{Quantity, Tier};
+use springtide_crds::reason::Reason;
+use springtide_e2e::batch::{Task, Testbed, cluster, shared};
+use springtide_e2e::manager::Manager;
+use springtide_e2e::oracle::feed::PATIENCE;
+use springtide_e2e::oracle::jobs;
+
+/// The queue that all jobs are in that name none.
+const QUEUE: &str = "default";
+
+/// The first full minute that is at least so many seconds away.
+fn minute_after(seconds: i64) -> Timestamp {
+    let earliest = (Timestamp::now() + SignedDuration::from_secs(seconds)).as_second();
+    Timestamp::from_second((earliest / 60 + 1) * 60).unwrap()
+}
+
+/// A window of one minute in which BestEffort leaves and Standard keeps three tenths.
+fn window(start: Timestamp) -> Value {
+    let time_of_day = |at: Timestamp| at.to_string()[11..16].to_owned();
+    let end = start + SignedDuration::from_secs(60);
+    json!({
+        "name": "minute",
+        "window": {"start": time_of_day(start), "end": time_of_day(end), "timeZone": "UTC"},
+        "actions": [
+            {"tier": "BestEffort", "action": "Drain"}, {"tier": "Standard", "action": "Degrade", "percent": 30},
+        ],
+        "leadSeconds": 30,
+        "drainPodsPerSecond": 10,
+        "resume": {"rampSeconds": 20, "jitterSeconds": 0},
+    })
+}
+
+/// A queue of so many cores with such windows.
+fn spec(cores: &str, windows: &Value) -> Result<BatchQueueSpec> {
+    let cpu = QuotaRow { resource: "cpu".to_owned(), nominal: Quantity::new(cores), max: None };
+    Ok(BatchQueueSpec {
+        quota: vec![cpu],
+        peak_windows: serde_json::from_value(windows.clone())?,
+        ..BatchQueueSpec::new()
+    })
+}
+
+/// A job whose tasks take half a core each and do not end by themselves.
+fn wide(tasks: u32, tier: Tier) -> BatchJobSpec {
+    let task = Task { cpu: "500m".into(), ..Task::endless() };
+    BatchJobSpec {
+        completions: tasks,
+        parallelism: tasks,
+        tier,
+        interruption: Interruption { grace_seconds: 2, ..Interruption::default() },
+        ..BatchJobSpec::new(task.template())
+    }
+}
+
+async fn create(test: &Testbed<'_>, name: &str, spec: BatchQueueSpec) -> Result<()> {
+    test.api::<BatchQueue>().create(&PostParams::default(), &BatchQueue::new(name, spec)).await?;
+    Ok(())
+}
+
+/// Sets or lifts the override of the queue.
+async fn force(test: &Testbed<'_>, mode: Option<&str>) -> Result<()> {
+    let until = Timestamp::now() + SignedDuration::from_hours(1);
+    let forced = mode.map(|mode| json!({"mode": mode, "untilTime": until, "reason": "INC-4711"}));
+    let change = json!({"spec": {"overridePeak": forced}});
+    test.api::<BatchQueue>().patch(QUEUE, &PatchParams::default(), &Patch::Merge(change)).await?;
+    Ok(())
+}
+
+fn says<R: Reason>(queue: &BatchQueue, reason: &R) -> bool {
+    let conditions = queue.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| {
+        condition.type_ == R::CONDITION
+            && condition.reason == reason.as_str()
+            && Some(condition.observed_generation) == queue.metadata.generation
+    })
+}
+
+/// Waits until a queue says so.
+async fn queue<R: Reason>(test: &Testbed<'_>, name: &str, reason: R) -> Result<BatchQueue> {
+    let condition = |queue: Option<&BatchQueue>| queue.is_some_and(|queue| says(queue, &reason));
+    let waited = await_condition(test.api::<BatchQueue>(), name, condition);
+    let what = || format!("queue {name}: {} {}", R::CONDITION, reason.as_str());
+    let found = tokio::time::timeout(PATIENCE, waited).await.with_context(what)??;
+    found.with_context(what)
+}
+
+/// All pods that a job ever had.
+fn ever(test: &Testbed<'_>, job: &str) -> BTreeSet<String> {
+    test.pods.now().of(job).into_iter().map(|life| life.uid.clone()).collect()
+}
+
+async fn clean_up(test: &Testbed<'_>, names: &[&str]) -> Result<()> {
+    for job in names {
+        test.delete(job).await?;
+        test.gone(job).await?;
+    }
+    test.verify()
+}
+
+#[tokio::test]
+async fn batch_work_is_gone_when_a_window_opens_and_comes_back_when_it_has_closed() -> Result<()> {
+    let cluster = shared().await?;
+    let test = Testbed::new(cluster, "peak").await?;
+    // Far enough that all is running before the lead.
+    let start = minute_after(90);
+    create(&test, QUEUE, spec("8", &json!([window(start)]))?).await?;
+    let before = queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    let next = before.status.context("a status")?.next_window.context("the next window")?;
+    ensure!((next.name.as_str(), next.start_time.0) == ("minute", start), "{next:?}");
+    test.submit("low", wide(6, Tier::BestEffort)).await?;
+    test.submit("single", wide(1, Tier::BestEffort)).await?;
+    let finishing = BatchJobSpec {
+        expected_seconds: Some(600),
+        interruption: Interruption {
+            policy: InterruptionPolicy::FinishOrDontStart,
+            ..Interruption::default()
+        },
+        ..wide(1, Tier::BestEffort)
+    };
+    test.submit("finishing", finishing).await?;
+    test.running("low", 6).await?;
+    test.running("single", 1).await?;
+    test.reason("finishing", QueuedReason::WouldNotFinish).await?;
+
+    let draining = queue(&test, QUEUE, PeakWindowActiveReason::Draining).await?;
+    ensure!(says(&draining, &ReadyReason::Draining), "{:?}", draining.status);
+    ensure!(says(&draining, &DrainWillMissReason::OnTime), "{:?}", draining.status);
+    let at_lead = ever(&test, "low");
+    test.submit("late", wide(1, Tier::BestEffort)).await?;
+    let closed = queue(&test, QUEUE, ReadyReason::Closed).await?;
+    let active = closed.status.context("a status")?.active_window.context("the active window")?;
+    ensure!((active.name.as_str(), active.pods_left) == ("minute", 0), "{active:?}");
+    for job in ["low", "single"] {
+        test.no_pods(job).await?;
+        let job = test.reason(job, SuspendedReason::PeakWindow).await?;
+        ensure!(jobs::has(&job, &CompleteReason::Suspended), "{:?}", job.status);
+        ensure!(job.status.context("a status")?.failed == 0, "what was drained has not failed");
+    }
+    ensure!(ever(&test, "low") == at_lead, "a pod has started inside");
+    ensure!(ever(&test, "late").is_empty() && ever(&test, "finishing").is_empty());
+
+    queue(&test, QUEUE, ReadyReason::Ramping).await?;
+    test.running("low", 6).await?;
+    for job in ["single", "late", "finishing"] {
+        test.running(job, 1).await?;
+    }
+    for job in ["low", "single"] {
+        test.reason(job, SuspendedReason::Resumed).await?;
+    }
+    queue(&test, QUEUE, PeakWindowActiveReason::Idle).await?;
+    let events = test.api::<Event>().list(&ListParams::default()).await?;
+    let of_queue = |event: &&Event| {
+        event.regarding.as_ref().is_some_and(|about| about.kind.as_deref() == Some("BatchQueue"))
+    };
+    let told: BTreeSet<&str> =
+        events.items.iter().filter(of_queue).filter_map(|event| event.reason.as_deref()).collect();
+    for reason in ["Draining", "Closed", "Ramping", "Idle"] {
+        ensure!(told.contains(reason), "{reason} is not told: {told:?}");
+    }
+    clean_up(&test, &["low", "single", "late", "finishing"]).await
+}
+
+#[tokio::test]
+async fn an_override_opens_and_closes_the_windows_and_a_degraded_job_shrinks_and_grows() -> Result<()> {
+    let cluster = shared().await?;
+    let test = Testbed::new(cluster, "override").await?;
+    // Some hours away: nothing but the override has an effect.
+    let start = minute_after(5 * 3600);
+    create(&test, QUEUE, spec("5", &json!([window(start)]))?).await?;
+    test.submit("low", wide(2, Tier::BestEffort)).await?;
+    test.running("low", 2).await?;
+    test.submit("usual", wide(8, Tier::Standard)).await?;
+    test.running("usual", 8).await?;
+    force(&test, Some("ForceOn")).await?;
+    let forced = queue(&test, QUEUE, PeakWindowActiveReason::Forced).await?;
+    let status = forced.status.context("a status")?;
+    ensure!(status.conditions.iter().any(|condition| condition.message.contains("INC-4711")), "{status:?}");
+    test.no_pods("low").await?;
+    test.reason("low", SuspendedReason::PeakWindow).await?;
+    // 30 percent of 5 cores.
+    let left = test.running("usual", 3).await?;
+    test.reason("usual", DegradedReason::PeakWindow).await?;
+    force(&test, Some("ForceOff")).await?;
+    queue(&test, QUEUE, PeakWindowActiveReason::ForcedOff).await?;
+    test.running("low", 2).await?;
+    let all = test.running("usual", 8).await?;
+    ensure!(
+        left.iter().all(|life| all.iter().any(|other| other.uid == life.uid)),
+        "they went on all the time"
+    );
+    let job = test.reason("usual", DegradedReason::FullParallelism).await?;
+    ensure!(job.status.context("a status")?.failed == 0);
+    clean_up(&test, &["low", "usual"]).await
+}
+
+#[tokio::test]
+async fn a_window_that_cannot_be_read_stalls_its_queue_alone_and_holds_its_tiers_alone() -> Result<()> {
+    let cluster = shared().await?;
+    let test = Testbed::new(cluster, "badzone").await?;
+    let mut unreadable = window(minute_after(3600));
+    unreadable["window"]["timeZone"] = json!("Mars/Olympus");
+    let group = json!({
+        "name": "shared", "fromTimeShareGroup": {"name": "double11"},
+        "actions": [{"tier": "BestEffort", "action": "Drain"}],
+    });
+    create(&test, "bad", spec("4", &json!([unreadable]))?).await?;
+    create(&test, "groupless", spec("4", &json!([group]))?).await?;
+    create(&test, "good", spec("4", &json!([]))?).await?;
+    let bad = queue(&test, "bad", StalledReason::InvalidWindow).await?;
+    ensure!(says(&bad, &PeakWindowActiveReason::Unresolved), "{:?}", bad.status);
+    let message = |queue: &BatchQueue| {
+        let conditions = queue.status.iter().flat_map(|status| status.conditions.clone());
+        conditions.map(|condition| condition.message).collect::<Vec<_>>().join("; ")
+    };
+    ensure!(message(&bad).contains("Mars/Olympus"), "{}", message(&bad));
+    queue(&test, "groupless", StalledReason::TimeShareGroupNotFound).await?;
+    queue(&test, "good", ReadyReason::Admitting).await?;
+    let in_queue = |queue: &str, tier| BatchJobSpec { queue_name: Some(queue.to_owned()), ..wide(1, tier) };
+    test.submit("held", in_queue("bad", Tier::BestEffort)).await?;
+    test.submit("held-too", in_queue("groupless", Tier::BestEffort)).await?;
+    test.submit("usual", in_queue("bad", Tier::Standard)).await?;
+    test.submit("good", in_queue("good", Tier::BestEffort)).await?;
+    test.running("usual", 1).await?;
+    test.running("good", 1).await?;
+    ensure!(ever(&test, "held").is_empty() && ever(&test, "held-too").is_empty());
+    // Mended, it goes on.
+    let change = json!({"spec": {"peakWindows": [window(minute_after(3 * 3600))]}});
+    test.api::<BatchQueue>().patch("bad", &PatchParams::default(), &Patch::Merge(change)).await?;
+    test.running("held", 1).await?;
+    queue(&test, "bad", ReadyReason::Admitting).await?;
+    clean_up(&test, &["held", "held-too", "usual", "good"]).await
+}
+
+#[tokio::test]
+async fn a_manager_that_comes_back_in_a_window_starts_nothing_and_after_it_opens_by_and_by() -> Result<()> {
+    let cluster = cluster().await?;
+    let mut first = Manager::start(&cluster, "first", &[]).await?;
+    first.wait_ready().await?;
+    let test = Testbed::new(&cluster, "restart").await?;
+    create(&test, QUEUE, spec("8", &json!([window(minute_after(5 * 3600))]))?).await?;
+    test.submit("low", wide(6, Tier::BestEffort)).await?;
+    test.running("low", 6).await?;
+    force(&test, Some("ForceOn")).await?;
+    test.no_pods("low").await?;
+    test.reason("low", SuspendedReason::PeakWindow).await?;
+    queue(&test, QUEUE, ReadyReason::Closed).await?;
+    let before = ever(&test, "low");
+    first.kill()?;
+    test.submit("late", wide(1, Tier::BestEffort)).await?;
+    let mut second = Manager::start(&cluster, "second", &[]).await?;
+    second.wait_ready().await?;
+    // Something that it does after it has looked at the job that came while nobody was there.
+    test.submit("guaranteed", wide(1, Tier::Standard)).await?;
+    test.running("guaranteed", 1).await?;
+    ensure!(ever(&test, "low") == before && ever(&test, "late").is_empty(), "a pod has started inside");
+    // The window ends while nobody is there; only the status knows that it was one.
+    second.kill()?;
+    force(&test, None).await?;
+    let mut third = Manager::start(&cluster, "third", &[]).await?;
+    third.wait_ready().await?;
+    queue(&test, QUEUE, ReadyReason::Ramping).await?;
+    test.running("low", 6).await?;
+    test.running("late", 1).await?;
+    queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    clean_up(&test, &["low", "late", "guaranteed"]).await
+}
