@@ -1,5 +1,6 @@
 //! BatchQueue: how much of a namespace's capacity its batch jobs may use, and how.
 
+pub mod loads;
 pub mod peaks;
 mod peaks_reasons;
 mod reasons;
@@ -13,6 +14,7 @@ use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use loads::{LOAD_TRIGGERS_MAX, LoadTrigger};
 use peaks::{PEAK_WINDOWS_MAX, PeakOverride, PeakWindow};
 pub use peaks_reasons::{DrainWillMissReason, PeakWindowActiveReason};
 pub use reasons::{
@@ -85,7 +87,7 @@ pub const DEFAULT_QUEUE: &str = "default";
     printcolumn(
         name = "Window",
         type_ = "string",
-        description = "The peak window that is near, open or just over.",
+        description = "The peak window that is near, open or just over, or the load trigger that is on.",
         json_path = ".status.activeWindow.name"
     ),
     printcolumn(
@@ -147,6 +149,14 @@ pub struct BatchQueueSpec {
     )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peak_windows: Vec<PeakWindow>,
+    /// Measured loads of the nodes at which batch work shrinks, waits or leaves. Beside peak windows each tier gets the
+    /// strongest action.
+    #[schemars(
+        length(max = LOAD_TRIGGERS_MAX),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub load_triggers: Vec<LoadTrigger>,
     /// Opens or closes all peak windows for a while, such as in an incident. Absent = they follow the clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub override_peak: Option<PeakOverride>,
@@ -202,7 +212,8 @@ const RESOURCE_NAME: &str = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-
 #[serde(rename_all = "camelCase", default)]
 pub struct CapacitySource {
     /// NodeAllocatable is what the nodes' allocatable leaves beside all other pods; Static is the quota alone,
-    /// whatever the nodes have; ExtendedResource is NodeAllocatable in the resources the tiers map to.
+    /// whatever the nodes have; ExtendedResource is NodeAllocatable in the resources the tiers map to; NodeMetrics is
+    /// NodeAllocatable less what all other pods really use, where that is more than they request.
     #[serde(rename = "type")]
     pub type_: CapacityType,
     /// Nodes that count, by their labels. Absent = all that are schedulable.
@@ -215,7 +226,7 @@ pub struct CapacitySource {
     #[schemars(extend("maxProperties" = 16))]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub reserve: BTreeMap<String, Quantity>,
-    /// When the view of the nodes is older than so many seconds, nothing starts.
+    /// When the view of the nodes, or what NodeMetrics measures, is older than so many seconds, nothing starts.
     #[schemars(range(min = 10, max = 3600))]
     pub stale_after_seconds: u32,
 }
@@ -243,6 +254,9 @@ pub enum CapacityType {
     Static,
     /// As NodeAllocatable, in extended resources that an agent on the nodes publishes.
     ExtendedResource,
+    /// Allocatable of each node without the requests of pods that are not of batch jobs or, where that is more, without
+    /// what they use by metrics.k8s.io.
+    NodeMetrics,
 }
 
 /// Nodes by their labels.

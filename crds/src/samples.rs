@@ -9,8 +9,9 @@ use crate::batch_job::{
     BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, OnExitCodes, PodFailureAction,
     PodFailurePolicy, PodFailureRule, PodTemplate, Retry,
 };
+use crate::batch_queue::loads::{LoadResource, LoadTrigger};
 use crate::batch_queue::peaks::{PeakAction, PeakWindow, Resume, TierAction};
-use crate::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, QuotaRow, Retention};
+use crate::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, QuotaRow, Retention};
 use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileMode, RequestBound};
 use crate::common::{Quantity, Tier, Window};
 
@@ -176,7 +177,41 @@ pub fn batch_queues() -> Vec<Sample> {
                 },
             ),
         },
+        Sample {
+            file: "batchqueue-load",
+            doc: "A queue by what the nodes really do, which needs a metrics server: jobs get half of what nobody uses. \
+                  When 75 % of the CPUs have been busy for a minute, nothing of tier BestEffort starts; at 90 % of the \
+                  memory its pods leave. They come back over ten minutes.",
+            object: queue(
+                "leftovers",
+                BatchQueueSpec {
+                    capacity_source: CapacitySource {
+                        type_: CapacityType::NodeMetrics,
+                        percent: 50,
+                        ..CapacitySource::default()
+                    },
+                    load_triggers: vec![
+                        trigger("busy", LoadResource::Cpu, (75, 60), PeakAction::Hold),
+                        trigger("full", LoadResource::Memory, (90, 80), PeakAction::Drain),
+                    ],
+                    ..BatchQueueSpec::new()
+                },
+            ),
+        },
     ]
+}
+
+fn trigger(name: &str, resource: LoadResource, (high, low): (u32, u32), action: PeakAction) -> LoadTrigger {
+    LoadTrigger {
+        name: name.to_owned(),
+        resource,
+        high_percent: high,
+        low_percent: low,
+        sustain_seconds: 60,
+        actions: vec![TierAction { tier: Tier::BestEffort, action, percent: None }],
+        drain_pods_per_second: 50,
+        resume: Resume::default(),
+    }
 }
 
 fn queue(name: &str, spec: BatchQueueSpec) -> Value {

@@ -66,6 +66,9 @@ reasons! {
         /// A peak window of the queue lets jobs of this tier start nothing, or less; status.activeWindow of the queue
         /// tells which.
         PeakWindow => True,
+        /// A load trigger of the queue is on, or nobody knows the load that it looks at, and lets jobs of this tier start
+        /// nothing, or less; condition PeakWindowActive of the queue tells which.
+        LoadTrigger => True,
         /// The job is FinishOrDontStart and would still run when the next peak ends pods of its tier; it starts after
         /// the peak. A shorter spec.expectedSeconds, if true, lets it start earlier.
         WouldNotFinish => True,
@@ -118,7 +121,8 @@ reasons! {
         UserDrain => True,
         /// The job's BatchQueue is drained by its spec.stopPolicy: nothing starts, running pods are ended.
         QueueStopped => True,
-        /// A peak window of the job's BatchQueue ended its pods, or lets none start; it goes on after the peak.
+        /// A peak window or a load trigger of the job's BatchQueue ended its pods, or lets none start; it goes on after
+        /// that.
         PeakWindow => True,
         /// The job was stopped before and is not now.
         Resumed => False,
@@ -132,7 +136,8 @@ reasons! {
         QuotaShrunk => True,
         /// Pods of the job ran on quota that another queue of the cohort had lent and needs itself; they were ended.
         Reclaimed => True,
-        /// A peak window leaves the job's tier a part of the queue's capacity, and pods of the job were ended to keep it.
+        /// A peak window or a load trigger leaves the job's tier a part of the queue's capacity, and pods of the job were
+        /// ended to keep it.
         PeakWindow => True,
         /// The job has been degraded before and has every pod again that it may have.
         FullParallelism => False,

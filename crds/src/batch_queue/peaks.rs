@@ -163,16 +163,17 @@ pub enum PeakOverrideMode {
 #[schemars(inline)]
 #[serde(rename_all = "camelCase")]
 pub struct ActiveWindow {
-    /// Name of the window; `overridePeak` for the override.
+    /// Name of the window, or of the load trigger; `overridePeak` for the override.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// When the peak starts or has started; absent for the override.
+    /// When the peak starts or has started; absent for the override, and after a load trigger.
     #[schemars(schema_with = "time_schema")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// When it ends or has ended.
+    /// When it ends or has ended; absent while nobody knows, as a load trigger is on.
     #[schemars(schema_with = "time_schema")]
-    pub end_time: Time,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Time>,
     /// Pods that have to go and are still there.
     #[schemars(range(max = COUNT_MAX))]
     #[serde(default)]
@@ -199,6 +200,6 @@ fn lead_seconds() -> u32 {
     600
 }
 
-fn drain_pods_per_second() -> u32 {
+pub(super) fn drain_pods_per_second() -> u32 {
     50
 }

@@ -3,7 +3,7 @@
 use crate::reason::reasons;
 
 reasons! {
-    /// Whether a peak window limits what may run.
+    /// Whether a peak window or a load trigger limits what may run.
     pub enum PeakWindowActiveReason for "PeakWindowActive" {
         /// A peak is near: its tiers start nothing more, or less, and their pods are ending.
         Draining => True,
@@ -13,9 +13,11 @@ reasons! {
         Ramping => True,
         /// spec.overridePeak is ForceOn: every window's strongest actions hold.
         Forced => True,
+        /// A load trigger is on, or nobody knows the load that it looks at. The message says which, and why.
+        LoadTrigger => True,
         /// No peak window is open or near.
         Idle => False,
-        /// spec.overridePeak is ForceOff: no window has an effect.
+        /// spec.overridePeak is ForceOff: no window and no load trigger has an effect.
         ForcedOff => False,
         /// It is not known when a window opens; the tiers that it would hold or drain start nothing. The message
         /// names the window and the remedy.

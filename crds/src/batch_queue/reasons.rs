@@ -15,13 +15,13 @@ reasons! {
         Held => True,
         /// Pods are ending: spec.stopPolicy is Drain, or a peak is near.
         Draining => True,
-        /// A peak window is open: its tiers start nothing, or less.
+        /// A peak window is open or a load trigger is on: its tiers start nothing, or less.
         Closed => True,
         /// A peak is over: what it held back starts little by little.
         Ramping => True,
         /// spec.stopPolicy is Drain, and no pod of the queue is left.
         Drained => True,
-        /// Nothing starts: the view of nodes and pods is too old.
+        /// Nothing starts: the view of nodes and pods, or what is measured of them, is too old.
         CapacityStale => False,
         /// The queue is being deleted: nothing starts, running pods finish.
         Deleting => False,
@@ -36,6 +36,9 @@ reasons! {
         /// Nodes and pods have not been listed yet, or their watch has been silent for longer than
         /// spec.capacitySource.staleAfterSeconds.
         NodesNotSynced => True,
+        /// capacitySource.type is NodeMetrics, and metrics.k8s.io has told nothing new of most nodes for longer than
+        /// staleAfterSeconds. Nothing starts; what runs is not touched. See whether the metrics server is well.
+        MetricsOld => True,
         /// The view is fresh.
         Fresh => False,
     }
@@ -62,7 +65,8 @@ reasons! {
         TimeShareGroupNotFound => True,
         /// A tier cannot be used as it is; its jobs wait. The message names the tier and the field.
         InvalidTier => True,
-        /// The manager serves single namespaces and may not see nodes: only capacitySource.type Static works.
+        /// The manager serves single namespaces and may not see nodes: only capacitySource.type Static works, and no load
+        /// trigger.
         NodesNotVisible => True,
         /// There are more queues than the declared maximum; nothing starts here until others go.
         LimitExceeded => True,

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use super::loads::LOAD_TRIGGERS_MAX;
 use super::peaks::{ActiveWindow, NextWindow};
 use super::reasons::CONDITION_TYPES;
 use crate::common::{
@@ -71,12 +72,16 @@ pub struct BatchQueueStatus {
     #[schemars(length(max = WAITING_MAX), extend("x-kubernetes-list-type" = "atomic"))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<WaitingClass>,
-    /// The peak that condition PeakWindowActive is about: one that is near, open, or just over.
+    /// The peak that condition PeakWindowActive is about: one that is near, open, or just over, or a load trigger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_window: Option<ActiveWindow>,
     /// The next peak to start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_window: Option<NextWindow>,
+    /// Names of the load triggers that are on, by the last that was measured.
+    #[schemars(length(max = LOAD_TRIGGERS_MAX), inner(length(max = 63)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub active_load_triggers: Vec<String>,
 }
 
 /// Jobs that are alike to the admission and wait for the same.
