@@ -9,7 +9,7 @@
 //! - [`profiles`] learns from the runs of recurring tasks what the next ones need.
 //! - [`warrants`](BatchJobWarrants) says, by the stores alone, what may be destroyed.
 //! - [`ledger`](admission) and [`shape`] know what fits on the nodes.
-//! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work.
+//! - [`peaks`] knows, as a pure function, what a peak window leaves to batch work, and [`loads`] what busy nodes do.
 
 pub mod admission;
 pub mod ceiling;
@@ -17,6 +17,7 @@ pub mod failure;
 pub mod growth;
 pub mod indexes;
 mod ledger;
+pub mod loads;
 mod measures;
 pub mod memory;
 pub mod observe;
@@ -38,12 +39,13 @@ pub use plan::Settings;
 pub use profiles::controller::ProfileReconciler;
 pub use queues::{BatchQueueReconciler, BuiltInQueue};
 pub use rights::RIGHTS;
-pub use warrants::BatchJobWarrants;
+pub use warrants::{BatchJobWarrants, UsageSource};
 pub use watches::Stores;
 
 use admission::{Admission, Trouble};
 use ceiling::Ceiling;
 use jiff::Timestamp;
+use loads::Usage;
 use measures::Measures;
 use observe::{Observed, Record};
 use profiles::fitting::Fittings;
@@ -78,6 +80,10 @@ pub struct BatchJobReconciler {
     queue_keys: OnceLock<WorkQueue<ObjectKey>>,
     /// BatchQueues whose status that loop looks at again by itself, as something waits or runs in them.
     active_queues: Mutex<HashSet<ObjectKey>>,
+    /// What is in use on the nodes.
+    usage: Mutex<Arc<Usage>>,
+    /// Wakes whoever looks at that, as a queue wants to know.
+    load_asked: tokio::sync::Notify,
     measures: Measures,
 }
 
@@ -105,6 +111,8 @@ impl BatchJobReconciler {
             queue: OnceLock::new(),
             queue_keys: OnceLock::new(),
             active_queues: Mutex::default(),
+            usage: Mutex::default(),
+            load_asked: tokio::sync::Notify::new(),
             measures: Measures::default(),
         })
     }

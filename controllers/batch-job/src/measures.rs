@@ -1,9 +1,11 @@
 //! What this controller measures of its own. No label names an object.
 
-use crate::admission::DrainTotals;
+use crate::admission::{DrainTotals, LoadTotals};
 use crate::memory::Facts;
 use jiff::{SignedDuration, Timestamp};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -26,7 +28,18 @@ pub(crate) struct Measures {
     release: Histogram,
     drain_pods_left: Gauge,
     drains_at_risk: Gauge,
+    load_triggers_on: Gauge,
+    load_triggers_unmeasured: Gauge,
+    load_readings: Family<ReadingLabels, Counter>,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReadingLabels {
+    result: &'static str,
+}
+
+/// What came of a look at the load of nodes.
+const READINGS: [&str; 2] = ["served", "failed"];
 
 impl Default for Measures {
     fn default() -> Self {
@@ -38,6 +51,9 @@ impl Default for Measures {
             release: Histogram::new(RELEASE_SECONDS),
             drain_pods_left: Gauge::default(),
             drains_at_risk: Gauge::default(),
+            load_triggers_on: Gauge::default(),
+            load_triggers_unmeasured: Gauge::default(),
+            load_readings: Family::default(),
         }
     }
 }
@@ -80,12 +96,43 @@ impl Measures {
             "BatchQueues of which pods will still run when their peak window opens: DrainWillMiss is True",
             self.drains_at_risk.clone(),
         );
+        registry.register(
+            "springtide_batch_load_triggers_on",
+            "Load triggers of BatchQueues that are on",
+            self.load_triggers_on.clone(),
+        );
+        registry.register(
+            "springtide_batch_load_triggers_unmeasured",
+            "Load triggers of BatchQueues whose tiers start nothing, as nobody knows the load of the nodes",
+            self.load_triggers_unmeasured.clone(),
+        );
+        for result in READINGS {
+            drop(self.load_readings.get_or_create(&ReadingLabels { result }));
+        }
+        registry.register(
+            "springtide_batch_load_readings",
+            "Lists of the nodes of metrics.k8s.io while a BatchQueue depends on their load, by result",
+            self.load_readings.clone(),
+        );
     }
 
     /// What all drains come to.
     pub(crate) fn drains(&self, totals: DrainTotals) {
         self.drain_pods_left.set(i64::try_from(totals.pods_left).unwrap_or(i64::MAX));
         self.drains_at_risk.set(i64::try_from(totals.at_risk).unwrap_or(i64::MAX));
+    }
+
+    /// What all load triggers come to.
+    pub(crate) fn loads(&self, totals: LoadTotals) {
+        self.load_triggers_on.set(i64::try_from(totals.on).unwrap_or(i64::MAX));
+        self.load_triggers_unmeasured.set(i64::try_from(totals.unmeasured).unwrap_or(i64::MAX));
+    }
+
+    /// metrics.k8s.io was asked for nodes.
+    pub(crate) fn load_read(&self, answered: bool) {
+        let [served, failed] = READINGS;
+        let result = if answered { served } else { failed };
+        self.load_readings.get_or_create(&ReadingLabels { result }).inc();
     }
 
     /// A pod was created.

@@ -1,5 +1,6 @@
 //! What this controller may ask of the API server, verb by verb.
 
+use crate::loads::sampler::NODE_METRICS;
 use crate::profiles::sampler::POD_METRICS;
 use crate::projections::job::BATCH_JOB;
 use crate::projections::priority_class::PRIORITY_CLASS;
@@ -48,7 +49,13 @@ const TABLE: &[Right] = &[
     Right::new(
         POD_METRICS,
         Verb::List,
-        "profiles learn the usage of pods that run; where nobody serves it, they do without",
+        "profiles learn the usage of pods that run, where somebody serves it; queues by NodeMetrics tell batch work from \
+         other load",
+    ),
+    Right::new(
+        NODE_METRICS,
+        Verb::List,
+        "queues with load triggers, or by NodeMetrics, follow the load of nodes",
     ),
     Right::new(Resource::POD, Verb::Watch, "a job's pods tell its course, all others take room on the nodes"),
     Right::new(Resource::POD, Verb::List, FALLBACK),

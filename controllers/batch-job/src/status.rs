@@ -381,6 +381,7 @@ fn waiting_stalls(reason: QueuedReason) -> Option<(StalledReason, bool)> {
         | QueuedReason::CapacityStale
         | QueuedReason::QueueStopped
         | QueuedReason::PeakWindow
+        | QueuedReason::LoadTrigger
         | QueuedReason::WouldNotFinish
         | QueuedReason::NameHeld
         | QueuedReason::Admitted
@@ -516,13 +517,11 @@ fn suspended(state: &JobState, waiting: Option<&Waiting>) -> Option<(SuspendedRe
         StopPolicy::None if is_suspended_by_queue(state) => {
             Some((SuspendedReason::QueueStopped, "spec.stopPolicy of the job's queue is Drain"))
         }
-        StopPolicy::None if peak::suspends(state, waiting) => {
-            Some((SuspendedReason::PeakWindow, "a peak window of the job's queue is open, or has just ended"))
-        }
+        StopPolicy::None if peak::suspends(state, waiting) => Some((SuspendedReason::PeakWindow, peak::WHY)),
         StopPolicy::None => {
             let stored = state.job.condition(SuspendedReason::CONDITION)?;
             let was_in_peak = stored.is(SuspendedReason::PeakWindow);
-            let why = if was_in_peak { "the peak window is over" } else { "spec.stopPolicy is None" };
+            let why = if was_in_peak { "the peak is over" } else { "spec.stopPolicy is None" };
             Some((SuspendedReason::Resumed, why))
         }
     }
@@ -548,7 +547,10 @@ fn degraded(state: &JobState, verdict: Option<&Verdict>) -> Option<(DegradedReas
             return Some((DegradedReason::Reclaimed, "the queue that had lent its quota needs it itself"));
         }
         Some(ReclaimCause::Degraded) => {
-            return Some((DegradedReason::PeakWindow, "a peak window leaves the job's tier less"));
+            return Some((
+                DegradedReason::PeakWindow,
+                "a peak window or load trigger leaves the job's tier less",
+            ));
         }
         // Of what is stopped or drained condition Suspended tells; no queue has preemption yet.
         Some(ReclaimCause::QueueStopped | ReclaimCause::PeakWindow | ReclaimCause::Preempted) | None => {}

@@ -10,6 +10,7 @@
 //! | PriorityClass | [`PriorityClassView`] | as for Node | - | the queues whose tiers name it |
 
 use crate::admission::{Admission, QueueId, Staleness};
+use crate::loads::{StoredLoads, sampler};
 use crate::projections::job::JobView;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
@@ -300,7 +301,13 @@ impl BatchJobReconciler {
         let queue = change.present();
         // What is written into its status is no news to anybody, but for the end of a peak that was forced.
         let stored = queue.and_then(|queue| queue.status.active_window.clone());
-        lock(&self.admission).peak_stored(&key, stored.as_ref());
+        {
+            let mut admission = lock(&self.admission);
+            admission.peak_stored(&key, stored.as_ref());
+            if let Some(queue) = queue {
+                admission.loads_stored(&key, StoredLoads::of(&queue.status));
+            }
+        }
         let (is_edited, is_first) = match change {
             Change::Apply { old: Some(old), new, .. } => {
                 let (old, new) = (old.meta(), new.meta());
@@ -318,8 +325,14 @@ impl BatchJobReconciler {
             let mut admission = lock(&self.admission);
             let woken = admission.queue_changed(&id, rules);
             admission.peaks_changed(&id, queue.map(|queue| Arc::clone(&queue.peaks)), stored);
+            if let Some(queue) = queue {
+                admission.loads_stored(&key, StoredLoads::of(&queue.status));
+            }
             woken
         };
+        if queue.is_some_and(|queue| sampler::asks(queue)) {
+            self.load_asked.notify_one();
+        }
         let limit = queue.map(|queue| queue.spec.retention.history_limit as usize);
         let beyond = lock(&self.ceiling).set_history_limit(&key, limit);
         for job in beyond {

@@ -208,8 +208,17 @@ pub async fn run(
                 };
                 // They follow the stores from before the controller does.
                 let warrants = BatchJobWarrants::new(stores.clone(), settings, Clock::system());
-                let guard = shared.guard(mode(controller, &configuration), warrants);
+                let guard = shared.guard(mode(controller, &configuration), warrants.clone());
                 let reconciler = BatchJobReconciler::with_settings(stores.clone(), settings);
+                let measured = Arc::downgrade(&reconciler);
+                warrants.follow_load(Arc::new(move || Some(measured.upgrade()?.load_usage())));
+                let reader = Reader::new(shared.connection.client(&agent("load"))?);
+                let sampling = reconciler.clone().sample_load(
+                    reader,
+                    Clock::system(),
+                    shared.leadership.leading.clone(),
+                );
+                services.spawn("load of nodes", until(&stop.end, sampling));
                 let queue = WorkQueue::new(seed);
                 shared.metrics.register(|registry| reconciler.register(registry));
                 shared.metrics.add_population(reconciler.clone());

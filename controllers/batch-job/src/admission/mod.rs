@@ -33,7 +33,7 @@ use class::{Class, ClassKey};
 use jiff::{SignedDuration, Timestamp};
 use line::{Line, LineId};
 use peaks::Drained;
-pub use peaks::{DrainTotals, PeakFigures};
+pub use peaks::{DrainTotals, LoadTotals, PeakFigures};
 use pods::Pods;
 use preempt::Owed;
 pub use queue::{

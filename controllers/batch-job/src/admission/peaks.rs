@@ -12,6 +12,7 @@ use super::queue::{QueueId, ReclaimCause};
 use super::quota::{Drains, Share};
 use super::verdict::Why;
 use super::{Admission, Job, Waiting};
+use crate::loads::{StoredLoads, Usage};
 use crate::peaks::degrade::{DegradedJob, DegradedPod, surplus};
 use crate::peaks::drain::{self, DrainPod, Forecast};
 use crate::peaks::{Action, PeakState, Peaks, TIERS};
@@ -54,6 +55,15 @@ pub struct DrainTotals {
     pub at_risk: u64,
 }
 
+/// What all load triggers come to, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadTotals {
+    /// Triggers that are on.
+    pub on: u64,
+    /// Triggers of which nobody knows the load, so that their tiers start nothing.
+    pub unmeasured: u64,
+}
+
 /// What a job gives back for a peak.
 #[derive(Clone, Debug)]
 pub(super) struct Drained {
@@ -81,6 +91,21 @@ impl Admission {
     /// Takes in `status.activeWindow` of a queue, which tells when a ForceOn was lifted.
     pub fn peak_stored(&mut self, queue: &ObjectKey, stored: Option<&ActiveWindow>) {
         self.dirty |= self.queues.set_stored_peak(queue, stored);
+    }
+
+    /// Takes in what the status of a queue says of its load triggers; what this process has measured itself counts more.
+    pub fn loads_stored(&mut self, queue: &ObjectKey, stored: StoredLoads) {
+        self.queues.set_stored_loads(queue, stored);
+    }
+
+    /// Takes in what is in use on the nodes. The next pass acts on it.
+    pub fn usage_changed(&mut self, usage: Arc<Usage>) {
+        self.queues.set_usage(usage);
+    }
+
+    /// What all load triggers come to.
+    pub fn load_totals(&self) -> LoadTotals {
+        self.queues.load_totals()
     }
 
     /// How many pods may be deleted in a second; without a word, any number.

@@ -51,6 +51,8 @@ pub struct QueueRules {
     pub quota: Vec<QuotaRow>,
     /// What is there at all.
     pub source: CapacitySource,
+    /// Labels of the nodes whose load its triggers look at, also where its capacity does not depend on any.
+    pub load_nodes: BTreeMap<Arc<str>, Arc<str>>,
     /// Resources of pods and nodes that count as another one, such as `kubernetes.io/batch-cpu` as `cpu`.
     pub counted_as: BTreeMap<Arc<str>, Arc<str>>,
     /// When the view of nodes and pods is older than this, nothing is granted.
@@ -76,6 +78,7 @@ impl Default for QueueRules {
             weight: 1,
             quota: Vec::new(),
             source: CapacitySource::default(),
+            load_nodes: BTreeMap::new(),
             counted_as: BTreeMap::new(),
             stale_after: STALE_AFTER,
             ordering: Ordering::default(),
@@ -109,6 +112,8 @@ pub enum CapacitySource {
     /// The same as [`CapacitySource::NodeAllocatable`] of resources that an agent offers on the nodes: those
     /// which [`QueueRules::counted_as`] names. Resources without such a name are not bounded.
     ExtendedResource(NodeShare),
+    /// As [`CapacitySource::NodeAllocatable`], less what other pods really use, where that is more than they request.
+    NodeMetrics(NodeShare),
 }
 
 impl Default for CapacitySource {
@@ -178,6 +183,8 @@ pub struct QueueFigures {
     pub capacity_time: Option<Timestamp>,
     /// Whether the view of it is too old to grant anything.
     pub is_stale: bool,
+    /// Whether that is so because the nodes were not measured lately.
+    pub metrics_old: bool,
     /// Up to [`WAITING_CLASSES`] classes that wait, in the order of the queue.
     pub waiting: Vec<WaitingClass>,
     /// What its peak windows mean now; `None` of one without any.

@@ -7,9 +7,10 @@ mod room;
 use super::class::ClassKey;
 use super::line::LineId;
 use super::queue::{CapacitySource, NodeShare, QueueFigures, QueueRules, QuotaRow};
-use crate::ledger::{CapacityTable, Ledger, NodeSelector};
+use crate::ledger::{CapacityKey, CapacityTable, Ledger, NodeSelector, reading};
+use crate::loads::{MOST_AGE, Reading, Usage};
 use crate::resources::ResourceList;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
@@ -24,8 +25,13 @@ pub(super) use room::{Bound, Fill, Room};
 pub(super) struct Queues {
     by_key: HashMap<ObjectKey, Queue>,
     cohorts: HashMap<CohortId, Cohort>,
-    /// One table per node selector; queues share it.
-    tables: HashMap<NodeSelector, CapacityTable>,
+    /// One table for each way to count; queues share it.
+    tables: HashMap<CapacityKey, CapacityTable>,
+    /// What is in use on the nodes.
+    usage: Arc<Usage>,
+    /// What that means for some nodes, if it is not older than asked, and the look that it is of.
+    readings: HashMap<(NodeSelector, SignedDuration), Option<Reading>>,
+    readings_of: u64,
     /// When nodes and pods were last known to be current.
     seen: Option<Timestamp>,
     /// Queues whose peak windows mean something else since the last pass.
@@ -59,6 +65,8 @@ pub(super) struct Queue {
     /// What its source offers, in the names of the nodes.
     offered: Option<ResourceList>,
     stale: bool,
+    /// It is stale, as its nodes were not measured lately.
+    metrics_old: bool,
     /// Its peak windows; `None` of one without any.
     peak: Option<QueuePeak>,
 }
@@ -79,6 +87,8 @@ pub(super) enum Closed {
     Until(QueuedReason),
     /// What its source offers is not known.
     Stale,
+    /// What is in use on its nodes is not known.
+    MetricsOld,
 }
 
 impl Queue {
@@ -114,7 +124,9 @@ impl Queue {
     fn ceiling(&self, rules: &QueueRules, name: &str) -> Option<i64> {
         let (share, reserved) = match &rules.source {
             CapacitySource::Static => return None,
-            CapacitySource::NodeAllocatable(share) => (share, share.reserve.get(name)),
+            CapacitySource::NodeAllocatable(share) | CapacitySource::NodeMetrics(share) => {
+                (share, share.reserve.get(name))
+            }
             CapacitySource::ExtendedResource(share) => {
                 let base = rules.counted_as.get(name)?;
                 (share, share.reserve.get(base) + share.reserve.get(name))
@@ -173,14 +185,11 @@ impl Queues {
             self.cohorts.entry(id.clone()).or_default().members.insert(key.clone());
             self.recount(&id);
         }
-        let selectors: BTreeSet<NodeSelector> = self
-            .by_key
-            .values()
-            .filter_map(|queue| node_share(queue.rules.as_deref()?).map(|share| share.selector.clone()))
-            .collect();
-        self.tables.retain(|selector, _| selectors.contains(selector));
-        for selector in selectors {
-            self.tables.entry(selector).or_default();
+        let keys: BTreeSet<CapacityKey> =
+            self.by_key.values().filter_map(|queue| capacity_key(queue.rules.as_deref()?)).collect();
+        self.tables.retain(|key, _| keys.contains(key));
+        for key in keys {
+            self.tables.entry(key).or_default();
         }
         before
     }
@@ -233,9 +242,10 @@ impl Queues {
         }
         let of_tier = rules.tiers.get(&tier).and_then(|tier| tier.closed).map(Closed::Until);
         let in_peak = || queue.peak.as_ref()?.tier(tier).filter(|tier| !tier.may_start());
+        let stale = if queue.metrics_old { Closed::MetricsOld } else { Closed::Stale };
         of_tier
-            .or_else(|| in_peak().map(|_| Closed::Until(QueuedReason::PeakWindow)))
-            .or(queue.stale.then_some(Closed::Stale))
+            .or_else(|| in_peak().map(|peak| Closed::Until(peak::reason(peak))))
+            .or(queue.stale.then_some(stale))
     }
 
     /// When nodes and pods were last known to be current.
@@ -246,21 +256,42 @@ impl Queues {
     /// Brings what the sources offer up to date. Returns whether anything has changed.
     pub(super) fn refresh(&mut self, ledger: &Ledger, blind: bool, now: Timestamp) -> bool {
         let mut changed = false;
-        for (selector, table) in &mut self.tables {
-            changed |= table.refresh(selector, ledger);
+        for (key, table) in &mut self.tables {
+            changed |= table.refresh(key, ledger, &self.usage);
+        }
+        if self.readings_of != self.usage.round {
+            self.readings.clear();
+            self.readings_of = self.usage.round;
         }
         for (key, queue) in &mut self.by_key {
             let Some(rules) = queue.rules.as_deref() else { continue };
+            let mut read = |selector: &NodeSelector, most_age| {
+                let new = || reading(selector, most_age, ledger, &self.usage);
+                *self.readings.entry((selector.clone(), most_age)).or_insert_with(new)
+            };
+            if let Some(peak) = queue.peak.as_mut().filter(|peak| peak.has_triggers()) {
+                peak.observe(read(&rules.load_nodes, MOST_AGE).as_ref(), now);
+            }
             if queue.peak.as_mut().is_some_and(|peak| peak.refresh(now)) {
                 self.turned.push(key.clone());
                 changed = true;
             }
             let too_old = self.seen.is_some_and(|seen| now.duration_since(seen) > rules.stale_after);
             let share = node_share(rules);
-            let stale = too_old || share.is_some() && blind;
-            changed |= stale != queue.stale;
-            queue.stale = stale;
-            let table = share.filter(|_| !blind).and_then(|share| self.tables.get(&share.selector));
+            let view_old = too_old || share.is_some() && blind;
+            let metrics_old = !view_old
+                && measured_share(rules).is_some_and(|share| {
+                    let reading = read(&share.selector, rules.stale_after);
+                    reading.is_none_or(|reading| now.duration_since(reading.at).abs() > rules.stale_after)
+                });
+            let stale = view_old || metrics_old;
+            changed |= (stale, metrics_old) != (queue.stale, queue.metrics_old);
+            (queue.stale, queue.metrics_old) = (stale, metrics_old);
+            if metrics_old && queue.offered.is_some() {
+                // What runs is not to suffer from what is not known.
+                continue;
+            }
+            let table = share.filter(|_| !blind).and_then(|_| self.tables.get(&capacity_key(rules)?));
             match table {
                 Some(table) if queue.offered.as_ref() != Some(table.total()) => {
                     queue.offered = Some(table.total().clone());
@@ -347,6 +378,7 @@ impl Queues {
         let Some(queue) = self.by_key.get(key) else { return QueueFigures::default() };
         let mut figures =
             QueueFigures { running_pods: queue.pods, is_stale: queue.stale, ..QueueFigures::default() };
+        figures.metrics_old = queue.metrics_old;
         let counted_as = |name: &str, rules: &QueueRules| {
             rules.counted_as.get(name).cloned().unwrap_or_else(|| Arc::from(name))
         };
@@ -387,7 +419,25 @@ fn rank(tier: Tier) -> usize {
 /// The nodes that a queue's capacity is counted on.
 fn node_share(rules: &QueueRules) -> Option<&NodeShare> {
     match &rules.source {
-        CapacitySource::NodeAllocatable(share) | CapacitySource::ExtendedResource(share) => Some(share),
+        CapacitySource::NodeAllocatable(share)
+        | CapacitySource::ExtendedResource(share)
+        | CapacitySource::NodeMetrics(share) => Some(share),
         CapacitySource::Static => None,
     }
+}
+
+/// The same of a queue whose nodes are measured for it.
+fn measured_share(rules: &QueueRules) -> Option<&NodeShare> {
+    match &rules.source {
+        CapacitySource::NodeMetrics(share) => Some(share),
+        CapacitySource::NodeAllocatable(_) | CapacitySource::ExtendedResource(_) | CapacitySource::Static => {
+            None
+        }
+    }
+}
+
+/// How a queue's capacity is counted.
+fn capacity_key(rules: &QueueRules) -> Option<CapacityKey> {
+    let measured = measured_share(rules).map(|_| rules.stale_after);
+    node_share(rules).map(|share| CapacityKey { selector: share.selector.clone(), measured })
 }

@@ -1,5 +1,6 @@
 mod claims;
 mod fairness;
+mod loads;
 mod long;
 mod pauses;
 mod peaks;

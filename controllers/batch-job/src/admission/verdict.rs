@@ -97,6 +97,9 @@ impl Admission {
             Closed::Stale if self.blind => format!(
                 "the manager may not see nodes here (namespaced mode): queue {name} needs capacitySource.type Static"
             ),
+            Closed::MetricsOld => format!(
+                "what is in use on the nodes of queue {name} was not measured within its staleAfterSeconds"
+            ),
             Closed::Stale => {
                 format!("the view of nodes and pods is older than staleAfterSeconds of queue {name}")
             }
@@ -179,14 +182,14 @@ impl Admission {
                 format!("{wants}; the cohort of queue {name} has {resource} left for {room}"),
             ),
             Bound::Ramp => (
-                QueuedReason::PeakWindow,
+                self.queues.peak_reason(line, job.class.tier),
                 format!(
                     "after the peak queue {name} opens little by little; {resource} is open for {room} now"
                 ),
             ),
             Bound::Tier if self.queues.is_degraded_by_peak(line, job.class.tier) => (
-                QueuedReason::PeakWindow,
-                format!("the peak window leaves its tier in queue {name} {resource} for {room} now"),
+                self.queues.peak_reason(line, job.class.tier),
+                format!("the peak leaves its tier in queue {name} {resource} for {room} now"),
             ),
             Bound::Tier => (
                 QueuedReason::QuotaExceeded,
@@ -209,7 +212,7 @@ impl Closed {
             Self::Tier { .. } => QueuedReason::TierNotAllowed,
             Self::Stopped => QueuedReason::QueueStopped,
             Self::Until(reason) => reason,
-            Self::Stale => QueuedReason::CapacityStale,
+            Self::Stale | Self::MetricsOld => QueuedReason::CapacityStale,
         }
     }
 }

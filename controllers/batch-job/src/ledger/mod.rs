@@ -6,7 +6,7 @@
 mod capacity;
 mod fit;
 
-pub(crate) use capacity::{CapacityTable, NodeSelector};
+pub(crate) use capacity::{CapacityKey, CapacityTable, NodeSelector, counts, reading};
 pub(crate) use fit::FitTable;
 
 use crate::projections::node::NodeView;

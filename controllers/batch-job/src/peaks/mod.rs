@@ -20,10 +20,13 @@ mod tests;
 
 pub use finish::Interruption;
 pub use ramp::Ramp;
+pub(crate) use ramp::jitter;
 pub use state::{Active, Ahead, Drain, OVERRIDE_NAME, PeakState, Phase, TierPeak, Upcoming};
 
+use crate::loads::Trigger;
 use jiff::SignedDuration;
 use springtide_crds::batch_queue::StalledReason;
+use springtide_crds::batch_queue::loads::LoadTrigger;
 use springtide_crds::batch_queue::peaks::{
     PeakAction, PeakOverride, PeakWindow, TierAction, TimeShareGroupPeak,
 };
@@ -120,6 +123,7 @@ pub struct Peaks {
     queue: Uid,
     windows: Vec<Peak>,
     forced: Option<PeakOverride>,
+    triggers: Vec<Trigger>,
 }
 
 #[derive(Clone, Debug)]
@@ -150,13 +154,32 @@ impl Peaks {
     #[must_use]
     pub fn new(queue: &Uid, windows: &[PeakWindow], forced: Option<&PeakOverride>) -> Self {
         let windows = windows.iter().map(Peak::new).collect();
-        Self { queue: queue.clone(), windows, forced: forced.cloned() }
+        Self { queue: queue.clone(), windows, forced: forced.cloned(), triggers: Vec::new() }
+    }
+
+    /// With these load triggers. What they mean follows from what is measured: see [`Loads`](crate::loads::Loads).
+    #[must_use]
+    pub fn with_triggers(mut self, triggers: &[LoadTrigger]) -> Self {
+        self.triggers = triggers.iter().map(Trigger::new).collect();
+        self
+    }
+
+    /// Its load triggers.
+    #[must_use]
+    pub fn triggers(&self) -> &[Trigger] {
+        &self.triggers
+    }
+
+    /// The queue.
+    #[must_use]
+    pub fn queue(&self) -> &Uid {
+        &self.queue
     }
 
     /// Whether there is anything that could ever have an effect.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.windows.is_empty() && self.forced.is_none()
+        self.windows.is_empty() && self.forced.is_none() && self.triggers.is_empty()
     }
 
     /// What keeps windows from being known; empty when all is well.
@@ -206,7 +229,8 @@ impl Peak {
     }
 }
 
-fn action(entry: &TierAction) -> Option<Action> {
+/// What an entry says; `None` where it is not whole.
+pub(crate) fn action(entry: &TierAction) -> Option<Action> {
     match entry.action {
         PeakAction::None => Some(Action::None),
         PeakAction::Degrade => entry.percent.map(|percent| Action::Degrade { percent }),

@@ -19,7 +19,7 @@ pub struct Ramp {
 
 impl Ramp {
     /// The ramp after a peak that ended then. `None` once it is over.
-    pub(super) fn after(
+    pub(crate) fn after(
         ended: Timestamp,
         jitter: SignedDuration,
         ramp: SignedDuration,
@@ -54,13 +54,13 @@ impl Ramp {
     }
 
     /// Of two ramps the one that has come less far.
-    pub(super) fn slower(self, other: Option<Self>) -> Self {
+    pub(crate) fn slower(self, other: Option<Self>) -> Self {
         other.filter(|other| other.fraction() < self.fraction()).unwrap_or(self)
     }
 }
 
 /// Each queue's own delay of a ramp, the same in every process; from 0 to `most_seconds`.
-pub(super) fn jitter(queue: &Uid, window: &str, end: Timestamp, most_seconds: u32) -> SignedDuration {
+pub(crate) fn jitter(queue: &Uid, window: &str, end: Timestamp, most_seconds: u32) -> SignedDuration {
     let mut hash = Sha256::new();
     hash.update(queue.0.as_bytes());
     hash.update([0]);

@@ -2,6 +2,7 @@
 
 use super::ramp::jitter;
 use super::{Action, Interruption, Peak, PeakProblem, Peaks, Ramp, TIERS, seconds, slot};
+use crate::loads::TriggerFigures;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_queue::PeakWindowActiveReason;
 use springtide_crds::batch_queue::peaks::{ActiveWindow, NextWindow, PeakOverride, PeakOverrideMode};
@@ -54,6 +55,8 @@ pub struct TierPeak {
     pub ramp: Option<Ramp>,
     /// When pods will next be ended.
     pub interruption: Option<Interruption>,
+    /// Whether a load trigger leaves it less than the windows alone would.
+    pub by_load: bool,
     /// The action that [`drain`](Self::drain) is of.
     drained_by: Action,
 }
@@ -69,7 +72,7 @@ impl TierPeak {
     }
 
     /// Adds what a peak does that is on. Degrade beside Hold still counts for what runs.
-    fn apply(&mut self, action: Action, drain: Option<Drain>) {
+    pub(crate) fn apply(&mut self, action: Action, drain: Option<Drain>) {
         self.action = self.action.strongest(action);
         if let Action::Degrade { percent } = action {
             self.percent = Some(self.percent.map_or(percent, |least| least.min(percent)));
@@ -98,7 +101,7 @@ pub struct Active {
     pub name: String,
     /// When it starts or has started; `None` for the override.
     pub start: Option<Timestamp>,
-    /// When it ends or has ended.
+    /// When it ends or has ended; [`Timestamp::MAX`] where nobody knows.
     pub end: Timestamp,
 }
 
@@ -109,7 +112,7 @@ impl Active {
         ActiveWindow {
             name: self.name.clone(),
             start_time: self.start.map(whole_seconds),
-            end_time: whole_seconds(self.end),
+            end_time: Some(self.end).filter(|end| *end < Timestamp::MAX).map(whole_seconds),
             pods_left,
         }
     }
@@ -168,6 +171,8 @@ pub struct PeakState {
     pub ahead: Vec<Ahead>,
     /// When the state changes next; drain steps come on top.
     pub wake: Option<Timestamp>,
+    /// Where each load trigger stands.
+    pub triggers: Vec<TriggerFigures>,
     tiers: [TierPeak; TIERS.len()],
 }
 
@@ -176,6 +181,10 @@ impl PeakState {
     #[must_use]
     pub fn tier(&self, tier: Tier) -> &TierPeak {
         &self.tiers[slot(tier)]
+    }
+
+    pub(crate) fn tier_mut(&mut self, tier: Tier) -> &mut TierPeak {
+        &mut self.tiers[slot(tier)]
     }
 }
 
@@ -266,7 +275,7 @@ impl Peaks {
         let wake = edges.filter(|edge| *edge > now && *edge < Timestamp::MAX).min();
         let mut ahead: Vec<Ahead> = views.iter().filter_map(|view| view.ahead(now)).collect();
         ahead.sort_by_key(|ahead| ahead.start);
-        PeakState { phase, reason, message, active, next: None, ahead, wake, tiers }
+        PeakState { phase, reason, message, active, next: None, ahead, wake, triggers: Vec::new(), tiers }
     }
 
     /// The phase of the queue, and the peak it is about. Draining is what happens, so it goes before Closed.
@@ -305,7 +314,8 @@ impl Peaks {
 
     /// When a ForceOn ended that is no longer in force. Once it has been lifted only the status knows.
     fn lifted(&self, now: Timestamp, stored: Option<&ActiveWindow>) -> Option<Timestamp> {
-        let stored = stored.filter(|stored| stored.name == OVERRIDE_NAME).map(|stored| stored.end_time.0);
+        let stored = stored.filter(|stored| stored.name == OVERRIDE_NAME);
+        let stored = stored.and_then(|stored| Some(stored.end_time.as_ref()?.0));
         let expired = self.forced.as_ref().filter(|forced| forced.mode == PeakOverrideMode::ForceOn);
         let expired = expired.map(|forced| forced.until_time.0).filter(|until| *until <= now);
         Some(stored.or(expired)?.min(now))
@@ -339,6 +349,7 @@ impl Peaks {
             next: None,
             ahead: Vec::new(),
             wake: Some(until),
+            triggers: Vec::new(),
             tiers,
         }
     }
@@ -354,6 +365,7 @@ fn forced_off(forced: &PeakOverride) -> PeakState {
         next: None,
         ahead: Vec::new(),
         wake: Some(until),
+        triggers: Vec::new(),
         tiers: [TierPeak::default(); TIERS.len()],
     }
 }

@@ -271,7 +271,7 @@ fn a_force_on_that_is_lifted_early_ramps_from_then() {
     assert_eq!(first.tier(Tier::BestEffort).ramp.unwrap().room(1000, 0), 0);
     // The status keeps when that was, also for another process.
     let stored = first.active.unwrap().status(0);
-    assert_eq!(stored.end_time.0, time("2026-11-01T10:30:00Z"));
+    assert_eq!(stored.end_time.as_ref().unwrap().0, time("2026-11-01T10:30:00Z"));
     let later = lifted.at(time("2026-11-01T10:37:00Z"), Some(&stored));
     let ramp = later.tier(Tier::BestEffort).ramp.unwrap();
     assert!((600..=700).contains(&ramp.room(1000, 0)), "{ramp:?}");

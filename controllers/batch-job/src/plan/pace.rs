@@ -221,7 +221,7 @@ fn figures_differ(stored: &BatchJobStatus, desired: &BatchJobStatus) -> bool {
 /// Whether a peak is what the job waits for.
 fn waits_for_peak(status: &BatchJobStatus) -> bool {
     let queued = condition(&status.conditions, QueuedReason::CONDITION);
-    queued.is_some_and(|queued| queued.is(QueuedReason::PeakWindow))
+    queued.is_some_and(|queued| queued.is(QueuedReason::PeakWindow) || queued.is(QueuedReason::LoadTrigger))
 }
 
 fn complete_reason(status: &BatchJobStatus) -> CompleteReason {

@@ -61,6 +61,17 @@ struct ContainerMetrics {
     usage: ResourceList,
 }
 
+impl PodMetrics {
+    /// Which pod, and what all its containers use.
+    pub(crate) fn total(self) -> (ObjectKey, ResourceList) {
+        let mut total = ResourceList::default();
+        for container in &self.containers {
+            total.add(&container.usage);
+        }
+        (ObjectKey { namespace: self.metadata.namespace, name: self.metadata.name }, total)
+    }
+}
+
 impl ProfileReconciler {
     /// Looks at the usage of pods for as long as the process runs, while it leads.
     pub async fn sample(self: Arc<Self>, reader: Reader, mut leading: watch::Receiver<bool>) {

@@ -79,7 +79,8 @@ impl From<Wire> for QueueView {
     fn from(mut wire: Wire) -> Self {
         let tiers = std::mem::take(&mut wire.spec.tiers).into_iter().map(Arc::new).collect();
         let (windows, forced) = (&wire.spec.peak_windows, wire.spec.override_peak.as_ref());
-        let peaks = Arc::new(Peaks::new(&wire.metadata.uid, windows, forced));
+        let peaks =
+            Arc::new(Peaks::new(&wire.metadata.uid, windows, forced).with_triggers(&wire.spec.load_triggers));
         Self { meta: wire.metadata, spec: wire.spec, status: wire.status, tiers, peaks }
     }
 }

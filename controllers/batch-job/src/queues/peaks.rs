@@ -26,12 +26,15 @@ pub(super) fn ready(peak: &PeakFigures) -> Option<(ReadyReason, String)> {
 pub(super) fn tell(peak: Option<&PeakFigures>, writer: &ConditionWriter, status: &mut BatchQueueStatus) {
     let Some(peak) = peak else {
         (status.active_window, status.next_window) = (None, None);
+        status.active_load_triggers.clear();
         remove_condition(&mut status.conditions, PeakWindowActiveReason::CONDITION);
         remove_condition(&mut status.conditions, DrainWillMissReason::CONDITION);
         return;
     };
     let state = &peak.state;
     status.active_window = state.active.as_ref().map(|active| active.status(peak.pods_left));
+    let on = state.triggers.iter().filter(|trigger| trigger.is_on);
+    status.active_load_triggers = on.map(|trigger| trigger.name.clone()).collect();
     status.next_window = state.next.as_ref().map(|next| next.status());
     writer.set(&mut status.conditions, state.reason, &state.message);
     match &peak.forecast {
@@ -66,6 +69,7 @@ pub(super) fn notes(queue: &QueueView, status: &BatchQueueStatus) -> Vec<EventNo
             | PeakWindowActiveReason::Closed
             | PeakWindowActiveReason::Ramping
             | PeakWindowActiveReason::Forced
+            | PeakWindowActiveReason::LoadTrigger
             | PeakWindowActiveReason::ForcedOff => true,
             // That a queue is new, with its windows, is no turn.
             PeakWindowActiveReason::Idle => !is_first,

@@ -143,10 +143,14 @@ fn beyond_maximum(stores: &Stores, queue: &QueueView) -> Option<usize> {
 }
 
 impl BatchJobReconciler {
-    /// Shows in the metrics what all drains come to.
+    /// Shows in the metrics what all drains and load triggers come to.
     fn measure_drains(&self) {
-        let totals = lock(&self.admission).drain_totals();
-        self.measures.drains(totals);
+        let (drains, loads) = {
+            let admission = lock(&self.admission);
+            (admission.drain_totals(), admission.load_totals())
+        };
+        self.measures.drains(drains);
+        self.measures.loads(loads);
     }
 
     /// Something comes to a queue: its status is looked at, unless that is under way.

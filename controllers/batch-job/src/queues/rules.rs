@@ -1,6 +1,7 @@
 //! What the spec of a queue means to the admission, and what is wrong with it.
 
 use crate::admission::{CapacitySource, NodeShare, Ordering, QueueRules, QuotaRow};
+use crate::peaks::{Action, TIERS};
 use crate::pods::{INDEX_LABEL, JOB_LABEL};
 use crate::projections::queue::QueueView;
 use crate::resources::{ResourceList, parse_amount};
@@ -33,6 +34,7 @@ pub fn rules(queue: &QueueView) -> QueueRules {
         weight: spec.weight,
         quota: spec.quota.iter().map(row).collect(),
         source: source(&spec.capacity_source),
+        load_nodes: selector(&spec.capacity_source),
         counted_as: counted_as.map(|(from, to)| (Arc::from(to.as_str()), Arc::from(from.as_str()))).collect(),
         stale_after: SignedDuration::from_secs(spec.capacity_source.stale_after_seconds.into()),
         ordering: match spec.ordering {
@@ -47,11 +49,8 @@ pub fn rules(queue: &QueueView) -> QueueRules {
 }
 
 fn source(source: &batch_queue::CapacitySource) -> CapacitySource {
-    let selector = source.node_selector.iter().flat_map(|selector| &selector.match_labels);
     let share = NodeShare {
-        selector: selector
-            .map(|(name, value)| (Arc::from(name.as_str()), Arc::from(value.as_str())))
-            .collect(),
+        selector: selector(source),
         percent: u8::try_from(source.percent).unwrap_or(100),
         reserve: amounts(&source.reserve),
     };
@@ -59,7 +58,13 @@ fn source(source: &batch_queue::CapacitySource) -> CapacitySource {
         CapacityType::NodeAllocatable => CapacitySource::NodeAllocatable(share),
         CapacityType::Static => CapacitySource::Static,
         CapacityType::ExtendedResource => CapacitySource::ExtendedResource(share),
+        CapacityType::NodeMetrics => CapacitySource::NodeMetrics(share),
     }
+}
+
+fn selector(source: &batch_queue::CapacitySource) -> BTreeMap<Arc<str>, Arc<str>> {
+    let labels = source.node_selector.iter().flat_map(|selector| &selector.match_labels);
+    labels.map(|(name, value)| (Arc::from(name.as_str()), Arc::from(value.as_str()))).collect()
 }
 
 /// In the units of [`ResourceList`].
@@ -107,7 +112,9 @@ pub fn problems(queue: &QueueView, around: &Surroundings<'_>) -> Vec<Problem> {
         });
     }
     match queue.spec.capacity_source.type_ {
-        CapacityType::NodeAllocatable | CapacityType::ExtendedResource if !around.sees_nodes => {
+        CapacityType::NodeAllocatable | CapacityType::ExtendedResource | CapacityType::NodeMetrics
+            if !around.sees_nodes =>
+        {
             problems.push(Problem {
                 reason: StalledReason::NodesNotVisible,
                 tier: None,
@@ -116,7 +123,22 @@ pub fn problems(queue: &QueueView, around: &Surroundings<'_>) -> Vec<Problem> {
                         .to_owned(),
             });
         }
-        CapacityType::NodeAllocatable | CapacityType::ExtendedResource | CapacityType::Static => {}
+        CapacityType::NodeAllocatable
+        | CapacityType::ExtendedResource
+        | CapacityType::NodeMetrics
+        | CapacityType::Static => {}
+    }
+    if !around.sees_nodes && !queue.spec.load_triggers.is_empty() {
+        let concerned = TIERS.into_iter().filter(|tier| {
+            queue.peaks.triggers().iter().any(|trigger| trigger.action(*tier) != Action::None)
+        });
+        problems.extend(concerned.map(|tier| Problem {
+            reason: StalledReason::NodesNotVisible,
+            tier: Some(tier),
+            message: format!(
+                "the manager may not see nodes (namespaced mode), and spec.loadTriggers concern tier {tier:?}: remove them"
+            ),
+        }));
     }
     problems.extend(queue.peaks.problems().map(|problem| Problem {
         reason: problem.reason(),

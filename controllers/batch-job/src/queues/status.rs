@@ -163,7 +163,9 @@ pub fn status(observed: &Observed, now: Timestamp) -> (BatchQueueStatus, ReadyRe
         Some(reason) => writer.set(conditions, reason, &message),
         None => remove_condition(conditions, ReconcilingReason::CONDITION),
     }
-    if figures.is_stale {
+    if figures.metrics_old {
+        writer.set(conditions, CapacityStaleReason::MetricsOld, METRICS_OLD);
+    } else if figures.is_stale {
         writer.set(conditions, CapacityStaleReason::NodesNotSynced, STALE);
     } else {
         writer.set(conditions, CapacityStaleReason::Fresh, "nodes and pods are seen as they are");
@@ -177,6 +179,9 @@ pub fn status(observed: &Observed, now: Timestamp) -> (BatchQueueStatus, ReadyRe
 }
 
 const STALE: &str = "the view of nodes and pods is not up to date; nothing starts until it is";
+
+const METRICS_OLD: &str = "metrics.k8s.io tells nothing new of most nodes of the queue; nothing starts, and what runs goes \
+                           on";
 
 fn stalled(observed: &Observed) -> Option<(StalledReason, String)> {
     if let Some(problem) = observed.problems.first() {
@@ -210,6 +215,7 @@ fn ready(observed: &Observed, stalled: Option<&(StalledReason, String)>) -> (Rea
         StopPolicy::Drain => {
             (ReadyReason::Drained, "spec.stopPolicy is Drain; set it to None to go on".to_owned())
         }
+        StopPolicy::None if figures.metrics_old => (ReadyReason::CapacityStale, METRICS_OLD.to_owned()),
         StopPolicy::None if figures.is_stale => (ReadyReason::CapacityStale, STALE.to_owned()),
         StopPolicy::None => {
             figures.peak.as_ref().and_then(peaks::ready).unwrap_or_else(|| {

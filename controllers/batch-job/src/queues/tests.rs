@@ -5,6 +5,7 @@ use super::*;
 use crate::admission::{
     CapacitySource, NodeShare, PeakFigures, QueueFigures, QueueId, QuotaRow, WaitingClass,
 };
+use crate::loads::{Loads, Reading};
 use crate::peaks::drain::Forecast;
 use crate::projections::job::JobView;
 use crate::projections::queue::QueueView;
@@ -12,7 +13,9 @@ use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::QueuedReason;
-use springtide_crds::batch_queue::{BatchQueueStatus, DrainWillMissReason, ReadyReason, StalledReason};
+use springtide_crds::batch_queue::{
+    BatchQueueStatus, CapacityStaleReason, DrainWillMissReason, ReadyReason, StalledReason,
+};
 use springtide_crds::common::Tier;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::events::Severity;
@@ -202,11 +205,66 @@ fn where_no_node_is_seen_only_a_static_queue_works() {
     for (type_, expected) in [
         ("NodeAllocatable", Some(StalledReason::NodesNotVisible)),
         ("ExtendedResource", Some(StalledReason::NodesNotVisible)),
+        ("NodeMetrics", Some(StalledReason::NodesNotVisible)),
         ("Static", None),
     ] {
         let queue = queue("q", json!({"capacitySource": {"type": type_}}));
         assert_eq!(problems(&queue, &blind).first().map(|problem| problem.reason), expected);
     }
+}
+
+#[test]
+fn where_no_node_is_seen_load_triggers_stop_their_tiers() {
+    let has = |_: &str| true;
+    let blind = Surroundings { sees_nodes: false, ..around(&has) };
+    let trigger = json!({
+        "name": "hot", "highPercent": 75, "lowPercent": 60,
+        "actions": [{"tier": "BestEffort", "action": "Hold"}, {"tier": "Standard", "action": "None"}],
+    });
+    let queue = queue("q", json!({"capacitySource": {"type": "Static"}, "loadTriggers": [trigger]}));
+    let [problem] = &problems(&queue, &blind)[..] else { panic!("one tier is concerned") };
+    assert_eq!((problem.reason, problem.tier), (StalledReason::NodesNotVisible, Some(Tier::BestEffort)));
+    assert!(problem.message.contains("spec.loadTriggers"), "{}", problem.message);
+    assert_eq!(problems(&queue, &around(&has)), []);
+}
+
+#[test]
+fn a_load_trigger_stands_in_the_status_and_its_turns_are_told() {
+    let spec = json!({"loadTriggers": [{
+        "name": "hot", "highPercent": 75, "lowPercent": 60, "sustainSeconds": 10,
+        "actions": [{"tier": "BestEffort", "action": "Drain"}],
+    }]});
+    let mut observed = observed(spec, busy());
+    let peaks = Arc::clone(&observed.queue.peaks);
+    let at = |seconds| START + SignedDuration::from_secs(seconds);
+    let mut loads = Loads::default();
+    for seconds in [0, 15] {
+        let reading = Reading { at: at(seconds), cpu: 800, memory: 0 };
+        loads.observe(peaks.triggers(), Some(&reading), at(seconds));
+    }
+    let mut state = peaks.at(at(20), None);
+    loads.add_to(&mut state, peaks.queue(), at(20));
+    let wake = state.wake;
+    observed.figures.peak = Some(PeakFigures { state, pods_left: 3, forecast: None, wake });
+    let (shown, ready, message) = status(&observed, at(20));
+    assert_eq!(ready, ReadyReason::Closed);
+    assert!(message.starts_with("load trigger hot: 75 % of cpu"), "{message}");
+    let shown = json!(shown);
+    assert_eq!(shown["activeWindow"], json!({"name": "hot", "startTime": at(15), "podsLeft": 3}));
+    assert_eq!(shown["activeLoadTriggers"], json!(["hot"]));
+    let plan = plan(&observed, at(20));
+    let told: Vec<_> = plan.events.iter().map(|note| (note.reason, note.severity)).collect();
+    assert_eq!(told, [("LoadTrigger", Severity::Normal)]);
+    assert_eq!(wake, Some(at(75)), "when what was measured is too old");
+}
+
+#[test]
+fn capacity_that_was_not_measured_lately_is_told() {
+    let old = QueueFigures { is_stale: true, metrics_old: true, ..busy() };
+    let (shown, ready, message) = status(&observed(json!({}), old), START);
+    assert_eq!(ready, ReadyReason::CapacityStale);
+    assert!(message.contains("metrics.k8s.io") && message.contains("what runs goes on"), "{message}");
+    assert!(shown.conditions.iter().any(|condition| condition.is(CapacityStaleReason::MetricsOld)));
 }
 
 fn observed(spec: Value, figures: QueueFigures) -> Observed {

@@ -5,6 +5,10 @@ use crate::plan::{Course, JobState};
 use springtide_crds::batch_job::QueuedReason;
 use springtide_plumbing::projection::Projection;
 
+/// Why such a job has no pods.
+pub(super) const WHY: &str =
+    "a peak window of the job's queue is open or a load trigger on, or that has just ended";
+
 /// Whether a peak has suspended a job that had started: it has no pods, and gets none for now. One that had not
 /// started waits as ever.
 pub(super) fn suspends(state: &JobState, waiting: Option<&Waiting>) -> bool {
@@ -20,7 +24,9 @@ pub(super) fn suspends(state: &JobState, waiting: Option<&Waiting>) -> bool {
     is_open
         && state.live() == 0
         && state.has_started()
-        && waiting.is_some_and(|waiting| waiting.reason == QueuedReason::PeakWindow)
+        && waiting.is_some_and(|waiting| {
+            [QueuedReason::PeakWindow, QueuedReason::LoadTrigger].contains(&waiting.reason)
+        })
 }
 
 /// Whether pods of the job end for a peak.

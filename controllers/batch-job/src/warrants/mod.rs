@@ -7,6 +7,7 @@
 //! | live pod | Declared | `spec` asks for its end ([`declared`]): stop, met policies, place in a gang, count |
 //! | live pod | Declared | the rules of its queue ask for it ([`claims`]): cut quota, lender, tier, drain |
 //! | live pod | Declared | a peak window of its queue is near or open ([`peaks`]), and drains or degrades its tier |
+//! | live pod | Declared | the nodes of its queue are measured so busy that a load trigger may be on ([`loads`]) |
 //! | finished job | Finished, Declared | its time is over; it exceeds the history |
 //!
 //! Whatever this leaves out is counted by the breaker: saying no by mistake costs a few deletes per five
@@ -14,11 +15,13 @@
 
 mod claims;
 mod declared;
+mod loads;
 mod peaks;
 mod record;
 #[cfg(test)]
 mod tests;
 
+use crate::loads::Usage;
 use crate::lock;
 use crate::plan::Settings;
 use crate::projections::job::{BATCH_JOB, JobView};
@@ -37,7 +40,7 @@ use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;
 use springtide_plumbing::warrant::{Target, Warrant, Warrants};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// How long the owner of a pod must be missed that was never seen: one watch may lag another by half a
 /// minute.
@@ -54,7 +57,12 @@ pub struct BatchJobWarrants {
     settings: Settings,
     clock: Clock,
     seen: Mutex<Seen>,
+    /// Tells what is in use on the nodes.
+    usage: OnceLock<UsageSource>,
 }
+
+/// Tells what is in use on the nodes, as long as somebody knows.
+pub type UsageSource = Arc<dyn Fn() -> Option<Arc<Usage>> + Send + Sync>;
 
 /// What only the changes of the stores tell.
 #[derive(Debug, Default)]
@@ -74,7 +82,7 @@ struct Seen {
 impl BatchJobWarrants {
     /// Derives from these stores, and follows their changes from now on; `clock` is that of the planners.
     pub fn new(stores: Stores, settings: Settings, clock: Clock) -> Arc<Self> {
-        let this = Arc::new(Self { stores, settings, clock, seen: Mutex::default() });
+        let this = Arc::new(Self { stores, settings, clock, seen: Mutex::default(), usage: OnceLock::new() });
         // Weak, as the stores hold their listeners and `this` the stores.
         let follows = Arc::downgrade(&this);
         this.stores.jobs.on_change(Arc::new(move |change| {
@@ -89,6 +97,12 @@ impl BatchJobWarrants {
             }
         }));
         this
+    }
+
+    /// Tells it whom to ask for what is in use on the nodes: without, no load trigger warrants anything.
+    pub fn follow_load(&self, source: UsageSource) {
+        // Only the first is taken.
+        let _ = self.usage.set(source);
     }
 
     fn job_changed(&self, change: &Change<JobView>) {

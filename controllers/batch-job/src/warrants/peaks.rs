@@ -31,6 +31,17 @@ pub(super) enum Asks {
     All,
 }
 
+impl Asks {
+    /// What asks for more.
+    pub(super) fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::Beyond(one), Self::Beyond(other)) => Self::Beyond(one.min(other)),
+            (some @ Self::Beyond(_), Self::Nothing) | (Self::Nothing, some) => some,
+        }
+    }
+}
+
 /// What the windows of a queue ask of a tier now.
 pub(super) fn asks(spec: &BatchQueueSpec, tier: Tier, now: Timestamp) -> Asks {
     let forced =
@@ -73,7 +84,8 @@ impl BatchJobWarrants {
         going: &HashSet<Uid>,
         now: Timestamp,
     ) -> bool {
-        match asks(&queue.spec, pod.meta().labels.tier.0, now) {
+        let tier = pod.meta().labels.tier.0;
+        match asks(&queue.spec, tier, now).or(self.load_asks(queue, tier, now)) {
             Asks::Nothing => false,
             Asks::All => true,
             Asks::Beyond(percent) => {
@@ -132,7 +144,9 @@ impl BatchJobWarrants {
     fn offered(&self, rules: &QueueRules) -> ResourceList {
         let share = match &rules.source {
             CapacitySource::Static => return ResourceList::default(),
-            CapacitySource::NodeAllocatable(share) | CapacitySource::ExtendedResource(share) => share,
+            CapacitySource::NodeAllocatable(share)
+            | CapacitySource::ExtendedResource(share)
+            | CapacitySource::NodeMetrics(share) => share,
         };
         let counts = |node: &NodeView| {
             let labels = &node.meta().labels;
@@ -151,8 +165,8 @@ impl BatchJobWarrants {
             }
         }
         let mut offered = ResourceList::default();
-        for left in left.into_values() {
-            offered.add(&left.without_debts());
+        for (node, left) in left {
+            offered.add(&self.measured(rules, &node, left).without_debts());
         }
         offered
     }
@@ -162,7 +176,9 @@ impl BatchJobWarrants {
 fn ceiling(rules: &QueueRules, offered: &ResourceList, name: &str) -> Option<i64> {
     let (share, reserved) = match &rules.source {
         CapacitySource::Static => return None,
-        CapacitySource::NodeAllocatable(share) => (share, share.reserve.get(name)),
+        CapacitySource::NodeAllocatable(share) | CapacitySource::NodeMetrics(share) => {
+            (share, share.reserve.get(name))
+        }
         CapacitySource::ExtendedResource(share) => {
             let base = rules.counted_as.get(name)?;
             (share, share.reserve.get(base) + share.reserve.get(name))

@@ -1,6 +1,8 @@
+mod loads;
 mod peaks;
 
 use super::*;
+use crate::projections::node::NodeView;
 use crate::watches::PODS_BY_JOB;
 use serde_json::{Value, json};
 use springtide_plumbing::key::{Resource, ResourceVersion};
@@ -13,6 +15,7 @@ struct Bench {
     jobs: StoreWriter<JobView>,
     pods: StoreWriter<PodView>,
     queues: StoreWriter<QueueView>,
+    nodes: StoreWriter<NodeView>,
     now: Arc<Mutex<Timestamp>>,
     version: u64,
 }
@@ -28,7 +31,7 @@ impl Bench {
         let (jobs_store, mut jobs) = Store::new(&[]);
         let (profiles, _) = Store::new(&[]);
         let (pods_store, mut pods) = Store::new(&[PODS_BY_JOB]);
-        let (nodes, _) = Store::new(&[]);
+        let (nodes_store, mut nodes) = Store::new(&[]);
         let now = Arc::new(Mutex::new(START.parse().unwrap()));
         let shows = Arc::clone(&now);
         let clock = Clock::from_fn(move || *shows.lock().unwrap());
@@ -37,7 +40,7 @@ impl Bench {
             jobs: jobs_store,
             pods: pods_store,
             profiles,
-            nodes: Some(nodes),
+            nodes: Some(nodes_store),
             queues: queues_store,
             priority_classes: None,
         };
@@ -45,7 +48,8 @@ impl Bench {
         jobs.replace(BTreeMap::new(), ResourceVersion(1));
         pods.replace(BTreeMap::new(), ResourceVersion(1));
         queues.replace(BTreeMap::new(), ResourceVersion(1));
-        Self { warrants, jobs, pods, queues, now, version: 1 }
+        nodes.replace(BTreeMap::new(), ResourceVersion(1));
+        Self { warrants, jobs, pods, queues, nodes, now, version: 1 }
     }
 
     fn after(&self, seconds: i64) {

@@ -2,11 +2,13 @@
 
 use super::{Queue, Queues, counted, share_of};
 use crate::admission::line::LineId;
-use crate::admission::peaks::PeakFigures;
+use crate::admission::peaks::{LoadTotals, PeakFigures};
+use crate::loads::{Loads, Reading, StoredLoads};
 use crate::peaks::drain::Forecast;
 use crate::peaks::{PeakState, Peaks, TierPeak};
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
+use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::batch_queue::peaks::ActiveWindow;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
@@ -18,6 +20,8 @@ pub(in crate::admission) struct QueuePeak {
     peaks: Arc<Peaks>,
     /// The status of the queue, as far as it is read.
     stored: Option<ActiveWindow>,
+    /// Its load triggers.
+    loads: Loads,
     /// What they mean, and when that was asked.
     state: Option<(Timestamp, PeakState)>,
     /// Whether that was asked of what is known now. Until it is asked again, what was said holds.
@@ -48,6 +52,11 @@ pub(in crate::admission) struct Share {
     pub(in crate::admission) limit: u64,
 }
 
+/// As what the wait of a tier is told that a peak keeps from starting.
+pub(super) fn reason(peak: &TierPeak) -> QueuedReason {
+    if peak.by_load { QueuedReason::LoadTrigger } else { QueuedReason::PeakWindow }
+}
+
 impl QueuePeak {
     /// Brings it up to date. Returns whether it may mean something else than before.
     pub(super) fn refresh(&mut self, now: Timestamp) -> bool {
@@ -56,7 +65,9 @@ impl QueuePeak {
         if self.is_fresh && self.state.as_ref().is_some_and(holds) {
             return false;
         }
-        self.state = Some((now, self.peaks.at(now, self.stored.as_ref())));
+        let mut state = self.peaks.at(now, self.stored.as_ref());
+        self.loads.add_to(&mut state, self.peaks.queue(), now);
+        self.state = Some((now, state));
         self.is_fresh = true;
         self.drains.due = Some(now);
         true
@@ -64,6 +75,18 @@ impl QueuePeak {
 
     fn state(&self) -> Option<&PeakState> {
         Some(&self.state.as_ref()?.1)
+    }
+
+    /// Whether it depends on the load of nodes.
+    pub(super) fn has_triggers(&self) -> bool {
+        !self.peaks.triggers().is_empty()
+    }
+
+    /// Takes in what was measured.
+    pub(super) fn observe(&mut self, reading: Option<&Reading>, now: Timestamp) {
+        if self.loads.observe(self.peaks.triggers(), reading, now) {
+            self.is_fresh = false;
+        }
     }
 
     /// What holds for a tier.
@@ -97,10 +120,11 @@ impl Queues {
         // Whatever the windows before have asked for is asked anew, or not any more.
         self.turned.push(key.clone());
         let Some(queue) = self.by_key.get_mut(key) else { return };
-        let state = queue.peak.take().and_then(|before| before.state);
+        let (state, loads) = queue.peak.take().map(|before| (before.state, before.loads)).unwrap_or_default();
         queue.peak = peaks.filter(|peaks| !peaks.is_empty()).map(|peaks| QueuePeak {
             peaks,
             stored,
+            loads,
             state,
             is_fresh: false,
             started: ResourceList::default(),
@@ -127,6 +151,29 @@ impl Queues {
         true
     }
 
+    /// Takes in what the status of a queue says of its load triggers.
+    pub(in crate::admission) fn set_stored_loads(&mut self, key: &ObjectKey, stored: StoredLoads) {
+        if let Some(peak) = self.by_key.get_mut(key).and_then(|queue| queue.peak.as_mut()) {
+            peak.loads.store(stored);
+        }
+    }
+
+    /// Takes in what is in use on the nodes.
+    pub(in crate::admission) fn set_usage(&mut self, usage: Arc<crate::loads::Usage>) {
+        self.usage = usage;
+    }
+
+    /// What all load triggers come to.
+    pub(in crate::admission) fn load_totals(&self) -> LoadTotals {
+        let states = self.by_key.values().filter_map(|queue| queue.peak.as_ref()?.state());
+        let mut totals = LoadTotals::default();
+        for trigger in states.flat_map(|state| &state.triggers) {
+            totals.on += u64::from(trigger.is_on);
+            totals.unmeasured += u64::from(!trigger.is_measured);
+        }
+        totals
+    }
+
     /// Queues whose windows mean something else since this was last asked.
     pub(in crate::admission) fn take_turned(&mut self) -> Vec<ObjectKey> {
         std::mem::take(&mut self.turned)
@@ -145,6 +192,11 @@ impl Queues {
     /// Whether a peak leaves the tier a part of the queue only.
     pub(in crate::admission) fn is_degraded_by_peak(&self, line: &LineId, tier: Tier) -> bool {
         self.peak(line).is_some_and(|state| state.tier(tier).percent.is_some())
+    }
+
+    /// As what the wait of a tier is told that a peak leaves less.
+    pub(in crate::admission) fn peak_reason(&self, line: &LineId, tier: Tier) -> QueuedReason {
+        self.peak(line).map_or(QueuedReason::PeakWindow, |state| reason(state.tier(tier)))
     }
 
     /// Whether a task that starts now has ended before a peak ends it.

@@ -132,7 +132,7 @@ fn nodes_of(world: &mut World, percent: u8, reserve: i64, selector: &[(&str, &st
 }
 
 /// A pod that belongs to no BatchJob.
-fn foreign(name: &str, node: &str, cpu: &str) -> Change<PodView> {
+pub(super) fn foreign(name: &str, node: &str, cpu: &str) -> Change<PodView> {
     apply(json!({
         "metadata": {"name": name, "namespace": "online", "uid": name, "resourceVersion": "1"},
         "spec": {"nodeName": node, "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]},

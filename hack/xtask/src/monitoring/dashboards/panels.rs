@@ -422,6 +422,20 @@ pub(super) const WORK: &[Row] = &[
                     (r#"max(springtide_batch_drains_at_risk{job=~"$job"})"#, "queues at risk"),
                 ],
             },
+            Panel {
+                title: "Load triggers",
+                description: "Those that are on, and those whose tiers start nothing as nobody knows the load of the nodes; \
+                              and lists of metrics.k8s.io a second, by result.",
+                unit: "short",
+                targets: &[
+                    (r#"max(springtide_batch_load_triggers_on{job=~"$job"})"#, "on"),
+                    (r#"max(springtide_batch_load_triggers_unmeasured{job=~"$job"})"#, "unmeasured"),
+                    (
+                        r#"sum by (result) (rate(springtide_batch_load_readings_total{job=~"$job"}[$__rate_interval]))"#,
+                        "lists {{result}}",
+                    ),
+                ],
+            },
         ],
     },
     Row {

@@ -1,0 +1,81 @@
+//! Whether a load trigger may ask for the end of a pod, by the spec of its queue and what is measured alone.
+//!
+//! Whether the load was high for long enough is for the planner to know. Here it must be above what turns the trigger
+//! off, on data that is not older than the planner may use.
+
+use super::BatchJobWarrants;
+use super::peaks::Asks;
+use crate::admission::{CapacitySource, QueueRules};
+use crate::ledger::counts;
+use crate::loads::{MOST_AGE, Reading, Usage};
+use crate::projections::queue::QueueView;
+use crate::queues::rules;
+use crate::resources::ResourceList;
+use jiff::Timestamp;
+use springtide_crds::batch_queue::loads::{LoadResource, LoadTrigger};
+use springtide_crds::batch_queue::peaks::{PeakAction, PeakOverrideMode};
+use springtide_crds::common::Tier;
+use std::sync::Arc;
+
+impl BatchJobWarrants {
+    fn load(&self) -> Option<Arc<Usage>> {
+        self.usage.get()?()
+    }
+
+    /// What load triggers may ask of a tier now.
+    pub(super) fn load_asks(&self, queue: &QueueView, tier: Tier, now: Timestamp) -> Asks {
+        let spec = &queue.spec;
+        let is_off = spec.override_peak.as_ref().is_some_and(|forced| {
+            forced.in_force(now).is_some_and(|mode| match mode {
+                PeakOverrideMode::ForceOff => true,
+                PeakOverrideMode::ForceOn => false,
+            })
+        });
+        if spec.load_triggers.is_empty() || is_off {
+            return Asks::Nothing;
+        }
+        let Some(reading) = self.reading(queue).filter(|it| now.duration_since(it.at).abs() < MOST_AGE)
+        else {
+            return Asks::Nothing;
+        };
+        let is_busy = |trigger: &&LoadTrigger| {
+            let share = match trigger.resource {
+                LoadResource::Cpu => reading.cpu,
+                LoadResource::Memory => reading.memory,
+            };
+            share > trigger.low_percent * 10
+        };
+        let actions = spec.load_triggers.iter().filter(is_busy).flat_map(|trigger| &trigger.actions);
+        actions.filter(|entry| entry.tier == tier).fold(Asks::Nothing, |asks, entry| {
+            asks.or(match (entry.action, entry.percent) {
+                (PeakAction::Drain, _) => Asks::All,
+                (PeakAction::Degrade, Some(percent)) => Asks::Beyond(percent),
+                (PeakAction::Degrade, None) | (PeakAction::None | PeakAction::Hold, _) => Asks::Nothing,
+            })
+        })
+    }
+
+    fn reading(&self, queue: &QueueView) -> Option<Reading> {
+        let usage = self.load()?;
+        let selector = rules::rules(queue).load_nodes;
+        let nodes = self.stores.nodes.as_ref()?.list(None);
+        Reading::of(nodes.iter().map(|node| &**node).filter(|node| counts(node, &selector)), &usage, MOST_AGE)
+    }
+
+    /// Of what is left on a node beside what others request, what is left beside what they use, where its queue asks.
+    pub(super) fn measured(&self, rules: &QueueRules, node: &str, left: ResourceList) -> ResourceList {
+        match &rules.source {
+            CapacitySource::NodeAllocatable(_)
+            | CapacitySource::ExtendedResource(_)
+            | CapacitySource::Static => left,
+            CapacitySource::NodeMetrics(_) => {
+                let key = springtide_plumbing::key::ObjectKey::new("", node);
+                let view = self.stores.nodes.as_ref().and_then(|nodes| nodes.get(&key));
+                let (Some(view), Some(usage)) = (view, self.load()) else { return ResourceList::default() };
+                let mut promised = view.allocatable.clone();
+                promised.subtract(&left);
+                usage.left(&view, &promised, rules.stale_after)
+            }
+        }
+    }
+}
