@@ -23,8 +23,8 @@ pub(crate) const LANES: usize = 4;
 
 /// Programs that start real nodes run one after the other, in this order, beside the others: containers of several
 /// real nodes on two processors stand still for so long that their probes end them.
-const ON_REAL_NODES: [&str; 6] =
-    ["install", "demo", "batch_real_node", "batch_usage", "real_node", "fault_proxy"];
+const ON_REAL_NODES: [&str; 7] =
+    ["install", "demo", "batch_real_node", "batch_usage", "batch_load", "real_node", "fault_proxy"];
 
 /// What takes longest begins first, so that no lane waits for it in the end; the others follow by name.
 const LONGEST: [&str; 6] = [

@@ -1,0 +1,279 @@
+//! Load triggers and capacity by measured use, on a real node with a metrics server: the load that counts is that of a pod
+//! which really holds memory.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use http::Request;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use springtide_crds::batch_job::{BatchJobSpec, Interruption, PodTemplate, QueuedReason, SuspendedReason};
+use springtide_crds::batch_queue::{
+    BatchQueue, BatchQueueSpec, CapacityStaleReason, PeakWindowActiveReason, ReadyReason,
+};
+use springtide_crds::common::Tier;
+use springtide_crds::reason::Reason;
+use springtide_e2e::batch::Testbed;
+use springtide_e2e::local_cluster::LocalCluster;
+use springtide_e2e::manager::Manager;
+use springtide_e2e::node::metrics_server::MetricsServer;
+use springtide_e2e::node::program::BOX_IMAGE;
+use springtide_e2e::node::{NodeCluster, required_or_skipped};
+use tokio::time::Instant;
+
+/// Bound for a turn of a trigger: a look every 10 s by the metrics server, one every 15 s by the manager, both for
+/// `sustainSeconds`, and the 60 s after which nothing is known.
+const TURN: Duration = Duration::from_secs(240);
+const QUEUE: &str = "default";
+const ALL_NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
+
+/// Tasks that hold a little memory and do not end by themselves.
+fn tasks(count: u32, tier: Tier) -> BatchJobSpec {
+    let container = json!({
+        "name": "main", "image": BOX_IMAGE, "args": ["sleep", "100000"],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+    });
+    BatchJobSpec {
+        completions: count,
+        parallelism: count,
+        tier,
+        interruption: Interruption { grace_seconds: 2, ..Interruption::default() },
+        ..BatchJobSpec::new(PodTemplate(
+            json!({"spec": {"containers": [container]}}).as_object().unwrap().clone(),
+        ))
+    }
+}
+
+/// An amount of memory as the API has it, in bytes.
+fn bytes(quantity: &str) -> u64 {
+    let digits = quantity.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &quantity[digits.len()..] {
+        "" => 1,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        other => panic!("{other} is no unit of memory that a node or a metrics server uses"),
+    };
+    digits.parse::<u64>().unwrap() * unit
+}
+
+/// What the node may give to pods, and how much of its memory is in use, as the metrics server says.
+async fn memory(plane: &LocalCluster) -> Result<(u64, u64)> {
+    let client = plane.client("springtide-test")?;
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
+    let node = nodes.items.first().context("a node")?;
+    let status = node.status.as_ref().context("a status")?;
+    let allocatable = bytes(&status.allocatable.as_ref().context("allocatable")?["memory"].0);
+    let told: Value = client.request(Request::get(ALL_NODES).body(Vec::new())?).await?;
+    let used = bytes(told["items"][0]["usage"]["memory"].as_str().context("a measure")?);
+    Ok((allocatable, used))
+}
+
+/// A pod that belongs to no job and holds so much memory.
+async fn hold(test: &Testbed<'_>, bytes: u64) -> Result<()> {
+    let pod = json!({
+        "metadata": {"name": "online"},
+        "spec": {"containers": [{"name": "main", "image": BOX_IMAGE, "args": ["hold", bytes.to_string(), "100000"]}],
+                 "terminationGracePeriodSeconds": 1, "restartPolicy": "Never"},
+    });
+    test.api::<Pod>().create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+    Ok(())
+}
+
+fn says<R: Reason>(queue: &BatchQueue, reason: &R) -> bool {
+    let conditions = queue.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| {
+        condition.type_ == R::CONDITION
+            && condition.reason == reason.as_str()
+            && Some(condition.observed_generation) == queue.metadata.generation
+    })
+}
+
+/// Waits until the queue is as it shall be.
+async fn queue(test: &Testbed<'_>, what: &str, check: impl Fn(&BatchQueue) -> bool) -> Result<BatchQueue> {
+    let api = test.api::<BatchQueue>();
+    let deadline = Instant::now() + TURN;
+    loop {
+        let found = api.get(QUEUE).await?;
+        if check(&found) {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < deadline, "the queue is not {what}: {:?}", found.status);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn trigger(high: u64, low: u64, action: &str) -> Value {
+    json!({
+        "name": "full", "resource": "memory", "highPercent": high, "lowPercent": low, "sustainSeconds": 15,
+        "actions": [{"tier": "BestEffort", "action": action}], "resume": {"rampSeconds": 5, "jitterSeconds": 0},
+    })
+}
+
+async fn edit(test: &Testbed<'_>, spec: Value) -> Result<()> {
+    let change = json!({"spec": spec});
+    test.api::<BatchQueue>().patch(QUEUE, &PatchParams::default(), &Patch::Merge(change)).await?;
+    Ok(())
+}
+
+fn ever(test: &Testbed<'_>, job: &str) -> BTreeSet<String> {
+    test.pods.now().of(job).into_iter().map(|life| life.uid.clone()).collect()
+}
+
+fn message<R: Reason + Copy>(queue: &BatchQueue, reason: &R) -> String {
+    let conditions = queue.status.iter().flat_map(|status| &status.conditions);
+    conditions.filter(|condition| condition.is(*reason)).map(|condition| condition.message.clone()).collect()
+}
+
+#[tokio::test]
+async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_nobody_knows() -> Result<()> {
+    if !required_or_skipped().await? {
+        return Ok(());
+    }
+    let cluster = NodeCluster::builder().start().await?;
+    let plane = cluster.control_plane();
+    plane.install_crds().await?;
+    let metrics = MetricsServer::start(&cluster).await?;
+    let mut manager = Manager::start(plane, "manager", &[]).await?;
+    manager.wait_ready().await?;
+    let test = Testbed::new(plane, "load").await?;
+    let (allocatable, used) = memory(plane).await?;
+    let percent = used * 100 / allocatable;
+    // Far enough from what other programs of the machine do meanwhile.
+    let (high, low) = (percent + 16, percent + 12);
+    let online = allocatable * 25 / 100;
+    ensure!(percent + 25 < 95, "the machine has no memory to spare: {percent} % are in use");
+    let triggers = json!([trigger(high, low, "Hold")]);
+    let spec = BatchQueueSpec { load_triggers: serde_json::from_value(triggers)?, ..BatchQueueSpec::new() };
+    test.api().create(&PostParams::default(), &BatchQueue::new(QUEUE, spec)).await?;
+    test.submit("low", tasks(3, Tier::BestEffort)).await?;
+    test.running("low", 3).await?;
+
+    // It holds: what runs goes on, what comes waits, and another tier is not concerned.
+    hold(&test, online).await?;
+    let on = |queue: &BatchQueue| says(queue, &PeakWindowActiveReason::LoadTrigger);
+    let held = queue(&test, "held by the load", on).await?;
+    ensure!(says(&held, &ReadyReason::Closed), "{:?}", held.status);
+    let told = message(&held, &PeakWindowActiveReason::LoadTrigger);
+    ensure!(told.starts_with("load trigger full:"), "{told}");
+    let status = held.status.as_ref().context("a status")?;
+    ensure!(status.active_load_triggers == ["full"], "{status:?}");
+    test.submit("late", tasks(1, Tier::BestEffort)).await?;
+    test.submit("usual", tasks(1, Tier::Standard)).await?;
+    test.running("usual", 1).await?;
+    test.running("low", 3).await?;
+    ensure!(ever(&test, "late").is_empty(), "a pod of a held tier has started");
+    let waits = |queue: &BatchQueue| {
+        let waiting = queue.status.iter().flat_map(|status| &status.waiting);
+        waiting.into_iter().any(|class| class.reason == QueuedReason::LoadTrigger.as_str())
+    };
+    queue(&test, "telling what waits", waits).await?;
+
+    // It drains, as soon as that is what the trigger says: its state stays.
+    let before = ever(&test, "low");
+    edit(&test, json!({"loadTriggers": [trigger(high, low, "Drain")]})).await?;
+    test.no_pods("low").await?;
+    let job = test.reason("low", SuspendedReason::PeakWindow).await?;
+    ensure!(job.status.context("a status")?.failed == 0, "what was drained has not failed");
+    ensure!(ever(&test, "low") == before && ever(&test, "late").is_empty(), "a pod has started");
+    test.running("usual", 1).await?;
+
+    // The load goes, and all come back.
+    let now = DeleteParams::default().grace_period(0);
+    test.api::<Pod>().delete("online", &now).await?;
+    queue(&test, "open again", |queue| says(queue, &PeakWindowActiveReason::Idle)).await?;
+    test.running("low", 3).await?;
+    test.running("late", 1).await?;
+    let events = test.api::<Event>().list(&ListParams::default()).await?;
+    let told: BTreeSet<&str> = events.items.iter().filter_map(|event| event.reason.as_deref()).collect();
+    ensure!(told.contains("LoadTrigger") && told.contains("Idle"), "{told:?}");
+
+    // Nobody knows the load: nothing of the tier starts, and nothing is ended.
+    metrics.stop()?;
+    let blind = queue(&test, "held as nobody knows", on).await?;
+    let told = message(&blind, &PeakWindowActiveReason::LoadTrigger);
+    ensure!(told.contains("metrics.k8s.io tells nothing new"), "{told}");
+    test.submit("later", tasks(1, Tier::BestEffort)).await?;
+    test.submit("usual-later", tasks(1, Tier::Standard)).await?;
+    test.running("usual-later", 1).await?;
+    test.running("low", 3).await?;
+    ensure!(ever(&test, "later").is_empty(), "a pod of a held tier has started");
+    // Another manager holds as well.
+    manager.stop()?;
+    let mut second = Manager::start(plane, "second", &[]).await?;
+    second.wait_ready().await?;
+    let metrics = MetricsServer::start(&cluster).await?;
+    test.running("later", 1).await?;
+    queue(&test, "open again", |queue| says(queue, &PeakWindowActiveReason::Idle)).await?;
+    for job in ["low", "late", "later", "usual", "usual-later"] {
+        test.delete(job).await?;
+        test.gone(job).await?;
+    }
+    second.stop()?;
+    metrics.stop()?;
+    test.verify()?;
+    drop(test);
+    cluster.stop()
+}
+
+#[tokio::test]
+async fn capacity_by_metrics_follows_what_is_used_and_grants_nothing_without_a_measure() -> Result<()> {
+    if !required_or_skipped().await? {
+        return Ok(());
+    }
+    let cluster = NodeCluster::builder().start().await?;
+    let plane = cluster.control_plane();
+    plane.install_crds().await?;
+    let mut manager = Manager::start(plane, "manager", &[]).await?;
+    manager.wait_ready().await?;
+    let test = Testbed::new(plane, "measured").await?;
+    let source = json!({"type": "NodeMetrics"});
+    let spec = BatchQueueSpec { capacity_source: serde_json::from_value(source)?, ..BatchQueueSpec::new() };
+    test.api().create(&PostParams::default(), &BatchQueue::new(QUEUE, spec)).await?;
+    let old = |queue: &BatchQueue| says(queue, &CapacityStaleReason::MetricsOld);
+    let unknown = queue(&test, "without a measure", old).await?;
+    ensure!(says(&unknown, &ReadyReason::CapacityStale), "{:?}", unknown.status);
+    test.submit("first", tasks(1, Tier::Standard)).await?;
+    test.reason("first", QueuedReason::CapacityStale).await?;
+    ensure!(ever(&test, "first").is_empty(), "a pod has started without a measure");
+
+    let metrics = MetricsServer::start(&cluster).await?;
+    test.running("first", 1).await?;
+    let capacity = |queue: &BatchQueue| {
+        let status = queue.status.as_ref()?;
+        Some(bytes(status.capacity.get("memory")?.as_str()))
+    };
+    let known = |queue: &BatchQueue| {
+        says(queue, &CapacityStaleReason::Fresh) && capacity(queue).is_some_and(|bytes| bytes > 0)
+    };
+    let free = queue(&test, "measured", known).await?;
+    let before = capacity(&free).context("a capacity")?;
+    let (allocatable, _) = memory(plane).await?;
+    ensure!(before < allocatable, "the machine itself uses memory that nobody requests");
+    // A pod that requests nothing takes from it all the same.
+    let online = allocatable * 16 / 100;
+    hold(&test, online).await?;
+    let less = move |queue: &BatchQueue| capacity(queue).is_some_and(|now| now + online / 2 < before);
+    queue(&test, "less, by what the pod holds", less).await?;
+
+    metrics.stop()?;
+    queue(&test, "without a fresh measure", old).await?;
+    test.submit("second", tasks(1, Tier::Standard)).await?;
+    test.reason("second", QueuedReason::CapacityStale).await?;
+    test.running("first", 1).await?;
+    ensure!(ever(&test, "second").is_empty(), "a pod has started on an old measure");
+    for job in ["first", "second"] {
+        test.delete(job).await?;
+        test.gone(job).await?;
+    }
+    manager.stop()?;
+    test.verify()?;
+    drop(test);
+    cluster.stop()
+}
