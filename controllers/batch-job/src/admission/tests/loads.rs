@@ -1,6 +1,6 @@
 //! Load triggers and capacity by measured use in the admission.
 
-use super::queues::{cores, foreign, of};
+use super::queues::{cores, cpu, foreign, of};
 use super::*;
 use crate::loads::{StoredLoads, Usage};
 use crate::peaks::Peaks;
@@ -33,17 +33,15 @@ struct Server(Usage);
 impl Server {
     /// So many thousandths of a core are in use on each node, and by batch work.
     fn tells(&mut self, world: &mut World, second: i64, nodes: &[(&str, i64, i64)]) {
-        let told = nodes.iter().map(|(name, cpu, _)| {
+        let told = nodes.iter().map(|(name, used, _)| {
             serde_json::from_value(json!({
                 "metadata": {"name": name}, "timestamp": at(second),
-                "usage": {"cpu": format!("{cpu}m"), "memory": "1Gi"},
+                "usage": {"cpu": format!("{used}m"), "memory": "1Gi"},
             }))
             .unwrap()
         });
-        let batch: HashMap<Arc<str>, ResourceList> = nodes
-            .iter()
-            .map(|(name, _, cpu)| (Arc::from(*name), ResourceList { cpu: *cpu, ..ResourceList::default() }))
-            .collect();
+        let batch: HashMap<Arc<str>, ResourceList> =
+            nodes.iter().map(|(name, _, batch)| (Arc::from(*name), cpu(*batch))).collect();
         self.0 = self.0.next(told.collect(), &batch, at(second));
         world.admission.usage_changed(Arc::new(self.0.clone()));
     }
