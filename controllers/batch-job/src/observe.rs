@@ -320,7 +320,6 @@ impl BatchJobReconciler {
                 Some(demand) if obstacle.is_none() => {
                     queue = demand.queue.clone();
                     admission.offer(demand);
-                    admission.expect(uid, expected_run(&state.job));
                 }
                 // It starts nothing, but what runs has to go like any other.
                 Some(demand) if state.live() > 0 => {
@@ -359,9 +358,4 @@ impl BatchJobReconciler {
         }
         verdict
     }
-}
-
-/// How long a pod of a job runs at most, as far as anybody knows: the job as a whole may not run longer.
-fn expected_run(job: &JobView) -> Option<SignedDuration> {
-    Some(SignedDuration::from_secs(job.spec.active_deadline_seconds?.into()))
 }

@@ -177,7 +177,8 @@ impl Admission {
 
     fn head_ends_by(&self, key: &ClassKey, at: Timestamp) -> bool {
         let head = self.classes.get(key).and_then(|class| class.waiting.first());
-        head.and_then(|(_, uid)| self.jobs.get(uid)).is_some_and(|job| ends_by(job.expected, self.now, at))
+        head.and_then(|(_, uid)| self.jobs.get(uid))
+            .is_some_and(|job| ends_by(job.demand.interruption.expected, self.now(), at))
     }
 }
 

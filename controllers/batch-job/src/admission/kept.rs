@@ -137,7 +137,7 @@ impl Admission {
         let mut in_way = self.pods.on(slot);
         // What nobody knows the end of ends last.
         let end = |job: &Uid, since: Timestamp| {
-            self.jobs.get(job).and_then(|job| Some(after(since, job.expected?).max(now)))
+            self.jobs.get(job).and_then(|job| Some(after(since, job.demand.interruption.expected?).max(now)))
         };
         in_way.sort_by_key(|(job, since, _)| {
             let end = end(job, *since);

@@ -88,7 +88,8 @@ pub struct Interruptibility {
     pub policy: InterruptionPolicy,
     /// From SIGTERM to SIGKILL.
     pub grace_seconds: u32,
-    /// How long a task takes, as far as anybody knows.
+    /// How long a task takes, as far as anybody knows: what ends in time starts before a peak, and may use a node that
+    /// is kept for somebody else.
     pub expected: Option<SignedDuration>,
 }
 
@@ -186,8 +187,6 @@ pub struct Admission {
     kept: BTreeMap<Option<ObjectKey>, Kept>,
     /// What a pass keeps of them from others while it serves.
     blocked: Vec<Blocked>,
-    /// The time of the last pass.
-    now: Timestamp,
     /// Pods alive by job, of jobs not offered yet too.
     live: HashMap<Uid, u32>,
     /// Of these, the ones that are being deleted.
@@ -223,8 +222,6 @@ struct Job {
     unseen: HashSet<ObjectKey>,
     /// When its pod could last not be created; none is older than the job.
     set_back: Timestamp,
-    /// How long a pod of it runs at most, as far as anybody knows.
-    expected: Option<SignedDuration>,
 }
 
 impl Job {
@@ -259,12 +256,9 @@ impl Admission {
         self.queues.set_scope(scope);
     }
 
-    /// How long a pod of a job runs at most, as far as anybody knows: what ends in time may use a node that is kept
-    /// for somebody else.
-    pub fn expect(&mut self, uid: &Uid, run: Option<SignedDuration>) {
-        if let Some(job) = self.jobs.get_mut(uid) {
-            job.expected = run;
-        }
+    /// The time of the last pass.
+    fn now(&self) -> Timestamp {
+        self.last_pass.unwrap_or_default()
     }
 
     /// Takes in the rules of a queue: new, changed, or `None` when it is gone. Returns the jobs of it, which may
@@ -345,7 +339,6 @@ impl Admission {
                 in_flight: Vec::new(),
                 unseen: HashSet::new(),
                 set_back: Timestamp::MIN,
-                expected: None,
             }
         });
         job.demand = demand;

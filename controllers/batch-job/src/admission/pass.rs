@@ -54,7 +54,6 @@ impl Admission {
             return woken;
         }
         self.turn += 1;
-        self.now = now;
         self.settle_unfit();
         self.serve_owed(&mut woken);
         let held = self.hold_owed(now);
@@ -325,7 +324,7 @@ impl Admission {
             {
                 continue;
             }
-            if end.is_some_and(|end| !ends_by(job.expected, self.now, end)) {
+            if end.is_some_and(|end| !ends_by(job.demand.interruption.expected, self.now(), end)) {
                 break;
             }
             let granted = live.get(uid).copied().unwrap_or(0) as usize + job.in_flight.len();

@@ -39,7 +39,10 @@ impl Rig {
         let (jobs, mut writer) = Store::new(&[]);
         let (pods, mut pod_writer) = Store::new(&[crate::watches::PODS_BY_JOB]);
         let (queues, mut queue_writer) = Store::<QueueView>::new(&[]);
-        let stores = Stores { jobs: jobs.clone(), pods, nodes: None, queues, priority_classes: None };
+        let (profiles, mut profile_writer) = Store::new(&[]);
+        let stores =
+            Stores { jobs: jobs.clone(), pods, profiles, nodes: None, queues, priority_classes: None };
+        profile_writer.replace(BTreeMap::new(), ResourceVersion(1));
         writer.replace(BTreeMap::new(), ResourceVersion(1));
         pod_writer.replace(BTreeMap::new(), ResourceVersion(1));
         queue_writer.replace(BTreeMap::new(), ResourceVersion(1));
@@ -55,7 +58,7 @@ impl Rig {
         let reconciler = BatchJobReconciler::new(stores);
         let queue = WorkQueue::new(1);
         reconciler.wire(&queue).now_or_never().expect("the stores are listed");
-        let others = Box::new((pod_writer, queue_writer));
+        let others = Box::new((pod_writer, queue_writer, profile_writer));
         Self { reconciler, warrants, queue, jobs, writer, _others: others, version: 2, now: START, time }
     }
 

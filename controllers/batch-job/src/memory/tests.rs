@@ -71,7 +71,8 @@ fn what_a_profile_gives_and_the_server_refuses_is_left_out_before_the_job_fails(
     let beyond = Refusal { code: 403, message: message.to_owned(), ..invalid.clone() };
     memory.facts.refusal = None;
     assert_eq!(memory.refused(1, &beyond, "too much".to_owned(), at(3)), None);
-    assert_eq!((&memory.facts.refusal, memory.fit(fitting(100)).fitted), (&None, None));
+    assert_eq!(memory.facts.refusal, None);
+    assert_eq!(memory.fit(fitting(100)).fitted, None);
     // What is said of another field is the template's fault at once.
     let mut other = Memory::new(&job(0), at(0));
     other.fit(fitting(500));

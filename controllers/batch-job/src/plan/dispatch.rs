@@ -7,6 +7,7 @@ use crate::failure::backoff;
 use crate::growth;
 use crate::indexes::Retries;
 use crate::memory::Facts;
+use crate::profiles::explain::Expected;
 use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
 use crate::shape::Shape;
@@ -151,15 +152,10 @@ pub fn demand(state: &JobState) -> Option<Demand> {
         interruption: Interruptibility {
             policy: job.spec.interruption.policy,
             grace_seconds: job.spec.interruption.grace_seconds,
-            expected: expected(job),
+            expected: Expected::of(&job.spec, &state.fitting)
+                .map(|expected| SignedDuration::from_secs(expected.seconds().into())),
         },
     })
-}
-
-/// How long one task of the job takes, as far as anybody knows.
-fn expected(job: &JobView) -> Option<SignedDuration> {
-    let seconds = job.spec.expected_seconds.or(job.spec.active_deadline_seconds)?;
-    Some(SignedDuration::from_secs(seconds.into()))
 }
 
 /// What the pods look like that could start: the largest of a gang.

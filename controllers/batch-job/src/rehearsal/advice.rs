@@ -25,8 +25,12 @@ pub fn wakes(reason: QueuedReason) -> &'static str {
             "the peak window of the queue is over, and the ramp after it leaves room; or spec.overridePeak of the queue \
              is ForceOff"
         }
-        QueuedReason::LoadTrigger => "the load of the queue's nodes has been below lowPercent for as long as the trigger says",
-        QueuedReason::WouldNotFinish => "the next peak window of the queue is over, or the job is expected to take less",
+        QueuedReason::LoadTrigger => {
+            "the load of the queue's nodes has been below lowPercent for as long as the trigger says"
+        }
+        QueuedReason::WouldNotFinish => {
+            "the next peak window of the queue is over, or the job is expected to take less"
+        }
         QueuedReason::QueueNotFound => "a BatchQueue of this name is created",
         QueuedReason::QueueNameRequired => "a BatchQueue called default is created",
         QueuedReason::TierNotAllowed => {

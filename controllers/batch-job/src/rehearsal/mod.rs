@@ -29,6 +29,7 @@ use crate::projections::job::JobView;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
 use crate::projections::priority_class::PriorityClassView;
+use crate::projections::profile::ProfileView;
 use crate::projections::queue::QueueView;
 use crate::watches::{PODS_BY_JOB, Stores, admission, is_admission};
 use crate::{BatchJobReconciler, lock};
@@ -62,6 +63,8 @@ pub struct World {
     pub nodes: Option<Vec<Arc<NodeView>>>,
     /// BatchQueues.
     pub queues: Vec<Arc<QueueView>>,
+    /// BatchTaskProfiles; none where they may not be seen.
+    pub profiles: Vec<Arc<ProfileView>>,
     /// PriorityClasses; where they may not be seen, whatever a queue names is taken to be there.
     pub priority_classes: Option<Vec<Arc<PriorityClassView>>>,
     /// The manager's settings.

@@ -12,6 +12,7 @@ use springtide_batch_job::projections::job::JobView;
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
 use springtide_batch_job::projections::priority_class::PriorityClassView;
+use springtide_batch_job::projections::profile::ProfileView;
 use springtide_batch_job::projections::queue::QueueView;
 use springtide_batch_job::rehearsal::World;
 use springtide_plumbing::client::Connection;
@@ -80,12 +81,13 @@ impl Cluster {
 
     /// Everything that decisions about BatchJobs rest on.
     pub(super) async fn world(&self, settings: Settings) -> Result<Seen> {
-        let (jobs, pods, nodes, queues, classes) = tokio::join!(
+        let (jobs, pods, nodes, queues, classes, profiles) = tokio::join!(
             self.widest::<JobView>(),
             self.widest::<PodView>(),
             self.list::<NodeView>(None),
             self.widest::<QueueView>(),
             self.list::<PriorityClassView>(None),
+            self.widest::<ProfileView>(),
         );
         let mut unread = Vec::new();
         let (mut jobs, _) =
@@ -108,7 +110,9 @@ impl Cluster {
             unread.truncate(before);
         }
         let nodes = nodes.filter(|_| all_pods);
-        Ok(Seen { world: World { jobs, pods, nodes, queues, priority_classes, settings }, unread })
+        let (profiles, _) =
+            profiles?.or_note(&mut unread, "what profiles of other namespaces give is not known")?;
+        Ok(Seen { world: World { jobs, pods, nodes, queues, profiles, priority_classes, settings }, unread })
     }
 
     /// BatchJobs and BatchQueues of a namespace, or of all.

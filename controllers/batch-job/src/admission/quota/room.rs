@@ -106,7 +106,12 @@ impl Queues {
             }
             if let Some((ramp, started)) = ramp {
                 let started = counted(Some(rules), started, resource);
-                room.limit(ramp_room(ramp, queue.whole(rules, row) - used, started), wanted, Bound::Ramp, &name);
+                room.limit(
+                    ramp_room(ramp, queue.whole(rules, row) - used, started),
+                    wanted,
+                    Bound::Ramp,
+                    &name,
+                );
             }
             if let Some(percent) = degraded {
                 let most = share_of(queue.whole(rules, row), percent, 100);

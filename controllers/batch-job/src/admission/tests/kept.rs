@@ -48,6 +48,11 @@ fn crowded() -> (World, QueueId, Uid, Uid) {
     (world, queue, small, large)
 }
 
+/// So long a task of a job takes.
+fn expect(world: &mut World, uid: &Uid, run: Option<SignedDuration>) {
+    world.admission.jobs.get_mut(uid).unwrap().demand.interruption.expected = run;
+}
+
 #[test]
 fn small_pods_take_what_comes_free_for_ten_minutes_and_then_a_node_is_kept() {
     let (mut world, _, small, large) = crowded();
@@ -96,7 +101,7 @@ fn who_ends_in_time_uses_the_node_meanwhile_and_so_does_a_higher_tier() {
         let (mut world, queue, small, large) = crowded();
         // All that run are done at second LONG_AGO + 1000; so they say.
         let ends = LONG_AGO + 1000;
-        world.admission.expect(&small, Some(SignedDuration::from_secs(ends)));
+        expect(&mut world, &small, Some(SignedDuration::from_secs(ends)));
         world.admission.withdraw(&large);
         let large = world.ask(Demand { created: at(1), ..of(&queue, "large", &shape("2", json!({})), 1) });
         world.admission.pass(at(LONG_AGO));
@@ -108,7 +113,7 @@ fn who_ends_in_time_uses_the_node_meanwhile_and_so_does_a_higher_tier() {
         let pod =
             world.pods_of(&small).into_iter().find(|pod| world.pods[pod].3.as_ref() == Some(node)).unwrap();
         let other = world.ask(Demand { tier, ..of(&queue, "other", &shape("1", json!({})), 1) });
-        world.admission.expect(&other, run.map(SignedDuration::from_secs));
+        expect(&mut world, &other, run.map(SignedDuration::from_secs));
         world.end(&pod);
         world.admission.pass(at(LONG_AGO + 601));
         assert_eq!(world.admission.verdict(&other).granted == 1, enters, "{tier:?} {run:?}");

@@ -111,7 +111,10 @@ fn an_old_view_grants_nothing_and_takes_nothing_back() {
     world.admission.set_ready(true, of_namespace("a"));
     assert_eq!(told(&mut world, 64), (4, None, Some(QueuedReason::CapacityStale)));
     world.admission.set_ready(true, of_namespace("b"));
-    assert_eq!(told(&mut world, 65).1, Some(Reclaim { keep: 1, cause: ReclaimCause::QuotaShrunk, until: None }));
+    assert_eq!(
+        told(&mut world, 65).1,
+        Some(Reclaim { keep: 1, cause: ReclaimCause::QuotaShrunk, until: None })
+    );
 }
 
 /// What others give up for a large pod comes back bit by bit: nobody takes the bits meanwhile, or more and more would
