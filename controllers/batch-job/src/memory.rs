@@ -146,10 +146,11 @@ struct Live {
 
 impl Memory {
     /// Notes what the admission takes back. By the time that a status may be written the pods are gone, and nothing is
-    /// asked for any more; the job is short of them for longer.
-    pub fn note_taken(&mut self, verdict: Option<&Verdict>) -> Option<ReclaimCause> {
+    /// asked for any more; the job is short of them for longer. `ending`: pods of the job are being deleted, whose
+    /// tasks nobody waits for before they are gone.
+    pub fn note_taken(&mut self, verdict: Option<&Verdict>, ending: bool) -> Option<ReclaimCause> {
         let reclaim = verdict.and_then(|verdict| verdict.reclaim.as_ref()).map(|reclaim| reclaim.cause);
-        let is_short = verdict.is_some_and(|verdict| verdict.waiting.is_some());
+        let is_short = ending || verdict.is_some_and(|verdict| verdict.waiting.is_some());
         self.facts.taken = reclaim.or(self.facts.taken.filter(|_| is_short));
         self.facts.taken
     }
@@ -414,7 +415,9 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::{Reclaim, Waiting};
     use serde_json::json;
+    use springtide_crds::batch_job::QueuedReason;
 
     fn job(closed_below: u32) -> JobView {
         serde_json::from_value(json!({
@@ -455,6 +458,21 @@ mod tests {
         memory.look(&job(1), &[], now);
         assert_eq!(memory.facts.disrupted, 1);
         assert_eq!(memory.facts.setbacks.keys().collect::<Vec<_>>(), [&1]);
+    }
+
+    #[test]
+    fn what_was_taken_is_known_until_the_job_waits_for_nothing_more() {
+        let mut memory = Memory::new(&job(0), Timestamp::UNIX_EPOCH);
+        let cause = ReclaimCause::QuotaShrunk;
+        let claimed = Verdict { reclaim: Some(Reclaim { keep: 1, cause }), ..Verdict::default() };
+        let waiting = Waiting { reason: QueuedReason::QuotaExceeded, message: String::new() };
+        let waits = Verdict { waiting: Some(waiting), ..Verdict::default() };
+        assert_eq!(memory.note_taken(Some(&claimed), false), Some(cause));
+        // While they end nothing is claimed, and nobody waits.
+        assert_eq!(memory.note_taken(Some(&Verdict::default()), true), Some(cause));
+        assert_eq!(memory.note_taken(None, true), Some(cause));
+        assert_eq!(memory.note_taken(Some(&waits), false), Some(cause));
+        assert_eq!(memory.note_taken(Some(&Verdict::default()), false), None);
     }
 
     #[test]

@@ -239,7 +239,9 @@ impl BatchJobReconciler {
         state.placement = self.place(&state);
         state.shape = record.shape(&state.job.template, state.placement.mapping.as_ref());
         let verdict = self.ask(&state, &uid, overdue, now);
-        state.facts.taken = record.job_mut().and_then(|(_, memory)| memory.note_taken(verdict.as_ref()));
+        let ending = state.pods.iter().any(|pod| pod.view.meta().is_deleting());
+        state.facts.taken =
+            record.job_mut().and_then(|(_, memory)| memory.note_taken(verdict.as_ref(), ending));
         Observed {
             state: Some(state),
             verdict,
