@@ -163,10 +163,11 @@ struct Live {
 
 impl Memory {
     /// Notes what the admission takes back. By the time that a status may be written the pods are gone, and nothing is
-    /// asked for any more; the job is short of them for longer.
-    pub fn note_taken(&mut self, verdict: Option<&Verdict>) -> Option<ReclaimCause> {
+    /// asked for any more; the job is short of them for longer. `ending`: pods of the job are being deleted, whose
+    /// tasks nobody waits for before they are gone.
+    pub fn note_taken(&mut self, verdict: Option<&Verdict>, ending: bool) -> Option<ReclaimCause> {
         let reclaim = verdict.and_then(|verdict| verdict.reclaim.as_ref()).map(|reclaim| reclaim.cause);
-        let is_short = verdict.is_some_and(|verdict| verdict.waiting.is_some());
+        let is_short = ending || verdict.is_some_and(|verdict| verdict.waiting.is_some());
         self.facts.taken = reclaim.or(self.facts.taken.filter(|_| is_short));
         self.facts.taken
     }

@@ -264,7 +264,9 @@ impl BatchJobReconciler {
         };
         state.group = self.pod_groups.use_of(&state.job, &state.placement, state.facts.has_pod_group, now);
         let verdict = self.ask(&state, &uid, overdue, now);
-        state.facts.taken = record.job_mut().and_then(|(_, memory)| memory.note_taken(verdict.as_ref()));
+        let ending = state.pods.iter().any(|pod| pod.view.meta().is_deleting());
+        state.facts.taken =
+            record.job_mut().and_then(|(_, memory)| memory.note_taken(verdict.as_ref(), ending));
         Observed {
             state: Some(state),
             verdict,

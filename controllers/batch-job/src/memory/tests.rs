@@ -1,5 +1,7 @@
 use super::*;
+use crate::admission::{Reclaim, Waiting};
 use serde_json::json;
+use springtide_crds::batch_job::QueuedReason;
 
 fn job(closed_below: u32) -> JobView {
     serde_json::from_value(json!({
@@ -89,4 +91,19 @@ fn a_failed_pod_that_is_marked_as_deleted_is_disrupted_unless_its_failure_stands
     let pods = [pod(0, "Failed", true), pod(1, "Failed", true)];
     memory.look(&job(1), &Attempt::of_job(&job(1), &pods), now);
     assert_eq!(memory.facts.disrupted, 1, "the second, of which nobody has counted a failure");
+}
+
+#[test]
+fn what_was_taken_is_known_until_the_job_waits_for_nothing_more() {
+    let mut memory = Memory::new(&job(0), Timestamp::UNIX_EPOCH);
+    let cause = ReclaimCause::QuotaShrunk;
+    let claimed = Verdict { reclaim: Some(Reclaim { keep: 1, cause, until: None }), ..Verdict::default() };
+    let waiting = Waiting { reason: QueuedReason::QuotaExceeded, message: String::new() };
+    let waits = Verdict { waiting: Some(waiting), ..Verdict::default() };
+    assert_eq!(memory.note_taken(Some(&claimed), false), Some(cause));
+    // While they end nothing is claimed, and nobody waits.
+    assert_eq!(memory.note_taken(Some(&Verdict::default()), true), Some(cause));
+    assert_eq!(memory.note_taken(None, true), Some(cause));
+    assert_eq!(memory.note_taken(Some(&waits), false), Some(cause));
+    assert_eq!(memory.note_taken(Some(&Verdict::default()), false), None);
 }
