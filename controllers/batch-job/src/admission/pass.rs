@@ -292,6 +292,7 @@ impl Admission {
             self.looks += 1;
         }
         let models = self.models(&key.shape);
+        let now = self.now();
         let fit = &mut self.fits.get_mut(&key.shape)?.table;
         fit.refresh(&key.shape, &self.ledger);
         let class = self.classes.get_mut(key)?;
@@ -324,7 +325,7 @@ impl Admission {
             {
                 continue;
             }
-            if end.is_some_and(|end| !ends_by(job.demand.interruption.expected, self.now(), end)) {
+            if end.is_some_and(|end| !ends_by(job.demand.interruption.expected, now, end)) {
                 break;
             }
             let granted = live.get(uid).copied().unwrap_or(0) as usize + job.in_flight.len();

@@ -427,11 +427,11 @@ impl Cluster {
             return Err(refused(403, "a policy protects this pod"));
         }
         match &write.action {
-            Action::Create { .. } if write.resource == POD_GROUP => match &mut self.pod_groups {
-                None => Err(refused(404, "the server could not find the requested resource")),
-                Some(groups) if groups.insert(name.to_owned()) => Ok(()),
-                Some(_) => Err(WriteError::AlreadyExists),
-            },
+            Action::Create { .. } if write.resource == POD_GROUP => {
+                let unknown = refused(404, "the server could not find the requested resource");
+                let groups = self.pod_groups.as_mut().ok_or(unknown)?;
+                groups.insert(name.to_owned()).then_some(()).ok_or(WriteError::AlreadyExists)
+            }
             Action::Create { manifest } => self.create(stored.as_ref(), name, manifest.clone()),
             Action::Delete { uid, resource_version, grace_seconds } => {
                 let stored = stored.ok_or(WriteError::Gone)?;
