@@ -106,6 +106,7 @@ fn who_ends_in_time_uses_the_node_meanwhile_and_so_does_a_higher_tier() {
         let large = world.ask(Demand { created: at(1), ..of(&queue, "large", &shape("2", json!({})), 1) });
         world.admission.pass(at(LONG_AGO));
         world.ask(of(&queue, "small", &shape("1", json!({})), 0));
+        expect(&mut world, &small, Some(SignedDuration::from_secs(ends)));
         world.admission.pass(at(LONG_AGO + 600));
         let kept = world.admission.kept_nodes();
         let [(_, node, Some(free_at))] = &kept[..] else { panic!("{kept:?}") };

@@ -82,6 +82,7 @@ fn a_busy_cluster_drains_the_tier_and_fills_again_along_a_ramp() {
     for pod in pods {
         world.end(&pod);
     }
+    world.ask(of(&queue, "j", &shape("1", json!({})), 8));
     assert_eq!(settle(&mut world, 46, &job), 0);
     let waiting = world.admission.verdict(&job).waiting.unwrap();
     assert_eq!(waiting.reason, QueuedReason::LoadTrigger);

@@ -158,7 +158,7 @@ fn a_degraded_tier_shrinks_to_its_share_and_starts_nothing_beyond_it() {
     assert_eq!(settle(&mut world, 700, &[&more]), 0);
     let waiting = waits(&world, &more);
     assert_eq!(waiting.reason, QueuedReason::PeakWindow);
-    assert!(waiting.message.contains("the peak window leaves its tier"), "{}", waiting.message);
+    assert!(waiting.message.contains("the peak leaves its tier"), "{}", waiting.message);
 }
 
 #[test]
