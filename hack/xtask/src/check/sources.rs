@@ -58,13 +58,24 @@ fn is_code(path: &Path) -> bool {
         && !path.iter().any(|part| part.to_str().is_some_and(is_test))
 }
 
-/// Cuts the text at its test module, which stands last, and drops comments.
+/// Cuts the text at its test module, which stands last, and drops comments. What else is for tests alone (a module in
+/// another file, a field) is one line.
 fn without_tests(text: &str) -> String {
-    text.lines()
-        .take_while(|line| line.trim() != "#[cfg(test)]")
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .flat_map(|line| [line, "\n"])
-        .collect()
+    let mut code = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() == "#[cfg(test)]" {
+            match lines.next() {
+                Some(next) if next.trim_end().ends_with([';', ',']) => continue,
+                Some(_) | None => break,
+            }
+        }
+        if !line.trim_start().starts_with("//") {
+            code += line;
+            code.push('\n');
+        }
+    }
+    code
 }
 
 /// The Rust identifier of an API field: snake case, `type_` for the keyword.
@@ -99,6 +110,9 @@ mod tests {
             assert!(!sources.reads(name), "{name}");
         }
         assert!(sources.mentions("completions"));
+        let early = "#[cfg(test)]\nmod tests;\nlet a = spec.tier;\nstruct S {\n#[cfg(test)]\nlooks: u8,\n}\n";
+        let early = without_tests(early);
+        assert_eq!(early, "let a = spec.tier;\nstruct S {\n}\n");
     }
 
     #[test]

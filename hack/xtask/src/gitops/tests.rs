@@ -87,7 +87,7 @@ fn every_situation_has_the_conditions_of_its_row() {
             assert_eq!(is_staged, is_possible, "{situation:?}");
         }
         let is_stopped = |object: &Staged| matches!(object.situation, Situation::Held | Situation::Closed);
-        assert!(staged.iter().any(is_stopped), "none is stopped");
+        assert!(!is_held_by_users(&kind) || staged.iter().any(is_stopped), "none is stopped");
         for Staged { name, situation, object } in &staged {
             let (ready, reconciling, stalled, ..) = contract(*situation);
             for (type_, expected) in
