@@ -3,6 +3,7 @@ use crate::profiles::learned::ContainerRun;
 use crate::profiles::usage::Usage;
 use proptest::prelude::*;
 use serde_json::json;
+use springtide_crds::batch_task_profile::ReconcilingReason;
 
 const MI: i64 = 1 << 20;
 
@@ -86,7 +87,8 @@ fn a_new_profile_says_that_it_has_seen_nothing_yet() {
     let plan = plan(&observed(Some(profile(json!({}), json!({}))), Vec::new()), at(0));
     let status = status(&plan);
     assert_eq!((&status["observedGeneration"], &status["samples"]), (&json!(1), &json!(0)));
-    let waits = ("TooFewSamples".to_owned(), "0 of 20 runs that are needed".to_owned());
+    let waits =
+        (ReconcilingReason::TooFewSamples.as_str().to_owned(), "0 of 20 runs that are needed".to_owned());
     assert_eq!((says(&status, "Ready"), says(&status, "Reconciling")), (waits.clone(), waits));
     assert_eq!(plan.outcome, Outcome::Waiting);
 }
@@ -161,7 +163,8 @@ fn another_task_under_the_same_key_needs_a_person_until_one_fits_again() {
     let known = stored(&new, &plan(&observed(Some(new.clone()), runs(3)), at(100)));
     let mismatch = plan(&observed(Some(known.clone()), vec![run(150, "app", Some(1))]), at(200));
     let (reason, message) = says(&status(&mismatch), "Stalled");
-    assert_eq!(reason, "ContainerMismatch");
+    assert_eq!(reason, StalledReason::ContainerMismatch.as_str());
+    assert_eq!(says(&status(&mismatch), "Ready").0, ReadyReason::ContainerMismatch.as_str());
     assert_eq!(message, "container main of the profile is not among those of a new task (app)");
     assert_eq!((mismatch.events.len(), mismatch.outcome), (1, Outcome::Blocked));
     assert_eq!(status(&mismatch)["samples"], json!(3), "nothing is learned from it");
