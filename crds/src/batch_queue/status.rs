@@ -16,7 +16,7 @@ use crate::common::{
 /// Longest condition message of a BatchQueue, in bytes of its JSON form.
 pub const MESSAGE_MAX_BYTES: usize = 160;
 /// Most rows of [`BatchQueueStatus::waiting`].
-pub const WAITING_MAX: usize = 12;
+pub const WAITING_MAX: usize = 10;
 /// Longest [`WaitingClass::shape`]: 32 bits in hex.
 pub const SHAPE_MAX_LENGTH: usize = 8;
 /// Longest [`WaitingClass::reason`]: those of a wait are shorter than others may be.

@@ -21,7 +21,7 @@ pub const MAX_QUEUED_JOBS: usize = 1000;
 /// Age of the view of nodes and pods from which on a queue grants nothing, unless told otherwise.
 pub(super) const STALE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// Classes that [`QueueFigures::waiting`] tells of at most.
-pub const WAITING_CLASSES: usize = 12;
+pub const WAITING_CLASSES: usize = 10;
 
 /// Which queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
