@@ -120,6 +120,12 @@ impl Request {
         self.query.split('&').find_map(|pair| pair.strip_prefix("fieldSelector=")).unwrap_or_default()
     }
 
+    /// Whether a parameter of the query begins with this, such as `limit=`.
+    #[must_use]
+    pub fn asks(&self, parameter: &str) -> bool {
+        self.query.split('&').any(|pair| pair.starts_with(parameter))
+    }
+
     /// The product in the user agent: what stands before its first slash or space.
     #[must_use]
     pub fn agent(&self) -> &str {

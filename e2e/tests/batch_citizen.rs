@@ -139,10 +139,10 @@ fn only_watches(own: &WriteCount, manager: &Manager) -> Result<()> {
     // A server refuses while it prepares a new kind (429).
     let watches = own.of_verb(Verb::Watch).successful();
     for request in watches.requests() {
-        let asks = |wanted: &str| request.query.split('&').any(|pair| pair.starts_with(wanted));
-        ensure!(!asks("limit="), "a paged list: {}", request.query);
-        let list = asks("sendInitialEvents=true");
-        ensure!(list || asks("resourceVersion=") && !asks("resourceVersion=0"), "{}", request.query);
+        ensure!(!request.asks("limit="), "a paged list: {}", request.query);
+        let list = request.asks("sendInitialEvents=true");
+        let resumes = request.asks("resourceVersion=") && !request.asks("resourceVersion=0");
+        ensure!(list || resumes, "{}", request.query);
         // Two objects of a kind may each be watched by name.
         *lists.entry((&request.resource, request.field_selector())).or_default() += usize::from(list);
     }

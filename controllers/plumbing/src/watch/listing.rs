@@ -152,10 +152,7 @@ impl<S: Source> Watch<S> {
     }
 
     async fn plain_list(&mut self, at: ListAt, not_older: Option<ResourceVersion>) -> Result<(), Ended> {
-        let version = match (at, not_older) {
-            (ListAt::LastSeen, Some(seen)) => ListVersion::NotOlderThan(seen),
-            (ListAt::LastSeen, None) | (ListAt::Unset, _) => ListVersion::Latest,
-        };
+        let version = not_older.map_or(ListVersion::Latest, ListVersion::NotOlderThan);
         let mut listing = Listing::over(self.writer.store().clone());
         let mut request = ListRequest { version, continue_token: None };
         loop {

@@ -79,8 +79,9 @@ pub const PROBE_SILENCE: Duration = Duration::from_secs(PROBE_TIMEOUT_SECONDS as
 pub const PROBE_JITTER: Duration = Duration::from_secs(1);
 
 /// The wait, at random, after an attempt that nobody accepted the connection of, that a balancer without a server
-/// behind it cut off, or that a server answered which is still starting. It costs the server nothing, and work is to go on within seconds after it is back; and how long it was away says nothing
-/// of how it is to be treated once it answers, so this stays out of the backoff.
+/// behind it cut off, or that a server answered which is still starting. It costs the server nothing, and work is to go
+/// on within seconds after it is back; and how long it was away says nothing of how it is to be treated once it answers,
+/// so this stays out of the backoff.
 pub const UNREACHABLE_WAIT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1500)..=Duration::from_secs(3);
 

@@ -109,8 +109,11 @@ impl Minutes {
         }
         // A time has come when the clocks first show it or a later one.
         let opens = |local: i64| so_far.partition_point(|shown| *shown < local);
-        // It is over when they show no earlier one any more.
-        let closes = |local: i64| to_come.partition_point(|shown| *shown < local);
+        // It is over when they show it for the last time; one that they leave out, when they show no earlier one any more.
+        let closes = |local: i64| {
+            let last_shown = shown.iter().rposition(|shown| *shown == local);
+            last_shown.unwrap_or_else(|| to_come.partition_point(|shown| *shown < local))
+        };
         let mut open = vec![false; count];
         let mut mark = |from: usize, until: usize| {
             if from < until.min(count) {
