@@ -24,8 +24,8 @@ local function is(type)
   return conditions[type] ~= nil and conditions[type].status == "True"
 end
 
--- A queue that is stopped does all that it is to do: nothing. One that drains for a peak does its work.
-local stopped = { Held = true, Draining = true, Drained = true }
+-- A queue that its users stopped does all that it is to do: nothing. One that is closed for a peak does its work.
+local stopped = obj.spec.stopPolicy ~= nil and obj.spec.stopPolicy ~= "None"
 
 if is("Reconciling") then
   health.message = conditions["Reconciling"].reason .. ": " .. conditions["Reconciling"].message
@@ -33,8 +33,7 @@ elseif is("Stalled") then
   health.status = "Degraded"
   health.message = conditions["Stalled"].reason .. ": " .. conditions["Stalled"].message
 elseif is("Ready") then
-  local for_peak = is("PeakWindowActive") and conditions["PeakWindowActive"].message == conditions["Ready"].message
-  health.status = stopped[conditions["Ready"].reason] and not for_peak and "Suspended" or "Healthy"
+  health.status = stopped and "Suspended" or "Healthy"
   health.message = conditions["Ready"].message
 end
 

@@ -33,7 +33,7 @@ pub(super) struct Blocked {
 impl Blocked {
     /// Whether a class uses the node as if nobody waited for it.
     fn is_open_to(&self, key: &ClassKey) -> bool {
-        *key == self.keeper || key.tier > self.keeper.tier
+        !self.keeper.keeps_nodes_from(key)
     }
 }
 

@@ -1,9 +1,9 @@
 //! A node that is kept for a class which has waited for room for long: where small pods take every bit that comes
 //! free, a large one would wait for ever.
 //!
-//! One class of each queue has one. Others of its tier or below use what is free there only if they have ended by the
-//! time at which it should be able to start: backfilling as of EASY (Lifka, The ANL/IBM SP Scheduling System, 1995),
-//! for a node. When nobody knows when the pods end that are in its way, none of these may.
+//! One class of each queue has one. Others of its tier or below, but those that go before it in its own line, use what
+//! is free there only if they have ended by the time at which it should be able to start: backfilling as of EASY
+//! (Lifka, The ANL/IBM SP Scheduling System, 1995), for a node. When nobody knows when the pods end that are in its way, none of these may.
 
 use super::Admission;
 use super::class::{Class, ClassKey};
@@ -34,6 +34,14 @@ pub(super) struct Kept {
 
 /// How well a node suits: known to be free first, of these the earliest; of the others the one where least has to go.
 type Suits = (bool, Option<Timestamp>, usize, Slot);
+
+impl ClassKey {
+    /// Whether a node that is kept for this class is not for that one. Priorities mean something inside a line alone.
+    pub(super) fn keeps_nodes_from(&self, other: &Self) -> bool {
+        let goes_before = other.line == self.line && other.rank() > self.rank();
+        other != self && other.tier <= self.tier && !goes_before
+    }
+}
 
 impl Admission {
     /// Whether time alone has made that a node should be kept for a class.
@@ -158,7 +166,7 @@ impl Admission {
 
     /// Whether a node is kept for a class of another job, so that what is free may not be for this one.
     pub(super) fn is_node_kept_from(&self, key: &ClassKey) -> bool {
-        self.kept.values().any(|kept| kept.class != *key && kept.class.tier >= key.tier)
+        self.kept.values().any(|kept| kept.class.keeps_nodes_from(key))
     }
 
     /// Whether a node is kept for a class of a queue.

@@ -91,12 +91,13 @@ fn small_pods_take_what_comes_free_for_ten_minutes_and_then_a_node_is_kept() {
 }
 
 #[test]
-fn who_ends_in_time_uses_the_node_meanwhile_and_so_does_a_higher_tier() {
-    for (tier, run, enters) in [
-        (Tier::BestEffort, None, false),
-        (Tier::BestEffort, Some(700), false),
-        (Tier::BestEffort, Some(300), true),
-        (Tier::Standard, None, true),
+fn who_ends_in_time_uses_the_node_meanwhile_and_so_does_a_higher_tier_or_priority() {
+    for (tier, priority, run, enters) in [
+        (Tier::BestEffort, 0, None, false),
+        (Tier::BestEffort, 0, Some(700), false),
+        (Tier::BestEffort, 0, Some(300), true),
+        (Tier::BestEffort, 1, None, true),
+        (Tier::Standard, 0, None, true),
     ] {
         let (mut world, queue, small, large) = crowded();
         // All that run are done at second LONG_AGO + 1000; so they say.
@@ -113,11 +114,11 @@ fn who_ends_in_time_uses_the_node_meanwhile_and_so_does_a_higher_tier() {
         assert_eq!(*free_at, at(ends));
         let pod =
             world.pods_of(&small).into_iter().find(|pod| world.pods[pod].3.as_ref() == Some(node)).unwrap();
-        let other = world.ask(Demand { tier, ..of(&queue, "other", &shape("1", json!({})), 1) });
+        let other = world.ask(Demand { tier, priority, ..of(&queue, "other", &shape("1", json!({})), 1) });
         expect(&mut world, &other, run.map(SignedDuration::from_secs));
         world.end(&pod);
         world.admission.pass(at(LONG_AGO + 601));
-        assert_eq!(world.admission.verdict(&other).granted == 1, enters, "{tier:?} {run:?}");
+        assert_eq!(world.admission.verdict(&other).granted == 1, enters, "{tier:?} {priority} {run:?}");
         assert_eq!(world.admission.verdict(&large).granted, 0);
         world.nothing_overcommitted();
     }
