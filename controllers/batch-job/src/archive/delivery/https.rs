@@ -52,11 +52,14 @@ pub struct HttpsSettings {
 
 type Connection = SendRequest<Full<Bytes>>;
 
+/// Connections to one endpoint that nobody uses, and since when.
+type Idle = Vec<(Instant, Connection)>;
+
 /// Posts lines.
 pub(super) struct Https {
     settings: HttpsSettings,
     trust: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
-    idle: Mutex<HashMap<Arc<str>, Vec<(Instant, Connection)>>>,
+    idle: Mutex<HashMap<Arc<str>, Idle>>,
 }
 
 impl Https {

@@ -262,7 +262,7 @@ impl Job {
 
 /// A quantity of cpu.
 fn millis(amount: u64) -> String {
-    if amount % 1000 == 0 { (amount / 1000).to_string() } else { format!("{amount}m") }
+    if amount.is_multiple_of(1000) { (amount / 1000).to_string() } else { format!("{amount}m") }
 }
 
 /// What the load is, before anything runs.
