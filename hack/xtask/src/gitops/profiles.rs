@@ -13,7 +13,7 @@ use springtide_crds::Kind;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::plan::{Action, Write};
 
-use super::staged::{Situation, Staged, after, new, with};
+use super::staged::{Situation, Staged, after, being_deleted, new};
 
 /// All of them. Nobody holds a profile.
 pub(super) fn staged(kind: &Kind) -> Result<Vec<Staged>> {
@@ -22,7 +22,7 @@ pub(super) fn staged(kind: &Kind) -> Result<Vec<Staged>> {
     let learning = planned(fresh.clone(), runs("main", 7), after(100))?;
     let learned = planned(fresh.clone(), runs("main", 40), after(100))?;
     let other_task = planned(learned.clone(), runs("app", 1), after(200))?;
-    let deleting = with(learned.clone(), "metadata", "deletionTimestamp", json!(after(80)));
+    let deleting = planned(being_deleted(learned.clone()), Vec::new(), after(200))?;
     let staged = |name, situation, object| Staged { name, situation, object };
     Ok(vec![
         staged("new", Situation::NotYetSeen, new),

@@ -13,7 +13,7 @@ use springtide_batch_job::queues::status::{Observed, plan};
 use springtide_crds::Kind;
 use springtide_plumbing::plan::{Action, Write};
 
-use super::staged::{Situation, Staged, after, edited, new, with};
+use super::staged::{Situation, Staged, after, being_deleted, edited, new};
 
 /// All of them, each situation at least once.
 pub(super) fn batch_queues(kind: &Kind) -> Result<Vec<Staged>> {
@@ -39,8 +39,7 @@ pub(super) fn batch_queues(kind: &Kind) -> Result<Vec<Staged>> {
     let ramping = planned(peak.clone(), &busy, after(7300))?;
     let no_zone = edited(running.clone(), "peakWindows", evening("Mars/Olympus"));
     let invalid_window = planned(no_zone, &busy, after(20))?;
-    let deleting = with(running.clone(), "metadata", "deletionTimestamp", json!(after(80)));
-    let deleting = planned(deleting, &busy, after(81))?;
+    let deleting = planned(being_deleted(running.clone()), &busy, after(81))?;
     let staged = |name, situation, object| Staged { name, situation, object };
     Ok(vec![
         staged("new", Situation::NotYetSeen, new),

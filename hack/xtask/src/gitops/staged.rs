@@ -81,7 +81,7 @@ pub(crate) fn batch_jobs(kind: &Kind) -> Result<Vec<Staged>> {
     let working_with_a_conflict = planned(wide, &[pod(0, "Running", None), stranger], granted(3), after(60))?;
     let closed = edited(completed.clone(), "stopPolicy", json!("Hold"));
     let completed_and_held = planned(closed, &[], None, after(100))?;
-    let deleting = with(running.clone(), "metadata", "deletionTimestamp", json!(after(80)));
+    let deleting = being_deleted(running.clone());
     let deleting = planned(deleting, &live, None, after(81))?;
     let staged = |name, situation, object| Staged { name, situation, object };
     Ok(vec![
@@ -98,6 +98,13 @@ pub(crate) fn batch_jobs(kind: &Kind) -> Result<Vec<Staged>> {
         staged("draining", Situation::Working, draining),
         staged("deleting", Situation::Deleting, deleting),
     ])
+}
+
+/// The object from its deletion on, which the API server counts as an edit.
+pub(super) fn being_deleted(object: Value) -> Value {
+    let generation = object["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
+    let object = with(object, "metadata", "generation", json!(generation));
+    with(object, "metadata", "deletionTimestamp", json!(after(80)))
 }
 
 /// The first example of the kind, as the API server stores it: with the status that its schema gives it.
