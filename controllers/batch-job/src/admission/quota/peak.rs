@@ -189,9 +189,12 @@ impl Queues {
         self.by_key.get(key)?.peak.as_ref()?.state()
     }
 
-    /// Whether a peak leaves the tier a part of the queue only.
-    pub(in crate::admission) fn is_degraded_by_peak(&self, line: &LineId, tier: Tier) -> bool {
-        self.peak(line).is_some_and(|state| state.tier(tier).percent.is_some())
+    /// Whether a peak leaves the tier a part of the queue only, or it comes back after one.
+    pub(in crate::admission) fn is_limited_by_peak(&self, line: &LineId, tier: Tier) -> bool {
+        self.peak(line).is_some_and(|state| {
+            let peak = state.tier(tier);
+            peak.percent.is_some() || peak.ramp.is_some()
+        })
     }
 
     /// As what the wait of a tier is told that a peak leaves less.

@@ -7,7 +7,7 @@ use crate::peaks::Peaks;
 use springtide_crds::batch_queue::peaks::PeakWindow;
 
 /// From 00:10 to 00:20 of every day, after a lead of 100 s.
-const PEAK: &str = "
+pub(super) const PEAK: &str = "
 - name: noon
   window: {start: '00:10', end: '00:20', timeZone: UTC}
   actions: [{tier: BestEffort, action: Drain}, {tier: Standard, action: Degrade, percent: 30}]
@@ -16,7 +16,7 @@ const PEAK: &str = "
   resume: {rampSeconds: 100, jitterSeconds: 0}
 ";
 
-fn peaks(windows: &str) -> Arc<Peaks> {
+pub(super) fn peaks(windows: &str) -> Arc<Peaks> {
     let windows: Vec<PeakWindow> = serde_yaml::from_str(windows).unwrap();
     Arc::new(Peaks::new(&Uid("q".into()), &windows, None))
 }
@@ -159,6 +159,22 @@ fn a_degraded_tier_shrinks_to_its_share_and_starts_nothing_beyond_it() {
     let waiting = waits(&world, &more);
     assert_eq!(waiting.reason, QueuedReason::PeakWindow);
     assert!(waiting.message.contains("the peak leaves its tier"), "{}", waiting.message);
+}
+
+#[test]
+fn a_degraded_tier_is_filled_up_to_its_share_and_another_one_up_to_all() {
+    let live = QueueRules { max_tier: Tier::Guaranteed, ..QueueRules::default() };
+    for rules in [cores(10, 10), live] {
+        let mut world = World::new(&[("n1", "10")]);
+        let queue = world.queue("q", &rules);
+        world.admission.peaks_changed(&queue, Some(peaks(PEAK)), None);
+        let one = shape("1", json!({}));
+        let degraded = world.ask(Demand { tier: Tier::Standard, ..of(&queue, "degraded", &one, 20) });
+        assert_eq!(settle(&mut world, 700, &[&degraded]), 3);
+        assert_eq!(waits(&world, &degraded).reason, QueuedReason::PeakWindow);
+        let other = world.ask(Demand { tier: Tier::Guaranteed, ..of(&queue, "other", &one, 20) });
+        assert_eq!(settle(&mut world, 700, &[&other]), 7);
+    }
 }
 
 #[test]
