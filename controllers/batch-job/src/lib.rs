@@ -216,13 +216,8 @@ impl Reconciler for BatchJobReconciler {
                 )) if releases(write) => {
                     memory.release_withheld(&write.key.name, withheld, now);
                 }
-                Ok(_) | Err(WriteError::AlreadyExists) if write.resource == POD_GROUP => {
-                    memory.facts.has_pod_group = true;
-                    self.pod_groups.served();
-                }
-                // Without it the gang starts by the count alone, and its queue says so.
-                Err(WriteError::Refused(refusal)) if write.resource == POD_GROUP => {
-                    self.pod_groups.refused(failing::explain(write, refusal), now);
+                outcome if write.resource == POD_GROUP => {
+                    handled &= self.pod_groups.settle(&mut memory.facts.pod_group, write, outcome, now);
                 }
                 // The loop knows when to look again.
                 Err(WriteError::Withheld(_)) => handled = false,
