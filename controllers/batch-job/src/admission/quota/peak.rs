@@ -4,7 +4,7 @@ use super::{Queue, Queues, counted, share_of};
 use crate::admission::line::LineId;
 use crate::admission::peaks::{LoadTotals, PeakFigures};
 use crate::loads::{Loads, Reading, StoredLoads};
-use crate::peaks::drain::Forecast;
+use crate::peaks::drain::{Forecast, Load};
 use crate::peaks::{PeakState, Peaks, TierPeak};
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
@@ -40,6 +40,8 @@ pub(in crate::admission) struct Drains {
     pub(in crate::admission) forecast: Option<Forecast>,
     /// When to look again; `None` where nobody has to go.
     pub(in crate::admission) due: Option<Timestamp>,
+    /// What is to be deleted before long, besides what other queues have to.
+    pub(in crate::admission) loads: Vec<Load>,
 }
 
 /// What a tier may use of a resource of its queue in a peak.
@@ -103,7 +105,7 @@ impl QueuePeak {
 
     pub(super) fn figures(&self) -> Option<PeakFigures> {
         let state = self.state()?.clone();
-        let Drains { pods_left, forecast, due } = &self.drains;
+        let Drains { pods_left, forecast, due, loads: _ } = &self.drains;
         let wake = state.wake.into_iter().chain(*due).min();
         Some(PeakFigures { state, pods_left: *pods_left, forecast: forecast.clone(), wake })
     }
@@ -238,8 +240,8 @@ impl Queues {
     }
 
     /// What came of the last looks at all queues.
-    pub(in crate::admission) fn drains(&self) -> impl Iterator<Item = &Drains> {
-        self.by_key.values().filter_map(|queue| Some(&queue.peak.as_ref()?.drains))
+    pub(in crate::admission) fn drains(&self) -> impl Iterator<Item = (&ObjectKey, &Drains)> {
+        self.by_key.iter().filter_map(|(key, queue)| Some((key, &queue.peak.as_ref()?.drains)))
     }
 
     /// What a tier may use of a queue of which so many percent are left to it.

@@ -138,6 +138,48 @@ fn a_drain_that_will_miss_its_time_is_foretold() {
 }
 
 #[test]
+fn a_forecast_follows_the_write_budget_and_queues_that_drain_at_once_share_it() {
+    use springtide_crds::batch_queue::DrainWillMissReason::{BudgetTooSmall, OnTime};
+    let mut world = World::new(&[("n1", "110"), ("n2", "110"), ("n3", "110"), ("n4", "110")]);
+    let one = shape("1", json!({}));
+    // Its lead begins when the peak of the others is on.
+    let later = PEAK.replace("00:10", "00:13");
+    let queues = [("a", "q", PEAK), ("a", "r", PEAK), ("b", "q", PEAK), ("a", "later", &later)];
+    let queues = queues.map(|(namespace, name, windows)| {
+        let queue = QueueId::Object(ObjectKey::new(namespace, name));
+        world.admission.queue_changed(&queue, Some(cores(100, 100)));
+        world.admission.peaks_changed(&queue, Some(peaks(windows)), None);
+        let job = format!("of-{name}");
+        let demand = Demand { queue: queue.clone(), target: 100, ..demand(namespace, &job, &one) };
+        (queue, (world.ask(demand), "1", namespace))
+    });
+    world.settle(&queues.clone().map(|(_, job)| job));
+    assert_eq!(world.pods.len(), 400);
+    // 100 pods within 100 s, of which 30 are their grace: that takes two a second, which is what the queues ask for.
+    let enough = [OnTime; 4];
+    for (number, (namespace, controller, expected)) in [
+        (4, 6, enough),
+        (3, 6, [BudgetTooSmall, BudgetTooSmall, OnTime, OnTime]),
+        (4, 5, [BudgetTooSmall, BudgetTooSmall, BudgetTooSmall, OnTime]),
+        (1, 6, [BudgetTooSmall; 4]),
+        (4, 6, enough),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.admission.set_write_rates(WriteRates { namespace, controller });
+        let second = 20 * (1 + i64::try_from(number).unwrap());
+        // Twice, so that each is looked at with the others in view.
+        world.admission.pass(at(second));
+        world.admission.pass(at(second + 6));
+        let told = queues
+            .clone()
+            .map(|(queue, _)| world.admission.figures(&queue).peak.unwrap().forecast.unwrap().reason);
+        assert_eq!(told, expected, "{namespace} in a namespace, {controller} in all");
+    }
+}
+
+#[test]
 fn a_degraded_tier_shrinks_to_its_share_and_starts_nothing_beyond_it() {
     let mut world = World::new(&[("n1", "64")]);
     let queue = queue(&mut world, PEAK, 10);
