@@ -61,6 +61,7 @@ use passes::Passes;
 use pod_groups::{POD_GROUP, PodGroups};
 use profiles::fitting::Fittings;
 use prometheus_client::registry::Registry;
+use springtide_plumbing::budget::WriteRates;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::WriteResult;
@@ -73,6 +74,9 @@ use springtide_plumbing::queue::WorkQueue;
 use springtide_plumbing::rights::Rights;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Tells how fast the controller may write at present.
+pub type RateSource = Arc<dyn Fn() -> WriteRates + Send + Sync>;
 
 /// The BatchJob controller, as the loop drives it.
 pub struct BatchJobReconciler {
@@ -87,6 +91,8 @@ pub struct BatchJobReconciler {
     conflicts: Mutex<HashMap<ObjectKey, ObjectKey>>,
     /// What profiles make of templates.
     fittings: Mutex<Fittings>,
+    /// Tells how fast pods may be deleted.
+    rates: OnceLock<RateSource>,
     queue: OnceLock<WorkQueue<ObjectKey>>,
     /// The keys of the loop over BatchQueues.
     queue_keys: OnceLock<WorkQueue<ObjectKey>>,
@@ -114,7 +120,6 @@ impl BatchJobReconciler {
             Some(_) => Admission::default(),
             None => Admission::without_nodes(),
         };
-        admission.set_deletes_per_second(settings.deletes_per_second);
         admission.set_cohort_scope(settings.cohort_scope);
         Arc::new(Self {
             stores,
@@ -125,6 +130,7 @@ impl BatchJobReconciler {
             records: Mutex::default(),
             conflicts: Mutex::default(),
             fittings: Mutex::default(),
+            rates: OnceLock::new(),
             queue: OnceLock::new(),
             queue_keys: OnceLock::new(),
             active_queues: Mutex::default(),
@@ -134,6 +140,13 @@ impl BatchJobReconciler {
             measures: Measures::default(),
             pod_groups: PodGroups::default(),
         })
+    }
+
+    /// Tells it whom to ask how fast it may write, to foretell whether drains are done in time: without, any number of
+    /// pods can be deleted at once. It is asked anew each time, as the budget may change while the process runs.
+    pub fn follow_budget(&self, source: RateSource) {
+        // Only the first is taken.
+        let _ = self.rates.set(source);
     }
 
     /// Adds the metrics of this controller to those that are scraped.
@@ -216,13 +229,8 @@ impl Reconciler for BatchJobReconciler {
                 )) if releases(write) => {
                     memory.release_withheld(&write.key.name, withheld, now);
                 }
-                Ok(_) | Err(WriteError::AlreadyExists) if write.resource == POD_GROUP => {
-                    memory.facts.has_pod_group = true;
-                    self.pod_groups.served();
-                }
-                // Without it the gang starts by the count alone, and its queue says so.
-                Err(WriteError::Refused(refusal)) if write.resource == POD_GROUP => {
-                    self.pod_groups.refused(failing::explain(write, refusal), now);
+                outcome if write.resource == POD_GROUP => {
+                    handled &= self.pod_groups.settle(&mut memory.facts.pod_group, write, outcome, now);
                 }
                 // The loop knows when to look again.
                 Err(WriteError::Withheld(_)) => handled = false,

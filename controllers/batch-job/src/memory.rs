@@ -4,6 +4,7 @@
 use crate::admission::{ReclaimCause, Trouble, Verdict};
 use crate::failure::Ending;
 use crate::plan::{Attempt, stored_indexes};
+use crate::pod_groups::GroupFacts;
 use crate::profiles::fitting::{Fitted, Fitting};
 use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
@@ -42,8 +43,8 @@ pub struct Facts {
     pub unreleased: BTreeMap<Arc<str>, ReleaseRefusal>,
     /// The last pods were taken back, as they were not scheduled in time.
     pub pending_deadline: bool,
-    /// The job's PodGroup is there.
-    pub has_pod_group: bool,
+    /// What came of asking for the job's PodGroup.
+    pub pod_group: GroupFacts,
     /// Why pods of the job were last taken back that ran, until it has all again that it wants.
     pub taken: Option<ReclaimCause>,
     /// By open index, its last ends that were no success.
@@ -184,7 +185,7 @@ impl Memory {
             gathering: None,
             unreleased: BTreeMap::new(),
             pending_deadline: false,
-            has_pod_group: false,
+            pod_group: GroupFacts::default(),
             taken: None,
             setbacks: BTreeMap::new(),
             disrupted: job.status.disrupted,

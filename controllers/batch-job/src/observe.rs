@@ -262,7 +262,8 @@ impl BatchJobReconciler {
         } else {
             Standing::Clear
         };
-        state.group = self.pod_groups.use_of(&state.job, &state.placement, state.facts.has_pod_group, now);
+        let group = &state.facts.pod_group;
+        state.group = self.pod_groups.use_of(&state.job, &state.placement, group, &state.pods, now);
         let verdict = self.ask(&state, &uid, overdue, now);
         let ending = state.pods.iter().any(|pod| pod.view.meta().is_deleting());
         state.facts.taken =

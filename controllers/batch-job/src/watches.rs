@@ -389,6 +389,9 @@ impl BatchJobReconciler {
     pub(crate) fn ready(&self, admission: &mut Admission, now: jiff::Timestamp) {
         admission.set_ready(self.stores.are_synced(), self.stores.staleness());
         admission.seen_at(self.stores.seen_at(now));
+        if let Some(rates) = self.rates.get() {
+            admission.set_write_rates(rates());
+        }
     }
 
     /// One round of admission for whatever changed on the nodes; a moment later, and once for all who ask until then,

@@ -203,14 +203,13 @@ pub async fn run(
         match controller {
             ControllerName::BatchJob => {
                 let config = &configuration.controllers.batch_job;
-                let settings = Settings {
-                    deletes_per_second: configuration.write_budget.namespace_writes_per_second(),
-                    ..Settings::from(&config.settings)
-                };
+                let settings = Settings::from(&config.settings);
                 // They follow the stores from before the controller does.
                 let warrants = BatchJobWarrants::new(stores.clone(), settings, Clock::system());
                 let guard = shared.guard(mode(controller, &configuration), warrants.clone());
                 let reconciler = BatchJobReconciler::with_settings(stores.clone(), settings);
+                let budget = shared.budget.clone();
+                reconciler.follow_budget(Arc::new(move || budget.rates()));
                 let measured = Arc::downgrade(&reconciler);
                 warrants.follow_load(Arc::new(move || Some(measured.upgrade()?.load_usage())));
                 let reader = Reader::new(shared.connection.client(&agent("load"))?);

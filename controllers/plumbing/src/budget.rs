@@ -30,7 +30,7 @@ mod tests;
 mod turns;
 mod window;
 
-pub use config::{BucketConfig, BudgetConfig};
+pub use config::{BucketConfig, BudgetConfig, WriteRates};
 pub use levels::{Report, Route};
 pub use window::Signal;
 
@@ -294,6 +294,11 @@ impl WriteBudget {
     /// Goes on with other figures. Tickets, grants, windows and what was taken from the buckets stay.
     pub fn reconfigure(&self, config: BudgetConfig) {
         self.change(|state, now| state.reconfigure(config, now));
+    }
+
+    /// What a controller may write in a second, in the long run, by the figures that are in force.
+    pub fn rates(&self) -> WriteRates {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).buckets.rates()
     }
 
     /// The figures of this moment: of the process and of these controllers.

@@ -170,6 +170,15 @@ impl Refusal {
         self.code == 403 && self.message.contains("\" cannot ") && self.message.contains(" resource ")
     }
 
+    /// Whether a 404 says that the server does not know the kind at all. What else it does not find it names, such as
+    /// the namespace.
+    pub fn is_kind_not_served(&self) -> bool {
+        // `NewGenericServerResponse` of apimachinery's `api/errors`, where others of the group are served; the text of
+        // apiserver's `mux.PathRecorderMux` (`http.NotFound`) where none is.
+        let says = |words: &str| self.message.contains(words);
+        self.code == 404 && (says("could not find the requested resource") || says("404 page not found"))
+    }
+
     /// Whether a 403 says that the namespace is being deleted: nothing can be created there any more.
     pub fn is_namespace_terminating(&self) -> bool {
         self.code == 403 && self.message.contains("being terminated")
@@ -192,6 +201,30 @@ impl WriteError {
             Self::AlreadyExists | Self::Conflict(_) => Some(ErrorClass::Conflict),
             Self::Refused(refusal) => Some(refusal.class()),
             Self::NotSent(_) | Self::Unknown(_) => Some(ErrorClass::Transient),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_is_not_served_is_told_from_what_else_is_not_found() {
+        let refusal = |code, message: &str| Refusal {
+            code,
+            reason: "NotFound".to_owned(),
+            message: message.to_owned(),
+            fields: Vec::new(),
+        };
+        for (code, message, is_not_served) in [
+            (404, "the server could not find the requested resource", true),
+            (404, "404 page not found\n", true),
+            (404, "namespaces \"a\" not found", false),
+            (404, "admission webhook \"w\" denied the request: no such team", false),
+            (403, "the server could not find the requested resource", false),
+        ] {
+            assert_eq!(refusal(code, message).is_kind_not_served(), is_not_served, "{code} {message}");
         }
     }
 }

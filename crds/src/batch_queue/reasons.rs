@@ -74,8 +74,11 @@ reasons! {
     pub enum GangSchedulingReason for "GangScheduling" {
         /// Gangs have a PodGroup: the scheduler places their pods all at once or not at all.
         PodGroup => True,
-        /// The API server refuses PodGroups, as the message says; gangs start when as many pods fit as they need.
+        /// The API server does not serve PodGroups; gangs start when as many pods fit as they need.
         NotServed => False,
+        /// The API server refused the last PodGroup of the queue, as the message says. Gangs start when as many pods fit
+        /// as they need, and ask for a group again after a pause.
+        Refused => False,
     }
 }
 

@@ -62,17 +62,15 @@ impl Admission {
         woken.extend(jobs.map(|job| job.demand.job.clone()));
     }
 
-    /// Queues that use more than their max, and tiers that use more than a window leaves them: their grants are
-    /// taken back, then their pods.
+    /// Queues that use more than their max: their grants are taken back, then their pods.
     fn claim_cut_quota(&mut self, before: &Claims, woken: &mut Vec<ObjectKey>) {
         let mut exceeding = self.queues.exceeding();
         // Nothing is taken back by a view that is out of date.
-        exceeding.retain(|(key, ..)| !self.stale.concerns(&key.namespace));
-        for (key, tier, _) in exceeding {
+        exceeding.retain(|(key, _)| !self.stale.concerns(&key.namespace));
+        for (key, _) in exceeding {
             let line = LineId::of_queue(&key);
-            let of_line =
-                |job: &&Job| job.class.line == line && tier.is_none_or(|tier| job.class.tier == tier);
-            let granted = self.jobs.values().filter(of_line).filter(|job| !job.in_flight.is_empty());
+            let granted = |job: &&Job| job.class.line == line && !job.in_flight.is_empty();
+            let granted = self.jobs.values().filter(granted);
             let granted: Vec<Uid> = granted.map(|job| job.demand.uid.clone()).collect();
             for uid in granted {
                 // A pod that exists takes its room, seen or not.
@@ -83,15 +81,13 @@ impl Admission {
             }
         }
         let mut exceeding = self.queues.exceeding();
-        exceeding.retain(|(key, ..)| !self.stale.concerns(&key.namespace));
-        for (key, tier, mut missing) in exceeding {
+        exceeding.retain(|(key, _)| !self.stale.concerns(&key.namespace));
+        for (key, mut missing) in exceeding {
             let line = LineId::of_queue(&key);
-            let of_line =
-                |job: &&Job| job.class.line == line && tier.is_none_or(|tier| job.class.tier == tier);
-            let mut victims: Vec<&Job> =
-                self.jobs.values().filter(of_line).filter(|job| self.staying(&job.demand.uid) > 0).collect();
+            let runs = |job: &&Job| job.class.line == line && self.staying(&job.demand.uid) > 0;
+            let mut victims: Vec<&Job> = self.jobs.values().filter(runs).collect();
             victims.sort_by_key(|job| (!before.contains_key(&job.demand.uid), job.yields()));
-            // What its tier has to give back is given for all of the queue.
+            // What goes for a peak is given as well.
             let mut kept: BTreeMap<&Uid, u32> = BTreeMap::new();
             for job in &victims {
                 let uid = &job.demand.uid;
@@ -121,10 +117,7 @@ impl Admission {
                     }
                 }
             }
-            let cause = match tier {
-                Some(_) => ReclaimCause::Degraded,
-                None => ReclaimCause::QuotaShrunk,
-            };
+            let cause = ReclaimCause::QuotaShrunk;
             let claims: Vec<(Uid, Claim)> =
                 kept.into_iter().map(|(uid, keep)| (uid.clone(), Claim { keep, cause })).collect();
             for (uid, claim) in claims {

@@ -50,6 +50,7 @@ pub use queue::{
 use quota::Queues;
 use springtide_crds::batch_job::{Interruption, InterruptionPolicy, QueuedReason};
 use springtide_crds::common::Tier;
+use springtide_plumbing::budget::WriteRates;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;
@@ -179,8 +180,8 @@ pub struct Admission {
     claimants: BTreeMap<LineId, Owed>,
     /// What jobs give back for a peak, by job.
     drains: BTreeMap<Uid, Drained>,
-    /// Pods that may be deleted in a second.
-    deletes_per_second: Option<u32>,
+    /// How fast pods may be deleted.
+    write_rates: Option<WriteRates>,
     /// When the last pass was.
     last_pass: Option<Timestamp>,
     /// Nodes that are kept for a class, one for each queue; `None` is the built-in one.

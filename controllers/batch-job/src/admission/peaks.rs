@@ -14,13 +14,14 @@ use super::verdict::Why;
 use super::{Admission, Job, Waiting};
 use crate::loads::{StoredLoads, Usage};
 use crate::peaks::degrade::{DegradedJob, DegradedPod, surplus};
-use crate::peaks::drain::{self, DrainPod, Forecast};
+use crate::peaks::drain::{self, DrainPod, Forecast, Load};
 use crate::peaks::{Action, PeakState, Peaks, TIERS};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{InterruptionPolicy, QueuedReason};
 use springtide_crds::batch_queue::peaks::ActiveWindow;
 use springtide_crds::common::{ConditionStatus, Tier};
 use springtide_crds::reason::Reason;
+use springtide_plumbing::budget::WriteRates;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -108,15 +109,15 @@ impl Admission {
         self.queues.load_totals()
     }
 
-    /// How many pods may be deleted in a second; without a word, any number.
-    pub fn set_deletes_per_second(&mut self, deletes: u32) {
-        self.deletes_per_second = Some(deletes);
+    /// How fast pods may be deleted; without a word, any number at once. The next look at a drain goes by it.
+    pub fn set_write_rates(&mut self, rates: WriteRates) {
+        self.write_rates = Some(rates);
     }
 
     /// What all drains come to.
     pub fn drain_totals(&self) -> DrainTotals {
         let mut totals = DrainTotals::default();
-        for drains in self.queues.drains() {
+        for (_, drains) in self.queues.drains() {
             let misses = |forecast: &Forecast| forecast.reason.status() == ConditionStatus::True;
             totals.pods_left += u64::from(drains.pods_left);
             totals.at_risk += u64::from(drains.forecast.as_ref().is_some_and(misses));
@@ -248,8 +249,9 @@ impl Admission {
             self.drains.insert(uid.clone(), drained);
         }
         let all: Vec<DrainPod> = known.iter().map(drain_pod).collect();
-        let deletes = self.deletes_per_second.unwrap_or(u32::MAX);
-        let forecast = (!state.ahead.is_empty()).then(|| drain::forecast(&state, &all, deletes, now));
+        let share = |load: &Load| self.share_of_writes(key, load, now);
+        let forecast = (!state.ahead.is_empty()).then(|| drain::forecast(&state, &all, share, now));
+        let loads = drain::loads(&state, &all);
         let due = match is_draining {
             true => {
                 let soonest = plan.wake.unwrap_or(Timestamp::MAX).max(after(now, SHORTEST_STEP));
@@ -257,7 +259,27 @@ impl Admission {
             }
             false => after(now, FORECAST_STEP),
         };
-        Some(Drains { pods_left: plan.left, forecast, due: Some(due) })
+        Some(Drains { pods_left: plan.left, forecast, due: Some(due), loads })
+    }
+
+    /// Pods of a queue that may be deleted in a second for a load of its own: by what it is of all that have to go
+    /// meanwhile, in its namespace and everywhere, as far as they have been looked at.
+    fn share_of_writes(&self, key: &ObjectKey, load: &Load, now: Timestamp) -> u32 {
+        let Some(rates) = self.write_rates else { return u32::MAX };
+        let (mut of_namespace, mut of_all) = (load.pods, load.pods);
+        for (other, drains) in self.queues.drains().filter(|(other, _)| *other != key) {
+            let beside = drains.loads.iter().filter(|beside| beside.overlaps(load, now));
+            let pods: usize = beside.map(|beside| beside.pods).sum();
+            of_all += pods;
+            if other.namespace == key.namespace {
+                of_namespace += pods;
+            }
+        }
+        let share = |rate: u32, of: usize| {
+            let share = u64::from(rate) * load.pods as u64 / of.max(1) as u64;
+            u32::try_from(share.max(1)).unwrap_or(u32::MAX)
+        };
+        share(rates.namespace, of_namespace).min(share(rates.controller, of_all))
     }
 
     /// Whether all pods of the job's tier have to go.

@@ -71,8 +71,6 @@ pub struct QueueRules {
     pub tiers: BTreeMap<Tier, TierRules>,
     /// Pods that may exist though no node has room for them, so that a node autoscaler sees them.
     pub max_pending: usize,
-    /// Thousandths of what is free that may be granted: below 1000 while the queue opens again after a window.
-    pub open_permille: u16,
 }
 
 impl Default for QueueRules {
@@ -91,7 +89,6 @@ impl Default for QueueRules {
             stop: StopPolicy::None,
             tiers: BTreeMap::new(),
             max_pending: 0,
-            open_permille: 1000,
         }
     }
 }
@@ -167,10 +164,6 @@ pub enum Ordering {
 /// What holds for the jobs of one tier of a queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TierRules {
-    /// Nothing of it starts, for this reason: a window or a load trigger.
-    pub closed: Option<QueuedReason>,
-    /// Percent of the queue's capacity that it may use.
-    pub percent: Option<u8>,
     /// Tiers of the same queue for which its pods may be ended; empty is none.
     pub preemptible_by: Vec<Tier>,
     /// A pod is not ended for others before it has run so long.

@@ -40,8 +40,6 @@ pub(super) struct Queues {
     turned: Vec<ObjectKey>,
 }
 
-const TIERS: [Tier; 3] = [Tier::BestEffort, Tier::Standard, Tier::Guaranteed];
-
 /// Namespace and name; the namespace is empty where cohorts go beyond it.
 type CohortId = (Arc<str>, Arc<str>);
 
@@ -111,17 +109,9 @@ impl Queue {
         self.ceiling(rules, &row.resource).map_or(most, |ceiling| ceiling.min(most))
     }
 
-    /// What a tier may use of a row of the quota while its rules degrade it.
-    fn degraded(&self, rules: &QueueRules, tier: Tier, row: &QuotaRow) -> Option<i64> {
-        let percent = rules.tiers.get(&tier)?.percent?;
-        Some(share_of(self.whole(rules, row), percent.into(), 100))
-    }
-
-    /// The part of its capacity that a tier may use, in percent, where its rules or a peak window say so.
-    fn percent(&self, rules: &QueueRules, tier: Tier) -> Option<i64> {
-        let by_rules = rules.tiers.get(&tier).and_then(|tier| tier.percent).map(i64::from);
-        let by_peak = self.peak.as_ref().and_then(|peak| peak.tier(tier)?.percent).map(i64::from);
-        by_rules.into_iter().chain(by_peak).min()
+    /// The part of its capacity that a peak leaves to a tier, in percent.
+    fn percent(&self, tier: Tier) -> Option<i64> {
+        self.peak.as_ref()?.tier(tier)?.percent.map(i64::from)
     }
 
     /// What its rules let it have of a resource of its source; `None` is without bound.
@@ -260,12 +250,9 @@ impl Queues {
             StopPolicy::Hold | StopPolicy::Drain => return Some(Closed::Stopped),
             StopPolicy::None => {}
         }
-        let of_tier = rules.tiers.get(&tier).and_then(|tier| tier.closed).map(Closed::Until);
-        let in_peak = || queue.peak.as_ref()?.tier(tier).filter(|tier| !tier.may_start());
+        let in_peak = queue.peak.as_ref().and_then(|peak| peak.tier(tier)).filter(|tier| !tier.may_start());
         let stale = if queue.metrics_old { Closed::MetricsOld } else { Closed::Stale };
-        of_tier
-            .or_else(|| in_peak().map(|peak| Closed::Until(peak::reason(peak))))
-            .or(queue.stale.then_some(stale))
+        in_peak.map(|peak| Closed::Until(peak::reason(peak))).or(queue.stale.then_some(stale))
     }
 
     /// When nodes and pods were last known to be current.

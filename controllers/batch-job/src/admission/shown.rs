@@ -1,9 +1,10 @@
 //! Pods that are made though no node has room for them, so that a node autoscaler sees them: it looks at pods that the
 //! scheduler cannot place, and a queue else has none.
 //!
-//! So many of a queue as its rules say, the first in its order; quota bounds them like all others. One that finds no
-//! node in its time is taken back by its job, and its class pauses. What comes free meanwhile is theirs first: the
-//! scheduler tries them with every change, and would place them where somebody else is expected.
+//! So many of a queue as its rules say, the first in its order; quota bounds them like all others, and a tier of which
+//! a peak leaves a part, or that comes back after one, has none. One that finds no node in its time is taken back by
+//! its job, and its class pauses. What comes free meanwhile is theirs first: the scheduler tries them with every
+//! change, and would place them where somebody else is expected.
 
 use super::class::{Class, ClassKey};
 use super::line::LineId;
@@ -83,13 +84,11 @@ impl Admission {
                 .and_then(|line| line.head.as_ref())
                 .is_some_and(|first| first != head);
         let waits_for_others = self.claimants.get(&key.line).is_some_and(|owed| owed.class == *key);
-        // While a peak leaves a part, nodes are not what is short.
-        let is_whole = rules.open_permille == 1000
-            && rules.tiers.get(&key.tier).is_none_or(|tier| tier.percent.is_none());
         class.paused_until.is_none()
             && !is_behind
             && !waits_for_others
-            && is_whole
+            // While a peak leaves a part, nodes are not what is short.
+            && !self.queues.is_limited_by_peak(&key.line, key.tier)
             && !self.stale.concerns(&key.line.namespace)
             && self.queues.closed(&key.line, key.tier).is_none()
     }

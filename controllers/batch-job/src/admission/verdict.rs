@@ -195,13 +195,9 @@ impl Admission {
                     "after the peak queue {name} opens little by little; {resource} is open for {room} now"
                 ),
             ),
-            Bound::Tier if self.queues.is_degraded_by_peak(line, job.class.tier) => (
+            Bound::Tier => (
                 self.queues.peak_reason(line, job.class.tier),
                 format!("the peak leaves its tier in queue {name} {resource} for {room} now"),
-            ),
-            Bound::Tier => (
-                QueuedReason::QuotaExceeded,
-                format!("{wants}; the share of its tier in queue {name} has {resource} left for {room}"),
             ),
             Bound::Source => (
                 QueuedReason::NoCapacity,

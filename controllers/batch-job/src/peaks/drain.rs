@@ -153,11 +153,56 @@ pub struct Forecast {
     pub message: String,
 }
 
-/// Foretells the drains of the next hour, and of those that are on. `pods` are all of the queue;
-/// `deletes_per_second` is what the manager's write budget allows at present.
+/// Pods of a queue that have to go for one peak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// When the first of them may be ended.
+    pub first: Timestamp,
+    /// When all must be gone.
+    pub start: Timestamp,
+    /// How many they are.
+    pub pods: usize,
+}
+
+impl Load {
+    fn of(ahead: &Ahead, pods: usize) -> Self {
+        Self { first: after(ahead.start, -ahead.lead), start: ahead.start, pods }
+    }
+
+    /// Whether some of both are ended at the same time. What is late is ended now.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self, now: Timestamp) -> bool {
+        let end = |load: &Self| load.start.max(now);
+        self.first <= end(other) && other.first <= end(self)
+    }
+}
+
+/// What is to be deleted for the peaks of the next hour, and for those that are on. `pods` are all of the queue.
 #[must_use]
-pub fn forecast(state: &PeakState, pods: &[DrainPod], deletes_per_second: u32, now: Timestamp) -> Forecast {
-    let missed = state.ahead.iter().find_map(|ahead| miss(ahead, pods, deletes_per_second, now));
+pub fn loads(state: &PeakState, pods: &[DrainPod]) -> Vec<Load> {
+    let loads = state.ahead.iter().map(|ahead| Load::of(ahead, leaving(ahead, pods).len()));
+    loads.filter(|load| load.pods > 0).collect()
+}
+
+/// The pods that have to go for a peak, and whose deletion has still to be asked for.
+fn leaving(ahead: &Ahead, pods: &[DrainPod]) -> Vec<DrainPod> {
+    let has_to_go = |pod: &&DrainPod| pod.ended.is_none() && ahead.tiers.contains(&pod.tier);
+    pods.iter().filter(has_to_go).copied().collect()
+}
+
+/// Foretells the drains of the next hour, and of those that are on. `pods` are all of the queue.
+///
+/// `deletes_per_second` is how many pods of a load may be deleted in a second: the queue's share of what the manager's
+/// write budget allows at present, in the long run. Counted is one write for each pod, its deletion; what a job writes
+/// of pods that are gone (their finalizers, its status) comes on top, and is not foretold.
+#[must_use]
+pub fn forecast(
+    state: &PeakState,
+    pods: &[DrainPod],
+    deletes_per_second: impl Fn(&Load) -> u32,
+    now: Timestamp,
+) -> Forecast {
+    let missed = state.ahead.iter().find_map(|ahead| miss(ahead, pods, &deletes_per_second, now));
     missed.unwrap_or_else(|| Forecast {
         reason: DrainWillMissReason::OnTime,
         message: match state.ahead.first() {
@@ -169,9 +214,13 @@ pub fn forecast(state: &PeakState, pods: &[DrainPod], deletes_per_second: u32, n
     })
 }
 
-fn miss(ahead: &Ahead, pods: &[DrainPod], deletes_per_second: u32, now: Timestamp) -> Option<Forecast> {
-    let has_to_go = |pod: &&DrainPod| pod.ended.is_none() && ahead.tiers.contains(&pod.tier);
-    let leaving: Vec<DrainPod> = pods.iter().filter(has_to_go).copied().collect();
+fn miss(
+    ahead: &Ahead,
+    pods: &[DrainPod],
+    deletes_per_second: impl Fn(&Load) -> u32,
+    now: Timestamp,
+) -> Option<Forecast> {
+    let leaving = leaving(ahead, pods);
     let longest = leaving.iter().map(needs).max()?;
     let (name, count, rate) = (&ahead.name, leaving.len(), ahead.pods_per_second);
     let lead = ahead.lead.as_secs();
@@ -194,10 +243,11 @@ fn miss(ahead: &Ahead, pods: &[DrainPod], deletes_per_second: u32, now: Timestam
         );
         return Some(Forecast { reason: DrainWillMissReason::RateTooLow, message });
     }
-    if misses(deletes_per_second) {
+    let share = deletes_per_second(&Load::of(ahead, count));
+    if misses(share) {
         let message = format!(
-            "peak {name}: {count} pods are too many for {deletes_per_second} writes a second; raise the budget or \
-             leadSeconds"
+            "peak {name}: {count} pods are too many for {share} writes a second, their share of the budget; raise it \
+             or leadSeconds"
         );
         return Some(Forecast { reason: DrainWillMissReason::BudgetTooSmall, message });
     }

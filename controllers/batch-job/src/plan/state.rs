@@ -135,8 +135,6 @@ pub struct Settings {
     pub max_queues_per_namespace: usize,
     /// Declared maximum of queues in the cluster.
     pub max_queues_per_cluster: usize,
-    /// How many pods the write budget lets be deleted in a second, to foretell drains.
-    pub deletes_per_second: u32,
 }
 
 impl Default for Settings {
@@ -151,7 +149,6 @@ impl Default for Settings {
             max_per_cluster: 10_000,
             max_queues_per_namespace: batch_queue::MAX_PER_NAMESPACE as usize,
             max_queues_per_cluster: batch_queue::MAX_PER_CLUSTER as usize,
-            deletes_per_second: u32::MAX,
         }
     }
 }

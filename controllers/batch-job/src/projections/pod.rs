@@ -33,6 +33,8 @@ pub struct PodView {
     pub requests: ResourceList,
     /// Name of the first of `spec.schedulingGates`.
     pub scheduling_gate: Option<Arc<str>>,
+    /// Whether the scheduler places it with others of a group (`spec.schedulingGroup`).
+    pub is_grouped: bool,
     /// How its task fares; only of pods that belong to a BatchJob.
     pub task: Option<Arc<TaskView>>,
 }
@@ -271,6 +273,7 @@ struct Wire {
 struct WireSpec {
     node_name: Option<Arc<str>>,
     scheduling_gates: Vec<WireGate>,
+    scheduling_group: Option<IgnoredAny>,
     containers: Vec<ContainerRequests>,
     init_containers: Vec<ContainerRequests>,
     overhead: Option<ResourceList>,
@@ -369,6 +372,7 @@ impl From<Wire> for PodView {
             phase: status.phase,
             requests: asked.of_pod(&in_force),
             scheduling_gate: spec.scheduling_gates.into_iter().next().map(|gate| gate.name),
+            is_grouped: spec.scheduling_group.is_some(),
             task: None,
         };
         if pod.job_owner().is_some() {

@@ -59,6 +59,7 @@ impl Reconciler for BatchQueueReconciler {
         let Some(queue) = stores.queues.get(key) else {
             lock(&self.writes).remove(key);
             lock(&self.jobs.active_queues).remove(key);
+            self.jobs.pod_groups.forget(key);
             self.jobs.measure_drains();
             return None;
         };
@@ -80,7 +81,7 @@ impl Reconciler for BatchQueueReconciler {
             queue,
             figures,
             last_write: lock(&self.writes).get(key).copied(),
-            pod_groups: self.jobs.pod_groups.service(),
+            pod_groups: self.jobs.pod_groups.service(key),
             failing: failing.cloned(),
         };
         if observed.is_active() {

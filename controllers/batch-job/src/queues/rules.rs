@@ -46,7 +46,6 @@ pub fn rules(queue: &QueueView) -> QueueRules {
         stop: queue.stop(),
         tiers: queue.tiers().iter().filter_map(|tier| Some((tier.name, yielding(tier)?))).collect(),
         max_pending: spec.capacity_source.max_pending_pods as usize,
-        ..QueueRules::default()
     }
 }
 
@@ -56,7 +55,6 @@ fn yielding(tier: &TierMapping) -> Option<TierRules> {
     Some(TierRules {
         preemptible_by: preemptible.by.clone(),
         min_run: SignedDuration::from_secs(preemptible.min_run_seconds.into()),
-        ..TierRules::default()
     })
 }
 

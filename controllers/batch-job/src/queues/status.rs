@@ -49,7 +49,7 @@ pub struct Observed {
     pub archive: Option<Health>,
     /// When this process last wrote its status.
     pub last_write: Option<Timestamp>,
-    /// Whether the cluster takes PodGroups.
+    /// Whether its gangs get PodGroups.
     pub pod_groups: Service,
     /// What its writes fail at.
     pub failing: Option<Failing>,
@@ -111,23 +111,26 @@ pub(super) fn write(queue: &QueueView, status: &BatchQueueStatus) -> Write {
     }
 }
 
-/// One event when the queue comes to need a person, and one when its archive takes nothing.
+/// One event when the queue comes to need a person, one when its archive takes nothing, and one when its gangs get no
+/// PodGroup.
 fn notes(queue: &QueueView, status: &BatchQueueStatus) -> Vec<EventNote> {
     let notes = [
-        note::<StalledReason>(queue, status, "Admitting"),
-        note::<ArchiveFailingReason>(queue, status, "Archiving"),
+        note::<StalledReason>(queue, status, ConditionStatus::True, "Admitting"),
+        note::<ArchiveFailingReason>(queue, status, ConditionStatus::True, "Archiving"),
+        note::<GangSchedulingReason>(queue, status, ConditionStatus::False, "Scheduling"),
     ];
     notes.into_iter().flatten().collect()
 }
 
-/// An event where a condition that holds has another reason than before.
+/// An event where a condition has the status that is bad news, and another reason than before.
 fn note<R: Reason + Copy>(
     queue: &QueueView,
     status: &BatchQueueStatus,
+    bad: ConditionStatus,
     action: &'static str,
 ) -> Option<EventNote> {
     let of = |status: &BatchQueueStatus| condition(&status.conditions, R::CONDITION).cloned();
-    let now = of(status).filter(|condition| condition.status == ConditionStatus::True)?;
+    let now = of(status).filter(|condition| condition.status == bad)?;
     let known = R::all().into_iter().find(|reason| now.is(*reason))?;
     let is_news = of(&queue.status).is_none_or(|before| before.reason != now.reason);
     let meta = queue.meta();
@@ -192,8 +195,12 @@ pub fn status(observed: &Observed, now: Timestamp) -> (BatchQueueStatus, ReadyRe
         (GangScheduler::PodGroup, Service::Served) => {
             writer.set(conditions, GangSchedulingReason::PodGroup, "the scheduler places gangs as a whole");
         }
-        (GangScheduler::PodGroup, Service::Refused { message, .. }) => {
+        (GangScheduler::PodGroup, Service::NotServed { message }) => {
             writer.set(conditions, GangSchedulingReason::NotServed, message);
+        }
+        (GangScheduler::PodGroup, Service::Refused { message }) => {
+            let message = format!("gangs start by the count alone: {message}");
+            writer.set(conditions, GangSchedulingReason::Refused, &message);
         }
     }
     match overcommitted(observed) {

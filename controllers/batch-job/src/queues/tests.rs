@@ -494,11 +494,17 @@ fn a_queue_that_asks_for_groups_says_whether_there_are_any() {
         known.filter(|reason| conditions.iter().any(|found| found.is(*reason))).collect::<Vec<_>>()
     };
     let asks = || json!({"gangScheduler": "PodGroup"});
-    let refused = || Service::Refused { at: START, message: "not found".to_owned() };
+    let not_served = || Service::NotServed { message: "not found".to_owned() };
+    let refused = || Service::Refused { message: "exceeded quota: groups".to_owned() };
     assert_eq!(told(asks(), Service::Unknown), []);
     assert_eq!(told(asks(), Service::Served), [GangSchedulingReason::PodGroup]);
-    assert_eq!(told(asks(), refused()), [GangSchedulingReason::NotServed]);
+    assert_eq!(told(asks(), not_served()), [GangSchedulingReason::NotServed]);
+    assert_eq!(told(asks(), refused()), [GangSchedulingReason::Refused]);
     assert_eq!(told(json!({}), refused()), []);
+    let observed = Observed { pod_groups: refused(), ..observed(asks(), QueueFigures::default()) };
+    let [event] = &plan(&observed, START).events[..] else { panic!("one event") };
+    assert_eq!((event.reason, event.severity), ("Refused", Severity::Warning));
+    assert!(event.note.contains("by the count alone: exceeded quota: groups"), "{}", event.note);
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub(crate) struct Cluster {
     pub(crate) broken: Option<&'static str>,
     /// PodGroups by name; `None` where the server does not know the kind.
     pub(crate) pod_groups: Option<BTreeSet<String>>,
+    /// Creates of PodGroups of this queue or job are refused like this; above 500 nobody knows what came of them.
+    pub(crate) refuse_groups: Option<(&'static str, u16, &'static str)>,
     /// A policy forbids to delete or to change this pod.
     pub(crate) protected: Option<&'static str>,
     version: u64,
@@ -117,6 +119,7 @@ impl Cluster {
             refuse_pods: None,
             broken: None,
             pod_groups: None,
+            refuse_groups: None,
             protected: None,
             version: 1,
             born: 0,
@@ -427,7 +430,18 @@ impl Cluster {
             return Err(refused(403, "a policy protects this pod"));
         }
         match &write.action {
-            Action::Create { .. } if write.resource == POD_GROUP => {
+            Action::Create { manifest } if write.resource == POD_GROUP => {
+                if let Some((of, code, message)) = self.refuse_groups
+                    && ["queue", "job"].iter().any(|label| {
+                        text(manifest, &format!("/metadata/labels/springtide.dev~1{label}")) == of
+                    })
+                {
+                    return Err(if code < 500 {
+                        refused(code, message)
+                    } else {
+                        WriteError::Unknown(format!("{code} {message}"))
+                    });
+                }
                 let unknown = refused(404, "the server could not find the requested resource");
                 let groups = self.pod_groups.as_mut().ok_or(unknown)?;
                 groups.insert(name.to_owned()).then_some(()).ok_or(WriteError::AlreadyExists)

@@ -8,6 +8,8 @@ use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Cores of the node.
 const CORES: i64 = 120;
@@ -289,4 +291,25 @@ fn an_override_drains_at_once_and_its_end_is_a_ramp_and_a_bad_time_zone_holds() 
     pass(&mut world, 10);
     let has_pod = |job: &str| world.pod_names().iter().any(|name| name.starts_with(job));
     assert_eq!((has_pod("b-"), has_pod("c-")), (false, true));
+}
+
+#[test]
+fn a_forecast_follows_the_write_budget_while_the_process_runs() {
+    let mut world = World::new("120");
+    let rate = Arc::new(AtomicU32::new(100));
+    world.follow_budget(Arc::clone(&rate));
+    world.set_queue("q", Some(queue(world.now())));
+    world.cluster.submit("many", spec(json!({"queueName": "q", "completions": 150, "parallelism": 150})));
+    world.settle();
+    assert_eq!(world.live().len(), 150);
+    let mut told = |writes: u32| {
+        rate.store(writes, Ordering::Relaxed);
+        world.cluster.pass_time(6000);
+        world.settle();
+        world.pass_queues();
+        let conditions = world.queue_status("q")["conditions"].as_array().unwrap();
+        let found = conditions.iter().find(|found| found["type"] == "DrainWillMiss").unwrap();
+        text(found, "/reason").to_owned()
+    };
+    assert_eq!([100, 1, 100].map(&mut told), ["OnTime", "BudgetTooSmall", "OnTime"]);
 }

@@ -313,6 +313,87 @@ fn a_gang_starts_by_the_count_alone_where_no_group_can_be_made() {
     }
 }
 
+/// Reason and message of what a queue says of its gangs.
+fn said_of_gangs<'a>(world: &'a World, queue: &str) -> (&'a str, &'a str) {
+    let conditions = world.queue_status(queue)["conditions"].as_array().unwrap();
+    let found = conditions.iter().find(|found| found["type"] == "GangScheduling").unwrap();
+    (text(found, "/reason"), text(found, "/message"))
+}
+
+fn has_groups(world: &World, job: &str) -> bool {
+    let pods = pods_of(world, job);
+    assert_eq!(pods.len(), 3, "{job}");
+    let grouped = pods.iter().filter(|pod| !group_of(world, pod).is_empty()).count();
+    assert!([0, 3].contains(&grouped), "{job}: {grouped}");
+    grouped == 3
+}
+
+#[test]
+fn a_refused_group_is_a_matter_of_its_queue_alone_and_is_asked_for_again() {
+    let mut world = World::new("4");
+    world.cluster.pod_groups = Some(BTreeSet::new());
+    for queue in ["q", "r"] {
+        world.set_queue(queue, Some(json!({"gangScheduler": "PodGroup"})));
+    }
+    world.cluster.refuse_groups = Some(("q", 403, "exceeded quota: groups"));
+    world.cluster.submit("first", gang(json!({})));
+    world.settle();
+    world.cluster.submit("other", gang(json!({"queueName": "r"})));
+    world.cluster.submit("second", gang(json!({})));
+    world.settle();
+    assert!(!has_groups(&world, "first") && !has_groups(&world, "second"), "they start all the same");
+    assert!(has_groups(&world, "other"), "nobody has refused one of its queue");
+    let asked = world.cluster.log.iter().filter(|line| line.contains("podgroups")).count();
+    assert_eq!(asked, 2, "once in each queue: {:?}", world.cluster.log);
+    world.pass_queues();
+    assert_eq!(said_of_gangs(&world, "r").0, "PodGroup");
+    let (reason, message) = said_of_gangs(&world, "q");
+    assert_eq!(reason, "Refused");
+    assert!(message.contains("exceeded quota: groups"), "{message}");
+    world.cluster.refuse_groups = None;
+    seconds(&mut world, 31);
+    world.cluster.submit("third", gang(json!({})));
+    world.settle();
+    assert!(has_groups(&world, "third"));
+    world.pass_queues();
+    assert_eq!(said_of_gangs(&world, "q").0, "PodGroup");
+    // The others of its gang are in none: the scheduler would wait for them for ever.
+    world.work_but_finish_nothing();
+    world.cluster.finish("first-1-0", 1);
+    seconds(&mut world, 2);
+    assert_eq!(group_of(&world, "first-1-1"), "");
+    for job in ["first", "second", "third", "other"] {
+        world.run_to_the_end(job);
+    }
+}
+
+#[test]
+fn an_invalid_group_is_a_matter_of_its_job_and_one_without_an_answer_holds_up_no_gang() {
+    let mut world = World::new("4");
+    world.cluster.pod_groups = Some(BTreeSet::new());
+    world.set_queue("q", Some(json!({"gangScheduler": "PodGroup"})));
+    world.cluster.refuse_groups = Some(("bad", 422, "PodGroup is invalid: minCount"));
+    world.cluster.submit("bad", gang(json!({})));
+    world.settle();
+    assert!(!has_groups(&world, "bad"));
+    world.pass_queues();
+    assert_eq!(said_of_gangs(&world, "q").0, "Refused");
+    world.cluster.submit("good", gang(json!({})));
+    world.settle();
+    assert!(has_groups(&world, "good"), "the next one of the queue asks at once");
+    world.cluster.refuse_groups = Some(("lost", 500, "failed calling webhook"));
+    world.cluster.submit("lost", gang(json!({})));
+    seconds(&mut world, 5);
+    assert!(!has_groups(&world, "lost"));
+    world.pass_queues();
+    let (reason, message) = said_of_gangs(&world, "q");
+    assert_eq!(reason, "Refused");
+    assert!(message.contains("failed calling webhook"), "{message}");
+    for job in ["bad", "good", "lost"] {
+        world.run_to_the_end(job);
+    }
+}
+
 #[test]
 fn half_a_gang_of_a_queue_is_taken_back_and_its_quota_is_for_others() {
     let mut world = World::new("4");

@@ -13,6 +13,7 @@ use springtide_batch_job::projections::pod::PodView;
 use springtide_batch_job::projections::queue::QueueView;
 use springtide_batch_job::watches::{JOBS_BY_PROFILE, PODS_BY_JOB};
 use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, BatchQueueReconciler, Settings, Stores};
+use springtide_plumbing::budget::WriteRates;
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
@@ -25,6 +26,7 @@ use springtide_plumbing::queue::{Next, WorkQueue};
 use springtide_plumbing::store::{Store, StoreWriter};
 use springtide_plumbing::warrant::{Target, Warrants};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -161,6 +163,15 @@ impl World {
     pub(crate) fn restart(&mut self) {
         let (nodes, queues) = (&self.nodes, &self.queues);
         self.process = Process::start(&mut self.cluster, nodes, queues, self.settings, self.clock_ahead);
+    }
+
+    /// The process writes so fast into a namespace, until it dies.
+    pub(crate) fn follow_budget(&self, rate: Arc<AtomicU32>) {
+        let rates = move || {
+            let rate = rate.load(Ordering::Relaxed);
+            WriteRates { namespace: rate, controller: rate }
+        };
+        self.process.reconciler.follow_budget(Arc::new(rates));
     }
 
     /// A node comes, changes or goes.

@@ -161,7 +161,6 @@ impl Default for BatchJobSettings {
             max_per_cluster,
             max_queues_per_namespace,
             max_queues_per_cluster,
-            deletes_per_second: _,
         } = Settings::default();
         Self {
             built_in_queue,
@@ -188,7 +187,6 @@ impl From<&BatchJobSettings> for Settings {
             max_per_cluster: settings.max_jobs_per_cluster,
             max_queues_per_namespace: settings.max_queues_per_namespace,
             max_queues_per_cluster: settings.max_queues_per_cluster,
-            ..Self::default()
         }
     }
 }

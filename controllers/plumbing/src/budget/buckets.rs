@@ -1,7 +1,7 @@
 //! The buckets of all dimensions. A write needs a token of each that stands above it, or takes none.
 
 use super::bucket::Bucket;
-use super::{BucketConfig, BudgetConfig, Limit, WriteRequest};
+use super::{BucketConfig, BudgetConfig, Limit, WriteRates, WriteRequest};
 use crate::key::ObjectKey;
 use crate::plan::WriteClass;
 use std::collections::HashMap;
@@ -172,6 +172,11 @@ impl Buckets {
             bucket.reconfigure(key.config(&self.config), key.config(&config), now);
         }
         self.config = config;
+    }
+
+    /// What a controller may write in a second.
+    pub(super) fn rates(&self) -> WriteRates {
+        self.config.rates()
     }
 
     /// The tokens in a bucket.

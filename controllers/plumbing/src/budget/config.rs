@@ -27,6 +27,15 @@ impl BucketConfig {
     }
 }
 
+/// Writes of one controller in a second, in the long run: whole ones, and at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteRates {
+    /// Into one namespace.
+    pub namespace: u32,
+    /// Into all namespaces together.
+    pub controller: u32,
+}
+
 /// All buckets. The defaults keep one process well below what a small API server bears.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -56,11 +65,12 @@ impl Default for BudgetConfig {
 }
 
 impl BudgetConfig {
-    /// Writes into one namespace in a second, in the long run: whole ones, and at least one.
+    /// What a controller may write in a second, in the long run.
     #[must_use]
-    pub fn namespace_writes_per_second(&self) -> u32 {
-        let rate = self.process.rate.min(self.controller.rate).min(self.namespace.rate);
-        (rate as u32).max(1)
+    pub fn rates(&self) -> WriteRates {
+        let whole = |rate: f64| (rate as u32).max(1);
+        let controller = self.process.rate.min(self.controller.rate);
+        WriteRates { namespace: whole(controller.min(self.namespace.rate)), controller: whole(controller) }
     }
 
     /// All rates and bursts multiplied, except those of one object's status: a larger budget means

@@ -107,9 +107,11 @@ async fn the_figures_tell_tokens_and_refusals() {
 #[tokio::test(start_paused = true)]
 async fn another_configuration_forgets_nothing_that_was_taken() {
     let budget = WriteBudget::new(BudgetConfig::default());
+    assert_eq!(budget.rates(), WriteRates { namespace: 100, controller: 200 });
     assert_eq!(admitted(&budget, &into("ns"), 1000), 200);
     let larger = BucketConfig { rate: 10.0, burst: 230 };
     budget.reconfigure(BudgetConfig { namespace: larger, ..BudgetConfig::default() });
+    assert_eq!(budget.rates(), WriteRates { namespace: 10, controller: 200 });
     // Of the 30 that are new, the first goes to whoever was in line.
     assert_eq!(admitted(&budget, &into("ns"), 1000), 30);
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,53 +1,32 @@
 //! Who uses more than it may, or what others have lent.
 
-use super::{Cohort, Queue, Queues, TIERS, counted, in_rows, most, rank};
+use super::{Cohort, Queue, Queues, counted, in_rows, most, rank};
 use crate::admission::line::LineId;
 use crate::resources::ResourceList;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
 
 impl Queue {
-    /// What a tier uses, and will go on to use.
-    fn staying_of(&self, tier: Tier, resource: &str) -> i64 {
-        let of = |amounts: &[ResourceList; 3]| counted(self.rules.as_deref(), &amounts[rank(tier)], resource);
-        of(&self.used) - of(&self.leaving)
-    }
-
     /// What is in use and will stay so.
     fn staying(&self, resource: &str) -> i64 {
-        TIERS.into_iter().map(|tier| self.staying_of(tier, resource)).sum()
+        let leaving = self.leaving.iter().map(|leaving| counted(self.rules.as_deref(), leaving, resource));
+        self.counted(resource) - leaving.sum::<i64>()
     }
 
-    /// By how much of its quota it uses more than it may, what is on its way back aside: all of it, or a tier.
-    fn excess(&self, tier: Option<Tier>) -> ResourceList {
+    /// By how much of its quota it uses more than it may, what is on its way back aside.
+    fn excess(&self) -> ResourceList {
         let Some(rules) = self.rules.as_deref() else { return ResourceList::default() };
-        in_rows(rules, |row| {
-            let (staying, most) = match tier {
-                Some(tier) => (self.staying_of(tier, &row.resource), self.degraded(rules, tier, row)),
-                None => (self.staying(&row.resource), Some(most(rules, row))),
-            };
-            most.map_or(0, |most| (staying - most).max(0))
-        })
+        in_rows(rules, |row| (self.staying(&row.resource) - most(rules, row)).max(0))
     }
 }
 
 impl Queues {
-    /// Queues that use more than they may, and by how much, what is on its way back aside: a tier that a window
-    /// degrades, then all of a queue. Of one whose pods are not known as they are now nobody can say.
-    pub(in crate::admission) fn exceeding(&self) -> Vec<(ObjectKey, Option<Tier>, ResourceList)> {
-        let mut exceeding = Vec::new();
-        for (key, queue) in self.by_key.iter().filter(|(_, queue)| !queue.old) {
-            let Some(rules) = queue.rules.as_deref() else { continue };
-            let is_degraded = |tier: &Tier| rules.tiers.get(tier).is_some_and(|tier| tier.percent.is_some());
-            let degraded = TIERS.into_iter().filter(is_degraded);
-            for tier in degraded.map(Some).chain([None]) {
-                let excess = queue.excess(tier);
-                if excess.iter().next().is_some() {
-                    exceeding.push((key.clone(), tier, excess));
-                }
-            }
-        }
-        exceeding
+    /// Queues that use more than they may, and by how much, what is on its way back aside. Of one whose pods are not
+    /// known as they are now nobody can say.
+    pub(in crate::admission) fn exceeding(&self) -> Vec<(ObjectKey, ResourceList)> {
+        let known = self.by_key.iter().filter(|(_, queue)| !queue.old);
+        let excess = known.map(|(key, queue)| (key.clone(), queue.excess()));
+        excess.filter(|(_, excess)| excess.iter().next().is_some()).collect()
     }
 
     /// What the quota of a queue sees of an amount.

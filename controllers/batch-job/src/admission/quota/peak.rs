@@ -4,7 +4,7 @@ use super::{Queue, Queues, counted, share_of};
 use crate::admission::line::LineId;
 use crate::admission::peaks::{LoadTotals, PeakFigures};
 use crate::loads::{Loads, Reading, StoredLoads};
-use crate::peaks::drain::Forecast;
+use crate::peaks::drain::{Forecast, Load};
 use crate::peaks::{PeakState, Peaks, TierPeak};
 use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
@@ -40,6 +40,8 @@ pub(in crate::admission) struct Drains {
     pub(in crate::admission) forecast: Option<Forecast>,
     /// When to look again; `None` where nobody has to go.
     pub(in crate::admission) due: Option<Timestamp>,
+    /// What is to be deleted before long, besides what other queues have to.
+    pub(in crate::admission) loads: Vec<Load>,
 }
 
 /// What a tier may use of a resource of its queue in a peak.
@@ -103,7 +105,7 @@ impl QueuePeak {
 
     pub(super) fn figures(&self) -> Option<PeakFigures> {
         let state = self.state()?.clone();
-        let Drains { pods_left, forecast, due } = &self.drains;
+        let Drains { pods_left, forecast, due, loads: _ } = &self.drains;
         let wake = state.wake.into_iter().chain(*due).min();
         Some(PeakFigures { state, pods_left: *pods_left, forecast: forecast.clone(), wake })
     }
@@ -189,9 +191,12 @@ impl Queues {
         self.by_key.get(key)?.peak.as_ref()?.state()
     }
 
-    /// Whether a peak leaves the tier a part of the queue only.
-    pub(in crate::admission) fn is_degraded_by_peak(&self, line: &LineId, tier: Tier) -> bool {
-        self.peak(line).is_some_and(|state| state.tier(tier).percent.is_some())
+    /// Whether a peak leaves the tier a part of the queue only, or it comes back after one.
+    pub(in crate::admission) fn is_limited_by_peak(&self, line: &LineId, tier: Tier) -> bool {
+        self.peak(line).is_some_and(|state| {
+            let peak = state.tier(tier);
+            peak.percent.is_some() || peak.ramp.is_some()
+        })
     }
 
     /// As what the wait of a tier is told that a peak leaves less.
@@ -235,8 +240,8 @@ impl Queues {
     }
 
     /// What came of the last looks at all queues.
-    pub(in crate::admission) fn drains(&self) -> impl Iterator<Item = &Drains> {
-        self.by_key.values().filter_map(|queue| Some(&queue.peak.as_ref()?.drains))
+    pub(in crate::admission) fn drains(&self) -> impl Iterator<Item = (&ObjectKey, &Drains)> {
+        self.by_key.iter().filter_map(|(key, queue)| Some((key, &queue.peak.as_ref()?.drains)))
     }
 
     /// What a tier may use of a queue of which so many percent are left to it.

@@ -82,9 +82,8 @@ impl Queues {
         let Some(queue) = self.by_key.get(&key) else { return none };
         let Some(rules) = queue.rules.as_deref() else { return none };
         let mut room = unbounded;
-        let opened = |amount: i64| share_of(amount, i64::from(rules.open_permille), 1000);
         let cohort = self.cohort_of(&key, rules).and_then(|id| self.cohorts.get(&id));
-        let degraded = queue.percent(rules, tier);
+        let degraded = queue.percent(tier);
         let ramp = queue.peak.as_ref().and_then(|peak| Some((peak.tier(tier)?.ramp?, &peak.started)));
         for row in &rules.quota {
             let resource = &row.resource;
@@ -99,7 +98,7 @@ impl Queues {
                 Fill::Nominal => row.nominal.min(most),
                 Fill::Borrowed => most,
             };
-            room.limit(opened(bound) - used, wanted, Bound::Quota, &name);
+            room.limit(bound - used, wanted, Bound::Quota, &name);
             if let Some(cohort) = cohort {
                 let left = cohort.nominal.get(resource) - cohort.used.get(resource);
                 room.limit(left, wanted, Bound::Cohort, &name);
@@ -125,13 +124,12 @@ impl Queues {
     fn room_by_source(&self, line: &LineId, tier: Tier, requests: &ResourceList, mut room: Room) -> Room {
         let Some(queue) = line.queue().and_then(|key| self.by_key.get(&key)) else { return room };
         let Some(rules) = queue.rules.as_deref() else { return room };
-        let opened = |amount: i64| share_of(amount, i64::from(rules.open_permille), 1000);
-        let degraded = queue.percent(rules, tier);
+        let degraded = queue.percent(tier);
         let ramp = queue.peak.as_ref().and_then(|peak| Some((peak.tier(tier)?.ramp?, &peak.started)));
         for (name, wanted) in requests.iter().filter(|(_, wanted)| *wanted > 0) {
             let Some(ceiling) = queue.ceiling(rules, name) else { continue };
             let resource = || rules.counted_as.get(name).cloned().unwrap_or_else(|| Arc::from(name));
-            room.limit(opened(ceiling) - queue.used(name), wanted, Bound::Source, &resource);
+            room.limit(ceiling - queue.used(name), wanted, Bound::Source, &resource);
             let has_row = || rules.quota.iter().any(|row| row.resource == resource());
             if let Some((ramp, started)) = ramp.filter(|_| !has_row()) {
                 let open = ramp_room(ramp, ceiling - queue.used(name), started.get(name));

@@ -7,7 +7,7 @@ use crate::peaks::Peaks;
 use springtide_crds::batch_queue::peaks::PeakWindow;
 
 /// From 00:10 to 00:20 of every day, after a lead of 100 s.
-const PEAK: &str = "
+pub(super) const PEAK: &str = "
 - name: noon
   window: {start: '00:10', end: '00:20', timeZone: UTC}
   actions: [{tier: BestEffort, action: Drain}, {tier: Standard, action: Degrade, percent: 30}]
@@ -16,7 +16,7 @@ const PEAK: &str = "
   resume: {rampSeconds: 100, jitterSeconds: 0}
 ";
 
-fn peaks(windows: &str) -> Arc<Peaks> {
+pub(super) fn peaks(windows: &str) -> Arc<Peaks> {
     let windows: Vec<PeakWindow> = serde_yaml::from_str(windows).unwrap();
     Arc::new(Peaks::new(&Uid("q".into()), &windows, None))
 }
@@ -138,6 +138,48 @@ fn a_drain_that_will_miss_its_time_is_foretold() {
 }
 
 #[test]
+fn a_forecast_follows_the_write_budget_and_queues_that_drain_at_once_share_it() {
+    use springtide_crds::batch_queue::DrainWillMissReason::{BudgetTooSmall, OnTime};
+    let mut world = World::new(&[("n1", "110"), ("n2", "110"), ("n3", "110"), ("n4", "110")]);
+    let one = shape("1", json!({}));
+    // Its lead begins when the peak of the others is on.
+    let later = PEAK.replace("00:10", "00:13");
+    let queues = [("a", "q", PEAK), ("a", "r", PEAK), ("b", "q", PEAK), ("a", "later", &later)];
+    let queues = queues.map(|(namespace, name, windows)| {
+        let queue = QueueId::Object(ObjectKey::new(namespace, name));
+        world.admission.queue_changed(&queue, Some(cores(100, 100)));
+        world.admission.peaks_changed(&queue, Some(peaks(windows)), None);
+        let job = format!("of-{name}");
+        let demand = Demand { queue: queue.clone(), target: 100, ..demand(namespace, &job, &one) };
+        (queue, (world.ask(demand), "1", namespace))
+    });
+    world.settle(&queues.clone().map(|(_, job)| job));
+    assert_eq!(world.pods.len(), 400);
+    // 100 pods within 100 s, of which 30 are their grace: that takes two a second, which is what the queues ask for.
+    let enough = [OnTime; 4];
+    for (number, (namespace, controller, expected)) in [
+        (4, 6, enough),
+        (3, 6, [BudgetTooSmall, BudgetTooSmall, OnTime, OnTime]),
+        (4, 5, [BudgetTooSmall, BudgetTooSmall, BudgetTooSmall, OnTime]),
+        (1, 6, [BudgetTooSmall; 4]),
+        (4, 6, enough),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.admission.set_write_rates(WriteRates { namespace, controller });
+        let second = 20 * (1 + i64::try_from(number).unwrap());
+        // Twice, so that each is looked at with the others in view.
+        world.admission.pass(at(second));
+        world.admission.pass(at(second + 6));
+        let told = queues
+            .clone()
+            .map(|(queue, _)| world.admission.figures(&queue).peak.unwrap().forecast.unwrap().reason);
+        assert_eq!(told, expected, "{namespace} in a namespace, {controller} in all");
+    }
+}
+
+#[test]
 fn a_degraded_tier_shrinks_to_its_share_and_starts_nothing_beyond_it() {
     let mut world = World::new(&[("n1", "64")]);
     let queue = queue(&mut world, PEAK, 10);
@@ -159,6 +201,22 @@ fn a_degraded_tier_shrinks_to_its_share_and_starts_nothing_beyond_it() {
     let waiting = waits(&world, &more);
     assert_eq!(waiting.reason, QueuedReason::PeakWindow);
     assert!(waiting.message.contains("the peak leaves its tier"), "{}", waiting.message);
+}
+
+#[test]
+fn a_degraded_tier_is_filled_up_to_its_share_and_another_one_up_to_all() {
+    let live = QueueRules { max_tier: Tier::Guaranteed, ..QueueRules::default() };
+    for rules in [cores(10, 10), live] {
+        let mut world = World::new(&[("n1", "10")]);
+        let queue = world.queue("q", &rules);
+        world.admission.peaks_changed(&queue, Some(peaks(PEAK)), None);
+        let one = shape("1", json!({}));
+        let degraded = world.ask(Demand { tier: Tier::Standard, ..of(&queue, "degraded", &one, 20) });
+        assert_eq!(settle(&mut world, 700, &[&degraded]), 3);
+        assert_eq!(waits(&world, &degraded).reason, QueuedReason::PeakWindow);
+        let other = world.ask(Demand { tier: Tier::Guaranteed, ..of(&queue, "other", &one, 20) });
+        assert_eq!(settle(&mut world, 700, &[&other]), 7);
+    }
 }
 
 #[test]

@@ -264,13 +264,6 @@ fn a_job_waits_for_its_queue_its_tier_and_the_word_of_the_administrator() {
         None,
         Some(QueueRules { max_tier: Tier::BestEffort, ..cores(1, 1) }),
         Some(QueueRules { stop: StopPolicy::Hold, ..cores(1, 1) }),
-        Some(QueueRules {
-            tiers: BTreeMap::from([(
-                Tier::Standard,
-                TierRules { closed: Some(QueuedReason::HeadBlocked), ..TierRules::default() },
-            )]),
-            ..cores(1, 1)
-        }),
         Some(cores(1, 1)),
     ];
     for rules in stages {
@@ -286,7 +279,6 @@ fn a_job_waits_for_its_queue_its_tier_and_the_word_of_the_administrator() {
         Some(QueuedReason::QueueNotFound),
         Some(QueuedReason::TierNotAllowed),
         Some(QueuedReason::QueueStopped),
-        Some(QueuedReason::HeadBlocked),
         None,
     ];
     assert_eq!(seen, expected);
@@ -431,26 +423,4 @@ fn a_pod_without_requests_takes_quota() {
     world.settle(&[(job.clone(), "0", "a")]);
     assert_eq!(world.admission.verdict(&job).granted, 2, "100m each");
     assert_eq!(used(&world, &queue), 200);
-}
-
-#[test]
-fn a_tier_that_is_degraded_has_its_share_and_a_ramp_opens_by_and_by() {
-    let mut world = World::new(&[("n1", "32")]);
-    let one = shape("1", json!({}));
-    let degraded = TierRules { percent: Some(30), ..TierRules::default() };
-    let rules = |permille| QueueRules {
-        tiers: BTreeMap::from([(Tier::BestEffort, degraded.clone())]),
-        open_permille: permille,
-        ..cores(10, 10)
-    };
-    let queue = world.queue("q", &rules(1000));
-    let low = world.ask(of(&queue, "low", &one, 20));
-    world.settle(&[(low.clone(), "1", "a")]);
-    assert_eq!(world.admission.verdict(&low).granted, 3);
-    let high = world.ask(Demand { tier: Tier::Standard, ..of(&queue, "high", &one, 20) });
-    for (permille, granted) in [(0, 0), (500, 2), (1000, 7)] {
-        world.queue("q", &rules(permille));
-        world.settle(&[(high.clone(), "1", "a")]);
-        assert_eq!(world.admission.verdict(&high).granted, granted);
-    }
 }

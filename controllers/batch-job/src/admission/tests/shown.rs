@@ -1,5 +1,6 @@
 //! Pods that no node has room for, which a node autoscaler is to see.
 
+use super::peaks::{PEAK, peaks};
 use super::queues::{cores, of};
 use super::*;
 
@@ -144,4 +145,27 @@ fn a_manager_that_starts_knows_what_is_shown() {
     again.admission.pass(at(20));
     assert_eq!((again.admission.verdict(&job).granted, again.admission.verdict(&job).unfit), (3, 0));
     assert_eq!(again.admission.ledger.nodes().map(|(_, node)| node.used.cpu).sum::<i64>(), 1000);
+}
+
+/// A queue of live capacity with a peak, all nodes of which others fill.
+fn full_with_a_peak() -> (World, QueueId) {
+    let mut world = World::new(&[("n1", "2")]);
+    let other = world.offer("b", "other", &shape("1", json!({})), 2);
+    world.settle(&[(other, "1", "b")]);
+    let queue = world.queue("q", &showing(5, QueueRules::default()));
+    world.admission.peaks_changed(&queue, Some(peaks(PEAK)), None);
+    (world, queue)
+}
+
+#[test]
+fn nothing_is_shown_of_a_tier_that_a_peak_leaves_a_part_or_that_comes_back_after_one() {
+    // Before the lead, in it, in the peak, on the ramp, after it.
+    for (second, unfit) in [(499, 1), (500, 0), (700, 0), (1250, 0), (1300, 1)] {
+        for tier in [Tier::BestEffort, Tier::Standard] {
+            let (mut world, queue) = full_with_a_peak();
+            let job = world.ask(Demand { tier, ..of(&queue, "j", &shape("1", json!({})), 1) });
+            world.admission.pass(at(second));
+            assert_eq!(world.admission.verdict(&job).unfit, unfit, "{tier:?} at {second}");
+        }
+    }
 }

@@ -97,7 +97,7 @@ fn what_has_not_begun_is_ended_when_the_lead_begins() {
     // They need no grace, so that they are no reason for a miss.
     let (state, now) = before(&peaks, 101);
     let many = vec![DrainPod { scheduled: false, grace_seconds: 600, ..pods[0] }; 1001];
-    assert_eq!(forecast(&state, &many, 1000, now).reason, DrainWillMissReason::OnTime);
+    assert_eq!(forecast(&state, &many, |_| 1000, now).reason, DrainWillMissReason::OnTime);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn no_peak_ends_nothing() {
 fn a_miss_is_foretold_an_hour_before_with_its_cause() {
     let of = |peaks: &Peaks, count: usize, grace: u32, budget: u32, left: i64| {
         let (state, now) = before(peaks, left);
-        let forecast = forecast(&state, &vec![pod(Tier::BestEffort, 1, grace); count], budget, now);
+        let forecast = forecast(&state, &vec![pod(Tier::BestEffort, 1, grace); count], |_| budget, now);
         assert!(forecast.message.len() <= 160, "{}", forecast.message);
         forecast.reason
     };
@@ -196,4 +196,24 @@ fn a_miss_is_foretold_an_hour_before_with_its_cause() {
     // A long lead is foretold from its beginning.
     let long = drained(1, 7200);
     assert_eq!(of(&long, 7200, 30, 100, 7200), rate);
+}
+
+#[test]
+fn loads_overlap_where_their_leads_do_and_what_is_late_overlaps_what_is_ended_now() {
+    let at = |left: i64| start() - seconds(left);
+    let load = |first: i64, until: i64| Load { first: at(first), start: at(until), pods: 1 };
+    for (one, other, now, expected) in [
+        (load(100, 0), load(150, 50), 200, true),
+        (load(100, 0), load(300, 101), 400, false),
+        (load(100, 0), load(300, 101), 50, true),
+    ] {
+        assert_eq!(one.overlaps(&other, at(now)), expected, "{other:?}");
+        assert_eq!(other.overlaps(&one, at(now)), expected, "{other:?}");
+    }
+    let peaks = drained(10, 100);
+    let (state, _) = before(&peaks, 3600);
+    let mut pods = [pod(Tier::BestEffort, 1, 30), pod(Tier::Guaranteed, 1, 30), pod(Tier::BestEffort, 1, 30)];
+    pods[2].ended = Some(at(4000));
+    assert_eq!(loads(&state, &pods), [load(100, 0)], "who stays and who goes already is not counted");
+    assert_eq!(loads(&state, &pods[1..]), []);
 }

@@ -198,7 +198,7 @@ proptest! {
             .collect();
         let begins = start - seconds(lead.into());
         let before = begins - seconds(1);
-        let foretold = forecast(&peaks.at(before, None), &pods, 1000, before).reason;
+        let foretold = forecast(&peaks.at(before, None), &pods, |_| 1000, before).reason;
         // Nobody plans for a while: within the reserve, if there is room for it, that is made good.
         let longest = pods.iter().filter(|pod| pod.scheduled).map(|pod| pod.grace_seconds).max().unwrap_or(0);
         let needed = pods.len() as f64 / f64::from(rate) + f64::from(longest);

@@ -112,11 +112,7 @@ fn a_lender_asks_for_what_it_waits_for_within_its_own() {
 
 #[test]
 fn a_tier_yields_to_those_that_wait_and_are_named_once_it_has_run() {
-    let tier = TierRules {
-        preemptible_by: vec![Tier::Guaranteed],
-        min_run: SignedDuration::from_secs(60),
-        ..TierRules::default()
-    };
+    let tier = TierRules { preemptible_by: vec![Tier::Guaranteed], min_run: SignedDuration::from_secs(60) };
     let yielding = QueueRules { tiers: BTreeMap::from([(Tier::BestEffort, tier)]), ..rules(9, 9, None) };
     for (other, seconds, claimed) in [("Guaranteed", 60, 2), ("Guaranteed", 59, 0), ("Standard", 60, 0)] {
         let mut namespace = Namespace::of([("q", yielding.clone())]);
