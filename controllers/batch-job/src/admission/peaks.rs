@@ -269,8 +269,20 @@ impl Admission {
     /// Whether any job of a class could start and would not be interrupted by a peak.
     pub(super) fn may_finish(&self, key: &ClassKey) -> bool {
         key.finishes.is_none_or(|expected: ExpectedTime| {
+            // Tasks of a class may take up to twice as long as its shortest could.
             self.queues.would_finish(&key.line, key.tier, expected.at_least(), self.last_pass)
+                && self.startable(key).next().is_some()
         })
+    }
+
+    /// The jobs of a class that wait, oldest first, but those that a peak would interrupt: they are passed over.
+    pub(super) fn startable<'a>(&'a self, key: &'a ClassKey) -> impl Iterator<Item = &'a Job> {
+        let waiting = self.classes.get(key).into_iter().flat_map(|class| &class.waiting);
+        let finishes = move |job: &&Job| {
+            let expected = job.demand.interruption.expected;
+            key.finishes.is_none() || self.queues.would_finish(&key.line, key.tier, expected, self.last_pass)
+        };
+        waiting.filter_map(move |(_, uid)| self.jobs.get(uid)).filter(finishes)
     }
 
     /// Why a job does not start that a peak would interrupt.

@@ -231,3 +231,58 @@ fn a_window_that_cannot_be_read_holds_its_tiers_alone() {
     world.admission.peaks_changed(&queue, None, None);
     assert_eq!(settle(&mut world, 11, &[&low]), 1);
 }
+
+/// A world of two cores, in which Guaranteed has BestEffort end and is ended itself for a peak at 500 s; and a job of it
+/// for two cores that must not be interrupted and takes 100 s.
+fn near_peak() -> (World, QueueId, Demand) {
+    let mut world = World::new(&[("n1", "2")]);
+    let yields = TierRules { preemptible_by: vec![Tier::Guaranteed], ..TierRules::default() };
+    let rules = QueueRules { tiers: BTreeMap::from([(Tier::BestEffort, yields)]), ..cores(2, 2) };
+    let queue = world.queue("q", &rules);
+    let windows = PEAK.replace("{tier: BestEffort, action: Drain}, ", "");
+    let windows = windows.replace("Standard, action: Degrade, percent: 30", "Guaranteed, action: Drain");
+    world.admission.peaks_changed(&queue, Some(peaks(&windows)), None);
+    let interruption = Interruptibility {
+        policy: InterruptionPolicy::FinishOrDontStart,
+        expected: Some(SignedDuration::from_secs(100)),
+        ..Interruptibility::default()
+    };
+    let large = shape("2", json!({}));
+    let finishing = Demand { tier: Tier::Guaranteed, interruption, ..of(&queue, "finishing", &large, 1) };
+    (world, queue, finishing)
+}
+
+#[test]
+fn nobody_ends_for_who_would_not_finish_before_a_peak() {
+    for (second, ends) in [(400, true), (401, false)] {
+        let (mut world, queue, finishing) = near_peak();
+        let low = world.ask(of(&queue, "low", &shape("1", json!({})), 2));
+        assert_eq!(settle(&mut world, 390, &[&low]), 2);
+        // Of the same class as one that takes 64 s.
+        let finishing = world.ask(finishing);
+        world.admission.pass(at(second));
+        assert_eq!(world.admission.verdict(&low).reclaim.is_some(), ends, "{second}");
+        assert_eq!(waits(&world, &finishing).reason == QueuedReason::WouldNotFinish, !ends, "{second}");
+    }
+}
+
+#[test]
+fn what_has_ended_for_who_would_not_finish_any_more_is_for_others() {
+    let (mut world, queue, finishing) = near_peak();
+    let one = shape("1", json!({}));
+    let low = world.ask(of(&queue, "low", &one, 2));
+    assert_eq!(settle(&mut world, 390, &[&low]), 2);
+    let finishing = world.ask(finishing);
+    world.admission.pass(at(395));
+    assert_eq!(world.admission.verdict(&low).reclaim.map(|reclaim| reclaim.keep), Some(0));
+    world.end("p1");
+    world.ask(of(&queue, "low", &one, 1));
+    let next = world.ask(of(&queue, "next", &one, 1));
+    world.admission.pass(at(400));
+    assert_eq!(world.admission.verdict(&next).granted, 0, "it is kept until there is enough of it");
+    world.admission.dirty = true;
+    world.admission.pass(at(401));
+    assert_eq!(world.admission.verdict(&low).reclaim, None);
+    assert_eq!([&next, &finishing].map(|job| world.admission.verdict(job).granted), [1, 0]);
+    world.nothing_overcommitted();
+}
