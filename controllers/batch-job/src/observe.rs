@@ -42,6 +42,29 @@ pub struct Observed {
     pub archive: Standing,
     /// Unfinished jobs in the cluster.
     pub unfinished_jobs: usize,
+    /// Of the admission's own key: when it has to look again though nothing happens.
+    pub next_pass: Option<Timestamp>,
+}
+
+impl Observed {
+    /// No job, but the admission itself, which has to look again then.
+    pub(crate) fn of_admission(next_pass: Timestamp) -> Self {
+        Self { next_pass: Some(next_pass), ..Self::of_nobody(Vec::new(), None) }
+    }
+
+    /// No job, but pods that may be orphans.
+    fn of_nobody(orphans: Vec<Arc<PodView>>, orphans_until: Option<Timestamp>) -> Self {
+        Self {
+            state: None,
+            verdict: None,
+            orphans,
+            orphans_until,
+            exceeds_history: false,
+            archive: Standing::Clear,
+            unfinished_jobs: 0,
+            next_pass: None,
+        }
+    }
 }
 
 /// What is remembered of one job name.
@@ -212,15 +235,7 @@ impl BatchJobReconciler {
         match observed {
             Some(observed) => Some(Observed { orphans, orphans_until, ..observed }),
             None if orphans.is_empty() && orphans_until.is_none() => None,
-            None => Some(Observed {
-                state: None,
-                verdict: None,
-                orphans,
-                orphans_until,
-                exceeds_history: false,
-                archive: Standing::Clear,
-                unfinished_jobs: 0,
-            }),
+            None => Some(Observed::of_nobody(orphans, orphans_until)),
         }
     }
 
@@ -275,6 +290,7 @@ impl BatchJobReconciler {
             exceeds_history: excess != Excess::None,
             archive,
             unfinished_jobs,
+            next_pass: None,
         }
     }
 
@@ -333,7 +349,7 @@ impl BatchJobReconciler {
             }
             self.ready(&mut admission, now);
             let granted = if admission.is_small() || !state.job.is_single() {
-                Some(admission.pass(now))
+                Some(self.pass(&mut admission, now))
             } else {
                 admission.size_up(uid);
                 None

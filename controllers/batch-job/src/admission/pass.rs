@@ -76,6 +76,17 @@ impl Admission {
         woken
     }
 
+    /// When a pass is due though nothing happens, after `now`: the pause of a class ends, pods have run as long as they
+    /// are promised, or a node is to be kept. What peaks ask for, their queues come for.
+    pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        let waiting = self.classes.iter().filter(|(_, class)| !class.waiting.is_empty());
+        let dues = waiting.flat_map(|(key, class)| {
+            let keeps_at = class.keeps_at.filter(|_| !self.has_kept(&key.line));
+            [class.paused_until, class.preempts_at, keeps_at]
+        });
+        dues.flatten().filter(|due| *due > now).min()
+    }
+
     /// Whether a pass is cheap enough to be made for a single job.
     pub fn is_small(&self) -> bool {
         self.classes.len() < SMALL

@@ -60,6 +60,7 @@ fn small_pods_take_what_comes_free_for_ten_minutes_and_then_a_node_is_kept() {
     let (mut world, _, small, large) = crowded();
     let jobs = [(small.clone(), "1", "a"), (large.clone(), "2", "a")];
     assert_eq!(world.admission.verdict(&large).wake_at, Some(at(LONG_AGO + 600)));
+    assert_eq!(world.admission.due(at(LONG_AGO)), Some(at(LONG_AGO + 600)));
     let first = world.pods_of(&small)[0].clone();
     world.end_and_settle(&first, LONG_AGO + 599, &jobs);
     assert_eq!((world.pods_of(&small).len(), world.admission.kept_nodes()), (4, vec![]));
