@@ -66,6 +66,8 @@ pub(super) struct Queue {
     pods: usize,
     /// What its source offers, in the names of the nodes.
     offered: Option<ResourceList>,
+    /// What it would offer if what others really use were not looked at, where it is.
+    unmeasured: Option<ResourceList>,
     stale: bool,
     /// It is stale, as its nodes were not measured lately.
     metrics_old: bool,
@@ -107,14 +109,19 @@ impl Queue {
 
     /// What there is of a row of the quota, by itself and by the source.
     fn whole(&self, rules: &QueueRules, row: &QuotaRow) -> i64 {
-        let most = most(rules, row);
-        self.ceiling(rules, &row.resource).map_or(most, |ceiling| ceiling.min(most))
+        whole(rules, self.offered.as_ref(), row)
+    }
+
+    /// What its source offers to what runs already. Nothing ends on the word of measures: a node that is not told of, or
+    /// pods of batch work that are not measured yet, would look as if others needed all of it.
+    fn offered_to_running(&self) -> Option<&ResourceList> {
+        self.unmeasured.as_ref().or(self.offered.as_ref())
     }
 
     /// What a tier may use of a row of the quota while its rules degrade it.
     fn degraded(&self, rules: &QueueRules, tier: Tier, row: &QuotaRow) -> Option<i64> {
         let percent = rules.tiers.get(&tier)?.percent?;
-        Some(share_of(self.whole(rules, row), percent.into(), 100))
+        Some(share_of(whole(rules, self.offered_to_running(), row), percent.into(), 100))
     }
 
     /// The part of its capacity that a tier may use, in percent, where its rules or a peak window say so.
@@ -126,19 +133,30 @@ impl Queue {
 
     /// What its rules let it have of a resource of its source; `None` is without bound.
     fn ceiling(&self, rules: &QueueRules, name: &str) -> Option<i64> {
-        let (share, reserved) = match &rules.source {
-            CapacitySource::Static => return None,
-            CapacitySource::NodeAllocatable(share) | CapacitySource::NodeMetrics(share) => {
-                (share, share.reserve.get(name))
-            }
-            CapacitySource::ExtendedResource(share) => {
-                let base = rules.counted_as.get(name)?;
-                (share, share.reserve.get(base) + share.reserve.get(name))
-            }
-        };
-        let offered = self.offered.as_ref().map_or(0, |offered| offered.get(name));
-        Some((share_of(offered, i64::from(share.percent), 100) - reserved).max(0))
+        ceiling(rules, self.offered.as_ref(), name)
     }
+}
+
+/// What rules let a queue have of a resource of which its source offers so much; `None` is without bound.
+fn ceiling(rules: &QueueRules, offered: Option<&ResourceList>, name: &str) -> Option<i64> {
+    let (share, reserved) = match &rules.source {
+        CapacitySource::Static => return None,
+        CapacitySource::NodeAllocatable(share) | CapacitySource::NodeMetrics(share) => {
+            (share, share.reserve.get(name))
+        }
+        CapacitySource::ExtendedResource(share) => {
+            let base = rules.counted_as.get(name)?;
+            (share, share.reserve.get(base) + share.reserve.get(name))
+        }
+    };
+    let offered = offered.map_or(0, |offered| offered.get(name));
+    Some((share_of(offered, i64::from(share.percent), 100) - reserved).max(0))
+}
+
+/// What there is of a row of a quota, by itself and by the source.
+fn whole(rules: &QueueRules, offered: Option<&ResourceList>, row: &QuotaRow) -> i64 {
+    let most = most(rules, row);
+    ceiling(rules, offered, &row.resource).map_or(most, |ceiling| ceiling.min(most))
 }
 
 /// `parts` of the `whole` equal parts of an amount, rounded down.
@@ -187,7 +205,7 @@ impl Queues {
             self.recount(&id);
         }
         let keys: BTreeSet<CapacityKey> =
-            self.by_key.values().filter_map(|queue| capacity_key(queue.rules.as_deref()?)).collect();
+            self.by_key.values().filter_map(|queue| queue.rules.as_deref()).flat_map(capacity_keys).collect();
         self.tables.retain(|key, _| keys.contains(key));
         for key in keys {
             self.tables.entry(key).or_default();
@@ -307,6 +325,13 @@ impl Queues {
             let stale = view_old || metrics_old;
             changed |= (stale, metrics_old, too_old) != (queue.stale, queue.metrics_old, queue.old);
             (queue.stale, queue.metrics_old, queue.old) = (stale, metrics_old, too_old);
+            let is_measured = measured_share(rules).is_some() && !blind;
+            let table = || self.tables.get(&unmeasured_key(rules)?);
+            let unmeasured = is_measured.then(table).flatten();
+            if queue.unmeasured.as_ref() != unmeasured.map(CapacityTable::total) {
+                queue.unmeasured = unmeasured.map(|table| table.total().clone());
+                changed = true;
+            }
             if metrics_old && queue.offered.is_some() {
                 // What runs is not to suffer from what is not known.
                 continue;
@@ -459,5 +484,17 @@ fn measured_share(rules: &QueueRules) -> Option<&NodeShare> {
 /// How a queue's capacity is counted.
 fn capacity_key(rules: &QueueRules) -> Option<CapacityKey> {
     let measured = measured_share(rules).map(|_| rules.stale_after);
-    node_share(rules).map(|share| CapacityKey { selector: share.selector.clone(), measured })
+    Some(CapacityKey { measured, ..unmeasured_key(rules)? })
+}
+
+/// The same without what others really use.
+fn unmeasured_key(rules: &QueueRules) -> Option<CapacityKey> {
+    let selector = node_share(rules)?.selector.clone();
+    Some(CapacityKey { selector, measured: None })
+}
+
+/// All ways in which a queue's capacity is counted: what others use may be looked at for what starts, never for what runs.
+fn capacity_keys(rules: &QueueRules) -> impl Iterator<Item = CapacityKey> + use<> {
+    let unmeasured = measured_share(rules).and_then(|_| unmeasured_key(rules));
+    capacity_key(rules).into_iter().chain(unmeasured)
 }
