@@ -89,7 +89,7 @@ impl Admission {
     /// Pods that the queue of a class would let start, had the nodes room.
     fn room_to_start(&self, key: &ClassKey) -> usize {
         let fill = self.queues.last_fill(&key.line);
-        self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods
+        self.queues.room(&key.line, key.tier, &self.queues.wanted(key), fill).pods
     }
 
     /// Chooses the nodes that are kept, and for whom; those that are kept already stay so while they help.

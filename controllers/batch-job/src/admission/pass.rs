@@ -110,6 +110,7 @@ impl Admission {
     /// Drops the classes, and the tables of their shapes, that nobody needs any more.
     fn drop_classes(&mut self, now: Timestamp) {
         for (key, _) in self.classes.extract_if(|_, class| class.is_over(now)) {
+            self.queues.forget_class(&key);
             if let Some(fit) = self.fits.get_mut(&key.shape) {
                 fit.classes -= 1;
                 if fit.classes == 0 {
@@ -198,7 +199,7 @@ impl Admission {
             && fits
             && class.allowance(self.models(&key.shape)) > 0
             && self.may_finish(key)
-            && self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods > 0
+            && self.queues.room(&key.line, key.tier, &self.queues.wanted(key), fill).pods > 0
     }
 
     /// Turn by turn: a line gets a quantum for one of its classes, then the next line.
@@ -311,7 +312,7 @@ impl Admission {
             true => usize::MAX,
             false => usize::try_from(fit.total()).unwrap_or(usize::MAX),
         };
-        let room = room.min(self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods);
+        let room = room.min(self.queues.room(&key.line, key.tier, &self.queues.wanted(key), fill).pods);
         let allowance = class.allowance(models);
         if allowance == 0 {
             return None;

@@ -163,7 +163,7 @@ impl Admission {
             let since = |tier: Tier| ended.iter().find(|(of, _)| *of == tier).and_then(|(_, ended)| *ended);
             let mut started = self.pods.started(&key, since);
             for job in self.jobs.values().filter(granted).filter(|job| since(job.class.tier).is_some()) {
-                started.add(&job.class.shape.requests.times(pods::signed(job.in_flight.len())));
+                started.add(&self.queues.wanted(&job.class).times(pods::signed(job.in_flight.len())));
             }
             self.queues.set_started(&key, started);
         }

@@ -191,7 +191,7 @@ impl Admission {
                 && self.queues.closed(&key.line, key.tier).is_none()
                 && self.may_finish(key)
                 && !self.stale.concerns(&key.line.namespace);
-            if is_open && !is_blocked && self.queues.may_claim(&key.line, key.tier, &key.shape.requests) {
+            if is_open && !is_blocked && self.queues.may_claim(&key.line, key.tier, &self.queues.wanted(key)) {
                 by_line.entry(&key.line).or_default().push((Reverse(key.rank()), head, key));
             }
         }
@@ -376,7 +376,7 @@ impl Admission {
 
     /// Pods of a class that fit now, by nodes and by quota.
     pub(super) fn fits_now(&mut self, key: &ClassKey, fill: Fill) -> usize {
-        let room = self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods;
+        let room = self.queues.room(&key.line, key.tier, &self.queues.wanted(key), fill).pods;
         if self.blind {
             return room;
         }

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -38,6 +39,9 @@ pub(super) struct Queues {
     seen: Option<Timestamp>,
     /// Queues whose peak windows mean something else since the last pass.
     turned: Vec<ObjectKey>,
+    /// What is stored of pods of a class beyond their shape, at most: a sidecar, a LimitRange or the overhead of a
+    /// RuntimeClass adds to them. Classes of which nothing is known are left out.
+    added: HashMap<ClassKey, ResourceList>,
 }
 
 const TIERS: [Tier; 3] = [Tier::BestEffort, Tier::Standard, Tier::Guaranteed];
@@ -368,13 +372,41 @@ impl Queues {
     /// Charges the queue of a class with so many grants, or takes them off.
     pub(super) fn grant(&mut self, class: &ClassKey, grants: i64) {
         if let Some(key) = class.line.queue() {
+            let wanted = self.wanted(class);
             if grants > 0
                 && let Some(peak) = self.by_key.get_mut(&key).and_then(|queue| queue.peak.as_mut())
             {
-                peak.starts(class.tier, &class.shape.requests.times(grants));
+                peak.starts(class.tier, &wanted.times(grants));
             }
-            self.charge(&key, class.tier, &class.shape.requests, grants);
+            self.charge(&key, class.tier, &wanted, grants);
         }
+    }
+
+    /// What a queue is charged with for a pod of a class that does not exist yet: its shape, and what was added to those
+    /// before it. By its shape alone a pod would be granted that has to go as soon as it is seen, again and again.
+    pub(super) fn wanted<'a>(&self, class: &'a ClassKey) -> Cow<'a, ResourceList> {
+        let mut wanted = Cow::Borrowed(&class.shape.requests);
+        if let Some(added) = self.added.get(class) {
+            wanted.to_mut().add(added);
+        }
+        wanted
+    }
+
+    /// A pod of a class is stored that requests this. `in_flight` further ones are granted.
+    pub(super) fn stored(&mut self, class: &ClassKey, requests: &ResourceList, in_flight: usize) {
+        let Some(key) = class.line.queue() else { return };
+        let mut beyond = requests.clone();
+        beyond.subtract(&self.wanted(class));
+        let beyond = beyond.without_debts();
+        if beyond != ResourceList::default() {
+            self.added.entry(class.clone()).or_default().add(&beyond);
+            self.charge(&key, class.tier, &beyond, super::pods::signed(in_flight));
+        }
+    }
+
+    /// Nobody is left of a class.
+    pub(super) fn forget_class(&mut self, class: &ClassKey) {
+        self.added.remove(class);
     }
 
     /// What a pod of ours is charged with: what asks for nothing would else count as nothing, and any number of

@@ -107,7 +107,7 @@ impl Admission {
             return None;
         }
         let fill = self.queues.last_fill(&key.line);
-        let mut room = self.queues.room_by_quota(&key.line, key.tier, &key.shape.requests, fill).pods;
+        let mut room = self.queues.room_by_quota(&key.line, key.tier, &self.queues.wanted(key), fill).pods;
         let class = self.classes.get(key)?;
         let mut credit = class.allowance(self.models(&key.shape));
         let mut shares: Vec<(Uid, usize, usize)> = Vec::new();

@@ -286,3 +286,51 @@ fn what_has_ended_for_who_would_not_finish_any_more_is_for_others() {
     assert_eq!([&next, &finishing].map(|job| world.admission.verdict(job).granted), [1, 0]);
     world.nothing_overcommitted();
 }
+
+/// Seconds in which pods of the job are made that request two cores where its template says one, as a sidecar was added.
+/// Returns how many are made.
+fn with_sidecars(world: &mut World, job: &Uid, seconds: std::ops::Range<i64>) -> usize {
+    let mut made = 0;
+    for second in seconds {
+        world.admission.pass(at(second));
+        while world.make(job, "2", "a").is_some() {
+            made += 1;
+        }
+        world.admission.pass(at(second));
+        give_back(world, job);
+        let gone = |name: &&String| world.admission.pods.is_leaving(&ObjectKey::new("a", name.as_str()));
+        let gone: Vec<String> = world.pods.keys().filter(gone).cloned().collect();
+        gone.iter().for_each(|pod| world.end(pod));
+    }
+    made
+}
+
+#[test]
+fn what_is_added_to_pods_is_reckoned_with_before_they_are_made() {
+    let mut world = World::new(&[("n1", "64")]);
+    let queue = queue(&mut world, PEAK, 10);
+    let one = shape("1", json!({}));
+    let job = world.ask(Demand { tier: Tier::Standard, ..of(&queue, "j", &one, 9) });
+    assert_eq!(with_sidecars(&mut world, &job, 400..420), 5);
+    assert_eq!(world.admission.figures(&queue).used.cpu, 10_000);
+    // Three cores are left to it, of which one pod uses two.
+    assert_eq!(with_sidecars(&mut world, &job, 500..700), 0);
+    assert_eq!((world.pods.len(), waits(&world, &job).reason), (1, QueuedReason::PeakWindow));
+    // A quota of three cores likewise; one of a single core never has room for such a pod.
+    for (quota, left, reason) in [(3, 1, QueuedReason::QuotaExceeded), (1, 0, QueuedReason::NeverFits)] {
+        world.admission.peaks_changed(&queue, None, None);
+        world.queue("q", &cores(quota, quota));
+        assert_eq!(with_sidecars(&mut world, &job, 700..720), 0, "{quota}");
+        let waiting = waits(&world, &job);
+        assert_eq!((world.pods.len(), waiting.reason), (left, reason), "{quota}");
+        assert!(waiting.message.contains("cpu 2"), "{}", waiting.message);
+    }
+    // Nothing of it is left in the books.
+    world.queue("q", &cores(10, 10));
+    assert_eq!(with_sidecars(&mut world, &job, 720..740), 5);
+    assert_eq!(world.admission.figures(&queue).used.cpu, 10_000);
+    // No more go than it takes.
+    world.queue("q", &cores(5, 5));
+    assert_eq!(with_sidecars(&mut world, &job, 740..760), 0);
+    assert_eq!(world.pods.len(), 2);
+}
