@@ -65,10 +65,11 @@ impl Admission {
         self.lend(turns, &mut woken);
         drop(self.refresh_fits());
         self.note_starved(now);
+        let free = self.free_for_shown(!held.is_empty());
         self.unblock();
         self.release(held);
         self.claim(now, &mut woken);
-        self.show(&mut woken);
+        self.show(&free, &mut woken);
         // What was tried, held and kept stands in the tables still, by which jobs are told what is short.
         drop(self.refresh_fits());
         woken.sort();

@@ -13,7 +13,7 @@ use crate::ledger::Slot;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A class that may be shown: its rank and oldest job are its place in the order.
 type Candidate = (Reverse<(Tier, i32)>, Place, ClassKey);
@@ -35,8 +35,23 @@ impl Admission {
         }
     }
 
+    /// Pods that fit beside what is kept for others, by class; where nothing is kept, nothing.
+    pub(super) fn free_for_shown(&self, is_held: bool) -> HashMap<ClassKey, u64> {
+        if self.blind || self.blocked.is_empty() && !is_held {
+            return HashMap::new();
+        }
+        let shown = self
+            .classes
+            .iter()
+            .filter(|(key, class)| !class.waiting.is_empty() && self.queues.max_pending(&key.line) > 0);
+        let free = |key: &ClassKey| Some(self.fits.get(&key.shape)?.table.total() + self.kept_for(key));
+        shown.filter_map(|(key, _)| Some((key.clone(), free(key)?))).collect()
+    }
+
     /// Grants what no node has room for, where rules of queues say so. Comes last: who can be served otherwise has been.
-    pub(super) fn show(&mut self, woken: &mut Vec<ObjectKey>) {
+    /// `free` is what fits beside what is kept for others. As the scheduler knows of nothing that is kept, none is shown
+    /// of a class for whose pods such room would be enough.
+    pub(super) fn show(&mut self, free: &HashMap<ClassKey, u64>, woken: &mut Vec<ObjectKey>) {
         if self.blind {
             return;
         }
@@ -59,7 +74,10 @@ impl Admission {
                 if left == 0 {
                     break;
                 }
-                left = left.saturating_sub(self.show_class(&key, left, woken).unwrap_or(0));
+                let total = self.fits.get(&key.shape).map_or(0, |fit| fit.table.total());
+                if free.get(&key).is_none_or(|free| *free >= total) {
+                    left = left.saturating_sub(self.show_class(&key, left, woken).unwrap_or(0));
+                }
             }
         }
     }
