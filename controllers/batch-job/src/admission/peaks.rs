@@ -278,11 +278,13 @@ impl Admission {
     /// The jobs of a class that wait, oldest first, but those that a peak would interrupt: they are passed over.
     pub(super) fn startable<'a>(&'a self, key: &'a ClassKey) -> impl Iterator<Item = &'a Job> {
         let waiting = self.classes.get(key).into_iter().flat_map(|class| &class.waiting);
-        let finishes = move |job: &&Job| {
-            let expected = job.demand.interruption.expected;
-            key.finishes.is_none() || self.queues.would_finish(&key.line, key.tier, expected, self.last_pass)
-        };
-        waiting.filter_map(move |(_, uid)| self.jobs.get(uid)).filter(finishes)
+        waiting.filter_map(move |(_, uid)| self.jobs.get(uid)).filter(move |job| self.may_start(job))
+    }
+
+    /// Whether a job would not be interrupted by a peak, or may be.
+    pub(super) fn may_start(&self, job: &Job) -> bool {
+        let (key, expected) = (&job.class, job.demand.interruption.expected);
+        key.finishes.is_none() || self.queues.would_finish(&key.line, key.tier, expected, self.last_pass)
     }
 
     /// Why a job does not start that a peak would interrupt.

@@ -191,7 +191,8 @@ impl Admission {
                 && self.queues.closed(&key.line, key.tier).is_none()
                 && self.may_finish(key)
                 && !self.stale.concerns(&key.line.namespace);
-            if is_open && !is_blocked && self.queues.may_claim(&key.line, key.tier, &self.queues.wanted(key)) {
+            if is_open && !is_blocked && self.queues.may_claim(&key.line, key.tier, &self.queues.wanted(key))
+            {
                 by_line.entry(&key.line).or_default().push((Reverse(key.rank()), head, key));
             }
         }

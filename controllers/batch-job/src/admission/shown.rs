@@ -109,6 +109,7 @@ impl Admission {
             && !waits_for_others
             && is_whole
             && !self.stale.concerns(&key.line.namespace)
+            && self.may_finish(key)
             && self.queues.closed(&key.line, key.tier).is_none()
     }
 
@@ -133,6 +134,9 @@ impl Admission {
         for (_, uid) in &class.waiting {
             let job = self.jobs.get(uid)?;
             let granted = self.granted(uid);
+            if !self.may_start(job) {
+                continue;
+            }
             if self.claims.get(uid).is_some_and(|claim| self.staying(uid) > claim.keep) {
                 continue;
             }

@@ -334,3 +334,25 @@ fn what_is_added_to_pods_is_reckoned_with_before_they_are_made() {
     assert_eq!(with_sidecars(&mut world, &job, 740..760), 0);
     assert_eq!(world.pods.len(), 2);
 }
+
+#[test]
+fn nothing_is_shown_that_would_not_finish_before_a_peak() {
+    // Of its first pods a class is shown one.
+    for (second, shown) in [(400, [1, 0]), (430, [0, 1]), (441, [0, 0])] {
+        let mut world = World::new(&[("n1", "1")]);
+        let queue = world.queue("q", &QueueRules { max_pending: 5, ..cores(9, 9) });
+        world.admission.peaks_changed(&queue, Some(peaks(PEAK)), None);
+        // Both are of one class.
+        let jobs = [("a", 100), ("b", 64)].map(|(name, run)| {
+            let interruption = Interruptibility {
+                policy: InterruptionPolicy::FinishOrDontStart,
+                expected: Some(SignedDuration::from_secs(run)),
+                ..Interruptibility::default()
+            };
+            world.ask(Demand { interruption, ..of(&queue, name, &shape("2", json!({})), 1) })
+        });
+        world.admission.pass(at(second));
+        let granted = jobs.map(|job| world.admission.verdict(&job).granted);
+        assert_eq!(granted, shown, "{second}");
+    }
+}

@@ -125,10 +125,7 @@ fn what_a_degraded_tier_has_is_not_less_for_want_of_measures() {
         },
     });
     bench.nodes.apply(serde_json::from_value(node).unwrap());
-    bench.job(
-        json!({"queueName": "q", "tier": "Standard", "completions": 9, "parallelism": 9}),
-        json!({}),
-    );
+    bench.job(json!({"queueName": "q", "tier": "Standard", "completions": 9, "parallelism": 9}), json!({}));
     bench.queued("Standard", 5);
     bench.after(600);
     assert_eq!(bench.deletable(5), 3, "two of five cores are left to it, whatever is in use");
