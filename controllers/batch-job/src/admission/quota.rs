@@ -1,12 +1,13 @@
 //! What each BatchQueue uses, and what it may still be given: quota, what its cohort lends, live capacity.
 
+mod capacity;
 mod excess;
 mod peak;
 mod room;
 
 use super::class::ClassKey;
 use super::line::LineId;
-use super::queue::{CapacitySource, CohortScope, NodeShare, QueueFigures, QueueRules, QuotaRow};
+use super::queue::{CohortScope, QueueFigures, QueueRules, QuotaRow};
 use crate::ledger::{CapacityKey, CapacityTable, Ledger, NodeSelector, reading};
 use crate::loads::{MOST_AGE, Reading, Usage};
 use crate::resources::ResourceList;
@@ -18,6 +19,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use capacity::{capacity_key, capacity_keys, ceiling, measured_share, node_share, unmeasured_key, whole};
 pub(super) use peak::{Drains, QueuePeak, Share};
 pub(super) use room::{Bound, Fill, Room};
 
@@ -139,28 +141,6 @@ impl Queue {
     fn ceiling(&self, rules: &QueueRules, name: &str) -> Option<i64> {
         ceiling(rules, self.offered.as_ref(), name)
     }
-}
-
-/// What rules let a queue have of a resource of which its source offers so much; `None` is without bound.
-fn ceiling(rules: &QueueRules, offered: Option<&ResourceList>, name: &str) -> Option<i64> {
-    let (share, reserved) = match &rules.source {
-        CapacitySource::Static => return None,
-        CapacitySource::NodeAllocatable(share) | CapacitySource::NodeMetrics(share) => {
-            (share, share.reserve.get(name))
-        }
-        CapacitySource::ExtendedResource(share) => {
-            let base = rules.counted_as.get(name)?;
-            (share, share.reserve.get(base) + share.reserve.get(name))
-        }
-    };
-    let offered = offered.map_or(0, |offered| offered.get(name));
-    Some((share_of(offered, i64::from(share.percent), 100) - reserved).max(0))
-}
-
-/// What there is of a row of a quota, by itself and by the source.
-fn whole(rules: &QueueRules, offered: Option<&ResourceList>, row: &QuotaRow) -> i64 {
-    let most = most(rules, row);
-    ceiling(rules, offered, &row.resource).map_or(most, |ceiling| ceiling.min(most))
 }
 
 /// `parts` of the `whole` equal parts of an amount, rounded down.
@@ -491,42 +471,4 @@ fn rank(tier: Tier) -> usize {
         Tier::Standard => 1,
         Tier::Guaranteed => 2,
     }
-}
-
-/// The nodes that a queue's capacity is counted on.
-fn node_share(rules: &QueueRules) -> Option<&NodeShare> {
-    match &rules.source {
-        CapacitySource::NodeAllocatable(share)
-        | CapacitySource::ExtendedResource(share)
-        | CapacitySource::NodeMetrics(share) => Some(share),
-        CapacitySource::Static => None,
-    }
-}
-
-/// The same of a queue whose nodes are measured for it.
-fn measured_share(rules: &QueueRules) -> Option<&NodeShare> {
-    match &rules.source {
-        CapacitySource::NodeMetrics(share) => Some(share),
-        CapacitySource::NodeAllocatable(_) | CapacitySource::ExtendedResource(_) | CapacitySource::Static => {
-            None
-        }
-    }
-}
-
-/// How a queue's capacity is counted.
-fn capacity_key(rules: &QueueRules) -> Option<CapacityKey> {
-    let measured = measured_share(rules).map(|_| rules.stale_after);
-    Some(CapacityKey { measured, ..unmeasured_key(rules)? })
-}
-
-/// The same without what others really use.
-fn unmeasured_key(rules: &QueueRules) -> Option<CapacityKey> {
-    let selector = node_share(rules)?.selector.clone();
-    Some(CapacityKey { selector, measured: None })
-}
-
-/// All ways in which a queue's capacity is counted: what others use may be looked at for what starts, never for what runs.
-fn capacity_keys(rules: &QueueRules) -> impl Iterator<Item = CapacityKey> + use<> {
-    let unmeasured = measured_share(rules).and_then(|_| unmeasured_key(rules));
-    capacity_key(rules).into_iter().chain(unmeasured)
 }
