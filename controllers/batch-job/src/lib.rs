@@ -164,7 +164,7 @@ impl Reconciler for BatchJobReconciler {
     fn observe(&self, key: &ObjectKey, failing: Option<&Failing>, now: Timestamp) -> Option<Observed> {
         if watches::is_admission(key) {
             self.admit(now);
-            return None;
+            return self.passes.due().filter(|due| *due > now).map(Observed::of_admission);
         }
         self.observe_job(key, failing, now)
     }

@@ -42,6 +42,29 @@ pub struct Observed {
     pub archive: Standing,
     /// Unfinished jobs in the cluster.
     pub unfinished_jobs: usize,
+    /// Of the admission's own key: when it has to look again though nothing happens.
+    pub next_pass: Option<Timestamp>,
+}
+
+impl Observed {
+    /// No job, but the admission itself, which has to look again then.
+    pub(crate) fn of_admission(next_pass: Timestamp) -> Self {
+        Self { next_pass: Some(next_pass), ..Self::of_nobody(Vec::new(), None) }
+    }
+
+    /// No job, but pods that may be orphans.
+    fn of_nobody(orphans: Vec<Arc<PodView>>, orphans_until: Option<Timestamp>) -> Self {
+        Self {
+            state: None,
+            verdict: None,
+            orphans,
+            orphans_until,
+            exceeds_history: false,
+            archive: Standing::Clear,
+            unfinished_jobs: 0,
+            next_pass: None,
+        }
+    }
 }
 
 /// What is remembered of one job name.
@@ -162,6 +185,16 @@ impl Record {
     }
 }
 
+/// What came of a job's word for what others may have.
+enum Pass {
+    /// A pass was made: these may be granted something else.
+    Made(Vec<ObjectKey>),
+    /// One is to be asked for, which jobs share.
+    Shared,
+    /// Somebody comes again for it.
+    Awaited,
+}
+
 impl BatchJobReconciler {
     /// Remembers that a job was seen here and is gone, where it leaves pods: whoever leads next need not
     /// wait for it to show up.
@@ -212,15 +245,7 @@ impl BatchJobReconciler {
         match observed {
             Some(observed) => Some(Observed { orphans, orphans_until, ..observed }),
             None if orphans.is_empty() && orphans_until.is_none() => None,
-            None => Some(Observed {
-                state: None,
-                verdict: None,
-                orphans,
-                orphans_until,
-                exceeds_history: false,
-                archive: Standing::Clear,
-                unfinished_jobs: 0,
-            }),
+            None => Some(Observed::of_nobody(orphans, orphans_until)),
         }
     }
 
@@ -276,6 +301,7 @@ impl BatchJobReconciler {
             exceeds_history: excess != Excess::None,
             archive,
             unfinished_jobs,
+            next_pass: None,
         }
     }
 
@@ -308,13 +334,14 @@ impl BatchJobReconciler {
 
     /// Offers the job's demand and takes the admission's word for it. With many classes the pass, which
     /// looks at all of them, is left to the admission's own key: it comes once for all jobs that ask.
-    /// Not for a job with several tasks: its status would tell of a wait that ends at once.
+    /// Not for a job with several tasks: its status would tell of a wait that ends at once. Nor is a pass made for any
+    /// job while the last one, as it took long, keeps the next one waiting.
     fn ask(&self, state: &JobState, uid: &Uid, overdue: bool, now: Timestamp) -> Option<Verdict> {
         let demand = demand(state);
         let is_wanted = demand.is_some();
         let obstacle = state.placement.obstacle.as_ref();
         let mut queue = QueueId::BuiltIn;
-        let (verdict, granted) = {
+        let (verdict, pass) = {
             let mut admission = lock(&self.admission);
             if overdue {
                 admission.pause(uid, Trouble::Schedule, now);
@@ -333,11 +360,12 @@ impl BatchJobReconciler {
                 Some(_) | None => admission.withdraw(uid),
             }
             self.ready(&mut admission, now);
-            let granted = if admission.is_small() || !state.job.is_single() {
-                Some(admission.pass(now))
+            let is_shared = !admission.is_small() && state.job.is_single();
+            let pass = if !is_shared && self.may_pass() {
+                Pass::Made(self.pass(&mut admission, now))
             } else {
                 admission.size_up(uid);
-                None
+                if is_shared { Pass::Shared } else { Pass::Awaited }
             };
             let verdict = match obstacle {
                 None => admission.verdict(uid),
@@ -348,16 +376,18 @@ impl BatchJobReconciler {
                     Verdict { granted: state.live(), waiting, reclaim, drained, ..Verdict::default() }
                 }
             };
-            (is_wanted.then_some(verdict), granted)
+            (is_wanted.then_some(verdict), pass)
         };
         self.touch_queue(&queue);
-        let Some(granted) = granted else {
+        match pass {
+            Pass::Made(granted) => {
+                for key in granted.into_iter().filter(|key| *key != state.job.meta().key) {
+                    self.wake(key, Priority::Normal, Urgency::Routine);
+                }
+            }
             // After the jobs that are queued already, as far as they ask for the first time.
-            self.wake(admission_key(), Priority::Low, Urgency::Routine);
-            return verdict;
-        };
-        for key in granted.into_iter().filter(|key| *key != state.job.meta().key) {
-            self.wake(key, Priority::Normal, Urgency::Routine);
+            Pass::Shared => self.wake(admission_key(), Priority::Low, Urgency::Routine),
+            Pass::Awaited => {}
         }
         verdict
     }

@@ -11,7 +11,6 @@
 
 use crate::admission::{Admission, QueueId, Staleness};
 use crate::loads::{StoredLoads, sampler};
-use crate::passes::Ask;
 use crate::projections::job::JobView;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
@@ -27,8 +26,6 @@ use springtide_plumbing::store::{Change, FreshListener, Index, IndexKey, Store, 
 use springtide_plumbing::watch::{RegistrationError, Scope, Selector, WatchSet};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep_until};
 
 /// Pods by the BatchJob they belong to, whichever incarnation of it: see [`pods_of_job`].
 pub const PODS_BY_JOB: Index<PodView> = Index::new("batchjob", |pod| {
@@ -391,36 +388,6 @@ impl BatchJobReconciler {
         admission.seen_at(self.stores.seen_at(now));
         if let Some(rates) = self.rates.get() {
             admission.set_write_rates(rates());
-        }
-    }
-
-    /// One round of admission for whatever changed on the nodes; a moment later, and once for all who ask until then,
-    /// where the last one took long.
-    pub(crate) fn admit(&self, now: jiff::Timestamp) {
-        match self.passes.ask(Instant::now()) {
-            Ask::Now => {}
-            Ask::Awaited => return,
-            Ask::Later(at) => {
-                if let (Some(queue), Ok(runtime)) = (self.queue.get().cloned(), Handle::try_current()) {
-                    runtime.spawn(async move {
-                        sleep_until(at).await;
-                        queue.add(admission(), Priority::High, Urgency::Routine);
-                    });
-                    return;
-                }
-            }
-        }
-        let granted = {
-            let mut admission = lock(&self.admission);
-            self.ready(&mut admission, now);
-            let began = Instant::now();
-            let granted = admission.pass(now);
-            let ended = Instant::now();
-            self.passes.took(ended - began, ended);
-            granted
-        };
-        for job in granted {
-            self.wake(job, Priority::Normal, Urgency::Routine);
         }
     }
 

@@ -93,7 +93,7 @@ impl Admission {
                 let uid = &job.demand.uid;
                 if let Some(claim) = self.claims.get(uid) {
                     let given = i64::from(self.staying(uid).saturating_sub(claim.keep));
-                    missing.subtract(&self.queues.in_quota(&key, &job.class.shape.requests).times(given));
+                    missing.subtract(&self.queues.in_quota(&key, &self.queues.wanted(&job.class)).times(given));
                     kept.insert(uid, claim.keep);
                 }
             }
@@ -102,7 +102,7 @@ impl Admission {
                 for job in &victims {
                     let uid = &job.demand.uid;
                     let staying = kept.get(uid).copied().unwrap_or_else(|| self.staying(uid));
-                    let pod = self.queues.in_quota(&key, &job.class.shape.requests);
+                    let pod = self.queues.in_quota(&key, &self.queues.wanted(&job.class));
                     let floor = if shrinks { job.demand.min_parallelism.max(1) } else { 0 };
                     let spare = staying.saturating_sub(floor);
                     // What is less than its minimum does not work at all.

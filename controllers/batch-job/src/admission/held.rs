@@ -8,6 +8,7 @@ use super::class::ClassKey;
 use super::{Admission, pods};
 use crate::ledger::Slot;
 use crate::resources::ResourceList;
+use crate::shape::Placement;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::clock::after;
 
@@ -121,6 +122,18 @@ impl Admission {
         let blocked = &mut self.blocked[at];
         let amount = std::mem::take(&mut blocked.amount);
         self.ledger.credit(blocked.node, &amount);
+    }
+
+    /// Pods of a class that fit on the nodes that are kept from others and not from it, and that its table does not show.
+    pub(super) fn kept_for(&self, key: &ClassKey) -> u64 {
+        let fits = |blocked: &Blocked| {
+            let node = self.ledger.node(blocked.node)?;
+            let mut used = node.used.clone();
+            used.subtract(&blocked.amount);
+            let is_eligible = key.shape.placement(&node.view) == Placement::Eligible;
+            is_eligible.then(|| u64::from(key.shape.requests.times_within(&node.view.allocatable, &used)))
+        };
+        self.blocked.iter().filter(|blocked| blocked.is_open_to(key)).filter_map(fits).sum()
     }
 
     /// Whether a class may find room that its table does not show now.

@@ -89,7 +89,7 @@ impl Admission {
     /// Pods that the queue of a class would let start, had the nodes room.
     fn room_to_start(&self, key: &ClassKey) -> usize {
         let fill = self.queues.last_fill(&key.line);
-        self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods
+        self.queues.room(&key.line, key.tier, &self.queues.wanted(key), fill).pods
     }
 
     /// Chooses the nodes that are kept, and for whom; those that are kept already stay so while they help.
@@ -97,7 +97,8 @@ impl Admission {
         let is_due = |class: &Class| class.starved.is_some_and(|since| after(since, KEPT_AFTER) <= now);
         for (queue, held) in std::mem::take(&mut self.kept) {
             let still = self.classes.get(&held.class).filter(|class| is_due(class));
-            let suits = still.and_then(|_| self.suits(&held.class, held.node, now));
+            let least = still.and_then(|_| self.least(&held.class));
+            let suits = least.and_then(|least| self.suits(&held.class, least, held.node, now));
             if let Some((_, free_at, ..)) = suits {
                 self.kept.insert(queue, Kept { free_at, ..held });
             }
@@ -118,10 +119,12 @@ impl Admission {
         let mut found = Vec::new();
         for (queue, classes) in due {
             for key in classes.into_values() {
+                let Some(least) = self.least(key) else { continue };
                 let taken = found.iter().map(|(_, kept): &(_, Kept)| kept.node);
                 let taken: Vec<Slot> = self.kept.values().map(|kept| kept.node).chain(taken).collect();
                 let free = self.ledger.nodes().map(|(slot, _)| slot).filter(|slot| !taken.contains(slot));
-                if let Some((_, free_at, _, node)) = free.filter_map(|slot| self.suits(key, slot, now)).min()
+                if let Some((_, free_at, _, node)) =
+                    free.filter_map(|slot| self.suits(key, least, slot, now)).min()
                 {
                     found.push((queue, Kept { class: key.clone(), node, free_at }));
                     break;
@@ -131,8 +134,8 @@ impl Admission {
         self.kept.extend(found);
     }
 
-    /// How well a node suits a class; `None` where it does not help, whatever ends there.
-    fn suits(&self, key: &ClassKey, slot: Slot, now: Timestamp) -> Option<Suits> {
+    /// How well a node suits a class that starts with `least` pods; `None` where it does not help, whatever ends there.
+    fn suits(&self, key: &ClassKey, least: usize, slot: Slot, now: Timestamp) -> Option<Suits> {
         let node = self.ledger.node(slot)?;
         if key.shape.placement(&node.view) != Placement::Eligible {
             return None;
@@ -140,7 +143,7 @@ impl Admission {
         let requests = &key.shape.requests;
         let fits = |used: &ResourceList| requests.times_within(&node.view.allocatable, used) as usize;
         let elsewhere = (self.fits.get(&key.shape)?.table.total() as usize).saturating_sub(fits(&node.used));
-        let needed = self.least(key)?.saturating_sub(elsewhere).max(1);
+        let needed = least.saturating_sub(elsewhere).max(1);
         let mut used = node.used.clone();
         let mut in_way = self.pods.on(slot);
         // What nobody knows the end of ends last.

@@ -65,15 +65,27 @@ impl Admission {
         self.lend(turns, &mut woken);
         drop(self.refresh_fits());
         self.note_starved(now);
+        let free = self.free_for_shown(!held.is_empty());
         self.unblock();
         self.release(held);
         self.claim(now, &mut woken);
-        self.show(&mut woken);
+        self.show(&free, &mut woken);
         // What was tried, held and kept stands in the tables still, by which jobs are told what is short.
         drop(self.refresh_fits());
         woken.sort();
         woken.dedup();
         woken
+    }
+
+    /// When a pass is due though nothing happens, after `now`: the pause of a class ends, pods have run as long as they
+    /// are promised, or a node is to be kept. What peaks ask for, their queues come for.
+    pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        let waiting = self.classes.iter().filter(|(_, class)| !class.waiting.is_empty());
+        let dues = waiting.flat_map(|(key, class)| {
+            let keeps_at = class.keeps_at.filter(|_| !self.has_kept(&key.line));
+            [class.paused_until, class.preempts_at, keeps_at]
+        });
+        dues.flatten().filter(|due| *due > now).min()
     }
 
     /// Whether a pass is cheap enough to be made for a single job.
@@ -99,6 +111,7 @@ impl Admission {
     /// Drops the classes, and the tables of their shapes, that nobody needs any more.
     fn drop_classes(&mut self, now: Timestamp) {
         for (key, _) in self.classes.extract_if(|_, class| class.is_over(now)) {
+            self.queues.forget_class(&key);
             if let Some(fit) = self.fits.get_mut(&key.shape) {
                 fit.classes -= 1;
                 if fit.classes == 0 {
@@ -187,7 +200,7 @@ impl Admission {
             && fits
             && class.allowance(self.models(&key.shape)) > 0
             && self.may_finish(key)
-            && self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods > 0
+            && self.queues.room(&key.line, key.tier, &self.queues.wanted(key), fill).pods > 0
     }
 
     /// Turn by turn: a line gets a quantum for one of its classes, then the next line.
@@ -300,7 +313,7 @@ impl Admission {
             true => usize::MAX,
             false => usize::try_from(fit.total()).unwrap_or(usize::MAX),
         };
-        let room = room.min(self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods);
+        let room = room.min(self.queues.room(&key.line, key.tier, &self.queues.wanted(key), fill).pods);
         let allowance = class.allowance(models);
         if allowance == 0 {
             return None;

@@ -164,7 +164,7 @@ impl Admission {
             let since = |tier: Tier| ended.iter().find(|(of, _)| *of == tier).and_then(|(_, ended)| *ended);
             let mut started = self.pods.started(&key, since);
             for job in self.jobs.values().filter(granted).filter(|job| since(job.class.tier).is_some()) {
-                started.add(&job.class.shape.requests.times(pods::signed(job.in_flight.len())));
+                started.add(&self.queues.wanted(&job.class).times(pods::signed(job.in_flight.len())));
             }
             self.queues.set_started(&key, started);
         }
@@ -291,8 +291,22 @@ impl Admission {
     /// Whether any job of a class could start and would not be interrupted by a peak.
     pub(super) fn may_finish(&self, key: &ClassKey) -> bool {
         key.finishes.is_none_or(|expected: ExpectedTime| {
+            // Tasks of a class may take up to twice as long as its shortest could.
             self.queues.would_finish(&key.line, key.tier, expected.at_least(), self.last_pass)
+                && self.startable(key).next().is_some()
         })
+    }
+
+    /// The jobs of a class that wait, oldest first, but those that a peak would interrupt: they are passed over.
+    pub(super) fn startable<'a>(&'a self, key: &'a ClassKey) -> impl Iterator<Item = &'a Job> {
+        let waiting = self.classes.get(key).into_iter().flat_map(|class| &class.waiting);
+        waiting.filter_map(move |(_, uid)| self.jobs.get(uid)).filter(move |job| self.may_start(job))
+    }
+
+    /// Whether a job would not be interrupted by a peak, or may be.
+    pub(super) fn may_start(&self, job: &Job) -> bool {
+        let (key, expected) = (&job.class, job.demand.interruption.expected);
+        key.finishes.is_none() || self.queues.would_finish(&key.line, key.tier, expected, self.last_pass)
     }
 
     /// Why a job does not start that a peak would interrupt.

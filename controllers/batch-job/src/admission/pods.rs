@@ -374,7 +374,7 @@ impl Admission {
             (Some(_), ..) => bound,
             // It stays where its grant was, until the scheduler has decided.
             (None, Some(before), _) => before.slot,
-            (None, None, Some(job)) => match self.take_grant(job, &meta.key, unfit).flatten() {
+            (None, None, Some(job)) => match self.take_grant(job, &meta.key, unfit, &requests).flatten() {
                 None if !unfit => self.ledger.roomiest(&requests),
                 place => place,
             },
@@ -387,7 +387,9 @@ impl Admission {
             self.lives(job, 1);
             match &pod.node {
                 // Bound before we first saw it: its grant is used all the same.
-                Some(_) => guess = self.take_grant(job, &meta.key, meta.labels.unfit.0).flatten(),
+                Some(_) => {
+                    guess = self.take_grant(job, &meta.key, meta.labels.unfit.0, &requests).flatten();
+                }
                 None => unbound_in = self.unbound(job),
             }
         }
@@ -452,8 +454,14 @@ impl Admission {
     }
 
     /// A granted pod exists: its grant ends, and its place is the pod's. One that no node has room for takes a grant
-    /// without a place, if there is one.
-    fn take_grant(&mut self, uid: &Uid, pod: &ObjectKey, unfit: bool) -> Option<Option<Slot>> {
+    /// without a place, if there is one. What it requests may be more than was granted.
+    fn take_grant(
+        &mut self,
+        uid: &Uid,
+        pod: &ObjectKey,
+        unfit: bool,
+        requests: &ResourceList,
+    ) -> Option<Option<Slot>> {
         let job = self.jobs.get_mut(uid)?;
         job.unseen.remove(pod);
         let alike = job.in_flight.iter().rposition(|place| place.is_none() == unfit);
@@ -464,11 +472,12 @@ impl Admission {
         if let Some(slot) = place {
             self.ledger.credit(slot, &job.class.shape.requests);
         }
+        self.queues.grant(&job.class, -1);
         if let Some(class) = self.classes.get_mut(&job.class) {
             class.in_flight -= 1;
             class.confirm();
+            self.queues.stored(&job.class, requests, class.in_flight);
         }
-        self.queues.grant(&job.class, -1);
         Some(place)
     }
 

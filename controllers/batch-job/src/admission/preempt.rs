@@ -191,7 +191,8 @@ impl Admission {
                 && self.queues.closed(&key.line, key.tier).is_none()
                 && self.may_finish(key)
                 && !self.stale.concerns(&key.line.namespace);
-            if is_open && !is_blocked && self.queues.may_claim(&key.line, key.tier, &key.shape.requests) {
+            if is_open && !is_blocked && self.queues.may_claim(&key.line, key.tier, &self.queues.wanted(key))
+            {
                 by_line.entry(&key.line).or_default().push((Reverse(key.rank()), head, key));
             }
         }
@@ -202,9 +203,9 @@ impl Admission {
         by_line.into_iter().map(|(line, keys)| (line.clone(), in_order(keys))).collect()
     }
 
-    /// Pods without which the first job of a class does not start.
+    /// Pods without which the first job of a class does not start; `None` where none may.
     pub(super) fn least(&self, key: &ClassKey) -> Option<usize> {
-        let head = self.jobs.get(&self.classes.get(key)?.waiting.first()?.1)?;
+        let head = self.startable(key).next()?;
         let missing = head.demand.min_parallelism.saturating_sub(self.granted(&head.demand.uid));
         Some(missing.max(1) as usize)
     }
@@ -218,7 +219,7 @@ impl Admission {
         let missing = |job: &Job, of: u32| of.saturating_sub(self.granted(&job.demand.uid)) as usize;
         let least = self.least(key)?;
         let mut wanted: usize = 0;
-        for job in class.waiting.iter().filter_map(|(_, uid)| self.jobs.get(uid)) {
+        for job in self.startable(key) {
             wanted += missing(job, job.demand.target);
             if wanted >= allowance {
                 break;
@@ -245,6 +246,11 @@ impl Admission {
         let lines: Vec<LineId> = self.claimants.keys().cloned().collect();
         for line in lines {
             let Some(Owed { class, pods, fill }) = self.claimants.get(&line).cloned() else { continue };
+            // A peak is too near by now: nothing is kept for who does not start any more.
+            if !self.may_finish(&class) {
+                self.claimants.remove(&line);
+                continue;
+            }
             // In a strict queue nobody else's turn could come before.
             let in_turn = self.ordering(&line) == Ordering::StrictFifo;
             let is_closed =
@@ -371,7 +377,7 @@ impl Admission {
 
     /// Pods of a class that fit now, by nodes and by quota.
     pub(super) fn fits_now(&mut self, key: &ClassKey, fill: Fill) -> usize {
-        let room = self.queues.room(&key.line, key.tier, &key.shape.requests, fill).pods;
+        let room = self.queues.room(&key.line, key.tier, &self.queues.wanted(key), fill).pods;
         if self.blind {
             return room;
         }

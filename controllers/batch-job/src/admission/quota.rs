@@ -1,12 +1,13 @@
 //! What each BatchQueue uses, and what it may still be given: quota, what its cohort lends, live capacity.
 
+mod capacity;
 mod excess;
 mod peak;
 mod room;
 
 use super::class::ClassKey;
 use super::line::LineId;
-use super::queue::{CapacitySource, CohortScope, NodeShare, QueueFigures, QueueRules, QuotaRow};
+use super::queue::{CohortScope, QueueFigures, QueueRules, QuotaRow};
 use crate::ledger::{CapacityKey, CapacityTable, Ledger, NodeSelector, reading};
 use crate::loads::{MOST_AGE, Reading, Usage};
 use crate::resources::ResourceList;
@@ -14,9 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use capacity::{capacity_key, capacity_keys, ceiling, measured_share, node_share, unmeasured_key, whole};
 pub(super) use peak::{Drains, QueuePeak, Share};
 pub(super) use room::{Bound, Fill, Room};
 
@@ -38,6 +41,9 @@ pub(super) struct Queues {
     seen: Option<Timestamp>,
     /// Queues whose peak windows mean something else since the last pass.
     turned: Vec<ObjectKey>,
+    /// What is stored of pods of a class beyond their shape, at most: a sidecar, a LimitRange or the overhead of a
+    /// RuntimeClass adds to them. Classes of which nothing is known are left out.
+    added: HashMap<ClassKey, ResourceList>,
 }
 
 /// Namespace and name; the namespace is empty where cohorts go beyond it.
@@ -64,6 +70,8 @@ pub(super) struct Queue {
     pods: usize,
     /// What its source offers, in the names of the nodes.
     offered: Option<ResourceList>,
+    /// What it would offer if what others really use were not looked at, where it is.
+    unmeasured: Option<ResourceList>,
     stale: bool,
     /// It is stale, as its nodes were not measured lately.
     metrics_old: bool,
@@ -105,8 +113,13 @@ impl Queue {
 
     /// What there is of a row of the quota, by itself and by the source.
     fn whole(&self, rules: &QueueRules, row: &QuotaRow) -> i64 {
-        let most = most(rules, row);
-        self.ceiling(rules, &row.resource).map_or(most, |ceiling| ceiling.min(most))
+        whole(rules, self.offered.as_ref(), row)
+    }
+
+    /// What its source offers to what runs already. Nothing ends on the word of measures: a node that is not told of, or
+    /// pods of batch work that are not measured yet, would look as if others needed all of it.
+    fn offered_to_running(&self) -> Option<&ResourceList> {
+        self.unmeasured.as_ref().or(self.offered.as_ref())
     }
 
     /// The part of its capacity that a peak leaves to a tier, in percent.
@@ -116,18 +129,7 @@ impl Queue {
 
     /// What its rules let it have of a resource of its source; `None` is without bound.
     fn ceiling(&self, rules: &QueueRules, name: &str) -> Option<i64> {
-        let (share, reserved) = match &rules.source {
-            CapacitySource::Static => return None,
-            CapacitySource::NodeAllocatable(share) | CapacitySource::NodeMetrics(share) => {
-                (share, share.reserve.get(name))
-            }
-            CapacitySource::ExtendedResource(share) => {
-                let base = rules.counted_as.get(name)?;
-                (share, share.reserve.get(base) + share.reserve.get(name))
-            }
-        };
-        let offered = self.offered.as_ref().map_or(0, |offered| offered.get(name));
-        Some((share_of(offered, i64::from(share.percent), 100) - reserved).max(0))
+        ceiling(rules, self.offered.as_ref(), name)
     }
 }
 
@@ -177,7 +179,7 @@ impl Queues {
             self.recount(&id);
         }
         let keys: BTreeSet<CapacityKey> =
-            self.by_key.values().filter_map(|queue| capacity_key(queue.rules.as_deref()?)).collect();
+            self.by_key.values().filter_map(|queue| queue.rules.as_deref()).flat_map(capacity_keys).collect();
         self.tables.retain(|key, _| keys.contains(key));
         for key in keys {
             self.tables.entry(key).or_default();
@@ -294,6 +296,13 @@ impl Queues {
             let stale = view_old || metrics_old;
             changed |= (stale, metrics_old, too_old) != (queue.stale, queue.metrics_old, queue.old);
             (queue.stale, queue.metrics_old, queue.old) = (stale, metrics_old, too_old);
+            let is_measured = measured_share(rules).is_some() && !blind;
+            let table = || self.tables.get(&unmeasured_key(rules)?);
+            let unmeasured = is_measured.then(table).flatten();
+            if queue.unmeasured.as_ref() != unmeasured.map(CapacityTable::total) {
+                queue.unmeasured = unmeasured.map(|table| table.total().clone());
+                changed = true;
+            }
             if metrics_old && queue.offered.is_some() {
                 // What runs is not to suffer from what is not known.
                 continue;
@@ -330,13 +339,41 @@ impl Queues {
     /// Charges the queue of a class with so many grants, or takes them off.
     pub(super) fn grant(&mut self, class: &ClassKey, grants: i64) {
         if let Some(key) = class.line.queue() {
+            let wanted = self.wanted(class);
             if grants > 0
                 && let Some(peak) = self.by_key.get_mut(&key).and_then(|queue| queue.peak.as_mut())
             {
-                peak.starts(class.tier, &class.shape.requests.times(grants));
+                peak.starts(class.tier, &wanted.times(grants));
             }
-            self.charge(&key, class.tier, &class.shape.requests, grants);
+            self.charge(&key, class.tier, &wanted, grants);
         }
+    }
+
+    /// What a queue is charged with for a pod of a class that does not exist yet: its shape, and what was added to those
+    /// before it. By its shape alone a pod would be granted that has to go as soon as it is seen, again and again.
+    pub(super) fn wanted<'a>(&self, class: &'a ClassKey) -> Cow<'a, ResourceList> {
+        let mut wanted = Cow::Borrowed(&class.shape.requests);
+        if let Some(added) = self.added.get(class) {
+            wanted.to_mut().add(added);
+        }
+        wanted
+    }
+
+    /// A pod of a class is stored that requests this. `in_flight` further ones are granted.
+    pub(super) fn stored(&mut self, class: &ClassKey, requests: &ResourceList, in_flight: usize) {
+        let Some(key) = class.line.queue() else { return };
+        let mut beyond = requests.clone();
+        beyond.subtract(&self.wanted(class));
+        let beyond = beyond.without_debts();
+        if beyond != ResourceList::default() {
+            self.added.entry(class.clone()).or_default().add(&beyond);
+            self.charge(&key, class.tier, &beyond, super::pods::signed(in_flight));
+        }
+    }
+
+    /// Nobody is left of a class.
+    pub(super) fn forget_class(&mut self, class: &ClassKey) {
+        self.added.remove(class);
     }
 
     /// What a pod of ours is charged with: what asks for nothing would else count as nothing, and any number of
@@ -421,30 +458,4 @@ fn rank(tier: Tier) -> usize {
         Tier::Standard => 1,
         Tier::Guaranteed => 2,
     }
-}
-
-/// The nodes that a queue's capacity is counted on.
-fn node_share(rules: &QueueRules) -> Option<&NodeShare> {
-    match &rules.source {
-        CapacitySource::NodeAllocatable(share)
-        | CapacitySource::ExtendedResource(share)
-        | CapacitySource::NodeMetrics(share) => Some(share),
-        CapacitySource::Static => None,
-    }
-}
-
-/// The same of a queue whose nodes are measured for it.
-fn measured_share(rules: &QueueRules) -> Option<&NodeShare> {
-    match &rules.source {
-        CapacitySource::NodeMetrics(share) => Some(share),
-        CapacitySource::NodeAllocatable(_) | CapacitySource::ExtendedResource(_) | CapacitySource::Static => {
-            None
-        }
-    }
-}
-
-/// How a queue's capacity is counted.
-fn capacity_key(rules: &QueueRules) -> Option<CapacityKey> {
-    let measured = measured_share(rules).map(|_| rules.stale_after);
-    node_share(rules).map(|share| CapacityKey { selector: share.selector.clone(), measured })
 }

@@ -14,7 +14,7 @@ use crate::ledger::Slot;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A class that may be shown: its rank and oldest job are its place in the order.
 type Candidate = (Reverse<(Tier, i32)>, Place, ClassKey);
@@ -36,8 +36,23 @@ impl Admission {
         }
     }
 
+    /// Pods that fit beside what is kept for others, by class; where nothing is kept, nothing.
+    pub(super) fn free_for_shown(&self, is_held: bool) -> HashMap<ClassKey, u64> {
+        if self.blind || self.blocked.is_empty() && !is_held {
+            return HashMap::new();
+        }
+        let shown = self
+            .classes
+            .iter()
+            .filter(|(key, class)| !class.waiting.is_empty() && self.queues.max_pending(&key.line) > 0);
+        let free = |key: &ClassKey| Some(self.fits.get(&key.shape)?.table.total() + self.kept_for(key));
+        shown.filter_map(|(key, _)| Some((key.clone(), free(key)?))).collect()
+    }
+
     /// Grants what no node has room for, where rules of queues say so. Comes last: who can be served otherwise has been.
-    pub(super) fn show(&mut self, woken: &mut Vec<ObjectKey>) {
+    /// `free` is what fits beside what is kept for others. As the scheduler knows of nothing that is kept, none is shown
+    /// of a class for whose pods such room would be enough.
+    pub(super) fn show(&mut self, free: &HashMap<ClassKey, u64>, woken: &mut Vec<ObjectKey>) {
         if self.blind {
             return;
         }
@@ -60,7 +75,10 @@ impl Admission {
                 if left == 0 {
                     break;
                 }
-                left = left.saturating_sub(self.show_class(&key, left, woken).unwrap_or(0));
+                let total = self.fits.get(&key.shape).map_or(0, |fit| fit.table.total());
+                if free.get(&key).is_none_or(|free| *free >= total) {
+                    left = left.saturating_sub(self.show_class(&key, left, woken).unwrap_or(0));
+                }
             }
         }
     }
@@ -90,6 +108,7 @@ impl Admission {
             // While a peak leaves a part, nodes are not what is short.
             && !self.queues.is_limited_by_peak(&key.line, key.tier)
             && !self.stale.concerns(&key.line.namespace)
+            && self.may_finish(key)
             && self.queues.closed(&key.line, key.tier).is_none()
     }
 
@@ -106,7 +125,7 @@ impl Admission {
             return None;
         }
         let fill = self.queues.last_fill(&key.line);
-        let mut room = self.queues.room_by_quota(&key.line, key.tier, &key.shape.requests, fill).pods;
+        let mut room = self.queues.room_by_quota(&key.line, key.tier, &self.queues.wanted(key), fill).pods;
         let class = self.classes.get(key)?;
         let mut credit = class.allowance(self.models(&key.shape));
         let mut shares: Vec<(Uid, usize, usize)> = Vec::new();
@@ -114,6 +133,9 @@ impl Admission {
         for (_, uid) in &class.waiting {
             let job = self.jobs.get(uid)?;
             let granted = self.granted(uid);
+            if !self.may_start(job) {
+                continue;
+            }
             if self.claims.get(uid).is_some_and(|claim| self.staying(uid) > claim.keep) {
                 continue;
             }

@@ -3,7 +3,7 @@
 use super::class::Class;
 use super::quota::{Bound, Closed, Room};
 use super::{Admission, Job, QueueRules, Reclaim, ReclaimCause, Verdict, Waiting};
-use crate::resources::format_amount;
+use crate::resources::{ResourceList, format_amount};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_plumbing::key::Uid;
 use std::sync::Arc;
@@ -114,12 +114,13 @@ impl Admission {
     fn never(&self, job: &Job) -> Option<Why> {
         let shape = &job.class.shape;
         let pods = job.demand.min_parallelism.max(1);
-        if let Some(resource) = self.queues.exceeds_max(&job.class.line, &shape.requests, pods) {
+        let wanted = self.queues.wanted(&job.class);
+        if let Some(resource) = self.queues.exceeds_max(&job.class.line, &wanted, pods) {
             let name = job.class.line.queue.as_deref().unwrap_or_default();
             let message = format!(
                 "{} of {} are more than queue {name} may ever have",
                 count(pods),
-                format_wants(job, Some(&resource))
+                format_wants(&wanted, Some(&resource))
             );
             return Some((Waiting { reason: QueuedReason::NeverFits, message }, Some(resource)));
         }
@@ -127,7 +128,7 @@ impl Admission {
         if fit.table.ever() || self.ledger.nodes().next().is_none() {
             return None;
         }
-        let wants = format_wants(job, None);
+        let wants = format_wants(&job.class.shape.requests, None);
         let message = format!("a pod needs {wants}: no node that its selector allows is large enough");
         Some((Waiting { reason: QueuedReason::NeverFits, message }, None))
     }
@@ -138,7 +139,7 @@ impl Admission {
         let key = &job.class;
         let missing = job.demand.min_parallelism.saturating_sub(self.granted(&job.demand.uid)).max(1);
         let room =
-            self.queues.room(&key.line, key.tier, &key.shape.requests, self.queues.last_fill(&key.line));
+            self.queues.room(&key.line, key.tier, &self.queues.wanted(key), self.queues.last_fill(&key.line));
         if room.pods < missing as usize
             && let Some(why) = self.short_of_quota(job, missing, &room)
         {
@@ -161,7 +162,7 @@ impl Admission {
             let message = "the room that is free is kept for a job that has waited for it for ten minutes";
             return plain(QueuedReason::HeadBlocked, message.to_owned());
         }
-        let wants = format_wants(job, None);
+        let wants = format_wants(&job.class.shape.requests, None);
         let message = if missing > 1 {
             format!("{missing} pods of {wants} must fit at once; {} fit now", fit.total())
         } else {
@@ -174,7 +175,8 @@ impl Admission {
         let (resource, bound) = room.short.as_ref()?;
         let line = &job.class.line;
         let name = line.queue.as_deref().unwrap_or_default();
-        let wants = format!("{} of {} must fit", count(missing), format_wants(job, Some(resource)));
+        let wanted = self.queues.wanted(&job.class);
+        let wants = format!("{} of {} must fit", count(missing), format_wants(&wanted, Some(resource)));
         let room = room.pods;
         let (reason, message) = match bound {
             Bound::Quota => {
@@ -225,9 +227,8 @@ fn count(pods: u32) -> String {
     if pods == 1 { "a pod".to_owned() } else { format!("{pods} pods") }
 }
 
-/// What a pod of the job requests; of one resource of the quota, or of all.
-fn format_wants(job: &Job, only: Option<&str>) -> String {
-    let requests = &job.class.shape.requests;
+/// What a pod requests; of one resource of the quota, or of all.
+fn format_wants(requests: &ResourceList, only: Option<&str>) -> String {
     let named = |name: &str| only.is_none_or(|only| only == name);
     let wants: Vec<String> = requests
         .iter()
@@ -235,5 +236,5 @@ fn format_wants(job: &Job, only: Option<&str>) -> String {
         .map(|(name, amount)| format!("{name} {}", format_amount(name, amount)))
         .collect();
     // A quota may count it by another name than the pod does.
-    if wants.is_empty() && only.is_some() { format_wants(job, None) } else { wants.join(", ") }
+    if wants.is_empty() && only.is_some() { format_wants(requests, None) } else { wants.join(", ") }
 }

@@ -39,6 +39,11 @@ pub fn part(amount: u64, percent: u32) -> u64 {
 /// exceeded stays, unless its job cannot run without those that go.
 #[must_use]
 pub fn surplus(jobs: &[DegradedJob], limit: &[u64]) -> Vec<Place> {
+    choose(jobs, limit, &mut 0)
+}
+
+/// The same; `looks` counts the pods that are looked at.
+fn choose(jobs: &[DegradedJob], limit: &[u64], looks: &mut usize) -> Vec<Place> {
     let mut used = vec![0_u64; limit.len()];
     for pod in jobs.iter().flat_map(|job| &job.pods) {
         for (sum, uses) in used.iter_mut().zip(&pod.uses) {
@@ -48,22 +53,33 @@ pub fn surplus(jobs: &[DegradedJob], limit: &[u64]) -> Vec<Place> {
     let mut yielding: Vec<usize> = (0..jobs.len()).collect();
     yielding.sort_by_key(|job| (jobs[*job].finishes, Reverse(jobs[*job].created), *job));
     let mut going: Vec<Place> = Vec::new();
+    let mut goes: Vec<Vec<bool>> = jobs.iter().map(|job| vec![false; job.pods.len()]).collect();
     for job in &yielding {
+        if !is_exceeded(&used, limit) {
+            return going;
+        }
         let mut pods: Vec<usize> = (0..jobs[*job].pods.len()).collect();
         pods.sort_by_key(|pod| (Reverse(jobs[*job].pods[*pod].created), *pod));
-        let most = pods.len().saturating_sub(jobs[*job].min_parallelism.max(1));
-        let mut gone = 0;
+        let mut spare = pods.len().saturating_sub(jobs[*job].min_parallelism.max(1));
         for pod in pods {
-            if gone < most && helps(&used, limit, &jobs[*job].pods[pod]) {
+            if spare == 0 {
+                break;
+            }
+            *looks += 1;
+            if helps(&used, limit, &jobs[*job].pods[pod]) {
                 take(&mut used, &jobs[*job].pods[pod]);
                 going.push((*job, pod));
-                gone += 1;
+                goes[*job][pod] = true;
+                spare -= 1;
             }
         }
     }
     for job in &yielding {
-        let rest: Vec<usize> =
-            (0..jobs[*job].pods.len()).filter(|pod| !going.contains(&(*job, *pod))).collect();
+        if !is_exceeded(&used, limit) {
+            return going;
+        }
+        let rest: Vec<usize> = (0..jobs[*job].pods.len()).filter(|pod| !goes[*job][*pod]).collect();
+        *looks += rest.len();
         if rest.iter().any(|pod| helps(&used, limit, &jobs[*job].pods[*pod])) {
             for pod in rest {
                 take(&mut used, &jobs[*job].pods[pod]);
@@ -72,6 +88,11 @@ pub fn surplus(jobs: &[DegradedJob], limit: &[u64]) -> Vec<Place> {
         }
     }
     going
+}
+
+/// Whether anything is exceeded.
+fn is_exceeded(used: &[u64], limit: &[u64]) -> bool {
+    used.iter().zip(limit).any(|(used, limit)| used > limit)
 }
 
 /// Whether anything is exceeded that the pod uses.
@@ -127,6 +148,20 @@ mod tests {
         assert_eq!(surplus(&jobs, &[3, 100]), [(0, 0)]);
         assert_eq!(part(1000, 30), 300);
         assert_eq!(part(u64::MAX, 99), u64::MAX / 100 * 99 + 14);
+    }
+
+    #[test]
+    fn no_more_pods_are_looked_at_than_it_takes() {
+        let pods: Vec<&[u64]> = vec![&[1][..]; 1000];
+        let jobs: Vec<DegradedJob> = (0..100).map(|age| job(age * 10_000, 1, &pods)).collect();
+        for (limit, going) in [(100_000, 0), (99_999, 1), (99_001, 999), (50_000, 50_000), (100, 99_900)] {
+            let mut looks = 0;
+            assert_eq!(choose(&jobs, &[limit], &mut looks).len(), going);
+            assert!(looks <= going + 1000, "{looks} looks for {going}");
+        }
+        let mut looks = 0;
+        assert_eq!(choose(&jobs, &[0], &mut looks).len(), 100_000);
+        assert_eq!(looks, 100_000, "each once");
     }
 
     proptest! {

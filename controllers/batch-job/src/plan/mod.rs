@@ -41,7 +41,8 @@ use springtide_plumbing::projection::Projection;
 
 /// What has to be written for one job name now, and when to look again.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
-    let mut draft = Draft { wake: observed.orphans_until, ..Draft::default() };
+    let wake = observed.orphans_until.into_iter().chain(observed.next_pass).min();
+    let mut draft = Draft { wake, ..Draft::default() };
     for pod in &observed.orphans {
         match observed.state.as_ref().and_then(|state| state.unreleased_until(pod, now)) {
             Some(until) => draft.wake_at(until),

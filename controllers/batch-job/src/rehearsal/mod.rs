@@ -133,6 +133,7 @@ impl Rehearsal {
             writes: Vec::new(),
             is_cut: false,
         };
+        rehearsal.reconciler.passes.hurry();
         // Who comes first must not be served before those are known that come before it.
         rehearsal.every_key(|rehearsal, key| {
             rehearsal.reconciler.observe(key, None, now);

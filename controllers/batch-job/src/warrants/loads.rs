@@ -5,12 +5,10 @@
 
 use super::BatchJobWarrants;
 use super::peaks::Asks;
-use crate::admission::{CapacitySource, QueueRules};
 use crate::ledger::counts;
 use crate::loads::{MOST_AGE, Reading, Usage};
 use crate::projections::queue::QueueView;
 use crate::queues::rules;
-use crate::resources::ResourceList;
 use jiff::Timestamp;
 use springtide_crds::batch_queue::loads::{LoadResource, LoadTrigger};
 use springtide_crds::batch_queue::peaks::{PeakAction, PeakOverrideMode};
@@ -60,22 +58,5 @@ impl BatchJobWarrants {
         let selector = rules::rules(queue).load_nodes;
         let nodes = self.stores.nodes.as_ref()?.list(None);
         Reading::of(nodes.iter().map(|node| &**node).filter(|node| counts(node, &selector)), &usage, MOST_AGE)
-    }
-
-    /// Of what is left on a node beside what others request, what is left beside what they use, where its queue asks.
-    pub(super) fn measured(&self, rules: &QueueRules, node: &str, left: ResourceList) -> ResourceList {
-        match &rules.source {
-            CapacitySource::NodeAllocatable(_)
-            | CapacitySource::ExtendedResource(_)
-            | CapacitySource::Static => left,
-            CapacitySource::NodeMetrics(_) => {
-                let key = springtide_plumbing::key::ObjectKey::new("", node);
-                let view = self.stores.nodes.as_ref().and_then(|nodes| nodes.get(&key));
-                let (Some(view), Some(usage)) = (view, self.load()) else { return ResourceList::default() };
-                let mut promised = view.allocatable.clone();
-                promised.subtract(&left);
-                usage.left(&view, &promised, rules.stale_after)
-            }
-        }
     }
 }

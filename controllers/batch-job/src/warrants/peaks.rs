@@ -140,7 +140,8 @@ impl BatchJobWarrants {
         leaving > 0 && live().count() - leaving < job.spec.min_parallelism.min(open) as usize
     }
 
-    /// What the nodes of a queue leave beside all that is no batch work.
+    /// What the nodes of a queue leave beside all that is requested by what is no batch work. What that really uses is
+    /// looked at for what starts alone.
     fn offered(&self, rules: &QueueRules) -> ResourceList {
         let share = match &rules.source {
             CapacitySource::Static => return ResourceList::default(),
@@ -165,8 +166,8 @@ impl BatchJobWarrants {
             }
         }
         let mut offered = ResourceList::default();
-        for (node, left) in left {
-            offered.add(&self.measured(rules, &node, left).without_debts());
+        for left in left.into_values() {
+            offered.add(&left.without_debts());
         }
         offered
     }

@@ -171,6 +171,7 @@ fn observe(case: &Case) -> Observed {
             exceeds_history: false,
             archive: archive::Standing::Clear,
             unfinished_jobs: 0,
+            next_pass: None,
         };
     };
     let mut job = job.clone();
@@ -238,6 +239,7 @@ fn observe(case: &Case) -> Observed {
         exceeds_history: case.exceeds_history,
         archive: if case.line_waits { archive::Standing::Waiting } else { archive::Standing::Clear },
         unfinished_jobs: 1,
+        next_pass: None,
     }
 }
 

@@ -419,3 +419,35 @@ fn half_a_gang_of_a_queue_is_taken_back_and_its_quota_is_for_others() {
     let status = world.run_to_the_end("gang")["status"].clone();
     assert_eq!((&status["succeeded"], &status["failed"]), (&json!(4), &json!(0)));
 }
+
+#[test]
+fn who_may_have_others_end_once_they_have_run_as_promised_is_served_then_without_any_event() {
+    let mut world = World::new("2");
+    let preemptible = json!({"by": ["Guaranteed"], "minRunSeconds": 60});
+    let tiers = json!([{"name": "BestEffort", "preemptible": preemptible}]);
+    world.set_queue("q", Some(json!({"maxTier": "Guaranteed", "tiers": tiers})));
+    let of_tier = |tier: &str| json!({"queueName": "q", "tier": tier});
+    world.cluster.submit("high", sized("1", of_tier("Guaranteed")));
+    seconds(&mut world, 1);
+    world.cluster.submit("wide", sized("2", of_tier("Guaranteed")));
+    // All that it has to say by itself is said by then.
+    seconds(&mut world, 300);
+    world.cluster.submit("low", sized("1", of_tier("BestEffort")));
+    world.settle();
+    assert_eq!(names(&world), ["high-0-0", "low-0-0"]);
+    let since = world.now();
+    // That the room of the other one would be enough is found by a pass that nobody looks at this job for.
+    world.cluster.finish("high-0-0", 0);
+    world.settle();
+    world.work_but_finish_nothing();
+    world.settle();
+    while pods_of(&world, "wide").is_empty() {
+        world.cluster.pass_time(1);
+        assert!(world.sleep(), "nothing comes by time alone");
+        assert!(world.now().duration_since(since).as_secs() <= 60, "{:?}", world.cluster.log);
+        world.settle();
+        world.cluster.reap("low-0-0");
+        world.settle();
+    }
+    assert_eq!(names(&world), ["wide-0-0"]);
+}

@@ -195,6 +195,7 @@ fn planned(mut object: Value, pods: &[Value], verdict: Option<Verdict>, now: Tim
         exceeds_history: false,
         archive: springtide_batch_job::archive::Standing::Clear,
         unfinished_jobs: 1,
+        next_pass: None,
     };
     if let Some(Write { action: Action::Status { status, .. }, .. }) = plan(&observed, now).status {
         object["status"] = status;

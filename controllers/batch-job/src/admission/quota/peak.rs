@@ -1,6 +1,6 @@
 //! What the peak windows of a queue mean, as of the last pass.
 
-use super::{Queue, Queues, counted, share_of};
+use super::{Queue, Queues, ceiling, counted, share_of, whole};
 use crate::admission::line::LineId;
 use crate::admission::peaks::{LoadTotals, PeakFigures};
 use crate::loads::{Loads, Reading, StoredLoads};
@@ -244,21 +244,21 @@ impl Queues {
         self.by_key.iter().filter_map(|(key, queue)| Some((key, &queue.peak.as_ref()?.drains)))
     }
 
-    /// What a tier may use of a queue of which so many percent are left to it.
+    /// What a tier may use of a queue of which so many percent are left to it: what runs is held against that.
     pub(in crate::admission) fn shares(&self, key: &ObjectKey, percent: u32) -> Vec<Share> {
         let Some(queue) = self.by_key.get(key) else { return Vec::new() };
         let Some(rules) = queue.rules.as_deref() else { return Vec::new() };
+        let running = queue.offered_to_running();
         let limit = |whole: i64| u64::try_from(share_of(whole.max(0), percent.into(), 100)).unwrap_or(0);
         let rows = rules.quota.iter().map(|row| Share {
             resource: Arc::clone(&row.resource),
             in_quota: true,
-            limit: limit(queue.whole(rules, row)),
+            limit: limit(whole(rules, running, row)),
         });
-        let offered = queue.offered.iter().flat_map(ResourceList::iter);
-        let others = offered.filter_map(|(name, _)| {
+        let others = running.into_iter().flat_map(ResourceList::iter).filter_map(|(name, _)| {
             let base = rules.counted_as.get(name).map_or(name, |base| &**base);
             let is_counted = rules.quota.iter().any(|row| &*row.resource == base);
-            let ceiling = queue.ceiling(rules, name).filter(|_| !is_counted)?;
+            let ceiling = ceiling(rules, running, name).filter(|_| !is_counted)?;
             Some(Share { resource: Arc::from(name), in_quota: false, limit: limit(ceiling) })
         });
         rows.chain(others).collect()

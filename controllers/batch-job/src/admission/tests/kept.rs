@@ -2,6 +2,8 @@
 
 use super::queues::{cores, of};
 use super::*;
+use crate::peaks::Peaks;
+use springtide_crds::batch_queue::peaks::PeakWindow;
 
 const LONG_AGO: i64 = 10_000;
 
@@ -58,6 +60,7 @@ fn small_pods_take_what_comes_free_for_ten_minutes_and_then_a_node_is_kept() {
     let (mut world, _, small, large) = crowded();
     let jobs = [(small.clone(), "1", "a"), (large.clone(), "2", "a")];
     assert_eq!(world.admission.verdict(&large).wake_at, Some(at(LONG_AGO + 600)));
+    assert_eq!(world.admission.due(at(LONG_AGO)), Some(at(LONG_AGO + 600)));
     let first = world.pods_of(&small)[0].clone();
     world.end_and_settle(&first, LONG_AGO + 599, &jobs);
     assert_eq!((world.pods_of(&small).len(), world.admission.kept_nodes()), (4, vec![]));
@@ -161,4 +164,32 @@ fn no_node_is_kept_for_what_fits_on_none_even_when_it_is_empty_of_batch_work() {
     world.admission.pass(at(1));
     world.admission.pass(at(601));
     assert_eq!(world.admission.kept_nodes(), []);
+}
+
+#[test]
+fn no_node_is_kept_for_who_would_not_finish_before_a_peak() {
+    // Pods are ended from LONG_AGO + 700 on.
+    const PEAK: &str = "
+- {name: noon, window: {start: '03:00', end: '04:00', timeZone: UTC}, leadSeconds: 100, actions: [{tier: BestEffort, action: Drain}]}
+";
+    for run in [100, 101] {
+        let (mut world, queue, _, large) = crowded();
+        let windows: Vec<PeakWindow> = serde_yaml::from_str(PEAK).unwrap();
+        let peaks = Peaks::new(&Uid("q".into()), &windows, None);
+        world.admission.peaks_changed(&queue, Some(Arc::new(peaks)), None);
+        world.admission.withdraw(&large);
+        let interruption = Interruptibility {
+            policy: InterruptionPolicy::FinishOrDontStart,
+            expected: Some(SignedDuration::from_secs(run)),
+            ..Interruptibility::default()
+        };
+        let large = of(&queue, "large", &shape("2", json!({})), 1);
+        world.ask(Demand { created: at(1), interruption, ..large });
+        world.admission.pass(at(LONG_AGO));
+        world.admission.pass(at(LONG_AGO + 600));
+        assert_eq!(world.admission.kept_nodes().len(), usize::from(run == 100), "{run}");
+        world.admission.dirty = true;
+        world.admission.pass(at(LONG_AGO + 601));
+        assert_eq!(world.admission.kept_nodes(), [], "{run}");
+    }
 }

@@ -7,6 +7,7 @@ use crate::peaks::Peaks;
 use crate::resources::ResourceList;
 use springtide_crds::batch_queue::BatchQueueStatus;
 use springtide_crds::batch_queue::loads::LoadTrigger;
+use springtide_crds::batch_queue::peaks::PeakWindow;
 use std::collections::HashMap;
 
 /// BestEffort leaves at three quarters of the processors.
@@ -195,4 +196,39 @@ fn metrics_that_are_too_old_stop_grants_and_nothing_else() {
     assert_eq!(waiting.reason, QueuedReason::CapacityStale);
     server.tells(&mut world, 70, &[("n1", 1000, 0)]);
     assert_eq!(settle(&mut world, 70, &job), 2);
+}
+
+#[test]
+fn a_peak_ends_nothing_for_measures_that_lag_or_are_missing() {
+    const DEGRADE: &str = "
+- name: noon
+  window: {start: '00:10', end: '00:20', timeZone: UTC}
+  actions: [{tier: Standard, action: Degrade, percent: 50}]
+  leadSeconds: 100
+";
+    let mut world = World::new(&[("n1", "16"), ("n2", "16")]);
+    let queue = measured(&mut world, 100);
+    let windows: Vec<PeakWindow> = serde_yaml::from_str(DEGRADE).unwrap();
+    let peaks = Peaks::new(&Uid("q".into()), &windows, None);
+    world.admission.peaks_changed(&queue, Some(Arc::new(peaks)), None);
+    let one = shape("1", json!({}));
+    let job = world.ask(Demand { tier: Tier::Standard, ..of(&queue, "j", &one, 10) });
+    let mut server = Server::default();
+    server.tells(&mut world, 0, &[("n1", 1000, 0), ("n2", 1000, 0)]);
+    assert_eq!(settle(&mut world, 0, &job), 10);
+    server.tells(&mut world, 590, &[("n1", 6000, 5000), ("n2", 6000, 5000)]);
+    world.admission.pass(at(590));
+    // One node is not told of, and pods that run on the other are not measured yet.
+    server.tells(&mut world, 605, &[("n1", 6000, 0)]);
+    for second in [605, 606] {
+        world.admission.pass(at(second));
+        assert_eq!(world.admission.verdict(&job).reclaim, None, "ten of sixteen cores are in use");
+    }
+    // What is measured bounds what starts: half of ten cores.
+    world.ask(Demand { tier: Tier::Standard, ..of(&queue, "j", &one, 11) });
+    assert_eq!(settle(&mut world, 607, &job), 0);
+    // What others request is theirs.
+    world.admission.pod_changed(&foreign("web", "n2", "14"));
+    world.admission.pass(at(608));
+    assert_eq!(world.admission.verdict(&job).reclaim.map(|reclaim| reclaim.keep), Some(9));
 }

@@ -289,3 +289,128 @@ fn a_window_that_cannot_be_read_holds_its_tiers_alone() {
     world.admission.peaks_changed(&queue, None, None);
     assert_eq!(settle(&mut world, 11, &[&low]), 1);
 }
+
+/// A world of two cores, in which Guaranteed has BestEffort end and is ended itself for a peak at 500 s; and a job of it
+/// for two cores that must not be interrupted and takes 100 s.
+fn near_peak() -> (World, QueueId, Demand) {
+    let mut world = World::new(&[("n1", "2")]);
+    let yields = TierRules { preemptible_by: vec![Tier::Guaranteed], ..TierRules::default() };
+    let rules = QueueRules { tiers: BTreeMap::from([(Tier::BestEffort, yields)]), ..cores(2, 2) };
+    let queue = world.queue("q", &rules);
+    let windows = PEAK.replace("{tier: BestEffort, action: Drain}, ", "");
+    let windows = windows.replace("Standard, action: Degrade, percent: 30", "Guaranteed, action: Drain");
+    world.admission.peaks_changed(&queue, Some(peaks(&windows)), None);
+    let interruption = Interruptibility {
+        policy: InterruptionPolicy::FinishOrDontStart,
+        expected: Some(SignedDuration::from_secs(100)),
+        ..Interruptibility::default()
+    };
+    let large = shape("2", json!({}));
+    let finishing = Demand { tier: Tier::Guaranteed, interruption, ..of(&queue, "finishing", &large, 1) };
+    (world, queue, finishing)
+}
+
+#[test]
+fn nobody_ends_for_who_would_not_finish_before_a_peak() {
+    for (second, ends) in [(400, true), (401, false)] {
+        let (mut world, queue, finishing) = near_peak();
+        let low = world.ask(of(&queue, "low", &shape("1", json!({})), 2));
+        assert_eq!(settle(&mut world, 390, &[&low]), 2);
+        // Of the same class as one that takes 64 s.
+        let finishing = world.ask(finishing);
+        world.admission.pass(at(second));
+        assert_eq!(world.admission.verdict(&low).reclaim.is_some(), ends, "{second}");
+        assert_eq!(waits(&world, &finishing).reason == QueuedReason::WouldNotFinish, !ends, "{second}");
+    }
+}
+
+#[test]
+fn what_has_ended_for_who_would_not_finish_any_more_is_for_others() {
+    let (mut world, queue, finishing) = near_peak();
+    let one = shape("1", json!({}));
+    let low = world.ask(of(&queue, "low", &one, 2));
+    assert_eq!(settle(&mut world, 390, &[&low]), 2);
+    let finishing = world.ask(finishing);
+    world.admission.pass(at(395));
+    assert_eq!(world.admission.verdict(&low).reclaim.map(|reclaim| reclaim.keep), Some(0));
+    world.end("p1");
+    world.ask(of(&queue, "low", &one, 1));
+    let next = world.ask(of(&queue, "next", &one, 1));
+    world.admission.pass(at(400));
+    assert_eq!(world.admission.verdict(&next).granted, 0, "it is kept until there is enough of it");
+    world.admission.dirty = true;
+    world.admission.pass(at(401));
+    assert_eq!(world.admission.verdict(&low).reclaim, None);
+    assert_eq!([&next, &finishing].map(|job| world.admission.verdict(job).granted), [1, 0]);
+    world.nothing_overcommitted();
+}
+
+/// Seconds in which pods of the job are made that request two cores where its template says one, as a sidecar was added.
+/// Returns how many are made.
+fn with_sidecars(world: &mut World, job: &Uid, seconds: std::ops::Range<i64>) -> usize {
+    let mut made = 0;
+    for second in seconds {
+        world.admission.pass(at(second));
+        while world.make(job, "2", "a").is_some() {
+            made += 1;
+        }
+        world.admission.pass(at(second));
+        give_back(world, job);
+        let gone = |name: &&String| world.admission.pods.is_leaving(&ObjectKey::new("a", name.as_str()));
+        let gone: Vec<String> = world.pods.keys().filter(gone).cloned().collect();
+        gone.iter().for_each(|pod| world.end(pod));
+    }
+    made
+}
+
+#[test]
+fn what_is_added_to_pods_is_reckoned_with_before_they_are_made() {
+    let mut world = World::new(&[("n1", "64")]);
+    let queue = queue(&mut world, PEAK, 10);
+    let one = shape("1", json!({}));
+    let job = world.ask(Demand { tier: Tier::Standard, ..of(&queue, "j", &one, 9) });
+    assert_eq!(with_sidecars(&mut world, &job, 400..420), 5);
+    assert_eq!(world.admission.figures(&queue).used.cpu, 10_000);
+    // Three cores are left to it, of which one pod uses two.
+    assert_eq!(with_sidecars(&mut world, &job, 500..700), 0);
+    assert_eq!((world.pods.len(), waits(&world, &job).reason), (1, QueuedReason::PeakWindow));
+    // A quota of three cores likewise; one of a single core never has room for such a pod.
+    for (quota, left, reason) in [(3, 1, QueuedReason::QuotaExceeded), (1, 0, QueuedReason::NeverFits)] {
+        world.admission.peaks_changed(&queue, None, None);
+        world.queue("q", &cores(quota, quota));
+        assert_eq!(with_sidecars(&mut world, &job, 700..720), 0, "{quota}");
+        let waiting = waits(&world, &job);
+        assert_eq!((world.pods.len(), waiting.reason), (left, reason), "{quota}");
+        assert!(waiting.message.contains("cpu 2"), "{}", waiting.message);
+    }
+    // Nothing of it is left in the books.
+    world.queue("q", &cores(10, 10));
+    assert_eq!(with_sidecars(&mut world, &job, 720..740), 5);
+    assert_eq!(world.admission.figures(&queue).used.cpu, 10_000);
+    // No more go than it takes.
+    world.queue("q", &cores(5, 5));
+    assert_eq!(with_sidecars(&mut world, &job, 740..760), 0);
+    assert_eq!(world.pods.len(), 2);
+}
+
+#[test]
+fn nothing_is_shown_that_would_not_finish_before_a_peak() {
+    // Of its first pods a class is shown one.
+    for (second, shown) in [(400, [1, 0]), (430, [0, 1]), (441, [0, 0])] {
+        let mut world = World::new(&[("n1", "1")]);
+        let queue = world.queue("q", &QueueRules { max_pending: 5, ..cores(9, 9) });
+        world.admission.peaks_changed(&queue, Some(peaks(PEAK)), None);
+        // Both are of one class.
+        let jobs = [("a", 100), ("b", 64)].map(|(name, run)| {
+            let interruption = Interruptibility {
+                policy: InterruptionPolicy::FinishOrDontStart,
+                expected: Some(SignedDuration::from_secs(run)),
+                ..Interruptibility::default()
+            };
+            world.ask(Demand { interruption, ..of(&queue, name, &shape("2", json!({})), 1) })
+        });
+        world.admission.pass(at(second));
+        let granted = jobs.map(|job| world.admission.verdict(&job).granted);
+        assert_eq!(granted, shown, "{second}");
+    }
+}

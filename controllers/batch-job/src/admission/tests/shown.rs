@@ -169,3 +169,33 @@ fn nothing_is_shown_of_a_tier_that_a_peak_leaves_a_part_or_that_comes_back_after
         }
     }
 }
+
+#[test]
+fn room_that_is_kept_for_others_is_not_for_a_gang_that_is_shown() {
+    let mut world = World::new(&[("n1", "3")]);
+    let one = shape("1", json!({}));
+    let yields = TierRules { preemptible_by: vec![Tier::Guaranteed], ..TierRules::default() };
+    let rules = QueueRules { tiers: BTreeMap::from([(Tier::BestEffort, yields)]), ..cores(8, 8) };
+    let queue = world.queue("q", &rules);
+    let showing = world.queue("showing", &showing(5, cores(8, 8)));
+    let low: Vec<Uid> =
+        (0..3).map(|number| world.ask(of(&queue, &format!("low{number}"), &one, 1))).collect();
+    world.settle(&low.iter().map(|job| (job.clone(), "1", "a")).collect::<Vec<_>>());
+    let big = world.ask(Demand { tier: Tier::Guaranteed, ..of(&queue, "big", &shape("3", json!({})), 1) });
+    world.admission.pass(at(2));
+    let gang = world.ask(Demand { min_parallelism: 3, ..of(&showing, "gang", &one, 3) });
+    for (second, pod) in [(3, "p1"), (4, "p2")] {
+        world.end(pod);
+        world.admission.pass(at(second));
+        assert_eq!([&big, &gang].map(|job| world.admission.verdict(job).granted), [0, 0], "{second}");
+    }
+    world.end("p3");
+    world.admission.pass(at(5));
+    assert_eq!(world.admission.verdict(&big).granted, 1);
+    // Now no node has room for any of it.
+    world.make(&big, "3", "a").unwrap();
+    world.admission.pass(at(6));
+    let verdict = world.admission.verdict(&gang);
+    assert_eq!((verdict.granted, verdict.unfit), (3, 3));
+    world.nothing_overcommitted();
+}

@@ -109,3 +109,24 @@ fn of_a_degraded_tier_only_what_exceeds_its_share_goes() {
     gang.after(600);
     assert_eq!(gang.deletable(5), 5);
 }
+
+#[test]
+fn what_a_degraded_tier_has_is_not_less_for_want_of_measures() {
+    let mut bench = Bench::new();
+    let mut spec = spec();
+    spec["quota"] = json!([]);
+    spec["capacitySource"] = json!({"type": "NodeMetrics"});
+    bench.queue(spec);
+    let node = json!({
+        "metadata": {"name": "n", "uid": "n", "resourceVersion": "2"},
+        "status": {
+            "allocatable": {"cpu": "5", "memory": "8Gi", "pods": "110"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    });
+    bench.nodes.apply(serde_json::from_value(node).unwrap());
+    bench.job(json!({"queueName": "q", "tier": "Standard", "completions": 9, "parallelism": 9}), json!({}));
+    bench.queued("Standard", 5);
+    bench.after(600);
+    assert_eq!(bench.deletable(5), 3, "two of five cores are left to it, whatever is in use");
+}
