@@ -41,6 +41,8 @@ pub(crate) struct World {
     settings: Settings,
     /// By how much the clock of the process is ahead of the API server's.
     clock_ahead: SignedDuration,
+    /// How often another process has taken over.
+    pub(crate) restarts: usize,
 }
 
 /// What befalls the writes of a pass; the first one has number 0.
@@ -142,7 +144,7 @@ impl World {
         let nodes = BTreeMap::from([(NODE.to_owned(), node(NODE, cpu, false))]);
         let queues = BTreeMap::new();
         let process = Process::start(&mut cluster, &nodes, &queues, settings, clock_ahead);
-        Self { cluster, process, nodes, queues, settings, clock_ahead }
+        Self { cluster, process, nodes, queues, settings, clock_ahead, restarts: 0 }
     }
 
     /// What the clock of the process shows.
@@ -160,6 +162,7 @@ impl World {
     /// The process dies, and another one starts from a list of everything.
     pub(crate) fn restart(&mut self) {
         let (nodes, queues) = (&self.nodes, &self.queues);
+        self.restarts += 1;
         self.process = Process::start(&mut self.cluster, nodes, queues, self.settings, self.clock_ahead);
     }
 

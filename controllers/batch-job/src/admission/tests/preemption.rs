@@ -238,14 +238,7 @@ proptest! {
                     prop_assert!(!taken.contains(&(victim.clone(), claimant.clone())), "ping-pong: {claimant:?} {victim:?}");
                     taken.insert((claimant, victim));
                 }
-                for (job, keep, _) in &claimed {
-                    let mut own: Vec<String> =
-                        world.pods.iter().filter(|(_, pod)| *pod.0.0 == **job).map(|(name, _)| name.clone()).collect();
-                    own.sort_by_key(|name| name[1..].parse::<u32>().unwrap());
-                    for pod in own.split_off(*keep as usize) {
-                        world.end(&pod);
-                    }
-                }
+                world.give_back();
                 let mut made = 0;
                 for (job, cpu, namespace) in &known {
                     while world.make(job, cpu, namespace).is_some() {
