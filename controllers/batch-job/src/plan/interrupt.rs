@@ -54,7 +54,10 @@ pub(super) fn live_pods(state: &JobState, reclaim: Option<&Reclaim>, draft: &mut
     let named: Vec<&Attempt> = staying.iter().copied().filter(is_named).filter(is_new).collect();
     ending.extend(named);
     let any = reclaim.filter(|reclaim| reclaim.pods.is_empty());
-    let most = any.map_or(u32::MAX, |any| any.keep).min(state.job.spec.parallelism) as usize;
+    let most = match status::ends_whole(state) {
+        true => 0,
+        false => any.map_or(u32::MAX, |any| any.keep).min(state.job.spec.parallelism) as usize,
+    };
     let surplus = (staying.len() - ending.len()).saturating_sub(most);
     if surplus > 0 {
         let mut rest: Vec<&Attempt> = staying

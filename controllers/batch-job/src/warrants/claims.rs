@@ -75,6 +75,14 @@ impl<'a> Scene<'a> {
         scene
     }
 
+    /// The same before anything went.
+    pub(super) fn before(mut self) -> Self {
+        for (queue, amount) in self.going.drain() {
+            self.staying.entry(queue).or_default().add(&amount);
+        }
+        self
+    }
+
     /// Whether the rules of its queue ask for the end of a pod of this priority.
     pub(super) fn is_claimed(&self, pod: &PodView, priority: i32) -> bool {
         let Some(queue) = queue_of(pod) else { return false };

@@ -123,7 +123,10 @@ impl BatchJobWarrants {
             pods.extend(self.stores.pods.list(Some(namespace)));
             jobs.extend(self.stores.jobs.list(Some(namespace)));
         }
-        Scene::new(&queues, scope, &pods, &jobs, &going, now).is_claimed(pod, job.spec.priority)
+        let scene = Scene::new(&queues, scope, &pods, &jobs, &going, now);
+        // A gang ends as a whole, though less were enough.
+        scene.is_claimed(pod, job.spec.priority)
+            || self.is_of_broken_gang(job, &going) && scene.before().is_claimed(pod, job.spec.priority)
     }
 
     /// The rules of the queues of a namespace, or of all.

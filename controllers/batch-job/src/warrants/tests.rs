@@ -1,5 +1,6 @@
 mod loads;
 mod peaks;
+mod preemption;
 mod unscheduled;
 
 use super::*;

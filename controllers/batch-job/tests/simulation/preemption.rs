@@ -77,11 +77,11 @@ fn fill(world: &mut World, spec: Value, pods: usize) {
     assert_eq!(world.live().len(), pods, "{:?}", world.cluster.log);
 }
 
-/// Half a minute goes by. The process dies before the write of this number in a pass that has told why pods of `low`
+/// Twenty seconds go by. The process dies before the write of this number in a pass that has told why pods of `low`
 /// end.
-fn half_a_minute(world: &mut World, crash: Option<usize>) {
+fn twenty_seconds(world: &mut World, crash: Option<usize>) {
     let restarts = world.restarts;
-    for _ in 0..30 {
+    for _ in 0..20 {
         for passes in 0.. {
             assert!(passes < 1000, "a hot loop: {:?}", world.cluster.log);
             world.deliver(usize::MAX, usize::MAX);
@@ -110,7 +110,7 @@ fn an_elastic_job_loses_the_pods_of_one_node_and_no_more_whoever_leads() {
         let mut world = world();
         fill(&mut world, sized("1", json!({"completions": 100, "parallelism": 16})), 16);
         world.cluster.submit("high", sized("4", json!({"tier": "Guaranteed"})));
-        half_a_minute(&mut world, crash);
+        twenty_seconds(&mut world, crash);
         assert_eq!(world.restarts, usize::from(crash.is_some()));
         let gone = ended(&world, "low");
         let nodes: BTreeSet<String> = gone.iter().map(|pod| node(index(pod))).collect();
@@ -131,5 +131,19 @@ fn an_elastic_job_loses_the_pods_of_one_node_and_no_more_whoever_leads() {
         assert_eq!((world.reason("low", "Degraded"), &world.status("low")["failed"]), ("FullParallelism", &json!(0)));
         assert_eq!(ended(&world, "low").len(), 4, "{crash:?}");
         assert_eq!(world.cluster.violations, [] as [String; 0]);
+    }
+}
+
+#[test]
+fn a_gang_ends_as_a_whole_whoever_leads() {
+    for crash in [None, Some(0), Some(1), Some(5), Some(11)] {
+        let mut world = world();
+        fill(&mut world, sized("1", json!({"completions": 12, "parallelism": 12, "minParallelism": 12})), 12);
+        world.cluster.submit("high", sized("4", json!({"tier": "Guaranteed"})));
+        twenty_seconds(&mut world, crash);
+        assert_eq!(world.restarts, usize::from(crash.is_some()));
+        let gone: BTreeSet<String> = ended(&world, "low").into_iter().collect();
+        assert_eq!(gone.len(), 12, "{crash:?}: {gone:?}");
+        assert!(world.pod_names().contains(&"high-0-0"), "{crash:?}: {:?}", world.pod_names());
     }
 }
