@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use springtide_batch_job::loads::NodeMetrics;
 use springtide_batch_job::projections::job::JobView;
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
@@ -24,7 +25,7 @@ use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Next, WorkQueue};
 use springtide_plumbing::store::{Store, StoreWriter};
 use springtide_plumbing::warrant::{Target, Warrants};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -237,6 +238,16 @@ impl World {
             }
             (None, None) => {}
         }
+    }
+
+    /// A metrics server tells what is in use on each node.
+    pub(crate) fn measure(&mut self, cpu: &str) {
+        *self.process.time.lock().unwrap() = self.now();
+        let (now, reconciler) = (self.now(), &self.process.reconciler);
+        let told = self.nodes.keys().map(|name| {
+            view::<NodeMetrics>(&json!({"metadata": {"name": name}, "timestamp": now, "usage": {"cpu": cpu}}))
+        });
+        reconciler.take_load(reconciler.load_usage().next(told.collect(), &HashMap::new(), now));
     }
 
     /// The watches show further events.
@@ -497,6 +508,8 @@ impl Process {
         let clock = Clock::from_fn(move || *shows.lock().unwrap());
         let warrants = BatchJobWarrants::new(stores.clone(), settings, clock);
         let reconciler = BatchJobReconciler::with_settings(stores, settings);
+        let measured = Arc::clone(&reconciler);
+        warrants.follow_load(Arc::new(move || Some(measured.load_usage())));
         let queue_loop = BatchQueueReconciler::new(Arc::clone(&reconciler));
         let queue = WorkQueue::new(7);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
