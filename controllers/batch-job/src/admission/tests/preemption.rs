@@ -3,6 +3,7 @@
 
 use super::queues::{cores, lending, of};
 use super::*;
+use crate::admission::quota::Fill;
 use std::collections::BTreeSet;
 
 fn preemptible(by: &[Tier], rules: QueueRules) -> QueueRules {
@@ -178,6 +179,9 @@ fn cohorts_of_one_name_lend_over_namespaces_only_where_told() {
         world.admission.pass(at(3));
         let claimed = vec![("a-loan".to_owned(), 2, ReclaimCause::Reclaimed)];
         assert_eq!(claims(&world), if granted == 3 { claimed } else { Vec::new() }, "{scope:?}");
+        // What comes back to the lender is borrowed by nobody else of the cohort, wherever it is.
+        let class = &world.admission.jobs[&loan].class;
+        assert_eq!(world.admission.is_kept_from(class, Fill::Borrowed), granted == 3, "{scope:?}");
         drop(own);
     }
 }
