@@ -25,7 +25,7 @@ const STUCK_AFTER: SignedDuration = SignedDuration::from_secs(60);
 const TRIED_PER_LINE: usize = 8;
 
 /// A class for which others may have to end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Claimant {
     key: ClassKey,
     /// With fewer pods its first job does not start.
@@ -175,6 +175,14 @@ impl Admission {
                         continue;
                     }
                     if let Some(decided) = self.attempt(claimant, &units, fill) {
+                        return Some(decided);
+                    }
+                    // For all that wait a job might have to end; for the first of them it may be enough that it shrinks.
+                    let first = Claimant { most: claimant.least, ..claimant.clone() };
+                    if *reach == Reach::AnySpare
+                        && first.most < claimant.most
+                        && let Some(decided) = self.attempt(&first, &units, fill)
+                    {
                         return Some(decided);
                     }
                 }
@@ -368,7 +376,7 @@ impl Admission {
                     part,
                     spare,
                 };
-                let is_new = !own.iter().any(|pod| was_asked(pod));
+                let is_new = !own.iter().any(&was_asked);
                 found.push(((is_new, part == Part::Whole, place, job.yields(), number), unit));
             }
         }

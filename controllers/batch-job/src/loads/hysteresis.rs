@@ -100,9 +100,7 @@ impl Hysteresis {
         };
         match (is_known, self.is_on) {
             (false, _) => Standing::Unmeasured { last: self.read },
-            (true, true) => {
-                Standing::On { since: self.turned.unwrap_or(self.began), is_low: self.is_low }
-            }
+            (true, true) => Standing::On { since: self.turned.unwrap_or(self.began), is_low: self.is_low },
             (true, false) => Standing::Off,
         }
     }

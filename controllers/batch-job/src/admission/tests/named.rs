@@ -101,6 +101,24 @@ fn who_shrinks_gives_the_pods_of_one_node_and_no_more() {
 }
 
 #[test]
+fn for_many_that_wait_a_job_shrinks_as_far_as_it_can_before_it_ends() {
+    let mut spread = Spread::new(12, 0);
+    let tier = Tier::Guaranteed;
+    let many = Demand { tier, ..of(&spread.queue, "many", &shape("4", json!({})), 4) };
+    let many = spread.world.ask(many);
+    let class = spread.world.admission.jobs[&many].class.clone();
+    for _ in 0..3 {
+        spread.world.admission.classes.get_mut(&class).unwrap().confirm();
+    }
+    assert_eq!(spread.world.admission.classes[&class].allowance(true), 4, "it may ask for all at once");
+    for second in [40, 41] {
+        spread.world.admission.pass(at(second));
+        let (claimed, nodes) = spread.claimed();
+        assert_eq!((claimed.len(), nodes.len()), (4, 1), "{claimed:?}");
+    }
+}
+
+#[test]
 fn those_that_were_told_go_and_nobody_in_their_place() {
     let mut spread = Spread::new(1, 0);
     spread.world.ask(spread.high());

@@ -62,8 +62,7 @@ fn who_waits_asks_with_what_its_profile_makes_of_its_requests() {
         })
     };
     let none = json!({"spec": {"containers": [{"name": "main"}]}});
-    let some =
-        json!({"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "3", "memory": "1Mi"}}}]}});
+    let some = json!({"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "3", "memory": "1Mi"}}}]}});
     for (template, mode, max_mode, deletable) in [
         (&none, "Initial", "Auto", 4),
         (&none, "Auto", "Initial", 4),
