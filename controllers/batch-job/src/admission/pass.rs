@@ -312,8 +312,8 @@ impl Admission {
         for place in class.waiting.iter().take_while(|place| until.is_none_or(|until| *place < until)) {
             let uid = &place.1;
             // Who has to give back is not given meanwhile.
-            let left = |claim: &Claim| claim.left(pods::staying(live, leaving, uid), held);
-            if claims.get(uid).is_some_and(|claim| left(claim) > 0) {
+            let due = |claim: &Claim| claim.left(pods::staying(live, leaving, uid), held);
+            if claims.get(uid).is_some_and(|claim| due(claim) > 0) {
                 continue;
             }
             let job = self.jobs.get(uid)?;

@@ -37,7 +37,7 @@ impl BatchJobWarrants {
         let default = self.stores.queues.get(queue).map(|queue| queue.spec.default_profile_mode);
         let wanted = fitting::wanted(asked, default.unwrap_or_default());
         let Some(profile) = self.stores.profiles.get(&key) else { return Fitting::default() };
-        let fitted = match fitting::mode(wanted, Some(&profile)) {
+        let fitted = match fitting::mode(wanted, Some(&*profile)) {
             ProfileMode::Off | ProfileMode::Observe => None,
             mode @ (ProfileMode::Initial | ProfileMode::Auto) => {
                 lock(&self.fittings).fitted(&key, &profile, &job.template, mode)
