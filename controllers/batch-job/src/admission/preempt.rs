@@ -352,11 +352,9 @@ impl Admission {
             // None goes in place of one that was told to.
             pods.sort_by_key(|pod| !was_asked(pod));
             let spare = pods.len().saturating_sub(job.demand.min_parallelism.max(1) as usize);
-            let single = |(number, pods)| {
-                let part = if number < spare { Part::Spare } else { Part::InPlace };
-                (part, number, pods)
-            };
-            let singles = pods.chunks(1).enumerate().map(single).filter(|_| spare > 0);
+            let part = |number: usize| if number < spare { Part::Spare } else { Part::InPlace };
+            let singles = pods.chunks(1).enumerate().filter(|_| spare > 0);
+            let singles = singles.map(|(number, own)| (part(number), number, own));
             // What a gang needs ends as a whole.
             let whole = pods.get(spare..).filter(|pods| !pods.is_empty());
             let whole = whole.map(|pods| (Part::Whole, spare, pods));
@@ -422,7 +420,9 @@ impl Admission {
             self.book(&unit.pods, -1);
             kept.push(unit);
             match unit.part {
-                Part::Whole if unit.pods.len() > 1 => drop(gangs.insert(&unit.job)),
+                Part::Whole if unit.pods.len() > 1 => {
+                    gangs.insert(&unit.job);
+                }
                 Part::Whole => {}
                 Part::Spare | Part::InPlace => *singles.entry(&unit.job).or_default() += 1,
             }
