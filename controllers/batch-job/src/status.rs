@@ -6,7 +6,7 @@ mod preempted;
 mod stalled;
 
 pub(crate) use failing::{FAILS, of_failing};
-pub(crate) use preempted::is_told;
+pub(crate) use preempted::{ends_whole, is_told};
 use stalled::stalled;
 pub(crate) use stalled::{stalling_time, stalls_later};
 

@@ -1,10 +1,11 @@
 //! Pods that are claimed back: by a quota that was cut, by who has lent, by who is more important.
 //!
-//! A claim says how many live pods a job may keep. It is made anew in every pass from what is there, those that
-//! are claimed already first: what is on its way back is never claimed twice, and nobody is asked in place of
-//! somebody who was asked before.
+//! A claim says how many live pods a job may keep, and where others would not do, which have to go. It is made anew in
+//! every pass from what is there, those that are claimed already first: what is on its way back is never claimed twice,
+//! and nobody is asked in place of somebody who was asked before.
 
 use super::line::LineId;
+use super::pods::Pods;
 use super::queue::{Reclaim, ReclaimCause};
 use super::{Admission, Job, pods};
 use crate::resources::ResourceList;
@@ -19,7 +20,31 @@ use std::collections::BTreeMap;
 pub(super) struct Claim {
     /// Live pods that may stay, those aside that are being deleted already.
     pub(super) keep: u32,
+    /// The pods that have to go, as the room that one has is not that of another; without any, those that the job
+    /// gives back first.
+    pub(super) pods: BTreeMap<ObjectKey, Uid>,
     pub(super) cause: ReclaimCause,
+}
+
+impl Claim {
+    /// Of any pods but so many.
+    pub(super) fn beyond(keep: u32, cause: ReclaimCause) -> Self {
+        Self { keep, pods: BTreeMap::new(), cause }
+    }
+
+    /// How many pods have still to go of a job of which so many stay.
+    pub(super) fn left(&self, staying: u32, held: &Pods) -> u32 {
+        if self.pods.is_empty() {
+            return staying.saturating_sub(self.keep);
+        }
+        let left = self.pods.iter().filter(|(pod, uid)| held.stays(pod, uid)).count();
+        u32::try_from(left).unwrap_or(u32::MAX)
+    }
+
+    /// Whether it is for this pod; never where it is for any.
+    pub(super) fn names(&self, pod: &ObjectKey, held: &Pods) -> bool {
+        self.pods.get(pod).is_some_and(|uid| held.stays(pod, uid))
+    }
 }
 
 /// All claims, by the job that must give back.
@@ -43,16 +68,18 @@ impl Admission {
 
     /// What a job must give back, as far as it has not yet.
     pub(super) fn claimed(&self, uid: &Uid) -> Option<Reclaim> {
-        let claim = self.claims.get(uid).filter(|claim| self.staying(uid) > claim.keep)?;
+        let (claim, staying) = (self.claims.get(uid)?, self.staying(uid));
+        let left = Some(claim.left(staying, &self.pods)).filter(|left| *left > 0)?;
         let until = self.drains.get(uid).and_then(|drained| drained.start);
-        Some(Reclaim { keep: claim.keep, cause: claim.cause, until })
+        let pods = claim.pods.values().cloned().collect();
+        Some(Reclaim { keep: staying.saturating_sub(left), pods, cause: claim.cause, until })
     }
 
     /// Makes all claims anew. Wakes the jobs that must give back something else than before.
     pub(super) fn claim(&mut self, now: Timestamp, woken: &mut Vec<ObjectKey>) {
         let mut before = std::mem::take(&mut self.claims);
         // Who has given back what was claimed is no better a victim than others.
-        before.retain(|uid, claim| self.staying(uid) > claim.keep);
+        before.retain(|uid, claim| claim.left(self.staying(uid), &self.pods) > 0);
         self.claim_for_peaks(now);
         self.claim_cut_quota(&before, woken);
         self.preempt(&before, now);
@@ -119,7 +146,7 @@ impl Admission {
             }
             let cause = ReclaimCause::QuotaShrunk;
             let claims: Vec<(Uid, Claim)> =
-                kept.into_iter().map(|(uid, keep)| (uid.clone(), Claim { keep, cause })).collect();
+                kept.into_iter().map(|(uid, keep)| (uid.clone(), Claim::beyond(keep, cause))).collect();
             for (uid, claim) in claims {
                 let held = self.claims.entry(uid).or_insert_with(|| claim.clone());
                 held.keep = claim.keep;

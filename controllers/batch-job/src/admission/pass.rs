@@ -1,5 +1,6 @@
 //! One admission pass: every class that waits, once, and as many grants at once as fit.
 
+use super::claims::Claim;
 use super::class::ClassKey;
 use super::held::ends_by;
 use super::line::LineId;
@@ -318,13 +319,14 @@ impl Admission {
         if allowance == 0 {
             return None;
         }
-        let (claims, live, leaving) = (&self.claims, &self.live, &self.leaving);
+        let (claims, live, leaving, held) = (&self.claims, &self.live, &self.leaving, &self.pods);
         let mut left = allowance.min(quantum).min(room);
         let mut shares = Vec::new();
         for place in class.waiting.iter().take_while(|place| until.is_none_or(|until| *place < until)) {
             let uid = &place.1;
             // Who has to give back is not given meanwhile.
-            if claims.get(uid).is_some_and(|claim| pods::staying(live, leaving, uid) > claim.keep) {
+            let due = |claim: &Claim| claim.left(pods::staying(live, leaving, uid), held);
+            if claims.get(uid).is_some_and(|claim| due(claim) > 0) {
                 continue;
             }
             let job = self.jobs.get(uid)?;

@@ -181,7 +181,7 @@ impl Admission {
         self.drains.retain(|uid, _| jobs.contains_key(uid));
         for (uid, drained) in &self.drains {
             if pods::staying(live, leaving, uid) > drained.keep {
-                self.claims.insert(uid.clone(), Claim { keep: drained.keep, cause: drained.cause });
+                self.claims.insert(uid.clone(), Claim::beyond(drained.keep, drained.cause));
             }
         }
     }

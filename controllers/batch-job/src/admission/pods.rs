@@ -225,6 +225,16 @@ impl Pods {
         }
     }
 
+    /// Which incarnation of a pod is there.
+    pub(super) fn uid(&self, key: &ObjectKey) -> Option<&Uid> {
+        Some(&self.held.get(key)?.uid)
+    }
+
+    /// Whether this incarnation of a pod is there and not being deleted.
+    pub(super) fn stays(&self, key: &ObjectKey, uid: &Uid) -> bool {
+        self.held.get(key).is_some_and(|held| held.uid == *uid && held.gone_by.is_none())
+    }
+
     /// Whether a pod of that name is seen, and has not ended.
     pub(super) fn holds(&self, key: &ObjectKey) -> bool {
         self.held.contains_key(key)

@@ -2,7 +2,8 @@
 //!
 //! A class that waits claims pods only if it can start without them. Whether it can is tried: pods are taken
 //! off the books one by one, in the order in which they yield, until enough of the class fits; then those are
-//! put back without which it fits as well; then all of them. So what is promised here is what a pass grants.
+//! put back without which it fits as well; then all of them. So what is promised here is what a pass grants. Those that
+//! are left are claimed by name: one on another node would be ended for nothing.
 
 use super::claims::{Claim, Claims, needed};
 use super::class::ClassKey;
@@ -15,7 +16,7 @@ use springtide_crds::common::Tier;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A pod that is not gone so long after it should be is stuck: nobody counts on its room.
 const STUCK_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -24,7 +25,7 @@ const STUCK_AFTER: SignedDuration = SignedDuration::from_secs(60);
 const TRIED_PER_LINE: usize = 8;
 
 /// A class for which others may have to end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Claimant {
     key: ClassKey,
     /// With fewer pods its first job does not start.
@@ -34,15 +35,48 @@ struct Claimant {
 }
 
 /// Pods of one job that end together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Unit {
     job: Uid,
     pods: Vec<ObjectKey>,
     /// The queue that has borrowed what they hold; `None` of the claimant's own.
     borrower: Option<ObjectKey>,
     place: Where,
-    /// They are the last that their job has.
-    is_whole: bool,
+    part: Part,
+    /// Pods that the job has above its minimum.
+    spare: usize,
+}
+
+/// What a job loses with some of its pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// One of those above its minimum: what it has begun last.
+    Spare,
+    /// An older one, for which one of those stays.
+    InPlace,
+    /// All that it needs to run, which are the last that it has.
+    Whole,
+}
+
+/// How far those go who look for pods that end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Jobs shrink, by whichever of their pods are in the way.
+    AnySpare,
+    /// Jobs shrink, by those that they have begun last.
+    LastSpare,
+    /// Jobs end.
+    Whole,
+}
+
+impl Reach {
+    fn takes(self, part: Part) -> bool {
+        match (self, part) {
+            (_, Part::Spare) | (Self::AnySpare, Part::InPlace) | (Self::Whole, Part::Whole) => true,
+            (Self::LastSpare | Self::Whole, Part::InPlace)
+            | (Self::AnySpare | Self::LastSpare, Part::Whole) => false,
+        }
+    }
 }
 
 /// What comes of it.
@@ -74,7 +108,7 @@ enum Where {
     BorrowedByHighest,
 }
 
-/// Who yields first: those that were asked before; whole jobs after all that only shrink.
+/// Who yields first: pods that were asked before; whole jobs after all that only shrink.
 type Order<'a> = (bool, bool, Where, super::claims::Yields<'a>, usize);
 
 impl Admission {
@@ -127,24 +161,35 @@ impl Admission {
     /// where within its max others are enough.
     fn decide(&mut self, claimant: &Claimant, units: &[Unit]) -> Option<Decided> {
         let fill = self.queues.last_fill(&claimant.key.line);
-        for only_shrinks in [true, false] {
-            let of = |place: Where| -> Vec<&Unit> {
-                let may_end = |unit: &&Unit| unit.place == place && !(only_shrinks && unit.is_whole);
-                units.iter().filter(may_end).collect()
-            };
-            let (lent, own) = (of(Where::Borrowed), of(Where::Own));
-            if !lent.is_empty()
-                && let Some(decided) = self.attempt(claimant, &lent, Fill::Nominal)
-            {
-                return Some(decided);
-            }
-            // Without any of these it may fit as things are.
-            if let Some(decided) = self.attempt(claimant, &own, fill) {
-                return Some(decided);
+        let of = |place: Where, reach: Reach| -> Vec<&Unit> {
+            units.iter().filter(|unit| unit.place == place && reach.takes(unit.part)).collect()
+        };
+        for reaches in [&[Reach::AnySpare, Reach::LastSpare][..], &[Reach::Whole]] {
+            for (place, fill) in [(Where::Borrowed, Fill::Nominal), (Where::Own, fill)] {
+                for reach in reaches {
+                    let units = of(place, *reach);
+                    let has_choice = || units.iter().any(|unit| unit.part == Part::InPlace);
+                    // In the own queue it may fit as things are, without any of these.
+                    let is_vain = units.is_empty() && place != Where::Own;
+                    if is_vain || *reach == Reach::AnySpare && !has_choice() {
+                        continue;
+                    }
+                    if let Some(decided) = self.attempt(claimant, &units, fill) {
+                        return Some(decided);
+                    }
+                    // For all that wait a job might have to end; for the first of them it may be enough that it shrinks.
+                    let first = Claimant { most: claimant.least, ..claimant.clone() };
+                    if *reach == Reach::AnySpare
+                        && first.most < claimant.most
+                        && let Some(decided) = self.attempt(&first, &units, fill)
+                    {
+                        return Some(decided);
+                    }
+                }
             }
         }
         let has_lent = units.iter().any(|unit| unit.place != Where::Own);
-        let all: Vec<&Unit> = units.iter().collect();
+        let all: Vec<&Unit> = units.iter().filter(|unit| Reach::Whole.takes(unit.part)).collect();
         if has_lent { self.attempt(claimant, &all, Fill::Nominal) } else { None }
     }
 
@@ -152,9 +197,12 @@ impl Admission {
     pub(super) fn coming(&self, givers: &mut HashMap<Uid, Vec<Giver>>, now: Timestamp) -> Vec<ObjectKey> {
         let mut coming = self.pods.leaving(after(now, -STUCK_AFTER));
         for (uid, claim) in &self.claims {
-            if let Some(pods) = givers.remove(uid) {
-                let surplus = pods.len().saturating_sub(claim.keep as usize);
-                coming.extend(pods.into_iter().take(surplus).map(|(pod, _)| pod));
+            let Some(pods) = givers.remove(uid) else { continue };
+            let surplus = pods.len().saturating_sub(claim.keep as usize);
+            let pods = pods.into_iter().map(|(pod, _)| pod);
+            match claim.pods.is_empty() {
+                true => coming.extend(pods.take(surplus)),
+                false => coming.extend(pods.filter(|pod| claim.names(pod, &self.pods))),
             }
         }
         coming
@@ -168,8 +216,13 @@ impl Admission {
                 None => ReclaimCause::Preempted,
             };
             let keep = self.staying(&unit.job);
-            let claim = self.claims.entry(unit.job).or_insert(Claim { keep, cause });
+            let claim = self.claims.entry(unit.job).or_insert_with(|| Claim::beyond(keep, cause));
             claim.keep = claim.keep.saturating_sub(u32::try_from(unit.pods.len()).unwrap_or(u32::MAX));
+            let named = unit.pods.into_iter().filter_map(|pod| {
+                let uid = self.pods.uid(&pod)?.clone();
+                Some((pod, uid))
+            });
+            claim.pods.extend(named);
         }
     }
 
@@ -297,28 +350,38 @@ impl Admission {
                 (false, Tier::Guaranteed) => Where::BorrowedByHighest,
             };
             let borrower = (!is_own).then_some(queue);
+            let claim = before.get(uid);
+            let was_asked = |(pod, _): &&Giver| {
+                claim.is_some_and(|claim| claim.pods.is_empty() || claim.names(pod, &self.pods))
+            };
+            let mut pods: Vec<&Giver> = pods.iter().collect();
+            // None goes in place of one that was told to.
+            pods.sort_by_key(|pod| !was_asked(pod));
             let spare = pods.len().saturating_sub(job.demand.min_parallelism.max(1) as usize);
-            let (shrink, rest) = pods.split_at(spare);
-            // A gang ends as a whole.
-            let whole = if rest.is_empty() { Vec::new() } else { vec![rest] };
-            let parts =
-                shrink.chunks(1).map(|pods| (false, pods)).chain(whole.into_iter().map(|pods| (true, pods)));
-            for (number, (is_whole, pods)) in parts.enumerate() {
-                let until = pods.iter().map(|(_, since)| after(*since, min_run)).max();
+            let part = |number: usize| if number < spare { Part::Spare } else { Part::InPlace };
+            let singles = pods.chunks(1).enumerate().filter(|_| spare > 0);
+            let singles = singles.map(|(number, own)| (part(number), number, own));
+            // What a gang needs ends as a whole.
+            let whole = pods.get(spare..).filter(|pods| !pods.is_empty());
+            let whole = whole.map(|pods| (Part::Whole, spare, pods));
+            for (part, number, own) in singles.chain(whole) {
+                // With it go all others.
+                let with_it = if part == Part::Whole && own.len() > 1 { &pods[..] } else { own };
+                let until = with_it.iter().map(|(_, since)| after(*since, min_run)).max();
                 if let Some(until) = until.filter(|until| *until > now) {
                     later = Some(later.map_or(until, |first| first.min(until)));
-                    // Those behind it go only after it.
-                    break;
+                    continue;
                 }
-                let is_new = !before.contains_key(uid);
                 let unit = Unit {
                     job: uid.clone(),
-                    pods: pods.iter().map(|(pod, _)| pod.clone()).collect(),
+                    pods: own.iter().map(|(pod, _)| pod.clone()).collect(),
                     borrower: borrower.clone(),
                     place,
-                    is_whole,
+                    part,
+                    spare,
                 };
-                found.push(((is_new, is_whole, place, job.yields(), number), unit));
+                let is_new = !own.iter().any(&was_asked);
+                found.push(((is_new, part == Part::Whole, place, job.yields(), number), unit));
             }
         }
         found.sort_by_key(|(place, _)| *place);
@@ -333,7 +396,7 @@ impl Admission {
     }
 
     /// The units without which enough of the class fits; none where it fits anyway, `None` where it does not
-    /// fit even without all of them.
+    /// fit even without all of them, or a job would have to shrink below its minimum.
     fn attempt(&mut self, claimant: &Claimant, units: &[&Unit], fill: Fill) -> Option<Decided> {
         let mut fits = self.fits_now(&claimant.key, fill);
         let mut chosen: Vec<&Unit> = Vec::new();
@@ -352,27 +415,32 @@ impl Admission {
         }
         let enough = fits.min(claimant.most);
         let mut kept: Vec<&Unit> = Vec::new();
+        let mut gangs: HashSet<&Uid> = HashSet::new();
+        let mut singles: HashMap<&Uid, usize> = HashMap::new();
         for unit in chosen.into_iter().rev() {
             self.book(&unit.pods, 1);
-            // A job is told how many to end, not which: who goes after it goes only with it.
-            let goes_with = kept.iter().any(|later| later.job == unit.job);
-            if goes_with || self.fits_now(&claimant.key, fill) < enough {
-                self.book(&unit.pods, -1);
-                kept.push(unit);
+            // Of a job that needs several pods none stays behind; of others one may as well be the last.
+            if !gangs.contains(&unit.job) && self.fits_now(&claimant.key, fill) >= enough {
+                continue;
+            }
+            self.book(&unit.pods, -1);
+            kept.push(unit);
+            match unit.part {
+                Part::Whole if unit.pods.len() > 1 => {
+                    gangs.insert(&unit.job);
+                }
+                Part::Whole => {}
+                Part::Spare | Part::InPlace => *singles.entry(&unit.job).or_default() += 1,
             }
         }
+        let keeps_minimum = kept.iter().all(|unit| {
+            unit.part == Part::Whole || singles.get(&unit.job).is_none_or(|gone| *gone <= unit.spare)
+        });
         for unit in &kept {
             self.book(&unit.pods, 1);
         }
-        let copy = |unit: &Unit| Unit {
-            job: unit.job.clone(),
-            pods: unit.pods.clone(),
-            borrower: unit.borrower.clone(),
-            place: unit.place,
-            is_whole: unit.is_whole,
-        };
-        let chosen = kept.into_iter().map(copy).collect();
-        (enough >= claimant.least).then_some(Decided { chosen, owed: enough, fill })
+        let chosen = kept.into_iter().cloned().collect();
+        (enough >= claimant.least && keeps_minimum).then_some(Decided { chosen, owed: enough, fill })
     }
 
     /// Pods of a class that fit now, by nodes and by quota.

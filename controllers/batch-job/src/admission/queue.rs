@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_crds::common::Tier;
-use springtide_plumbing::key::ObjectKey;
-use std::collections::BTreeMap;
+use springtide_plumbing::key::{ObjectKey, Uid};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -223,6 +223,9 @@ pub struct WaitingClass {
 pub struct Reclaim {
     /// Live pods that may stay, those aside that are being deleted already.
     pub keep: u32,
+    /// Those that have to go, as it is their place that is needed; without any the job gives back those that lose the
+    /// least.
+    pub pods: BTreeSet<Uid>,
     /// For whom or what.
     pub cause: ReclaimCause,
     /// The pods must be gone by then, so that a longer grace is cut.

@@ -133,10 +133,7 @@ impl Admission {
         for (_, uid) in &class.waiting {
             let job = self.jobs.get(uid)?;
             let granted = self.granted(uid);
-            if !self.may_start(job) {
-                continue;
-            }
-            if self.claims.get(uid).is_some_and(|claim| self.staying(uid) > claim.keep) {
+            if self.claimed(uid).is_some() || !self.may_start(job) {
                 continue;
             }
             let missing = |of: u32| of.saturating_sub(granted) as usize;

@@ -4,6 +4,7 @@ mod kept;
 mod load;
 mod loads;
 mod long;
+mod named;
 mod pauses;
 mod peaks;
 mod preemption;

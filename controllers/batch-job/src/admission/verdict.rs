@@ -6,6 +6,7 @@ use super::{Admission, Job, QueueRules, Reclaim, ReclaimCause, Verdict, Waiting}
 use crate::resources::{ResourceList, format_amount};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_plumbing::key::Uid;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a job that waits is told where no node may be looked at.
@@ -39,7 +40,10 @@ impl Admission {
 
     fn reclaim(&self, uid: &Uid, job: &Job) -> Option<Reclaim> {
         match self.queues.rules_of(&job.class.line)?.stop {
-            StopPolicy::Drain => Some(Reclaim { keep: 0, cause: ReclaimCause::QueueStopped, until: None }),
+            StopPolicy::Drain => {
+                let (pods, cause) = (BTreeSet::new(), ReclaimCause::QueueStopped);
+                Some(Reclaim { keep: 0, pods, cause, until: None })
+            }
             StopPolicy::None | StopPolicy::Hold => self.claimed(uid),
         }
     }

@@ -16,6 +16,9 @@ pub enum Standing {
     On {
         /// Since when.
         since: Timestamp,
+        /// The load is as low as turns it off, though not for long enough: nothing starts, but to end more would be for
+        /// nothing.
+        is_low: bool,
     },
     /// Nobody knows the load: nothing of its tiers starts, and nothing is ended.
     Unmeasured {
@@ -32,6 +35,8 @@ pub struct Hysteresis {
     turned: Option<Timestamp>,
     /// Since when readings say without exception that it should turn.
     crossing: Option<Timestamp>,
+    /// Whether the last reading is low; also where nobody knows, as its limits have changed since.
+    is_low: bool,
     /// The time of the last reading.
     read: Option<Timestamp>,
     /// When the last reading was missed first, or what it did ended: work comes back from then on.
@@ -46,7 +51,7 @@ impl Hysteresis {
     pub fn new(is_on: bool, turned: Option<Timestamp>, now: Timestamp) -> Self {
         let turned = turned.map(|at| at.min(now));
         let ended = turned.filter(|_| !is_on);
-        Self { is_on, turned, crossing: None, read: None, ended, began: now }
+        Self { is_on, turned, crossing: None, is_low: false, read: None, ended, began: now }
     }
 
     /// Takes in what was measured at a time, in thousandths. Returns whether that is news.
@@ -61,9 +66,10 @@ impl Hysteresis {
         // What happened in a gap is not known, nor how long one was in which the clock was set back.
         let follows = self.read.is_some_and(|before| before < at && at.duration_since(before) < MOST_AGE);
         self.read = Some(at);
+        self.is_low = share <= trigger.low_percent * 10;
         let wants_to_turn = match self.is_on {
             false => share >= trigger.high_percent * 10,
-            true => share <= trigger.low_percent * 10,
+            true => self.is_low,
         };
         let crossing = self.crossing.filter(|since| follows && *since <= at).unwrap_or(at);
         self.crossing = wants_to_turn.then_some(crossing);
@@ -81,6 +87,7 @@ impl Hysteresis {
     /// Its limits are others now: what was measured against the old ones says nothing.
     pub fn measure_anew(&mut self) {
         self.crossing = None;
+        self.is_low = true;
     }
 
     /// What it means at a time.
@@ -93,7 +100,7 @@ impl Hysteresis {
         };
         match (is_known, self.is_on) {
             (false, _) => Standing::Unmeasured { last: self.read },
-            (true, true) => Standing::On { since: self.turned.unwrap_or(self.began) },
+            (true, true) => Standing::On { since: self.turned.unwrap_or(self.began), is_low: self.is_low },
             (true, false) => Standing::Off,
         }
     }

@@ -8,7 +8,8 @@
 //!
 //! A trigger acts as an open peak window does: tiers that it degrades or drains lose pods, at once and with their
 //! whole grace, and when it goes off they come back over `resume`. It never ends a pod on data older than
-//! [`MOST_AGE`]: without younger data it only holds, that is to say nothing of its tiers starts.
+//! [`MOST_AGE`]: without younger data it only holds, that is to say nothing of its tiers starts. So it does while the
+//! load is low, but has not been so for long enough to turn it off.
 //!
 //! Of what a manager knew that is gone its successor reads in the status which triggers were on
 //! (`status.activeLoadTriggers`; since PeakWindowActive's last transition at the latest, if that has the reason

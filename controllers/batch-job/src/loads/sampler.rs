@@ -109,10 +109,12 @@ impl BatchJobReconciler {
         by_node
     }
 
-    fn take_load(&self, usage: Usage) {
+    /// Takes in what was told, and lets the admission act on it.
+    pub fn take_load(&self, usage: Usage) {
         let usage = Arc::new(usage);
         *lock(&self.usage) = Arc::clone(&usage);
         lock(&self.admission).usage_changed(usage);
+        self.wake(admission_key(), Priority::High, Urgency::Routine);
     }
 
     /// What is in use on the nodes, as it was told last.

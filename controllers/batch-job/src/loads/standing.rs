@@ -168,10 +168,14 @@ fn apply(trigger: &Trigger, standing: Standing, ramp: Option<Ramp>, tier: Tier, 
     let before = *result;
     match standing {
         Standing::Off => {}
-        Standing::On { .. } => {
+        Standing::On { is_low: false, .. } => {
             let pods_per_second = trigger.pods_per_second;
             result.apply(action, Some(Drain { start: None, lead: SignedDuration::ZERO, pods_per_second }));
         }
+        Standing::On { is_low: true, .. } => match action {
+            Action::Drain | Action::Hold => result.apply(Action::Hold, None),
+            Action::Degrade { .. } | Action::None => result.apply(action, None),
+        },
         Standing::Unmeasured { .. } => result.apply(Action::Hold, None),
     }
     if let Some(ramp) = ramp {
@@ -192,7 +196,7 @@ fn tell(acting: &[(&Trigger, Standing)], ramping: &[(&Trigger, Ramp)], state: &m
         let Trigger { name, low_percent, high_percent, sustain, .. } = trigger;
         let (sustain, noun) = (sustain.as_secs(), trigger.noun());
         let (start, message) = match standing {
-            Standing::On { since } => (
+            Standing::On { since, .. } => (
                 Some(*since),
                 format!(
                     "load trigger {name}: {high_percent} % of {noun} was in use for {sustain} s; ends at \

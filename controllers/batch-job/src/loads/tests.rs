@@ -59,7 +59,8 @@ fn it_goes_on_when_the_load_was_high_for_long_enough_and_off_when_it_was_low_for
         (180, 740, false),
     ] {
         memory.observe(&trigger, share, at(second));
-        let expected = if is_on { Standing::On { since: at(60) } } else { Standing::Off };
+        let on = Standing::On { since: at(60), is_low: share <= 600 };
+        let expected = if is_on { on } else { Standing::Off };
         assert_eq!(memory.standing(at(second)), expected, "{second}");
     }
     assert_eq!((memory.state(), memory.ended()), ((false, Some(at(165))), Some(at(165))));
@@ -74,13 +75,13 @@ fn a_gap_in_what_is_measured_begins_the_wait_anew() {
     memory.observe(&trigger, 900, at(80));
     assert_eq!(memory.standing(at(80)), Standing::Off);
     memory.observe(&trigger, 900, at(110));
-    assert_eq!(memory.standing(at(110)), Standing::On { since: at(110) });
+    assert_eq!(memory.standing(at(110)), Standing::On { since: at(110), is_low: false });
     // The same reading once more is no further evidence.
     assert!(!memory.observe(&trigger, 100, at(110)));
     // Nor is one from before, as when the clock is set back.
     memory.observe(&trigger, 100, at(20));
     memory.observe(&trigger, 100, at(35));
-    assert_eq!(memory.standing(at(35)), Standing::On { since: at(110) });
+    assert_eq!(memory.standing(at(35)), Standing::On { since: at(110), is_low: true });
     memory.observe(&trigger, 100, at(50));
     assert_eq!(memory.standing(at(50)), Standing::Off);
 }
@@ -105,7 +106,7 @@ fn another_process_goes_on_from_the_status() {
     let mut on = Hysteresis::new(true, Some(at(-500)), at(0));
     assert_eq!(on.standing(at(1)), Standing::Unmeasured { last: None }, "it holds until it knows");
     on.observe(&trigger, 700, at(10));
-    assert_eq!(on.standing(at(10)), Standing::On { since: at(-500) });
+    assert_eq!(on.standing(at(10)), Standing::On { since: at(-500), is_low: false });
     let off = Hysteresis::new(false, Some(at(-40)), at(0));
     assert_eq!((off.standing(at(1)), off.ended()), (Standing::Off, Some(at(-40))), "its ramp goes on");
     let ahead = Hysteresis::new(false, Some(at(9000)), at(0));
@@ -306,6 +307,30 @@ fn a_trigger_that_is_on_acts_at_once_and_what_it_ended_comes_back_along_a_ramp()
     assert_eq!((half.room(1000, 0), ramp.tier(Tier::Guaranteed).ramp), (500, None));
     bench.measured(500, [105, 120, 135, 150, 165, 180]);
     assert_eq!(bench.state(190).phase, Phase::Idle);
+}
+
+#[test]
+fn while_the_load_is_low_and_it_is_still_on_its_tiers_hold_and_nothing_is_ended() {
+    let mut bench = Bench::new(json!([]), None);
+    bench.measured(800, [0, 15, 30]);
+    bench.measured(601, [45]);
+    assert_eq!(actions(&bench.state(45)), [Action::Drain, Action::Degrade { percent: 30 }, Action::None]);
+    bench.measured(600, [60]);
+    let low = bench.state(60);
+    assert_eq!(low.reason, PeakWindowActiveReason::LoadTrigger);
+    assert_eq!(actions(&low), [Action::Hold, Action::Degrade { percent: 30 }, Action::None]);
+    for tier in [Tier::BestEffort, Tier::Standard] {
+        assert!(low.tier(tier).drain.is_none() && low.tier(tier).by_load, "{tier:?}");
+    }
+    bench.measured(700, [75]);
+    assert!(bench.state(75).tier(Tier::BestEffort).drain.is_some(), "it is not low any more");
+    // Against other limits nobody knows yet whether it is.
+    let other = LoadTrigger { high_percent: 90, low_percent: 72, ..hot() };
+    bench.peaks = Peaks::new(&Uid("q".into()), &[], None).with_triggers(&[other]);
+    bench.loads.observe(bench.peaks.triggers(), None, at(76));
+    assert_eq!(actions(&bench.state(76))[0], Action::Hold);
+    bench.measured(730, [90]);
+    assert_eq!(actions(&bench.state(90))[0], Action::Drain);
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub struct Usage {
     pub round: u64,
     /// When the look was.
     pub taken: Option<Timestamp>,
+    /// What was told before that.
+    before: Option<Arc<Self>>,
     nodes: HashMap<Arc<str>, NodeLoad>,
 }
 
@@ -81,7 +83,14 @@ impl Usage {
             let foreign = foreign.without_debts();
             (name, NodeLoad { measured: told.timestamp, at: now, used: told.usage, foreign })
         });
-        Self { round: self.round + 1, taken: Some(now), nodes: nodes.collect() }
+        let before = self.taken.map(|_| Arc::new(Self { before: None, ..self.clone() }));
+        Self { round: self.round + 1, taken: Some(now), nodes: nodes.collect(), before }
+    }
+
+    /// What was told at the look before; `None` at the first.
+    #[must_use]
+    pub fn before(&self) -> Option<&Self> {
+        self.before.as_deref()
     }
 
     /// What is known of a node, if that was not older than this when the look was.

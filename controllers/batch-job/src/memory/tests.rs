@@ -2,6 +2,7 @@ use super::*;
 use crate::admission::{Reclaim, Waiting};
 use serde_json::json;
 use springtide_crds::batch_job::QueuedReason;
+use std::collections::BTreeSet;
 
 fn job(closed_below: u32) -> JobView {
     serde_json::from_value(json!({
@@ -97,7 +98,8 @@ fn a_failed_pod_that_is_marked_as_deleted_is_disrupted_unless_its_failure_stands
 fn what_was_taken_is_known_until_the_job_waits_for_nothing_more() {
     let mut memory = Memory::new(&job(0), Timestamp::UNIX_EPOCH);
     let cause = ReclaimCause::QuotaShrunk;
-    let claimed = Verdict { reclaim: Some(Reclaim { keep: 1, cause, until: None }), ..Verdict::default() };
+    let reclaim = Some(Reclaim { keep: 1, pods: BTreeSet::new(), cause, until: None });
+    let claimed = Verdict { reclaim, ..Verdict::default() };
     let waiting = Waiting { reason: QueuedReason::QuotaExceeded, message: String::new() };
     let waits = Verdict { waiting: Some(waiting), ..Verdict::default() };
     assert_eq!(memory.note_taken(Some(&claimed), false), Some(cause));

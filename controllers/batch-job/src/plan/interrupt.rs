@@ -49,7 +49,15 @@ pub(super) fn live_pods(state: &JobState, reclaim: Option<&Reclaim>, draft: &mut
     };
     // As with a failure: why pods end stands in the status first.
     let reclaim = reclaim.filter(|reclaim| status::is_told(&state.job, reclaim));
-    let most = reclaim.map_or(u32::MAX, |reclaim| reclaim.keep).min(state.job.spec.parallelism) as usize;
+    let is_named = |pod: &&Attempt| reclaim.is_some_and(|it| it.pods.contains(&pod.view.meta().uid));
+    let is_new = |pod: &&Attempt| !ending.iter().any(|other| std::ptr::eq(*other, *pod));
+    let named: Vec<&Attempt> = staying.iter().copied().filter(is_named).filter(is_new).collect();
+    ending.extend(named);
+    let any = reclaim.filter(|reclaim| reclaim.pods.is_empty());
+    let most = match status::ends_whole(state) {
+        true => 0,
+        false => any.map_or(u32::MAX, |any| any.keep).min(state.job.spec.parallelism) as usize,
+    };
     let surplus = (staying.len() - ending.len()).saturating_sub(most);
     if surplus > 0 {
         let mut rest: Vec<&Attempt> = staying

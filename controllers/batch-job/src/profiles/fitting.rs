@@ -243,7 +243,8 @@ impl Fittings {
         Fitting { fitted, samples, note, reasons, ..fitting }
     }
 
-    fn fitted(
+    /// The requests that a profile sets in a template in this mode; `None` where it sets nothing.
+    pub fn fitted(
         &mut self,
         key: &ObjectKey,
         profile: &ProfileView,

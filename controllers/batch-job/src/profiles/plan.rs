@@ -92,8 +92,10 @@ fn of_present(observed: &Observed, profile: &ProfileView, now: Timestamp) -> Pla
     }
 }
 
-/// When a status may be written again that was last written then; `None` where that is now.
+/// When a status may be written again that was last written then; `None` where that is now, as where it lies ahead: the
+/// clock was put back since, and nobody knows how long ago that was.
 pub(super) fn due(written: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    let written = written.filter(|written| *written <= now);
     written.map(|written| after(written, CHECKPOINT_INTERVAL)).filter(|due| *due > now)
 }
 

@@ -84,7 +84,9 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     if status == queue.status {
         return plan;
     }
-    match observed.last_write.map(|last| after(last, WRITE_INTERVAL)).filter(|due| *due > now) {
+    // One that lies ahead was made before the clock was put back: nobody knows how long ago.
+    let last_write = observed.last_write.filter(|last| *last <= now);
+    match last_write.map(|last| after(last, WRITE_INTERVAL)).filter(|due| *due > now) {
         Some(due) => plan.wake_at(due),
         None => {
             plan.events = notes(queue, &status).into_iter().chain(peaks::notes(queue, &status)).collect();

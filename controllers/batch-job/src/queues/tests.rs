@@ -558,6 +558,10 @@ fn the_status_is_written_when_it_differs_and_no_more_than_every_five_seconds() {
     assert_eq!((soon.status, soon.wake), (None, Some(after(5))));
     assert_eq!(written(&same, after(5)).unwrap()["runningPods"], 4);
     assert_eq!(written(&same, after(5)).unwrap()["capacityTime"], json!(START), "the capacity is the same");
+    // The clock was put back by hours: it is not waited for.
+    same.last_write = Some(after(9000));
+    assert_eq!(written(&same, after(2)).unwrap()["runningPods"], 4);
+    same.last_write = Some(START);
     // In an empty queue nothing is hurried.
     same.figures = QueueFigures::default();
     assert_eq!(plan(&same, after(60)).wake, Some(after(90)));

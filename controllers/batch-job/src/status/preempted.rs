@@ -4,7 +4,7 @@
 //! nothing but the conditions has to remember why a job has fewer pods, or none.
 
 use crate::admission::{Reclaim, ReclaimCause, Verdict};
-use crate::plan::{Course, JobState};
+use crate::plan::{Attempt, Course, JobState};
 use crate::projections::job::JobView;
 use springtide_crds::batch_job::{DegradedReason, SuspendedReason};
 use springtide_crds::reason::Reason;
@@ -51,8 +51,22 @@ pub(super) fn is_suspended(state: &JobState, verdict: Option<&Verdict>) -> bool 
             | ReclaimCause::Degraded
             | ReclaimCause::QuotaShrunk => false,
         });
-    let stays = |pod: &crate::plan::Attempt| pod.is_live() && !pod.view.meta().is_deleting();
-    is_claimed || says_suspended(&state.job) && !state.pods.iter().any(stays)
+    let is_short = || !state.pods.iter().any(stays) || ends_whole(state);
+    is_claimed || says_suspended(&state.job) && is_short()
+}
+
+/// Whether what is left of a gang goes after those of its pods that end for another job. Their room may be enough, so
+/// that nobody asks for the rest any more; but it cannot run, and would hold its own room for nothing. That its pods
+/// end stands in the status, so whoever leads goes on with it.
+pub(crate) fn ends_whole(state: &JobState) -> bool {
+    let needed = (state.job.spec.min_parallelism as usize).min(state.tally.indexes.open().count());
+    let live = state.pods.iter().filter(|pod| pod.is_live()).count();
+    let staying = state.pods.iter().filter(|pod| stays(pod)).count();
+    needed > 1 && (1..needed.min(live)).contains(&staying) && says_suspended(&state.job)
+}
+
+fn stays(pod: &Attempt) -> bool {
+    pod.is_live() && !pod.view.meta().is_deleting()
 }
 
 fn says_suspended(job: &JobView) -> bool {

@@ -38,13 +38,15 @@ struct Waiting {
 }
 
 impl<'a> Scene<'a> {
-    /// `going`: pods that are warranted to go, which the stores may not show yet.
+    /// `going`: pods that are warranted to go, which the stores may not show yet. `size`: what a pod that is still to come
+    /// requests, by job and queue.
     pub(super) fn new(
         queues: &'a BTreeMap<ObjectKey, QueueRules>,
         scope: CohortScope,
         pods: &[Arc<PodView>],
         jobs: &[Arc<JobView>],
         going: &HashSet<Uid>,
+        size: impl Fn(&JobView, &ObjectKey) -> ResourceList,
         now: Timestamp,
     ) -> Self {
         let (staying, waiting) = (HashMap::new(), Vec::new());
@@ -68,11 +70,19 @@ impl<'a> Scene<'a> {
             let name = spec.queue_name.as_deref().unwrap_or(DEFAULT_QUEUE);
             let queue = ObjectKey { namespace: Arc::clone(&job.meta().key.namespace), name: Arc::from(name) };
             if missing > 0 && spec.stop_policy == StopPolicy::None && queues.contains_key(&queue) {
-                let wants = job.template.shape.requests.times(missing.into());
+                let wants = size(job, &queue).times(missing.into());
                 scene.waiting.push(Waiting { queue, rank: (spec.tier, spec.priority), wants });
             }
         }
         scene
+    }
+
+    /// The same before anything went.
+    pub(super) fn before(mut self) -> Self {
+        for (queue, amount) in self.going.drain() {
+            self.staying.entry(queue).or_default().add(&amount);
+        }
+        self
     }
 
     /// Whether the rules of its queue ask for the end of a pod of this priority.

@@ -123,7 +123,11 @@ impl BatchJobWarrants {
             pods.extend(self.stores.pods.list(Some(namespace)));
             jobs.extend(self.stores.jobs.list(Some(namespace)));
         }
-        Scene::new(&queues, scope, &pods, &jobs, &going, now).is_claimed(pod, job.spec.priority)
+        let size = |job: &JobView, queue: &ObjectKey| self.size(job, queue);
+        let scene = Scene::new(&queues, scope, &pods, &jobs, &going, size, now);
+        // A gang ends as a whole, though less were enough.
+        scene.is_claimed(pod, job.spec.priority)
+            || self.is_of_broken_gang(job, &going) && scene.before().is_claimed(pod, job.spec.priority)
     }
 
     /// The rules of the queues of a namespace, or of all.

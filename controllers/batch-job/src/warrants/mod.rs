@@ -18,12 +18,14 @@ mod declared;
 mod loads;
 mod peaks;
 mod record;
+mod sizes;
 #[cfg(test)]
 mod tests;
 
 use crate::loads::Usage;
 use crate::lock;
 use crate::plan::Settings;
+use crate::profiles::fitting::Fittings;
 use crate::projections::job::{BATCH_JOB, JobView};
 use crate::projections::pod::{PodPhase, PodView};
 use crate::projections::queue::QueueView;
@@ -59,6 +61,8 @@ pub struct BatchJobWarrants {
     seen: Mutex<Seen>,
     /// Tells what is in use on the nodes.
     usage: OnceLock<UsageSource>,
+    /// What profiles make of templates.
+    fittings: Mutex<Fittings>,
 }
 
 /// Tells what is in use on the nodes, as long as somebody knows.
@@ -82,7 +86,8 @@ struct Seen {
 impl BatchJobWarrants {
     /// Derives from these stores, and follows their changes from now on; `clock` is that of the planners.
     pub fn new(stores: Stores, settings: Settings, clock: Clock) -> Arc<Self> {
-        let this = Arc::new(Self { stores, settings, clock, seen: Mutex::default(), usage: OnceLock::new() });
+        let (seen, fittings) = (Mutex::default(), Mutex::default());
+        let this = Arc::new(Self { stores, settings, clock, seen, usage: OnceLock::new(), fittings });
         // Weak, as the stores hold their listeners and `this` the stores.
         let follows = Arc::downgrade(&this);
         this.stores.jobs.on_change(Arc::new(move |change| {

@@ -131,7 +131,7 @@ impl BatchJobWarrants {
     }
 
     /// Whether a job cannot run any more, as pods of it go without which it has too few.
-    fn is_of_broken_gang(&self, job: &JobView, going: &HashSet<Uid>) -> bool {
+    pub(super) fn is_of_broken_gang(&self, job: &JobView, going: &HashSet<Uid>) -> bool {
         let pods = self.pods_of(job);
         let live = || pods.iter().filter(|pod| pod.may_run());
         let goes = |pod: &&Arc<PodView>| pod.meta().is_deleting() || going.contains(&pod.meta().uid);

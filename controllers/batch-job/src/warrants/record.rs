@@ -1,9 +1,20 @@
 //! The outcomes that stand in a job's stored status, read once more and on their own.
 
+use crate::failure::OOM_KILLED;
 use crate::projections::job::JobView;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::HashMap;
+
+/// How often a task of the job ran out of memory, of several tasks the one that did most often.
+pub(super) fn most_ooms(job: &JobView) -> u32 {
+    let status = &job.status;
+    if job.spec.completions == 1 {
+        return status.exit_codes.iter().filter(|row| row.reason == OOM_KILLED).map(|row| row.count).sum();
+    }
+    let entries = status.indexes.iter().flat_map(|stored| stored.retries.split(','));
+    entries.filter_map(|entry| entry.split_once('/')?.1.parse().ok()).max().unwrap_or(0)
+}
 
 /// Which attempts the status accounts for.
 pub(super) struct Outcomes {

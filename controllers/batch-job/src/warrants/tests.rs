@@ -1,9 +1,11 @@
 mod loads;
 mod peaks;
+mod preemption;
 mod unscheduled;
 
 use super::*;
 use crate::projections::node::NodeView;
+use crate::projections::profile::ProfileView;
 use crate::watches::PODS_BY_JOB;
 use serde_json::{Value, json};
 use springtide_plumbing::key::{Resource, ResourceVersion};
@@ -16,6 +18,7 @@ struct Bench {
     jobs: StoreWriter<JobView>,
     pods: StoreWriter<PodView>,
     queues: StoreWriter<QueueView>,
+    profiles: StoreWriter<ProfileView>,
     nodes: StoreWriter<NodeView>,
     now: Arc<Mutex<Timestamp>>,
     version: u64,
@@ -30,7 +33,7 @@ impl Bench {
 
     fn with_settings(settings: Settings) -> Self {
         let (jobs_store, mut jobs) = Store::new(&[]);
-        let (profiles, _) = Store::new(&[]);
+        let (profiles_store, mut profiles) = Store::new(&[]);
         let (pods_store, mut pods) = Store::new(&[PODS_BY_JOB]);
         let (nodes_store, mut nodes) = Store::new(&[]);
         let now = Arc::new(Mutex::new(START.parse().unwrap()));
@@ -40,7 +43,7 @@ impl Bench {
         let stores = Stores {
             jobs: jobs_store,
             pods: pods_store,
-            profiles,
+            profiles: profiles_store,
             nodes: Some(nodes_store),
             queues: queues_store,
             priority_classes: None,
@@ -50,7 +53,8 @@ impl Bench {
         pods.replace(BTreeMap::new(), ResourceVersion(1));
         queues.replace(BTreeMap::new(), ResourceVersion(1));
         nodes.replace(BTreeMap::new(), ResourceVersion(1));
-        Self { warrants, jobs, pods, queues, nodes, now, version: 1 }
+        profiles.replace(BTreeMap::new(), ResourceVersion(1));
+        Self { warrants, jobs, pods, queues, profiles, nodes, now, version: 1 }
     }
 
     fn after(&self, seconds: i64) {

@@ -18,6 +18,7 @@ use springtide_batch_job::queues::{BuiltInQueue, Placement};
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::error::Refusal;
+use springtide_plumbing::key::Uid;
 use springtide_plumbing::plan::{Action, Plan, Step, Write};
 use springtide_plumbing::projection::Projection;
 use std::collections::BTreeMap;
@@ -50,6 +51,9 @@ struct Case {
     /// Pods that may stay, as a higher tier or priority of its queue needs the room of the others.
     #[serde(default)]
     preempted_to: Option<u32>,
+    /// Names of the pods whose room is needed; without any, all but so many go.
+    #[serde(default)]
+    named: Vec<String>,
     /// Of those granted, pods that no node has room for.
     #[serde(default)]
     unfit: u32,
@@ -226,8 +230,11 @@ fn observe(case: &Case) -> Observed {
         (case.reclaimed_to, ReclaimCause::Reclaimed),
         (case.preempted_to, ReclaimCause::Preempted),
     ];
-    let reclaim =
-        claims.into_iter().find_map(|(keep, cause)| Some(Reclaim { keep: keep?, cause, until: None }));
+    let named = case.named.iter().map(|pod| Uid(format!("uid-{pod}").into())).collect();
+    let reclaim = claims
+        .into_iter()
+        .find_map(|(keep, cause)| Some((keep?, cause)))
+        .map(|(keep, cause)| Reclaim { keep, pods: named, cause, until: None });
     let unfit = case.unfit;
     let verdict =
         case.granted.map(|granted| Verdict { granted, waiting, reclaim, unfit, ..Verdict::default() });

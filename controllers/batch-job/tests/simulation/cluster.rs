@@ -318,12 +318,17 @@ impl Cluster {
     // The scheduler and the kubelet.
 
     pub(crate) fn start(&mut self, name: &str) {
+        self.start_on(name, NODE);
+    }
+
+    /// The scheduler chooses this node.
+    pub(crate) fn start_on(&mut self, name: &str, node: &str) {
         let second = self.node_second();
         self.change_pod(name, |pod| {
             if text(pod, "/status/phase") != "Pending" || is_deleting(pod) {
                 return false;
             }
-            pod["spec"]["nodeName"] = json!(NODE);
+            pod["spec"]["nodeName"] = json!(node);
             pod["status"] = json!({
                 "phase": "Running", "startTime": second,
                 "containerStatuses": [{"name": "main", "state": {"running": {"startedAt": second}}}],

@@ -9,6 +9,7 @@ mod clocks;
 mod cluster;
 mod failing;
 mod lives;
+mod loads;
 mod memory;
 mod peaks;
 mod queues;

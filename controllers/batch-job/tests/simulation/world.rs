@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use springtide_batch_job::loads::NodeMetrics;
 use springtide_batch_job::projections::job::JobView;
 use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
@@ -25,7 +26,7 @@ use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Next, WorkQueue};
 use springtide_plumbing::store::{Store, StoreWriter};
 use springtide_plumbing::warrant::{Target, Warrants};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub(crate) struct World {
     settings: Settings,
     /// By how much the clock of the process is ahead of the API server's.
     clock_ahead: SignedDuration,
+    /// How often another process has taken over.
+    pub(crate) restarts: usize,
 }
 
 /// What befalls the writes of a pass; the first one has number 0.
@@ -144,7 +147,7 @@ impl World {
         let nodes = BTreeMap::from([(NODE.to_owned(), node(NODE, cpu, false))]);
         let queues = BTreeMap::new();
         let process = Process::start(&mut cluster, &nodes, &queues, settings, clock_ahead);
-        Self { cluster, process, nodes, queues, settings, clock_ahead }
+        Self { cluster, process, nodes, queues, settings, clock_ahead, restarts: 0 }
     }
 
     /// What the clock of the process shows.
@@ -162,6 +165,7 @@ impl World {
     /// The process dies, and another one starts from a list of everything.
     pub(crate) fn restart(&mut self) {
         let (nodes, queues) = (&self.nodes, &self.queues);
+        self.restarts += 1;
         self.process = Process::start(&mut self.cluster, nodes, queues, self.settings, self.clock_ahead);
     }
 
@@ -245,6 +249,16 @@ impl World {
             }
             (None, None) => {}
         }
+    }
+
+    /// A metrics server tells what is in use on each node.
+    pub(crate) fn measure(&mut self, cpu: &str) {
+        *self.process.time.lock().unwrap() = self.now();
+        let (now, reconciler) = (self.now(), &self.process.reconciler);
+        let told = self.nodes.keys().map(|name| {
+            view::<NodeMetrics>(&json!({"metadata": {"name": name}, "timestamp": now, "usage": {"cpu": cpu}}))
+        });
+        reconciler.take_load(reconciler.load_usage().next(told.collect(), &HashMap::new(), now));
     }
 
     /// The watches show further events.
@@ -505,6 +519,8 @@ impl Process {
         let clock = Clock::from_fn(move || *shows.lock().unwrap());
         let warrants = BatchJobWarrants::new(stores.clone(), settings, clock);
         let reconciler = BatchJobReconciler::with_settings(stores, settings);
+        let measured = Arc::clone(&reconciler);
+        warrants.follow_load(Arc::new(move || Some(measured.load_usage())));
         let queue_loop = BatchQueueReconciler::new(Arc::clone(&reconciler));
         let queue = WorkQueue::new(7);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -72,9 +72,11 @@ impl Queues {
 
     /// Whether two queues lend to each other.
     pub(in crate::admission) fn share_cohort(&self, one: &LineId, other: &LineId) -> bool {
-        let cohort = |line: &LineId| self.rules_of(line).and_then(|rules| rules.cohort.clone());
-        one.namespace == other.namespace
-            && cohort(one).is_some_and(|cohort_of| cohort(other) == Some(cohort_of))
+        let cohort = |line: &LineId| {
+            let key = line.queue()?;
+            self.cohort_of(&key, self.rules(&key)?)
+        };
+        cohort(one).is_some_and(|own| cohort(other) == Some(own))
     }
 
     /// Whether a queue may have lent something to another one.

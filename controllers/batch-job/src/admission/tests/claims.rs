@@ -12,15 +12,24 @@ impl World {
         claims.into_iter().map(|(job, claim)| (job, claim.keep, claim.cause)).collect()
     }
 
-    /// Every job gives back what is claimed: its newest pods are gone at once.
-    fn give_back(&mut self) {
-        for (job, keep, _) in self.claims() {
-            let mut own: Vec<String> =
-                self.pods.iter().filter(|(_, pod)| *pod.0.0 == *job).map(|(name, _)| name.clone()).collect();
-            own.sort_by_key(|name| name[1..].parse::<u32>().unwrap());
-            for pod in own.split_off(keep as usize) {
+    /// Every job gives back what is claimed: those pods are gone at once.
+    pub(super) fn give_back(&mut self) {
+        for (job, ..) in self.claims() {
+            for pod in self.claimed_of(&Uid(job.as_str().into())) {
                 self.end(&pod);
             }
+        }
+    }
+
+    /// The pods that a job would end now: those that are named, else its newest.
+    pub(super) fn claimed_of(&self, job: &Uid) -> Vec<String> {
+        let Some(reclaim) = self.admission.verdict(job).reclaim else { return Vec::new() };
+        let mut own: Vec<String> =
+            self.pods.iter().filter(|(_, pod)| pod.0 == *job).map(|(name, _)| name.clone()).collect();
+        own.sort_by_key(|name| name[1..].parse::<u32>().unwrap());
+        match reclaim.pods.is_empty() {
+            true => own.split_off(reclaim.keep as usize),
+            false => own.into_iter().filter(|pod| reclaim.pods.contains(&Uid(pod.as_str().into()))).collect(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::queues::{cores, lending, of};
 use super::*;
+use crate::admission::quota::Fill;
 use std::collections::BTreeSet;
 
 fn preemptible(by: &[Tier], rules: QueueRules) -> QueueRules {
@@ -178,6 +179,9 @@ fn cohorts_of_one_name_lend_over_namespaces_only_where_told() {
         world.admission.pass(at(3));
         let claimed = vec![("a-loan".to_owned(), 2, ReclaimCause::Reclaimed)];
         assert_eq!(claims(&world), if granted == 3 { claimed } else { Vec::new() }, "{scope:?}");
+        // What comes back to the lender is borrowed by nobody else of the cohort, wherever it is.
+        let class = &world.admission.jobs[&loan].class;
+        assert_eq!(world.admission.is_kept_from(class, Fill::Borrowed), granted == 3, "{scope:?}");
         drop(own);
     }
 }
@@ -238,14 +242,7 @@ proptest! {
                     prop_assert!(!taken.contains(&(victim.clone(), claimant.clone())), "ping-pong: {claimant:?} {victim:?}");
                     taken.insert((claimant, victim));
                 }
-                for (job, keep, _) in &claimed {
-                    let mut own: Vec<String> =
-                        world.pods.iter().filter(|(_, pod)| *pod.0.0 == **job).map(|(name, _)| name.clone()).collect();
-                    own.sort_by_key(|name| name[1..].parse::<u32>().unwrap());
-                    for pod in own.split_off(*keep as usize) {
-                        world.end(&pod);
-                    }
-                }
+                world.give_back();
                 let mut made = 0;
                 for (job, cpu, namespace) in &known {
                     while world.make(job, cpu, namespace).is_some() {

@@ -285,7 +285,8 @@ fn a_job_waits_for_its_queue_its_tier_and_the_word_of_the_administrator() {
     // A queue that is drained asks for what runs; one that is gone does not.
     world.make(&job, "1", "a").unwrap();
     world.queue("q", &QueueRules { stop: StopPolicy::Drain, ..cores(1, 1) });
-    let expected = Reclaim { keep: 0, cause: ReclaimCause::QueueStopped, until: None };
+    let (pods, cause) = (BTreeSet::new(), ReclaimCause::QueueStopped);
+    let expected = Reclaim { keep: 0, pods, cause, until: None };
     assert_eq!(world.admission.verdict(&job).reclaim, Some(expected));
     world.admission.queue_changed(&id, None);
     assert_eq!(world.admission.verdict(&job).reclaim, None);

@@ -104,17 +104,15 @@ fn an_old_view_grants_nothing_and_takes_nothing_back() {
     };
     assert_eq!(told(&mut world, 62), (4, None, Some(QueuedReason::CapacityStale)));
     world.admission.seen_at(at(63));
-    let cut = Reclaim { keep: 1, cause: ReclaimCause::QuotaShrunk, until: None };
-    assert_eq!(told(&mut world, 63), (4, Some(cut), Some(QueuedReason::QuotaExceeded)));
+    let (pods, cause) = (BTreeSet::new(), ReclaimCause::QuotaShrunk);
+    let cut = Reclaim { keep: 1, pods, cause, until: None };
+    assert_eq!(told(&mut world, 63), (4, Some(cut.clone()), Some(QueuedReason::QuotaExceeded)));
     // The same where the watches of this namespace alone are silent.
     let of_namespace = |name: &str| Staleness::In([Arc::from(name)].into());
     world.admission.set_ready(true, of_namespace("a"));
     assert_eq!(told(&mut world, 64), (4, None, Some(QueuedReason::CapacityStale)));
     world.admission.set_ready(true, of_namespace("b"));
-    assert_eq!(
-        told(&mut world, 65).1,
-        Some(Reclaim { keep: 1, cause: ReclaimCause::QuotaShrunk, until: None })
-    );
+    assert_eq!(told(&mut world, 65).1, Some(cut));
 }
 
 /// What others give up for a large pod comes back bit by bit: nobody takes the bits meanwhile, or more and more would

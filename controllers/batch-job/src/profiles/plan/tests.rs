@@ -143,6 +143,9 @@ fn a_status_is_written_once_a_minute_at_most_and_only_when_it_differs() {
     assert_eq!((early.writes(), early.wake), (0, Some(at(160))));
     let due = plan(&soon, at(160));
     assert_eq!(status(&due)["samples"], json!(4));
+    // The clock was put back by hours: it is not waited for.
+    let put_back = Observed { written: Some(at(9000)), ..soon };
+    assert_eq!(status(&plan(&put_back, at(121)))["samples"], json!(4));
 }
 
 #[test]

@@ -69,7 +69,9 @@ impl Namespace {
         let now = after(created, SignedDuration::from_secs(seconds));
         let mut going = HashSet::new();
         for pod in self.pods.iter().filter(|pod| pod.job_name().is_some_and(|name| &**name == job)) {
-            if Scene::new(&self.queues, self.scope, &self.pods, &self.jobs, &going, now).is_claimed(pod, 0) {
+            let size = |job: &JobView, _: &ObjectKey| job.template.shape.requests.clone();
+            let scene = Scene::new(&self.queues, self.scope, &self.pods, &self.jobs, &going, size, now);
+            if scene.is_claimed(pod, 0) {
                 going.insert(pod.meta().uid.clone());
             }
         }

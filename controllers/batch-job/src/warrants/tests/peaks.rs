@@ -20,7 +20,7 @@ fn spec() -> Value {
 }
 
 impl Bench {
-    fn queue(&mut self, spec: Value) {
+    pub(super) fn queue(&mut self, spec: Value) {
         self.version += 1;
         let metadata = json!({
             "namespace": "ns", "name": "q", "uid": "q", "resourceVersion": self.version.to_string(), "generation": 1,
@@ -29,7 +29,7 @@ impl Bench {
     }
 
     /// Pods of the job in the queue, of one core each.
-    fn queued(&mut self, tier: &'static str, count: usize) {
+    pub(super) fn queued(&mut self, tier: &'static str, count: usize) {
         for index in 0..count {
             self.pod(&format!("a-{index}-0"), |pod| {
                 pod["metadata"]["labels"]["springtide.dev/queue"] = json!("q");
