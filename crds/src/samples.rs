@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::batch_job::{
-    BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, OnExitCodes, PodFailureAction,
-    PodFailurePolicy, PodFailureRule, PodTemplate, Retry,
+    BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, MANAGED_BY, OnExitCodes, PodFailureAction,
+    PodFailurePolicy, PodFailureRule, PodTemplate, Retry, SuccessPolicy, SuccessRule,
 };
 use crate::batch_queue::loads::{LoadResource, LoadTrigger};
 use crate::batch_queue::peaks::{PeakAction, PeakWindow, Resume, TierAction};
@@ -66,17 +66,7 @@ pub fn batch_jobs() -> Vec<Sample> {
             object: job(
                 "failure-policy",
                 BatchJobSpec {
-                    pod_failure_policy: Some(PodFailurePolicy {
-                        rules: vec![PodFailureRule {
-                            action: PodFailureAction::FailJob,
-                            on_exit_codes: Some(OnExitCodes {
-                                container_name: Some("main".to_owned()),
-                                operator: ExitCodeOperator::In,
-                                values: vec![42],
-                            }),
-                            on_pod_conditions: Vec::new(),
-                        }],
-                    }),
+                    pod_failure_policy: Some(on_exit_code(42, PodFailureAction::FailJob)),
                     ..BatchJobSpec::new(task(&["exit", "42", "no such customer"], "100m", "32Mi"))
                 },
             ),
@@ -107,7 +97,58 @@ pub fn batch_jobs() -> Vec<Sample> {
                 },
             ),
         },
+        Sample {
+            file: "batchjob-per-index",
+            doc: "Four numbered tasks, each of which exits with its own number. Task 0 succeeds, tasks 1 and 2 are \
+                  tried twice each, and task 3 is given up at once, as its policy says. Ends Failed, reason \
+                  FailedIndexes, with 1 succeeded and 5 failed pods; status.indexes.failed names the tasks.",
+            object: job(
+                "per-index",
+                BatchJobSpec {
+                    completions: 4,
+                    parallelism: 4,
+                    completion_mode: CompletionMode::Indexed,
+                    backoff_limit_per_index: Some(1),
+                    pod_failure_policy: Some(on_exit_code(3, PodFailureAction::FailIndex)),
+                    retry: Retry { initial_backoff_seconds: 1, max_backoff_seconds: 5, ..Retry::default() },
+                    ..BatchJobSpec::new(task(&["exit", "$(JOB_COMPLETION_INDEX)"], "100m", "32Mi"))
+                },
+            ),
+        },
+        Sample {
+            file: "batchjob-success-policy",
+            doc: "Ten tasks, two at a time, four of which are enough. Ends Complete, reason SuccessPolicyMet: the others \
+                  do not start, or are ended. managedBy names Springtide, as if it were absent; a job that names \
+                  another manager is left to that one.",
+            object: job(
+                "success-policy",
+                BatchJobSpec {
+                    managed_by: Some(MANAGED_BY.to_owned()),
+                    completions: 10,
+                    parallelism: 2,
+                    success_policy: Some(SuccessPolicy {
+                        rules: vec![SuccessRule { succeeded_indexes: None, succeeded_count: Some(4) }],
+                    }),
+                    ..BatchJobSpec::new(task(&["sleep", "2"], "100m", "32Mi"))
+                },
+            ),
+        },
     ]
+}
+
+/// What one exit code of the example's container means.
+fn on_exit_code(code: i32, action: PodFailureAction) -> PodFailurePolicy {
+    PodFailurePolicy {
+        rules: vec![PodFailureRule {
+            action,
+            on_exit_codes: Some(OnExitCodes {
+                container_name: Some("main".to_owned()),
+                operator: ExitCodeOperator::In,
+                values: vec![code],
+            }),
+            on_pod_conditions: Vec::new(),
+        }],
+    }
 }
 
 /// The examples of BatchQueue.

@@ -7,7 +7,7 @@
 //! | annotation | meaning | default |
 //! |---|---|---|
 //! | [`RUN_SECONDS`] | seconds from start to end, fractions allowed, or `never` | `1` |
-//! | [`EXIT_CODE`] | exit code of the first container; the others end with 0 | `0` |
+//! | [`EXIT_CODE`] | exit code of the first container, or `index` for its number; the others end with 0 | `0` |
 //! | [`TERMINATION_REASON`] | its reason, such as `OOMKilled` | `Completed` or `Error` |
 //! | [`TERMINATION_MESSAGE`] | its termination message | none |
 //! | [`STOP_SECONDS`] | seconds from SIGTERM to its end, as of a container that traps it | `0` |
@@ -29,8 +29,10 @@ use crate::process::{Child, Command};
 
 /// Annotation: seconds from start to end of a pod's containers, or `never`.
 pub const RUN_SECONDS: &str = "kwok.springtide.dev/run-seconds";
-/// Annotation: exit code of a pod's first container.
+/// Annotation: exit code of a pod's first container, or [`EXIT_CODE_INDEX`].
 pub const EXIT_CODE: &str = "kwok.springtide.dev/exit-code";
+/// Value of [`EXIT_CODE`]: the pod's completion index, by its label.
+pub const EXIT_CODE_INDEX: &str = "index";
 /// Annotation: reason in the terminated state of a pod's first container.
 pub const TERMINATION_REASON: &str = "kwok.springtide.dev/termination-reason";
 /// Annotation: termination message of a pod's first container.

@@ -146,11 +146,20 @@ async fn the_samples_end_as_they_say() -> Result<()> {
     assert_eq!(status.failed, 2);
     let result = status.result.context("result")?;
     assert_eq!((result.exit_code, result.reason.as_str()), (137, "OOMKilled"));
+    let by_number = test.failed("per-index", FailedReason::FailedIndexes).await?;
+    let status = by_number.status.context("status")?;
+    assert_eq!((status.succeeded, status.failed), (1, 5));
+    assert_eq!(status.indexes.context("indexes")?.failed, "1-3");
+    let enough = test.reason("success-policy", CompleteReason::SuccessPolicyMet).await?;
+    let status = enough.status.context("status")?;
+    assert!((4..=5).contains(&status.succeeded) && status.failed == 0, "{status:?}");
     {
         let pods = test.pods.now();
+        assert!(pods.of("success-policy").len() <= 5, "what is not needed starts");
         assert!(pods.all().all(|life| !life.unschedulable), "a pod was created that did not fit");
     }
-    for name in ["hello", "indexed", "more-than-fits", "failure-policy", "out-of-memory"] {
+    for sample in samples::batch_jobs() {
+        let name = sample.object["metadata"]["name"].as_str().context("a sample has a name")?;
         test.no_pods(name).await?;
     }
     manager.stop()?;

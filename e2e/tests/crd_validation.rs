@@ -180,6 +180,49 @@ async fn samples_are_accepted_and_a_fresh_job_has_a_status_that_nobody_wrote() {
     assert_eq!(status.observed_generation, 0);
 }
 
+/// The objects of ours in the docs, each with its page.
+fn objects_of_the_docs() -> Vec<(PathBuf, Value)> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut pages = vec![root.join("README.md")];
+    let mut folders = vec![root.join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => {
+                    pages.extend(Some(path).filter(|path| path.extension().is_some_and(|end| end == "md")))
+                }
+            }
+        }
+    }
+    let mut objects = Vec::new();
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let blocks = text.split("\n```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+        for document in blocks.flat_map(serde_yaml::Deserializer::from_str) {
+            let object = Value::deserialize(document).unwrap();
+            if object["apiVersion"].as_str().is_some_and(|version| version.starts_with("springtide.dev/")) {
+                objects.push((page.clone(), object));
+            }
+        }
+    }
+    objects
+}
+
+#[tokio::test]
+async fn the_objects_of_the_docs_are_accepted() {
+    let cluster = cluster().await;
+    let found = objects_of_the_docs();
+    assert!(found.iter().any(|(page, _)| page.ends_with("docs/batch-jobs.md")), "{found:?}");
+    for (page, mut object) in found {
+        // Namespaces of readers are not there.
+        object["metadata"].as_object_mut().unwrap().remove("namespace");
+        let of_kind = objects(cluster, &object).await;
+        assert_eq!(answer(&of_kind, None, object.clone()).await, Ok(()), "{}: {object}", page.display());
+    }
+}
+
 /// The longest value that a schema allows.
 fn longest(schema: &Value) -> Value {
     let bound = |keyword: &str| schema[keyword].as_f64().map(|bound| bound as i64);

@@ -181,10 +181,11 @@ fn text(output: &Output) -> String {
     format!("{out}{err}")
 }
 
-const JOBS: [&str; 5] = ["hello", "indexed", "failure-policy", "out-of-memory", "more-than-fits"];
+const JOBS: [&str; 7] =
+    ["hello", "indexed", "failure-policy", "out-of-memory", "more-than-fits", "per-index", "success-policy"];
 
 fn all_is_well(output: &str) {
-    assert!(output.contains("All 5 jobs ended as expected"), "{output}");
+    assert!(output.contains("All 7 jobs ended as expected"), "{output}");
     for job in JOBS {
         assert!(output.contains(&format!("ok      {job}: ")), "{job} in:\n{output}");
     }

@@ -27,7 +27,8 @@ pub struct PeakWindow {
     /// When the peak is. Give this or fromTimeShareGroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// The peak is whenever a TimeShareGroup of this namespace gives its resources to online services.
+    /// The peak is whenever a TimeShareGroup of this namespace gives its resources to online services. There is no such
+    /// kind in this version; the tiers that the window would hold or drain start nothing until it has hours of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_time_share_group: Option<TimeShareGroupPeak>,
     /// What the peak means for each tier; a tier without an entry is not affected.

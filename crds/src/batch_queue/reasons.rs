@@ -88,8 +88,8 @@ reasons! {
         /// It is not known when a peak window opens: its time zone, cron expression or dates cannot be used. The tiers
         /// that it would hold or drain start nothing; the message names the window and the remedy.
         InvalidWindow => True,
-        /// A peak window follows a TimeShareGroup that does not exist. The tiers that it would hold or drain start
-        /// nothing; create the group, or give the window's hours.
+        /// A peak window follows a TimeShareGroup that does not exist; in this version none does. The tiers that it
+        /// would hold or drain start nothing: give the window's hours, or set spec.overridePeak to ForceOff.
         TimeShareGroupNotFound => True,
         /// A tier cannot be used as it is; its jobs wait. The message names the tier and the field.
         InvalidTier => True,

@@ -8,18 +8,25 @@ use springtide_crds::batch_job::{BatchJob, CompleteReason, FailedReason, TaskRes
 use springtide_crds::common::{Condition, condition};
 use springtide_crds::reason::Reason;
 use springtide_crds::samples::{Sample, batch_jobs};
-use springtide_e2e::kwok::{EXIT_CODE, RUN_SECONDS, TERMINATION_MESSAGE, TERMINATION_REASON};
+use springtide_e2e::kwok::{
+    EXIT_CODE, EXIT_CODE_INDEX, RUN_SECONDS, TERMINATION_MESSAGE, TERMINATION_REASON,
+};
 
 /// Namespace of the samples: a newcomer's kubectl then needs no flag.
 pub(crate) const NAMESPACE: &str = "default";
 /// The samples as a pattern that kubectl expands, from the root of the repository.
 pub(crate) const SAMPLES: &str = "config/samples/batchjob-*.yaml";
 
+/// An argument in the place of which the kubelet puts the number of the task.
+const INDEX: &str = "$(JOB_COMPLETION_INDEX)";
+
 /// How a job must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// All completions succeed.
     Completed,
+    /// So many completions succeed, which its policy takes for enough; one that was under way may succeed besides.
+    Enough(u32),
     /// It fails for this reason, after so many failed pods.
     Failed(FailedReason, u32),
 }
@@ -61,6 +68,8 @@ fn expected(sample: &Sample) -> Result<Expected> {
     let (end, outcome) = match sample.file {
         "batchjob-hello" => (End::Completed, outcome(0, "Completed", Some("hello from springtide"))),
         "batchjob-indexed" | "batchjob-more-than-fits" => (End::Completed, None),
+        "batchjob-success-policy" => (End::Enough(4), None),
+        "batchjob-per-index" => (End::Failed(FailedReason::FailedIndexes, 5), None),
         "batchjob-failure-policy" => {
             (End::Failed(FailedReason::PodFailurePolicy, 1), outcome(42, "Error", Some("no such customer")))
         }
@@ -83,6 +92,9 @@ impl Expected {
     pub(crate) fn in_words(&self) -> String {
         match self.end {
             End::Completed => format!("Completed, {} of {0} succeeded", self.completions),
+            End::Enough(enough) => {
+                format!("SuccessPolicyMet, at least {enough} of {} succeeded", self.completions)
+            }
             End::Failed(reason, pods) => format!("{}, {pods} failed", reason.as_str()),
         }
     }
@@ -96,6 +108,7 @@ impl Expected {
         let mut missing = Vec::new();
         let reached = match self.end {
             End::Completed => holds(&status.conditions, CompleteReason::Completed),
+            End::Enough(_) => holds(&status.conditions, CompleteReason::SuccessPolicyMet),
             End::Failed(reason, _) => holds(&status.conditions, reason),
         };
         if !reached {
@@ -104,6 +117,7 @@ impl Expected {
         }
         let (what, seen, wanted) = match self.end {
             End::Completed => ("succeeded", status.succeeded, self.completions),
+            End::Enough(enough) => ("succeeded", status.succeeded.min(enough), enough),
             End::Failed(_, pods) => ("failed", status.failed, pods),
         };
         if seen != wanted {
@@ -157,6 +171,7 @@ pub(crate) fn state(job: Option<&BatchJob>) -> Option<&str> {
 pub(crate) fn has_ended(job: &BatchJob) -> bool {
     let conditions = job.status.as_ref().map_or(&[][..], |status| &status.conditions);
     holds(conditions, CompleteReason::Completed)
+        || holds(conditions, CompleteReason::SuccessPolicyMet)
         || FailedReason::all().into_iter().any(|reason| holds(conditions, reason))
 }
 
@@ -190,6 +205,7 @@ fn annotate(job: &mut Value) -> Result<()> {
         .collect();
     let (seconds, code, reason, message) = match args.as_slice() {
         ["sleep", seconds, message @ ..] => (*seconds, "0", "Completed", message),
+        ["exit", INDEX, message @ ..] => ("0.1", EXIT_CODE_INDEX, "", message),
         ["exit", "0", message @ ..] => ("0.1", "0", "Completed", message),
         ["exit", code, message @ ..] => ("0.1", *code, "Error", message),
         ["alloc", bytes, message @ ..] => {
@@ -202,12 +218,16 @@ fn annotate(job: &mut Value) -> Result<()> {
         }
         other => bail!("unknown arguments {other:?}"),
     };
-    template["metadata"]["annotations"] = json!({
+    let mut annotations = json!({
         RUN_SECONDS: seconds,
         EXIT_CODE: code,
-        TERMINATION_REASON: reason,
         TERMINATION_MESSAGE: message.first().copied().unwrap_or_default(),
     });
+    // Of what ends as its number says, KWOK knows the reason by the code.
+    if !reason.is_empty() {
+        annotations[TERMINATION_REASON] = json!(reason);
+    }
+    template["metadata"]["annotations"] = annotations;
     Ok(())
 }
 
@@ -281,6 +301,32 @@ mod tests {
     }
 
     #[test]
+    fn a_success_policy_is_met_by_enough_and_not_by_less() {
+        let met = |succeeded: u32| {
+            let conditions = [condition("Complete", "True", "SuccessPolicyMet")];
+            ended("success-policy", json!({ "succeeded": succeeded, "conditions": conditions }))
+        };
+        let expected = expectation("success-policy");
+        for succeeded in [4, 5] {
+            assert!(has_ended(&met(succeeded)));
+            assert_eq!(expected.missing(Some(&met(succeeded))), Vec::<String>::new());
+        }
+        assert_eq!(
+            expected.missing(Some(&met(3))),
+            ["success-policy: 4 pods should have succeeded, status says 3"]
+        );
+        let all = ended(
+            "success-policy",
+            json!({ "succeeded": 10, "conditions": [condition("Complete", "True", "Completed")] }),
+        );
+        let missing = expected.missing(Some(&all));
+        assert_eq!(
+            missing,
+            ["success-policy: should end as SuccessPolicyMet, at least 4 of 10 succeeded, is Completed"]
+        );
+    }
+
+    #[test]
     fn each_missing_part_is_named() {
         let running = ended(
             "failure-policy",
@@ -328,5 +374,7 @@ mod tests {
         let hungry = annotations("batchjob-out-of-memory.yaml");
         assert_eq!((&hungry[EXIT_CODE], &hungry[TERMINATION_REASON]), (&json!("137"), &json!("OOMKilled")));
         assert_eq!(annotations("batchjob-more-than-fits.yaml")[RUN_SECONDS], "4");
+        let by_number = annotations("batchjob-per-index.yaml");
+        assert_eq!((&by_number[EXIT_CODE], &by_number[TERMINATION_REASON]), (&json!("index"), &Value::Null));
     }
 }

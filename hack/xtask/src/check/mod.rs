@@ -1,5 +1,6 @@
 //! `cargo xtask check`: generated files are up to date, every CRD keeps
-//! the rules that all kinds share, and what must hold has a test.
+//! the rules that all kinds share, what must hold has a test, and the YAML of
+//! the docs fits.
 
 mod acceptance;
 mod allowed;
@@ -7,6 +8,7 @@ mod compatibility;
 mod drift;
 mod examples;
 mod lints;
+mod pages;
 mod sources;
 
 use std::fmt;
@@ -54,6 +56,7 @@ fn findings(root: &Path) -> Result<Vec<Finding>> {
     findings.extend(allowed::apply(&allowed::read()?, of_kinds));
     findings.extend(compatibility::findings(root, &kinds)?);
     findings.extend(acceptance::findings(root, &kinds)?);
+    findings.extend(pages::findings(root, &kinds)?);
     findings.extend(crate::monitoring::findings(root, &kinds)?);
     Ok(findings)
 }
