@@ -120,7 +120,8 @@ impl Admission {
                 let uid = &job.demand.uid;
                 if let Some(claim) = self.claims.get(uid) {
                     let given = i64::from(self.staying(uid).saturating_sub(claim.keep));
-                    missing.subtract(&self.queues.in_quota(&key, &self.queues.wanted(&job.class)).times(given));
+                    missing
+                        .subtract(&self.queues.in_quota(&key, &self.queues.wanted(&job.class)).times(given));
                     kept.insert(uid, claim.keep);
                 }
             }

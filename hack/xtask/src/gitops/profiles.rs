@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use springtide_batch_job::profiles::learned::{ContainerRun, Run};
 use springtide_batch_job::profiles::plan::{Observed, plan};
 use springtide_batch_job::profiles::status::UsageApi;
