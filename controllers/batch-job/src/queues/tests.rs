@@ -502,7 +502,8 @@ fn a_queue_that_asks_for_groups_says_whether_there_are_any() {
     assert_eq!(told(asks(), refused()), [GangSchedulingReason::Refused]);
     assert_eq!(told(json!({}), refused()), []);
     let observed = Observed { pod_groups: refused(), ..observed(asks(), QueueFigures::default()) };
-    let [event] = &plan(&observed, START).events[..] else { panic!("one event") };
+    let plan = plan(&observed, START);
+    let [event] = &plan.events[..] else { panic!("one event") };
     assert_eq!((event.reason, event.severity), ("Refused", Severity::Warning));
     assert!(event.note.contains("by the count alone: exceeded quota: groups"), "{}", event.note);
 }

@@ -12,6 +12,7 @@ mod lives;
 mod loads;
 mod memory;
 mod peaks;
+mod preemption;
 mod queues;
 mod setbacks;
 mod success;

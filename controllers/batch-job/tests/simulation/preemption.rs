@@ -86,8 +86,8 @@ fn twenty_seconds(world: &mut World, crash: Option<usize>) {
             assert!(passes < 1000, "a hot loop: {:?}", world.cluster.log);
             world.deliver(usize::MAX, usize::MAX);
             let Some(key) = world.next_key() else { break };
-            let is_told =
-                world.reason("low", "Degraded") == "Reclaimed" || world.reason("low", "Suspended") == "Preempted";
+            let is_told = world.reason("low", "Degraded") == "Reclaimed"
+                || world.reason("low", "Suspended") == "Preempted";
             let trouble = match crash {
                 Some(number) if &*key.name == "low" && is_told && world.restarts == restarts => {
                     Trouble::Crash(number)
@@ -128,7 +128,10 @@ fn an_elastic_job_loses_the_pods_of_one_node_and_no_more_whoever_leads() {
         }
         world.settle();
         assert_eq!(world.live().len(), 16);
-        assert_eq!((world.reason("low", "Degraded"), &world.status("low")["failed"]), ("FullParallelism", &json!(0)));
+        assert_eq!(
+            (world.reason("low", "Degraded"), &world.status("low")["failed"]),
+            ("FullParallelism", &json!(0))
+        );
         assert_eq!(ended(&world, "low").len(), 4, "{crash:?}");
         assert_eq!(world.cluster.violations, [] as [String; 0]);
     }
