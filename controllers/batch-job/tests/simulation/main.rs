@@ -10,6 +10,7 @@ mod cluster;
 mod failing;
 mod lives;
 mod memory;
+mod online;
 mod peaks;
 mod queues;
 mod setbacks;
