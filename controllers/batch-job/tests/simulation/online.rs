@@ -130,3 +130,23 @@ fn what_an_online_pod_asks_for_is_held_back_at_once_and_no_running_task_is_ended
         assert_eq!(world.cluster.violations, [] as [String; 0]);
     }
 }
+
+#[test]
+fn a_grant_that_has_no_pod_yet_goes_back_when_an_online_pod_takes_its_room() {
+    for queue in queues() {
+        let mut world = begin(6, queue.clone());
+        assert_eq!(batch(&world).len(), 2);
+        // The room is there, and is granted, but the job has not come to its turn when it is gone again.
+        resize(&mut world, 2, 2, 2);
+        world.deliver(usize::MAX, usize::MAX);
+        let admission = world.next_key().unwrap();
+        assert!(world.plan(&admission).is_none(), "{admission} is a pass of the admission");
+        let key = crate::world::key("a");
+        assert!(world.plan(&key).is_some_and(|plan| plan.writes() > 0), "{queue:?}: it is granted");
+        resize(&mut world, 6, 2, 2);
+        goes_on(&mut world);
+        assert_eq!(batch(&world).len(), 2, "{queue:?}");
+        end(&mut world, 2);
+        assert_eq!(batch(&world).len(), 2, "{queue:?}");
+    }
+}
