@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
@@ -284,4 +285,99 @@ async fn a_manager_that_comes_back_in_a_window_starts_nothing_and_after_it_opens
     test.running("late", 1).await?;
     queue(&test, QUEUE, ReadyReason::Admitting).await?;
     clean_up(&test, &["low", "late", "guaranteed"]).await
+}
+
+/// When the API server made the pods of a job that are there, in order.
+async fn creations(test: &Testbed<'_>, job: &str) -> Result<Vec<Timestamp>> {
+    let pods =
+        test.api::<Pod>().list(&ListParams::default().labels(&format!("springtide.dev/job={job}"))).await?;
+    let created = pods.items.into_iter().filter_map(|pod| Some(pod.metadata.creation_timestamp?.0));
+    let mut created: Vec<Timestamp> = created.collect();
+    created.sort_unstable();
+    Ok(created)
+}
+
+/// Nothing but a wait: until a clock shows that time.
+async fn at(time: Timestamp) -> Result<()> {
+    let left = time.duration_since(Timestamp::now());
+    tokio::time::sleep(left.try_into().unwrap_or_default()).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_window_that_starts_and_ends_while_no_manager_is_there_means_the_same_to_the_next_one() -> Result<()>
+{
+    const OPEN_SECONDS: i64 = 120;
+    const RAMP_SECONDS: i64 = 120;
+    let cluster = cluster().await?;
+    // Without election: the next one need not wait for the lease of the one that was killed.
+    let manager = async |number: usize| {
+        let mut manager =
+            Manager::start(&cluster, &format!("away-{number}"), &["--no-leader-election"]).await?;
+        manager.wait_ready().await?;
+        anyhow::Ok(manager)
+    };
+    let first = manager(1).await?;
+    let test = Testbed::new(&cluster, "away").await?;
+    create(&test, QUEUE, spec("8", &json!([]))?).await?;
+    test.submit("low", wide(6, Tier::BestEffort)).await?;
+    test.submit("single", wide(1, Tier::BestEffort)).await?;
+    let running = test.running("low", 6).await?;
+    test.running("single", 1).await?;
+    // The manager is gone before the lead, which is short for that reason.
+    let start = minute_after(40);
+    let end = start + SignedDuration::from_secs(OPEN_SECONDS);
+    let mut away = window(start);
+    away["window"]["end"] = json!(end.to_string()[11..16]);
+    away["leadSeconds"] = json!(10);
+    away["resume"]["rampSeconds"] = json!(RAMP_SECONDS);
+    let change = json!({"spec": {"peakWindows": [away]}});
+    test.api::<BatchQueue>().patch(QUEUE, &PatchParams::default(), &Patch::Merge(change)).await?;
+    queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    first.kill()?;
+    let before = ever(&test, "low");
+    test.submit("late", wide(1, Tier::BestEffort)).await?;
+    at(start + SignedDuration::from_secs(1)).await?;
+    ensure!(test.running("low", 6).await? == running, "nobody was there to end them");
+
+    // Whoever comes now drains at once, and starts nothing.
+    let second = manager(2).await?;
+    for job in ["low", "single"] {
+        test.no_pods(job).await?;
+        let job = test.reason(job, SuspendedReason::PeakWindow).await?;
+        ensure!(jobs::has(&job, &CompleteReason::Suspended), "{:?}", job.status);
+        ensure!(job.status.context("a status")?.failed == 0, "what was drained has not failed");
+    }
+    let gone = queue(&test, QUEUE, PeakWindowActiveReason::Closed).await?;
+    let window = gone.status.context("a status")?.active_window.context("the active window")?;
+    ensure!(window.end_time.as_ref().map(|end| end.0) == Some(end), "{window:?}");
+    second.kill()?;
+    at(end + SignedDuration::from_secs(1)).await?;
+    ensure!(ever(&test, "low") == before && ever(&test, "late").is_empty(), "a pod has started inside");
+
+    // The ramp is that of the end, which nobody has seen.
+    let third = manager(3).await?;
+    let ramping = queue(&test, QUEUE, ReadyReason::Ramping).await?;
+    let window = ramping.status.context("a status")?.active_window.context("the active window")?;
+    ensure!(window.end_time.as_ref().map(|end| end.0) == Some(end), "{window:?}");
+    for (job, tasks) in [("low", 6), ("single", 1), ("late", 1)] {
+        test.running(job, tasks).await?;
+    }
+    for job in ["low", "single"] {
+        test.reason(job, SuspendedReason::Resumed).await?;
+    }
+    let mut created = Vec::new();
+    for job in ["low", "single", "late"] {
+        created.extend(creations(&test, job).await?);
+    }
+    created.sort_unstable();
+    ensure!(created.len() == 8, "{created:?}");
+    for (number, created) in (1_i64..).zip(&created) {
+        // Eight cores are free at the end, of which each task takes a half.
+        let earliest = end + SignedDuration::from_secs(number * RAMP_SECONDS / 16);
+        ensure!(*created >= earliest, "task {number} has come at {created}, not before {earliest} was it to");
+    }
+    clean_up(&test, &["low", "single", "late"]).await?;
+    third.stop()?;
+    Ok(())
 }

@@ -51,6 +51,8 @@ pub enum Fault {
     Silence,
     /// It is late.
     Delay(Latency),
+    /// It is in time, and its answer is late.
+    DelayAnswer(Latency),
 }
 
 /// What happens to the event of a watch.

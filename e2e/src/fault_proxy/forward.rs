@@ -131,6 +131,11 @@ impl Forward {
                 tokio::time::sleep(latency.of(nth)).await;
                 return self.pass(request, asked, ticket).await;
             }
+            Some((Fault::DelayAnswer(latency), nth)) => {
+                let answer = self.pass(request, asked, ticket).await?;
+                tokio::time::sleep(latency.of(nth)).await;
+                return Ok(answer);
+            }
             Some((Fault::Refuse(answer), _)) => return Ok(refusal(&answer, ticket)),
             Some((Fault::Replace(answer), _)) => {
                 self.commit(request, &ticket).await?;

@@ -4,6 +4,7 @@
 //! one case to run, as a failure prints it, or a scenario of which to run all.
 
 mod plays;
+mod profile;
 mod scenarios;
 
 use std::collections::VecDeque;
@@ -78,8 +79,9 @@ impl Selection {
     }
 }
 
-/// One of the `number`-th scenario's cases. The scenarios take turns in points, and as far as they go in writes
-/// and recoveries; every fourth has one of a stage.
+/// One of the `number`-th scenario's cases, so that the sample is as large as there are scenarios. The scenarios take turns
+/// in points, and as far as they go in writes and recoveries; every fourth has one of a stage. A further scenario at the end
+/// of the list changes nothing about the others' cases.
 fn sample(number: usize, all: &[Case]) -> Option<Case> {
     let wanted = Point::SINGLE[number % Point::SINGLE.len()];
     let of_stage = |case: &&Case| matches!(case.point, Point::Stage(_));

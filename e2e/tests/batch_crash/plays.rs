@@ -1,21 +1,26 @@
 //! What users do with BatchJobs, each time to the same end.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{
     BatchJob, BatchJobSpec, CompleteReason, CompletionMode, CompletionTracking, ExitCodeOperator,
-    FailedReason, OnExitCodes, PodFailureAction, PodFailurePolicy, PodFailureRule, QueuedReason, Release,
-    Retry, SuspendedReason,
+    FailedReason, JobProfile, OnExitCodes, OnOom, PodFailureAction, PodFailurePolicy, PodFailureRule,
+    QueuedReason, Release, Retry, SuccessPolicy, SuccessRule, SuspendedReason,
 };
-use springtide_crds::batch_queue::{BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, QuotaRow};
+use springtide_crds::batch_queue::{
+    BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, QuotaRow, ReadyReason,
+};
+use springtide_crds::batch_task_profile::ProfileMode;
 use springtide_crds::common::Quantity;
 use springtide_e2e::batch::{POOL, Task, Testbed, queues};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::pods::{Life, Pods};
 
+use crate::profile;
 use crate::scenarios::{Batch, JOB, OTHER, STRANGER};
 
 /// The queue of the job, and another one of its cohort.
@@ -302,8 +307,127 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             end(test, 2).await?;
             test.completed(JOB).await?;
         }
+        Batch::Preempted => {
+            queues::create(test, QUEUE, yielding("100m")?).await?;
+            test.submit(JOB, queued(1, 1)).await?;
+            test.running(JOB, 1).await?;
+            test.submit(OTHER, BatchJobSpec { priority: 5, ..queued(1, 1) }).await?;
+            let urgent = test.running(OTHER, 1).await?;
+            test.no_pods(JOB).await?;
+            test.reason(JOB, SuspendedReason::Preempted).await?;
+            test.end_pod(&urgent[0], 0).await?;
+            test.completed(OTHER).await?;
+            test.running(JOB, 1).await?;
+            end(test, 1).await?;
+            test.completed(JOB).await?;
+            test.no_pods(OTHER).await?;
+        }
+        Batch::PeakForced => {
+            queues::create(test, QUEUE, with_far_peak("200m")?).await?;
+            test.submit(JOB, queued(2, 2)).await?;
+            test.running(JOB, 2).await?;
+            let until = Timestamp::now() + SignedDuration::from_hours(1);
+            let forced = json!({"mode": "ForceOn", "untilTime": until, "reason": "INC-4711"});
+            queues::edit(test, QUEUE, json!({"spec": {"overridePeak": forced}})).await?;
+            test.reason(JOB, CompleteReason::Suspended).await?;
+            test.no_pods(JOB).await?;
+            queues::edit(test, QUEUE, json!({"spec": {"overridePeak": null}})).await?;
+            test.running(JOB, 2).await?;
+            // Until the ramp is told to be over: what is told of it later would be told at rest.
+            queues::ready(test, QUEUE, ReadyReason::Admitting).await?;
+            end(test, 2).await?;
+            test.completed(JOB).await?;
+        }
+        Batch::OutOfMemory => {
+            let spec = strict(&Task::endless(), 2, 2);
+            let on_oom = Some(OnOom { max_steps: 2, ..OnOom::default() });
+            let retry = Retry { on_oom, ..spec.retry.clone() };
+            test.submit(JOB, BatchJobSpec { retry, backoff_limit_per_index: Some(3), ..spec }).await?;
+            test.running(JOB, 2).await?;
+            for (name, memory) in [("job-1-0", "64Mi"), ("job-1-1", "96Mi")] {
+                let life = test.running_pod(name).await?;
+                requests(test, name, "memory", memory).await?;
+                run_out_of_memory(test, &life).await?;
+            }
+            // A failure of another kind makes no step.
+            for (name, code) in [("job-1-2", 4), ("job-1-3", 0), ("job-0-0", 0)] {
+                let life = test.running_pod(name).await?;
+                let memory = if name == "job-0-0" { "64Mi" } else { "144Mi" };
+                requests(test, name, "memory", memory).await?;
+                test.end_pod(&life, code).await?;
+            }
+            test.completed(JOB).await?;
+        }
+        Batch::SuccessPolicy => {
+            let rule = SuccessRule { succeeded_indexes: Some("1-2".to_owned()), succeeded_count: Some(1) };
+            let success_policy = Some(SuccessPolicy { rules: vec![rule] });
+            test.submit(JOB, BatchJobSpec { success_policy, ..strict(&Task::endless(), 3, 3) }).await?;
+            let first = test.running(JOB, 3).await?;
+            test.end_pod(&first[1], 0).await?;
+            test.reason(JOB, CompleteReason::SuccessPolicyMet).await?;
+        }
+        Batch::ProfileInitial => {
+            let learned = profile::learned(test).await?;
+            let template = Task::endless().template_with(|template| {
+                // What is requested already is not filled in.
+                template["spec"]["containers"][0]["resources"] = json!({});
+            });
+            let profile =
+                Some(JobProfile { key: Some(profile::NAME.to_owned()), mode: Some(ProfileMode::Initial) });
+            let all = strict(&Task::endless(), 2, 2);
+            let spec = BatchJobSpec { template, profile, backoff_limit_per_index: Some(1), ..all };
+            test.submit(JOB, spec).await?;
+            // What fails teaches nothing, so that the profile stays as it is.
+            for (name, code) in [("job-0-0", 4), ("job-0-1", 4), ("job-1-0", 5), ("job-1-1", 6)] {
+                let life = test.running_pod(name).await?;
+                for (resource, amount) in [("cpu", &learned.cpu), ("memory", &learned.memory)] {
+                    let amount = amount.as_ref().context("a recommendation")?;
+                    requests(test, name, resource, amount).await?;
+                }
+                test.end_pod(&life, code).await?;
+            }
+            test.failed(JOB, FailedReason::FailedIndexes).await?;
+        }
     }
     test.no_pods(JOB).await
+}
+
+/// The same quota, of which a job has back what it needs from those of lower priority.
+fn yielding(nominal: &str) -> Result<BatchQueueSpec> {
+    let preemptible = json!({"by": ["BestEffort"], "minRunSeconds": 0});
+    let tiers = serde_json::from_value(json!([{"name": "BestEffort", "preemptible": preemptible}]))?;
+    Ok(BatchQueueSpec { tiers, ..quota(nominal, None) })
+}
+
+/// The same quota, with a peak window that nobody will live to see, and a ramp that ends when a second task may start.
+fn with_far_peak(nominal: &str) -> Result<BatchQueueSpec> {
+    let window = json!({"start": "00:00", "end": "01:00", "timeZone": "UTC", "dates": ["2099-01-01"]});
+    let peak = json!([{
+        "name": "far", "window": window, "actions": [{"tier": "BestEffort", "action": "Drain"}],
+        "resume": {"rampSeconds": 2, "jitterSeconds": 0},
+    }]);
+    Ok(BatchQueueSpec { peak_windows: serde_json::from_value(peak)?, ..quota(nominal, None) })
+}
+
+/// The stored pod of this name must request so much.
+async fn requests(test: &Testbed<'_>, pod: &str, resource: &str, amount: &str) -> Result<()> {
+    let stored = test.api::<Pod>().get(pod).await?;
+    let resources = stored.spec.context("a spec")?.containers[0].resources.clone();
+    let requested = resources.and_then(|resources| resources.requests?.get(resource).cloned());
+    let is_right = requested.as_ref().is_some_and(|requested| requested.0 == amount);
+    ensure!(is_right, "pod {pod} requests {requested:?} of {resource}, not {amount}");
+    Ok(())
+}
+
+/// Ends a pod as its kubelet would report that it has exceeded its memory.
+async fn run_out_of_memory(test: &Testbed<'_>, pod: &Life) -> Result<()> {
+    let now = Timestamp::now();
+    let killed = json!({"exitCode": 137, "reason": "OOMKilled", "startedAt": now, "finishedAt": now});
+    let container = json!({
+        "name": "main", "image": "example.com/task:1", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": killed},
+    });
+    test.end_pod_with(pod, 137, json!({"containerStatuses": [container]})).await
 }
 
 /// Takes [`HOLD`] from a pod.

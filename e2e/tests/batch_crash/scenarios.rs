@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, PatchParams};
 use springtide_crds::batch_job::{BatchJob, DegradedReason};
 use springtide_crds::batch_queue::{BatchQueue, ReadyReason};
+use springtide_crds::batch_task_profile::BatchTaskProfile;
 use springtide_crds::common::{Condition, ConditionStatus};
 use springtide_crds::reason::Reason;
 use springtide_e2e::batch::{Testbed, queues};
@@ -72,10 +73,20 @@ pub(crate) enum Batch {
     QueueGang,
     /// Its queue is deleted while it runs, and made again.
     QueueDeleted,
+    /// Another job of its queue has a higher priority, for which its pod ends, and runs again after it.
+    Preempted,
+    /// The peak windows of its queue are forced open, and the force is lifted.
+    PeakForced,
+    /// A pod runs out of memory, and the next one of its index has more.
+    OutOfMemory,
+    /// It has succeeded with one of its tasks, and the others are ended.
+    SuccessPolicy,
+    /// What its tasks request is learned, and no attempt gets anything else.
+    ProfileInitial,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Single,
         Self::Indexed,
         Self::Failing,
@@ -96,12 +107,22 @@ impl Batch {
         Self::Cohort,
         Self::QueueGang,
         Self::QueueDeleted,
+        Self::Preempted,
+        Self::PeakForced,
+        Self::OutOfMemory,
+        Self::SuccessPolicy,
+        Self::ProfileInitial,
     ];
 
     /// The most pods that its job may have at a time.
     fn most(self) -> usize {
         match self {
-            Self::Single | Self::Failing | Self::TimeToLive | Self::Disrupted | Self::Recreate => 1,
+            Self::Single
+            | Self::Failing
+            | Self::TimeToLive
+            | Self::Disrupted
+            | Self::Recreate
+            | Self::Preempted => 1,
             Self::Indexed
             | Self::DrainAndResume
             | Self::Deadline
@@ -110,8 +131,11 @@ impl Batch {
             | Self::DeleteHeld
             | Self::QueueDrain
             | Self::Cohort
-            | Self::QueueDeleted => 2,
-            Self::Delete | Self::Policy | Self::QuotaCut | Self::QueueGang => 3,
+            | Self::QueueDeleted
+            | Self::PeakForced
+            | Self::OutOfMemory
+            | Self::ProfileInitial => 2,
+            Self::Delete | Self::Policy | Self::QuotaCut | Self::QueueGang | Self::SuccessPolicy => 3,
             Self::Scale | Self::Gang => 4,
         }
     }
@@ -148,6 +172,11 @@ impl Scenario for Batch {
             Self::Cohort => "cohort",
             Self::QueueGang => "queue-gang",
             Self::QueueDeleted => "queue-deleted",
+            Self::Preempted => "preempted",
+            Self::PeakForced => "peak-forced",
+            Self::OutOfMemory => "oom",
+            Self::SuccessPolicy => "success-policy",
+            Self::ProfileInitial => "profile",
         }
     }
 
@@ -167,6 +196,10 @@ impl Namespace<'_> {
 
     async fn queues(&self) -> Result<Vec<BatchQueue>> {
         Ok(self.test.api::<BatchQueue>().list(&ListParams::default()).await?.items)
+    }
+
+    async fn profiles(&self) -> Result<Vec<BatchTaskProfile>> {
+        Ok(self.test.api::<BatchTaskProfile>().list(&ListParams::default()).await?.items)
     }
 
     async fn pods(&self) -> Result<Vec<Pod>> {
@@ -228,6 +261,11 @@ impl World for Namespace<'_> {
             facts.add_document(&path, &serde_json::to_value(&queue.spec)?, &[]);
             // What it says of itself is held against its figures.
             facts.add_document(&path, &serde_json::to_value(&queue.status)?, &["conditions"]);
+        }
+        for profile in self.profiles().await? {
+            let path = format!("profile {}", profile.name_any());
+            // The weights of samples fade with time, from the first of them on.
+            facts.add_document(&path, &serde_json::to_value(&profile.status)?, &["histogram"]);
         }
         // Of each name, how often it was made and how each of them ended.
         let mut lives: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -341,8 +379,12 @@ impl World for Namespace<'_> {
         while !self.jobs().await?.is_empty()
             || !self.pods().await?.is_empty()
             || !self.queues().await?.is_empty()
+            || !self.profiles().await?.is_empty()
         {
-            ensure!(Instant::now() < deadline, "jobs, queues or pods of {} stay", test.namespace);
+            ensure!(Instant::now() < deadline, "jobs, queues, profiles or pods of {} stay", test.namespace);
+            // A job that is going may have had one made once more.
+            let all = ListParams::default();
+            test.api::<BatchTaskProfile>().delete_collection(&DeleteParams::default(), &all).await?;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())

@@ -221,3 +221,26 @@ async fn latency_delays_each_request_by_its_own_time_and_a_seed_picks_the_faulty
     assert_eq!(run(11).await?, first);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_answer_that_is_late_is_that_of_a_write_which_others_have_seen_before() -> Result<()> {
+    let rig = Rig::new("late-answer").await?;
+    let late = Fault::DelayAnswer(Latency::Fixed(Duration::from_secs(20)));
+    let rule = rig.proxy.fault(Class::writes(), When::Nth(1), late);
+    let create = rig.create("a");
+    tokio::pin!(create);
+    let seen = async {
+        while rig.maps.get_opt("a").await?.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        biased;
+        answered = &mut create => anyhow::bail!("answered before anybody has seen it: {answered:?}"),
+        seen = seen => seen?,
+    }
+    create.await?;
+    assert_eq!(rig.proxy.hits(rule).fired, 1);
+    Ok(())
+}

@@ -13,6 +13,7 @@
 
 mod claims;
 mod class;
+mod crowded;
 mod figures;
 mod held;
 mod inspect;
@@ -301,6 +302,7 @@ impl Admission {
                 if is_new {
                     self.pods.node_appeared(&new.meta().key.name, slot, &mut self.ledger);
                 }
+                self.crowd_out(slot);
             }
             Change::Delete { last } => {
                 let name = &last.meta().key.name;

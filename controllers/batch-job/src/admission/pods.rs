@@ -430,12 +430,16 @@ impl Admission {
                 .filter(|_| gone_by.is_some()),
             unbound_in,
         };
+        let is_foreign = held.job.is_none();
         held.count(1, &mut self.queues);
         self.pods.insert(meta.key.clone(), held, &mut self.ledger);
         if let (Some(guess), Some(bound)) = (guess, bound)
             && guess != bound
         {
             self.trade_places(bound, guess);
+        }
+        if let Some(bound) = bound.filter(|_| is_foreign) {
+            self.crowd_out(bound);
         }
     }
 

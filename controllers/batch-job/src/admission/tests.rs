@@ -9,6 +9,7 @@ mod pauses;
 mod peaks;
 mod preemption;
 mod queues;
+mod resizes;
 mod shown;
 mod traps;
 mod without_nodes;
@@ -108,7 +109,9 @@ impl World {
     }
 
     fn manifest(&self, name: &str, phase: &str) -> Value {
-        let (job, cpu, namespace, node) = &self.pods[name];
+        let (job, amount, namespace, node) = &self.pods[name];
+        // Of cpu, unless another resource is named behind it.
+        let (amount, resource) = amount.split_once(' ').unwrap_or((amount, "cpu"));
         let mut pod = json!({
             "metadata": {
                 "name": name, "namespace": namespace, "uid": name, "resourceVersion": "1",
@@ -116,7 +119,7 @@ impl World {
                     {"kind": "BatchJob", "name": "j", "uid": job, "apiVersion": "x", "controller": true}
                 ],
             },
-            "spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": cpu, "memory": "200Mi"}}}]},
+            "spec": {"containers": [{"name": "main", "resources": {"requests": {resource: amount, "memory": "200Mi"}}}]},
             "status": {"phase": phase},
         });
         if let Some(node) = node {

@@ -131,6 +131,14 @@ impl Ledger {
             .is_some_and(|node| node.used.iter().any(|(name, used)| used > node.view.allocatable.get(name)))
     }
 
+    /// Whether more is charged to a node than it has of anything that `amount` has a part in.
+    pub(crate) fn is_short_of(&self, slot: Slot, amount: &ResourceList) -> bool {
+        self.node(slot).is_some_and(|node| {
+            let is_short = |name: &str| node.used.get(name) > node.view.allocatable.get(name);
+            amount.iter().any(|(name, amount)| amount > 0 && is_short(name))
+        })
+    }
+
     /// The node with the most room for `amount` by size alone; for a pod whose shape is not known.
     pub(crate) fn roomiest(&self, amount: &ResourceList) -> Option<Slot> {
         self.nodes()

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod away;
 mod bounds;
 mod chaos;
 mod clocks;
@@ -11,6 +12,7 @@ mod failing;
 mod lives;
 mod loads;
 mod memory;
+mod online;
 mod peaks;
 mod preemption;
 mod queues;

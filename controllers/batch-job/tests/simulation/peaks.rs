@@ -12,17 +12,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Cores of the node.
-const CORES: i64 = 120;
-const LEAD: i64 = 120;
-const RAMP: i64 = 100;
-const JITTER: i64 = 20;
-const PODS_PER_SECOND: usize = 5;
+pub(crate) const CORES: i64 = 120;
+pub(crate) const LEAD: i64 = 120;
+pub(crate) const RAMP: i64 = 100;
+pub(crate) const JITTER: i64 = 20;
+pub(crate) const PODS_PER_SECOND: usize = 5;
 
 /// Numbers that look random, the same at each run.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         // The generator of Knuth's MMIX.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
@@ -30,7 +30,7 @@ impl Random {
 }
 
 /// A peak of five minutes, ten minutes after the process's clock shows midnight; Standard keeps a third.
-fn queue(begins: Timestamp) -> Value {
+pub(crate) fn queue(begins: Timestamp) -> Value {
     let time_of_day = |seconds: i64| {
         let at = begins + SignedDuration::from_secs(seconds);
         at.to_string()[11..16].to_owned()
@@ -51,7 +51,7 @@ fn queue(begins: Timestamp) -> Value {
 }
 
 /// More work than fits, of all tiers, elastic and in gangs.
-fn populate(world: &mut World, random: &mut Random) {
+pub(crate) fn populate(world: &mut World, random: &mut Random) {
     for number in 0..60 {
         let tier = ["BestEffort", "BestEffort", "Standard", "Guaranteed"][random.below(4) as usize];
         let (parallelism, gang) = match (tier, random.below(4)) {
@@ -74,9 +74,15 @@ fn populate(world: &mut World, random: &mut Random) {
 }
 
 /// One second of a cluster: the controller works, kubelets start and end what they are told to.
-fn second(world: &mut World) {
+pub(crate) fn second(world: &mut World) {
     world.pass_queues();
     world.settle();
+    kubelets(world);
+    world.settle();
+}
+
+/// What kubelets do in a second, whether or not there is a controller.
+pub(crate) fn kubelets(world: &mut World) {
     world.work_but_finish_nothing();
     let now = world.cluster.now;
     let has_had_its_grace = |pod: &&Value| {
@@ -93,11 +99,10 @@ fn second(world: &mut World) {
     for name in reaped {
         world.cluster.reap(&name);
     }
-    world.settle();
 }
 
 /// Pods that may run, by tier.
-fn running(world: &World) -> BTreeMap<&str, usize> {
+pub(crate) fn running(world: &World) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
     for pod in world.cluster.pods.objects.values().filter(|pod| !is_terminal(pod)) {
         *counts.entry(text(pod, "/metadata/labels/springtide.dev~1tier")).or_default() += 1;
@@ -105,12 +110,12 @@ fn running(world: &World) -> BTreeMap<&str, usize> {
     counts
 }
 
-fn uids(world: &World, wanted: impl Fn(&Value) -> bool) -> BTreeSet<String> {
+pub(crate) fn uids(world: &World, wanted: impl Fn(&Value) -> bool) -> BTreeSet<String> {
     let pods = world.cluster.pods.objects.values().filter(|pod| wanted(pod));
     pods.map(|pod| text(pod, "/metadata/uid").to_owned()).collect()
 }
 
-fn tier_of(pod: &Value) -> &str {
+pub(crate) fn tier_of(pod: &Value) -> &str {
     text(pod, "/metadata/labels/springtide.dev~1tier")
 }
 

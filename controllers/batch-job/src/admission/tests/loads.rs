@@ -29,11 +29,11 @@ fn triggers(world: &mut World, queue: &QueueId) {
 
 /// What a metrics server told, look by look.
 #[derive(Default)]
-struct Server(Usage);
+pub(super) struct Server(Usage);
 
 impl Server {
     /// So many thousandths of a core are in use on each node, and by batch work.
-    fn tells(&mut self, world: &mut World, second: i64, nodes: &[(&str, i64, i64)]) {
+    pub(super) fn tells(&mut self, world: &mut World, second: i64, nodes: &[(&str, i64, i64)]) {
         let told = nodes.iter().map(|(name, used, _)| {
             serde_json::from_value(json!({
                 "metadata": {"name": name}, "timestamp": at(second),

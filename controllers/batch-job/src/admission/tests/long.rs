@@ -1,61 +1,33 @@
-//! Random steps: whatever happens in whatever order, no quota and no node is ever exceeded by a grant.
+//! Whatever happens in whatever order, no quota and no node is ever exceeded by a grant, nothing starts while a peak or a
+//! load trigger keeps it, and no more than their ramps allow after them.
 
+mod keeps;
+mod random;
+
+use super::loads::Server;
 use super::queues::{cores, cpu, of};
 use super::*;
-use springtide_crds::batch_job::StopPolicy;
+use crate::peaks::Peaks;
+use random::{Random, random_peaks, random_rules};
 
 /// Steps of the sample, and of the long run (`SPRINGTIDE_LONG=1`).
 const SAMPLE: u32 = 20_000;
 const LONG: u32 = 1_000_000;
+/// What the pods of jobs request of cpu, and in [`AGENT`] of [`EXTENDED`].
 const SIZES: [&str; 4] = ["500m", "1", "2", "3"];
-const QUEUES: [&str; 4] = ["alone", "lender", "borrower", "live"];
+const EXTENDED_SIZES: [&str; 2] = ["500 kubernetes.io/batch-cpu", "1000 kubernetes.io/batch-cpu"];
+const EXTENDED: &str = "kubernetes.io/batch-cpu";
+/// The first of them have a quota; the next has what is live, another one what is measured, and the last what an agent
+/// offers, in which no other jobs are.
+const QUEUES: [&str; 6] = ["alone", "lender", "borrower", "live", "measured", AGENT];
+const AGENT: &str = "agent";
+/// Those with peak windows; the load of nodes triggers something in the one that is measured.
+const WITH_WINDOWS: [&str; 3] = ["alone", "borrower", "live"];
+/// Those of which a node autoscaler is shown pods: their capacity is their quota alone.
+const SHOWING: [&str; 2] = ["alone", "borrower"];
 const JOBS: u64 = 14;
-
-/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): the same steps in every run of one seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[usize::try_from(self.below(from.len() as u64)).unwrap()]
-    }
-}
-
-/// A queue in a random state: in and out of a cohort, with quota or live capacity, strict or not.
-fn random_rules(random: &mut Random, name: &str) -> QueueRules {
-    let nominal = i64::try_from(random.below(7)).unwrap() * 1000;
-    let max = nominal + i64::try_from(random.below(5)).unwrap() * 1000;
-    let tier = TierRules { preemptible_by: vec![Tier::Standard, Tier::Guaranteed], ..TierRules::default() };
-    QueueRules {
-        cohort: (name == "lender" || name == "borrower").then(|| "c".into()),
-        weight: u32::try_from(random.below(3)).unwrap() + 1,
-        quota: match name {
-            "live" => Vec::new(),
-            _ => vec![QuotaRow { resource: "cpu".into(), nominal, max }],
-        },
-        source: match name {
-            "live" => CapacitySource::NodeAllocatable(NodeShare {
-                percent: u8::try_from(random.below(100)).unwrap() + 1,
-                reserve: cpu(500),
-                ..NodeShare::default()
-            }),
-            _ => CapacitySource::Static,
-        },
-        ordering: *random.pick(&[Ordering::PriorityFifo, Ordering::PriorityFifo, Ordering::StrictFifo]),
-        max_queued_jobs: usize::try_from(random.below(5)).unwrap() + 1,
-        max_tier: Tier::Guaranteed,
-        stop: *random.pick(&[StopPolicy::None, StopPolicy::None, StopPolicy::None, StopPolicy::Hold]),
-        tiers: BTreeMap::from([(Tier::BestEffort, tier)]),
-        ..QueueRules::default()
-    }
-}
+const AGENTS_JOBS: u64 = 4;
+const TIERS: [Tier; 3] = [Tier::BestEffort, Tier::Standard, Tier::Guaranteed];
 
 /// A world and what is known of it besides.
 struct Walk {
@@ -63,28 +35,69 @@ struct Walk {
     random: Random,
     now: Timestamp,
     nodes: BTreeMap<&'static str, bool>,
+    /// What the agent offers on each node.
+    offered: BTreeMap<&'static str, i64>,
     rules: BTreeMap<&'static str, QueueRules>,
+    peaks: BTreeMap<&'static str, Arc<Peaks>>,
     shapes: Vec<Arc<Shape>>,
     foreign: Vec<(String, &'static str)>,
+    server: Server,
+    /// When nodes were measured last, and what others than batch work used on them.
+    measured: Option<(i64, BTreeMap<&'static str, i64>)>,
+    /// The last pass before each pod was seen.
+    seen: BTreeMap<String, Timestamp>,
 }
 
 const NODES: [(&str, &str); 4] = [("n0", "3"), ("n1", "4"), ("n2", "6"), ("n3", "8")];
 
 impl Walk {
     fn new(seed: u64) -> Self {
+        let extended = |size: &&str| {
+            let (amount, name) = size.split_once(' ').unwrap();
+            let one = shape(
+                "0",
+                json!({"containers": [{"name": "main", "resources": {"requests": {name: amount}}}]}),
+            );
+            let mut one = Shape::clone(&one);
+            // As of a template that a tier maps to the other resource.
+            one.requests.cpu = 0;
+            Arc::new(one)
+        };
         let mut walk = Self {
-            world: World::new(&NODES),
+            world: World::new(&[]),
             random: Random(seed),
             now: at(1),
             nodes: NODES.iter().map(|(name, _)| (*name, true)).collect(),
+            offered: NODES.iter().map(|(name, _)| (*name, 2000)).collect(),
             rules: BTreeMap::new(),
-            shapes: SIZES.iter().map(|cpu| shape(cpu, json!({}))).collect(),
+            peaks: BTreeMap::new(),
+            shapes: SIZES
+                .iter()
+                .map(|cpu| shape(cpu, json!({})))
+                .chain(EXTENDED_SIZES.iter().map(extended))
+                .collect(),
             foreign: Vec::new(),
+            server: Server::default(),
+            measured: None,
+            seen: BTreeMap::new(),
         };
+        for (name, _) in NODES {
+            let node = walk.node(name);
+            walk.world.admission.node_changed(&node);
+        }
         for name in QUEUES {
             walk.change_rules(name);
+            walk.change_peaks(name);
         }
         walk
+    }
+
+    fn node(&self, name: &str) -> Change<NodeView> {
+        let cpu = NODES.iter().find(|(known, _)| *known == name).unwrap().1;
+        let allocatable =
+            json!({"cpu": cpu, "memory": "64Gi", "pods": "110", EXTENDED: self.offered[name].to_string()});
+        let status = json!({"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]});
+        node(name, cpu, json!({"status": status}))
     }
 
     fn change_rules(&mut self, name: &'static str) {
@@ -93,8 +106,43 @@ impl Walk {
         self.rules.insert(name, rules);
     }
 
+    /// Another window, or none.
+    fn change_peaks(&mut self, name: &'static str) {
+        if name != "measured" && !WITH_WINDOWS.contains(&name) {
+            return;
+        }
+        let queue = Self::queue(name);
+        if self.random.below(4) == 0 {
+            self.peaks.remove(name);
+            self.world.admission.peaks_changed(&queue, None, None);
+            return;
+        }
+        let peaks = Arc::new(random_peaks(&mut self.random, name));
+        self.world.admission.peaks_changed(&queue, Some(Arc::clone(&peaks)), None);
+        self.peaks.insert(name, peaks);
+    }
+
+    fn queue(name: &str) -> QueueId {
+        QueueId::Object(ObjectKey::new("a", name))
+    }
+
+    /// Place of a job's size among the shapes.
     fn size(number: u64) -> usize {
-        usize::try_from(number).unwrap() % SIZES.len()
+        let number = usize::try_from(number).unwrap();
+        match number.checked_sub(usize::try_from(JOBS).unwrap()) {
+            None => number % SIZES.len(),
+            Some(of_agent) => SIZES.len() + of_agent % EXTENDED_SIZES.len(),
+        }
+    }
+
+    fn size_text(number: u64) -> &'static str {
+        SIZES.iter().chain(&EXTENDED_SIZES).nth(Self::size(number)).unwrap()
+    }
+
+    fn shape_of_pod(&self, pod: &str) -> &Shape {
+        let text = &self.world.pods[pod].1;
+        let place = SIZES.iter().chain(&EXTENDED_SIZES).position(|size| size == text);
+        &self.shapes[place.unwrap()]
     }
 
     fn uid(number: u64) -> Uid {
@@ -103,11 +151,11 @@ impl Walk {
 
     fn step(&mut self) {
         self.now = self.now.checked_add(SignedDuration::from_millis(300)).unwrap();
-        let job = self.random.below(JOBS);
-        match self.random.below(22) {
+        let job = self.random.below(JOBS + AGENTS_JOBS);
+        match self.random.below(26) {
             0..=3 => self.offer(job),
             4 => self.world.admission.withdraw(&Self::uid(job)),
-            5..=9 => drop(self.world.make(&Self::uid(job), SIZES[Self::size(job)], "a")),
+            5..=9 => self.make(job),
             10..=12 => self.end_any(),
             13 => self.world.admission.pause(&Self::uid(job), Trouble::Quota, self.now),
             14 => {
@@ -123,22 +171,28 @@ impl Walk {
                 self.change_rules(name);
             }
             18 => self.give_back(),
+            19 if self.random.below(8) == 0 => {
+                let name = *self.random.pick(&QUEUES);
+                self.change_peaks(name);
+            }
+            20 => self.measure(),
+            21 => self.schedule(),
+            22 => self.change_offer(),
             _ => self.pass(),
         }
         self.world.nothing_overcommitted();
     }
 
     fn offer(&mut self, job: u64) {
-        let queue = match *self.random.pick(&["", "alone", "lender", "borrower", "live"]) {
+        let queue = match *self.random.pick(&["", "alone", "lender", "borrower", "live", "measured"]) {
+            _ if job >= JOBS => Self::queue(AGENT),
             "" => QueueId::BuiltIn,
-            name => QueueId::Object(ObjectKey::new("a", name)),
+            name => Self::queue(name),
         };
         // A job stays in the queue that its pods are in.
         let pod = self.world.pods.iter().find(|(_, pod)| pod.0 == Self::uid(job)).map(|(pod, _)| pod);
         let held = pod.map(|pod| match self.world.labels.get(pod) {
-            Some(labels) => {
-                QueueId::Object(ObjectKey::new("a", labels["springtide.dev/queue"].as_str().unwrap()))
-            }
+            Some(labels) => Self::queue(labels["springtide.dev/queue"].as_str().unwrap()),
             None => QueueId::BuiltIn,
         });
         let known = self.world.admission.jobs.get(&Self::uid(job)).map(|job| job.demand.queue.clone());
@@ -146,12 +200,50 @@ impl Walk {
         let target = u32::try_from(self.random.below(6)).unwrap();
         let shape = Arc::clone(&self.shapes[Self::size(job)]);
         let demand = Demand {
-            tier: *self.random.pick(&[Tier::BestEffort, Tier::Standard, Tier::Guaranteed]),
+            tier: *self.random.pick(&TIERS),
             min_parallelism: if job.is_multiple_of(5) { target.min(2) } else { 1 },
             created: at(i64::try_from(job).unwrap()),
             ..of(&queue, &format!("j{job}"), &shape, target)
         };
         self.world.ask(demand);
+    }
+
+    /// The job creates one of the pods that are granted: those first that fit.
+    fn make(&mut self, number: u64) {
+        let uid = Self::uid(number);
+        let Some(job) = self.world.admission.jobs.get(&uid) else { return };
+        let unfit = self.world.admission.verdict(&uid).unfit as usize;
+        let before = self.world.made;
+        if job.in_flight.len() > unfit {
+            drop(self.world.make(&uid, Self::size_text(number), "a"));
+        } else if unfit > 0 {
+            let name = self.world.name_pod(&uid, Self::size_text(number), "a");
+            self.world.labels.get_mut(&name).unwrap()["springtide.dev/unfit"] = json!("true");
+            self.world.admission.pod_changed(&self.world.pod(&name, "Pending"));
+        }
+        if self.world.made > before {
+            let seen = self.world.admission.last_pass.unwrap_or(self.now);
+            self.seen.insert(format!("p{}", self.world.made), seen);
+        }
+    }
+
+    /// The scheduler finds a node for a pod that was shown, if there is room by now.
+    fn schedule(&mut self) {
+        let waits = |name: &&String| {
+            self.world.pods[*name].3.is_none()
+                && self.world.labels[*name].get("springtide.dev/unfit").is_some()
+        };
+        let Some(name) =
+            self.world.labels.keys().filter(|name| self.world.pods.contains_key(*name)).find(waits)
+        else {
+            return;
+        };
+        let admission = &self.world.admission;
+        let expected = admission.pods.slot_of(&ObjectKey::new("a", name.as_str()));
+        let slot = expected.or_else(|| admission.ledger.roomiest(&self.shape_of_pod(name).requests));
+        let Some(node) = slot.and_then(|slot| admission.ledger.node(slot)) else { return };
+        let (name, node) = (name.clone(), node.view.meta().key.name.to_string());
+        self.world.bind(&name, &node);
     }
 
     fn any_pod(&mut self) -> Option<String> {
@@ -167,8 +259,8 @@ impl Walk {
     }
 
     fn turn_node(&mut self) {
-        let (name, cpu) = *self.random.pick(&NODES);
-        let change = node(name, cpu, json!({}));
+        let (name, _) = *self.random.pick(&NODES);
+        let change = self.node(name);
         let there = self.nodes.get_mut(name).unwrap();
         let Change::Apply { new, .. } = &change else { unreachable!() };
         let gone = Change::Delete { last: Arc::clone(new) };
@@ -189,6 +281,42 @@ impl Walk {
         }
     }
 
+    /// The agent offers more or less, but not less than is taken.
+    fn change_offer(&mut self) {
+        let (name, _) = *self.random.pick(&NODES);
+        if !self.nodes[name] {
+            return;
+        }
+        let ledger = &self.world.admission.ledger;
+        let taken =
+            ledger.slot(name).and_then(|slot| ledger.node(slot)).map_or(0, |node| node.used.get(EXTENDED));
+        let offers = i64::try_from(self.random.below(7)).unwrap() * 500;
+        self.offered.insert(name, offers.max(taken));
+        let changed = self.node(name);
+        self.world.admission.node_changed(&changed);
+    }
+
+    /// A metrics server tells of most nodes.
+    fn measure(&mut self) {
+        let second = self.now.as_second();
+        // With the same time it would tell of the same measure.
+        if self.measured.as_ref().is_some_and(|(last, _)| *last == second) {
+            return;
+        }
+        let mut told = Vec::new();
+        for (name, cores) in NODES.iter().filter(|(name, _)| self.nodes[name]) {
+            if self.random.below(8) > 0 {
+                let whole = cores.parse::<u64>().unwrap() * 1000;
+                let used = i64::try_from(self.random.below(whole)).unwrap();
+                let batch = i64::try_from(self.random.below(4)).unwrap() * 500;
+                told.push((*name, used, batch));
+            }
+        }
+        self.server.tells(&mut self.world, second, &told);
+        let others = told.iter().map(|(name, used, batch)| (*name, (used - batch).max(0)));
+        self.measured = Some((second, others.collect()));
+    }
+
     /// A pod of somebody else's comes where there is room for it, or goes.
     fn come_or_go_online(&mut self) {
         if self.random.below(2) == 0 {
@@ -205,35 +333,6 @@ impl Walk {
         let pod = format!("web{}", self.world.made);
         self.world.admission.pod_changed(&online(&pod, on, "Running"));
         self.foreign.push((pod, on));
-    }
-
-    fn used(&self, name: &str) -> i64 {
-        self.world.admission.figures(&QueueId::Object(ObjectKey::new("a", name))).used.cpu
-    }
-
-    /// A pass grants nothing beyond what a queue, its cohort or its nodes have.
-    fn pass(&mut self) {
-        let before: Vec<i64> = QUEUES.iter().map(|name| self.used(name)).collect();
-        self.world.admission.pass(self.now);
-        let after: Vec<i64> = QUEUES.iter().map(|name| self.used(name)).collect();
-        let of_cohort = |used: &[i64]| used[1] + used[2];
-        for (at, name) in QUEUES.iter().enumerate().filter(|(at, _)| after[*at] > before[*at]) {
-            let rules = &self.rules[name];
-            assert_eq!(rules.stop, StopPolicy::None, "{name}");
-            for row in &rules.quota {
-                let most = if rules.cohort.is_some() { row.max } else { row.nominal };
-                assert!(after[at] <= most, "{name} uses {} of {most}", after[at]);
-            }
-            let queue = QueueId::Object(ObjectKey::new("a", *name));
-            if let Some(capacity) = self.world.admission.figures(&queue).capacity {
-                assert!(after[at] <= capacity.cpu, "{name} uses {} of {}", after[at], capacity.cpu);
-            }
-            if rules.cohort.is_some() {
-                let nominal: i64 =
-                    [QUEUES[1], QUEUES[2]].iter().map(|name| self.rules[name].quota[0].nominal).sum();
-                assert!(of_cohort(&after) <= nominal, "the cohort uses {} of {nominal}", of_cohort(&after));
-            }
-        }
     }
 
     /// Every job ends the pods that are claimed.
@@ -258,55 +357,6 @@ impl Walk {
             for pod in own.split_off(own.len().min((keep + leaving) as usize)) {
                 self.world.end(&pod);
             }
-        }
-    }
-
-    /// When nothing else happens, what is claimed comes back, and then every queue keeps its max.
-    fn comes_to_rest(&mut self) {
-        for _ in 0..50 {
-            self.now = self.now.checked_add(SignedDuration::from_secs(61)).unwrap();
-            self.pass();
-            let deleted: Vec<String> = self.world.pods.keys().cloned().collect();
-            for pod in deleted {
-                let key = ObjectKey::new("a", pod.as_str());
-                if self.world.admission.pods.is_leaving(&key) {
-                    self.world.end(&pod);
-                }
-            }
-            self.give_back();
-        }
-        for name in ["alone", "lender", "borrower"] {
-            let rules = &self.rules[name];
-            let known = |uid: &Uid| self.world.admission.jobs.contains_key(uid);
-            // A job that asks for nothing more is told nothing.
-            let heard = self.world.pods.iter().all(|(pod, (uid, ..))| {
-                known(uid)
-                    || !self
-                        .world
-                        .labels
-                        .get(pod)
-                        .is_some_and(|labels| labels["springtide.dev/queue"] == name)
-            });
-            let most = if rules.cohort.is_some() { rules.quota[0].max } else { rules.quota[0].nominal };
-            assert!(!heard || self.used(name) <= most, "{name} uses {} of {most} for ever", self.used(name));
-        }
-    }
-
-    /// The books are those that the pods and the grants alone would give.
-    fn check_books(&self) {
-        for name in QUEUES {
-            let mut expected = 0;
-            for (pod, (_, cpu, ..)) in &self.world.pods {
-                if self.world.labels.get(pod).is_some_and(|labels| labels["springtide.dev/queue"] == name) {
-                    expected += self.shapes[SIZES.iter().position(|size| size == cpu).unwrap()].requests.cpu;
-                }
-            }
-            for job in self.world.admission.jobs.values() {
-                if job.class.line.queue.as_deref() == Some(name) {
-                    expected += i64::try_from(job.in_flight.len()).unwrap() * job.class.shape.requests.cpu;
-                }
-            }
-            assert_eq!(self.used(name), expected, "{name}");
         }
     }
 }
