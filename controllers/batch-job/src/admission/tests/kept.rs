@@ -178,6 +178,8 @@ fn no_node_is_kept_for_who_would_not_finish_before_a_peak() {
         let peaks = Peaks::new(&Uid("q".into()), &windows, None);
         world.admission.peaks_changed(&queue, Some(Arc::new(peaks)), None);
         world.admission.withdraw(&large);
+        // Nobody else waits.
+        world.ask(of(&queue, "small", &shape("1", json!({})), 4));
         let interruption = Interruptibility {
             policy: InterruptionPolicy::FinishOrDontStart,
             expected: Some(SignedDuration::from_secs(run)),
