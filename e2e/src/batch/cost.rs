@@ -79,7 +79,7 @@ pub async fn cost_of_waiting_jobs(cluster: &LocalCluster, jobs: usize, spec: Bat
     let test = Testbed::new(cluster, "count").await?;
     let quota = vec![QuotaRow {
         resource: "pods".to_owned(),
-        nominal: Quantity::new(&IN_THE_WAY.to_string()),
+        nominal: Quantity::new(IN_THE_WAY.to_string()),
         max: None,
     }];
     queues::create(&test, DEFAULT_QUEUE, BatchQueueSpec { quota, ..BatchQueueSpec::new() }).await?;

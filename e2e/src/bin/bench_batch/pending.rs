@@ -80,7 +80,7 @@ async fn queue(cluster: &LocalCluster, namespace: &str) -> Result<()> {
 /// As many pods as the nodes have room for, whatever the nodes say.
 fn quota() -> BatchQueueSpec {
     let pods = NODES * PODS_PER_NODE as usize;
-    let row = QuotaRow { resource: "pods".to_owned(), nominal: Quantity::new(&pods.to_string()), max: None };
+    let row = QuotaRow { resource: "pods".to_owned(), nominal: Quantity::new(pods.to_string()), max: None };
     BatchQueueSpec {
         quota: vec![row],
         capacity_source: CapacitySource { type_: CapacityType::Static, ..CapacitySource::default() },
