@@ -28,6 +28,9 @@ XTASK := $(BUILT)/xtask
 # A real node takes root; without it the demo does not need its binaries.
 DEMO_TOOLS := $(if $(filter 0,$(shell id -u)),,control-plane kwok)
 
+# What the bench runs. Nothing else needs the peers, which take minutes to build.
+BENCH_TOOLS := control-plane kwok peers $(if $(filter off,$(SPRINGTIDE_NODE)),,node)
+
 # KEEP=1 leaves the demo's cluster running.
 KEEP_FLAG := $(if $(filter-out 0 no false,$(KEEP)),--keep)
 
@@ -63,10 +66,10 @@ test-long: ## Run the tests with their long loops, on real clusters with the ima
 	started=$$(date +%s); cargo build --bin xtask; $(XTASK) ci --long --started $$started
 
 .PHONY: bench-batch
-bench-batch: deps xtask ## Measure BatchJob beside Kubernetes' Job on this machine (release build); BENCH_ARGS=--help tells of parts.
+bench-batch: deps xtask ## Measure BatchJob beside Kubernetes' Job and Kueue on this machine (release build); BENCH_ARGS=--help tells of parts.
 	cargo build --release -p springtide-manager
 	cargo build --release -p springtide-e2e --bin bench-batch
-	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-batch $(BENCH_ARGS)
+	bin=$$($(XTASK) tools --print-path $(BENCH_TOOLS)) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-batch $(BENCH_ARGS)
 
 .PHONY: bench-batch-admission
 bench-batch-admission: deps xtask ## Measure the admission on the loads of Kueue's own test (release build); BENCH_ARGS=--help tells of parts.

@@ -299,9 +299,20 @@ impl LocalCluster {
     /// One does not start, or the service account does not come.
     pub async fn run_controllers_through(&mut self, kubeconfig: &Path) -> Result<()> {
         let way = format!("--kubeconfig={}", kubeconfig.display());
-        for component in [Component::ControllerManager, Component::Scheduler] {
-            self.extra_args.push((component, vec![way.clone()]));
-        }
+        let args = [Component::ControllerManager, Component::Scheduler];
+        self.run_controllers_with(args.map(|component| (component, vec![way.clone()]))).await
+    }
+
+    /// Runs controller manager and scheduler with these flags from now on, beside those that they had: the last one
+    /// counts. Those that run are killed. Returns when the namespace `default` has its service account.
+    ///
+    /// # Errors
+    /// As [`LocalCluster::run_controllers_through`].
+    pub async fn run_controllers_with(
+        &mut self,
+        args: impl IntoIterator<Item = (Component, Vec<String>)>,
+    ) -> Result<()> {
+        self.extra_args.extend(args);
         // First the old ones: two at a time would do everything twice.
         self.controller_manager = None;
         self.scheduler = None;
@@ -346,6 +357,14 @@ impl LocalCluster {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A port that is free right now, for a server beside the cluster. Another process may still be faster.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn free_port() -> Result<u16> {
+        Endpoint::free_port(None)
     }
 
     /// The API server's port inside the cluster's own network.

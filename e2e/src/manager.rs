@@ -172,11 +172,11 @@ fn health_address(log: &Path) -> Option<SocketAddr> {
     })
 }
 
-/// Whether the manager that serves its health there has all of its stores synced.
+/// Whether the manager that serves its health there, by plain HTTP at `/readyz`, has all of its stores synced.
 ///
 /// # Errors
 /// It has not, or does not answer.
-pub(crate) async fn ready(health: SocketAddr) -> Result<()> {
+pub async fn ready(health: SocketAddr) -> Result<()> {
     get(health, "/readyz").await.map(drop)
 }
 

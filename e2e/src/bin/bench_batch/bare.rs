@@ -12,7 +12,8 @@ use springtide_e2e::bench::post;
 use springtide_e2e::local_cluster::LocalCluster;
 use tokio::task::JoinSet;
 
-use crate::generator::{Generator, Lives, Window, lead};
+use crate::comparison::Sweep;
+use crate::generator::{Generator, Lives, Window, lead, middle};
 use crate::manifests::{self, Task};
 
 /// A node that nobody plays and that has no room, so that only these pods are on it.
@@ -31,13 +32,8 @@ pub(crate) struct Bare {
 }
 
 /// Measures the sweep, and the best of it again with each number of watches on pods.
-pub(crate) async fn measure(
-    cluster: &LocalCluster,
-    generator: &Generator,
-    in_flight: &[usize],
-    watches: &[usize],
-    window: Window,
-) -> Result<Bare> {
+pub(crate) async fn measure(cluster: &LocalCluster, generator: &Generator, plan: &Sweep) -> Result<Bare> {
+    let window = Sweep::window(plan.seconds);
     let nodes: Api<Node> = Api::all(cluster.client("bench-generator")?);
     let node = json!({"metadata": {"name": NODE}, "spec": {"unschedulable": true}});
     nodes
@@ -46,18 +42,18 @@ pub(crate) async fn measure(
         .context("a node for bare pods")?;
     let mut first = 0;
     let mut sweep = Vec::new();
-    for in_flight in in_flight {
-        let lives = lives(generator, *in_flight, window, &mut first).await?;
+    for in_flight in &plan.bare_in_flight {
+        let lives = lives(generator, *in_flight, window, plan.times, &mut first).await?;
         eprintln!("      R, {in_flight} in flight: {:.1} lives/s, p99 {:.2} s", lives.rate, lives.p99);
         sweep.push(lives);
     }
     let best =
         crate::generator::best(&sweep, LONGEST_P99).context("no lives of pods are short enough")?.in_flight;
     let mut watched = Vec::new();
-    for count in watches {
+    for count in &plan.watches {
         let mut watches = watch(cluster, *count)?;
         tokio::time::sleep(WATCHES_BEGIN).await;
-        let lives = lives(generator, best, window, &mut first).await?;
+        let lives = lives(generator, best, window, plan.times, &mut first).await?;
         if let Some(ended) = watches.try_join_next() {
             ended??;
             bail!("a watch beside the lives has ended");
@@ -69,13 +65,23 @@ pub(crate) async fn measure(
     Ok(Bare { sweep, watched })
 }
 
-async fn lives(generator: &Generator, in_flight: usize, window: Window, first: &mut usize) -> Result<Lives> {
-    let generator = generator.clone();
-    lead(in_flight, window, first, move |number| {
+async fn lives(
+    generator: &Generator,
+    in_flight: usize,
+    window: Window,
+    times: usize,
+    first: &mut usize,
+) -> Result<Lives> {
+    let mut tries = Vec::new();
+    for _ in 0..times {
         let generator = generator.clone();
-        async move { life(&generator, number).await }
-    })
-    .await
+        let life = move |number| {
+            let generator = generator.clone();
+            async move { life(&generator, number).await }
+        };
+        tries.push(lead(in_flight, window, first, life).await?);
+    }
+    middle(tries).context("a sweep without tries")
 }
 
 async fn life(generator: &Generator, number: usize) -> Result<()> {

@@ -1,5 +1,5 @@
-//! G1: jobs a second of BatchJob, with the write budget as shipped and raised, and of Kubernetes' Job, each between
-//! two measurements of R' on the same cluster.
+//! G1: jobs a second of BatchJob, with the write budget as shipped and raised, and of its peers, each between two
+//! measurements of R' on the same cluster.
 
 use std::time::Duration;
 
@@ -9,17 +9,19 @@ use springtide_e2e::manager::Manager;
 
 use crate::bare::{self, Bare};
 use crate::chain;
-use crate::generator::{Generator, Lives, Window, best};
+use crate::contender::{self, Contender};
+use crate::generator::{Generator, Lives, Window, best, middle};
+use crate::kueue::{Installation, Kueue, Tuning};
 use crate::kwok;
-use crate::manifests::System;
+use crate::manifests::{System, Task};
+use crate::processes::Beside;
 use crate::stats::{mean, median};
 use crate::throughput::{self, Run};
+use crate::watcher::{Jobs, Seen, Watcher};
 
-/// By how much the write budget is raised.
-pub(crate) const RAISED: u32 = 10;
-/// Workers beside it: a worker has one write under way, and with the eight that are shipped that is all there is. The
-/// Jobs beside are synced fifty at a time.
-pub(crate) const RAISED_WORKERS: usize = 32;
+/// Jobs that go before a run, one or two in each namespace, and a bound for them.
+const WARM_UP: usize = 12;
+const WARM_UP_BOUND: Duration = Duration::from_secs(180);
 
 /// How much is measured.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,83 +32,99 @@ pub(crate) struct Shape {
     /// How often all throughput runs are done, one round after the other; the median round counts.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
-    /// Lives in flight of the sweep for R (bare pods).
-    #[arg(long, value_delimiter = ',', default_values_t = [8, 32, 64, 128, 256])]
+    /// Finds R and R' by a few steps of some seconds, once each, for trials: the whole sweep takes an hour.
+    #[arg(long)]
+    pub(crate) short_sweep: bool,
+    /// Lives in flight of the sweep for R (bare pods), instead of those of the method.
+    #[arg(long, value_delimiter = ',')]
     pub(crate) bare_in_flight: Vec<usize>,
     /// Watches beside which the best of them is led again.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 3, 5])]
     pub(crate) watches: Vec<usize>,
-    /// Lives in flight of the sweep for R' (the write chain without a controller).
-    #[arg(long, value_delimiter = ',', default_values_t = [64, 128, 256])]
+    /// Lives in flight of the sweep for R' (the write chain without a controller), instead of those of the method.
+    #[arg(long, value_delimiter = ',')]
     pub(crate) in_flight: Vec<usize>,
-    /// Seconds of each step of the sweep for R; that for R' takes twice as long, as do R' before and after each run.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub(crate) sweep_seconds: u64,
+    /// Seconds of each step of the sweep for R, instead of those of the method.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) sweep_seconds: Option<u64>,
+    /// Jobs of each run with everything as it is shipped: the rates that Kubernetes limits itself to do not depend on
+    /// it, and ten thousand would take most of an hour.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..))]
+    pub(crate) shipped_jobs: u32,
+    /// Leaves out Kueue, and all that is as shipped.
+    #[arg(long)]
+    pub(crate) without_peers: bool,
     /// Further runs with the raised budget, with so many workers of the manager each.
     #[arg(long, value_delimiter = ',')]
     pub(crate) workers: Vec<usize>,
 }
 
 impl Shape {
-    fn window(&self, times: u64) -> Window {
-        let counted = Duration::from_secs(self.sweep_seconds * times);
-        Window { warm_up: counted / 2, counted }
-    }
-}
-
-/// What a throughput run is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Contender {
-    /// BatchJob as it is installed.
-    Shipped,
-    /// BatchJob with the raised write budget, and more workers.
-    Raised,
-    /// The same with so many workers instead.
-    Workers(usize),
-    /// Job, its controller manager and scheduler tuned as all of this cluster.
-    Job,
-}
-
-impl Contender {
-    fn system(self) -> System {
-        match self {
-            Self::Shipped | Self::Raised | Self::Workers(_) => System::BatchJob,
-            Self::Job => System::Job,
-        }
-    }
-
-    /// What the report calls it.
-    pub(crate) fn title(self) -> String {
-        match self {
-            Self::Shipped => "BatchJob, write budget as shipped".to_owned(),
-            Self::Raised => format!("BatchJob, write budget x {RAISED}, {RAISED_WORKERS} workers"),
-            Self::Workers(workers) => format!("BatchJob, write budget x {RAISED}, {workers} workers"),
-            Self::Job => "Kubernetes Job, tuned".to_owned(),
-        }
-    }
-
-    /// A part of names of objects and files.
-    fn id(self) -> String {
-        match self {
-            Self::Shipped => "shipped".to_owned(),
-            Self::Raised => "raised".to_owned(),
-            Self::Workers(workers) => format!("workers{workers}"),
-            Self::Job => "job".to_owned(),
-        }
-    }
-
-    /// Options of its manager; `None` where it has none.
-    fn manager(self) -> Option<Vec<String>> {
-        let raised = |workers: usize| {
-            let args = ["--write-budget-factor", &RAISED.to_string(), "--workers", &workers.to_string()];
-            args.map(str::to_owned).to_vec()
+    /// How R and R' are found.
+    pub(crate) fn sweep(&self) -> Sweep {
+        let or = |asked: &Vec<usize>, method: &[usize]| {
+            if asked.is_empty() { method.to_vec() } else { asked.clone() }
         };
-        match self {
-            Self::Shipped => Some(Vec::new()),
-            Self::Raised => Some(raised(RAISED_WORKERS)),
-            Self::Workers(workers) => Some(raised(workers)),
-            Self::Job => None,
+        let (bare, chain, times, seconds, chain_seconds) = if self.short_sweep {
+            (&SHORT_BARE[..], &SHORT_CHAIN[..], 1, 8, 16)
+        } else {
+            (&STEPS[..], &STEPS[..], TIMES, SECONDS, SECONDS)
+        };
+        Sweep {
+            bare_in_flight: or(&self.bare_in_flight, bare),
+            in_flight: or(&self.in_flight, chain),
+            watches: self.watches.clone(),
+            times,
+            seconds: self.sweep_seconds.unwrap_or(seconds),
+            // In the short one twice as long: its lives are.
+            chain_seconds: self
+                .sweep_seconds
+                .map_or(chain_seconds, |asked| asked * (chain_seconds / seconds)),
         }
+    }
+}
+
+/// The steps of the whole sweep, how often each is done, and its seconds.
+const STEPS: [usize; 6] = [1, 8, 32, 64, 128, 256];
+const TIMES: usize = 3;
+const SECONDS: u64 = 60;
+/// Those of the short one.
+const SHORT_BARE: [usize; 5] = [8, 32, 64, 128, 256];
+const SHORT_CHAIN: [usize; 3] = [64, 128, 256];
+/// The longest time before lives count: they take a few seconds at most.
+const WARM_UP_OF_LIVES: Duration = Duration::from_secs(15);
+
+/// How R and R' are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sweep {
+    /// Lives in flight of the steps for R.
+    pub(crate) bare_in_flight: Vec<usize>,
+    /// Lives in flight of the steps for R'.
+    pub(crate) in_flight: Vec<usize>,
+    /// Watches beside which the best step for R is done again.
+    pub(crate) watches: Vec<usize>,
+    /// How often each step is done; the median counts.
+    pub(crate) times: usize,
+    /// Seconds of a step for R.
+    pub(crate) seconds: u64,
+    /// Seconds of a step for R', and of R' around runs.
+    pub(crate) chain_seconds: u64,
+}
+
+impl Sweep {
+    /// Whether it is the one of the method, whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.bare_in_flight == STEPS
+            && self.in_flight == STEPS
+            && self.times == TIMES
+            && self.seconds == SECONDS
+            && self.chain_seconds == SECONDS
+    }
+
+    /// The time of a step of so many seconds.
+    pub(crate) fn window(seconds: u64) -> Window {
+        let counted = Duration::from_secs(seconds);
+        Window { warm_up: (counted / 2).min(WARM_UP_OF_LIVES), counted }
     }
 }
 
@@ -178,21 +196,26 @@ impl Comparison {
     }
 }
 
-/// Measures the limits and all contenders.
+/// Measures the limits and all contenders. Beside what was measured stands why a peer, and all after it, was not.
 pub(crate) async fn measure(
-    cluster: &LocalCluster,
+    cluster: &mut LocalCluster,
     namespaces: &[String],
     shape: &Shape,
-) -> Result<Comparison> {
+) -> Result<(Comparison, Result<()>)> {
     let generator = Generator::new(cluster, namespaces)?;
-    let (short, long) = (shape.window(1), shape.window(2));
-    let bare = bare::measure(cluster, &generator, &shape.bare_in_flight, &shape.watches, short).await?;
+    let plan = shape.sweep();
+    let long = Sweep::window(plan.chain_seconds);
+    let bare = bare::measure(cluster, &generator, &plan).await?;
     let kwok = kwok::pods_per_second(cluster, &generator).await?;
     eprintln!("      KWOK alone: {kwok:.0} pods/s");
     let mut sweep = Vec::new();
-    for in_flight in &shape.in_flight {
-        let lives =
-            chain::lives(cluster, &generator, &format!("sweep{in_flight}-"), *in_flight, long).await?;
+    for in_flight in &plan.in_flight {
+        let mut tries = Vec::new();
+        for number in 0..plan.times {
+            let prefix = format!("sweep{in_flight}-{number}-");
+            tries.push(chain::lives(cluster, &generator, &prefix, *in_flight, long).await?);
+        }
+        let lives = middle(tries).context("no lives for R'")?;
         eprintln!("      R', {in_flight} in flight: {:.1} lives/s, p99 {:.1} s", lives.rate, lives.p99);
         sweep.push(lives);
     }
@@ -200,22 +223,34 @@ pub(crate) async fn measure(
     let sizes = kwok::sizes(&generator).await?;
 
     let mut rounds = Vec::new();
-    let further = shape.workers.iter().map(|workers| Contender::Workers(*workers));
-    let contenders: Vec<Contender> =
-        [Contender::Shipped, Contender::Raised, Contender::Job].into_iter().chain(further).collect();
+    let contenders = Contender::all(shape.without_peers, &shape.workers);
+    let mut kueue = Kueues { namespaces, installation: None };
+    let mut failed = Ok(());
     for round in 1..=shape.rounds {
-        let limit = async |place: usize| {
+        let limit = async |cluster: &LocalCluster, place: usize| {
             let lives =
                 chain::lives(cluster, &generator, &format!("limit{round}-{place}-"), in_flight, long).await?;
             eprintln!("      R', {in_flight} in flight: {:.1} lives/s", lives.rate);
             anyhow::Ok(lives)
         };
         let mut steps = Vec::new();
-        let mut before = limit(0).await?;
+        let mut before = limit(cluster, 0).await?;
         for (place, contender) in contenders.iter().enumerate() {
-            let run = one(cluster, &generator, *contender, round, shape.jobs).await;
-            let run = run.with_context(|| contender.title())?;
-            let after = limit(place + 1).await?;
+            let jobs = match contender.tuning() {
+                Tuning::Tuned => shape.jobs,
+                Tuning::Shipped => shape.shipped_jobs as usize,
+            };
+            let run = one(cluster, &generator, &mut kueue, *contender, round, jobs).await;
+            let run = match run.with_context(|| contender.title()) {
+                Ok(run) => run,
+                // What was measured before is worth a report. The cluster may be no more what it was.
+                Err(error) if contender.is_peer() => {
+                    failed = Err(error);
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            let after = limit(cluster, place + 1).await?;
             let step = Step { contender: *contender, run, around: [before, after.clone()] };
             eprintln!(
                 "      {}: {:.1} jobs/s, {:.0} % of R'",
@@ -227,29 +262,90 @@ pub(crate) async fn measure(
             before = after;
         }
         rounds.push(steps);
+        if failed.is_err() {
+            break;
+        }
     }
-    Ok(Comparison { bare, sweep, rounds, kwok, sizes })
+    Ok((Comparison { bare, sweep, rounds, kwok, sizes }, failed))
+}
+
+/// Kueue, installed when it is needed for the first time.
+struct Kueues<'a> {
+    namespaces: &'a [String],
+    installation: Option<Installation>,
+}
+
+impl Kueues<'_> {
+    async fn start(&mut self, cluster: &LocalCluster, tuning: Tuning, name: &str) -> Result<Kueue> {
+        let installation = match self.installation.take() {
+            Some(installation) => installation,
+            None => Installation::new(cluster, self.namespaces).await?,
+        };
+        self.installation.insert(installation).start(cluster, tuning, name).await
+    }
 }
 
 async fn one(
-    cluster: &LocalCluster,
+    cluster: &mut LocalCluster,
     generator: &Generator,
+    kueue: &mut Kueues<'_>,
     contender: Contender,
     round: u32,
     jobs: usize,
 ) -> Result<Run> {
     eprintln!("      {jobs} jobs: {}, round {round}", contender.title());
     let prefix = format!("{}{round}-", contender.id());
+    match contender.tuning() {
+        Tuning::Tuned => of_contender(cluster, generator, kueue, contender, &prefix, jobs).await,
+        Tuning::Shipped => {
+            cluster.run_controllers_with(contender::flags(Tuning::Shipped)).await?;
+            warm_up(cluster, generator, System::Job, &format!("as-shipped-{prefix}")).await?;
+            let run = of_contender(cluster, generator, kueue, contender, &prefix, jobs).await?;
+            cluster.run_controllers_with(contender::flags(Tuning::Tuned)).await?;
+            warm_up(cluster, generator, System::Job, &format!("tuned-{prefix}")).await?;
+            Ok(run)
+        }
+    }
+}
+
+async fn of_contender(
+    cluster: &LocalCluster,
+    generator: &Generator,
+    kueue: &mut Kueues<'_>,
+    contender: Contender,
+    prefix: &str,
+    jobs: usize,
+) -> Result<Run> {
     let system = contender.system();
-    let Some(args) = contender.manager() else {
-        return throughput::run(cluster, generator, system, &prefix, jobs, None).await;
-    };
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut manager = Manager::start(cluster, &format!("manager-{prefix}{jobs}"), &args).await?;
-    manager.wait_ready().await?;
-    let run = throughput::run(cluster, generator, system, &prefix, jobs, Some(&manager)).await?;
-    manager.stop()?;
-    Ok(run)
+    let log = format!("{prefix}{jobs}");
+    match system {
+        System::Job => throughput::run(cluster, generator, system, prefix, jobs, Beside::Nobody).await,
+        System::BatchJob => {
+            let args = contender.manager_args();
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let mut manager = Manager::start(cluster, &format!("manager-{log}"), &args).await?;
+            manager.wait_ready().await?;
+            let beside = Beside::Manager(&manager);
+            let run = throughput::run(cluster, generator, system, prefix, jobs, beside).await?;
+            manager.stop()?;
+            Ok(run)
+        }
+        System::KueueJob => {
+            let kueue = kueue.start(cluster, contender.tuning(), &format!("kueue-{log}")).await?;
+            warm_up(cluster, generator, system, &format!("warm-{prefix}")).await?;
+            let run =
+                throughput::run(cluster, generator, system, prefix, jobs, Beside::Kueue(&kueue)).await?;
+            kueue.stop(cluster).await?;
+            Ok(run)
+        }
+    }
+}
+
+/// A few jobs, after which everything that has been started has its watches.
+async fn warm_up(cluster: &LocalCluster, generator: &Generator, system: System, prefix: &str) -> Result<()> {
+    let watcher = Watcher::start(cluster, system, prefix, Jobs::Presence).await?;
+    generator.create(system, prefix, WARM_UP, |_| Task::of("0")).await?;
+    watcher.until_all("gone before the run", WARM_UP, WARM_UP_BOUND, Seen::is_gone).await
 }
 
 #[cfg(test)]
@@ -263,6 +359,7 @@ mod tests {
 
     fn step(contender: Contender, rate: f64, before: f64, after: f64) -> Step {
         let run = Run {
+            jobs: 100,
             rate,
             tenths: Vec::new(),
             spent: Spent { seconds: 1.0, processes: Vec::new() },
@@ -294,15 +391,32 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_of_the_limit_on_both_sides() {
-        assert_eq!(step(Contender::Shipped, 40.0, 60.0, 40.0).share(), 0.8);
+    fn the_whole_sweep_is_what_is_done_when_nothing_is_asked_for() {
+        #[derive(clap::Parser)]
+        struct Only {
+            #[command(flatten)]
+            shape: Shape,
+        }
+        let of = |args: &[&str]| {
+            let args = ["bench"].iter().chain(args);
+            <Only as clap::Parser>::parse_from(args).shape.sweep()
+        };
+        let whole = of(&[]);
+        assert!(whole.is_whole());
+        assert_eq!((whole.in_flight.first(), whole.in_flight.last()), (Some(&1), Some(&256)));
+        assert_eq!((whole.times, whole.seconds, whole.watches), (3, 60, vec![1, 3, 5]));
+        let short = of(&["--short-sweep"]);
+        assert!(!short.is_whole());
+        assert_eq!((short.times, short.seconds, short.chain_seconds), (1, 8, 16));
+        let asked = of(&["--short-sweep", "--in-flight", "7", "--sweep-seconds", "2"]);
+        assert_eq!((asked.in_flight, asked.seconds, asked.chain_seconds), (vec![7], 2, 4));
+        assert!(!of(&["--sweep-seconds", "30"]).is_whole());
+        assert_eq!(Sweep::window(60).warm_up, Duration::from_secs(15));
+        assert_eq!(Sweep::window(8).warm_up, Duration::from_secs(4));
     }
 
     #[test]
-    fn only_job_runs_without_a_manager_and_the_shipped_one_without_options() {
-        assert_eq!(Contender::Shipped.manager(), Some(Vec::new()));
-        assert_eq!(Contender::Job.manager(), None);
-        let args = Contender::Workers(16).manager().unwrap();
-        assert_eq!(args, ["--write-budget-factor", "10", "--workers", "16"]);
+    fn a_share_is_of_the_limit_on_both_sides() {
+        assert_eq!(step(Contender::Shipped, 40.0, 60.0, 40.0).share(), 0.8);
     }
 }

@@ -15,7 +15,7 @@ use springtide_e2e::kwok::{RUN_SECONDS, STOP_SECONDS};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
-use crate::comparison::{RAISED, RAISED_WORKERS};
+use crate::contender::{RAISED, RAISED_WORKERS};
 use crate::generator::Generator;
 use crate::load;
 use crate::manifests::{self, System, Task};

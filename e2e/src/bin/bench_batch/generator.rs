@@ -193,6 +193,13 @@ pub(crate) fn best(sweep: &[Lives], longest_p99: f64) -> Option<&Lives> {
     fitting.max_by(|one, other| one.rate.total_cmp(&other.rate))
 }
 
+/// Of several tries of the same, the one whose rate is in the middle; of none, none.
+pub(crate) fn middle(mut tries: Vec<Lives>) -> Option<Lives> {
+    tries.sort_by(|one, other| one.rate.total_cmp(&other.rate));
+    let place = tries.len() / 2;
+    tries.into_iter().nth(place)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +216,13 @@ mod tests {
         assert!(best(&sweep, 0.1).is_none());
         // Without a life there is no p99.
         assert!(best(&[lives(1, 0.0, f64::NAN)], f64::INFINITY).is_none());
+    }
+
+    #[test]
+    fn the_try_in_the_middle_counts() {
+        let tries = vec![lives(1, 30.0, 0.1), lives(1, 10.0, 0.3), lives(1, 20.0, 0.2)];
+        assert_eq!(middle(tries).map(|lives| (lives.rate, lives.p99)), Some((20.0, 0.2)));
+        assert!(middle(Vec::new()).is_none());
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use crate::generator::Generator;
 use crate::manifests::{System, Task};
 use crate::processes::{Meter, Spent};
 use crate::watcher::{Jobs, Watcher, spans};
+use crate::writes::Events;
 
 /// Jobs a second on KWOK's nodes.
 pub(crate) const JOBS_PER_SECOND: usize = 10;
@@ -20,6 +21,8 @@ pub(crate) const CONTAINER_JOBS: usize = 40;
 const CONTAINER_PACE: Duration = Duration::from_millis(500);
 /// For the last jobs to go.
 const BOUND: Duration = Duration::from_secs(300);
+/// Events are sent behind all else.
+const EVENTS_WRITTEN: Duration = Duration::from_secs(3);
 
 /// Latencies of a run, in seconds, sorted.
 pub(crate) struct Latency {
@@ -31,6 +34,8 @@ pub(crate) struct Latency {
     pub(crate) exit_to_gone: Vec<f64>,
     /// What each process used.
     pub(crate) spent: Spent,
+    /// Writes on Events a job, of a run with an audit log.
+    pub(crate) events: Option<Events>,
 }
 
 /// On KWOK's nodes, for so many seconds.
@@ -58,7 +63,13 @@ pub(crate) async fn on_a_real_node() -> Result<Option<Latency>> {
     let namespace = plane.create_namespace("bench").await?;
     let mut manager = Manager::start(plane, "manager-containers", &[]).await?;
     manager.wait_ready().await?;
-    let latency = paced(plane, &[namespace], &manager, CONTAINER_JOBS, CONTAINER_PACE).await?;
+    let log = plane.audit_log()?;
+    let mark = log.mark()?;
+    let here = std::slice::from_ref(&namespace);
+    let mut latency = paced(plane, here, &manager, CONTAINER_JOBS, CONTAINER_PACE).await?;
+    tokio::time::sleep(EVENTS_WRITTEN).await;
+    let events = log.since(mark)?.in_namespace(&namespace).writes().of_resource("events");
+    latency.events = Some(Events::of(&events, CONTAINER_JOBS));
     manager.stop()?;
     cluster.stop()?;
     Ok(Some(latency))
@@ -86,6 +97,7 @@ async fn paced(
         exit_to_outcome: spans(&seen, |_, seen| seen.pod_ended, |seen| seen.outcome),
         exit_to_gone: spans(&seen, |_, seen| seen.pod_ended, |seen| seen.pod_gone),
         spent,
+        events: None,
     };
     for (what, spans) in [
         ("creation", &latency.create_to_pod),

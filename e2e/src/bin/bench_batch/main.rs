@@ -9,9 +9,12 @@ mod admission;
 mod bare;
 mod chain;
 mod comparison;
+mod contender;
 mod decision;
 mod drain;
+mod flood;
 mod generator;
+mod kueue;
 mod kwok;
 mod latency;
 mod load;
@@ -39,8 +42,8 @@ use springtide_e2e::local_cluster::{Component, LocalCluster};
 
 /// Namespaces over which jobs are spread: the declared maximum of one is 1 500.
 const NAMESPACES: usize = 8;
-/// The longest that a part may take: the longest one takes a third of that on two cores.
-const BOUND: Duration = Duration::from_secs(90 * 60);
+/// The longest that a part may take: the longest one takes two thirds of that on two cores.
+const BOUND: Duration = Duration::from_secs(180 * 60);
 /// Flags of the controller manager and of the scheduler, so that no limit of theirs is what is measured.
 const TUNED: [&str; 2] = ["--kube-api-qps=5000", "--kube-api-burst=10000"];
 /// Jobs that the controller manager works on at once; five by default.
@@ -66,6 +69,9 @@ struct Options {
     /// Minutes of the load run at 1 000 jobs a minute.
     #[arg(long, default_value_t = 10)]
     load_minutes: usize,
+    /// Jobs that come at once in the run that shows whether the last go as fast as the first.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    flood_jobs: u32,
 }
 
 /// A bench of its own, with a report of its own.
@@ -90,6 +96,8 @@ enum Part {
     Drain,
     /// G3 and G13: a full queue and a killed manager.
     Queue,
+    /// Five times as many jobs at once as the kind is declared for.
+    Flood,
     /// G6 with real containers.
     Containers,
     /// An online server on a real node beside batch pods, and while they are drained.
@@ -109,6 +117,7 @@ impl Part {
             Self::Load => format!("{} jobs a minute for {} min", load::JOBS_PER_MINUTE, options.load_minutes),
             Self::Drain => format!("a drain of {} pods, and their way back", drain::PODS),
             Self::Queue => format!("{} jobs that wait and {} that run", queue::WAITING, queue::RUNNING),
+            Self::Flood => format!("{} jobs at once", options.flood_jobs),
             Self::Containers => format!("latency with real containers, {} jobs", latency::CONTAINER_JOBS),
             Self::Online => "an online server on a real node beside batch pods".to_owned(),
             Self::Writes => "writes a job, on a cluster of its own with an audit log".to_owned(),
@@ -120,7 +129,7 @@ impl Part {
     fn is_on_the_shared_cluster(self) -> bool {
         match self {
             Self::Throughput | Self::Latency | Self::Pending | Self::Load | Self::Drain | Self::Queue => true,
-            Self::Containers | Self::Online | Self::Writes | Self::Decision => false,
+            Self::Flood | Self::Containers | Self::Online | Self::Writes | Self::Decision => false,
         }
     }
 }
@@ -184,7 +193,8 @@ async fn main() -> Result<()> {
     }
     end(&mut shared, &mut measured);
     measured.minutes = start.elapsed().as_secs_f64() / 60.0;
-    report::write(&report, &measured, options.only.is_empty())?;
+    let is_whole = options.only.is_empty() && !options.comparison.without_peers;
+    report::write(&report, &measured, is_whole)?;
     match measured.failures.len() {
         0 => Ok(()),
         failed => bail!("{failed} failures in {} parts", parts.len()),
@@ -207,12 +217,13 @@ async fn measure(
     if part.is_on_the_shared_cluster() && shared.is_none() {
         *shared = Some(Shared::start(options.nodes).await?);
     }
-    let shared = shared.as_ref().context("the shared cluster");
+    let shared = shared.as_mut().context("the shared cluster");
     match part {
         Part::Throughput => {
             let Shared { cluster, namespaces } = shared?;
-            let comparison = comparison::measure(cluster, namespaces, &options.comparison).await?;
+            let (comparison, failed) = comparison::measure(cluster, namespaces, &options.comparison).await?;
             measured.comparison = Some(comparison);
+            failed?;
         }
         Part::Latency => {
             let Shared { cluster, namespaces } = shared?;
@@ -229,6 +240,9 @@ async fn measure(
         }
         Part::Drain => measured.drain = Some(drain::measure(&shared?.cluster).await?),
         Part::Queue => measured.queue = Some(queue::measure(&shared?.cluster).await?),
+        Part::Flood => {
+            measured.flood = Some(flood::measure(options.nodes, options.flood_jobs as usize).await?);
+        }
         Part::Containers => measured.containers = latency::on_a_real_node().await?,
         Part::Online => measured.online = online::measure().await?,
         Part::Writes => measured.writes = Some(writes::per_job().await?),

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use springtide_e2e::batch::POOL;
 use springtide_e2e::kwok::RUN_SECONDS;
 
+use crate::kueue::QUEUE;
+
 /// A batch system that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum System {
@@ -11,6 +13,8 @@ pub(crate) enum System {
     BatchJob,
     /// Job of Kubernetes and its controller manager.
     Job,
+    /// The same, which Kueue holds back until it admits them.
+    KueueJob,
 }
 
 impl System {
@@ -18,7 +22,7 @@ impl System {
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::BatchJob => "BatchJob",
-            Self::Job => "Job",
+            Self::Job | Self::KueueJob => "Job",
         }
     }
 
@@ -26,14 +30,14 @@ impl System {
     pub(crate) fn job_label(self) -> &'static str {
         match self {
             Self::BatchJob => "springtide.dev/job",
-            Self::Job => "batch.kubernetes.io/job-name",
+            Self::Job | Self::KueueJob => "batch.kubernetes.io/job-name",
         }
     }
 
     fn api_version(self) -> &'static str {
         match self {
             Self::BatchJob => "springtide.dev/v1alpha1",
-            Self::Job => "batch/v1",
+            Self::Job | Self::KueueJob => "batch/v1",
         }
     }
 
@@ -41,7 +45,7 @@ impl System {
     pub(crate) fn jobs(self, namespace: &str) -> String {
         let plural = match self {
             Self::BatchJob => "batchjobs",
-            Self::Job => "jobs",
+            Self::Job | Self::KueueJob => "jobs",
         };
         format!("/apis/{}/namespaces/{namespace}/{plural}", self.api_version())
     }
@@ -58,12 +62,18 @@ impl System {
         if task.strict {
             spec["release"] = json!({"completionTracking": "Strict"});
         }
-        json!({
+        let mut job = json!({
             "apiVersion": self.api_version(),
             "kind": self.kind(),
             "metadata": {"namespace": namespace, "name": name},
             "spec": spec,
-        })
+        });
+        match self {
+            Self::BatchJob | Self::Job => {}
+            // As its users do; its webhook suspends them.
+            Self::KueueJob => job["metadata"]["labels"] = json!({"kueue.x-k8s.io/queue-name": QUEUE}),
+        }
+        job
     }
 }
 
@@ -202,10 +212,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_of_both_systems_run_the_same_pods() {
+    fn jobs_of_all_systems_run_the_same_pods() {
         let task = Task { pool: Some("small"), ..Task::of("3") };
-        let [ours, theirs] = [System::BatchJob, System::Job].map(|system| system.job("ns", "a", &task));
+        let systems = [System::BatchJob, System::Job, System::KueueJob];
+        let [ours, theirs, queued] = systems.map(|system| system.job("ns", "a", &task));
         assert_eq!(ours["spec"], theirs["spec"], "what differs would be measured too");
+        assert_eq!(queued["spec"], theirs["spec"]);
+        assert_eq!(queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"], QUEUE);
+        assert!(theirs["metadata"].get("labels").is_none());
         assert_eq!(ours["spec"]["template"]["spec"]["nodeSelector"], json!({POOL: "small"}));
         assert_eq!(theirs["apiVersion"], "batch/v1");
         assert_eq!(System::Job.jobs("ns"), "/apis/batch/v1/namespaces/ns/jobs");

@@ -7,11 +7,15 @@ use springtide_e2e::bench::usage;
 use springtide_e2e::local_cluster::{Component, LocalCluster};
 use springtide_e2e::manager::Manager;
 
+use crate::kueue::Kueue;
+
 /// Names of the processes in reports, in their order.
-pub(crate) const NAMES: [&str; 7] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", MANAGER, "bench"];
+pub(crate) const NAMES: [&str; 8] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", MANAGER, KUEUE, "bench"];
 /// The manager among them.
 pub(crate) const MANAGER: &str = "manager";
+/// Kueue's among them.
+pub(crate) const KUEUE: &str = "kueue";
 const COMPONENTS: [Component; 4] =
     [Component::Etcd, Component::ApiServer, Component::ControllerManager, Component::Scheduler];
 
@@ -52,6 +56,27 @@ impl Spent {
     }
 }
 
+/// The process of a batch system beside the control plane.
+#[derive(Clone, Copy)]
+pub(crate) enum Beside<'a> {
+    /// The system is a part of the control plane.
+    Nobody,
+    /// Ours.
+    Manager(&'a Manager),
+    /// Kueue's.
+    Kueue(&'a Kueue),
+}
+
+impl<'a> Beside<'a> {
+    /// The manager, if it is ours.
+    pub(crate) fn manager(self) -> Option<&'a Manager> {
+        match self {
+            Self::Manager(manager) => Some(manager),
+            Self::Nobody | Self::Kueue(_) => None,
+        }
+    }
+}
+
 /// A run that is being measured.
 pub(crate) struct Meter {
     start: Instant,
@@ -59,8 +84,13 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Starts to count.
+    /// Starts to count, of a run with a manager or without one.
     pub(crate) fn start(cluster: &LocalCluster, manager: Option<&Manager>) -> Result<Self> {
+        Self::start_beside(cluster, manager.map_or(Beside::Nobody, Beside::Manager))
+    }
+
+    /// The same, whoever does the work.
+    pub(crate) fn start_beside(cluster: &LocalCluster, beside: Beside<'_>) -> Result<Self> {
         let mut pids = Vec::new();
         for component in COMPONENTS {
             if let Some(child) = cluster.component(component) {
@@ -68,7 +98,11 @@ impl Meter {
             }
         }
         pids.extend(cluster.kwok().map(|kwok| ("kwok", kwok.child().pid())));
-        pids.extend(manager.map(|manager| (MANAGER, manager.child().pid())));
+        match beside {
+            Beside::Nobody => {}
+            Beside::Manager(manager) => pids.push((MANAGER, manager.child().pid())),
+            Beside::Kueue(kueue) => pids.push((KUEUE, kueue.child().pid())),
+        }
         pids.push(("bench", i32::try_from(std::process::id())?));
         let read = |(name, pid)| anyhow::Ok((name, pid, usage::of(pid)?.cpu_seconds));
         let before = pids.into_iter().map(read).collect::<Result<_>>()?;

@@ -9,16 +9,18 @@ use springtide_e2e::manager::Manager;
 
 use crate::generator::Generator;
 use crate::manifests::{System, Task};
-use crate::processes::{Meter, Spent};
+use crate::processes::{Beside, Meter, Spent};
 use crate::scrape::{Scrape, Traffic};
 use crate::stats::{rates_of_tenths, sorted};
 use crate::watcher::{Jobs, Watcher, spans};
 
 /// The longest that a run may take.
-const BOUND: Duration = Duration::from_secs(20 * 60);
+const BOUND: Duration = Duration::from_secs(60 * 60);
 
 /// One run.
 pub(crate) struct Run {
+    /// How many there were.
+    pub(crate) jobs: usize,
     /// Jobs a second, from the first create until all objects are gone.
     pub(crate) rate: f64,
     /// The same of each tenth of the jobs, in the order in which they went.
@@ -40,11 +42,12 @@ pub(crate) async fn run(
     system: System,
     prefix: &str,
     jobs: usize,
-    manager: Option<&Manager>,
+    beside: Beside<'_>,
 ) -> Result<Run> {
+    let manager = beside.manager();
     let watcher = Watcher::start(cluster, system, prefix, Jobs::Presence).await?;
     let before = scrape(manager).await?;
-    let meter = Meter::start(cluster, manager)?;
+    let meter = Meter::start_beside(cluster, beside)?;
     let start = Instant::now();
     let sent: HashMap<String, Instant> = generator.create(system, prefix, jobs, |_| Task::of("0")).await?;
     eprintln!("      all created after {:.0} s", start.elapsed().as_secs_f64());
@@ -53,11 +56,10 @@ pub(crate) async fn run(
     let traffic = before.zip(scrape(manager).await?);
     let traffic = traffic.map(|(before, after)| Traffic::between(&before, &after, spent.seconds));
     let seen = watcher.all();
-    let end = |pod: Option<Instant>, job: Option<Instant>| Some(pod?.max(job?) - start);
-    let ends = seen.values().filter_map(|seen| end(seen.pod_gone, seen.job_gone));
-    let ends = sorted(ends.map(|end| end.as_secs_f64()));
+    let ends = sorted(seen.values().filter_map(|seen| Some((seen.gone()? - start).as_secs_f64())));
     let last = ends.last().copied().context("no job has gone")?;
     Ok(Run {
+        jobs,
         rate: jobs as f64 / last,
         tenths: rates_of_tenths(&ends),
         spent,

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, PartialObjectMeta};
+use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use serde::de::DeserializeOwned;
@@ -20,6 +20,7 @@ use springtide_e2e::local_cluster::LocalCluster;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
+use crate::kueue;
 use crate::manifests::System;
 
 /// Those who wait for something of a job share as many bells, by a hash of its key: not everybody is woken by
@@ -29,7 +30,7 @@ const BELLS: usize = 256;
 const LISTED: Duration = Duration::from_secs(60);
 /// A run in which nothing more is seen for this long has failed. A system that takes in ten thousand jobs before it
 /// ends the first one is not to.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE: Duration = Duration::from_secs(900);
 /// Distance of two lines that say how far a run is.
 const PROGRESS: Duration = Duration::from_secs(15);
 /// How often it is looked whether all has come about; the times themselves are those of the events.
@@ -59,12 +60,45 @@ pub(crate) struct Seen {
     pub(crate) pod_gone: Option<Instant>,
     /// It was gone itself.
     pub(crate) job_gone: Option<Instant>,
+    /// What its system keeps of it beside.
+    pub(crate) record: Record,
+}
+
+/// An object that a queueing system makes for each job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// The system makes none.
+    #[default]
+    None,
+    /// There is one, or will be.
+    Kept,
+    /// It was gone.
+    Gone(Instant),
 }
 
 impl Seen {
     /// Nothing is left of it.
     pub(crate) fn is_gone(&self) -> bool {
-        self.pod_gone.is_some() && self.job_gone.is_some()
+        self.gone().is_some()
+    }
+
+    /// When the last of its objects was gone.
+    pub(crate) fn gone(&self) -> Option<Instant> {
+        let gone = self.pod_gone?.max(self.job_gone?);
+        match self.record {
+            Record::None => Some(gone),
+            Record::Kept => None,
+            Record::Gone(at) => Some(gone.max(at)),
+        }
+    }
+
+    /// What is known of a job of a system before anything of it was seen.
+    fn unseen(system: System) -> Self {
+        let record = match system {
+            System::BatchJob | System::Job => Record::None,
+            System::KueueJob => Record::Kept,
+        };
+        Self { record, ..Self::default() }
     }
 
     fn pod_is(&mut self, pod: &Pod, now: Instant) {
@@ -119,6 +153,8 @@ pub(crate) struct Watcher {
 struct Shared {
     /// With what the names of its jobs begin: those of other runs are none of its business.
     prefix: String,
+    /// What is known of a job before anything of it was seen.
+    unseen: Seen,
     seen: Mutex<HashMap<String, Seen>>,
     bells: [Notify; BELLS],
 }
@@ -145,13 +181,14 @@ impl Watcher {
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
             prefix: prefix.to_owned(),
+            unseen: Seen::unseen(system),
             seen: Mutex::default(),
             bells: std::array::from_fn(|_| Notify::new()),
         });
         let client = cluster.client("bench-watcher")?;
         let mut tasks = JoinSet::new();
         let label = system.job_label();
-        let pods = Api::<Pod>::all(client.clone());
+        let (pods, records) = (Api::<Pod>::all(client.clone()), client.clone());
         let key_of_pod = move |pod: &Pod| key(pod, pod.labels().get(label)?);
         let see_pod = move |seen: &mut Seen, pod: &Pod, now| {
             seen.pod_is(pod, now);
@@ -179,17 +216,26 @@ impl Watcher {
                 let api = Api::<PartialObjectMeta<BatchJob>>::all(client);
                 follow(&mut tasks, &shared, api, config, key_of_job, |_, _, _| {}, job_goes)
             }
-            (System::Job, Jobs::Presence | Jobs::Outcomes) => {
+            (System::Job | System::KueueJob, Jobs::Presence | Jobs::Outcomes) => {
                 let api = Api::<PartialObjectMeta<Job>>::all(client);
                 follow(&mut tasks, &shared, api, config, key_of_job, |_, _, _| {}, job_goes)
             }
         };
+        match system {
+            System::BatchJob | System::Job => {}
+            System::KueueJob => {
+                let goes = |seen: &mut Seen, now| seen.record = Record::Gone(now);
+                let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(records, &kueue::workloads());
+                let listed =
+                    follow(&mut tasks, &shared, api, Config::default(), key_of_workload, |_, _, _| {}, goes);
+                within_bound(listed).await?;
+            }
+        }
         let listed = async {
             pods_listed.await?;
             jobs_listed.await
         };
-        let listed = tokio::time::timeout(LISTED, listed).await;
-        listed.context("the bench's own watches do not begin")?.context("the bench's own watches end")?;
+        within_bound(listed).await?;
         Ok(Self { shared, _tasks: Arc::new(tasks) })
     }
 
@@ -210,7 +256,7 @@ impl Watcher {
     /// Waits until `met` holds for so many jobs, and says every few seconds how many there are.
     ///
     /// # Errors
-    /// `bound` is over, or there was none more for five minutes.
+    /// `bound` is over, or there was none more for fifteen minutes.
     pub(crate) async fn until_all(
         &self,
         what: &str,
@@ -282,7 +328,7 @@ impl Shared {
         let mut seen = self.lock();
         match seen.get_mut(key) {
             Some(seen) => note(seen),
-            None => note(seen.entry(key.to_owned()).or_default()),
+            None => note(seen.entry(key.to_owned()).or_insert_with(|| self.unseen.clone())),
         }
         drop(seen);
         self.bell(key).notify_waiters();
@@ -350,6 +396,18 @@ where
     first_list
 }
 
+async fn within_bound(
+    listed: impl Future<Output = std::result::Result<(), oneshot::error::RecvError>>,
+) -> Result<()> {
+    let listed = tokio::time::timeout(LISTED, listed).await;
+    listed.context("the bench's own watches do not begin")?.context("the bench's own watches end")
+}
+
+fn key_of_workload<K: ResourceExt>(workload: &K) -> Option<String> {
+    let owner = workload.owner_references().iter().find(|owner| owner.kind == "Job")?;
+    key(workload, &owner.name)
+}
+
 fn key_of_job<K: ResourceExt>(job: &K) -> Option<String> {
     key(job, &job.name_any())
 }
@@ -388,6 +446,32 @@ mod tests {
         assert_eq!((seen.pods, seen.pod_added), (2, Some(at(1))), "the task runs once more");
         assert_eq!(seen.last_pod_added, Some(at(5)));
         assert!(seen.unschedulable, "it is not forgotten that it was");
+    }
+
+    #[test]
+    fn a_job_is_gone_with_the_last_of_its_objects() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let both = |seen: Seen| Seen { pod_gone: Some(at(2)), job_gone: Some(at(1)), ..seen };
+        assert_eq!(both(Seen::unseen(System::Job)).gone(), Some(at(2)));
+        let mut queued = both(Seen::unseen(System::KueueJob));
+        assert!(!queued.is_gone(), "its Workload is still there");
+        queued.record = Record::Gone(at(3));
+        assert_eq!(queued.gone(), Some(at(3)));
+        queued.pod_gone = None;
+        assert!(!queued.is_gone());
+    }
+
+    #[test]
+    fn a_workload_is_of_the_job_that_owns_it() {
+        let workload: PartialObjectMeta<DynamicObject> = serde_json::from_value(json!({
+            "metadata": {
+                "namespace": "ns", "name": "job-a-0-1f2e3",
+                "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "a-0", "uid": "u"}],
+            },
+        }))
+        .unwrap();
+        assert_eq!(key_of_workload(&workload).as_deref(), Some("ns/a-0"));
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use springtide_crds::batch_job::{BatchJobSpec, CompletionTracking};
-use springtide_e2e::batch::{self, Task};
-use springtide_e2e::local_cluster::LocalCluster;
-use springtide_e2e::manager::Manager;
+use springtide_e2e::batch::{self, Cost, GENERAL, Task, pool};
+use springtide_e2e::local_cluster::{Component, LocalCluster};
+use springtide_e2e::manager::{Manager, USER_AGENT};
+use springtide_e2e::write_count::WriteCount;
 
 use crate::generator::Generator;
 use crate::manifests::{self, System};
@@ -21,6 +22,12 @@ const BOUND: Duration = Duration::from_secs(300);
 /// The most that all components may write for a job.
 pub(crate) const ALL_BUDGET: u32 = 10;
 
+/// The most that all components may write for the PodGroup of a gang.
+pub(crate) const POD_GROUP_BUDGET: u32 = 4;
+/// Gangs whose PodGroups are counted, and the pods of each.
+pub(crate) const GANGS: usize = 50;
+const GANG_SIZE: u32 = 4;
+
 /// A row of the write chain.
 pub(crate) struct Writes {
     /// Which jobs.
@@ -33,44 +40,87 @@ pub(crate) struct Writes {
     pub(crate) own_budget: u32,
     /// Writes of all components a job.
     pub(crate) all: f64,
+    /// Beside those.
+    pub(crate) events: Events,
+}
+
+/// Writes on Events a job, by who tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Events {
+    /// The scheduler.
+    pub(crate) scheduler: f64,
+    /// The kubelet, or KWOK in its place.
+    pub(crate) node: f64,
+    /// The manager or, of Jobs, the controller manager.
+    pub(crate) controller: f64,
+}
+
+impl Events {
+    /// Of the writes on Events for so many jobs.
+    pub(crate) fn of(events: &WriteCount, jobs: usize) -> Self {
+        let a_job = |agents: &[&str]| {
+            let count: usize = agents.iter().map(|agent| events.by_agent(agent).len()).sum();
+            count as f64 / jobs as f64
+        };
+        Self {
+            scheduler: a_job(&["kube-scheduler"]),
+            node: a_job(&["kubelet", "kwok"]),
+            controller: a_job(&[USER_AGENT, "kube-controller-manager"]),
+        }
+    }
 }
 
 /// The rows of BatchJob, and what all components write for a Job.
 pub(crate) struct Counted {
     pub(crate) rows: Vec<Writes>,
+    /// Of Jobs of Kubernetes, without and with Events.
     pub(crate) job: f64,
+    pub(crate) job_events: Events,
+    /// On the PodGroup of a gang: writes of the manager, and of all components.
+    pub(crate) pod_group: [f64; 2],
 }
 
-/// Counts them for short and long jobs of both completion trackings.
+/// Counts them for short and long jobs of both completion trackings, for some that wait, and for gangs.
 pub(crate) async fn per_job() -> Result<Counted> {
     let cluster = batch::cluster().await?;
     let mut manager = Manager::start(&cluster, "manager-writes", &[]).await?;
     manager.wait_ready().await?;
     let long = || Task { run_seconds: LONG.to_owned(), ..Task::quick() };
+    let at_least_once = CompletionTracking::AtLeastOnce;
     let mut rows = Vec::new();
-    for (tracking, task, what, id, own_budget) in [
-        (CompletionTracking::AtLeastOnce, Task::quick(), "short, AtLeastOnce", "at-least-once", 4),
-        (CompletionTracking::Strict, Task::quick(), "short, Strict", "strict", 5),
-        (CompletionTracking::AtLeastOnce, long(), "long, AtLeastOnce", "long", 5),
-        (CompletionTracking::Strict, long(), "long, Strict", "long-strict", 6),
+    for (tracking, task, waits, what, id, own_budget) in [
+        (at_least_once, Task::quick(), false, "short, AtLeastOnce", "at-least-once", 4),
+        (CompletionTracking::Strict, Task::quick(), false, "short, Strict", "strict", 5),
+        (at_least_once, long(), false, "long, AtLeastOnce", "long", 5),
+        (CompletionTracking::Strict, long(), false, "long, Strict", "long-strict", 6),
+        (at_least_once, Task::quick(), true, "waited for more than 30 s, short, AtLeastOnce", "waited", 5),
+        (at_least_once, long(), true, "waited for more than 30 s, long, AtLeastOnce", "waited-long", 6),
     ] {
         let mut spec = BatchJobSpec::new(task.template());
         spec.release.completion_tracking = Some(tracking);
-        let [own, all] = batch::writes_of_jobs(&cluster, JOBS, spec).await?;
+        let Cost { own, all, events } = if waits {
+            batch::cost_of_waiting_jobs(&cluster, JOBS, spec).await?
+        } else {
+            batch::cost_of_jobs(&cluster, JOBS, spec).await?
+        };
         let a_job = |count: usize| count as f64 / JOBS as f64;
-        let row = Writes { what, id, own: a_job(own.len()), own_budget, all: a_job(all.len()) };
+        let events = Events::of(&events, JOBS);
+        let row = Writes { what, id, own: a_job(own.len()), own_budget, all: a_job(all.len()), events };
         eprintln!("      {what}: {:.2} writes of the manager, {:.2} of all", row.own, row.all);
         rows.push(row);
     }
     manager.stop()?;
-    let job = of_jobs(&cluster).await?;
+    let (job, job_events) = of_jobs(&cluster).await?;
     eprintln!("      Kubernetes Job: {job:.2} writes of all");
     cluster.stop()?;
-    Ok(Counted { rows, job })
+    let pod_group = of_pod_groups().await?;
+    eprintln!("      the PodGroup of a gang: {:.2} writes of all", pod_group[1]);
+    Ok(Counted { rows, job, job_events, pod_group })
 }
 
-/// Writes of all components for a short Job of Kubernetes, from its creation until all its objects are gone.
-async fn of_jobs(cluster: &LocalCluster) -> Result<f64> {
+/// Writes of all components for a short Job of Kubernetes, from its creation until all its objects are gone, and
+/// those on its Events.
+async fn of_jobs(cluster: &LocalCluster) -> Result<(f64, Events)> {
     let namespace = cluster.create_namespace("count").await?;
     let log = cluster.audit_log()?;
     let mark = log.mark()?;
@@ -81,5 +131,25 @@ async fn of_jobs(cluster: &LocalCluster) -> Result<f64> {
     watcher.until_all("gone", JOBS, BOUND, Seen::is_gone).await?;
     let writes = log.since(mark)?.in_namespace(&namespace).writes();
     let of_jobs = |resource: &str| resource.starts_with("pods") || resource.starts_with("jobs");
-    Ok(writes.filter(|request| of_jobs(&request.resource)).len() as f64 / JOBS as f64)
+    let events = Events::of(&writes.of_resource("events"), JOBS);
+    Ok((writes.filter(|request| of_jobs(&request.resource)).len() as f64 / JOBS as f64, events))
+}
+
+/// Writes on the PodGroup of a gang, on a cluster that serves PodGroups.
+async fn of_pod_groups() -> Result<[f64; 2]> {
+    let gates = "--feature-gates=GenericWorkload=true";
+    let cluster = LocalCluster::builder()
+        .extra_args(Component::ApiServer, [gates, "--runtime-config=scheduling.k8s.io/v1beta1=true"])
+        .extra_args(Component::ControllerManager, [gates])
+        .extra_args(Component::Scheduler, [gates])
+        .kwok(pool(GENERAL, 10, "32", 110))
+        .start()
+        .await?;
+    cluster.install_crds().await?;
+    let mut manager = Manager::start(&cluster, "manager-gangs", &[]).await?;
+    manager.wait_ready().await?;
+    let counted = batch::writes_of_pod_groups(&cluster, GANGS, GANG_SIZE).await?;
+    manager.stop()?;
+    cluster.stop()?;
+    Ok(counted.map(|writes| writes.len() as f64 / GANGS as f64))
 }

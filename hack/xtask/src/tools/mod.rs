@@ -18,8 +18,8 @@ pub(crate) struct Args {
     /// Print the folder that holds the binaries, and nothing else, to stdout.
     #[arg(long)]
     print_path: bool,
-    /// Tools or groups (control-plane, kwok, node, install, monitoring) to provide; when none is named,
-    /// all, but those of a real node only without SPRINGTIDE_NODE=off.
+    /// Tools or groups (control-plane, kwok, node, install, monitoring, peers) to provide; when none is named,
+    /// all but the peers of the bench, and those of a real node only without SPRINGTIDE_NODE=off.
     tools: Vec<String>,
 }
 

@@ -38,12 +38,14 @@ pub(crate) enum Group {
     Install,
     /// What judges the alerts.
     Monitoring,
+    /// Other batch systems, beside which the bench measures: nothing else needs them.
+    Peers,
 }
 
 impl Group {
     /// All groups, in the order they are printed.
-    pub(crate) const ALL: [Group; 5] =
-        [Group::ControlPlane, Group::Kwok, Group::Node, Group::Install, Group::Monitoring];
+    pub(crate) const ALL: [Group; 6] =
+        [Group::ControlPlane, Group::Kwok, Group::Node, Group::Install, Group::Monitoring, Group::Peers];
 
     /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -53,6 +55,15 @@ impl Group {
             Group::Node => "node",
             Group::Install => "install",
             Group::Monitoring => "monitoring",
+            Group::Peers => "peers",
+        }
+    }
+
+    /// Whether its binaries are provided only to those who name them.
+    pub(crate) fn is_on_request(self) -> bool {
+        match self {
+            Group::Peers => true,
+            Group::ControlPlane | Group::Kwok | Group::Node | Group::Install | Group::Monitoring => false,
         }
     }
 }
@@ -151,6 +162,14 @@ pub(crate) const MODULES: &[Module] = &[
         tools: &[tool("helm", "helm.sh/helm/v4/cmd/helm", Group::Install)],
     },
     Module {
+        folder: "kueue",
+        // Its user agent has the version, by which the audit log tells it from others.
+        ldflags: "-X sigs.k8s.io/kueue/pkg/version.GitVersion=v0.17.0",
+        tags: "",
+        cgo: false,
+        tools: &[tool("kueue", "sigs.k8s.io/kueue/cmd/kueue", Group::Peers)],
+    },
+    Module {
         folder: "runc",
         ldflags: "-extldflags -static",
         tags: "seccomp netgo osusergo",
@@ -182,7 +201,7 @@ impl Module {
 }
 
 /// The tools that `names` (of tools or groups) stand for, each once, in build
-/// order; all of them when `names` is empty. Fails on a name that is neither.
+/// order; when `names` is empty, all of them but those on request. Fails on a name that is neither.
 pub(crate) fn select(names: &[String]) -> anyhow::Result<Vec<&'static Tool>> {
     let tools = || MODULES.iter().flat_map(|module| module.tools);
     if let Some(unknown) = names.iter().find(|name| !tools().any(|tool| tool.answers_to(name))) {
@@ -194,7 +213,11 @@ pub(crate) fn select(names: &[String]) -> anyhow::Result<Vec<&'static Tool>> {
             known.join(", ")
         );
     }
-    Ok(tools().filter(|tool| names.is_empty() || names.iter().any(|name| tool.answers_to(name))).collect())
+    let is_wanted = |tool: &&Tool| match names {
+        [] => !tool.group.is_on_request(),
+        names => names.iter().any(|name| tool.answers_to(name)),
+    };
+    Ok(tools().filter(is_wanted).collect())
 }
 
 impl Tool {
@@ -256,6 +279,13 @@ mod tests {
     }
 
     #[test]
+    fn the_version_told_to_kueue_is_the_pinned_one() {
+        let module = MODULES.iter().find(|module| module.folder == "kueue").unwrap();
+        let pinned = module.ldflags.rsplit('=').next().unwrap();
+        assert!(go_mod(module).contains(&format!("sigs.k8s.io/kueue {pinned} ")), "{pinned}");
+    }
+
+    #[test]
     fn several_binaries_of_one_module_get_their_name_from_the_package() {
         // `go build -o folder/` names each binary after its package's last element.
         for module in MODULES.iter().filter(|module| module.tools.len() > 1) {
@@ -276,8 +306,10 @@ mod tests {
             names(&["control-plane", "kubectl"]),
             ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"]
         );
+        assert_eq!(names(&["peers"]), ["kueue"]);
         let all: usize = MODULES.iter().map(|module| module.tools.len()).sum();
-        assert_eq!(names(&[]).len(), all);
+        assert_eq!(names(&[]).len(), all - 1);
+        assert!(!names(&[]).contains(&"kueue"), "only the bench needs it, and it takes minutes");
     }
 
     #[test]

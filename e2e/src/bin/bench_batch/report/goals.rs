@@ -4,20 +4,23 @@ use anyhow::{Context, Result, ensure};
 use springtide_e2e::bench::report::{Goal, quantile};
 
 use super::Measured;
-use crate::comparison::{Comparison, Contender, RAISED, RAISED_WORKERS, Step};
+use crate::comparison::{Comparison, Step};
+use crate::contender::{Contender, RAISED, RAISED_WORKERS};
 use crate::decision::{self, Decision};
 use crate::drain::{self, Drain};
+use crate::flood;
 use crate::latency::Latency;
 use crate::load::{JOBS_PER_MINUTE, Load};
 use crate::online::Online;
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
-use crate::writes::{ALL_BUDGET, Counted, Writes};
+use crate::throughput::Run;
+use crate::writes::{ALL_BUDGET, Counted, POD_GROUP_BUDGET, Writes};
 
 /// One goal a figure, in the order of their identifiers.
 pub(super) fn of(measured: &Measured) -> Result<Vec<Goal>> {
     let Measured { comparison, latency, containers, pending, load, queue, writes, decision, .. } = measured;
-    let Measured { drain, online, .. } = measured;
+    let Measured { drain, online, flood, .. } = measured;
     let mut goals = Vec::new();
     goals.extend(comparison.iter().flat_map(throughput));
     goals.extend(writes.iter().flat_map(written));
@@ -32,15 +35,16 @@ pub(super) fn of(measured: &Measured) -> Result<Vec<Goal>> {
         goals.extend(steady(load)?);
     }
     goals.extend(online.iter().flat_map(beside_batch));
+    goals.extend(flood.iter().map(flooded));
     Ok(goals)
 }
 
-fn throughput(comparison: &Comparison) -> [Goal; 3] {
+fn throughput(comparison: &Comparison) -> Vec<Goal> {
     let share = comparison.median(Contender::Raised, Step::share);
     let what = format!("jobs/s as a share of R', write budget x {RAISED}, {RAISED_WORKERS} workers");
     let times = comparison.times(Contender::Raised, Contender::Job);
     let headroom = comparison.kwok / comparison.median(Contender::Raised, |step| step.run.rate);
-    [
+    let mut goals = vec![
         Goal::at_least("G1-share-of-raw", &what, share, "ratio", 0.8),
         Goal::at_least(
             "G1-times-job",
@@ -49,19 +53,37 @@ fn throughput(comparison: &Comparison) -> [Goal; 3] {
             "ratio",
             1.7,
         ),
-        Goal::at_least("G1-kwok", "pods/s that KWOK plays alone, to these jobs/s", headroom, "ratio", 2.0),
-    ]
+    ];
+    for (contender, id, whose, bound) in [
+        (Contender::Kueue, "G1-times-kueue", "Kueue + Job, tuned", 3.0),
+        (Contender::JobShipped, "G1-times-job-as-shipped", "Kubernetes Job as shipped", 10.0),
+        (Contender::KueueShipped, "G1-times-kueue-as-shipped", "Kueue + Job as shipped", 10.0),
+    ] {
+        // The peers can be left out.
+        if comparison.steps(contender).next().is_some() {
+            let what = format!("jobs/s, to those of {whose}, with TTL 0");
+            let times = comparison.times(Contender::Raised, contender);
+            goals.push(Goal::at_least(id, &what, times, "ratio", bound));
+        }
+    }
+    let what = "pods/s that KWOK plays alone, to these jobs/s";
+    goals.push(Goal::at_least("G1-kwok", what, headroom, "ratio", 2.0));
+    goals
 }
 
 fn written(counted: &Counted) -> Vec<Goal> {
-    let of_row = |Writes { what, id, own, own_budget, all }: &Writes| {
+    let of_row = |Writes { what, id, own, own_budget, all, events: _ }: &Writes| {
         let goal = |of: &str, whose: &str, value: f64, budget: u32| {
             let what = format!("writes of {whose} a job, {what}");
             Goal::at_most(&format!("G2-{of}-{id}"), &what, value, "writes/job", f64::from(budget))
         };
         [goal("own", "the manager", *own, *own_budget), goal("all", "all components", *all, ALL_BUDGET)]
     };
-    counted.rows.iter().flat_map(of_row).collect()
+    let mut goals: Vec<Goal> = counted.rows.iter().flat_map(of_row).collect();
+    let [_, all] = counted.pod_group;
+    let (what, most) = ("writes of all components on the PodGroup of a gang", f64::from(POD_GROUP_BUDGET));
+    goals.push(Goal::at_most("G2-pod-group", what, all, "writes/gang", most));
+    goals
 }
 
 fn full_queue() -> String {
@@ -106,7 +128,7 @@ pub(crate) fn decisions(decision: &Decision) -> [Goal; 2] {
     ]
 }
 
-fn waits([ours, theirs]: &[Pending; 2]) -> [Goal; 2] {
+fn waits([ours, theirs, by_quota]: &[Pending; 3]) -> [Goal; 3] {
     let what = format!(
         "seconds that pods wait for a node, to those of Job's pods, {OVERSUBSCRIBED} x oversubscribed"
     );
@@ -114,6 +136,13 @@ fn waits([ours, theirs]: &[Pending; 2]) -> [Goal; 2] {
     [
         Goal::at_most("G10-pending", &what, ours.pod_seconds / theirs.pod_seconds, "ratio", 0.01),
         Goal::at_most("G10-unschedulable", "pods that fitted nowhere", unschedulable, "pods", 0.0),
+        Goal::at_most(
+            "G10-unschedulable-by-quota",
+            "pods that fitted nowhere, with a quota of as much as the nodes have room for",
+            by_quota.unschedulable as f64,
+            "pods",
+            0.0,
+        ),
     ]
 }
 
@@ -140,6 +169,12 @@ fn beside_batch(online: &Online) -> [Goal; 2] {
         goal("online-beside", "beside batch pods that fill its node", &online.beside),
         goal("online-draining", "while those are drained", &online.draining),
     ]
+}
+
+fn flooded(run: &Run) -> Goal {
+    let what =
+        format!("jobs/s of the last tenth of {} jobs that come at once, to those of the first", run.jobs);
+    Goal::at_least("flood-last-tenth", &what, flood::last_to_first(run), "ratio", 0.8)
 }
 
 fn restart(queue: &Queue) -> [Goal; 4] {
@@ -179,10 +214,10 @@ mod tests {
 
     #[test]
     fn pods_wait_as_a_share_of_what_those_of_job_wait() {
-        let goals = json(waits(&[pending(15.0, 0), pending(7_500.0, 200)]));
+        let goals = json(waits(&[pending(15.0, 0), pending(7_500.0, 200), pending(15.0, 2)]));
         assert_eq!((goals[0]["value"].as_f64(), goals[0]["met"].as_bool()), (Some(0.002), Some(true)));
-        assert_eq!(goals[1]["met"], true);
-        let goals = json(waits(&[pending(150.0, 1), pending(7_500.0, 200)]));
+        assert_eq!((goals[1]["met"].as_bool(), goals[2]["met"].as_bool()), (Some(true), Some(false)));
+        let goals = json(waits(&[pending(150.0, 1), pending(7_500.0, 200), pending(15.0, 0)]));
         assert_eq!((goals[0]["value"].as_f64(), goals[0]["met"].as_bool()), (Some(0.02), Some(false)));
         assert_eq!((goals[1]["target"].as_str(), goals[1]["met"].as_bool()), (Some("<= 0"), Some(false)));
     }
@@ -198,6 +233,24 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_that_falls_by_more_than_a_fifth_misses() {
+        let of = |tenths: &[f64]| {
+            let run = Run {
+                jobs: 50_000,
+                rate: 40.0,
+                tenths: tenths.to_vec(),
+                spent: Spent { seconds: 1.0, processes: Vec::new() },
+                traffic: None,
+                create_to_pod: Vec::new(),
+                exit_to_gone: Vec::new(),
+            };
+            json([flooded(&run)])[0]["met"] == true
+        };
+        assert!(of(&[40.0, 20.0, 33.0]) && of(&[40.0, 60.0]));
+        assert!(!of(&[40.0, 31.0]) && !of(&[]));
+    }
+
+    #[test]
     fn an_online_server_may_be_slower_by_a_third_at_most() {
         let online =
             Online { alone: vec![1.0], beside: vec![1.25], draining: vec![1.35], batch: 10, drained: 10 };
@@ -207,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_figure_that_is_none_meets_no_goal() {
-        let goals = json(waits(&[pending(0.0, 0), pending(0.0, 0)]));
+        let goals = json(waits(&[pending(0.0, 0), pending(0.0, 0), pending(0.0, 0)]));
         assert_eq!(goals[0]["met"], false, "nothing of nothing is no small share");
     }
 

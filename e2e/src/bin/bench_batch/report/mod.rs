@@ -2,6 +2,7 @@
 
 mod goals;
 mod page;
+mod peers;
 mod throughput;
 
 pub(crate) use goals::decisions;
@@ -12,7 +13,8 @@ use anyhow::Result;
 use springtide_e2e::bench::report::{self, Report};
 
 use crate::Options;
-use crate::comparison::{Comparison, Contender, RAISED};
+use crate::comparison::{Comparison, Sweep};
+use crate::contender::{Contender, RAISED};
 use crate::decision::Decision;
 use crate::drain::Drain;
 use crate::latency::Latency;
@@ -20,13 +22,15 @@ use crate::load::Load;
 use crate::online::Online;
 use crate::pending::Pending;
 use crate::queue::Queue;
+use crate::throughput::Run;
 use crate::writes::Counted;
 
 /// What was asked for.
 pub(crate) struct Asked {
     pub(crate) jobs: usize,
+    pub(crate) shipped_jobs: u32,
     pub(crate) nodes: u16,
-    pub(crate) sweep_seconds: u64,
+    pub(crate) sweep: Sweep,
     pub(crate) latency_seconds: usize,
     pub(crate) load_minutes: usize,
 }
@@ -38,13 +42,14 @@ pub(crate) struct Measured {
     pub(crate) latency: Option<Latency>,
     /// The same with real containers, where the machine can run them.
     pub(crate) containers: Option<Latency>,
-    /// Of BatchJob and of Job.
-    pub(crate) pending: Option<[Pending; 2]>,
+    /// Of BatchJob, of Job, and of BatchJob where quota alone bounds it.
+    pub(crate) pending: Option<[Pending; 3]>,
     pub(crate) load: Option<Load>,
     pub(crate) drain: Option<Drain>,
     /// Where the machine can run containers.
     pub(crate) online: Option<Online>,
     pub(crate) queue: Option<Queue>,
+    pub(crate) flood: Option<Run>,
     pub(crate) writes: Option<Counted>,
     pub(crate) decision: Option<Decision>,
     /// Parts that have failed, and why.
@@ -59,8 +64,9 @@ impl Measured {
         Self {
             asked: Asked {
                 jobs: options.comparison.jobs,
+                shipped_jobs: options.comparison.shipped_jobs,
                 nodes: options.nodes,
-                sweep_seconds: options.comparison.sweep_seconds,
+                sweep: options.comparison.sweep(),
                 latency_seconds: options.latency_seconds,
                 load_minutes: options.load_minutes,
             },
@@ -72,6 +78,7 @@ impl Measured {
             drain: None,
             online: None,
             queue: None,
+            flood: None,
             writes: None,
             decision: None,
             failures: Vec::new(),
@@ -96,11 +103,20 @@ pub(crate) fn write(report: &Report, measured: &Measured, is_whole: bool) -> Res
 
 fn plot(comparison: &Comparison, path: &Path) -> Result<()> {
     let rate = |contender| comparison.median(contender, |step| step.run.rate);
-    let bars = [
+    let mut bars = vec![
         ("R' (no controller)".to_owned(), comparison.limit()),
         ("BatchJob".to_owned(), rate(Contender::Shipped)),
         (format!("budget x {RAISED}"), rate(Contender::Raised)),
         ("Job, tuned".to_owned(), rate(Contender::Job)),
     ];
+    for (name, contender) in [
+        ("Kueue + Job, tuned", Contender::Kueue),
+        ("Job, as shipped", Contender::JobShipped),
+        ("Kueue + Job, as shipped", Contender::KueueShipped),
+    ] {
+        if comparison.steps(contender).next().is_some() {
+            bars.push((name.to_owned(), rate(contender)));
+        }
+    }
     report::bars(path, "single-pod jobs a second, created to all objects gone", &bars)
 }

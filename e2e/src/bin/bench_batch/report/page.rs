@@ -7,8 +7,9 @@ use springtide_e2e::bench::report::{Goal, quantile};
 use springtide_plumbing::budget::BudgetConfig;
 use springtide_plumbing::controller::DEFAULT_WORKERS;
 
-use super::{Measured, throughput};
-use crate::comparison::{Comparison, RAISED, RAISED_WORKERS};
+use super::{Measured, peers, throughput};
+use crate::comparison::Comparison;
+use crate::contender::{RAISED, RAISED_WORKERS};
 use crate::decision::{self, Decision};
 use crate::drain::{self, Drain};
 use crate::latency::{JOBS_PER_SECOND, Latency};
@@ -16,7 +17,8 @@ use crate::load::{JOBS_PER_MINUTE, Load};
 use crate::online::{self, Online};
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
-use crate::writes::{self, Counted, Writes};
+use crate::throughput::Run;
+use crate::writes::{self, Counted, Events, Writes};
 
 /// All of it.
 pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
@@ -59,6 +61,9 @@ pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<St
     if let Some(queue) = queue {
         full_queue(&mut page, queue)?;
     }
+    if let Some(run) = &measured.flood {
+        flooded(&mut page, run)?;
+    }
     if let Some(decision) = decision {
         decisions(&mut page, decision)?;
     }
@@ -78,7 +83,7 @@ fn latencies(page: &mut String, measured: &Measured) -> Result<()> {
     };
     let paced = latency.iter().map(|latency| (format!("{JOBS_PER_SECOND} jobs/s"), latency));
     let real = containers.iter().map(|latency| ("real containers".to_owned(), latency));
-    for (run, Latency { create_to_pod, exit_to_outcome, exit_to_gone, spent: _ }) in paced.chain(real) {
+    for (run, Latency { create_to_pod, exit_to_outcome, exit_to_gone, .. }) in paced.chain(real) {
         row(&run, "create → pod", create_to_pod)?;
         row(&run, "exit → outcome in status", exit_to_outcome)?;
         row(&run, "exit → pod gone", exit_to_gone)?;
@@ -88,26 +93,46 @@ fn latencies(page: &mut String, measured: &Measured) -> Result<()> {
         row(&run, "create → pod", &step.run.create_to_pod)?;
         row(&run, "exit → pod gone", &step.run.exit_to_gone)?;
     }
+    if let Some(Events { scheduler, node, controller }) = containers.as_ref().and_then(|run| run.events) {
+        writeln!(
+            page,
+            "\nEvents a job with real containers: {scheduler:.1} of the scheduler, {node:.1} of the kubelet, \
+             {controller:.1} of the manager."
+        )?;
+    }
     Ok(())
 }
 
 fn written(page: &mut String, counted: &Counted) -> Result<()> {
+    let Counted { rows, job, job_events, pod_group } = counted;
+    writeln!(page, "\n## Writes a job, from the audit log\n")?;
     writeln!(
         page,
-        "\n## Writes a job, from the audit log\n\n| jobs | manager | all components |\n|---|---|---|"
+        "| jobs | manager | all components | beside: Events of the scheduler | of KWOK | of the controller |"
     )?;
-    for Writes { what, own, all, .. } in &counted.rows {
-        writeln!(page, "| BatchJob, {what} | {own:.2} | {all:.2} |")?;
+    writeln!(page, "|---|---|---|---|---|---|")?;
+    let mut row = |jobs: &str, own: &str, all: f64, events: &Events| {
+        let Events { scheduler, node, controller } = events;
+        writeln!(page, "| {jobs} | {own} | {all:.2} | {scheduler:.2} | {node:.2} | {controller:.2} |")
+    };
+    for Writes { what, own, all, events, .. } in rows {
+        row(&format!("BatchJob, {what}"), &format!("{own:.2}"), *all, events)?;
     }
-    writeln!(page, "| Kubernetes Job, short | | {:.2} |", counted.job)?;
+    row("Kubernetes Job, short", "", *job, job_events)?;
+    let [own, all] = pod_group;
+    writeln!(
+        page,
+        "\nOn the PodGroup of a gang, once for all its pods, the manager writes {own:.2} times, all components {all:.2} times."
+    )?;
     Ok(())
 }
 
-fn waits(page: &mut String, [ours, theirs]: &[Pending; 2]) -> Result<()> {
+fn waits(page: &mut String, [ours, theirs, by_quota]: &[Pending; 3]) -> Result<()> {
     writeln!(page, "\n## Pods that wait for a node, {OVERSUBSCRIBED} x oversubscribed\n")?;
     writeln!(page, "| | tasks | pods | pending pod-seconds | pods that fitted nowhere | all gone after |")?;
     writeln!(page, "|---|---|---|---|---|---|")?;
-    for (system, pending) in [("BatchJob", ours), ("Kubernetes Job", theirs)] {
+    let queued = "BatchJob, in a queue whose quota is the room of the nodes";
+    for (system, pending) in [("BatchJob", ours), (queued, by_quota), ("Kubernetes Job", theirs)] {
         let Pending { tasks, pod_seconds, unschedulable, pods, seconds, metric: _ } = pending;
         writeln!(
             page,
@@ -182,6 +207,21 @@ fn full_queue(page: &mut String, queue: &Queue) -> Result<()> {
     Ok(())
 }
 
+fn flooded(page: &mut String, run: &Run) -> Result<()> {
+    let Run { jobs, rate, tenths, spent, .. } = run;
+    let tenths: Vec<String> = tenths.iter().map(|rate| format!("{rate:.1}")).collect();
+    writeln!(page, "\n## {jobs} jobs that come at once\n\n| measure | value |\n|---|---|")?;
+    writeln!(page, "| jobs/s, created to all objects gone | {rate:.1} |")?;
+    writeln!(page, "| jobs/s of each tenth, in the order in which they went | {} |", tenths.join(" "))?;
+    writeln!(page, "| manager RSS, most | {:.0} MiB |", spent.manager()?.peak_mib)?;
+    writeln!(
+        page,
+        "\nOn a cluster of their own, with {RAISED} times the write budget and {RAISED_WORKERS} workers, and a declared \
+         maximum that is as large."
+    )?;
+    Ok(())
+}
+
 fn decisions(page: &mut String, Decision { equal, distinct }: &Decision) -> Result<()> {
     let millis = |time: &std::time::Duration| 1000.0 * time.as_secs_f64();
     writeln!(page, "\n## CPU time of decisions\n\n| measure | value |\n|---|---|")?;
@@ -203,16 +243,8 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
              namespaces and have one shape.",
             asked.nodes
         ),
-        format!(
-            "R: create, bind, two statuses and delete of a pod of nobody's, led side by side for {} s after a warm-up of half \
-             that; the highest rate whose lives have a p99 below 1 s, and that again beside watches that are read and \
-             not decoded. R': create job, create pod, bind, two pod statuses, status, delete pod, delete job; scheduler \
-             and KWOK do their part, the generator the controller's; a life ends when the watch shows both objects gone. \
-             The best of its sweep is led for {} s before and after each throughput run, and a share is that of the mean \
-             of the two, so that a machine that becomes slower meanwhile is no merit and no fault.",
-            asked.sweep_seconds,
-            2 * asked.sweep_seconds
-        ),
+        peers::limits(&asked.sweep),
+        peers::peers(asked),
         format!(
             "Throughput: all {} jobs are created by 64 requests in flight, their TTL is 0, and the clock runs from the \
              first create until the last object is gone. Job runs the same pods on the same cluster without our \
@@ -237,9 +269,11 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
              have completion tracking Strict. Tasks are ended as a kubelet would, the manager is killed when half of those have ended, \
              the rest end without one, and as many under the next. It runs without election: else it waits for the \
              Lease of the killed one. Writes are counted on a cluster of their own with an audit log, {} jobs a row, \
-             Events apart; a long task runs for 6 s. A decision is the passes of the admission over 200 nodes with room, \
+             Events beside; a long task runs for 6 s; those that wait are in a queue whose quota is used up, until each \
+             says so in its status. PodGroups are those of {} gangs of four pods. A decision is the passes of the admission over 200 nodes with room, \
              alone; of five tries the median counts.",
-            writes::JOBS
+            writes::JOBS,
+            writes::GANGS
         ),
         format!(
             "Peak: {} pods of {} jobs on nodes that KWOK plays, with a grace of {} s that each uses up. The raw rate is that \
@@ -268,12 +302,12 @@ mod tests {
     use super::*;
     use crate::Options;
     use crate::bare::Bare;
-    use crate::comparison::{Contender, Step};
+    use crate::comparison::Step;
+    use crate::contender::Contender;
     use crate::generator::Lives;
     use crate::processes::{MANAGER, Process, Spent};
     use crate::report::goals;
     use crate::scrape::Traffic;
-    use crate::throughput::Run;
     use clap::Parser;
 
     fn lives(in_flight: usize, rate: f64) -> Lives {
@@ -287,6 +321,7 @@ mod tests {
 
     fn step(contender: Contender, rate: f64, traffic: Option<Traffic>) -> Step {
         let run = Run {
+            jobs: 10_000,
             rate,
             tenths: vec![38.0, 44.0],
             spent: spent(),
@@ -311,6 +346,10 @@ mod tests {
                 step(Contender::Shipped, 39.0, Some(traffic())),
                 step(Contender::Raised, 45.0, Some(traffic())),
                 step(Contender::Job, 25.0, None),
+                step(Contender::Kueue, 9.0, None),
+                step(Contender::AllShipped, 36.0, Some(traffic())),
+                step(Contender::JobShipped, 4.0, None),
+                step(Contender::KueueShipped, 3.0, None),
             ]],
             kwok: 200.0,
             sizes: [2_500, 3_900],
@@ -341,6 +380,7 @@ mod tests {
                 inside: 0,
                 ramp: vec![18, 21],
             }),
+            flood: Some(step(Contender::Raised, 40.0, None).run),
             online: Some(Online {
                 alone: vec![1.0],
                 beside: vec![1.2],
@@ -354,13 +394,18 @@ mod tests {
         for row in [
             "| G1-share-of-raw | jobs/s as a share of R', write budget x 10, 32 workers | 0.900 ratio | >= 0.8 | met |",
             "| G1-times-job | jobs/s, to those of Kubernetes Job, tuned, with TTL 0 | 1.800 ratio | >= 1.7 | met |",
-            "| BatchJob, write budget as shipped | 39.0 | 49.0, 51.0 | 78 % | 38.0, 44.0 | 10.0 |",
+            "| BatchJob, write budget as shipped | 10000 | 39.0 | 49.0, 51.0 | 78 % | 38.0, 44.0 | 10.0 |",
+            "| G1-times-kueue | jobs/s, to those of Kueue + Job, tuned, with TTL 0 | 5.000 ratio | >= 3 | met |",
+            "| G1-times-kueue-as-shipped | jobs/s, to those of Kueue + Job as shipped, with TTL 0 | 15.000 ratio | >= 10 | met |",
+            "| Kueue + Job, as shipped | 10000 | 3.0 |",
+            "With everything as shipped, the jobs/s of BatchJob are 9.0 times those of Kubernetes Job and 12.0 times those of Kueue + Job.",
             "| BatchJob, write budget x 10, 32 workers | 2.00 | 64 | 2.00 | 7.9 | 50.0 ms | window 12 |",
             "- BatchJob, write budget x 10, 32 workers: spec pods 2.00",
             "| Kubernetes Job, tuned | 250 | 80.0, 40 | ",
             "| R | 32 | 3 | 120.0 | 0.50 s | 0.90 s |",
             "| steady load | 250 |",
             "| all at once: Kubernetes Job, tuned | exit → pod gone | 200 | 200 |",
+            "| jobs/s of each tenth, in the order in which they went | 38.0 44.0 |",
             "| manager, of a core | 8.0 % |",
             "| G11-share-of-raw | deletes/s of a drain of 1000 pods, as a share of the raw rate | 0.930 ratio | >= 0.9 | met |",
             "| pods that came back, by the second | 18 21 |",

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::Measured;
 use crate::comparison::{Comparison, Step};
+use crate::contender::Contender;
 use crate::generator::Lives;
 use crate::processes::{MANAGER, NAMES, Spent};
 use crate::scrape::Traffic;
@@ -13,8 +14,9 @@ use crate::scrape::Traffic;
 /// Writes them all.
 pub(super) fn sections(page: &mut String, measured: &Measured, comparison: &Comparison) -> Result<()> {
     rates(page, measured.asked.jobs, comparison)?;
+    as_shipped(page, comparison)?;
     limits(page, comparison)?;
-    traffic(page, measured.asked.jobs, comparison)
+    traffic(page, comparison)
 }
 
 fn rates(page: &mut String, jobs: usize, comparison: &Comparison) -> Result<()> {
@@ -22,11 +24,14 @@ fn rates(page: &mut String, jobs: usize, comparison: &Comparison) -> Result<()> 
     writeln!(page, "\n## Throughput: {jobs} single-pod jobs, created to all objects gone\n")?;
     writeln!(
         page,
-        "| | jobs/s | R' around it | share of R' | slowest and fastest tenth | CPU-ms a job, all processes |"
+        "| | jobs | jobs/s | R' around it | share of R' | slowest and fastest tenth | CPU-ms a job, all processes |"
     )?;
-    writeln!(page, "|---|---|---|---|---|---|")?;
-    writeln!(page, "| R: bare pods, 5 writes each, no controller, scheduler or node | {bare:.1} | | | | |")?;
-    writeln!(page, "| R': the write chain without a controller | {limit:.1} | | 100 % | | |")?;
+    writeln!(page, "|---|---|---|---|---|---|---|")?;
+    writeln!(
+        page,
+        "| R: bare pods, 5 writes each, no controller, scheduler or node | | {bare:.1} | | | | |"
+    )?;
+    writeln!(page, "| R': the write chain without a controller | | {limit:.1} | | 100 % | | |")?;
     for (round, steps) in comparison.rounds.iter().enumerate() {
         for step in steps {
             let Step { contender, run, around: [before, after] } = step;
@@ -34,14 +39,15 @@ fn rates(page: &mut String, jobs: usize, comparison: &Comparison) -> Result<()> 
             let fastest = run.tenths.iter().copied().fold(0.0, f64::max);
             writeln!(
                 page,
-                "| {}{} | {:.1} | {:.1}, {:.1} | {:.0} % | {slowest:.1}, {fastest:.1} | {:.1} |",
+                "| {}{} | {} | {:.1} | {:.1}, {:.1} | {:.0} % | {slowest:.1}, {fastest:.1} | {:.1} |",
                 contender.title(),
                 round_of(comparison, round),
+                run.jobs,
                 run.rate,
                 before.rate,
                 after.rate,
                 100.0 * step.share(),
-                1000.0 * run.spent.cpu_seconds() / jobs as f64,
+                1000.0 * run.spent.cpu_seconds() / run.jobs as f64,
             )?;
         }
     }
@@ -51,6 +57,21 @@ fn rates(page: &mut String, jobs: usize, comparison: &Comparison) -> Result<()> 
 /// Names a round where there are several.
 fn round_of(comparison: &Comparison, round: usize) -> String {
     if comparison.rounds.len() > 1 { format!(" (round {})", round + 1) } else { String::new() }
+}
+
+/// How BatchJob compares where neither it nor Kubernetes nor Kueue is tuned.
+fn as_shipped(page: &mut String, comparison: &Comparison) -> Result<()> {
+    let peers = [(Contender::JobShipped, "Kubernetes Job"), (Contender::KueueShipped, "Kueue + Job")];
+    let times =
+        peers.into_iter().filter(|(peer, _)| comparison.steps(*peer).next().is_some()).map(|(peer, name)| {
+            format!("{:.1} times those of {name}", comparison.times(Contender::AllShipped, peer))
+        });
+    let times: Vec<String> = times.collect();
+    if !times.is_empty() {
+        let times = times.join(" and ");
+        writeln!(page, "\nWith everything as shipped, the jobs/s of BatchJob are {times}.")?;
+    }
+    Ok(())
 }
 
 fn limits(page: &mut String, comparison: &Comparison) -> Result<()> {
@@ -81,7 +102,7 @@ fn limits(page: &mut String, comparison: &Comparison) -> Result<()> {
     Ok(())
 }
 
-fn traffic(page: &mut String, jobs: usize, comparison: &Comparison) -> Result<()> {
+fn traffic(page: &mut String, comparison: &Comparison) -> Result<()> {
     writeln!(page, "\n## What the manager did in these runs\n")?;
     writeln!(
         page,
@@ -93,6 +114,7 @@ fn traffic(page: &mut String, jobs: usize, comparison: &Comparison) -> Result<()
         let (Some(manager), Some(traffic)) = (step.run.spent.of(MANAGER), &step.run.traffic) else {
             continue;
         };
+        let jobs = step.run.jobs;
         let title = format!("{}{}", step.contender.title(), round_of(comparison, round));
         let Traffic { writes, in_flight, latency, throttled } = traffic;
         let put_off = listed(throttled.iter().map(|(limit, count)| format!("{limit} {count:.0}")));

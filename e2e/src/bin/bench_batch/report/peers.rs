@@ -1,0 +1,71 @@
+//! The page's paragraphs on the raw limits and on the peers.
+
+use super::Asked;
+use crate::comparison::Sweep;
+use crate::kueue::VERSION;
+
+/// How R and R' were found.
+pub(super) fn limits(sweep: &Sweep) -> String {
+    let which = if sweep.is_whole() { "The whole sweep was run" } else { "A short sweep for trials was run" };
+    let median = if sweep.times > 1 { ", of which the median counts" } else { "" };
+    let warm_up = Sweep::window(sweep.seconds).warm_up.as_secs();
+    let steps = |in_flight: &[usize]| in_flight.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    format!(
+        "R: create, bind, two statuses and delete of a pod of nobody's, led side by side for {} s after a warm-up of \
+         {warm_up} s; the highest rate whose lives have a p99 below 1 s, and that again beside watches that are read \
+         and not decoded. R': create job, create pod, bind, two pod statuses, status, delete pod, delete job; \
+         scheduler and KWOK do their part, the generator the controller's; a life ends when the watch shows both \
+         objects gone. {which}: R with {} lives in flight, R' with {}, {} x {} s and {} x {} s each{median}. The best \
+         of R' is led for {} s before and after each throughput run, and a share is that of the mean of the two, so \
+         that a machine that becomes slower meanwhile is no merit and no fault.",
+        sweep.seconds,
+        steps(&sweep.bare_in_flight),
+        steps(&sweep.in_flight),
+        sweep.times,
+        sweep.seconds,
+        sweep.times,
+        sweep.chain_seconds,
+        sweep.chain_seconds,
+    )
+}
+
+/// What ran beside BatchJob.
+pub(super) fn peers(asked: &Asked) -> String {
+    format!(
+        "Peers: Kueue {VERSION} is its own manager beside the control plane, with the CRDs, webhooks and configuration of its \
+         module; its webhooks are asked for by their Service, which leads to loopback, with the certificate that it \
+         makes. Different from its installation are the addresses that it listens on, that its server for \
+         `kubectl get` of pending Workloads is off, and that it acts as an administrator. Jobs name a LocalQueue of a \
+         ClusterQueue with as much quota as all nodes have room; they are gone when their Workload is too. Tuned, its \
+         client has no rate limit and all its controllers work on 50 objects at once. As shipped, Kubernetes runs with \
+         its defaults (20 requests a second for the controller manager, 50 for the scheduler, 5 Jobs at once), and so \
+         does Kueue (50 requests a second): {} jobs a run, as these limits, and not their number, set the rate. A \
+         few jobs go before each run for which something was started anew.",
+        asked.shipped_jobs
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+    use crate::report::Measured;
+    use clap::Parser;
+
+    #[test]
+    fn the_page_says_which_sweep_was_run() {
+        let of = |args: &[&str]| {
+            let args = ["bench-batch"].iter().chain(args);
+            limits(&Measured::new(&Options::parse_from(args)).asked.sweep)
+        };
+        let whole = of(&[]);
+        assert!(
+            whole.contains("The whole sweep was run: R with 1, 8, 32, 64, 128, 256 lives in flight"),
+            "{whole}"
+        );
+        assert!(whole.contains("3 x 60 s and 3 x 60 s each, of which the median counts."), "{whole}");
+        let short = of(&["--short-sweep"]);
+        assert!(short.contains("A short sweep for trials was run"), "{short}");
+        assert!(short.contains("1 x 8 s and 1 x 16 s each. The best"), "{short}");
+    }
+}
