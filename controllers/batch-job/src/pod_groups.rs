@@ -393,7 +393,8 @@ mod tests {
         let mut world = World::default();
         assert_eq!(world.of("q", 0), GroupUse::Make);
         let none = GroupFacts::default();
-        let of = |job: &JobView, placement: &Placement| world.groups.use_of(job, placement, &none, &[], at(0));
+        let of =
+            |job: &JobView, placement: &Placement| world.groups.use_of(job, placement, &none, &[], at(0));
         assert_eq!(of(&job(1), &asks("q")), GroupUse::None, "it is no gang");
         assert_eq!(of(&job(2), &Placement::default()), GroupUse::None, "nobody asks for it");
         assert!(world.settle(&refused(404, UNKNOWN_KIND), 0));

@@ -1,7 +1,7 @@
 //! Drains by hand: order, time, grace, and what is foretold.
 
 use super::{peaks, seconds, time};
-use crate::peaks::drain::{DrainPlan, DrainPod, Ending, forecast, plan};
+use crate::peaks::drain::{DrainPlan, DrainPod, Ending, Load, forecast, loads, plan};
 use crate::peaks::{PeakState, Peaks};
 use jiff::Timestamp;
 use springtide_crds::batch_queue::DrainWillMissReason;
