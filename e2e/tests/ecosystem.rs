@@ -55,11 +55,11 @@ async fn no_difference(folder: &str, count: usize) -> Result<()> {
     test.kubectl(&["apply", "--server-side", &tool, "-f", samples]).await?;
     let applied = specs(&test).await?;
     ensure!(applied.len() == count, "{applied:?}");
-    // `kubectl diff` ends with 1, and so with an error here, where anything differs.
     let same = async || -> Result<()> {
-        let server = test.kubectl(&["diff", "--server-side", &tool, "-f", samples]).await?;
-        let client = test.kubectl(&["diff", "-f", samples]).await?;
-        ensure!(server.is_empty() && client.is_empty(), "{server}{client}");
+        let place = ["--namespace", &test.namespace, "-f", samples];
+        let server = cluster.differences(&[&["--server-side", &tool], &place[..]].concat()).await?;
+        let client = cluster.differences(&place).await?;
+        ensure!(server.is_empty() && client.is_empty(), "by the server:\n{server}\nby kubectl:\n{client}");
         Ok(())
     };
     test.reason("indexed", CompleteReason::Running).await?;
