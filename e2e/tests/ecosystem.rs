@@ -45,9 +45,6 @@ async fn what_the_worked_examples_sync_ends_complete_and_without_a_difference() 
     no_difference("config/gitops/work", 2).await
 }
 
-/// So often a difference is looked at again before it is one.
-const LOOKS: usize = 4;
-
 /// Applies the files of a folder as a tool does, and looks for differences until all jobs have completed.
 async fn no_difference(folder: &str, count: usize) -> Result<()> {
     let (cluster, _) = shared().await?;
@@ -58,21 +55,12 @@ async fn no_difference(folder: &str, count: usize) -> Result<()> {
     test.kubectl(&["apply", "--server-side", &tool, "-f", samples]).await?;
     let applied = specs(&test).await?;
     ensure!(applied.len() == count, "{applied:?}");
-    // `kubectl diff` ends with 1, and so with an error here, where anything differs; also where a status changed
-    // between its look at an object and its trial: that is no difference the next time.
-    let compare = async || -> Result<()> {
-        let server = test.kubectl(&["diff", "--server-side", &tool, "-f", samples]).await?;
-        let client = test.kubectl(&["diff", "-f", samples]).await?;
-        ensure!(server.is_empty() && client.is_empty(), "{server}{client}");
-        Ok(())
-    };
     let same = async || -> Result<()> {
-        for _ in 0..LOOKS {
-            if compare().await.is_ok() {
-                return Ok(());
-            }
-        }
-        compare().await
+        let place = ["--namespace", &test.namespace, "-f", samples];
+        let server = cluster.differences(&[&["--server-side", &tool], &place[..]].concat()).await?;
+        let client = cluster.differences(&place).await?;
+        ensure!(server.is_empty() && client.is_empty(), "by the server:\n{server}\nby kubectl:\n{client}");
+        Ok(())
     };
     test.reason("indexed", CompleteReason::Running).await?;
     same().await?;

@@ -1,5 +1,7 @@
 //! Clients, kubectl, namespaces and CRDs of a running cluster.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -16,6 +18,12 @@ use super::{LocalCluster, READY};
 
 /// The user agent of this library's own requests.
 const USER_AGENT: &str = "springtide-e2e";
+
+/// kubectl gives it two folders of its own with a file per object, whose fields are in the order of the alphabet.
+const DIFF_WITHOUT_STATUS: &str = r#"#!/bin/sh
+sed -i -e '/^status:/,$d' -e '/^  resourceVersion:/d' "$1"/* "$2"/* || exit 2
+exec diff -u -N "$1" "$2"
+"#;
 
 /// The client configuration of a kubeconfig file.
 pub(super) async fn config(kubeconfig: &Path) -> Result<kube::Config> {
@@ -71,7 +79,25 @@ impl LocalCluster {
     /// # Errors
     /// It cannot be run.
     pub async fn kubectl(&self, args: &[&str]) -> Result<Output> {
-        self.run_kubectl(args, "").await
+        self.run_kubectl(args, "", &[]).await
+    }
+
+    /// What `kubectl diff` with these arguments finds; empty where nothing differs. Status is left alone: it
+    /// may change between kubectl's look at an object and its trial of the change.
+    ///
+    /// # Errors
+    /// It cannot be run, or cannot tell.
+    pub async fn differences(&self, args: &[&str]) -> Result<String> {
+        let program = self.folder.join("diff-without-status");
+        std::fs::write(&program, DIFF_WITHOUT_STATUS)
+            .and_then(|()| std::fs::set_permissions(&program, Permissions::from_mode(0o755)))
+            .with_context(|| format!("write {}", program.display()))?;
+        let environment = [("KUBECTL_EXTERNAL_DIFF", program.as_path())];
+        let output = self.run_kubectl(&[&["diff"], args].concat(), "", &environment).await?;
+        match output.status.code() {
+            Some(0 | 1) => Ok(String::from_utf8(output.stdout)?),
+            Some(_) | None => bail!("kubectl diff: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        }
     }
 
     /// Applies manifests (YAML or JSON, any number of documents) by server-side apply.
@@ -80,19 +106,20 @@ impl LocalCluster {
     /// A manifest is refused; the error is kubectl's.
     pub async fn apply(&self, manifests: &str) -> Result<()> {
         let args = ["apply", "--server-side", "-f", "-"];
-        let output = self.run_kubectl(&args, manifests).await?;
+        let output = self.run_kubectl(&args, manifests, &[]).await?;
         if !output.status.success() {
             bail!("kubectl apply: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(())
     }
 
-    async fn run_kubectl(&self, args: &[&str], input: &str) -> Result<Output> {
+    async fn run_kubectl(&self, args: &[&str], input: &str, environment: &[(&str, &Path)]) -> Result<Output> {
         let mut child = tokio::process::Command::new(self.binaries.path("kubectl")?)
             .args(args)
             .env("KUBECONFIG", self.kubeconfig_path())
             // The default is in the user's home, and keeps discovery of other clusters.
             .env("KUBECACHEDIR", self.folder.join("kubectl-cache"))
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
