@@ -194,6 +194,8 @@ async fn a_queue_on_hold_starts_nothing_and_a_drained_one_ends_what_runs() -> Re
     let cluster = shared().await?;
     let test = Testbed::new(cluster, "stopped").await?;
     create(&test, batch_queue::DEFAULT_QUEUE, BatchQueueSpec::new()).await?;
+    // A job that the manager sees first stays in the built-in queue.
+    ready(&test, "default", ReadyReason::Admitting).await?;
     test.submit("running", wide(1, None)).await?;
     let first = test.running("running", 1).await?;
     edit(&test, "default", json!({"spec": {"stopPolicy": "Hold"}})).await?;
