@@ -96,7 +96,7 @@ pub enum PeakProblem {
     },
     /// The group whose peaks it takes does not exist.
     #[error(
-        "peak window {name}: there is no TimeShareGroup {group} in this namespace; create it or give window"
+        "peak window {name}: there is no TimeShareGroup {group} in this namespace; give window instead"
     )]
     TimeShareGroupNotFound {
         /// Name of the peak window.

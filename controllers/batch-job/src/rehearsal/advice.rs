@@ -83,7 +83,8 @@ pub fn remedies(reason: QueuedReason) -> &'static [&'static str] {
         ],
         QueuedReason::WouldNotFinish => &[
             "wait: it starts after the window",
-            "create the job again with a shorter expectedSeconds, or with interruption.policy Interruptible",
+            "lower spec.expectedSeconds of the job where it takes less",
+            "create the job again with interruption.policy Interruptible",
         ],
         QueuedReason::QueueNotFound => {
             &["create the BatchQueue, or create the job again with another spec.queueName"]

@@ -17,7 +17,6 @@ fn rules(min_run: i64) -> QueueRules {
     let tier = TierRules {
         preemptible_by: vec![Tier::Guaranteed],
         min_run: SignedDuration::from_secs(min_run),
-        ..TierRules::default()
     };
     QueueRules { tiers: BTreeMap::from([(Tier::BestEffort, tier)]), ..cores(16, 16) }
 }
