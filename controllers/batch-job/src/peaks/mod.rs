@@ -95,9 +95,7 @@ pub enum PeakProblem {
         detail: &'static str,
     },
     /// The group whose peaks it takes does not exist.
-    #[error(
-        "peak window {name}: there is no TimeShareGroup {group} in this namespace; give window instead"
-    )]
+    #[error("peak window {name}: there is no TimeShareGroup {group} in this namespace; give window instead")]
     TimeShareGroupNotFound {
         /// Name of the peak window.
         name: String,

@@ -14,10 +14,8 @@ struct Spread {
 const NODES: [(&str, &str); 4] = [("n0", "4"), ("n1", "4"), ("n2", "4"), ("n3", "4")];
 
 fn rules(min_run: i64) -> QueueRules {
-    let tier = TierRules {
-        preemptible_by: vec![Tier::Guaranteed],
-        min_run: SignedDuration::from_secs(min_run),
-    };
+    let tier =
+        TierRules { preemptible_by: vec![Tier::Guaranteed], min_run: SignedDuration::from_secs(min_run) };
     QueueRules { tiers: BTreeMap::from([(Tier::BestEffort, tier)]), ..cores(16, 16) }
 }
 
