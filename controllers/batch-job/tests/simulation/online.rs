@@ -124,6 +124,9 @@ fn what_an_online_pod_asks_for_is_held_back_at_once_and_no_running_task_is_ended
         }
         end(&mut world, 2);
         assert_eq!(batch(&world).len(), 3, "{}", context("in force"));
+        // Outcomes are written at most once a second.
+        world.cluster.pass_time(2000);
+        goes_on(&mut world);
         let deleted = world.cluster.log.iter().filter(|line| line.starts_with("delete pods"));
         let ended = world.cluster.ended.len();
         assert_eq!(deleted.count(), ended, "{}: only pods that had ended", context("all"));

@@ -274,8 +274,9 @@ impl Walk {
             for pod in gone {
                 self.world.end(&pod);
             }
-            let (left, _): (Vec<_>, Vec<_>) = self.foreign.drain(..).partition(|(_, on)| *on != name);
-            for (pod, on) in std::mem::replace(&mut self.foreign, left) {
+            let (left, gone): (Vec<_>, Vec<_>) = self.foreign.drain(..).partition(|(_, on)| *on != name);
+            self.foreign = left;
+            for (pod, on) in gone {
                 self.world.admission.pod_changed(&online(&pod, on, "Succeeded"));
             }
         }

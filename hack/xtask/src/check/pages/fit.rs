@@ -54,10 +54,12 @@ fn check_text(text: &str, schema: &Value, complain: &mut impl FnMut(String)) {
 
 fn check_number(number: f64, schema: &Value, complain: &mut impl FnMut(String)) {
     let bound = |keyword: &str| schema[keyword].as_f64();
+    // As a float, 1 is not told as 1.0.
+    let told = |keyword: &str| bound(keyword).map_or("any".to_owned(), |bound| bound.to_string());
     if bound("minimum").is_some_and(|least| number < least)
         || bound("maximum").is_some_and(|most| number > most)
     {
-        complain(format!("is {number}, and should be from {} to {}", schema["minimum"], schema["maximum"]));
+        complain(format!("is {number}, and should be from {} to {}", told("minimum"), told("maximum")));
     }
 }
 
