@@ -4,13 +4,14 @@
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Event;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{
     AdmittedReason, BatchJobSpec, CompleteReason, DegradedReason, QueuedReason, SuspendedReason,
 };
 use springtide_crds::batch_queue::{self, BatchQueue, BatchQueueSpec};
 use springtide_crds::common::Tier;
+use springtide_e2e::batch::queues::open;
 use springtide_e2e::batch::{Task, Testbed, pool, shared};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::jobs;
@@ -33,11 +34,6 @@ fn yielding(cpu: &str, min_run_seconds: u32) -> Result<BatchQueueSpec> {
 fn job(tier: Tier, tasks: u32) -> BatchJobSpec {
     let task = Task { cpu: "500m".into(), ..Task::endless() };
     BatchJobSpec { tier, completions: tasks, parallelism: tasks, ..BatchJobSpec::new(task.template()) }
-}
-
-async fn create(test: &Testbed<'_>, name: &str, spec: BatchQueueSpec) -> Result<()> {
-    test.api::<BatchQueue>().create(&PostParams::default(), &BatchQueue::new(name, spec)).await?;
-    Ok(())
 }
 
 async fn edit(test: &Testbed<'_>, name: &str, change: Value) -> Result<()> {
@@ -69,7 +65,7 @@ async fn event(test: &Testbed<'_>, job: &str, reason: &str) -> Result<()> {
 #[tokio::test]
 async fn an_elastic_job_of_a_lower_tier_shrinks_for_a_higher_one_and_grows_again() -> Result<()> {
     let test = Testbed::new(shared().await?, "shrinks").await?;
-    create(&test, batch_queue::DEFAULT_QUEUE, yielding("1", 0)?).await?;
+    open(&test, batch_queue::DEFAULT_QUEUE, yielding("1", 0)?).await?;
     test.submit("low", job(Tier::BestEffort, 2)).await?;
     let before = test.running("low", 2).await?;
     // It has no right to the room of its own tier and priority.
@@ -97,7 +93,7 @@ async fn an_elastic_job_of_a_lower_tier_shrinks_for_a_higher_one_and_grows_again
 #[tokio::test]
 async fn a_job_that_loses_its_pod_says_so_waits_at_its_place_and_ends_well() -> Result<()> {
     let test = Testbed::new(shared().await?, "suspended").await?;
-    create(&test, batch_queue::DEFAULT_QUEUE, yielding("500m", 0)?).await?;
+    open(&test, batch_queue::DEFAULT_QUEUE, yielding("500m", 0)?).await?;
     test.submit("low", job(Tier::Standard, 1)).await?;
     let before = test.running("low", 1).await?;
     test.submit("later", job(Tier::Standard, 1)).await?;
@@ -125,7 +121,7 @@ async fn a_job_that_loses_its_pod_says_so_waits_at_its_place_and_ends_well() -> 
 #[tokio::test]
 async fn a_higher_priority_of_the_tier_goes_first_and_the_youngest_yields() -> Result<()> {
     let test = Testbed::new(shared().await?, "priority").await?;
-    create(&test, batch_queue::DEFAULT_QUEUE, yielding("1", 0)?).await?;
+    open(&test, batch_queue::DEFAULT_QUEUE, yielding("1", 0)?).await?;
     for name in ["old", "young"] {
         test.submit(name, job(Tier::Standard, 1)).await?;
         test.running(name, 1).await?;
@@ -146,7 +142,7 @@ async fn a_higher_priority_of_the_tier_goes_first_and_the_youngest_yields() -> R
 #[tokio::test]
 async fn pods_are_left_alone_for_as_long_as_their_tier_is_promised() -> Result<()> {
     let test = Testbed::new(shared().await?, "promised").await?;
-    create(&test, batch_queue::DEFAULT_QUEUE, yielding("500m", 3600)?).await?;
+    open(&test, batch_queue::DEFAULT_QUEUE, yielding("500m", 3600)?).await?;
     test.submit("low", job(Tier::BestEffort, 1)).await?;
     let before = test.running("low", 1).await?;
     test.submit("high", job(Tier::Guaranteed, 1)).await?;
@@ -164,12 +160,8 @@ async fn a_lender_has_back_what_it_needs_and_the_borrower_goes_on_with_its_own()
     let test = Testbed::new(shared().await?, "lender").await?;
     for name in ["lender", "borrower"] {
         let quota = serde_json::from_value(json!([{"resource": "cpu", "nominal": "500m", "max": "1"}]))?;
-        create(
-            &test,
-            name,
-            BatchQueueSpec { cohort: Some("idle".to_owned()), quota, ..BatchQueueSpec::new() },
-        )
-        .await?;
+        open(&test, name, BatchQueueSpec { cohort: Some("idle".to_owned()), quota, ..BatchQueueSpec::new() })
+            .await?;
     }
     let of =
         |queue: &str, tier, tasks| BatchJobSpec { queue_name: Some(queue.to_owned()), ..job(tier, tasks) };
@@ -192,7 +184,7 @@ async fn a_lender_has_back_what_it_needs_and_the_borrower_goes_on_with_its_own()
 #[tokio::test]
 async fn many_pods_may_go_for_one_that_is_entitled() -> Result<()> {
     let test = Testbed::new(shared().await?, "many").await?;
-    create(&test, batch_queue::DEFAULT_QUEUE, yielding("8", 0)?).await?;
+    open(&test, batch_queue::DEFAULT_QUEUE, yielding("8", 0)?).await?;
     test.submit("low", job(Tier::BestEffort, 16)).await?;
     test.running("low", 16).await?;
     // More at once than may be deleted in a namespace without a warrant.
@@ -212,7 +204,7 @@ async fn a_pod_that_fits_nowhere_is_shown_and_a_new_node_takes_it() -> Result<()
     kwok.add_nodes(cluster, &pool("grows", 1, "1", 110)).await?;
     let test = Testbed::new(cluster, "grows").await?;
     let spec = json!({"capacitySource": {"maxPendingPods": 1}});
-    create(&test, batch_queue::DEFAULT_QUEUE, serde_json::from_value(spec)?).await?;
+    open(&test, batch_queue::DEFAULT_QUEUE, serde_json::from_value(spec)?).await?;
     let task = Task { cpu: "1".into(), ..Task::endless().on("grows") };
     let wide = BatchJobSpec { completions: 3, parallelism: 3, ..BatchJobSpec::new(task.template()) };
     test.submit("job", wide).await?;

@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use springtide_crds::batch_job::{
     AdmittedReason, BatchJob, BatchJobSpec, FailedReason, JobProfile, PodTemplate, QueuedReason, StopPolicy,
 };
-use springtide_crds::batch_queue::{BatchQueue, BatchQueueSpec, QuotaRow};
+use springtide_crds::batch_queue::{BatchQueueSpec, QuotaRow};
 use springtide_crds::batch_task_profile::{
     BatchTaskProfile, BatchTaskProfileSpec, MAX_PER_NAMESPACE, ProfileMode, ReadyReason, StalledReason,
 };
 use springtide_crds::common::{Quantity, condition};
 use springtide_crds::reason::Reason;
-use springtide_e2e::batch::{Task, Testbed, shared};
+use springtide_e2e::batch::{Task, Testbed, profiles, queues, shared};
 use springtide_e2e::manager::USER_AGENT;
 use tokio::time::Instant;
 
@@ -97,7 +97,10 @@ async fn trained(test: &Testbed<'_>, key: &str) -> Result<BatchTaskProfile> {
     let name = format!("train-{key}");
     test.submit(&name, job(task.template(), ENOUGH, key, None)).await?;
     test.completed(&name).await?;
-    profile(test, key, "learned", |profile| says(profile, &ReadyReason::Learned)).await
+    let learned = profile(test, key, "learned", |profile| says(profile, &ReadyReason::Learned)).await?;
+    // The manager has written it, and hears of that as of all else: a job may come to it sooner.
+    profiles::create(test, &format!("after-{key}")).await?;
+    Ok(learned)
 }
 
 #[tokio::test]
@@ -159,9 +162,7 @@ async fn initial_fills_in_auto_replaces_and_the_queue_speaks_for_those_that_say_
     let recommended = learned.status.context("a status")?.containers[0].recommended.clone();
 
     // With a queue in the namespace each job says in which it is; these are in none of quota.
-    test.api::<BatchQueue>()
-        .create(&PostParams::default(), &BatchQueue::new("default", BatchQueueSpec::new()))
-        .await?;
+    queues::open(&test, "default", BatchQueueSpec::new()).await?;
     let bare = json!({});
     let own = json!({"requests": {"cpu": "50m", "memory": "40Mi"}, "limits": {"memory": "100Mi"}});
     for (name, resources, mode, expected) in [
@@ -186,8 +187,7 @@ async fn initial_fills_in_auto_replaces_and_the_queue_speaks_for_those_that_say_
     assert_eq!(observes.status.context("a status")?.profile, None);
 
     // The quota counts what the pods really request: of what the template says there would be room for four.
-    let queues = test.api::<BatchQueue>();
-    queues.create(&PostParams::default(), &BatchQueue::new("reports", queue)).await?;
+    queues::open(&test, "reports", queue).await?;
     let silent = BatchJobSpec {
         queue_name: Some("reports".to_owned()),
         ..job(with_resources(&Task::endless(), &own), 4, "etl", None)
@@ -268,8 +268,11 @@ async fn beyond_the_declared_maximum_no_profile_is_made_and_jobs_run_as_they_are
         Ok(listed.into_iter().map(name).collect())
     };
     ensure!(!names().await?.contains_key("one-more"));
-    // With room again the next job of the key makes it.
-    profiles.delete("p-0", &kube::api::DeleteParams::default()).await?;
+    // With room again the next job of the key makes it, once the manager knows of the room.
+    for name in ["p-0", "p-1"] {
+        profiles.delete(name, &kube::api::DeleteParams::default()).await?;
+    }
+    profiles::create(&test, "later").await?;
     let held = BatchJobSpec {
         stop_policy: StopPolicy::Hold,
         ..job(Task::quick().template(), 1, "one-more", Some(ProfileMode::Initial))

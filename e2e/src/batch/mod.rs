@@ -2,6 +2,7 @@
 //! test a namespace with its own oracles.
 
 mod cost;
+pub mod profiles;
 pub mod queues;
 mod task;
 mod testbed;

@@ -20,6 +20,16 @@ pub async fn create(test: &Testbed<'_>, name: &str, spec: BatchQueueSpec) -> Res
     Ok(())
 }
 
+/// Creates a queue, and waits until the manager admits jobs to it. Jobs and queues come to it by separate watches: a job
+/// that names no queue, and is seen first, starts in the built-in one, and stays there.
+///
+/// # Errors
+/// It is refused, or does not come to admit.
+pub async fn open(test: &Testbed<'_>, name: &str, spec: BatchQueueSpec) -> Result<()> {
+    create(test, name, spec).await?;
+    ready(test, name, ReadyReason::Admitting).await.map(drop)
+}
+
 /// Merges `change` into a queue.
 ///
 /// # Errors

@@ -155,6 +155,15 @@ impl<'a> Testbed<'a> {
         Ok(job)
     }
 
+    /// Waits until a job that goes soon after its end has ended, and gives what was last seen of it, gone or not.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn ended(&self, name: &str) -> Result<BatchJob> {
+        let end = |history: &History| jobs::is_finished(&history.job).then(|| history.job.clone());
+        self.jobs.until(&format!("{name}: its end"), |jobs| jobs.history(name).and_then(end)).await
+    }
+
     /// Waits until a job is gone, and gives what was seen of it.
     ///
     /// # Errors

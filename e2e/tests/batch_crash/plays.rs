@@ -141,7 +141,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
         }
         Batch::Deadline => {
             // Time enough for the manager that follows a crash to make the second pod.
-            let spec = BatchJobSpec { active_deadline_seconds: Some(6), ..strict(&Task::endless(), 2, 2) };
+            let spec = BatchJobSpec { active_deadline_seconds: Some(20), ..strict(&Task::endless(), 2, 2) };
             test.submit(JOB, spec).await?;
             test.failed(JOB, FailedReason::DeadlineExceeded).await?;
         }
@@ -227,7 +227,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.completed(JOB).await?;
         }
         Batch::QuotaCut => {
-            queues::create(test, QUEUE, quota("300m", None)).await?;
+            queues::open(test, QUEUE, quota("300m", None)).await?;
             test.submit(JOB, queued(3, 3)).await?;
             test.running(JOB, 3).await?;
             // One is left, as of the other two it is chance which is the newest.
@@ -242,7 +242,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.completed(JOB).await?;
         }
         Batch::QueueDrain => {
-            queues::create(test, QUEUE, quota("1", None)).await?;
+            queues::open(test, QUEUE, quota("1", None)).await?;
             test.submit(JOB, queued(2, 2)).await?;
             test.running(JOB, 2).await?;
             queues::edit(test, QUEUE, json!({"spec": {"stopPolicy": "Drain"}})).await?;
@@ -253,8 +253,8 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.completed(JOB).await?;
         }
         Batch::Cohort => {
-            queues::create(test, QUEUE, quota("100m", Some("200m"))).await?;
-            queues::create(test, LENDER, quota("100m", Some("100m"))).await?;
+            queues::open(test, QUEUE, quota("100m", Some("200m"))).await?;
+            queues::open(test, LENDER, quota("100m", Some("100m"))).await?;
             test.submit(JOB, queued(2, 2)).await?;
             test.running(JOB, 2).await?;
             let lender = Some(LENDER.to_owned());
@@ -272,14 +272,15 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
         }
         Batch::QueueGang => {
             place_stranger(test).await?;
-            queues::create(test, QUEUE, quota("300m", None)).await?;
+            queues::open(test, QUEUE, quota("300m", None)).await?;
             let template = Task::endless().template_with(|template| {
                 let avoids = json!([{"topologyKey": POOL, "labelSelector": {"matchLabels": {BLOCKS: "true"}}}]);
                 template["spec"]["affinity"]["podAntiAffinity"]
                     ["requiredDuringSchedulingIgnoredDuringExecution"] = avoids;
             });
+            // Time enough to hold the queue before they are taken back.
             let gang =
-                BatchJobSpec { template, min_parallelism: 3, pending_deadline_seconds: 6, ..queued(3, 3) };
+                BatchJobSpec { template, min_parallelism: 3, pending_deadline_seconds: 15, ..queued(3, 3) };
             test.submit(JOB, gang).await?;
             let all = |pods: &Pods| (pods.of(JOB).len() >= 3).then_some(());
             test.pods.until("all pods of the gang", all).await?;
@@ -293,7 +294,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.completed(JOB).await?;
         }
         Batch::QueueDeleted => {
-            queues::create(test, QUEUE, quota("200m", None)).await?;
+            queues::open(test, QUEUE, quota("200m", None)).await?;
             test.submit(JOB, queued(3, 3)).await?;
             let first = test.running(JOB, 2).await?;
             test.api::<BatchQueue>().delete(QUEUE, &DeleteParams::default()).await?;
@@ -308,7 +309,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.completed(JOB).await?;
         }
         Batch::Preempted => {
-            queues::create(test, QUEUE, yielding("100m")?).await?;
+            queues::open(test, QUEUE, yielding("100m")?).await?;
             test.submit(JOB, queued(1, 1)).await?;
             test.running(JOB, 1).await?;
             test.submit(OTHER, BatchJobSpec { priority: 5, ..queued(1, 1) }).await?;
@@ -323,7 +324,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.no_pods(OTHER).await?;
         }
         Batch::PeakForced => {
-            queues::create(test, QUEUE, with_far_peak("200m")?).await?;
+            queues::open(test, QUEUE, with_far_peak("200m")?).await?;
             test.submit(JOB, queued(2, 2)).await?;
             test.running(JOB, 2).await?;
             let until = Timestamp::now() + SignedDuration::from_hours(1);
