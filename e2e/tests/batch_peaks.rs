@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +27,7 @@ use springtide_e2e::batch::{Task, Testbed, cluster, shared};
 use springtide_e2e::manager::Manager;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::jobs;
+use tokio::time::Instant;
 
 /// The queue that all jobs are in that name none.
 const QUEUE: &str = "default";
@@ -111,6 +113,24 @@ fn ever(test: &Testbed<'_>, job: &str) -> BTreeSet<String> {
     test.pods.now().of(job).into_iter().map(|life| life.uid.clone()).collect()
 }
 
+/// Waits until events on queues tell of all this: they come after the status.
+async fn events_tell(test: &Testbed<'_>, reasons: &[&str]) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let events = test.api::<Event>().list(&ListParams::default()).await?;
+        let of_queue = |event: &&Event| {
+            event.regarding.as_ref().is_some_and(|about| about.kind.as_deref() == Some("BatchQueue"))
+        };
+        let told: BTreeSet<&str> =
+            events.items.iter().filter(of_queue).filter_map(|event| event.reason.as_deref()).collect();
+        if reasons.iter().all(|reason| told.contains(*reason)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "not all of {reasons:?} is told: {told:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 async fn clean_up(test: &Testbed<'_>, names: &[&str]) -> Result<()> {
     for job in names {
         test.delete(job).await?;
@@ -123,14 +143,28 @@ async fn clean_up(test: &Testbed<'_>, names: &[&str]) -> Result<()> {
 async fn batch_work_is_gone_when_a_window_opens_and_comes_back_when_it_has_closed() -> Result<()> {
     let cluster = shared().await?;
     let test = Testbed::new(cluster, "peak").await?;
-    // Far enough that all is running before the lead.
-    let start = minute_after(90);
-    create(&test, QUEUE, spec("8", &json!([window(start)]))?).await?;
+    create(&test, QUEUE, spec("8", &json!([]))?).await?;
+    queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    // With a grace that no task takes. The drain counts on it, so that it has more time than it needs.
+    let graceful = |tasks| BatchJobSpec {
+        interruption: Interruption { grace_seconds: 30, ..Interruption::default() },
+        ..wide(tasks, Tier::BestEffort)
+    };
+    test.submit("low", graceful(6)).await?;
+    test.submit("single", graceful(1)).await?;
+    test.running("low", 6).await?;
+    test.running("single", 1).await?;
+    // The lead, and what is to be seen before it, in it and after the window, are longer than it takes to see it: a
+    // job tells after half a minute that it waits.
+    let start = minute_after(160);
+    let mut minute = window(start);
+    minute["leadSeconds"] = json!(60);
+    minute["resume"]["rampSeconds"] = json!(40);
+    let change = json!({"spec": {"peakWindows": [minute]}});
+    test.api::<BatchQueue>().patch(QUEUE, &PatchParams::default(), &Patch::Merge(change)).await?;
     let before = queue(&test, QUEUE, ReadyReason::Admitting).await?;
     let next = before.status.context("a status")?.next_window.context("the next window")?;
     ensure!((next.name.as_str(), next.start_time.0) == ("minute", start), "{next:?}");
-    test.submit("low", wide(6, Tier::BestEffort)).await?;
-    test.submit("single", wide(1, Tier::BestEffort)).await?;
     let finishing = BatchJobSpec {
         expected_seconds: Some(600),
         interruption: Interruption {
@@ -140,8 +174,6 @@ async fn batch_work_is_gone_when_a_window_opens_and_comes_back_when_it_has_close
         ..wide(1, Tier::BestEffort)
     };
     test.submit("finishing", finishing).await?;
-    test.running("low", 6).await?;
-    test.running("single", 1).await?;
     test.reason("finishing", QueuedReason::WouldNotFinish).await?;
 
     let draining = queue(&test, QUEUE, PeakWindowActiveReason::Draining).await?;
@@ -170,15 +202,7 @@ async fn batch_work_is_gone_when_a_window_opens_and_comes_back_when_it_has_close
         test.reason(job, SuspendedReason::Resumed).await?;
     }
     queue(&test, QUEUE, PeakWindowActiveReason::Idle).await?;
-    let events = test.api::<Event>().list(&ListParams::default()).await?;
-    let of_queue = |event: &&Event| {
-        event.regarding.as_ref().is_some_and(|about| about.kind.as_deref() == Some("BatchQueue"))
-    };
-    let told: BTreeSet<&str> =
-        events.items.iter().filter(of_queue).filter_map(|event| event.reason.as_deref()).collect();
-    for reason in ["Draining", "Closed", "Ramping", "Idle"] {
-        ensure!(told.contains(reason), "{reason} is not told: {told:?}");
-    }
+    events_tell(&test, &["Draining", "Closed", "Ramping", "Idle"]).await?;
     clean_up(&test, &["low", "single", "late", "finishing"]).await
 }
 
@@ -189,6 +213,7 @@ async fn an_override_opens_and_closes_the_windows_and_a_degraded_job_shrinks_and
     // Some hours away: nothing but the override has an effect.
     let start = minute_after(5 * 3600);
     create(&test, QUEUE, spec("5", &json!([window(start)]))?).await?;
+    queue(&test, QUEUE, ReadyReason::Admitting).await?;
     test.submit("low", wide(2, Tier::BestEffort)).await?;
     test.running("low", 2).await?;
     test.submit("usual", wide(8, Tier::Standard)).await?;
@@ -260,6 +285,7 @@ async fn a_manager_that_comes_back_in_a_window_starts_nothing_and_after_it_opens
     first.wait_ready().await?;
     let test = Testbed::new(&cluster, "restart").await?;
     create(&test, QUEUE, spec("8", &json!([window(minute_after(5 * 3600))]))?).await?;
+    queue(&test, QUEUE, ReadyReason::Admitting).await?;
     test.submit("low", wide(6, Tier::BestEffort)).await?;
     test.running("low", 6).await?;
     force(&test, Some("ForceOn")).await?;
@@ -320,12 +346,13 @@ async fn a_window_that_starts_and_ends_while_no_manager_is_there_means_the_same_
     let first = manager(1).await?;
     let test = Testbed::new(&cluster, "away").await?;
     create(&test, QUEUE, spec("8", &json!([]))?).await?;
+    queue(&test, QUEUE, ReadyReason::Admitting).await?;
     test.submit("low", wide(6, Tier::BestEffort)).await?;
     test.submit("single", wide(1, Tier::BestEffort)).await?;
     let running = test.running("low", 6).await?;
     test.running("single", 1).await?;
     // The manager is gone before the lead, which is short for that reason.
-    let start = minute_after(40);
+    let start = minute_after(60);
     let end = start + SignedDuration::from_secs(OPEN_SECONDS);
     let mut away = window(start);
     away["window"]["end"] = json!(end.to_string()[11..16]);
