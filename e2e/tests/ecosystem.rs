@@ -201,9 +201,8 @@ async fn a_manager_shows_the_documented_metrics_and_counts_what_is_there() -> Re
     let told = async {
         loop {
             let text = manager.metrics().await?;
-            let is_told = |series: &&str| {
-                text.lines().any(|line| line.starts_with(*series) && !line.ends_with(" 0"))
-            };
+            let is_told =
+                |series: &&str| text.lines().any(|line| line.starts_with(*series) && !line.ends_with(" 0"));
             if counted.iter().all(is_told) {
                 return anyhow::Ok(text);
             }

@@ -132,7 +132,8 @@ impl Play {
 
     /// What has become free since while nobody was there.
     fn left_free(&self, until: i64) -> i64 {
-        let ended: usize = (END..=until).filter(|at| !self.at(*at).is_there).map(|at| self.at(at).ended).sum();
+        let ended: usize =
+            (END..=until).filter(|at| !self.at(*at).is_there).map(|at| self.at(at).ended).sum();
         i64::try_from(ended).unwrap()
     }
 
