@@ -181,6 +181,8 @@ pub struct Admission {
     claimants: BTreeMap<LineId, Owed>,
     /// What jobs give back for a peak, by job.
     drains: BTreeMap<Uid, Drained>,
+    /// Queues of which a peak limited a tier when its windows were last found to mean something else.
+    limited: HashSet<ObjectKey>,
     /// How fast pods may be deleted.
     write_rates: Option<WriteRates>,
     /// When the last pass was.

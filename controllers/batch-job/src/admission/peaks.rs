@@ -156,6 +156,7 @@ impl Admission {
                 self.place_in_line(&uid);
                 woken.extend(self.jobs.get(&uid).map(|job| job.demand.job.clone()));
             }
+            self.wake_where_over(&key, woken);
             let Some(state) = self.queues.peak_of(&key) else { continue };
             let ended = TIERS.map(|tier| (tier, state.tier(tier).ramp.map(|ramp| ramp.ended)));
             if ended.iter().all(|(_, ended)| ended.is_none()) {
@@ -167,6 +168,24 @@ impl Admission {
                 started.add(&self.queues.wanted(&job.class).times(pods::signed(job.in_flight.len())));
             }
             self.queues.set_started(&key, started);
+        }
+    }
+
+    /// Where a peak has just come to its end, ramp included, wakes the jobs that it has left without pods: what they
+    /// wait for is something else now.
+    fn wake_where_over(&mut self, key: &ObjectKey, woken: &mut Vec<ObjectKey>) {
+        let limits = |state: &PeakState| {
+            TIERS
+                .iter()
+                .map(|tier| state.tier(*tier))
+                .any(|peak| peak.action != Action::None || peak.ramp.is_some())
+        };
+        if self.queues.peak_of(key).is_some_and(limits) {
+            self.limited.insert(key.clone());
+        } else if self.limited.remove(key) {
+            let line = LineId::of_queue(key);
+            let without_pods = |job: &&Job| job.class.line == line && self.granted(&job.demand.uid) == 0;
+            woken.extend(self.jobs.values().filter(without_pods).map(|job| job.demand.job.clone()));
         }
     }
 

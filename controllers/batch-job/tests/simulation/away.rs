@@ -206,8 +206,14 @@ impl Play {
         assert_eq!(self.came_back(back - 1), 0, "{}", self.context(back - 1));
         for at in back..LAST {
             let (least, _) = self.ramp(at);
-            // Gangs, and classes whose first creates are to show that creates succeed, may miss a place or two.
-            assert!(self.came_back(at) + 6 >= least, "{}: {least} should be back", self.context(at));
+            // Gangs, and classes whose first creates are to show that creates succeed, may miss a place or two; and
+            // the tier that no window concerns may have filled the nodes.
+            let is_full = i64::try_from(self.at(at).all).unwrap() + 6 >= CORES;
+            assert!(
+                is_full || self.came_back(at) + 6 >= least,
+                "{}: {least} should be back",
+                self.context(at)
+            );
         }
     }
 }
