@@ -95,7 +95,7 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
         }
         // Its pod is gone, and nobody knows when the next one comes.
         CompleteReason::Queued | CompleteReason::Admitted
-            if was == CompleteReason::Running && state.live() == 0 =>
+            if state.live() == 0 && (was == CompleteReason::Running || says_last_pod_ends(stored, was)) =>
         {
             paced(state, WriteClass::Low, now)
         }
@@ -129,6 +129,12 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
 fn says_starting(stored: &BatchJobStatus, message: &str) -> bool {
     let stored = condition(&stored.conditions, CompleteReason::CONDITION);
     message != STARTING && stored.is_some_and(|stored| stored.message == STARTING)
+}
+
+/// Whether the status still says that the last pod of a preempted job is ending.
+fn says_last_pod_ends(stored: &BatchJobStatus, was: CompleteReason) -> bool {
+    let suspended = condition(&stored.conditions, SuspendedReason::CONDITION);
+    was == CompleteReason::Admitted && suspended.is_some_and(|said| said.is(SuspendedReason::Preempted))
 }
 
 fn paced(state: &JobState, class: WriteClass, now: Timestamp) -> Due {

@@ -2,7 +2,8 @@
 
 use crate::admission::{ReclaimCause, Verdict, Waiting};
 use crate::plan::{Course, JobState};
-use springtide_crds::batch_job::QueuedReason;
+use springtide_crds::batch_job::{QueuedReason, SuspendedReason};
+use springtide_crds::reason::Reason;
 use springtide_plumbing::projection::Projection;
 
 /// Why such a job has no pods.
@@ -21,9 +22,14 @@ pub(super) fn suspends(state: &JobState, waiting: Option<&Waiting>) -> bool {
         | Course::Stopped(_)
         | Course::Stuck { .. } => false,
     };
+    // Its pods may have gone before any status told that they were there.
+    let told = state.job.condition(SuspendedReason::CONDITION);
+    let has_started = state.has_started()
+        || state.facts.created
+        || told.is_some_and(|told| told.is(SuspendedReason::PeakWindow));
     is_open
         && state.live() == 0
-        && state.has_started()
+        && has_started
         && waiting.is_some_and(|waiting| {
             [QueuedReason::PeakWindow, QueuedReason::LoadTrigger].contains(&waiting.reason)
         })

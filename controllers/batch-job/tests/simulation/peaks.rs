@@ -244,6 +244,47 @@ fn a_drained_job_is_suspended_and_resumes_and_one_that_waits_for_the_peak_costs_
 }
 
 #[test]
+fn a_job_that_a_peak_drains_before_any_status_told_of_its_pods_is_suspended_all_the_same() {
+    for restarts in [false, true] {
+        let mut world = World::new("8");
+        let begins = world.now();
+        let mut open = queue(begins + SignedDuration::from_hours(5));
+        world.set_queue("q", Some(open.clone()));
+        let wide = json!({"queueName": "q", "completions": 6, "parallelism": 6, "interruption": {"graceSeconds": 2}});
+        world.cluster.submit("a", spec(wide));
+        second(&mut world);
+        assert_eq!((world.live().len(), world.reason("a", "Complete")), (6, "Pending"));
+        let until = begins + SignedDuration::from_hours(1);
+        open["overridePeak"] = json!({"mode": "ForceOn", "untilTime": until, "reason": "INC-4711"});
+        world.set_queue("q", Some(open.clone()));
+        let pass = |world: &mut World, seconds: i64| {
+            for _ in 0..seconds {
+                second(world);
+                world.cluster.pass_time(1000);
+            }
+        };
+        pass(&mut world, 20);
+        assert_eq!(world.live().len(), 0);
+        assert_eq!(
+            (world.reason("a", "Complete"), world.reason("a", "Suspended")),
+            ("Suspended", "PeakWindow")
+        );
+        if restarts {
+            world.restart();
+        }
+        pass(&mut world, 60);
+        assert_eq!(
+            (world.reason("a", "Complete"), world.reason("a", "Suspended")),
+            ("Suspended", "PeakWindow")
+        );
+        open.as_object_mut().unwrap().remove("overridePeak");
+        world.set_queue("q", Some(open));
+        pass(&mut world, 200);
+        assert_eq!((world.live().len(), world.reason("a", "Suspended")), (6, "Resumed"));
+    }
+}
+
+#[test]
 fn an_override_drains_at_once_and_its_end_is_a_ramp_and_a_bad_time_zone_holds() {
     let mut world = World::new("50");
     let two_cores = json!({"spec": {"containers": [
