@@ -58,6 +58,8 @@ impl MetricsServer {
                 "--kubelet-insecure-tls=true".to_owned(),
                 "--kubelet-preferred-address-types=InternalIP".to_owned(),
                 "--metric-resolution=10s".to_owned(),
+                // Refused unless it is shorter than the distance between two looks.
+                "--kubelet-request-timeout=5s".to_owned(),
             ])
             .spawn()?;
         plane.apply(&manifests()).await?;
