@@ -374,7 +374,7 @@ async fn status_shows_queues_and_what_waits_in_them() -> Result<()> {
 async fn who_may_only_view_is_told_what_the_manager_knows() -> Result<()> {
     let cluster = shared().await?;
     let test = Testbed::new(cluster, "viewer").await?;
-    for role in ["batchjob-viewer-role", "batchqueue-viewer-role"] {
+    for role in ["batchjob-viewer-role", "batchqueue-viewer-role", "batchtaskprofile-viewer-role"] {
         let path = checkout("config/rbac").join(format!("{role}.yaml"));
         cluster
             .apply(&std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?)
@@ -446,7 +446,9 @@ async fn may_view(cluster: &LocalCluster, kubeconfig: &Path, namespace: &str) ->
     let wait = async {
         loop {
             let mut able = true;
-            for kind in ["batchjobs.springtide.dev", "batchqueues.springtide.dev", "pods"] {
+            let ours = ["batchjobs", "batchqueues", "batchtaskprofiles"]
+                .map(|kind| format!("{kind}.springtide.dev"));
+            for kind in ours.iter().map(String::as_str).chain(["pods"]) {
                 let args = ["--kubeconfig", path, "--namespace", namespace, "auth", "can-i", "list", kind];
                 able &= cluster.kubectl(&args).await?.status.success();
             }
