@@ -27,7 +27,9 @@ const ON_REAL_NODES: [&str; 7] =
     ["install", "demo", "batch_real_node", "batch_usage", "batch_load", "real_node", "fault_proxy"];
 
 /// What takes longest begins first, so that no lane waits for it in the end; the others follow by name.
-const LONGEST: [&str; 6] = [
+const LONGEST: [&str; 8] = [
+    "batch_peaks",
+    "batch_profile",
     "plumbing_brake",
     "batch_citizen",
     "plumbing_conditions",
@@ -35,6 +37,9 @@ const LONGEST: [&str; 6] = [
     "batch_crash",
     "plumbing_recovery",
 ];
+
+/// Programs whose tests wait for minutes of the clock, and so run all at once.
+const BY_THE_CLOCK: [&str; 2] = ["batch_peaks", "batch_profile"];
 
 /// How far the heaps of the servers of Kubernetes grow between two collections, in percent (GOGC of the Go runtime). They
 /// live for a minute or two and share two processors: by default a quarter of their start is spent on collecting.
@@ -175,8 +180,9 @@ pub(crate) fn run(
 
 /// Each program has one cluster; two tests at a time use it without crowding it.
 fn run_tests(program: &Program, environment: &[(&str, OsString)]) -> Result<Output> {
+    let threads = if BY_THE_CLOCK.contains(&&*program.name) { 6 } else { 2 };
     Command::new(&program.path)
-        .arg("--test-threads=2")
+        .arg(format!("--test-threads={threads}"))
         .env("CARGO", cargo_program())
         .env("GOGC", GO_HEAP_GROWTH)
         .envs(environment.iter().map(|(name, value)| (name, value)))
