@@ -58,6 +58,16 @@ impl Pki {
         Ok(pki)
     }
 
+    /// Makes another authority, in a folder of this name below that of this one.
+    ///
+    /// # Errors
+    /// As [`Pki::create`], or the folder cannot be made.
+    pub fn nested(&self, name: &str) -> Result<Self> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Self::create(&folder)
+    }
+
     /// Path of the authority's certificate.
     #[must_use]
     pub fn authority_certificate(&self) -> PathBuf {

@@ -19,6 +19,8 @@ pub const POD_CIDR: &str = "10.244.0.0/16";
 /// What `--advertise-address` names when no node needs to reach us: the server
 /// refuses a loopback address there. Nothing uses it, see `--endpoint-reconciler-type`.
 const UNUSED_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// As who the API server passes requests on to those that serve a part of the API.
+const FRONT_PROXY: &str = "front-proxy-client";
 
 /// A process of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,6 +100,8 @@ pub(super) struct Certificates {
     pub(super) server: KeyedCertificate,
     pub(super) kubelet_client: KeyedCertificate,
     pub(super) service_account: ServiceAccountKey,
+    /// By which the API server is known to those that serve a part of the API, with the authority of it alone.
+    pub(super) front_proxy: (PathBuf, KeyedCertificate),
 }
 
 impl Certificates {
@@ -113,6 +117,7 @@ impl Certificates {
             "10.96.0.1",
         ];
         names.extend(node.as_deref());
+        let front_proxy = pki.nested(FRONT_PROXY)?;
         Ok(Self {
             server: pki.server("apiserver", &names)?,
             kubelet_client: pki.client(
@@ -121,6 +126,10 @@ impl Certificates {
                 "system:masters",
             )?,
             service_account: pki.service_account_key()?,
+            front_proxy: (
+                front_proxy.authority_certificate(),
+                front_proxy.client("client", FRONT_PROXY, "kubernetes")?,
+            ),
         })
     }
 }
@@ -189,7 +198,8 @@ impl Layout<'_> {
     }
 
     fn api_server(&self) -> Result<Vec<String>> {
-        let Certificates { server, kubelet_client, service_account } = self.certificates;
+        let Certificates { server, kubelet_client, service_account, front_proxy } = self.certificates;
+        let (front_proxy_authority, front_proxy) = front_proxy;
         let mut args = vec![
             flag("etcd-servers", socket_url(&self.etcd)?),
             flag("secure-port", self.endpoint.port.to_string()),
@@ -201,6 +211,14 @@ impl Layout<'_> {
             flag("service-account-issuer", "https://kubernetes.default.svc"),
             flag("kubelet-client-certificate", &kubelet_client.certificate),
             flag("kubelet-client-key", &kubelet_client.key),
+            // As kubeadm has it: so it may pass requests on with the user's name.
+            flag("requestheader-client-ca-file", front_proxy_authority),
+            flag("requestheader-allowed-names", FRONT_PROXY),
+            flag("requestheader-username-headers", "X-Remote-User"),
+            flag("requestheader-group-headers", "X-Remote-Group"),
+            flag("requestheader-extra-headers-prefix", "X-Remote-Extra-"),
+            flag("proxy-client-cert-file", &front_proxy.certificate),
+            flag("proxy-client-key-file", &front_proxy.key),
             flag("authorization-mode", "Node,RBAC"),
             flag("enable-admission-plugins", "NodeRestriction"),
             flag("service-cluster-ip-range", SERVICE_CIDR),

@@ -1,8 +1,7 @@
 //! The metrics server on the private machine of a real node: `metrics.k8s.io`, as clusters have it.
 //!
 //! It runs as a process beside the control plane and is reached through a Service without pods. The API server
-//! asks the user's rights before it passes a request on; the metrics server itself takes what reaches it, as only
-//! this machine can.
+//! passes requests on with the user's name, and the metrics server asks it for the rights of that user.
 
 use std::time::Duration;
 
@@ -49,8 +48,6 @@ impl MetricsServer {
                 format!("--kubeconfig={kubeconfig}"),
                 format!("--authentication-kubeconfig={kubeconfig}"),
                 format!("--authorization-kubeconfig={kubeconfig}"),
-                "--authentication-tolerate-lookup-failure=true".to_owned(),
-                "--authorization-always-allow-paths=/*".to_owned(),
                 format!("--bind-address={ADDRESS}"),
                 format!("--secure-port={PORT}"),
                 format!("--cert-dir={}", certificates.display()),
