@@ -185,7 +185,8 @@ impl Scenario for Batch {
     }
 
     async fn play<'a>(&self, world: &Self::World<'a>) -> Result<()> {
-        plays::play(*self, &world.test).await
+        // All plays together are a large future, of which many go on side by side.
+        Box::pin(plays::play(*self, &world.test)).await
     }
 }
 

@@ -286,7 +286,9 @@ impl JobState {
 
     /// Whether the job ever had a pod, as far as anybody knows.
     pub fn has_started(&self) -> bool {
-        course::has_started(&self.job, &self.pods)
+        // Of pods that were ended before any status told of them, this alone may be left.
+        let was_disrupted = self.facts.disrupted.max(self.job.status.disrupted) > 0;
+        was_disrupted || course::has_started(&self.job, &self.pods)
     }
 
     /// Pods that may still run, those being deleted included.
