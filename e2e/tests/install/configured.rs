@@ -61,7 +61,9 @@ fn others(schema: &Value) -> Vec<Value> {
     let rest = match default {
         Value::Bool(default) => vec![json!(!default)],
         Value::String(_) if schema["oneOf"].is_null() => vec![json!("debug")],
-        Value::String(_) | Value::Number(_) | Value::Null | Value::Array(_) | Value::Object(_) => Vec::new(),
+        // All lists are of address ranges.
+        Value::Array(_) => vec![json!(["192.0.2.0/24"])],
+        Value::String(_) | Value::Number(_) | Value::Null | Value::Object(_) => Vec::new(),
     };
     listed.chain(numbers).chain(rest).filter(|value| value != default).collect()
 }
