@@ -1,6 +1,8 @@
 //! The declared maximum of jobs, and the history of finished ones: who is beyond, kept up to date by
 //! every change of a job, so that nobody has to count.
 
+mod tiers;
+
 use crate::archive::Excess;
 use crate::plan::Settings;
 use crate::projections::job::JobView;
@@ -10,6 +12,7 @@ use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use tiers::Tiers;
 
 /// Where a job stands among the declared maxima of its kind, the oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,76 +45,6 @@ impl Standing {
 
 /// Age first; the UID tells apart what was created in the same second.
 type Rank = (Timestamp, Uid);
-
-/// The oldest `limit` ranks, the next `limit`, and the rest.
-#[derive(Debug, Default)]
-struct Tiers {
-    limit: usize,
-    within: BTreeMap<Rank, ObjectKey>,
-    beyond: BTreeMap<Rank, ObjectKey>,
-    far: BTreeMap<Rank, ObjectKey>,
-}
-
-impl Tiers {
-    fn new(limit: usize) -> Self {
-        Self { limit, ..Self::default() }
-    }
-
-    /// Takes a job in. The jobs whose standing it worsens have been told already, or have started.
-    fn insert(&mut self, rank: Rank, key: ObjectKey) {
-        if self.beyond.contains_key(&rank) || self.far.contains_key(&rank) {
-            return;
-        }
-        self.within.insert(rank, key);
-        if self.within.len() > self.limit
-            && let Some((rank, key)) = self.within.pop_last()
-        {
-            self.beyond.insert(rank, key);
-        }
-        if self.beyond.len() > self.limit
-            && let Some((rank, key)) = self.beyond.pop_last()
-        {
-            self.far.insert(rank, key);
-        }
-    }
-
-    /// Takes a job out; appends those whose standing gets better.
-    fn remove(&mut self, rank: &Rank, better: &mut Vec<ObjectKey>) {
-        let gone = [&mut self.within, &mut self.beyond, &mut self.far]
-            .into_iter()
-            .any(|tier| tier.remove(rank).is_some());
-        if !gone {
-            return;
-        }
-        if self.within.len() < self.limit
-            && let Some((rank, key)) = self.beyond.pop_first()
-        {
-            better.push(key.clone());
-            self.within.insert(rank, key);
-        }
-        if self.beyond.len() < self.limit
-            && let Some((rank, key)) = self.far.pop_first()
-        {
-            better.push(key.clone());
-            self.beyond.insert(rank, key);
-        }
-    }
-
-    fn standing(&self, rank: &Rank) -> Standing {
-        let limit = self.limit;
-        if self.beyond.contains_key(rank) {
-            Standing::Beyond { limit }
-        } else if self.far.contains_key(rank) {
-            Standing::FarBeyond { limit }
-        } else {
-            Standing::Within
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.within.len() + self.beyond.len() + self.far.len()
-    }
-}
 
 /// Finished jobs of one queue, of one namespace, or of all: the newest, and those that exceed the history.
 #[derive(Debug, Default)]

@@ -5,14 +5,15 @@
 //! | BatchJob | [`JobView`] | all | [`JOBS_BY_PROFILE`] | itself; jobs that the maximum or the history concerns; its profile |
 //! | BatchTaskProfile | [`ProfileView`] | all | - | itself; the jobs with its key that have not ended, when it recommends otherwise |
 //! | Pod | [`PodView`] | all: every pod takes room | [`PODS_BY_JOB`] | its job, the admission |
-//! | Node | [`NodeView`] | all, but none where only some namespaces are watched | - | the admission |
+//! | Node | [`NodeView`](crate::projections::node::NodeView) | all, but none where only some namespaces are watched | - | the admission |
 //! | BatchQueue | [`QueueView`] | all | - | itself, the jobs of its namespace, the admission |
 //! | PriorityClass | [`PriorityClassView`] | as for Node | - | the queues whose tiers name it |
 
-use crate::admission::{Admission, QueueId, Staleness};
+mod stores;
+
+use crate::admission::{Admission, QueueId};
 use crate::loads::{StoredLoads, sampler};
 use crate::projections::job::JobView;
-use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
 use crate::projections::priority_class::PriorityClassView;
 use crate::projections::profile::ProfileView;
@@ -22,10 +23,10 @@ use crate::{BatchJobReconciler, lock};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
-use springtide_plumbing::store::{Change, FreshListener, Index, IndexKey, Store, StoreView};
-use springtide_plumbing::watch::{RegistrationError, Scope, Selector, WatchSet};
-use std::collections::BTreeSet;
+use springtide_plumbing::store::{Change, FreshListener, Index, IndexKey};
 use std::sync::Arc;
+
+pub use stores::Stores;
 
 /// Pods by the BatchJob they belong to, whichever incarnation of it: see [`pods_of_job`].
 pub const PODS_BY_JOB: Index<PodView> = Index::new("batchjob", |pod| {
@@ -45,92 +46,6 @@ pub const JOBS_BY_PROFILE: Index<JobView> =
 /// The key of [`JOBS_BY_PROFILE`] for one profile.
 pub fn jobs_of_profile(profile: &ObjectKey) -> IndexKey {
     IndexKey::from(format!("{}/{}", profile.namespace, profile.name).as_str())
-}
-
-/// The stores this controller reads.
-#[derive(Clone, Debug)]
-pub struct Stores {
-    /// All BatchJobs of the scope.
-    pub jobs: Store<JobView>,
-    /// All pods of the scope.
-    pub pods: Store<PodView>,
-    /// All BatchTaskProfiles of the scope.
-    pub profiles: Store<ProfileView>,
-    /// All nodes; absent where only some namespaces are watched, as a node belongs to none. Nobody knows then
-    /// what is free: see [`Admission::without_nodes`](crate::admission::Admission::without_nodes).
-    pub nodes: Option<Store<NodeView>>,
-    /// All BatchQueues of the scope.
-    pub queues: Store<QueueView>,
-    /// All PriorityClasses; absent where only some namespaces are watched. Then the API server refuses the pods
-    /// for which there is none.
-    pub priority_classes: Option<Store<PriorityClassView>>,
-}
-
-impl Stores {
-    /// Registers the watches of the table above.
-    ///
-    /// # Errors
-    /// When one of the kinds is watched already, or may not be watched.
-    pub fn register(watches: &mut WatchSet, scope: &Scope) -> Result<Self, RegistrationError> {
-        Ok(Self {
-            jobs: watches.add(scope.clone(), Selector::default(), &[JOBS_BY_PROFILE])?,
-            pods: watches.add(scope.clone(), Selector::default(), &[PODS_BY_JOB])?,
-            profiles: watches.add(scope.clone(), Selector::default(), &[])?,
-            nodes: match scope {
-                Scope::All => Some(watches.add(Scope::All, Selector::default(), &[])?),
-                Scope::Namespaces(_) => None,
-            },
-            queues: watches.add(scope.clone(), Selector::default(), &[])?,
-            priority_classes: match scope {
-                Scope::All => Some(watches.add(Scope::All, Selector::default(), &[])?),
-                Scope::Namespaces(_) => None,
-            },
-        })
-    }
-
-    /// All of them, for the gate: these and no others are behind a plan of this controller.
-    pub fn views(&self) -> Vec<Arc<dyn StoreView>> {
-        let mut views: Vec<Arc<dyn StoreView>> =
-            vec![Arc::new(self.jobs.clone()), Arc::new(self.pods.clone()), Arc::new(self.profiles.clone())];
-        views.extend(self.nodes.clone().map(|nodes| Arc::new(nodes) as Arc<dyn StoreView>));
-        views.push(Arc::new(self.queues.clone()));
-        views.extend(self.priority_classes.clone().map(|classes| Arc::new(classes) as Arc<dyn StoreView>));
-        views
-    }
-
-    /// Whether all of them have been listed.
-    pub fn are_synced(&self) -> bool {
-        self.jobs.is_synced()
-            && self.pods.is_synced()
-            && self.profiles.is_synced()
-            && self.nodes.as_ref().is_none_or(|nodes| nodes.is_synced())
-            && self.queues.is_synced()
-            && self.priority_classes.as_ref().is_none_or(|classes| classes.is_synced())
-    }
-
-    /// Where what there is room for may be other than they say.
-    pub fn staleness(&self) -> Staleness {
-        match &self.nodes {
-            Some(nodes) if self.pods.is_stale() || nodes.is_stale() => Staleness::Everywhere,
-            Some(_) => Staleness::Nowhere,
-            None => {
-                let stale = self.pods.parts().iter().filter(|part| part.is_stale());
-                let stale: BTreeSet<_> = stale.filter_map(|part| part.namespace().cloned()).collect();
-                if stale.is_empty() { Staleness::Nowhere } else { Staleness::In(stale) }
-            }
-        }
-    }
-}
-
-impl Stores {
-    /// When nodes and pods were last known to be current. A watch may be silent for as long as it takes to be
-    /// told from a dead one: until then it counts as current.
-    pub fn seen_at(&self, now: jiff::Timestamp) -> jiff::Timestamp {
-        let pods = self.pods.parts().iter();
-        let parts = pods.chain(self.nodes.iter().flat_map(|nodes| nodes.parts()));
-        let silence = parts.filter(|part| part.is_stale()).map(|part| part.stats().since_last_frame()).max();
-        silence.map_or(now, |silence| now.checked_sub(silence).unwrap_or(jiff::Timestamp::MIN))
-    }
 }
 
 /// Whether this change is the one by which an object has ended.
@@ -401,31 +316,11 @@ impl BatchJobReconciler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RIGHTS;
     use futures::FutureExt;
     use springtide_plumbing::key::ResourceVersion;
+    use springtide_plumbing::store::Store;
     use springtide_plumbing::watch::STALE_AFTER;
     use std::collections::BTreeMap;
-
-    #[test]
-    fn a_plan_rests_on_every_store_of_this_controller_and_on_no_other() {
-        let everywhere = [
-            JobView::RESOURCE,
-            PodView::RESOURCE,
-            ProfileView::RESOURCE,
-            NodeView::RESOURCE,
-            QueueView::RESOURCE,
-            PriorityClassView::RESOURCE,
-        ];
-        let within = [JobView::RESOURCE, PodView::RESOURCE, ProfileView::RESOURCE, QueueView::RESOURCE];
-        for (scope, expected) in [(Scope::All, &everywhere[..]), (Scope::of(["a", "b"]), &within[..])] {
-            let mut watches = WatchSet::new(1).within([RIGHTS]);
-            let stores = Stores::register(&mut watches, &scope).expect("one watch each");
-            let kinds: Vec<_> = stores.views().iter().map(|view| view.resource()).collect();
-            assert_eq!(kinds, expected);
-            assert_eq!(format!("{watches:?}").matches(" in ").count(), kinds.len(), "{watches:?}");
-        }
-    }
 
     fn pod(version: u32, phase: &str, finalizers: &[&str]) -> PodView {
         let owner = serde_json::json!(

@@ -1,5 +1,7 @@
 //! Which lines are due, which may go out now, and which are given up: without clock, I/O or randomness.
 
+mod outage;
+
 use super::sink::Sink;
 use crate::projections::job::JobView;
 use springtide_plumbing::key::{ObjectKey, Uid};
@@ -10,9 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A sink that has taken nothing for so long, though something was sent, is out of order: before, the lines that it
-/// refuses wait, however many they are.
-pub const OUTAGE_AFTER: Duration = Duration::from_secs(15);
+pub use outage::{Health, OUTAGE_AFTER};
+
 /// Pause after the first failure of a sink; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause of a sink.
@@ -102,23 +103,6 @@ pub enum FailureKind {
     AddressRefused,
 }
 
-/// How a queue's archive fares.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Health {
-    /// Lines are taken, or none is due.
-    #[default]
-    Well,
-    /// The sink is out of order.
-    Failing {
-        /// Why, for people.
-        problem: String,
-        /// What the last failure said.
-        kind: FailureKind,
-        /// Whether jobs of the queue were deleted without a line since it is.
-        dropping: bool,
-    },
-}
-
 /// What is different after a change, for others to look again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -172,12 +156,6 @@ struct Way {
     failure: Failure,
     /// Queues that were told that it is out of order.
     told: BTreeSet<ObjectKey>,
-}
-
-impl Way {
-    fn is_out(&self, now: Instant) -> bool {
-        self.failing_since.is_some_and(|since| now.saturating_duration_since(since) >= OUTAGE_AFTER)
-    }
 }
 
 /// The jobs of one queue whose lines are still to be taken.
@@ -365,18 +343,6 @@ impl Outbox {
         changes
     }
 
-    /// How a queue's archive fares.
-    pub fn health(&self, queue: &ObjectKey, sink: &Sink) -> Health {
-        let Some(way) = self.ways.get(sink).filter(|way| way.told.contains(queue)) else {
-            return Health::Well;
-        };
-        Health::Failing {
-            problem: way.failure.problem.clone(),
-            kind: way.failure.kind,
-            dropping: self.crowds.get(queue).is_some_and(|crowd| crowd.dropping),
-        }
-    }
-
     /// Lines that have still to be taken.
     pub fn waiting(&self) -> usize {
         self.ways.values().map(|way| way.waiting.len() + way.in_flight).sum()
@@ -390,44 +356,6 @@ impl Outbox {
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    /// Gives up the oldest lines of a queue beyond what it keeps while its sink is out of order.
-    fn shed(&mut self, queue: &ObjectKey, now: Instant, changes: &mut Changes) {
-        let Some(crowd) = self.crowds.get(queue) else { return };
-        if !self.ways.get(&crowd.sink).is_some_and(|way| way.is_out(now)) {
-            return;
-        }
-        let too_many = crowd.history.len().saturating_sub(crowd.history_limit);
-        let beyond = crowd.history.iter().take(too_many).chain(&crowd.room);
-        let is_waiting = |uid: &Uid| {
-            self.entries.get(uid).is_some_and(|entry| matches!(entry.state, State::Waiting { .. }))
-        };
-        let dropped: Vec<Uid> = beyond.map(|(_, uid)| uid.clone()).filter(is_waiting).collect();
-        if dropped.is_empty() {
-            return;
-        }
-        changes.dropped += dropped.len();
-        if let Some(crowd) = self.crowds.get_mut(queue)
-            && !std::mem::replace(&mut crowd.dropping, true)
-        {
-            changes.queues.push(queue.clone());
-        }
-        for uid in dropped {
-            self.settle(&uid, changes);
-        }
-    }
-
-    /// Notes that a queue is to be told of an outage, once.
-    fn tell(&mut self, queue: &ObjectKey, now: Instant, changes: &mut Changes) {
-        let Some(crowd) = self.crowds.get(queue) else { return };
-        if let Some(way) = self.ways.get_mut(&crowd.sink)
-            && way.is_out(now)
-            && way.told.insert(queue.clone())
-            && !changes.queues.contains(queue)
-        {
-            changes.queues.push(queue.clone());
-        }
     }
 
     /// Nothing keeps the job any more.

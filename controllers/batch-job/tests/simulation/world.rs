@@ -1,34 +1,30 @@
 //! A controller process beside the cluster: it sees what its watches have delivered, plans when an
 //! event or a point in time asks for it, and may die between any two writes.
 
-use crate::cluster::{Cluster, Event, Kind, NAMESPACE, NODE, attempt, is_deleting, is_terminal, text};
+// Its place is named for the other program that includes this file.
+#[path = "world/process.rs"]
+mod process;
+
+use crate::cluster::{Cluster, NAMESPACE, NODE, attempt, is_deleting, is_terminal, text};
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
+use process::{Process, view};
 use prometheus_client::registry::Registry;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use springtide_batch_job::Settings;
 use springtide_batch_job::loads::NodeMetrics;
-use springtide_batch_job::projections::job::JobView;
-use springtide_batch_job::projections::node::NodeView;
-use springtide_batch_job::projections::pod::PodView;
-use springtide_batch_job::projections::queue::QueueView;
-use springtide_batch_job::watches::{JOBS_BY_PROFILE, PODS_BY_JOB};
-use springtide_batch_job::{BatchJobReconciler, BatchJobWarrants, BatchQueueReconciler, Settings, Stores};
 use springtide_plumbing::budget::WriteRates;
-use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::{Done, WriteResult};
 use springtide_plumbing::failing::Failing;
-use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
+use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::plan::{Action, MAX_WRITES, Plan, Step, Write};
-use springtide_plumbing::projection::Projection;
-use springtide_plumbing::queue::{Next, WorkQueue};
-use springtide_plumbing::store::{Store, StoreWriter};
+use springtide_plumbing::queue::Next;
 use springtide_plumbing::warrant::{Target, Warrants};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Passes without anything new after which a controller is in a hot loop.
@@ -58,65 +54,6 @@ pub(crate) enum Trouble {
     LostAnswer(usize),
     /// This write is not sent.
     NoBudget(usize),
-}
-
-struct Process {
-    reconciler: Arc<BatchJobReconciler>,
-    queue: WorkQueue<ObjectKey>,
-    warrants: Arc<BatchJobWarrants>,
-    /// What the clock of `warrants` shows.
-    time: Arc<Mutex<Timestamp>>,
-    jobs: Watch<JobView>,
-    pods: Watch<PodView>,
-    nodes: StoreWriter<NodeView>,
-    queues: StoreWriter<QueueView>,
-    queue_loop: Arc<BatchQueueReconciler>,
-    wakes: BTreeMap<ObjectKey, Timestamp>,
-    /// Keys whose pass failed in a way that brings the next one.
-    again: BTreeSet<ObjectKey>,
-}
-
-struct Watch<P: Projection> {
-    writer: StoreWriter<P>,
-    /// Undelivered events that the next pass must have seen, as they tell of its own writes.
-    owed: usize,
-}
-
-impl<P: Projection + DeserializeOwned> Watch<P> {
-    fn list(mut writer: StoreWriter<P>, kind: &mut Kind, version: ResourceVersion) -> Self {
-        kind.events.clear();
-        let objects = kind.objects.values().map(|object| {
-            let view: P = serde_json::from_value(object.clone()).unwrap();
-            (view.meta().key.clone(), Arc::new(view))
-        });
-        writer.replace(objects.collect(), version);
-        Self { writer, owed: 0 }
-    }
-
-    fn deliver(&mut self, kind: &mut Kind, count: usize) {
-        for _ in 0..count {
-            let Some(event) = kind.events.pop_front() else { return };
-            self.owed = self.owed.saturating_sub(1);
-            match event {
-                Event::Applied(object) => self.writer.apply(serde_json::from_value(object).unwrap()),
-                Event::Deleted(object) => self.writer.delete(serde_json::from_value(object).unwrap()),
-            }
-        }
-    }
-}
-
-/// Lists objects as they are.
-fn list<P: Projection + DeserializeOwned>(
-    writer: &mut StoreWriter<P>,
-    objects: &BTreeMap<String, Value>,
-    version: ResourceVersion,
-) {
-    let views = objects.values().map(|object| Arc::new(view::<P>(object)));
-    writer.replace(views.map(|view| (view.meta().key.clone(), view)).collect(), version);
-}
-
-fn view<P: DeserializeOwned>(object: &Value) -> P {
-    serde_json::from_value(object.clone()).unwrap()
 }
 
 fn node(name: &str, cpu: &str, is_cordoned: bool) -> Value {
@@ -485,47 +422,4 @@ pub(crate) fn is_finished(job: &Value) -> bool {
     conditions
         .iter()
         .any(|found| found["status"] == "True" && (found["type"] == "Complete" || found["type"] == "Failed"))
-}
-
-impl Process {
-    fn start(
-        cluster: &mut Cluster,
-        all_nodes: &BTreeMap<String, Value>,
-        all_queues: &BTreeMap<String, Value>,
-        settings: Settings,
-        clock_ahead: SignedDuration,
-    ) -> Self {
-        let (jobs_store, jobs) = Store::new(&[JOBS_BY_PROFILE]);
-        let (profiles, mut no_profiles) = Store::new(&[]);
-        let (pods_store, pods) = Store::new(&[PODS_BY_JOB]);
-        let (nodes_store, mut nodes) = Store::new(&[]);
-        let version = cluster.version();
-        no_profiles.replace(BTreeMap::new(), version);
-        list(&mut nodes, all_nodes, version);
-        let pods = Watch::list(pods, &mut cluster.pods, version);
-        let jobs = Watch::list(jobs, &mut cluster.jobs, version);
-        let (queues_store, mut queues) = Store::new(&[]);
-        list(&mut queues, all_queues, version);
-        let stores = Stores {
-            jobs: jobs_store,
-            pods: pods_store,
-            profiles,
-            nodes: Some(nodes_store),
-            queues: queues_store,
-            priority_classes: None,
-        };
-        let time = Arc::new(Mutex::new(cluster.now + clock_ahead));
-        let shows = Arc::clone(&time);
-        let clock = Clock::from_fn(move || *shows.lock().unwrap());
-        let warrants = BatchJobWarrants::new(stores.clone(), settings, clock);
-        let reconciler = BatchJobReconciler::with_settings(stores, settings);
-        let measured = Arc::clone(&reconciler);
-        warrants.follow_load(Arc::new(move || Some(measured.load_usage())));
-        let queue_loop = BatchQueueReconciler::new(Arc::clone(&reconciler));
-        let queue = WorkQueue::new(7);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(reconciler.wire(&queue));
-        let (wakes, again) = (BTreeMap::new(), BTreeSet::new());
-        Self { reconciler, queue, warrants, time, jobs, pods, nodes, queues, queue_loop, wakes, again }
-    }
 }

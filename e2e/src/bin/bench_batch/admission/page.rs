@@ -7,7 +7,8 @@ use anyhow::Result;
 use springtide_e2e::bench::report::{self, Goal};
 use springtide_plumbing::controller::DEFAULT_WORKERS;
 
-use super::{KUEUE_WAITS, KUEUE_WALL, Measured, Options, Part, Run, budget, raw};
+use super::goals::{KUEUE_WAITS, KUEUE_WALL};
+use super::{Measured, Options, Part, Run, budget, raw};
 use crate::decision;
 use crate::processes::NAMES;
 
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn every_run_has_its_rows_and_tables_are_whole() {
         let measured = measured();
-        let page = of(&measured, &goals(&measured), "Written by a test.", &options(), true).unwrap();
+        let page = of(&measured, &goals::of(&measured), "Written by a test.", &options(), true).unwrap();
         for row in [
             "| G7-wall | Kueue's baseline, 15000 workloads with their pods, write budget x 10 | 180.000 s | <= 200 | met |",
             "| baseline, write budget x 10 | 15000 | 30 | 5 | 180 s | 66 s | 60 % |",
@@ -284,7 +285,7 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
         all.runs.clear();
         all.failures.push(("baseline", "the manager has ended".to_owned()));
-        let page = of(&all, &goals(&all), "Written by a test.", &options(), false).unwrap();
+        let page = of(&all, &goals::of(&all), "Written by a test.", &options(), false).unwrap();
         assert!(page.contains("**Not measured**: baseline. the manager has ended"), "{page}");
         assert!(!page.contains("## Loads") && !page.contains("batch-admission.svg"), "{page}");
     }
