@@ -20,8 +20,8 @@ pub use springtide_plumbing::lease::LEASE_NAME;
 /// Prefix of the user agents of all requests of a manager.
 pub const USER_AGENT: &str = "springtide/";
 const LEASE_NAMESPACE: &str = "--lease-namespace";
-/// Bound for a manager to become ready, and for a drain at its end.
-const BOUND: Duration = Duration::from_secs(60);
+/// Bound for a manager to become ready, and for a drain at its end; far above what they take.
+const BOUND: Duration = Duration::from_secs(180);
 
 static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
 
@@ -113,7 +113,7 @@ impl Manager {
     /// Waits until all its stores are synced.
     ///
     /// # Errors
-    /// It ends first, or takes longer than a minute.
+    /// It ends first, or takes longer than three minutes.
     pub async fn wait_ready(&mut self) -> Result<()> {
         let health = self.health;
         self.child.wait_ready(BOUND, async || ready(health).await).await

@@ -206,7 +206,7 @@ async fn a_job_is_in_progress_before_any_manager_has_seen_it() -> Result<()> {
     assert!(jobs::has(&fresh, &CompleteReason::Pending), "{:?}", fresh.status);
     assert!(!jobs::is_finished(&fresh));
     let pending = "--for=jsonpath={.status.conditions[?(@.type==\"Complete\")].reason}=Pending";
-    test.kubectl(&["wait", pending, "bj/job", "--timeout=10s"]).await?;
+    test.kubectl(&["wait", pending, "bj/job", "--timeout=100s"]).await?;
     let row = test.kubectl(&["get", "bj", "job", "--no-headers"]).await?;
     assert!(row.contains("Pending"), "{row}");
     let manager = ready_manager(test.cluster, 300).await?;

@@ -12,13 +12,12 @@ use kube::ResourceExt;
 use kube::api::{ListParams, VersionMatch};
 use springtide_crds::batch_job::{BatchJobSpec, CompletionMode, CompletionTracking, Release};
 use springtide_e2e::batch::{self, Task, Testbed};
-use springtide_e2e::fault_proxy::{Answer, Class, Fault, FaultProxy, Protocols, When};
+use springtide_e2e::fault_proxy::{Answer, Class, Entry, Fault, FaultProxy, Protocols, When};
 use springtide_e2e::local_cluster::SecondApiServer;
 use springtide_e2e::manager::{Manager, USER_AGENT};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::pods::Life;
 use springtide_e2e::write_count::Verb;
-use springtide_plumbing::watch::LIST_SILENCE;
 use tokio::time::Instant;
 
 /// Tasks of each job, all of which run at a time.
@@ -156,10 +155,10 @@ async fn what_a_lagging_api_server_shows_is_not_acted_on_neither_after_a_failove
     let mut manager = start("second").await?;
     lists_are_asked_for(&proxy).await?;
     // It waits in vain for a streaming list, and asks for a plain one.
-    tokio::time::sleep(LIST_SILENCE + LAG).await;
     let asked = Class::of([Verb::List]).resource("pods").agent(USER_AGENT);
-    let plain = proxy.journal(|all| all.iter().any(|entry| asked.holds(&entry.request)));
-    ensure!(plain, "no plain list of pods was asked for");
+    let is_plain = |all: &[Entry]| all.iter().any(|entry| asked.holds(&entry.request)).then_some(());
+    proxy.until("a plain list of pods", is_plain).await?;
+    tokio::time::sleep(LAG).await;
     assert_eq!(cached_pods(&second, &test.namespace).await?, shown, "the second server does not lag");
     ensure!(!manager.is_ready().await, "it takes what may be old for all there is");
     let touched = touched_pods(&proxy);

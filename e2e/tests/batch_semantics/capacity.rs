@@ -114,6 +114,11 @@ async fn capacity_follows_nodes_that_are_cordoned_added_and_removed() -> Result<
     add_pool(cluster, "moving", 2, "1").await?;
     let test = Testbed::new(cluster, "moving").await?;
     edit_node(cluster, "moving-1", json!({"spec": {"unschedulable": true}})).await?;
+    // Jobs come to the manager by another watch than nodes: when it knows a node that is newer, it knows of this.
+    add_pool(cluster, "newer", 1, "1").await?;
+    let known = Testbed::new(cluster, "newer").await?;
+    known.submit("job", BatchJobSpec::new(Task::quick().on("newer").template())).await?;
+    known.completed("job").await?;
     let task = Task { cpu: "1".into(), ..Task::endless().on("moving") };
     test.submit("job", wide(4, &task)).await?;
     let first = test.running("job", 1).await?;

@@ -8,8 +8,9 @@ use springtide_e2e::write_count::Verb;
 #[tokio::test]
 async fn a_job_that_runs_too_long_fails() -> Result<()> {
     let test = Testbed::new(shared().await?, "active").await?;
+    // Time enough for both pods to be made.
     let spec = BatchJobSpec {
-        active_deadline_seconds: Some(2),
+        active_deadline_seconds: Some(10),
         completions: 2,
         parallelism: 2,
         ..BatchJobSpec::new(Task::endless().template())
