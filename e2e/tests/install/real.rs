@@ -46,17 +46,28 @@ async fn uids(cluster: &LocalCluster) -> Result<BTreeSet<String>> {
     Ok(pods(cluster).await?.into_iter().filter_map(|pod| pod.metadata.uid).collect())
 }
 
-/// Two pods that are ready and have never been started again.
+/// Waits until two pods are ready, as helm does not wait for those that may be unavailable in a rollout; none has ever
+/// been started again.
 async fn two_healthy_pods(cluster: &LocalCluster) -> Result<()> {
-    let pods = pods(cluster).await?;
-    ensure!(pods.len() == 2, "{} pods", pods.len());
-    for pod in pods {
-        let status = pod.status.context("status")?;
-        let container = status.container_statuses.iter().flatten().next().context("container")?;
-        ensure!(container.ready && container.restart_count == 0, "{container:?}");
-        ensure!(container.image.ends_with(&format!(":{}", env!("CARGO_PKG_VERSION"))), "{}", container.image);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut ready = 0;
+        let pods = pods(cluster).await?;
+        for pod in &pods {
+            let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            for container in statuses {
+                ensure!(container.restart_count == 0, "{container:?}");
+                let version = format!(":{}", env!("CARGO_PKG_VERSION"));
+                ensure!(container.image.ends_with(&version), "{}", container.image);
+                ready += usize::from(container.ready);
+            }
+        }
+        if (ready, pods.len()) == (2, 2) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{ready} of {} pods are ready", pods.len());
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    Ok(())
 }
 
 async fn configured_workers(cluster: &LocalCluster) -> Result<u64> {
