@@ -90,23 +90,27 @@ pub(crate) async fn remove_stranger(test: &Testbed<'_>) -> Result<()> {
     }
 }
 
-/// Plays a scenario up to the end of its pods.
+/// Plays a scenario up to the end of its pods. Each play is a future by itself: together they would be larger than the
+/// stack of a thread.
 pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
     match scenario {
-        Batch::Single => {
+        Batch::Single => Box::pin(async {
             test.submit(JOB, BatchJobSpec::new(Task::quick().template())).await?;
             test.completed(JOB).await?;
-        }
-        Batch::Indexed => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Indexed => Box::pin(async {
             test.submit(JOB, strict(&Task::quick(), 4, 2)).await?;
             test.completed(JOB).await?;
-        }
-        Batch::Failing => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Failing => Box::pin(async {
             let spec = BatchJobSpec { backoff_limit: Some(2), ..strict(&Task::failing(3), 1, 1) };
             test.submit(JOB, spec).await?;
             test.failed(JOB, FailedReason::BackoffLimitExceeded).await?;
-        }
-        Batch::DrainAndResume => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::DrainAndResume => Box::pin(async {
             test.submit(JOB, strict(&Task::endless(), 2, 2)).await?;
             test.running(JOB, 2).await?;
             test.edit(JOB, json!({"spec": {"stopPolicy": "Drain"}})).await?;
@@ -115,8 +119,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.edit(JOB, json!({"spec": {"stopPolicy": "None"}})).await?;
             end(test, 2).await?;
             test.completed(JOB).await?;
-        }
-        Batch::Scale => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Scale => Box::pin(async {
             test.submit(JOB, strict(&Task::endless(), 4, 1)).await?;
             test.running(JOB, 1).await?;
             for parallelism in [3, 1, 4] {
@@ -127,25 +132,29 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             }
             end(test, 4).await?;
             test.completed(JOB).await?;
-        }
-        Batch::Delete => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Delete => Box::pin(async {
             test.submit(JOB, strict(&Task::endless(), 3, 3)).await?;
             test.running(JOB, 3).await?;
             test.delete(JOB).await?;
             test.gone(JOB).await?;
-        }
-        Batch::TimeToLive => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::TimeToLive => Box::pin(async {
             let spec = BatchJobSpec { ttl_seconds_after_finished: Some(1), ..strict(&Task::quick(), 1, 1) };
             test.submit(JOB, spec).await?;
             test.gone(JOB).await?;
-        }
-        Batch::Deadline => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Deadline => Box::pin(async {
             // Time enough for the manager that follows a crash to make the second pod.
             let spec = BatchJobSpec { active_deadline_seconds: Some(20), ..strict(&Task::endless(), 2, 2) };
             test.submit(JOB, spec).await?;
             test.failed(JOB, FailedReason::DeadlineExceeded).await?;
-        }
-        Batch::Mixed => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Mixed => Box::pin(async {
             let spec = BatchJobSpec { backoff_limit_per_index: Some(1), ..strict(&Task::endless(), 3, 2) };
             test.submit(JOB, spec).await?;
             // Index 0 fails once, index 1 for good, index 2 not at all.
@@ -155,8 +164,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
                 test.end_pod(&test.running_pod(name).await?, code).await?;
             }
             test.failed(JOB, FailedReason::FailedIndexes).await?;
-        }
-        Batch::Gang => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Gang => Box::pin(async {
             test.submit(JOB, BatchJobSpec { min_parallelism: 4, ..strict(&Task::endless(), 4, 4) }).await?;
             let first = test.running(JOB, 4).await?;
             test.end_pod(&first[2], 4).await?;
@@ -165,8 +175,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
                 test.end_pod(life, 0).await?;
             }
             test.completed(JOB).await?;
-        }
-        Batch::HoldAndResume => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::HoldAndResume => Box::pin(async {
             test.submit(JOB, strict(&Task::endless(), 4, 2)).await?;
             test.running(JOB, 2).await?;
             test.edit(JOB, json!({"spec": {"stopPolicy": "Hold"}})).await?;
@@ -176,8 +187,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.edit(JOB, json!({"spec": {"stopPolicy": "None"}})).await?;
             end(test, 2).await?;
             test.completed(JOB).await?;
-        }
-        Batch::Policy => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Policy => Box::pin(async {
             let codes =
                 OnExitCodes { container_name: None, operator: ExitCodeOperator::In, values: vec![42] };
             let rule = PodFailureRule {
@@ -190,8 +202,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             let first = test.running(JOB, 3).await?;
             test.end_pod(&first[1], 42).await?;
             test.failed(JOB, FailedReason::PodFailurePolicy).await?;
-        }
-        Batch::Disrupted => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Disrupted => Box::pin(async {
             let spec = BatchJobSpec { backoff_limit: Some(0), ..strict(&Task::endless(), 1, 1) };
             test.submit(JOB, spec).await?;
             let first = test.running_pod("job-0-0").await?;
@@ -201,8 +214,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.end_pod_with(&first, 143, evicted).await?;
             test.end_pod(&test.running_again(&first).await?, 0).await?;
             test.completed(JOB).await?;
-        }
-        Batch::DeleteHeld => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::DeleteHeld => Box::pin(async {
             test.submit(JOB, strict(&Task::endless(), 3, 2)).await?;
             test.end_pod(&test.running_pod("job-0-0").await?, 0).await?;
             let (held, _) = (test.running_pod("job-1-0").await?, test.running_pod("job-2-0").await?);
@@ -215,8 +229,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.pods.until("the end of the other pods", |pods| gone(pods).then_some(())).await?;
             pods.patch(&held.name, &PatchParams::default(), &release()).await?;
             test.gone(JOB).await?;
-        }
-        Batch::Recreate => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Recreate => Box::pin(async {
             test.submit(JOB, strict(&Task::endless(), 1, 1)).await?;
             test.running(JOB, 1).await?;
             test.delete(JOB).await?;
@@ -225,8 +240,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.no_pods(JOB).await?;
             test.submit(JOB, strict(&Task::quick(), 1, 1)).await?;
             test.completed(JOB).await?;
-        }
-        Batch::QuotaCut => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::QuotaCut => Box::pin(async {
             queues::open(test, QUEUE, quota("300m", None)).await?;
             test.submit(JOB, queued(3, 3)).await?;
             test.running(JOB, 3).await?;
@@ -240,8 +256,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.running(JOB, 3).await?;
             end(test, 3).await?;
             test.completed(JOB).await?;
-        }
-        Batch::QueueDrain => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::QueueDrain => Box::pin(async {
             queues::open(test, QUEUE, quota("1", None)).await?;
             test.submit(JOB, queued(2, 2)).await?;
             test.running(JOB, 2).await?;
@@ -251,8 +268,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             queues::edit(test, QUEUE, json!({"spec": {"stopPolicy": "None"}})).await?;
             end(test, 2).await?;
             test.completed(JOB).await?;
-        }
-        Batch::Cohort => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Cohort => Box::pin(async {
             queues::open(test, QUEUE, quota("100m", Some("200m"))).await?;
             queues::open(test, LENDER, quota("100m", Some("100m"))).await?;
             test.submit(JOB, queued(2, 2)).await?;
@@ -269,8 +287,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             end(test, 2).await?;
             test.completed(JOB).await?;
             test.no_pods(OTHER).await?;
-        }
-        Batch::QueueGang => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::QueueGang => Box::pin(async {
             place_stranger(test).await?;
             queues::open(test, QUEUE, quota("300m", None)).await?;
             let template = Task::endless().template_with(|template| {
@@ -292,8 +311,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             queues::edit(test, QUEUE, json!({"spec": {"stopPolicy": "None"}})).await?;
             end(test, 3).await?;
             test.completed(JOB).await?;
-        }
-        Batch::QueueDeleted => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::QueueDeleted => Box::pin(async {
             queues::open(test, QUEUE, quota("200m", None)).await?;
             test.submit(JOB, queued(3, 3)).await?;
             let first = test.running(JOB, 2).await?;
@@ -307,8 +327,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             queues::create(test, QUEUE, quota("200m", None)).await?;
             end(test, 2).await?;
             test.completed(JOB).await?;
-        }
-        Batch::Preempted => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::Preempted => Box::pin(async {
             queues::open(test, QUEUE, yielding("100m")?).await?;
             test.submit(JOB, queued(1, 1)).await?;
             test.running(JOB, 1).await?;
@@ -322,8 +343,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             end(test, 1).await?;
             test.completed(JOB).await?;
             test.no_pods(OTHER).await?;
-        }
-        Batch::PeakForced => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::PeakForced => Box::pin(async {
             queues::open(test, QUEUE, with_far_peak("200m")?).await?;
             test.submit(JOB, queued(2, 2)).await?;
             test.running(JOB, 2).await?;
@@ -338,8 +360,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             queues::ready(test, QUEUE, ReadyReason::Admitting).await?;
             end(test, 2).await?;
             test.completed(JOB).await?;
-        }
-        Batch::OutOfMemory => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::OutOfMemory => Box::pin(async {
             let spec = strict(&Task::endless(), 2, 2);
             let on_oom = Some(OnOom { max_steps: 2, ..OnOom::default() });
             let retry = Retry { on_oom, ..spec.retry.clone() };
@@ -358,16 +381,18 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
                 test.end_pod(&life, code).await?;
             }
             test.completed(JOB).await?;
-        }
-        Batch::SuccessPolicy => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::SuccessPolicy => Box::pin(async {
             let rule = SuccessRule { succeeded_indexes: Some("1-2".to_owned()), succeeded_count: Some(1) };
             let success_policy = Some(SuccessPolicy { rules: vec![rule] });
             test.submit(JOB, BatchJobSpec { success_policy, ..strict(&Task::endless(), 3, 3) }).await?;
             let first = test.running(JOB, 3).await?;
             test.end_pod(&first[1], 0).await?;
             test.reason(JOB, CompleteReason::SuccessPolicyMet).await?;
-        }
-        Batch::ProfileInitial => {
+            anyhow::Ok(())
+        }).await?,
+        Batch::ProfileInitial => Box::pin(async {
             let learned = profile::learned(test).await?;
             let template = Task::endless().template_with(|template| {
                 // What is requested already is not filled in.
@@ -388,7 +413,8 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
                 test.end_pod(&life, code).await?;
             }
             test.failed(JOB, FailedReason::FailedIndexes).await?;
-        }
+            anyhow::Ok(())
+        }).await?,
     }
     test.no_pods(JOB).await
 }

@@ -185,8 +185,7 @@ impl Scenario for Batch {
     }
 
     async fn play<'a>(&self, world: &Self::World<'a>) -> Result<()> {
-        // All plays together are a large future, of which many go on side by side.
-        Box::pin(plays::play(*self, &world.test)).await
+        plays::play(*self, &world.test).await
     }
 }
 
