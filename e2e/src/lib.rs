@@ -18,6 +18,7 @@
 //! | [`helm`] | the real helm, and what it renders |
 //! | [`write_count`] | requests by user agent, verb and resource, from the audit log |
 //! | [`rights`] | what an account was granted, and what of it was used |
+//! | [`polling`] | waiting for what is asked for again and again |
 //! | [`oracle`] | independent witnesses of pods, jobs and leadership |
 //! | [`fault_proxy`] | a proxy in front of the API server that injects faults |
 //! | [`crash`] | a manager that ends at each of its writes, and what becomes of its work |
@@ -48,6 +49,7 @@ pub mod namespaces;
 pub mod node;
 pub mod oracle;
 pub mod pki;
+pub mod polling;
 pub mod process;
 pub mod recovery;
 pub mod relay;
