@@ -18,6 +18,7 @@
 //! | [`helm`] | the real helm, and what it renders |
 //! | [`write_count`] | requests by user agent, verb and resource, from the audit log |
 //! | [`rights`] | what an account was granted, and what of it was used |
+//! | [`polling`] | waiting for what is asked for again and again |
 //! | [`oracle`] | independent witnesses of pods, jobs and leadership |
 //! | [`fault_proxy`] | a proxy in front of the API server that injects faults |
 //! | [`archive_sink`] | a server that takes the lines of finished jobs, or does not |
@@ -50,6 +51,7 @@ pub mod namespaces;
 pub mod node;
 pub mod oracle;
 pub mod pki;
+pub mod polling;
 pub mod process;
 pub mod recovery;
 pub mod relay;

@@ -4,15 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use springtide_crds::batch_job::{BatchJobSpec, CompleteReason, StalledReason, StopPolicy};
 use springtide_e2e::batch::{self, Task, Testbed};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 use springtide_e2e::oracle::feed::PATIENCE;
+use springtide_e2e::polling::until;
 use springtide_plumbing::metrics::catalogue::{self, Family};
 use tokio::sync::OnceCell;
 
@@ -87,6 +87,10 @@ async fn no_difference(folder: &str, count: usize) -> Result<()> {
             "{name}: {owners:?}"
         );
     }
+    // What does differ is found: that nothing was says something.
+    test.edit("indexed", json!({"spec": {"parallelism": 3}})).await?;
+    let found = cluster.differences(&["--namespace", &test.namespace, "-f", samples]).await?;
+    ensure!(found.contains("-  parallelism: 3\n+  parallelism: 4"), "{found}");
     test.verify()
 }
 
@@ -152,16 +156,11 @@ async fn another_writer_of_a_status_shows_as_writes_without_a_change_of_a_spec()
     }
     ensure!(renewed == before, "{renewed} is not {before}");
     // Its watch may be behind ours.
-    let told = async {
-        loop {
-            let [changes_after, events_after] = figures().await?;
-            if events_after >= events + 6.0 {
-                return anyhow::Ok(changes_after);
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    let changes_after = tokio::time::timeout(PATIENCE, told).await.context("an event for each write")??;
+    let changes_after = until(PATIENCE, "an event for each write", async || {
+        let [changes_after, events_after] = figures().await?;
+        Ok((events_after >= events + 6.0).then_some(changes_after))
+    })
+    .await?;
     ensure!(changes_after == changes, "a status counts as a change of a spec: {changes_after}");
     test.verify()
 }
@@ -198,18 +197,13 @@ async fn a_manager_shows_the_documented_metrics_and_counts_what_is_there() -> Re
         r#"springtide_objects{kind="BatchJob",ready_reason="Suspended"} "#,
         r#"springtide_objects_stalled{kind="BatchJob",reason="NeverFits"} "#,
     ];
-    let told = async {
-        loop {
-            let text = manager.metrics().await?;
-            let is_told =
-                |series: &&str| text.lines().any(|line| line.starts_with(*series) && !line.ends_with(" 0"));
-            if counted.iter().all(is_told) {
-                return anyhow::Ok(text);
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    let text = tokio::time::timeout(PATIENCE, told).await.context("the jobs are not counted")??;
+    let text = until(PATIENCE, "the jobs are counted", async || {
+        let text = manager.metrics().await?;
+        let is_told =
+            |series: &&str| text.lines().any(|line| line.starts_with(*series) && !line.ends_with(" 0"));
+        Ok(counted.iter().all(is_told).then_some(text))
+    })
+    .await?;
     let shown: BTreeMap<String, Family> =
         catalogue::parse(&text).into_iter().map(|family| (family.name.clone(), family)).collect();
     let documented = documented();

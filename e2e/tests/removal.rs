@@ -14,6 +14,7 @@ use springtide_crds::batch_job::{BatchJobSpec, CompletionMode, CompletionTrackin
 use springtide_e2e::batch::{self, Task, Testbed};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{Manager, springtide_binary};
+use springtide_e2e::polling::until;
 use tokio::sync::{Mutex, OnceCell};
 
 /// Each test takes away what all of them stand on.
@@ -78,18 +79,6 @@ async fn endless<'a>(cluster: &'a LocalCluster, prefix: &str) -> Result<Testbed<
     Ok(test)
 }
 
-async fn until<T>(what: &str, check: impl AsyncFn() -> Result<Option<T>>) -> Result<T> {
-    let wait = async {
-        loop {
-            if let Some(found) = check().await? {
-                return Ok(found);
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("{what}: not within {PATIENCE:?}"))?
-}
-
 async fn pods_of(test: &Testbed<'_>) -> Result<Vec<Pod>> {
     Ok(test.api::<Pod>().list(&ListParams::default()).await?.items)
 }
@@ -104,7 +93,7 @@ async fn delete_pods(test: &Testbed<'_>) -> Result<()> {
 }
 
 async fn all_marked(test: &Testbed<'_>) -> Result<()> {
-    until("the pods are marked for deletion, and stay", async || {
+    until(PATIENCE, "the pods are marked for deletion, and stay", async || {
         let pods = pods_of(test).await?;
         ensure!(pods.len() == 3, "{} of 3 pods are there", pods.len());
         Ok(pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_some()).then_some(()))
@@ -199,7 +188,7 @@ async fn pods_that_outlive_manager_and_crds_are_freed_and_a_new_install_works() 
     ensure!(pods_of(&test).await?.len() == 3, "a dry run and a question have changed something");
     let released = release(cluster, &words(all)).await?;
     ensure!(released.status.success() && said(&released).contains("3 of 3"), "{}", said(&released));
-    until("the pods are gone", async || Ok(pods_of(&test).await?.is_empty().then_some(()))).await?;
+    until(PATIENCE, "the pods are gone", async || Ok(pods_of(&test).await?.is_empty().then_some(()))).await?;
     let again = release(cluster, &words(all)).await?;
     ensure!(again.status.success() && said(&again).contains("Nothing holds"), "{}", said(&again));
 
@@ -220,10 +209,12 @@ async fn a_manager_that_outlives_its_crds_gives_back_what_is_deleted_and_goes_on
     let mut running = manager(cluster, "outlives").await?;
     let test = endless(cluster, "given-back").await?;
     remove_crds(cluster).await?;
-    until("the manager says that it is not ready", async || Ok((!running.is_ready().await).then_some(())))
-        .await?;
+    until(PATIENCE, "the manager says that it is not ready", async || {
+        Ok((!running.is_ready().await).then_some(()))
+    })
+    .await?;
     delete_pods(&test).await?;
-    until("the pods are gone", async || Ok(pods_of(&test).await?.is_empty().then_some(()))).await?;
+    until(PATIENCE, "the pods are gone", async || Ok(pods_of(&test).await?.is_empty().then_some(()))).await?;
 
     cluster.install_crds().await?;
     running.wait_ready().await?;
