@@ -156,7 +156,9 @@ async fn the_samples_end_as_they_say() -> Result<()> {
     {
         let pods = test.pods.now();
         assert!(pods.of("success-policy").len() <= 5, "what is not needed starts");
-        assert!(pods.all().all(|life| !life.unschedulable), "a pod was created that did not fit");
+        // What is not needed any more may go before it has a node.
+        let homeless = pods.all().find(|life| life.node.is_none() && life.job != "success-policy");
+        assert!(homeless.is_none(), "a pod was created that did not fit: {homeless:?}");
     }
     for sample in samples::batch_jobs() {
         let name = sample.object["metadata"]["name"].as_str().context("a sample has a name")?;

@@ -118,6 +118,18 @@ impl Pods {
         self.most.get(job).map_or(0, |(_, most)| *most)
     }
 
+    /// Most pods of all jobs together that existed and had not ended at one time.
+    #[must_use]
+    pub fn most_at_once(&self) -> usize {
+        let at_birth = |new: &Life| {
+            self.lives
+                .values()
+                .filter(|life| life.created <= new.created && life.over() > new.created)
+                .count()
+        };
+        self.lives.values().map(at_birth).max().unwrap_or_default()
+    }
+
     /// What may never be seen, whatever a test does: two pods of one index at once.
     #[must_use]
     pub fn violations(&self) -> &[String] {
