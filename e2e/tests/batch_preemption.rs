@@ -96,6 +96,8 @@ async fn a_job_that_loses_its_pod_says_so_waits_at_its_place_and_ends_well() -> 
     open(&test, batch_queue::DEFAULT_QUEUE, yielding("500m", 0)?).await?;
     test.submit("low", job(Tier::Standard, 1)).await?;
     let before = test.running("low", 1).await?;
+    // Ages count in whole seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     test.submit("later", job(Tier::Standard, 1)).await?;
     test.submit("high", job(Tier::Guaranteed, 1)).await?;
     let high = test.running("high", 1).await?;

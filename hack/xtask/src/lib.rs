@@ -14,6 +14,7 @@ mod debian;
 mod generate;
 mod gitops;
 mod image;
+mod inotify;
 mod manifests;
 mod memory_folder;
 mod monitoring;

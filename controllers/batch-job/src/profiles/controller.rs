@@ -62,7 +62,8 @@ struct Record {
     planned: usize,
     /// Whether that plan writes what differs; else it is too early.
     is_due: bool,
-    /// The last sample of the status, as it was last seen or written.
+    /// The last sample of the newest status that was seen or written. It never goes back: a view may show a status
+    /// from before this process's own write, and runs that end meanwhile are in neither.
     known: Option<Option<Timestamp>>,
     /// When the status was last written by this process.
     written: Option<Timestamp>,
@@ -78,7 +79,7 @@ impl Record {
 
     /// Forgets runs that a status holds which this process has not written.
     fn follow(&mut self, last: Option<Timestamp>) {
-        if self.planned == 0 && self.known != Some(last) {
+        if self.planned == 0 && self.known.is_none_or(|known| known < last) {
             self.waiting.retain(|run| last.is_none_or(|last| run.finished > last));
             self.known = Some(last);
         }
