@@ -12,7 +12,7 @@ use springtide_crds::batch_job::{
 use springtide_crds::batch_queue::{self, BatchQueue, BatchQueueSpec};
 use springtide_crds::common::Tier;
 use springtide_e2e::batch::queues::open;
-use springtide_e2e::batch::{Task, Testbed, pool, shared};
+use springtide_e2e::batch::{Task, Testbed, next_second, pool, shared};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::jobs;
 
@@ -96,8 +96,7 @@ async fn a_job_that_loses_its_pod_says_so_waits_at_its_place_and_ends_well() -> 
     open(&test, batch_queue::DEFAULT_QUEUE, yielding("500m", 0)?).await?;
     test.submit("low", job(Tier::Standard, 1)).await?;
     let before = test.running("low", 1).await?;
-    // Ages count in whole seconds.
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    next_second().await;
     test.submit("later", job(Tier::Standard, 1)).await?;
     test.submit("high", job(Tier::Guaranteed, 1)).await?;
     let high = test.running("high", 1).await?;
@@ -127,8 +126,7 @@ async fn a_higher_priority_of_the_tier_goes_first_and_the_youngest_yields() -> R
     for name in ["old", "young"] {
         test.submit(name, job(Tier::Standard, 1)).await?;
         test.running(name, 1).await?;
-        // Ages count in whole seconds.
-        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        next_second().await;
     }
     test.submit("urgent", BatchJobSpec { priority: 5, ..job(Tier::Standard, 1) }).await?;
     test.running("urgent", 1).await?;

@@ -19,7 +19,7 @@ use springtide_crds::batch_queue::{
 };
 use springtide_crds::common::{Quantity, Tier};
 use springtide_e2e::batch::queues::{create, edit, queue, ready};
-use springtide_e2e::batch::{POOL, Task, Testbed, pool, shared};
+use springtide_e2e::batch::{POOL, Task, Testbed, next_second, pool, shared};
 use springtide_e2e::manager::USER_AGENT;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::jobs;
@@ -105,8 +105,7 @@ async fn the_newest_queue_beyond_the_maximum_starts_nothing_until_another_goes()
         create(&test, &format!("q{number}"), cores("1", None)).await?;
     }
     ready(&test, "q0", ReadyReason::Admitting).await?;
-    // Of queues of one second the names do not decide: the next one is the newest in any case.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    next_second().await;
     create(&test, "newest", cores("1", None)).await?;
     ready(&test, "newest", ReadyReason::Stalled(batch_queue::StalledReason::LimitExceeded)).await?;
     test.submit("late", tasks(1, &half_core(), "newest")).await?;

@@ -8,6 +8,7 @@ mod task;
 mod testbed;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::sync::OnceCell;
@@ -47,6 +48,12 @@ pub async fn cluster() -> Result<LocalCluster> {
     let cluster = LocalCluster::builder().kwok(pool(GENERAL, 10, "32", 110)).start().await?;
     cluster.install_crds().await?;
     Ok(cluster)
+}
+
+/// Waits until what is created is younger than all that is there: ages count in whole seconds, and among equals
+/// something else decides.
+pub async fn next_second() {
+    tokio::time::sleep(Duration::from_millis(1100)).await;
 }
 
 /// Nodes of a pool.

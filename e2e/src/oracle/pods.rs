@@ -87,8 +87,6 @@ pub struct Pods {
     events: usize,
     lists: usize,
     lives: BTreeMap<String, Life>,
-    /// Active pods by job, and the most that there were at a time.
-    most: BTreeMap<String, (usize, usize)>,
     violations: Vec<String>,
 }
 
@@ -115,19 +113,13 @@ impl Pods {
     /// Most pods of a job that existed and had not ended at one time.
     #[must_use]
     pub fn most_active(&self, job: &str) -> usize {
-        self.most.get(job).map_or(0, |(_, most)| *most)
+        most_active(self.all().filter(|life| life.job == job))
     }
 
     /// Most pods of all jobs together that existed and had not ended at one time.
     #[must_use]
     pub fn most_at_once(&self) -> usize {
-        let at_birth = |new: &Life| {
-            self.lives
-                .values()
-                .filter(|life| life.created <= new.created && life.over() > new.created)
-                .count()
-        };
-        self.lives.values().map(at_birth).max().unwrap_or_default()
+        most_active(self.all())
     }
 
     /// What may never be seen, whatever a test does: two pods of one index at once.
@@ -161,15 +153,6 @@ impl Pods {
         Ok(())
     }
 
-    fn end_active(&mut self, uid: &str) {
-        if let Some(life) = self.lives.get(uid)
-            && life.is_active()
-            && let Some((now, _)) = self.most.get_mut(&life.job)
-        {
-            *now -= 1;
-        }
-    }
-
     /// Called for a pod that is new: all earlier pods of its index must be over.
     fn begin(&mut self, new: &Life) {
         let others = self.lives.values().filter(|life| {
@@ -177,9 +160,6 @@ impl Pods {
         });
         self.violations
             .extend(others.map(|other| format!("two pods of one index at once: {other:?} and {new:?}")));
-        let (now, most) = self.most.entry(new.job.clone()).or_default();
-        *now += 1;
-        *most = (*most).max(*now);
     }
 }
 
@@ -195,13 +175,9 @@ impl Fold for Pods {
             self.begin(&life);
             self.lives.insert(uid.clone(), life);
         }
-        let terminal = end(&pod);
-        if terminal.is_some() {
-            self.end_active(&uid);
-        }
         let Some(life) = self.lives.get_mut(&uid) else { return };
         if life.ended.is_none() {
-            life.ended = terminal.map(|end| (at, end));
+            life.ended = end(&pod).map(|end| (at, end));
         }
         life.node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
         life.tracked |= pod.finalizers().iter().any(|held| held == TRACKING_FINALIZER);
@@ -218,7 +194,6 @@ impl Fold for Pods {
     fn delete(&mut self, pod: &Pod) {
         self.events += 1;
         let uid = pod.uid().unwrap_or_default();
-        self.end_active(&uid);
         if let Some(life) = self.lives.get_mut(&uid) {
             life.gone.get_or_insert(self.events);
         }
@@ -234,7 +209,6 @@ impl Fold for Pods {
             .map(|life| life.uid.clone())
             .collect();
         for uid in gone {
-            self.end_active(&uid);
             self.events += 1;
             if let Some(life) = self.lives.get_mut(&uid) {
                 life.gone = Some(self.events);
@@ -250,6 +224,23 @@ impl Fold for Pods {
         let gone = self.lives.values().filter(|life| life.gone.is_some());
         text + &format!("and {} pods that are gone", gone.count())
     }
+}
+
+/// The most of these pods that existed and had not ended at one time. One that was first seen when it had ended counts
+/// for that moment.
+fn most_active<'a>(lives: impl Iterator<Item = &'a Life>) -> usize {
+    let mut changes: Vec<_> = lives.flat_map(|life| [(life.created, false), (life.over(), true)]).collect();
+    changes.sort_unstable();
+    let (mut now, mut most) = (0, 0);
+    for (_, is_over) in changes {
+        if is_over {
+            now -= 1;
+        } else {
+            now += 1;
+            most = most.max(now);
+        }
+    }
+    most
 }
 
 /// A pod of a job, as it was created.

@@ -105,8 +105,8 @@ impl Waiting {
 
     /// The next program for a lane that has run `done`.
     fn next(&mut self, done: Option<&Program>) -> Option<Program> {
-        for programs in &mut self.in_turn {
-            done.inspect(|done| programs.ended(done));
+        if let Some(done) = done {
+            self.in_turn.iter_mut().for_each(|programs| programs.ended(done));
         }
         self.in_turn.iter_mut().find_map(InTurn::next).or_else(|| self.others.pop_front())
     }
