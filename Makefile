@@ -41,9 +41,8 @@ demo: deps xtask ## Run real batch jobs on a real local Kubernetes and show them
 	cargo build --workspace --bins
 	bin=$$($(XTASK) tools --print-path $(DEMO_TOOLS)) && SPRINGTIDE_BIN=$$bin $(BUILT)/demo $(KEEP_FLAG)
 
-# Every kind will have a demo of its own; so far there is one.
 .PHONY: demo-batch-job
-demo-batch-job: demo ## The demo of BatchJob, which is all of the demo so far.
+demo-batch-job: demo ## The demo of BatchJob: the same as demo.
 
 .PHONY: demo-batch
 demo-batch: deps xtask ## Show a queue with a peak window that drains and opens again, on simulated nodes (three minutes).

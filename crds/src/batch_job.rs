@@ -289,7 +289,9 @@ pub struct Interruption {
     /// Interruptible tasks start at any time; with FinishOrDontStart no task starts that would still run when the next
     /// peak window of the queue ends pods of its tier, by expectedSeconds.
     pub policy: InterruptionPolicy,
-    /// Seconds between SIGTERM and SIGKILL when a pod is ended by Drain or a deadline.
+    /// Seconds between SIGTERM and SIGKILL when Springtide ends a pod that runs: for Drain, a deadline, a peak, a job that
+    /// goes before it, a lender or a quota that was cut. A peak that starts sooner cuts it. Evictions by others take the
+    /// template's terminationGracePeriodSeconds.
     #[schemars(range(max = 3600))]
     pub grace_seconds: u32,
 }
@@ -429,7 +431,7 @@ pub struct Release {
     #[schemars(with = "CompletionTracking")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_tracking: Option<CompletionTracking>,
-    /// A pod is kept until it is so many seconds old, for metric scrapers.
+    /// A pod is kept until it is so many seconds old, counted from its creation, for metric scrapers and log agents.
     #[schemars(range(max = 3600))]
     pub min_pod_age_seconds: u32,
     /// A failed pod is kept so many seconds, for debugging.

@@ -3,22 +3,19 @@
 //! The images hold one program that sleeps, exits or allocates memory as its
 //! arguments say; the demo builds it.
 
-use std::collections::BTreeMap;
+mod queues;
 
 use serde_json::{Value, json};
 
 use crate::batch_job::{
-    BatchJob, BatchJobSpec, CompletionMode, ExitCodeOperator, MANAGED_BY, OnExitCodes, PodFailureAction,
-    PodFailurePolicy, PodFailureRule, PodTemplate, Retry, SuccessPolicy, SuccessRule,
-};
-use crate::batch_queue::loads::{LoadResource, LoadTrigger};
-use crate::batch_queue::peaks::{PeakAction, PeakWindow, Resume, TierAction};
-use crate::batch_queue::{
-    Archive, ArchiveType, BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, Preemptible, QuotaRow,
-    Retention, TierMapping,
+    BatchJob, BatchJobSpec, CompletionMode, CompletionTracking, ExitCodeOperator, Interruption,
+    InterruptionPolicy, JobProfile, MANAGED_BY, OnExitCodes, OnOom, PodFailureAction, PodFailurePolicy,
+    PodFailureRule, PodTemplate, Release, Retry, SuccessPolicy, SuccessRule,
 };
 use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileMode, RequestBound};
-use crate::common::{Quantity, Tier, Window};
+use crate::common::{Quantity, Tier};
+
+pub use queues::batch_queues;
 
 /// The image of the examples.
 pub const IMAGE: &str = "localhost/springtide-box:1";
@@ -133,6 +130,90 @@ pub fn batch_jobs() -> Vec<Sample> {
                 },
             ),
         },
+        Sample {
+            file: "batchjob-gang",
+            doc: "Three numbered tasks that need each other: all start at once, or none. In a queue with gangScheduler \
+                  PodGroup the scheduler places them as a whole besides. Ends Complete with 3 succeeded.",
+            object: job(
+                "gang",
+                BatchJobSpec {
+                    completions: 3,
+                    parallelism: 3,
+                    min_parallelism: 3,
+                    completion_mode: CompletionMode::Indexed,
+                    ..BatchJobSpec::new(task(&["sleep", "3"], "200m", "32Mi"))
+                },
+            ),
+        },
+        Sample {
+            file: "batchjob-recurring",
+            doc: "A run of a task that comes again and again: BatchTaskProfile recurring-etl, which is made at the first \
+                  use, learns from the usage that its message tells, and from twenty runs on gives the container the \
+                  CPU request that it lacks. Were it killed for its memory, the next try would have twice as much, and \
+                  256Mi at most. Ends Complete.",
+            object: job(
+                "recurring",
+                BatchJobSpec {
+                    profile: Some(JobProfile {
+                        key: Some("recurring-etl".to_owned()),
+                        mode: Some(ProfileMode::Initial),
+                    }),
+                    retry: Retry {
+                        on_oom: Some(OnOom {
+                            memory_percent: 200,
+                            max_memory: Some(Quantity::new("256Mi")),
+                            max_steps: 2,
+                        }),
+                        ..Retry::default()
+                    },
+                    ..BatchJobSpec::new(task(&["sleep", "2", "usage: cpu=20m memory=8Mi"], "", "64Mi"))
+                },
+            ),
+        },
+        Sample {
+            file: "batchjob-deadlines",
+            doc: "A task that is not to be cut short, and is not to be late: it starts only where its five seconds end before \
+                  the next peak of its queue ends pods of its tier. It fails when it has not started within a day, or runs \
+                  for more than ten minutes; a pod that no node takes within a minute is taken back. Its stopPolicy \
+                  may be set to Hold at any time. Ends Complete, and goes a day later.",
+            object: job(
+                "deadlines",
+                BatchJobSpec {
+                    expected_seconds: Some(5),
+                    interruption: Interruption {
+                        policy: InterruptionPolicy::FinishOrDontStart,
+                        grace_seconds: 10,
+                    },
+                    queue_deadline_seconds: Some(86_400),
+                    active_deadline_seconds: Some(600),
+                    pending_deadline_seconds: 60,
+                    ttl_seconds_after_finished: Some(86_400),
+                    ..BatchJobSpec::new(task(&["sleep", "3"], "100m", "32Mi"))
+                },
+            ),
+        },
+        Sample {
+            file: "batchjob-release",
+            doc: "Two tasks of tier Standard, each outcome of which counts exactly once. Their pods stay until they are ten \
+                  seconds old, so that an agent finds their logs; had they failed they would stay for ten minutes, the two \
+                  newest of them until the job goes. Ends Complete with 2 succeeded.",
+            object: job(
+                "release",
+                BatchJobSpec {
+                    tier: Tier::Standard,
+                    completions: 2,
+                    parallelism: 2,
+                    release: Release {
+                        completion_tracking: Some(CompletionTracking::Strict),
+                        min_pod_age_seconds: 10,
+                        hold_on_failure_seconds: 600,
+                        keep_failed_pods: 2,
+                        ..Release::default()
+                    },
+                    ..BatchJobSpec::new(task(&["sleep", "1"], "100m", "32Mi"))
+                },
+            ),
+        },
     ]
 }
 
@@ -149,164 +230,6 @@ fn on_exit_code(code: i32, action: PodFailureAction) -> PodFailurePolicy {
             on_pod_conditions: Vec::new(),
         }],
     }
-}
-
-/// The examples of BatchQueue.
-#[must_use]
-pub fn batch_queues() -> Vec<Sample> {
-    let quota = |resource: &str, nominal: &str, max: Option<&str>| QuotaRow {
-        resource: resource.to_owned(),
-        nominal: Quantity::new(nominal),
-        max: max.map(Quantity::new),
-    };
-    vec![
-        Sample {
-            file: "batchqueue-default",
-            doc: "The queue of every job of its namespace that names none: at most two CPUs and 2Gi of memory at a \
-                  time, of half of what the nodes leave. Finished jobs stay for an hour.",
-            object: queue(
-                "default",
-                BatchQueueSpec {
-                    quota: vec![quota("cpu", "2", None), quota("memory", "2Gi", None)],
-                    capacity_source: CapacitySource { percent: 50, ..CapacitySource::default() },
-                    retention: Retention { ttl_seconds_after_finished: 3600, ..Retention::default() },
-                    ..BatchQueueSpec::new()
-                },
-            ),
-        },
-        Sample {
-            file: "batchqueue-reports",
-            doc: "A queue of cohort idle: one CPU is its own, and it may borrow another one that no other queue of \
-                  the cohort uses. Jobs name it in spec.queueName; those of tier Guaranteed run here too.",
-            object: queue(
-                "reports",
-                BatchQueueSpec {
-                    cohort: Some("idle".to_owned()),
-                    quota: vec![quota("cpu", "1", Some("2"))],
-                    max_tier: Tier::Guaranteed,
-                    ..BatchQueueSpec::new()
-                },
-            ),
-        },
-        Sample {
-            file: "batchqueue-peak",
-            doc: "A queue that leaves the machines to online services on every evening: from ten minutes before eight \
-                  jobs of tier BestEffort leave, those of tier Standard shrink to three tenths, and after ten all come \
-                  back over ten minutes.",
-            object: queue(
-                "evening",
-                BatchQueueSpec {
-                    peak_windows: vec![PeakWindow {
-                        name: "evening".to_owned(),
-                        window: Some(Window {
-                            start: Some("20:00".to_owned()),
-                            end: Some("22:00".to_owned()),
-                            cron: None,
-                            duration_seconds: None,
-                            time_zone: "Asia/Shanghai".to_owned(),
-                            dates: None,
-                        }),
-                        from_time_share_group: None,
-                        actions: vec![
-                            TierAction { tier: Tier::BestEffort, action: PeakAction::Drain, percent: None },
-                            TierAction {
-                                tier: Tier::Standard,
-                                action: PeakAction::Degrade,
-                                percent: Some(30),
-                            },
-                        ],
-                        lead_seconds: 600,
-                        drain_pods_per_second: 50,
-                        resume: Resume::default(),
-                    }],
-                    ..BatchQueueSpec::new()
-                },
-            ),
-        },
-        Sample {
-            file: "batchqueue-load",
-            doc: "A queue by what the nodes really do, which needs a metrics server: jobs get half of what nobody uses. \
-                  When 75 % of the CPUs have been busy for a minute, nothing of tier BestEffort starts; at 90 % of the \
-                  memory its pods leave. They come back over ten minutes.",
-            object: queue(
-                "leftovers",
-                BatchQueueSpec {
-                    capacity_source: CapacitySource {
-                        type_: CapacityType::NodeMetrics,
-                        percent: 50,
-                        ..CapacitySource::default()
-                    },
-                    load_triggers: vec![
-                        trigger("busy", LoadResource::Cpu, (75, 60), PeakAction::Hold),
-                        trigger("full", LoadResource::Memory, (90, 80), PeakAction::Drain),
-                    ],
-                    ..BatchQueueSpec::new()
-                },
-            ),
-        },
-        Sample {
-            file: "batchqueue-urgent",
-            doc: "A queue whose jobs of tier BestEffort give way: their pods end for jobs of tier Guaranteed once they \
-                  exist for a minute, and run again by themselves. Pods of Standard end only for jobs of their own \
-                  tier with a higher priority, or of Guaranteed.",
-            object: queue(
-                "urgent",
-                BatchQueueSpec {
-                    quota: vec![quota("cpu", "2", None)],
-                    max_tier: Tier::Guaranteed,
-                    tiers: vec![
-                        yielding(Tier::BestEffort, &[Tier::Guaranteed], 60),
-                        yielding(Tier::Standard, &[Tier::Standard, Tier::Guaranteed], 0),
-                    ],
-                    ..BatchQueueSpec::new()
-                },
-            ),
-        },
-        Sample {
-            file: "batchqueue-archived",
-            doc: "A queue whose finished jobs go after ten seconds, each once the manager has written a line of JSON \
-                  about it to its standard output. Jobs name it in spec.queueName.",
-            object: queue(
-                "archived",
-                BatchQueueSpec {
-                    retention: Retention {
-                        ttl_seconds_after_finished: 10,
-                        archive: Archive { type_: ArchiveType::Stdout, url: None },
-                        ..Retention::default()
-                    },
-                    ..BatchQueueSpec::new()
-                },
-            ),
-        },
-    ]
-}
-
-fn trigger(name: &str, resource: LoadResource, (high, low): (u32, u32), action: PeakAction) -> LoadTrigger {
-    LoadTrigger {
-        name: name.to_owned(),
-        resource,
-        high_percent: high,
-        low_percent: low,
-        sustain_seconds: 60,
-        actions: vec![TierAction { tier: Tier::BestEffort, action, percent: None }],
-        drain_pods_per_second: 50,
-        resume: Resume::default(),
-    }
-}
-
-fn yielding(name: Tier, by: &[Tier], min_run_seconds: u32) -> TierMapping {
-    TierMapping {
-        name,
-        priority_class_name: None,
-        scheduler_name: None,
-        pod_labels: BTreeMap::new(),
-        resource_names: BTreeMap::new(),
-        preemptible: Some(Preemptible { by: by.to_vec(), min_run_seconds }),
-    }
-}
-
-fn queue(name: &str, spec: BatchQueueSpec) -> Value {
-    json!(BatchQueue::new(name, spec))
 }
 
 /// The examples of BatchTaskProfile.
@@ -337,8 +260,12 @@ fn job(name: &str, spec: BatchJobSpec) -> Value {
     json!(BatchJob::new(name, spec))
 }
 
-/// A pod that runs the example program; memory is also its limit.
+/// A pod that runs the example program; without CPU it requests none, and memory is also its limit.
 fn task(args: &[&str], cpu: &str, memory: &str) -> PodTemplate {
+    let mut requests = json!({"memory": memory});
+    if !cpu.is_empty() {
+        requests["cpu"] = json!(cpu);
+    }
     let mut template = PodTemplate::default();
     template.0.insert(
         "spec".to_owned(),
@@ -347,7 +274,7 @@ fn task(args: &[&str], cpu: &str, memory: &str) -> PodTemplate {
                 "name": "main",
                 "image": IMAGE,
                 "args": args,
-                "resources": {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}},
+                "resources": {"requests": requests, "limits": {"memory": memory}},
             }],
         }),
     );

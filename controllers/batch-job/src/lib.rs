@@ -34,6 +34,7 @@ mod population;
 pub mod profiles;
 pub mod projections;
 pub mod queues;
+mod record_turns;
 pub mod rehearsal;
 pub mod resources;
 mod rights;
@@ -61,6 +62,7 @@ use passes::Passes;
 use pod_groups::{POD_GROUP, PodGroups};
 use profiles::fitting::Fittings;
 use prometheus_client::registry::Registry;
+use record_turns::RecordTurns;
 use springtide_plumbing::budget::WriteRates;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::error::WriteError;
@@ -91,6 +93,8 @@ pub struct BatchJobReconciler {
     conflicts: Mutex<HashMap<ObjectKey, ObjectKey>>,
     /// What profiles make of templates.
     fittings: Mutex<Fittings>,
+    /// Whose turn it is to record that it waits.
+    record_turns: Mutex<RecordTurns>,
     /// Tells how fast pods may be deleted.
     rates: OnceLock<RateSource>,
     queue: OnceLock<WorkQueue<ObjectKey>>,
@@ -130,6 +134,7 @@ impl BatchJobReconciler {
             records: Mutex::default(),
             conflicts: Mutex::default(),
             fittings: Mutex::default(),
+            record_turns: Mutex::default(),
             rates: OnceLock::new(),
             queue: OnceLock::new(),
             queue_keys: OnceLock::new(),

@@ -28,6 +28,7 @@ pub(crate) struct Measures {
     release: Histogram,
     drain_pods_left: Gauge,
     drains_at_risk: Gauge,
+    windows_missed: Gauge,
     load_triggers_on: Gauge,
     load_triggers_unmeasured: Gauge,
     load_readings: Family<ReadingLabels, Counter>,
@@ -51,6 +52,7 @@ impl Default for Measures {
             release: Histogram::new(RELEASE_SECONDS),
             drain_pods_left: Gauge::default(),
             drains_at_risk: Gauge::default(),
+            windows_missed: Gauge::default(),
             load_triggers_on: Gauge::default(),
             load_triggers_unmeasured: Gauge::default(),
             load_readings: Family::default(),
@@ -97,6 +99,11 @@ impl Measures {
             self.drains_at_risk.clone(),
         );
         registry.register(
+            "springtide_batch_windows_missed",
+            "BatchQueues whose peak window is open while pods that had to be gone by then are still there",
+            self.windows_missed.clone(),
+        );
+        registry.register(
             "springtide_batch_load_triggers_on",
             "Load triggers of BatchQueues that are on",
             self.load_triggers_on.clone(),
@@ -120,6 +127,7 @@ impl Measures {
     pub(crate) fn drains(&self, totals: DrainTotals) {
         self.drain_pods_left.set(i64::try_from(totals.pods_left).unwrap_or(i64::MAX));
         self.drains_at_risk.set(i64::try_from(totals.at_risk).unwrap_or(i64::MAX));
+        self.windows_missed.set(i64::try_from(totals.missed).unwrap_or(i64::MAX));
     }
 
     /// What all load triggers come to.

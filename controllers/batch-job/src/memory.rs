@@ -29,6 +29,8 @@ pub struct Facts {
     pub since: Timestamp,
     /// When the job's status was last written.
     pub last_flush: Option<Timestamp>,
+    /// It is time to record that the job waits, but others have their turn first: when it is to ask again.
+    pub record_from: Option<Timestamp>,
     /// The last create was refused like this.
     pub refusal: Option<CreateRefusal>,
     /// A pod of the job was created by this process.
@@ -178,6 +180,7 @@ impl Memory {
         let facts = Facts {
             since: now,
             last_flush: None,
+            record_from: None,
             refusal: None,
             created: false,
             template_hash: None,

@@ -3,7 +3,7 @@
 use crate::admission::{Demand, QueueId, Trouble, Verdict, Waiting};
 use crate::archive::{Excess, Standing};
 use crate::memory::Memory;
-use crate::plan::{Attempt, JobState, demand};
+use crate::plan::{Attempt, JobState, awaits_turn, demand};
 use crate::profiles::fitting::{self, Fitted, Fitting};
 use crate::projections::job::{JobView, Template};
 use crate::projections::pod::PodView;
@@ -236,8 +236,14 @@ impl BatchJobReconciler {
         }
         let (orphans, orphans_until) = record.orphans(stored.as_deref(), &pods, now);
         let mut observed = job.map(|job| self.observe_present(job, &pods, &mut record, now));
-        if let Some(state) = observed.as_mut().and_then(|observed| observed.state.as_mut()) {
+        if let Some(Observed { state: Some(state), verdict, unfinished_jobs, .. }) = &mut observed {
             state.failing = failing.cloned();
+            state.facts.record_from = record.job_mut().and_then(|(_, memory)| {
+                let told = &mut memory.facts.record_from;
+                let asks = awaits_turn(state, verdict.as_ref(), *unfinished_jobs, now);
+                *told = if asks { lock(&self.record_turns).take(*told, now) } else { None };
+                *told
+            });
         }
         if observed.is_some() || !pods.is_empty() {
             lock(&self.records).insert(key.clone(), record);

@@ -17,6 +17,7 @@ use springtide_batch_job::resources::{PodSpecRequests, ResourceList};
 use springtide_batch_job::shape::Shape;
 use springtide_batch_job::watches::{JOBS_BY_PROFILE, PODS_BY_JOB};
 use springtide_batch_job::{BatchJobReconciler, Stores};
+use springtide_crds::batch_job::QueuedReason;
 use springtide_plumbing::controller::Reconciler;
 use springtide_plumbing::executor::{Done, WriteResult};
 use springtide_plumbing::key::{ObjectKey, ResourceVersion};
@@ -110,6 +111,35 @@ impl Bench {
         self.profiles.apply(serde_json::from_value(profile).unwrap());
     }
 
+    /// What the same profile has learned of the run time.
+    fn run_time(&mut self, p95_seconds: u32) {
+        let metadata = self.meta("etl");
+        let run_time = json!({"p50Seconds": 10, "p95Seconds": p95_seconds});
+        let status = json!({"samples": 40, "runTime": run_time});
+        let profile = json!({"metadata": metadata, "spec": {}, "status": status});
+        self.profiles.apply(serde_json::from_value(profile).unwrap());
+    }
+
+    /// A queue that ends the pods of all jobs of BestEffort from second 3500 on, 100 seconds before a peak.
+    fn peak(&mut self) {
+        let metadata = self.meta("reports");
+        let (start, end) = (time_of_day(at(3600)), time_of_day(at(7200)));
+        let window = json!({
+            "name": "noon", "window": {"start": start, "end": end, "timeZone": "UTC"}, "leadSeconds": 100,
+            "actions": [{"tier": "BestEffort", "action": "Drain"}],
+        });
+        let queue = json!({"metadata": metadata, "spec": {"peakWindows": [window]}});
+        self.queues.apply(serde_json::from_value(queue).unwrap());
+    }
+
+    /// A job of that queue whose tasks are not to be interrupted.
+    fn job_that_finishes(&mut self, expected_seconds: u32) {
+        self.job_with(&json!({
+            "queueName": "reports", "expectedSeconds": expected_seconds,
+            "interruption": {"policy": "FinishOrDontStart"}, "profile": {"key": "etl", "mode": "Observe"},
+        }));
+    }
+
     /// One pass over the job, whose writes all succeed. Pods that it creates show up.
     fn pass(&mut self, second: i64) -> Plan {
         let observed = self.reconciler.observe(&key(), None, at(second)).unwrap();
@@ -144,6 +174,19 @@ impl Bench {
         keys.iter().for_each(|key| self.queue.done(key, Next::Success));
         keys
     }
+}
+
+fn time_of_day(at: Timestamp) -> String {
+    at.to_string()[11..16].to_owned()
+}
+
+/// Why the job waits, as the status tells that a plan writes: the reason and the message.
+fn told(plan: &Plan) -> (String, String) {
+    let Action::Status { status, .. } = &plan.status.as_ref().unwrap().action else { panic!("{plan:?}") };
+    let conditions = status["conditions"].as_array().unwrap();
+    let queued = conditions.iter().find(|condition| condition["type"] == "Queued").unwrap();
+    let text = |field: &str| queued[field].as_str().unwrap().to_owned();
+    (text("reason"), text("message"))
 }
 
 fn manifests(plan: &Plan) -> Vec<Value> {
@@ -332,4 +375,46 @@ async fn what_another_process_gave_is_told_as_it_was_written_whatever_is_learned
         all.clone().find(|condition| condition["type"] == "Admitted").unwrap()["message"].clone()
     };
     assert_eq!(admitted(&json!(outlook.status.conditions)), admitted(&status["conditions"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_longer_than_its_job_says_does_not_start_before_a_peak_until_it_is_known_to_take_less() {
+    let mut bench = Bench::new();
+    bench.peak();
+    bench.run_time(1000);
+    // By its own word it would be done long before the peak.
+    bench.job_that_finishes(100);
+    assert_eq!(manifests(&bench.pass(2600)), [] as [Value; 0], "there are 900 seconds");
+    let plan = bench.pass(2640);
+    assert_eq!(manifests(&plan), [] as [Value; 0]);
+    let (reason, message) = told(&plan);
+    assert_eq!(reason, "WouldNotFinish");
+    assert!(message.starts_with("a task takes 1000 s, and pods of its tier are ended"), "{message}");
+    bench.woken();
+    bench.run_time(1000);
+    assert!(!bench.woken().contains(&key()), "the same again is no news");
+    // Of about the same length, so that it waits among those it waited with before.
+    bench.run_time(860);
+    assert!(bench.woken().contains(&key()), "it may start now");
+    assert_eq!(manifests(&bench.pass(2640)).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_less_than_its_job_says_starts_before_a_peak_until_it_is_known_to_take_longer() {
+    let mut bench = Bench::new();
+    bench.peak();
+    bench.run_time(60);
+    // By its own word it would be interrupted.
+    bench.job_that_finishes(5000);
+    assert_eq!(manifests(&bench.pass(2600)).len(), 1);
+    bench.woken();
+    bench.run_time(2000);
+    assert!(bench.woken().contains(&key()), "the others may not start any more");
+    let plan = bench.pass(2601);
+    assert_eq!(manifests(&plan), [] as [Value; 0]);
+    let observed = bench.reconciler.observe(&key(), None, at(2602)).unwrap();
+    let waiting = observed.verdict.unwrap().waiting.unwrap();
+    assert_eq!(waiting.reason, QueuedReason::WouldNotFinish);
+    bench.run_time(60);
+    assert!(!manifests(&bench.pass(2603)).is_empty());
 }

@@ -59,7 +59,8 @@ reasons! {
         NoCapacity => True,
         /// No node is large enough, even if it were empty; a larger node helps.
         NeverFits => True,
-        /// An earlier job of the queue has the next free capacity reserved.
+        /// Another job has the next free capacity: the first one of a strict queue, or one that has found no node for ten
+        /// minutes and has one kept.
         HeadBlocked => True,
         /// Pods like these could not be created or scheduled; they are tried again after a pause.
         ClassBackoff => True,

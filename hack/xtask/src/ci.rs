@@ -129,13 +129,24 @@ fn perform(work: &Work, long: bool) -> Result<()> {
     }
 }
 
+/// Cases of a property test in a long run: ten times as many as without a word. Proptest goes by the variable also
+/// where a test asks for a number of its own; one whose cases take seconds has a runner of its own.
+const LONG_CASES: u32 = 2560;
+const PROPTEST_CASES: &str = "PROPTEST_CASES";
+
 /// What the tests are told.
 fn environment(long: bool) -> Result<Vec<(&'static str, OsString)>> {
     let mut environment = vec![("SPRINGTIDE_BIN", tools::provide(&[])?.into_os_string())];
     if long {
-        environment.push(("SPRINGTIDE_LONG", "1".into()));
+        environment.extend(of_long_run(env::var_os(PROPTEST_CASES)));
     }
     Ok(environment)
+}
+
+/// What makes a run of the tests a long one; `cases` are asked for by whoever starts it.
+fn of_long_run(cases: Option<OsString>) -> [(&'static str, OsString); 2] {
+    let cases = cases.unwrap_or_else(|| LONG_CASES.to_string().into());
+    [("SPRINGTIDE_LONG", "1".into()), (PROPTEST_CASES, cases)]
 }
 
 /// The package whose tests need real clusters.
@@ -248,6 +259,13 @@ mod tests {
     fn the_long_run_has_its_binaries_and_the_tests_alone() {
         let names: Vec<_> = STAGES.iter().filter(|stage| stage.long).map(|stage| stage.name).collect();
         assert_eq!(names, ["deps", "tools", "build", "test", "e2e"]);
+    }
+
+    #[test]
+    fn a_long_run_asks_for_more_cases_unless_somebody_has_said_how_many() {
+        let told = |cases: Option<&str>| of_long_run(cases.map(OsString::from)).map(|(_, value)| value);
+        assert_eq!(told(None), ["1", "2560"].map(OsString::from));
+        assert_eq!(told(Some("7")), ["1", "7"].map(OsString::from));
     }
 
     #[test]

@@ -32,9 +32,10 @@ const ON_REAL_NODES: [&str; 5] = ["install", "demo", "batch_real_node", "real_no
 const MEASURED_ON_REAL_NODES: [&str; 2] = ["batch_load", "batch_usage"];
 
 /// What takes longest begins first, so that no lane waits for it in the end; the others follow by name.
-const LONGEST: [&str; 8] = [
+const LONGEST: [&str; 9] = [
     "batch_peaks",
     "batch_profile",
+    "demo_batch",
     "plumbing_brake",
     "batch_citizen",
     "plumbing_conditions",
@@ -157,7 +158,11 @@ impl Artifact {
     }
 }
 
-/// Runs each test program by itself, `lanes` at a time; shows what one has said when it ends.
+/// So many lines of a failed program are shown once more at the end.
+const LAST_LINES: usize = 60;
+
+/// Runs each test program by itself, `lanes` at a time; shows what one has said when it ends, and at the end once more
+/// what the failed ones said last.
 ///
 /// # Errors
 /// Names the programs that failed.
@@ -191,22 +196,33 @@ pub(crate) fn run(
                     println!("{output}\n    e2e {}: {seconds} s", program.name);
                     waits = next(Some(&program));
                     if !passed {
-                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(program.name);
+                        let last = last_words(&output);
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push((program.name, last));
                     }
                 }
             });
         }
     });
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if !failed.is_empty() {
-        bail!("these tests failed: {}", failed.join(", "));
+    if failed.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    for (name, last) in &failed {
+        println!("\n    e2e {name} FAILED:\n{last}");
+    }
+    bail!("these tests failed: {}", failed.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(", "))
+}
+
+/// The end of what a failed program said: libtest ends with what each failed test said, and their names.
+fn last_words(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().collect();
+    let failures = lines.iter().position(|line| *line == "failures:").unwrap_or(0);
+    lines[failures.max(lines.len().saturating_sub(LAST_LINES))..].join("\n")
 }
 
 /// Each program has one cluster; two tests at a time use it without crowding it.
 fn run_tests(program: &Program, environment: &[(&str, OsString)]) -> Result<Output> {
-    let threads = if BY_THE_CLOCK.contains(&&*program.name) { 6 } else { 2 };
+    let threads = if BY_THE_CLOCK.contains(&&*program.name) { 8 } else { 2 };
     Command::new(&program.path)
         .arg(format!("--test-threads={threads}"))
         .env("CARGO", cargo_program())
@@ -238,6 +254,14 @@ mod tests {
             true => fs::read_dir(source).unwrap().any(|entry| says_so(&entry.unwrap().path())),
             false => says_so(&source.with_extension("rs")),
         }
+    }
+
+    #[test]
+    fn last_words_are_what_failed_tests_said() {
+        let said = "noise\nfailures:\n\n---- a stdout ----\nwhy\n\nfailures:\n    a\n";
+        assert!(last_words(said).starts_with("failures:\n\n---- a"));
+        let long: String = (0..100).map(|line| format!("{line}\n")).collect();
+        assert!(last_words(&long).starts_with("40\n") && last_words(&long).ends_with("99"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! A class: jobs of one queue, tier and priority whose pods have the same shape.
 
 use super::line::LineId;
+use super::scheduling::Scheduling;
 use super::{Demand, Place, QueueId, Trouble};
 use crate::shape::Shape;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::InterruptionPolicy;
 use springtide_crds::common::Tier;
 use springtide_plumbing::clock::after;
+use springtide_plumbing::key::ObjectKey;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,8 +16,6 @@ use std::sync::Arc;
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 /// Longest pause.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(60);
-/// Pods of a shape that is not modelled that may be unscheduled at once, at first.
-const UNMODELLED_PODS: usize = 10;
 
 /// How long a task takes, to a power of two: jobs of one class have about the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,9 +97,7 @@ pub(super) struct Class {
     credit: usize,
     confirmed: usize,
     /// Pods created and not bound yet.
-    pub(super) unbound: usize,
-    unbound_limit: usize,
-    bound: usize,
+    pub(super) scheduling: Scheduling,
     /// Nothing is granted until then.
     pub(super) paused_until: Option<Timestamp>,
     until_a_pod_ends: bool,
@@ -127,9 +125,7 @@ impl Class {
             in_flight: 0,
             credit: 1,
             confirmed: 0,
-            unbound: 0,
-            unbound_limit: UNMODELLED_PODS,
-            bound: 0,
+            scheduling: Scheduling::new(),
             paused_until: None,
             until_a_pod_ends: false,
             unschedulable: false,
@@ -144,12 +140,12 @@ impl Class {
 
     /// Grants it may get now by its own history.
     pub(super) fn allowance(&self, modelled: bool) -> usize {
-        let pending = if self.unschedulable { self.unbound } else { 0 };
+        let pending = if self.unschedulable { self.scheduling.waiting() } else { 0 };
         let credit = self.credit.saturating_sub(self.in_flight + pending);
         if modelled {
             return credit;
         }
-        credit.min(self.unbound_limit.saturating_sub(self.unbound + self.in_flight))
+        credit.min(self.scheduling.room(self.in_flight))
     }
 
     /// A granted pod exists.
@@ -170,16 +166,12 @@ impl Class {
     }
 
     /// A pod of it was bound to a node.
-    pub(super) fn bind(&mut self) {
+    pub(super) fn bind(&mut self, pod: &ObjectKey) {
         if self.unschedulable {
             self.unschedulable = false;
             self.grow();
         }
-        self.bound += 1;
-        if self.bound >= self.unbound_limit {
-            self.bound = 0;
-            self.unbound_limit = self.unbound_limit.saturating_mul(2).min(1 << 20);
-        }
+        self.scheduling.placed(pod);
     }
 
     /// Something went wrong. Returns whether that is news: what goes wrong while it pauses belongs to
@@ -200,8 +192,7 @@ impl Class {
         self.refusals += 1;
         self.credit = 1;
         self.confirmed = 0;
-        self.unbound_limit = UNMODELLED_PODS;
-        self.bound = 0;
+        self.scheduling.begin_anew();
         true
     }
 
@@ -229,6 +220,8 @@ impl Class {
     /// Whether nobody needs it any more. A job that was taken back may leave and come again: its class
     /// must not forget the pause meanwhile.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        self.jobs == 0 && self.unbound == 0 && self.remembered_until.is_none_or(|until| until <= now)
+        self.jobs == 0
+            && self.scheduling.waiting() == 0
+            && self.remembered_until.is_none_or(|until| until <= now)
     }
 }

@@ -61,7 +61,8 @@ impl Admission {
         for owed in owed {
             let key = &owed.class;
             let is_open = self.classes.get(key).is_some_and(|class| class.paused_until.is_none())
-                && self.queues.closed(&key.line, key.tier).is_none();
+                && self.queues.closed(&key.line, key.tier).is_none()
+                && self.goes_first(key);
             if !is_open {
                 continue;
             }

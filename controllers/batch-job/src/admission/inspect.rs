@@ -3,10 +3,13 @@
 
 use super::figures::digits;
 use super::{Admission, Place};
+use crate::peaks::PeakState;
 use crate::projections::node::{Taint, TaintEffect};
 use crate::resources::ResourceList;
 use crate::shape::{Shape, Unfit};
+use jiff::Timestamp;
 use serde::Serialize;
+use springtide_crds::batch_job::QueuedReason;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
 use std::cmp::Reverse;
@@ -110,6 +113,49 @@ impl Admission {
     pub fn short_resource(&self, uid: &Uid) -> Option<String> {
         let job = self.jobs.get(uid)?;
         self.why(job, self.classes.get(&job.class)).1.map(|resource| resource.to_string())
+    }
+
+    /// Whether a job waits behind another one, the first of a strict queue.
+    pub fn is_behind_head(&self, uid: &Uid) -> bool {
+        let Some(job) = self.jobs.get(uid) else { return false };
+        let head = self.lines.get(&job.class.line).and_then(|line| line.head.as_ref());
+        head.is_some_and(|head| *head != job.place())
+    }
+
+    /// When a job that waits for this reason is looked at again by time alone, as of the last pass. Only what follows
+    /// from specs and from the age of pods is told, which is the same in every process: not when a pause ends, nor since
+    /// when a class has found no node.
+    pub fn looked_at_again(&self, uid: &Uid, reason: QueuedReason) -> Option<Timestamp> {
+        let job = self.jobs.get(uid)?;
+        let (key, now) = (&job.class, self.last_pass?);
+        let ramp_ends = || self.queues.ramp_ends(&key.line, key.tier);
+        match reason {
+            QueuedReason::PeakWindow => {
+                ramp_ends().or_else(|| self.queues.opens(&key.line, key.tier, now, |_, _| true))
+            }
+            // When the load falls nobody knows.
+            QueuedReason::LoadTrigger => ramp_ends(),
+            QueuedReason::WouldNotFinish => {
+                let expected = job.demand.interruption.expected;
+                let finishes = |state: &PeakState, at: Timestamp| state.would_finish(key.tier, expected, at);
+                self.queues.opens(&key.line, key.tier, now, finishes)
+            }
+            // Then pods that may end for it have run as long as they are promised.
+            QueuedReason::QuotaExceeded | QueuedReason::NoCapacity => self.classes.get(key)?.preempts_at,
+            QueuedReason::NeverFits
+            | QueuedReason::HeadBlocked
+            | QueuedReason::ClassBackoff
+            | QueuedReason::CapacityStale
+            | QueuedReason::QueueStopped
+            | QueuedReason::QueueNotFound
+            | QueuedReason::QueueNameRequired
+            | QueuedReason::TierNotAllowed
+            | QueuedReason::NameHeld
+            | QueuedReason::Admitted
+            | QueuedReason::QueueFull
+            | QueuedReason::Suspended
+            | QueuedReason::Finished => None,
+        }
     }
 
     /// How pods of a shape fit on the nodes now; `None` where nobody tells of nodes.

@@ -49,6 +49,14 @@ impl Admission {
         self.classes.values().any(|class| class.keeps_at.is_some_and(|at| at <= now))
     }
 
+    /// Takes in since when the class of a job has found no node, by the word of who has watched it.
+    pub fn starved_since(&mut self, uid: &Uid, since: Timestamp) {
+        let Some(key) = self.jobs.get(uid).map(|job| &job.class) else { return };
+        if let Some(class) = self.classes.get_mut(key) {
+            class.starved = Some(class.starved.map_or(since, |known| known.min(since)));
+        }
+    }
+
     /// Notes since when classes find no node, and when one should be kept for them. To be asked when all have been
     /// served.
     pub(super) fn note_starved(&mut self, now: Timestamp) {
@@ -74,7 +82,8 @@ impl Admission {
 
     /// Whether nothing but room on nodes keeps the first job of a class from starting.
     fn is_starved(&self, key: &ClassKey, class: &Class) -> bool {
-        if class.waiting.is_empty() {
+        // Who waits behind the first of a strict queue would have a node kept for as long as that one waits.
+        if class.waiting.first().is_none_or(|head| self.is_held_up(&key.line, head)) {
             return false;
         }
         let (Some(fit), Some(least)) = (self.fits.get(&key.shape), self.least(key)) else { return false };
@@ -116,22 +125,31 @@ impl Admission {
                 }
             }
         }
-        let mut found = Vec::new();
+        let due: Vec<(Option<ObjectKey>, Vec<ClassKey>)> = due
+            .into_iter()
+            .map(|(queue, classes)| (queue, classes.into_values().cloned().collect()))
+            .collect();
         for (queue, classes) in due {
-            for key in classes.into_values() {
-                let Some(least) = self.least(key) else { continue };
-                let taken = found.iter().map(|(_, kept): &(_, Kept)| kept.node);
-                let taken: Vec<Slot> = self.kept.values().map(|kept| kept.node).chain(taken).collect();
+            for class in classes {
+                let Some(least) = self.least(&class) else { continue };
+                let taken: Vec<Slot> = self.kept.values().map(|kept| kept.node).collect();
                 let free = self.ledger.nodes().map(|(slot, _)| slot).filter(|slot| !taken.contains(slot));
-                if let Some((_, free_at, _, node)) =
-                    free.filter_map(|slot| self.suits(key, least, slot, now)).min()
-                {
-                    found.push((queue, Kept { class: key.clone(), node, free_at }));
+                let best = free.filter_map(|slot| self.suits(&class, least, slot, now)).min();
+                if let Some((_, free_at, _, node)) = best {
+                    self.kept.insert(queue, Kept { class, node, free_at });
                     break;
                 }
             }
         }
-        self.kept.extend(found);
+    }
+
+    /// Whether a node was kept in this pass for a class that is not short of one any more, though nothing was given to
+    /// it: others have done without for nobody.
+    pub(super) fn keeps_in_vain(&self) -> bool {
+        self.kept.values().any(|kept| {
+            let class = self.classes.get(&kept.class);
+            class.is_none_or(|class| class.starved.is_none() && class.served != self.turn)
+        })
     }
 
     /// How well a node suits a class that starts with `least` pods; `None` where it does not help, whatever ends there.
@@ -143,6 +161,7 @@ impl Admission {
         let requests = &key.shape.requests;
         let fits = |used: &ResourceList| requests.times_within(&node.view.allocatable, used) as usize;
         let elsewhere = (self.fits.get(&key.shape)?.table.total() as usize).saturating_sub(fits(&node.used));
+        let elsewhere = elsewhere.saturating_sub(self.kept_from(key, slot));
         let needed = least.saturating_sub(elsewhere).max(1);
         let mut used = node.used.clone();
         let mut in_way = self.pods.on(slot);
@@ -165,6 +184,18 @@ impl Admission {
             gone += 1;
         }
         (fits(&used) >= needed).then_some((free_at.is_none(), free_at, gone, slot))
+    }
+
+    /// Pods of a class that would fit now on other nodes than this one, but that these are kept from it: two gangs, each
+    /// with a node that the other one needs as well, would wait for ever.
+    fn kept_from(&self, key: &ClassKey, slot: Slot) -> usize {
+        let others = self.kept.values().filter(|kept| kept.node != slot && kept.class.keeps_nodes_from(key));
+        let fits = |kept: &Kept| {
+            let node = self.ledger.node(kept.node)?;
+            let is_eligible = key.shape.placement(&node.view) == Placement::Eligible;
+            is_eligible.then(|| key.shape.requests.times_within(&node.view.allocatable, &node.used) as usize)
+        };
+        others.filter_map(fits).sum()
     }
 
     /// Whether a node is kept for a class of another job, so that what is free may not be for this one.

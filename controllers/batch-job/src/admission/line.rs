@@ -1,6 +1,6 @@
 //! A line: the jobs that wait in one queue, or in one namespace of the built-in queue.
 
-use super::queue::{MAX_QUEUED_JOBS, QueueId};
+use super::queue::{MAX_QUEUED_JOBS, Ordering, QueueId};
 use super::{Admission, Demand, Place};
 use springtide_plumbing::key::{ObjectKey, Uid};
 use std::collections::BTreeSet;
@@ -62,6 +62,12 @@ impl Line {
 }
 
 impl Admission {
+    /// Whether a place in a line is behind that of a job which waits, and by which its strict queue is held up.
+    pub(super) fn is_held_up(&self, line: &LineId, place: &Place) -> bool {
+        let head = self.lines.get(line).and_then(|line| line.head.as_ref());
+        self.ordering(line) == Ordering::StrictFifo && head.is_some_and(|head| head != place)
+    }
+
     /// Puts a job where its demand says: among those that wait, or not.
     pub(super) fn place_in_line(&mut self, uid: &Uid) {
         let Some(job) = self.jobs.get(uid) else { return };

@@ -7,7 +7,7 @@
 //! its queue, and to the node where it would fit.
 //!
 //! Where no node may be looked at (see [`Admission::without_nodes`]), nobody knows what fits; then a class has
-//! so many pods that wait for the scheduler, and more as it places them.
+//! so many pods that wait for the scheduler, and more while it places them fast.
 //!
 //! Pure: it is told of nodes, pods and demands, and gets the time as an argument.
 
@@ -25,6 +25,7 @@ mod pods;
 mod preempt;
 mod queue;
 mod quota;
+mod scheduling;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -236,8 +237,8 @@ impl Job {
 
 impl Admission {
     /// One that is never told of nodes. Every shape counts as one that is not modelled: its class has at first
-    /// 10 pods that the scheduler has not placed yet, and more as it places them. What is not placed in time
-    /// is taken back, and the class pauses, as ever.
+    /// 10 pods that the scheduler has not placed yet, and more while it places all of them within a second. What is
+    /// not placed in time is taken back, and the class pauses, as ever.
     pub fn without_nodes() -> Self {
         Self { blind: true, ..Self::default() }
     }
@@ -346,6 +347,8 @@ impl Admission {
                 set_back: Timestamp::MIN,
             }
         });
+        // How long its tasks take decides what starts before a peak, and on a node that is kept for others.
+        self.dirty |= job.demand.interruption.expected != demand.interruption.expected;
         job.demand = demand;
         // A job is planned again when the stores show what was written for it.
         job.unseen.clear();

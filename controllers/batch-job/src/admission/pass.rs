@@ -21,6 +21,8 @@ const QUANTUM: usize = 16;
 const BORROWED_QUANTUM: usize = 1;
 /// Classes up to which a job that asks gets a pass of its own; with more of them, jobs share one.
 const SMALL: usize = 64;
+/// Rounds of a pass at most: a further one is for what was kept from others for nobody.
+const MOST_ROUNDS: usize = 3;
 
 /// A line whose turn comes in this pass, and its classes in the order in which they are served.
 #[derive(Debug)]
@@ -36,7 +38,8 @@ impl Admission {
     pub fn pass(&mut self, now: Timestamp) -> Vec<ObjectKey> {
         self.drop_classes(now);
         let mut resumed = false;
-        for class in self.classes.values_mut() {
+        for (key, class) in &mut self.classes {
+            class.scheduling.look(key.shape.modelled && !self.blind, now);
             let paused = class.paused_until.is_some();
             resumed |= class.resume(now).is_none() && paused;
             resumed |= class.preempts_at.is_some_and(|at| at <= now);
@@ -54,28 +57,41 @@ impl Admission {
         if !self.ready || self.stale == Staleness::Everywhere {
             return woken;
         }
+        for _ in 0..MOST_ROUNDS {
+            if self.round(now, &mut woken) {
+                break;
+            }
+        }
+        woken.sort();
+        woken.dedup();
+        woken
+    }
+
+    /// Gives out what can be given out. Returns whether that is all: else something was kept from others for who is not
+    /// waiting for it any more, and as nothing has happened that another pass would come for, a further round has to.
+    fn round(&mut self, now: Timestamp, woken: &mut Vec<ObjectKey>) -> bool {
         self.turn += 1;
         self.settle_unfit();
-        self.serve_owed(&mut woken);
+        self.serve_owed(woken);
+        let owed: Vec<ClassKey> = self.claimants.values().map(|owed| owed.class.clone()).collect();
         let held = self.hold_owed(now);
         self.keep_nodes(now);
         self.block();
         let turns = self.turns(Fill::Nominal);
-        self.serve(turns, &mut woken);
+        self.serve(turns, woken);
         let turns = self.turns(Fill::Borrowed);
-        self.lend(turns, &mut woken);
+        self.lend(turns, woken);
         drop(self.refresh_fits());
         self.note_starved(now);
         let free = self.free_for_shown(!held.is_empty());
         self.unblock();
         self.release(held);
-        self.claim(now, &mut woken);
-        self.show(&free, &mut woken);
+        self.claim(now, woken);
+        self.show(&free, woken);
         // What was tried, held and kept stands in the tables still, by which jobs are told what is short.
         drop(self.refresh_fits());
-        woken.sort();
-        woken.dedup();
-        woken
+        let is_owed = |class: &ClassKey| self.claimants.values().any(|owed| owed.class == *class);
+        owed.iter().all(is_owed) && !self.keeps_in_vain()
     }
 
     /// When a pass is due though nothing happens, after `now`: the pause of a class ends, pods have run as long as they

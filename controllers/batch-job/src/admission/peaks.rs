@@ -54,6 +54,8 @@ pub struct DrainTotals {
     pub pods_left: u64,
     /// Queues of which some will not be gone in time.
     pub at_risk: u64,
+    /// Queues of which some are still there though their peak has begun.
+    pub missed: u64,
 }
 
 /// What all load triggers come to, for metrics.
@@ -121,6 +123,7 @@ impl Admission {
             let misses = |forecast: &Forecast| forecast.reason.status() == ConditionStatus::True;
             totals.pods_left += u64::from(drains.pods_left);
             totals.at_risk += u64::from(drains.forecast.as_ref().is_some_and(misses));
+            totals.missed += u64::from(drains.is_late);
         }
         totals
     }
@@ -249,6 +252,11 @@ impl Admission {
         places.sort_unstable();
         let going: Vec<DrainPod> = places.iter().map(|place| drain_pod(&known[*place])).collect();
         let plan = drain::plan(&state, &going, now);
+        // Who goes at once, for an override or a load trigger, is never late.
+        let is_late = |pod: &DrainPod| {
+            let start = state.tier(pod.tier).drain.and_then(|drain| drain.start);
+            start.is_some_and(|start| start <= now)
+        };
         let mut ending: BTreeMap<&Uid, (u32, Tier)> = BTreeMap::new();
         for end in &plan.end {
             let (holding, _) = &known[places[end.pod]];
@@ -278,7 +286,13 @@ impl Admission {
             }
             false => after(now, FORECAST_STEP),
         };
-        Some(Drains { pods_left: plan.left, forecast, due: Some(due), loads })
+        Some(Drains {
+            pods_left: plan.left,
+            is_late: going.iter().any(is_late),
+            forecast,
+            due: Some(due),
+            loads,
+        })
     }
 
     /// Pods of a queue that may be deleted in a second for a load of its own: by what it is of all that have to go

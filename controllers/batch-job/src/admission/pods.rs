@@ -210,6 +210,14 @@ impl Pods {
         self.unfit.iter().filter(of_line).count()
     }
 
+    /// How many pods that a class counts as unbound wait for a new node.
+    pub(super) fn unfit_in(&self, class: &ClassKey) -> usize {
+        let in_class = |key: &&ObjectKey| {
+            self.held.get(*key).is_some_and(|held| held.unbound_in.as_ref() == Some(class))
+        };
+        self.unfit.iter().filter(in_class).count()
+    }
+
     /// The job of a pod.
     pub(super) fn job_of(&self, key: &ObjectKey) -> Option<&Uid> {
         self.held.get(key)?.job.as_ref()

@@ -232,14 +232,8 @@ impl Admission {
         type Waiting<'a> = (Reverse<(Tier, i32)>, &'a Place, &'a ClassKey);
         let mut by_line: BTreeMap<&LineId, Vec<Waiting<'_>>> = BTreeMap::new();
         for (key, class) in &self.classes {
-            let Some(rules) = self.queues.rules_of(&key.line) else { continue };
             let Some(head) = class.waiting.first() else { continue };
-            let is_blocked = rules.ordering == Ordering::StrictFifo
-                && self
-                    .lines
-                    .get(&key.line)
-                    .and_then(|line| line.head.as_ref())
-                    .is_some_and(|other| other != head);
+            let is_blocked = self.is_held_up(&key.line, head);
             let is_open = class.paused_until.is_none()
                 && self.queues.closed(&key.line, key.tier).is_none()
                 && self.may_finish(key)
@@ -294,6 +288,35 @@ impl Admission {
         })
     }
 
+    /// Whether a class may be served before its turn: in a strict queue nobody passes who comes before it.
+    pub(super) fn goes_first(&self, class: &ClassKey) -> bool {
+        match self.ordering(&class.line) {
+            Ordering::PriorityFifo => true,
+            Ordering::StrictFifo => {
+                let own = self.classes.get(class).and_then(|class| class.waiting.first());
+                let own = own.map(|head| (Reverse(class.rank()), head));
+                own.is_some_and(|own| self.next_beside(class).is_none_or(|next| own < next))
+            }
+        }
+    }
+
+    /// Up to which place it may be; `None` where nobody else's comes before the end of it.
+    fn until_next(&self, class: &ClassKey) -> Option<Place> {
+        match self.ordering(&class.line) {
+            Ordering::PriorityFifo => None,
+            Ordering::StrictFifo => {
+                let next = self.next_beside(class).filter(|(Reverse(rank), _)| *rank == class.rank());
+                next.map(|(_, head)| head.clone())
+            }
+        }
+    }
+
+    /// The first in the line of a class that is of another one.
+    fn next_beside(&self, class: &ClassKey) -> Option<(Reverse<(Tier, i32)>, &Place)> {
+        let others = self.classes.iter().filter(|(key, _)| key.line == class.line && *key != class);
+        others.filter_map(|(key, other)| Some((Reverse(key.rank()), other.waiting.first()?))).min()
+    }
+
     /// Serves first for whom others have ended.
     pub(super) fn serve_owed(&mut self, woken: &mut Vec<ObjectKey>) {
         let lines: Vec<LineId> = self.claimants.keys().cloned().collect();
@@ -304,16 +327,15 @@ impl Admission {
                 self.claimants.remove(&line);
                 continue;
             }
-            // In a strict queue nobody else's turn could come before.
-            let in_turn = self.ordering(&line) == Ordering::StrictFifo;
             let is_closed =
                 self.queues.closed(&line, class.tier).is_some() || self.stale.concerns(&class.line.namespace);
-            if in_turn || is_closed || !self.can_be_served(&class, fill) {
+            if is_closed || !self.goes_first(&class) || !self.can_be_served(&class, fill) {
                 continue;
             }
+            let until = self.until_next(&class);
             let in_flight = |this: &Self| this.classes.get(&class).map_or(0, |class| class.in_flight);
             let before = in_flight(self);
-            self.grant(&class, pods, fill, None, woken);
+            self.grant(&class, pods, fill, until.as_ref(), woken);
             let left = pods.saturating_sub(in_flight(self).saturating_sub(before));
             match self.claimants.get_mut(&line) {
                 Some(owed) if left > 0 => owed.pods = left,

@@ -4,11 +4,11 @@
 //! So many of a queue as its rules say, the first in its order; quota bounds them like all others, and a tier of which
 //! a peak leaves a part, or that comes back after one, has none. One that finds no node in its time is taken back by
 //! its job, and its class pauses. What comes free meanwhile is theirs first: the scheduler tries them with every
-//! change, and would place them where somebody else is expected.
+//! change, and would place them where somebody else is expected. For that reason none is made while pods of its class
+//! are on the way to nodes that have room for them.
 
 use super::class::{Class, ClassKey};
 use super::line::LineId;
-use super::queue::Ordering;
 use super::{Admission, Job, Place, pods};
 use crate::ledger::Slot;
 use springtide_crds::common::Tier;
@@ -92,24 +92,30 @@ impl Admission {
     }
 
     fn may_be_shown(&self, key: &ClassKey, class: &Class, head: &Place) -> bool {
-        let Some(rules) = self.queues.rules_of(&key.line).filter(|rules| rules.max_pending > 0) else {
+        if self.queues.max_pending(&key.line) == 0 {
             return false;
-        };
-        let is_behind = rules.ordering == Ordering::StrictFifo
-            && self
-                .lines
-                .get(&key.line)
-                .and_then(|line| line.head.as_ref())
-                .is_some_and(|first| first != head);
+        }
         let waits_for_others = self.claimants.get(&key.line).is_some_and(|owed| owed.class == *key);
         class.paused_until.is_none()
-            && !is_behind
+            && !self.is_held_up(&key.line, head)
             && !waits_for_others
             // While a peak leaves a part, nodes are not what is short.
             && !self.queues.is_limited_by_peak(&key.line, key.tier)
             && !self.stale.concerns(&key.line.namespace)
             && self.may_finish(key)
             && self.queues.closed(&key.line, key.tier).is_none()
+            && !self.is_settling(key, class)
+    }
+
+    /// Whether pods of a class that have room are not on their nodes yet: the scheduler would give it to one that is shown
+    /// meanwhile, be it of a younger job.
+    fn is_settling(&self, key: &ClassKey, class: &Class) -> bool {
+        let coming = class.in_flight + class.scheduling.waiting();
+        if coming == 0 {
+            return false;
+        }
+        let granted = self.jobs.values().filter(|job| job.class == *key).map(placeless).sum::<usize>();
+        coming > granted + self.pods.unfit_in(key)
     }
 
     /// Pods and grants of a queue that wait for a new node.

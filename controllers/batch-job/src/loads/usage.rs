@@ -87,6 +87,19 @@ impl Usage {
         Self { round: self.round + 1, taken: Some(now), nodes: nodes.collect(), before }
     }
 
+    /// A look that has found these nodes idle, for who cannot look: requests alone decide then, and no trigger turns.
+    #[must_use]
+    pub fn idle(nodes: impl IntoIterator<Item = Arc<str>>, now: Timestamp) -> Self {
+        let idle = NodeLoad {
+            measured: Some(now),
+            at: now,
+            used: ResourceList::default(),
+            foreign: ResourceList::default(),
+        };
+        let nodes = nodes.into_iter().map(|node| (node, idle.clone())).collect();
+        Self { round: 1, taken: Some(now), before: None, nodes }
+    }
+
     /// What was told at the look before; `None` at the first.
     #[must_use]
     pub fn before(&self) -> Option<&Self> {

@@ -13,6 +13,7 @@
 pub mod degrade;
 pub mod drain;
 mod finish;
+mod opening;
 mod ramp;
 mod state;
 #[cfg(test)]

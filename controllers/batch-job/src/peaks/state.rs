@@ -224,6 +224,20 @@ impl Peaks {
         state
     }
 
+    /// When what holds changes next, after `now`; the steps of a ramp aside.
+    pub(super) fn edge(&self, now: Timestamp) -> Option<Timestamp> {
+        let forced = self.forced.as_ref().filter(|forced| forced.in_force(now).is_some());
+        let mut edges: Vec<Timestamp> = forced.map(|forced| forced.until_time.0).into_iter().collect();
+        if forced.is_none() {
+            for peak in self.windows.iter().filter(|peak| peak.has_effect()) {
+                let schedule = peak.schedule.as_ref().ok();
+                edges
+                    .extend(schedule.into_iter().flat_map(|schedule| self.view(peak, schedule, now).edges()));
+            }
+        }
+        edges.into_iter().filter(|edge| *edge > now && *edge < Timestamp::MAX).min()
+    }
+
     fn view<'a>(&self, peak: &'a Peak, schedule: &Schedule, now: Timestamp) -> View<'a> {
         let open = schedule.occurrence_at(now);
         let next = schedule.next_after(now);

@@ -18,6 +18,7 @@ pub use state::{Attempt, Conflict, JobState, Settings};
 pub use tally::{Fatal, Tally};
 
 pub(crate) use course::{active_deadline, queue_deadline, seconds_stopped};
+pub(crate) use pace::awaits_turn;
 use state::count;
 pub(crate) use state::stored_indexes;
 

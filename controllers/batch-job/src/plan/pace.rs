@@ -7,9 +7,11 @@
 use super::course::Course;
 use super::spread;
 use super::state::{Attempt, JobState};
+use crate::admission::Verdict;
 use crate::ceiling::Standing;
 use crate::pods::tracking;
-use crate::status::{FAILS, Outlook, STARTING};
+use crate::record_turns::PER_SECOND;
+use crate::status::{self, FAILS, Outlook, STARTING};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{
     AdmittedReason, BatchJobStatus, CompleteReason, CompletionTracking, DegradedReason, QueuedReason,
@@ -29,8 +31,6 @@ const WAITING_RECORD_AFTER: SignedDuration = SignedDuration::from_secs(30);
 /// The same for a Strict job with one task, whose finalizer has cost a write already; early enough that
 /// no job stands ten minutes without a word.
 const WAITING_RECORD_AFTER_STRICT: SignedDuration = SignedDuration::from_secs(90);
-/// Waiting records of all jobs together, per second: a full queue must not become a write storm.
-const WAITING_RECORDS_PER_SECOND: usize = 20;
 /// Distance between two status writes of a parallel job.
 const FLUSH_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
@@ -48,20 +48,76 @@ pub(super) enum Due {
 }
 
 pub(super) fn due(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Timestamp) -> Due {
+    match worth(state, outlook, now) {
+        Worth::Due(due) => due,
+        Worth::WaitingRecord => {
+            let time = waiting_record_time(state, unfinished_jobs);
+            let turn = state.facts.record_from.map_or(time, |turn| turn.max(time));
+            at(turn, WriteClass::Low, now).when_quiet()
+        }
+    }
+}
+
+/// Whether nothing but its turn keeps a job from recording that it waits. To be asked with every look at a job, so what
+/// is cheap to know comes first.
+pub(crate) fn awaits_turn(
+    state: &JobState,
+    verdict: Option<&Verdict>,
+    unfinished_jobs: usize,
+    now: Timestamp,
+) -> bool {
+    let may_wait = match complete_reason(&state.job.status) {
+        CompleteReason::Pending | CompleteReason::Admitted => !state.job.is_finished(),
+        CompleteReason::Queued
+        | CompleteReason::Running
+        | CompleteReason::Draining
+        | CompleteReason::Suspended
+        | CompleteReason::Finishing
+        | CompleteReason::Completed
+        | CompleteReason::SuccessPolicyMet
+        | CompleteReason::Failed(_) => false,
+    };
+    if !may_wait || waiting_record_time(state, unfinished_jobs) > now {
+        return false;
+    }
+    let outlook = status::outlook(state, verdict, now);
+    worth(state, &outlook, now) == Worth::WaitingRecord
+}
+
+/// What a status that differs from the stored one is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worth {
+    /// A write of its own, or none.
+    Due(Due),
+    /// A record that the job waits, of which all jobs together have a few in a second.
+    WaitingRecord,
+}
+
+fn worth(state: &JobState, outlook: &Outlook, now: Timestamp) -> Worth {
     let stored = &state.job.status;
     let desired = &outlook.status;
     // So far beyond the maximum even the word that a job is not started would be a write too many.
     let is_silent = matches!(state.standing, Standing::FarBeyond { .. })
         && matches!(state.course, Course::Stuck { reason: StalledReason::LimitExceeded, .. });
     if desired == stored || is_silent {
-        return Due::Never;
+        return Worth::Due(Due::Never);
     }
     if outcome_differs(stored, desired) || is_news(stored, desired, outlook) {
-        return paced(state, class(state), now);
+        return Worth::Due(paced(state, class(state), now));
     }
-    match figures(state, outlook, unfinished_jobs, now) {
-        Due::Now(class) => Due::WhenQuiet(class),
-        later @ (Due::Never | Due::WhenQuiet(_) | Due::At(_)) => later,
+    match figures(state, outlook, now) {
+        Worth::Due(due) => Worth::Due(due.when_quiet()),
+        Worth::WaitingRecord => Worth::WaitingRecord,
+    }
+}
+
+impl Due {
+    /// The same, but not while pods are created or ended.
+    fn when_quiet(self) -> Self {
+        match self {
+            Self::Now(class) => Self::WhenQuiet(class),
+            later @ (Self::Never | Self::WhenQuiet(_) | Self::At(_)) => later,
+        }
     }
 }
 
@@ -72,13 +128,13 @@ fn class(state: &JobState) -> WriteClass {
     if state.pods.iter().any(waits) { WriteClass::Protective } else { WriteClass::Status }
 }
 
-/// When a difference that is neither an outcome nor news is worth a write.
-fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Timestamp) -> Due {
+/// What a difference is worth that is neither an outcome nor news.
+fn figures(state: &JobState, outlook: &Outlook, now: Timestamp) -> Worth {
     let (stored, desired) = (&state.job.status, &outlook.status);
     let single = state.job.is_single();
     let was = complete_reason(stored);
     let same = was == outlook.summary;
-    match outlook.summary {
+    let due = match outlook.summary {
         CompleteReason::Running if single && same => Due::Never,
         CompleteReason::Running if single && is_strict(state) && has_waited(stored, was) => Due::Never,
         CompleteReason::Running if single => {
@@ -88,10 +144,10 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
         // All jobs of a tier would tell at once what the status of their queue tells.
         CompleteReason::Queued if was == CompleteReason::Pending && waits_for_peak(desired) => Due::Never,
         CompleteReason::Queued | CompleteReason::Admitted if was == CompleteReason::Pending => {
-            if !single && state.live() > 0 {
-                return paced(state, WriteClass::Status, now);
+            if single || state.live() == 0 {
+                return Worth::WaitingRecord;
             }
-            at(waiting_record_time(state, unfinished_jobs), WriteClass::Low, now)
+            paced(state, WriteClass::Status, now)
         }
         // Its pod is gone, and nobody knows when the next one comes.
         CompleteReason::Queued | CompleteReason::Admitted
@@ -101,13 +157,14 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
         }
         // What keeps the first pods from starting is told once.
         CompleteReason::Admitted if same && state.live() > 0 && says_starting(stored, &outlook.message) => {
-            at(waiting_record_time(state, unfinished_jobs), WriteClass::Low, now)
+            return Worth::WaitingRecord;
         }
         CompleteReason::Running | CompleteReason::Queued | CompleteReason::Admitted => {
             if single || (same && !figures_differ(stored, desired)) {
-                return Due::Never;
+                Due::Never
+            } else {
+                paced(state, WriteClass::Status, now)
             }
-            paced(state, WriteClass::Status, now)
         }
         // Whatever else differs of these has been news already.
         CompleteReason::Pending
@@ -118,11 +175,13 @@ fn figures(state: &JobState, outlook: &Outlook, unfinished_jobs: usize, now: Tim
         | CompleteReason::SuccessPolicyMet
         | CompleteReason::Failed(_) => {
             if single || !figures_differ(stored, desired) {
-                return Due::Never;
+                Due::Never
+            } else {
+                paced(state, WriteClass::Status, now)
             }
-            paced(state, WriteClass::Status, now)
         }
-    }
+    };
+    Worth::Due(due)
 }
 
 /// Whether the status still says that all is well, and more is known.
@@ -155,7 +214,8 @@ fn at(time: Timestamp, class: WriteClass, now: Timestamp) -> Due {
     if time <= now { Due::Now(class) } else { Due::At(time) }
 }
 
-/// Each job's own moment, spread so that all of them together keep within the rate.
+/// Each job's own moment, spread so that all of them together keep within the rate on average: few have to wait for
+/// their turn.
 fn waiting_record_time(state: &JobState, unfinished_jobs: usize) -> Timestamp {
     let meta = state.job.meta();
     let wait = if is_strict(state) && state.job.is_single() {
@@ -163,7 +223,7 @@ fn waiting_record_time(state: &JobState, unfinished_jobs: usize) -> Timestamp {
     } else {
         WAITING_RECORD_AFTER
     };
-    let seconds = unfinished_jobs.div_ceil(WAITING_RECORDS_PER_SECOND).max(1);
+    let seconds = unfinished_jobs.div_ceil(PER_SECOND).max(1);
     // A new process meets many that have waited long: it spreads their records as well.
     after(meta.creation_time.max(state.facts.since), wait + spread(&meta.uid, seconds))
 }

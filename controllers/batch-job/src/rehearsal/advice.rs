@@ -2,8 +2,34 @@
 
 use springtide_crds::batch_job::QueuedReason;
 
-/// What lets a job go on that waits for this reason.
-pub fn wakes(reason: QueuedReason) -> &'static str {
+/// What a job waits for: a reason, or which of its causes it has where it has several and what helps differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// As the reason says; `HeadBlocked` stands for the first job of a strict queue, `CapacityStale` for an old view of
+    /// nodes and pods.
+    For(QueuedReason),
+    /// `HeadBlocked`: what is free is kept for a job that has found no room for long.
+    KeptRoom,
+    /// `CapacityStale`: what is in use on the nodes was not measured lately.
+    MetricsOld,
+    /// `CapacityStale`: the manager may not see nodes.
+    NodesNotVisible,
+}
+
+/// What lets a job go on that waits for this.
+pub fn wakes(wait: Wait) -> &'static str {
+    match wait {
+        Wait::For(reason) => wakes_from(reason),
+        Wait::KeptRoom => {
+            "the job that the room is kept for starts or goes, or room comes free on other nodes; sooner if this job is \
+             known to end before that one can start"
+        }
+        Wait::MetricsOld => "metrics.k8s.io tells something new of most nodes of the queue",
+        Wait::NodesNotVisible => "spec.capacitySource.type of the queue is Static",
+    }
+}
+
+fn wakes_from(reason: QueuedReason) -> &'static str {
     match reason {
         QueuedReason::QuotaExceeded => {
             "a pod of the queue ends, a queue of its cohort uses less, or the quota is raised"
@@ -44,8 +70,28 @@ pub fn wakes(reason: QueuedReason) -> &'static str {
     }
 }
 
-/// What a person can do about a wait for this reason, most useful first; empty where waiting is all.
-pub fn remedies(reason: QueuedReason) -> &'static [&'static str] {
+/// What a person can do about a wait for this, most useful first; empty where waiting is all.
+pub fn remedies(wait: Wait) -> &'static [&'static str] {
+    match wait {
+        Wait::For(reason) => remedies_for(reason),
+        Wait::KeptRoom => &[
+            "wait: a job that needs much has found no room for ten minutes, and what is free now is kept for it",
+            "set spec.expectedSeconds of the job: what is known to end in time may use that room meanwhile",
+            "raise spec.priority of the job, where the other one is in the same queue",
+        ],
+        Wait::MetricsOld => &[
+            "look at the metrics server: `kubectl top nodes` shows what it tells",
+            "let the administrator raise spec.capacitySource.staleAfterSeconds of the queue, or set its type to \
+             NodeAllocatable",
+        ],
+        Wait::NodesNotVisible => &[
+            "let the administrator set spec.capacitySource.type of the queue to Static, with a quota",
+            "run the manager with the right to see nodes, in all namespaces",
+        ],
+    }
+}
+
+fn remedies_for(reason: QueuedReason) -> &'static [&'static str] {
     match reason {
         QueuedReason::QuotaExceeded => &[
             "wait: the line moves as pods of the queue end",
@@ -63,6 +109,7 @@ pub fn remedies(reason: QueuedReason) -> &'static [&'static str] {
         ],
         QueuedReason::HeadBlocked => &[
             "look at the first job of the queue: while it waits, all others do, as spec.ordering is StrictFIFO",
+            "let the administrator set spec.ordering of the queue to PriorityFIFO",
         ],
         QueuedReason::ClassBackoff => &[
             "read the message: a ResourceQuota, a policy, a missing right or the scheduler refused pods like these",
@@ -166,29 +213,5 @@ pub(super) fn names_a_resource(reason: QueuedReason) -> bool {
         | QueuedReason::QueueFull
         | QueuedReason::Suspended
         | QueuedReason::Finished => false,
-    }
-}
-
-/// Whether it can be told by somebody other than the manager when a wait for this reason is looked at again.
-pub(super) fn is_told_until_when(reason: QueuedReason) -> bool {
-    match reason {
-        QueuedReason::ClassBackoff => false,
-        QueuedReason::QuotaExceeded
-        | QueuedReason::NoCapacity
-        | QueuedReason::NeverFits
-        | QueuedReason::HeadBlocked
-        | QueuedReason::CapacityStale
-        | QueuedReason::PeakWindow
-        | QueuedReason::LoadTrigger
-        | QueuedReason::WouldNotFinish
-        | QueuedReason::QueueStopped
-        | QueuedReason::QueueNotFound
-        | QueuedReason::QueueNameRequired
-        | QueuedReason::TierNotAllowed
-        | QueuedReason::NameHeld
-        | QueuedReason::Admitted
-        | QueuedReason::QueueFull
-        | QueuedReason::Suspended
-        | QueuedReason::Finished => true,
     }
 }

@@ -1,11 +1,11 @@
 //! Finds out why a job is where it is.
 
-use super::advice;
+use super::advice::{self, Wait};
 use super::explanation::{
     Basis, Deadline, Explanation, PodLine, QueueStanding, QuotaUse, Reported, RetryWait, Said, State, Tasks,
     Waits,
 };
-use super::{PlannedWrite, Rehearsal};
+use super::{PlannedWrite, Rehearsal, remembered};
 use crate::admission::{FitReport, QueueId};
 use crate::lock;
 use crate::plan::{Attempt, Course, JobState, active_deadline, demand, queue_deadline};
@@ -48,11 +48,10 @@ impl Rehearsal {
         let is_blind = !self.sees_nodes() && !is_over && !advice::is_seen_without_nodes(queued);
         let reported = reported(stored);
         let known = reported.as_ref().filter(|reported| reported.is_current);
-        let computed = advice::is_wait(queued)
-            .then(|| self.waits(&state, queued, message, verdict.as_ref().and_then(|v| v.wake_at)));
+        let computed = advice::is_wait(queued).then(|| self.waits(&state, queued, message));
         let (basis, waits) = match (is_blind, known) {
             (false, _) => (Basis::Computed, computed),
-            (true, Some(known)) => (Basis::Reported, as_reported(known)),
+            (true, Some(known)) => (Basis::Reported, self.as_reported(&state, known)),
             (true, None) => (Basis::Reported, None),
         };
         // Those that are there: what the rehearsal creates and ends stands among the writes.
@@ -111,21 +110,61 @@ impl Rehearsal {
         })
     }
 
-    fn waits(
-        &self,
-        state: &JobState,
-        reason: QueuedReason,
-        message: &str,
-        until: Option<Timestamp>,
-    ) -> Waits {
+    fn waits(&self, state: &JobState, reason: QueuedReason, message: &str) -> Waits {
         let uid = &state.job.meta().uid;
-        let resource = lock(&self.reconciler.admission).short_resource(uid);
+        let (resource, until) = {
+            let admission = lock(&self.reconciler.admission);
+            (admission.short_resource(uid), admission.looked_at_again(uid, reason))
+        };
         Waits {
-            said: Said::of(reason, message),
             resource: resource.filter(|_| advice::names_a_resource(reason)),
-            wakes: advice::wakes(reason).to_owned(),
-            until: until.filter(|_| advice::is_told_until_when(reason)),
-            remedies: advice::remedies(reason).iter().map(|remedy| (*remedy).to_owned()).collect(),
+            until,
+            ..advised(self.wait(state, reason), Said::of(reason, message))
+        }
+    }
+
+    /// What the manager has said that a job waits for.
+    fn as_reported(&self, state: &JobState, reported: &Reported) -> Option<Waits> {
+        let reason = QueuedReason::all().into_iter().find(|reason| reason.as_str() == reported.reason)?;
+        let said = Said::of(reason, &reported.message);
+        advice::is_wait(reason).then(|| advised(self.wait(state, reason), said))
+    }
+
+    /// Which of its causes a reason has, where it has several.
+    fn wait(&self, state: &JobState, reason: QueuedReason) -> Wait {
+        let queue = match &state.placement.queue {
+            Some(QueueId::Object(key)) => self.reconciler.stores.queues.get(key),
+            Some(QueueId::BuiltIn) | None => None,
+        };
+        match reason {
+            QueuedReason::HeadBlocked => {
+                let is_behind_head = match self.sees_nodes() {
+                    true => lock(&self.reconciler.admission).is_behind_head(&state.job.meta().uid),
+                    false => queue.is_some_and(|queue| remembered::is_strict(&queue)),
+                };
+                if is_behind_head { Wait::For(reason) } else { Wait::KeptRoom }
+            }
+            QueuedReason::CapacityStale => match queue {
+                Some(queue) if remembered::is_without_nodes(&queue) => Wait::NodesNotVisible,
+                Some(queue) if remembered::is_metrics_old(&queue) => Wait::MetricsOld,
+                Some(_) | None => Wait::For(reason),
+            },
+            QueuedReason::QuotaExceeded
+            | QueuedReason::NoCapacity
+            | QueuedReason::NeverFits
+            | QueuedReason::ClassBackoff
+            | QueuedReason::PeakWindow
+            | QueuedReason::LoadTrigger
+            | QueuedReason::WouldNotFinish
+            | QueuedReason::QueueStopped
+            | QueuedReason::QueueNotFound
+            | QueuedReason::QueueNameRequired
+            | QueuedReason::TierNotAllowed
+            | QueuedReason::NameHeld
+            | QueuedReason::Admitted
+            | QueuedReason::QueueFull
+            | QueuedReason::Suspended
+            | QueuedReason::Finished => Wait::For(reason),
         }
     }
 
@@ -291,15 +330,15 @@ fn reported(job: &JobView) -> Option<Reported> {
     })
 }
 
-fn as_reported(reported: &Reported) -> Option<Waits> {
-    let reason = QueuedReason::all().into_iter().find(|reason| reason.as_str() == reported.reason)?;
-    advice::is_wait(reason).then(|| Waits {
-        said: Said::of(reason, &reported.message),
+/// A wait with what ends it, and what helps.
+fn advised(wait: Wait, said: Said) -> Waits {
+    Waits {
+        said,
         resource: None,
-        wakes: advice::wakes(reason).to_owned(),
+        wakes: advice::wakes(wait).to_owned(),
         until: None,
-        remedies: advice::remedies(reason).iter().map(|remedy| (*remedy).to_owned()).collect(),
-    })
+        remedies: advice::remedies(wait).iter().map(|remedy| (*remedy).to_owned()).collect(),
+    }
 }
 
 fn as_summarised(job: &JobView) -> Option<Said> {

@@ -3,7 +3,7 @@
 //! Nothing leaves the process. The stores are filled once, every job asks for what it wants, and then the loop runs
 //! as it does in the manager, but that its writes change the stores alone, until nothing is left to do without an
 //! event from outside: no time passes, no pod is scheduled, and none ends. What the manager alone remembers (pauses
-//! of classes, pods that could not be released) is not known here; where its status says so, that is told.
+//! of classes, pods that could not be released) or measures is not known here; where its status says so, that is told.
 //!
 //! [`explain`](Rehearsal::explain) says why a job is where it is; [`caused_by`] what a changed object leads to.
 
@@ -12,6 +12,7 @@ mod difference;
 mod explain;
 mod explanation;
 mod perform;
+mod remembered;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,7 @@ pub use explanation::{
 };
 pub use perform::PlannedWrite;
 
-use crate::admission::Trouble;
+use crate::BatchJobReconciler;
 use crate::observe::Observed;
 use crate::plan::Settings;
 use crate::projections::job::JobView;
@@ -32,12 +33,8 @@ use crate::projections::priority_class::PriorityClassView;
 use crate::projections::profile::ProfileView;
 use crate::projections::queue::QueueView;
 use crate::watches::{PODS_BY_JOB, Stores, admission, is_admission};
-use crate::{BatchJobReconciler, lock};
 use futures::FutureExt;
 use jiff::Timestamp;
-use springtide_crds::batch_job::QueuedReason;
-use springtide_crds::batch_queue::{CapacityType, StalledReason};
-use springtide_crds::reason::Reason;
 use springtide_plumbing::controller::Reconciler;
 use springtide_plumbing::key::{ObjectKey, ResourceVersion};
 use springtide_plumbing::plan::{Plan, Write};
@@ -109,7 +106,7 @@ impl Rehearsal {
         });
         let sees_nodes = nodes.is_some();
         let shown: Vec<Arc<QueueView>> =
-            world.queues.iter().map(|queue| as_seen(queue, sees_nodes)).collect();
+            world.queues.iter().map(|queue| remembered::as_seen(queue, sees_nodes)).collect();
         // Not listed as a whole: as long as a store is not synced, nothing is granted.
         for queue in &shown {
             queue_writer.apply(QueueView::clone(queue));
@@ -134,31 +131,16 @@ impl Rehearsal {
             is_cut: false,
         };
         rehearsal.reconciler.passes.hurry();
+        rehearsal.measure();
         // Who comes first must not be served before those are known that come before it.
         rehearsal.every_key(|rehearsal, key| {
             rehearsal.reconciler.observe(key, None, now);
         });
         rehearsal.pause_what_is_refused();
+        rehearsal.remember_starved();
         fill(&mut queue_writer, &shown, &mut seen);
         rehearsal.version = ResourceVersion(seen.0 + 1);
         rehearsal
-    }
-
-    /// Pauses the classes of jobs whose status says that pods like theirs are refused: only the manager knows until
-    /// when, and no rehearsal whether the API server would refuse them again.
-    fn pause_what_is_refused(&self) {
-        let refused = self.world.jobs.iter().filter(|job| {
-            let said = job.condition(QueuedReason::CONDITION);
-            job.status.active == 0
-                && !job.is_finished()
-                && said.is_some_and(|said| {
-                    said.is(QueuedReason::ClassBackoff) && said.observed_generation == job.meta().generation
-                })
-        });
-        let mut admission = lock(&self.reconciler.admission);
-        for job in refused {
-            admission.pause(&job.meta().uid, Trouble::Create, self.now);
-        }
     }
 
     /// Whether nodes, and all pods on them, are seen.
@@ -239,19 +221,6 @@ impl Rehearsal {
             self.writes.push(write);
         }
     }
-}
-
-/// A queue as it is shown to the controller.
-fn as_seen(queue: &Arc<QueueView>, sees_nodes: bool) -> Arc<QueueView> {
-    let is_told = queue
-        .condition(StalledReason::CONDITION)
-        .is_some_and(|stalled| stalled.is(StalledReason::NodesNotVisible));
-    if sees_nodes || is_told {
-        return Arc::clone(queue);
-    }
-    let mut shown = QueueView::clone(queue);
-    shown.spec.capacity_source.type_ = CapacityType::Static;
-    Arc::new(shown)
 }
 
 fn fill<P: Projection>(writer: &mut StoreWriter<P>, objects: &[Arc<P>], seen: &mut ResourceVersion) {

@@ -1,7 +1,10 @@
+mod reasons;
+
 use super::*;
 use crate::admission::NodeExclusion;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{QueuedReason, StalledReason};
+use springtide_crds::reason::Reason;
 use springtide_plumbing::plan::Action;
 
 const NOW: Timestamp = Timestamp::constant(1_794_355_200, 0);

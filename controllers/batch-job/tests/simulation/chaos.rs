@@ -1,12 +1,14 @@
 //! Anything may happen in any order.
 
-use crate::cluster::{Ended, How, IGNORED, is_deleting, text};
+use crate::cluster::{Ended, How, IGNORED, NODE, is_deleting, text};
 use crate::world::{Trouble, World, key};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 const JOB: &str = "a";
+/// What the only node has.
+const CPU: &str = "350m";
 /// The exit code by which a pod fails the whole job.
 const FATAL: i32 = 42;
 
@@ -22,7 +24,16 @@ enum Step {
         jobs: usize,
         pods: usize,
     },
+    /// Watches are cut and list anew: events are lost.
+    CutWatches {
+        jobs: bool,
+        pods: bool,
+    },
     Restart,
+    /// The node goes, with all that runs on it.
+    LoseNode,
+    /// There is a node again.
+    NodeJoins,
     Time {
         milliseconds: i64,
     },
@@ -47,7 +58,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..6_usize).prop_map(|write| Step::Pass(Trouble::NoBudget(write))),
         2 => Just(Step::Spurious),
         12 => (0..3_usize, 0..6_usize).prop_map(|(jobs, pods)| Step::Deliver { jobs, pods }),
+        1 => (0..3).prop_map(|which| Step::CutWatches { jobs: which != 0, pods: which != 1 }),
         1 => Just(Step::Restart),
+        1 => Just(Step::LoseNode),
+        4 => Just(Step::NodeJoins),
         8 => (1..4000_i64).prop_map(|milliseconds| Step::Time { milliseconds }),
         12 => pod.clone().prop_map(Step::Start),
         12 => (pod.clone(), prop_oneof![40 => Just(0), 20 => Just(1), 10 => Just(IGNORED), 1 => Just(FATAL)])
@@ -142,9 +156,13 @@ fn take(world: &mut World, step: &Step, spec: &Value) {
         }
         Step::Spurious => drop(world.pass(&key(JOB), Trouble::None)),
         Step::Deliver { jobs, pods } => world.deliver(*jobs, *pods),
+        Step::CutWatches { jobs, pods } => world.cut_watches(*jobs, *pods),
         Step::Restart => world.restart(),
+        Step::LoseNode => world.lose_node(NODE),
+        Step::NodeJoins => node_joins(world),
         Step::Time { milliseconds } => world.cluster.pass_time(*milliseconds),
-        Step::Start(pod) => world.cluster.start(&name(world, *pod)),
+        Step::Start(pod) if world.has_node(NODE) => world.cluster.start(&name(world, *pod)),
+        Step::Start(_) => {}
         Step::Finish(pod, code) => world.cluster.finish(&name(world, *pod), *code),
         Step::Evict(pod) => world.cluster.evict(&name(world, *pod)),
         Step::Delete(pod) | Step::ForceDelete(pod) => {
@@ -169,6 +187,13 @@ fn take(world: &mut World, step: &Step, spec: &Value) {
     }
 }
 
+/// A node comes, unless there is one.
+fn node_joins(world: &mut World) {
+    if !world.has_node(NODE) {
+        world.set_node(NODE, Some(CPU), false);
+    }
+}
+
 /// What holds at every moment.
 fn check_status(before: &Value, now: &Value) -> Result<(), TestCaseError> {
     let number = |status: &Value, field: &str| status[field].as_u64().unwrap_or(0);
@@ -183,7 +208,7 @@ fn ends(world: &World, uid: &str) -> Vec<Ended> {
 }
 
 fn live_through(spec: &Value, steps: &[Step]) -> Result<(), TestCaseError> {
-    let mut world = World::new("350m");
+    let mut world = World::new(CPU);
     world.cluster.submit(JOB, spec.clone());
     for step in steps {
         let before = world.cluster.jobs.objects.get(JOB).cloned();
@@ -203,6 +228,7 @@ fn live_through(spec: &Value, steps: &[Step]) -> Result<(), TestCaseError> {
     }
     // From here on all goes well.
     world.cluster.quota = usize::MAX;
+    node_joins(&mut world);
     world.cluster.edit(JOB, |spec| spec["stopPolicy"] = json!("None"));
     world.settle();
     // Whoever plans once more on the same view finds nothing to do; nor does another process.
@@ -289,7 +315,7 @@ fn check_outcome(world: &World, spec: &Value, stored: &Value) -> Result<(), Test
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_job_ends_and_no_index_runs_twice(
@@ -332,9 +358,4 @@ fn a_gang_that_was_whole_for_a_moment_between_two_passes_was_whole() {
         vec![Step::Start(2), Step::Time { milliseconds: 2846 }, pass(), pass(), pass()],
     ];
     live_through(&spec, &steps.concat()).unwrap();
-}
-
-/// A sample for every run; the long loop asks for more.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(120)
 }

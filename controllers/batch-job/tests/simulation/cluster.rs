@@ -382,6 +382,32 @@ impl Cluster {
         }
     }
 
+    /// PodGC finds that the node of pods is gone: those that have not ended have failed, and all of them are deleted
+    /// without grace. Pods that had failed before are left: whether somebody has seen that by then is anybody's guess,
+    /// and so is whether it counts.
+    pub(crate) fn lose_pods_of(&mut self, node: &str) {
+        let is_lost =
+            |pod: &&Value| text(pod, "/spec/nodeName") == node && text(pod, "/status/phase") != "Failed";
+        let lost = self.pods.objects.values().filter(is_lost);
+        let lost: Vec<String> = lost.map(|pod| text(pod, "/metadata/name").to_owned()).collect();
+        for name in lost {
+            let failed = self.change_pod(&name, |pod| {
+                if is_terminal(pod) {
+                    return false;
+                }
+                pod["status"]["phase"] = json!("Failed");
+                let reason = "DeletionByPodGC";
+                pod["status"]["conditions"] =
+                    json!([{"type": "DisruptionTarget", "status": "True", "reason": reason}]);
+                true
+            });
+            if let Some(pod) = failed {
+                self.note_end(&pod, How::Disrupted);
+            }
+            self.delete_pod(&name, 0);
+        }
+    }
+
     /// The kubelet carries out the deletion of a pod: its containers end, then the object goes.
     pub(crate) fn reap(&mut self, name: &str) {
         let Some(pod) = self.pods.objects.get(name).filter(|pod| is_deleting(pod)) else { return };

@@ -13,7 +13,7 @@ pub(crate) fn spec(extra: Value) -> Value {
     spec
 }
 
-fn strict(extra: Value) -> Value {
+pub(crate) fn strict(extra: Value) -> Value {
     let mut spec = spec(extra);
     spec["release"]["completionTracking"] = json!("Strict");
     spec
@@ -28,7 +28,7 @@ pub(crate) fn begin(spec: Value) -> World {
 }
 
 /// Lets everything go well until the job and all that belongs to it is gone.
-fn to_the_very_end(world: &mut World) {
+pub(crate) fn to_the_very_end(world: &mut World) {
     world.run_to_the_end("a");
     while world.cluster.jobs.objects.contains_key("a") {
         world.settle();
@@ -79,31 +79,6 @@ fn a_long_task_costs_one_more() {
     assert_eq!(world.status("a")["active"], 1);
     to_the_very_end(&mut world);
     assert_eq!(world.cluster.log.len(), 5, "{:?}", world.cluster.log);
-}
-
-#[test]
-fn a_strict_task_that_waits_and_runs_long_costs_six_writes() {
-    let mut world = World::new("1");
-    let sized = json!({"template": {"spec": {"containers": [
-        {"name": "main", "image": "app", "resources": {"requests": {"cpu": "1"}}}]}}});
-    world.cluster.submit("hog", spec(sized.clone()));
-    world.settle();
-    world.work_but_finish_nothing();
-    world.cluster.submit("a", strict(sized));
-    for second in 0..400 {
-        world.settle();
-        if second == 200 {
-            world.cluster.finish("hog-0-0", 0);
-        }
-        if second > 210 {
-            world.work_but_finish_nothing();
-        }
-        world.cluster.pass_time(1000);
-    }
-    assert_eq!(world.reason("a", "Complete"), "Queued");
-    to_the_very_end(&mut world);
-    let own: Vec<&String> = world.cluster.log.iter().filter(|line| !line.contains("hog")).collect();
-    assert_eq!(own.len(), 6, "{own:?}");
 }
 
 #[test]

@@ -19,4 +19,6 @@ mod queues;
 mod setbacks;
 mod success;
 mod traps;
+mod waits;
+mod windows;
 mod world;

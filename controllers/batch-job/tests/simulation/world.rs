@@ -134,6 +134,17 @@ impl World {
         }
     }
 
+    /// Whether there is a node of that name.
+    pub(crate) fn has_node(&self, name: &str) -> bool {
+        self.nodes.contains_key(name)
+    }
+
+    /// A node dies, and is deleted; its pods are removed by force.
+    pub(crate) fn lose_node(&mut self, name: &str) {
+        self.set_node(name, None, false);
+        self.cluster.lose_pods_of(name);
+    }
+
     /// The loop over BatchQueues looks at all of them, and writes their statuses.
     pub(crate) fn pass_queues(&mut self) {
         self.deliver(usize::MAX, usize::MAX);
@@ -203,6 +214,18 @@ impl World {
         *self.process.time.lock().unwrap() = self.now();
         self.process.jobs.deliver(&mut self.cluster.jobs, jobs);
         self.process.pods.deliver(&mut self.cluster.pods, pods);
+    }
+
+    /// Watches are cut, and list anew: the events that they have not shown yet are lost.
+    pub(crate) fn cut_watches(&mut self, of_jobs: bool, of_pods: bool) {
+        *self.process.time.lock().unwrap() = self.now();
+        let version = self.cluster.version();
+        if of_jobs {
+            self.process.jobs.relist(&mut self.cluster.jobs, version);
+        }
+        if of_pods {
+            self.process.pods.relist(&mut self.cluster.pods, version);
+        }
     }
 
     /// What the controller would do now about a job.

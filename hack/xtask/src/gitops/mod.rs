@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use springtide_crds::Kind;
 
-use crate::generate::{samples, yaml};
+use crate::generate::{MARK, samples, yaml};
 use crate::schema;
 
 /// Where the checks are, from the repository's root.
@@ -59,8 +59,9 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
             fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
         };
         let of_kind = format!("{}_{}", kind.crd.spec.group, names.kind);
-        customizations
-            .insert(format!("resource.customizations.health.{of_kind}"), json!(read("health.lua")?));
+        let health = health(kind)?;
+        customizations.insert(format!("resource.customizations.health.{of_kind}"), json!(health));
+        files.insert(folder.join("health.lua"), format!("-- {MARK}; edits are lost.\n{health}"));
         if !is_held_by_users(kind) {
             continue;
         }
@@ -101,6 +102,20 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
 /// Whether users can hold the objects of a kind: only then there are actions, and something is ever Suspended.
 fn is_held_by_users(kind: &Kind) -> bool {
     schema::root(&json!(kind.crd))["properties"]["spec"]["properties"]["stopPolicy"].is_object()
+}
+
+/// The health check of Argo CD for a kind: what holds for all of them, then the verdict by its own conditions.
+fn health(kind: &Kind) -> Result<String> {
+    let name = &kind.crd.spec.names.kind;
+    let verdict = match name.as_str() {
+        "BatchJob" => include_str!("health/batchjob.lua"),
+        "BatchQueue" => include_str!("health/batchqueue.lua"),
+        "BatchTaskProfile" => include_str!("health/batchtaskprofile.lua"),
+        other => bail!("{other} has no health check: add one in hack/xtask/src/gitops/health"),
+    };
+    let held = if is_held_by_users(kind) { ", and Suspended beside them" } else { "" };
+    let common = include_str!("health/common.lua");
+    Ok(format!("-- Health of a {name} for Argo CD: the same verdicts as kstatus{held}.\n{common}\n{verdict}"))
 }
 
 /// The staged objects of a kind.

@@ -391,4 +391,18 @@ mod tests {
         assert_eq!(simple(".status.conditions[?(@.type==\"Complete\")].reason"), None);
         assert_eq!(snake("observedGeneration"), "observed_generation");
     }
+
+    #[test]
+    fn the_page_names_each_kind_with_its_metrics_and_among_the_rights() {
+        let page = crate::repository_root().join("docs/operate/observability.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let names: Vec<_> = springtide_crds::all().into_iter().map(|kind| kind.crd.spec.names).collect();
+        for name in &names {
+            let prefix = format!("`springtide_{}_created`", name.kind.to_lowercase());
+            assert!(page.contains(&prefix), "no {prefix}");
+        }
+        let plurals: Vec<_> = names.iter().map(|name| name.plural.as_str()).collect();
+        let rights = format!("resources: [{}], verbs: [list, watch]", plurals.join(", "));
+        assert!(page.contains(&rights), "no {rights}");
+    }
 }

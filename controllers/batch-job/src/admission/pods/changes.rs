@@ -3,7 +3,7 @@
 
 use super::Held;
 use crate::admission::Admission;
-use crate::admission::class::{Class, ClassKey};
+use crate::admission::class::ClassKey;
 use crate::ledger::Slot;
 use crate::projections::pod::PodView;
 use crate::resources::ResourceList;
@@ -33,7 +33,9 @@ impl Admission {
             self.lives(job, -1);
             self.leaves(job, -i32::from(held.gone_by.is_some()));
         }
-        self.no_longer_unbound(held.unbound_in.as_ref());
+        if let Some(class) = held.unbound_in.as_ref().and_then(|class| self.classes.get_mut(class)) {
+            class.scheduling.gone(key);
+        }
         for (class, state) in &mut self.classes {
             if class.line.namespace == key.namespace {
                 state.pod_ended();
@@ -94,13 +96,13 @@ impl Admission {
                 Some(_) => {
                     guess = self.take_grant(job, &meta.key, meta.labels.unfit.0, &requests).flatten();
                 }
-                None => unbound_in = self.unbound(job),
+                None => unbound_in = self.unbound(job, &meta.key),
             }
         }
         if pod.node.is_some()
-            && let Some(class) = self.no_longer_unbound(unbound_in.take().as_ref())
+            && let Some(class) = unbound_in.take().and_then(|class| self.classes.get_mut(&class))
         {
-            class.bind();
+            class.bind(&meta.key);
         }
         if let Some(job) = &job {
             self.leaves(job, i32::from(gone_by.is_some()));
@@ -198,17 +200,10 @@ impl Admission {
     }
 
     /// Counts an unbound pod in the class of its job, which it returns.
-    fn unbound(&mut self, job: &Uid) -> Option<ClassKey> {
+    fn unbound(&mut self, job: &Uid, pod: &ObjectKey) -> Option<ClassKey> {
         let key = &self.jobs.get(job)?.class;
-        self.classes.get_mut(key)?.unbound += 1;
+        self.classes.get_mut(key)?.scheduling.waits(pod.clone());
         Some(key.clone())
-    }
-
-    /// Ends that, and returns the class.
-    fn no_longer_unbound(&mut self, key: Option<&ClassKey>) -> Option<&mut Class> {
-        let class = self.classes.get_mut(key?)?;
-        class.unbound = class.unbound.saturating_sub(1);
-        Some(class)
     }
 }
 

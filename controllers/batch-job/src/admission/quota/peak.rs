@@ -36,6 +36,8 @@ pub(in crate::admission) struct QueuePeak {
 pub(in crate::admission) struct Drains {
     /// Pods that have to go and are still there.
     pub(in crate::admission) pods_left: u32,
+    /// Whether the peak has begun for which some of them have to go.
+    pub(in crate::admission) is_late: bool,
     /// Whether all will be gone in time; `None` where none has to go before long.
     pub(in crate::admission) forecast: Option<Forecast>,
     /// When to look again; `None` where nobody has to go.
@@ -105,7 +107,7 @@ impl QueuePeak {
 
     pub(super) fn figures(&self) -> Option<PeakFigures> {
         let state = self.state()?.clone();
-        let Drains { pods_left, forecast, due, loads: _ } = &self.drains;
+        let Drains { pods_left, is_late: _, forecast, due, loads: _ } = &self.drains;
         let wake = state.wake.into_iter().chain(*due).min();
         Some(PeakFigures { state, pods_left: *pods_left, forecast: forecast.clone(), wake })
     }
@@ -214,6 +216,26 @@ impl Queues {
     ) -> bool {
         let (Some(state), Some(now)) = (self.peak(line), now) else { return true };
         state.would_finish(tier, expected, now)
+    }
+
+    /// When the ramp ends that alone keeps a tier from starting as it likes.
+    pub(in crate::admission) fn ramp_ends(&self, line: &LineId, tier: Tier) -> Option<Timestamp> {
+        let peak = self.peak(line)?.tier(tier);
+        let ramps = peak.may_start() && peak.percent.is_none();
+        peak.ramp.filter(|_| ramps).map(|ramp| ramp.ends)
+    }
+
+    /// When, after `now`, the windows of the queue of a line let a tier start as it likes, ramps and load triggers aside,
+    /// and it is as `is_fine` wants it besides; see [`Peaks::opens`].
+    pub(in crate::admission) fn opens(
+        &self,
+        line: &LineId,
+        tier: Tier,
+        now: Timestamp,
+        is_fine: impl Fn(&PeakState, Timestamp) -> bool,
+    ) -> Option<Timestamp> {
+        let peak = self.by_key.get(&line.queue()?)?.peak.as_ref()?;
+        peak.peaks.opens(tier, now, peak.stored.as_ref(), is_fine)
     }
 
     /// What a ramping queue has taken into use since its peak.

@@ -195,3 +195,83 @@ fn no_node_is_kept_for_who_would_not_finish_before_a_peak() {
         assert_eq!(world.admission.kept_nodes(), [], "{run}");
     }
 }
+
+/// One node that is full, and a job that fits on it alone; both are of namespaces of their own.
+fn full_node() -> (World, Uid) {
+    let mut world = World::new(&[("n1", "2")]);
+    let small = world.offer("b", "small", &shape("1", json!({})), 2);
+    world.settle(&[(small.clone(), "1", "b")]);
+    (world, small)
+}
+
+impl World {
+    /// A job is over.
+    fn finish_all(&mut self, job: &Uid) {
+        self.admission.withdraw(job);
+        for pod in self.pods_of(job) {
+            self.end(&pod);
+        }
+    }
+}
+
+#[test]
+fn no_node_is_kept_for_who_waits_behind_the_first_of_a_strict_queue() {
+    for (size, keeps) in [("3", false), ("2", true)] {
+        let (mut world, small) = full_node();
+        let queue = world.queue("q", &QueueRules { ordering: Ordering::StrictFifo, ..cores(2, 2) });
+        let large = shape("2", json!({}));
+        // With three cores it never fits.
+        world.ask(of(&queue, "first", &shape(size, json!({})), 1));
+        world.ask(Demand { created: at(1), priority: -1, ..of(&queue, "second", &large, 1) });
+        world.admission.pass(at(1));
+        world.admission.pass(at(601));
+        assert_eq!(world.admission.kept_nodes().len(), usize::from(keeps), "{size}");
+        let other = world.offer("c", "other", &large, 1);
+        world.finish_all(&small);
+        world.admission.pass(at(602));
+        assert_eq!(world.admission.verdict(&other).granted == 0, keeps, "{size}");
+    }
+}
+
+#[test]
+fn two_gangs_do_not_keep_from_each_other_what_both_need() {
+    let mut world = World::new(&[("n1", "2"), ("n2", "2")]);
+    let one = shape("1", json!({}));
+    let small = world.offer("b", "small", &one, 2);
+    world.settle(&[(small.clone(), "1", "b")]);
+    // It is on both nodes, of which three pods need both.
+    let gangs = ["x", "y"].map(|name| {
+        let queue = world.queue(name, &cores(9, 9));
+        world.ask(Demand { min_parallelism: 3, ..of(&queue, name, &one, 3) })
+    });
+    world.admission.pass(at(1));
+    world.admission.pass(at(601));
+    world.finish_all(&small);
+    world.admission.pass(at(602));
+    let granted = gangs.each_ref().map(|gang| world.admission.verdict(gang).granted);
+    assert_eq!(granted.iter().sum::<u32>(), 3, "{granted:?}");
+    let first = gangs.iter().find(|gang| world.admission.verdict(gang).granted > 0).unwrap().clone();
+    while world.make(&first, "1", "a").is_some() {}
+    world.finish_all(&first);
+    world.admission.pass(at(603));
+    let second = gangs.iter().find(|gang| **gang != first).unwrap();
+    assert_eq!(world.admission.verdict(second).granted, 3);
+}
+
+#[test]
+fn a_node_that_is_kept_for_nobody_any_more_is_for_others_at_once() {
+    let (mut world, small) = full_node();
+    let queue = world.queue("q", &cores(2, 2));
+    let large = shape("2", json!({}));
+    let waits = world.ask(of(&queue, "large", &large, 1));
+    world.admission.pass(at(1));
+    world.admission.pass(at(601));
+    assert_eq!(world.admission.kept_nodes().len(), 1);
+    // Its quota is gone, with the very change that makes room on the node.
+    let other = world.offer("c", "other", &large, 1);
+    world.queue("q", &cores(1, 1));
+    world.finish_all(&small);
+    world.admission.pass(at(602));
+    assert_eq!([&waits, &other].map(|job| world.admission.verdict(job).granted), [0, 1]);
+    assert_eq!(world.admission.kept_nodes(), []);
+}

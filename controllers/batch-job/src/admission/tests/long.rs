@@ -1,8 +1,10 @@
 //! Whatever happens in whatever order, no quota and no node is ever exceeded by a grant, nothing starts while a peak or a
-//! load trigger keeps it, and no more than their ramps allow after them.
+//! load trigger keeps it, and no more than their ramps allow after them; and when no more work comes, nobody waits for ever
+//! who could start.
 
 mod keeps;
 mod random;
+mod serves;
 
 use super::loads::Server;
 use super::queues::{cores, cpu, of};
@@ -46,6 +48,10 @@ struct Walk {
     measured: Option<(i64, BTreeMap<&'static str, i64>)>,
     /// The last pass before each pod was seen.
     seen: BTreeMap<String, Timestamp>,
+    /// What passes have granted beyond what a queue or its cohort has, and inside a window or under a load trigger that
+    /// keeps the tier from starting.
+    beyond: Vec<String>,
+    inside: Vec<String>,
 }
 
 const NODES: [(&str, &str); 4] = [("n0", "3"), ("n1", "4"), ("n2", "6"), ("n3", "8")];
@@ -80,6 +86,8 @@ impl Walk {
             server: Server::default(),
             measured: None,
             seen: BTreeMap::new(),
+            beyond: Vec::new(),
+            inside: Vec::new(),
         };
         for (name, _) in NODES {
             let node = walk.node(name);
@@ -233,17 +241,11 @@ impl Walk {
             self.world.pods[*name].3.is_none()
                 && self.world.labels[*name].get("springtide.dev/unfit").is_some()
         };
-        let Some(name) =
-            self.world.labels.keys().filter(|name| self.world.pods.contains_key(*name)).find(waits)
-        else {
-            return;
-        };
-        let admission = &self.world.admission;
-        let expected = admission.pods.slot_of(&ObjectKey::new("a", name.as_str()));
-        let slot = expected.or_else(|| admission.ledger.roomiest(&self.shape_of_pod(name).requests));
-        let Some(node) = slot.and_then(|slot| admission.ledger.node(slot)) else { return };
-        let (name, node) = (name.clone(), node.view.meta().key.name.to_string());
-        self.world.bind(&name, &node);
+        let mut names = self.world.labels.keys().filter(|name| self.world.pods.contains_key(*name));
+        let Some(name) = names.find(waits).cloned() else { return };
+        if let Some(node) = self.world.place_for(&name) {
+            self.world.bind(&name, &node);
+        }
     }
 
     fn any_pod(&mut self) -> Option<String> {
@@ -374,6 +376,7 @@ fn online(name: &str, on: &str, phase: &str) -> Change<PodView> {
 fn no_quota_and_no_node_is_exceeded_in_many_random_steps() {
     let steps = if std::env::var("SPRINGTIDE_LONG").is_ok_and(|long| long == "1") { LONG } else { SAMPLE };
     const LEG: u32 = 1000;
+    let (mut starts, mut beyond, mut inside, mut served) = (0, Vec::new(), Vec::new(), 0);
     for leg in 0..steps / LEG {
         let mut walk = Walk::new(u64::from(leg));
         for _ in 0..LEG {
@@ -382,7 +385,19 @@ fn no_quota_and_no_node_is_exceeded_in_many_random_steps() {
         walk.check_books();
         walk.comes_to_rest();
         walk.check_books();
+        served += walk.everybody_is_served();
+        walk.check_books();
+        starts += walk.seen.len();
+        beyond.append(&mut walk.beyond);
+        inside.append(&mut walk.inside);
     }
+    // The bench reads these lines.
+    for (what, violations) in [("walk-used-above-max", &beyond), ("walk-starts-inside", &inside)] {
+        let counted = json!({"what": what, "tries": steps, "starts": starts, "violations": violations.len()});
+        println!("counted: {counted}");
+    }
+    assert_eq!((beyond, inside), (Vec::<String>::new(), Vec::<String>::new()));
+    assert!(served > 0, "nobody has ever waited");
 }
 
 #[test]

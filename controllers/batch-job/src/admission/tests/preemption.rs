@@ -144,6 +144,53 @@ fn room_that_comes_free_bit_by_bit_is_kept_until_it_is_enough() {
 }
 
 #[test]
+fn in_a_strict_queue_the_first_has_what_others_have_ended_for_it() {
+    let mut world = World::new(&[("n1", "2"), ("n2", "1")]);
+    let one = shape("1", json!({}));
+    let rules = preemptible(&[Tier::Guaranteed], cores(8, 8));
+    let queue = world.queue("q", &QueueRules { ordering: Ordering::StrictFifo, ..rules });
+    let low = |number: usize| of(&queue, &format!("low{number}"), &one, 1);
+    let jobs: Vec<Uid> = (0..3).map(|number| world.ask(low(number))).collect();
+    world.settle(&jobs.iter().map(|job| (job.clone(), "1", "a")).collect::<Vec<_>>());
+    let big = world.ask(Demand { tier: Tier::Guaranteed, ..of(&queue, "big", &shape("2", json!({})), 1) });
+    let other = world.offer("b", "other", &one, 1);
+    world.admission.pass(at(2));
+    assert_eq!(claims(&world).len(), 2, "those on the larger node");
+    let in_way = world.pods.iter().filter(|(_, pod)| pod.3.as_deref() == Some("n1"));
+    let in_way: Vec<String> = in_way.map(|(pod, _)| pod.clone()).collect();
+    // The one on the other node goes on.
+    for (pod, granted) in in_way.iter().zip([0, 1]) {
+        world.end(pod);
+        for number in 0..3 {
+            world.ask(low(number));
+        }
+        world.admission.pass(at(3));
+        assert_eq!([&big, &other].map(|job| world.admission.verdict(job).granted), [granted, 0]);
+    }
+    world.nothing_overcommitted();
+}
+
+#[test]
+fn what_is_held_for_who_can_not_start_any_more_is_for_others_at_once() {
+    let mut world = World::new(&[("n1", "2")]);
+    let one = shape("1", json!({}));
+    let queue = world.queue("q", &preemptible(&[Tier::Guaranteed], cores(2, 2)));
+    let low = ["low0", "low1"].map(|name| world.ask(of(&queue, name, &one, 1)));
+    world.settle(&low.each_ref().map(|job| (job.clone(), "1", "a")));
+    world.ask(Demand { tier: Tier::Guaranteed, min_parallelism: 2, ..of(&queue, "gang", &one, 2) });
+    let other = world.offer("b", "other", &one, 1);
+    world.admission.pass(at(2));
+    assert_eq!(claims(&world).len(), 2);
+    world.end("p1");
+    world.admission.pass(at(3));
+    assert_eq!(world.admission.verdict(&other).granted, 0, "it is not enough yet");
+    world.queue("q", &preemptible(&[Tier::Guaranteed], cores(1, 1)));
+    world.admission.pass(at(4));
+    assert_eq!(claims(&world), [], "nobody ends for nothing");
+    assert_eq!(world.admission.verdict(&other).granted, 1);
+}
+
+#[test]
 fn a_victim_waits_at_its_old_place() {
     let mut world = World::new(&[("n1", "1")]);
     let one = shape("1", json!({}));

@@ -90,6 +90,36 @@ fn what_comes_free_is_for_those_that_are_shown() {
 }
 
 #[test]
+fn none_is_shown_that_could_take_the_room_of_one_that_is_on_its_way() {
+    let mut world = World::new(&[("n1", "1")]);
+    let one = shape("1", json!({}));
+    let queue = world.queue("q", &showing(1, cores(9, 9)));
+    let older = world.ask(of(&queue, "a", &one, 2));
+    let younger = world.ask(of(&queue, "b", &one, 1));
+    world.admission.pass(at(1));
+    let on_its_way = world.make_unbound(&older, "1", "a");
+    world.admission.pass(at(2));
+    let verdicts = |world: &World| [&older, &younger].map(|job| world.admission.verdict(job).unfit);
+    assert_eq!(verdicts(&world), [0, 0]);
+    world.bind(&on_its_way, "n1");
+    world.admission.pass(at(3));
+    assert_eq!(verdicts(&world), [1, 0]);
+    // A node comes: the one that is shown is bound before the grant for the rest of it is a pod.
+    let shown = world.make_all(&older, "1");
+    world.ask(of(&queue, "a", &one, 3));
+    world.admission.node_changed(&node("n2", "2", json!({})));
+    world.admission.pass(at(4));
+    world.bind(&shown[0], "n2");
+    world.admission.pass(at(5));
+    assert_eq!(world.admission.verdict(&older).granted, 3);
+    assert_eq!(verdicts(&world), [0, 0], "the place of the third is not for the younger job");
+    world.make_all(&older, "1");
+    world.admission.pass(at(6));
+    assert_eq!(verdicts(&world), [0, 1]);
+    world.nothing_overcommitted();
+}
+
+#[test]
 fn a_gang_is_shown_as_a_whole_or_not_at_all() {
     let one = shape("1", json!({}));
     for (most, unfit) in [(2, 0), (3, 3)] {

@@ -10,9 +10,13 @@ fn world() -> World {
 
 /// Passes and makes pods, which nobody binds, until nothing more is granted.
 fn make_all(world: &mut World, job: &Uid, namespace: &str) -> Vec<String> {
+    make_all_at(world, job, namespace, at(1))
+}
+
+fn make_all_at(world: &mut World, job: &Uid, namespace: &str, now: Timestamp) -> Vec<String> {
     let mut made = Vec::new();
     loop {
-        world.admission.pass(at(1));
+        world.admission.pass(now);
         let granted = world.admission.jobs[job].in_flight.len();
         if granted == 0 {
             return made;
@@ -43,6 +47,43 @@ fn few_pods_wait_for_the_scheduler_and_more_as_it_places_them() {
         world.end(&pod);
     }
     assert_eq!(world.admission.verdict(&job).granted, 0);
+}
+
+#[test]
+fn twice_as_many_wait_only_while_the_scheduler_places_all_of_them_within_a_second() {
+    let mut world = world();
+    let job = world.offer("a", "j", &shape("1", json!({})), 1000);
+    let after = |milliseconds: i64| Timestamp::from_millisecond(milliseconds).unwrap();
+    let mut now = 1_000;
+    let mut waves = Vec::new();
+    // So many milliseconds after they came they are placed.
+    for took in [1000, 1000, 1001, 900] {
+        let wave = make_all_at(&mut world, &job, "a", after(now));
+        waves.push(wave.len());
+        now += took;
+        for pod in &wave {
+            world.bind(pod, "somewhere");
+        }
+    }
+    assert_eq!(waves, [10, 20, 40, 10], "a slow one is as bad as all of them");
+    let wave = make_all_at(&mut world, &job, "a", after(now));
+    assert_eq!(wave.len(), 20);
+    let (slow, fast) = wave.split_last().unwrap();
+    for pod in fast {
+        world.bind(pod, "somewhere");
+    }
+    let next = make_all_at(&mut world, &job, "a", after(now + 500));
+    assert_eq!(next.len(), 19, "of twenty one waits");
+    for pod in &next {
+        world.bind(pod, "somewhere");
+    }
+    let few = make_all_at(&mut world, &job, "a", after(now + 1001));
+    assert_eq!(few.len(), 9, "of ten again, one of which waits for more than a second");
+    // That it is placed so late makes it ten once more.
+    for pod in few.iter().chain([slow]) {
+        world.bind(pod, "somewhere");
+    }
+    assert_eq!(make_all_at(&mut world, &job, "a", after(now + 1100)).len(), 10);
 }
 
 #[test]

@@ -86,14 +86,17 @@ pub(super) struct Watch<P: Projection> {
 }
 
 impl<P: Projection + DeserializeOwned> Watch<P> {
-    fn list(mut writer: StoreWriter<P>, kind: &mut Kind, version: ResourceVersion) -> Self {
+    fn list(writer: StoreWriter<P>, kind: &mut Kind, version: ResourceVersion) -> Self {
+        let mut watch = Self { writer, owed: 0 };
+        watch.relist(kind, version);
+        watch
+    }
+
+    /// It begins with a list of everything; what was not delivered yet is lost.
+    pub(super) fn relist(&mut self, kind: &mut Kind, version: ResourceVersion) {
         kind.events.clear();
-        let objects = kind.objects.values().map(|object| {
-            let view: P = serde_json::from_value(object.clone()).unwrap();
-            (view.meta().key.clone(), Arc::new(view))
-        });
-        writer.replace(objects.collect(), version);
-        Self { writer, owed: 0 }
+        self.owed = 0;
+        list(&mut self.writer, &kind.objects, version);
     }
 
     pub(super) fn deliver(&mut self, kind: &mut Kind, count: usize) {

@@ -1,8 +1,9 @@
 use super::*;
 use serde_json::json;
-use springtide_batch_job::rehearsal::{Deadline, PodLine, QuotaUse, Reported, RetryWait, Said, Tasks};
+use springtide_batch_job::rehearsal::{Deadline, PodLine, QuotaUse, Reported, RetryWait, Said, Tasks, World};
 use springtide_crds::batch_job::{CompleteReason, FailedReason, QueuedReason, StalledReason};
 use springtide_crds::common::Tier;
+use std::sync::Arc;
 
 const NOW: Timestamp = Timestamp::constant(1_794_355_200, 0);
 
@@ -233,4 +234,137 @@ fn the_json_has_the_documented_fields() {
     for field in json.as_object().unwrap().keys() {
         assert!(page.contains(&format!("`{field}`")), "docs/cli.md says nothing of {field}");
     }
+}
+
+/// One node of eight cores, the queue of all jobs, and jobs whose tasks take a core each. Of some a task runs.
+fn rehearsed(spec: &serde_json::Value, jobs: &[(&str, serde_json::Value)], running: &[&str]) -> World {
+    let meta = |name: &str| {
+        json!({
+            "namespace": "team-a", "name": name, "uid": format!("uid-{name}"), "resourceVersion": "1",
+            "generation": 1, "creationTimestamp": at(-600),
+        })
+    };
+    let container = json!({"name": "main", "image": "app", "resources": {"requests": {"cpu": "1"}}});
+    let job = |(name, further): &(&str, serde_json::Value)| {
+        let mut spec = json!({"template": {"spec": {"containers": [container.clone()]}}});
+        spec.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());
+        Arc::new(serde_json::from_value(json!({"metadata": meta(name), "spec": spec})).unwrap())
+    };
+    let pod = |name: &&str| {
+        let mut pod = json!({
+            "metadata": meta(&format!("{name}-0-0")),
+            "spec": {"nodeName": "n1", "containers": [container.clone()]},
+            "status": {"phase": "Running"},
+        });
+        pod["metadata"]["labels"] = json!({
+            "springtide.dev/job": name, "springtide.dev/queue": "default", "springtide.dev/tier": "BestEffort",
+        });
+        pod["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob", "name": name,
+            "uid": format!("uid-{name}"), "controller": true,
+        }]);
+        Arc::new(serde_json::from_value(pod).unwrap())
+    };
+    let node = json!({
+        "metadata": {"name": "n1", "uid": "n1", "resourceVersion": "1"},
+        "spec": {},
+        "status": {
+            "allocatable": {"cpu": "8", "memory": "64Gi", "pods": "110"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    });
+    World {
+        jobs: jobs.iter().map(job).collect(),
+        pods: running.iter().map(pod).collect(),
+        nodes: Some(vec![Arc::new(serde_json::from_value(node).unwrap())]),
+        queues: vec![Arc::new(
+            serde_json::from_value(json!({"metadata": meta("default"), "spec": spec})).unwrap(),
+        )],
+        priority_classes: Some(Vec::new()),
+        ..World::default()
+    }
+}
+
+/// What `explain` prints of a job there, without the breaks of its lines.
+fn said(world: World, name: &str) -> String {
+    let mut rehearsal = Rehearsal::new(world, NOW);
+    rehearsal.run();
+    let explanation = rehearsal.explain(&ObjectKey::new("team-a", name)).unwrap();
+    assert_eq!(verdict(&explanation), Verdict::NotReady, "{explanation:?}");
+    text(&explanation, &[], NOW).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn has_all(said: &str, pieces: &[&str]) {
+    for piece in pieces {
+        assert!(said.contains(piece), "no {piece:?} in: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_a_peak_is_told_which_and_until_when() {
+    let spec = json!({
+        "peakWindows": [{
+            "name": "night", "window": {"start": "23:00", "end": "02:00", "timeZone": "UTC"},
+            "actions": [{"tier": "BestEffort", "action": "Hold"}],
+        }],
+    });
+    let waits = said(rehearsed(&spec, &[("late", json!({}))], &[]), "late");
+    has_all(
+        &waits,
+        &[
+            "BatchJob team-a/late waits: Queued queue default starts nothing of tier BestEffort: peak night lasts until",
+            "Why PeakWindow: A peak window of the queue",
+            "or spec.overridePeak of the queue is ForceOff; looked at again at 2026-11-11T02:00:00Z (in 2h)",
+            "Queue default, found by: the BatchQueue called default; tier BestEffort, priority 0",
+            "Line 0 ahead of it of 1 job that wait",
+            "Nodes 1 node: room for 8 on 1 of them",
+            "To do wait: jobs start again when the window ends",
+        ],
+    );
+    // One that would run into the peak of the next hour.
+    let spec = json!({
+        "peakWindows": [{
+            "name": "night", "window": {"start": "01:00", "end": "02:00", "timeZone": "UTC"},
+            "actions": [{"tier": "BestEffort", "action": "Drain"}],
+        }],
+    });
+    let finishing = json!({"interruption": {"policy": "FinishOrDontStart"}, "expectedSeconds": 7200});
+    let waits = said(rehearsed(&spec, &[("late", finishing)], &[]), "late");
+    has_all(
+        &waits,
+        &["Why WouldNotFinish: ", "a task takes 7200 s", "looked at again at 2026-11-11T02:00:00Z (in 2h)"],
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_quota_or_behind_another_is_told_its_place_and_what_helps() {
+    let spec = |ordering: &str| json!({"ordering": ordering, "quota": [{"resource": "cpu", "nominal": "2"}]});
+    // The first wants both cores, one of which is in use.
+    let jobs = [
+        ("runs", json!({})),
+        ("first", json!({"priority": 5, "completions": 2, "parallelism": 2, "minParallelism": 2})),
+        ("late", json!({})),
+    ];
+    let waits = said(rehearsed(&spec("PriorityFIFO"), &jobs[..2], &["runs"]), "first");
+    has_all(
+        &waits,
+        &[
+            "Why QuotaExceeded: ",
+            "queue default uses 1 of 2 cpu",
+            "Wakes a pod of the queue ends",
+            "cpu used 1 of nominal 2, max 2",
+            "Line 0 ahead of it of 1 job that wait",
+            "let the administrator raise nominal or max in spec.quota of the queue",
+        ],
+    );
+    let waits = said(rehearsed(&spec("StrictFIFO"), &jobs, &["runs"]), "late");
+    has_all(
+        &waits,
+        &[
+            "Why HeadBlocked: ",
+            "Wakes the first job of the queue starts or goes Queue",
+            "Line 1 ahead of it of 2 jobs that wait",
+            "while it waits, all others do, as spec.ordering is StrictFIFO",
+        ],
+    );
 }

@@ -434,12 +434,12 @@ pub(super) const WORK: &[Row] = &[
             },
             Panel {
                 title: "Pods left before a peak",
-                description: "Pods that have to go for a peak window and are still there: 0 when it opens. Queues at risk \
-                              will miss that.",
+                description: "Pods that have to go and are still there; queues that will be late, and that are.",
                 unit: "short",
                 targets: &[
                     (r#"max(springtide_batch_drain_pods_left{job=~"$job"})"#, "pods"),
                     (r#"max(springtide_batch_drains_at_risk{job=~"$job"})"#, "queues at risk"),
+                    (r#"max(springtide_batch_windows_missed{job=~"$job"})"#, "queues late"),
                 ],
             },
             Panel {

@@ -13,11 +13,16 @@ struct Held {
     shown: usize,
 }
 
-fn amount(shape: &Shape) -> i64 {
+pub(super) fn amount(shape: &Shape) -> i64 {
     shape.requests.cpu + shape.requests.get(EXTENDED)
 }
 
 impl Walk {
+    /// What the cohort has, by the rules of its queues.
+    pub(super) fn cohort_nominal(&self) -> i64 {
+        [QUEUES[1], QUEUES[2]].iter().map(|name| self.rules[name].quota[0].nominal).sum()
+    }
+
     fn used(&self, name: &str) -> i64 {
         self.world.admission.figures(&Self::queue(name)).used.cpu
     }
@@ -63,7 +68,7 @@ impl Walk {
     }
 
     /// What the source of a queue offers by its rules; `None` where that does not count.
-    fn capacity(&self, name: &str) -> Option<i64> {
+    pub(super) fn capacity(&self, name: &str) -> Option<i64> {
         let there = NODES.iter().filter(|(name, _)| self.nodes[name]);
         let left = |(name, cores): &(&'static str, &str)| {
             let foreign = self.foreign.iter().filter(|(_, on)| on == name).count();
@@ -99,12 +104,14 @@ impl Walk {
         }
     }
 
-    /// A pass grants nothing beyond what a queue, its cohort or its nodes have, and nothing that a peak keeps.
+    /// A pass grants nothing beyond what a queue, its cohort or its nodes have, and nothing that a peak keeps. What it
+    /// does beyond the bounds of a queue, and inside a peak, is written down for the end.
     pub(super) fn pass(&mut self) {
         let before: Vec<Held> = QUEUES.iter().map(|name| self.held(name)).collect();
         self.world.admission.pass(self.now);
         let after: Vec<Held> = QUEUES.iter().map(|name| self.held(name)).collect();
         let sum = |held: &Held| held.by_tier.values().sum::<i64>();
+        let (mut beyond, mut inside) = (Vec::new(), Vec::new());
         for (at, name) in QUEUES.iter().enumerate() {
             let figures = self.world.admission.figures(&Self::queue(name));
             let capacity = figures.capacity.map(|capacity| capacity.cpu);
@@ -115,7 +122,7 @@ impl Walk {
             let rules = &self.rules[name];
             let most_shown = rules.max_pending.max(before[at].shown);
             assert!(after[at].shown <= most_shown, "{name} shows {} pods", after[at].shown);
-            self.keeps_peak(name, &before[at], &after[at], capacity);
+            self.keeps_peak(name, &before[at], &after[at], capacity, &mut inside);
             let (before, used) = (sum(&before[at]), sum(&after[at]));
             if used <= before {
                 continue;
@@ -123,26 +130,38 @@ impl Walk {
             assert_eq!(rules.stop, StopPolicy::None, "{name}");
             for row in &rules.quota {
                 let most = if rules.cohort.is_some() { row.max } else { row.nominal };
-                assert!(used <= most, "{name} uses {used} of {most}");
+                if used > most {
+                    beyond.push(format!("{name} uses {used} of {most} at {}", self.now));
+                }
             }
-            if let Some(capacity) = capacity {
-                assert!(used <= capacity, "{name} uses {used} of {capacity}");
+            if let Some(capacity) = capacity.filter(|capacity| used > *capacity) {
+                beyond.push(format!("{name} uses {used} of {capacity} live at {}", self.now));
             }
             if let CapacitySource::NodeMetrics(_) = rules.source {
                 let age = self.measured.as_ref().map(|(at, _)| self.now.as_second() - at);
                 assert!(age.is_some_and(|age| age <= rules.stale_after.as_secs()), "{name}: {age:?} s old");
             }
             if rules.cohort.is_some() {
-                let nominal: i64 =
-                    [QUEUES[1], QUEUES[2]].iter().map(|name| self.rules[name].quota[0].nominal).sum();
+                let nominal = self.cohort_nominal();
                 let both = sum(&after[1]) + sum(&after[2]);
-                assert!(both <= nominal, "the cohort uses {both} of {nominal}");
+                if both > nominal {
+                    beyond.push(format!("the cohort uses {both} of {nominal} at {}", self.now));
+                }
             }
         }
+        self.beyond.append(&mut beyond);
+        self.inside.append(&mut inside);
     }
 
     /// What was granted in a pass is what the peaks of the queue leave to each tier.
-    fn keeps_peak(&self, name: &str, before: &Held, after: &Held, capacity: Option<i64>) {
+    fn keeps_peak(
+        &self,
+        name: &str,
+        before: &Held,
+        after: &Held,
+        capacity: Option<i64>,
+        inside: &mut Vec<String>,
+    ) {
         let Some(state) = self.peak(name) else { return };
         let context = || format!("{name} at {}: {before:?}, then {after:?}, {state:?}", self.now);
         let of = |held: &Held, tier: Tier| held.by_tier.get(&tier).copied().unwrap_or(0);
@@ -153,7 +172,9 @@ impl Walk {
         for tier in TIERS {
             let peak = state.tier(tier);
             if of(after, tier) > of(before, tier) {
-                assert!(peak.may_start(), "{tier:?} of {}", context());
+                if !peak.may_start() {
+                    inside.push(format!("{tier:?} of {}", context()));
+                }
                 if let Some(percent) = peak.percent {
                     assert!(of(after, tier) <= whole * i64::from(percent) / 100, "{tier:?} of {}", context());
                 }
