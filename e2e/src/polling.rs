@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -12,13 +12,32 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// A look fails, or nothing is there within `bound`: with `what`.
 pub async fn until<T>(bound: Duration, what: &str, look: impl AsyncFn() -> Result<Option<T>>) -> Result<T> {
+    until_seen(bound, what, async || Ok(look().await?.ok_or_else(String::new))).await
+}
+
+/// As [`until`], where a look that does not find it gives what it has seen instead.
+///
+/// # Errors
+/// A look fails, or it is not there within `bound`: with `what`, and what was seen last.
+pub async fn until_seen<T>(
+    bound: Duration,
+    what: &str,
+    look: impl AsyncFn() -> Result<Result<T, String>>,
+) -> Result<T> {
+    let mut seen = String::new();
     let wait = async {
         loop {
-            if let Some(found) = look().await? {
-                return Ok(found);
+            match look().await? {
+                Ok(found) => return Ok::<T, anyhow::Error>(found),
+                Err(instead) => seen = instead,
             }
             tokio::time::sleep(PAUSE).await;
         }
     };
-    tokio::time::timeout(bound, wait).await.with_context(|| format!("{what}: not within {bound:?}"))?
+    let waited = tokio::time::timeout(bound, wait).await;
+    match waited {
+        Ok(found) => found,
+        Err(_) if seen.is_empty() => bail!("{what}: not within {bound:?}"),
+        Err(_) => bail!("{what}: not within {bound:?}, seen: {seen}"),
+    }
 }

@@ -71,7 +71,29 @@ async fn a_single_pod_job_takes_four_writes_of_ours_five_when_strict_or_long_six
         ensure!(counted.len() <= ALL * JOBS, "{what}: {} writes:\n{all}", counted.len());
         eprintln!("{what}:\n{all}");
     }
+    tokio::try_join!(
+        one_more_when_it_waited(&cluster, &short, 5),
+        one_more_when_it_waited(&cluster, &long, 6)
+    )?;
     manager.stop()?;
+    Ok(())
+}
+
+/// Jobs that have waited for another one take the record of that besides, and nothing else: so many writes of ours
+/// each.
+async fn one_more_when_it_waited(cluster: &LocalCluster, task: &Task, each: usize) -> Result<()> {
+    const JOBS: usize = 20;
+    let spec = BatchJobSpec { tier: Tier::BestEffort, ..BatchJobSpec::new(task.template()) };
+    let own = batch::cost_of_waiting_jobs(cluster, JOBS, spec).await?.own;
+    let what = format!("{JOBS} jobs that waited, {} s", task.run_seconds);
+    // Those that run long have that record in any case.
+    let slow = if task.run_seconds == Task::quick().run_seconds { long_lived(&own) } else { 0 };
+    ensure!(own.len() >= each * JOBS, "{what}: only {} own writes:\n{own}", own.len());
+    ensure!(
+        own.len() <= each * JOBS + slow,
+        "{what}: {} own writes, {slow} pods were slow:\n{own}",
+        own.len()
+    );
     Ok(())
 }
 

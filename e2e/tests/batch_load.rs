@@ -4,14 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use http::Request;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{BatchJobSpec, Interruption, PodTemplate, QueuedReason, SuspendedReason};
 use springtide_crds::batch_queue::{
@@ -20,17 +18,13 @@ use springtide_crds::batch_queue::{
 use springtide_crds::common::Tier;
 use springtide_crds::reason::Reason;
 use springtide_e2e::batch::Testbed;
-use springtide_e2e::batch::queues::open;
+use springtide_e2e::batch::queues::{create, edit, events_tell, open, queue, says};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 use springtide_e2e::node::metrics_server::MetricsServer;
 use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::node::{NodeCluster, required_or_skipped};
-use tokio::time::Instant;
 
-/// Bound for a turn of a trigger: a look every 10 s by the metrics server, one every 15 s by the manager, both for
-/// `sustainSeconds`, and the 60 s after which nothing is known.
-const TURN: Duration = Duration::from_secs(240);
 const QUEUE: &str = "default";
 const ALL_NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
 
@@ -87,40 +81,11 @@ async fn hold(test: &Testbed<'_>, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-fn says<R: Reason>(queue: &BatchQueue, reason: &R) -> bool {
-    let conditions = queue.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| {
-        condition.type_ == R::CONDITION
-            && condition.reason == reason.as_str()
-            && Some(condition.observed_generation) == queue.metadata.generation
-    })
-}
-
-/// Waits until the queue is as it shall be.
-async fn queue(test: &Testbed<'_>, what: &str, check: impl Fn(&BatchQueue) -> bool) -> Result<BatchQueue> {
-    let api = test.api::<BatchQueue>();
-    let deadline = Instant::now() + TURN;
-    loop {
-        let found = api.get(QUEUE).await?;
-        if check(&found) {
-            return Ok(found);
-        }
-        ensure!(Instant::now() < deadline, "the queue is not {what}: {:?}", found.status);
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
 fn trigger(high: u64, low: u64, action: &str) -> Value {
     json!({
         "name": "full", "resource": "memory", "highPercent": high, "lowPercent": low, "sustainSeconds": 15,
         "actions": [{"tier": "BestEffort", "action": action}], "resume": {"rampSeconds": 5, "jitterSeconds": 0},
     })
-}
-
-async fn edit(test: &Testbed<'_>, spec: Value) -> Result<()> {
-    let change = json!({"spec": spec});
-    test.api::<BatchQueue>().patch(QUEUE, &PatchParams::default(), &Patch::Merge(change)).await?;
-    Ok(())
 }
 
 fn ever(test: &Testbed<'_>, job: &str) -> BTreeSet<String> {
@@ -130,20 +95,6 @@ fn ever(test: &Testbed<'_>, job: &str) -> BTreeSet<String> {
 fn message<R: Reason + Copy>(queue: &BatchQueue, reason: &R) -> String {
     let conditions = queue.status.iter().flat_map(|status| &status.conditions);
     conditions.filter(|condition| condition.is(*reason)).map(|condition| condition.message.clone()).collect()
-}
-
-/// Waits until events tell of all this: they come after the status.
-async fn events_tell(test: &Testbed<'_>, reasons: &[&str]) -> Result<()> {
-    let deadline = Instant::now() + TURN;
-    loop {
-        let events = test.api::<Event>().list(&ListParams::default()).await?;
-        let told: BTreeSet<&str> = events.items.iter().filter_map(|event| event.reason.as_deref()).collect();
-        if reasons.iter().all(|reason| told.contains(*reason)) {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "not all of {reasons:?} is told: {told:?}");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
 }
 
 #[tokio::test]
@@ -178,7 +129,7 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
         let told = queue.status.as_ref().map(|status| status.active_load_triggers.as_slice());
         on(queue) && told.is_some_and(|told| told == ["full"])
     };
-    let held = queue(&test, "held by the load", full).await?;
+    let held = queue(&test, QUEUE, "held by the load", full).await?;
     ensure!(says(&held, &ReadyReason::Closed), "{:?}", held.status);
     let told = message(&held, &PeakWindowActiveReason::LoadTrigger);
     ensure!(told.starts_with("load trigger full:"), "{told}");
@@ -191,11 +142,11 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
         let waiting = queue.status.iter().flat_map(|status| &status.waiting);
         waiting.into_iter().any(|class| class.reason == QueuedReason::LoadTrigger.as_str())
     };
-    queue(&test, "telling what waits", waits).await?;
+    queue(&test, QUEUE, "telling what waits", waits).await?;
 
     // It drains, as soon as that is what the trigger says: its state stays.
     let before = ever(&test, "low");
-    edit(&test, json!({"loadTriggers": [trigger(high, low, "Drain")]})).await?;
+    edit(&test, QUEUE, json!({"spec": {"loadTriggers": [trigger(high, low, "Drain")]}})).await?;
     test.no_pods("low").await?;
     let job = test.reason("low", SuspendedReason::PeakWindow).await?;
     ensure!(job.status.context("a status")?.failed == 0, "what was drained has not failed");
@@ -205,14 +156,14 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
     // The load goes, and all come back.
     let now = DeleteParams::default().grace_period(0);
     test.api::<Pod>().delete("online", &now).await?;
-    queue(&test, "open again", |queue| says(queue, &PeakWindowActiveReason::Idle)).await?;
+    queue(&test, QUEUE, "open again", |queue| says(queue, &PeakWindowActiveReason::Idle)).await?;
     test.running("low", 3).await?;
     test.running("late", 1).await?;
     events_tell(&test, &["LoadTrigger", "Idle"]).await?;
 
     // Nobody knows the load: nothing of the tier starts, and nothing is ended.
     metrics.stop()?;
-    let blind = queue(&test, "held as nobody knows", on).await?;
+    let blind = queue(&test, QUEUE, "held as nobody knows", on).await?;
     let told = message(&blind, &PeakWindowActiveReason::LoadTrigger);
     ensure!(told.contains("metrics.k8s.io tells nothing new"), "{told}");
     test.submit("later", tasks(1, Tier::BestEffort)).await?;
@@ -226,7 +177,7 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
     second.wait_ready().await?;
     let metrics = MetricsServer::start(&cluster).await?;
     test.running("later", 1).await?;
-    queue(&test, "open again", |queue| says(queue, &PeakWindowActiveReason::Idle)).await?;
+    queue(&test, QUEUE, "open again", |queue| says(queue, &PeakWindowActiveReason::Idle)).await?;
     for job in ["low", "late", "later", "usual", "usual-later"] {
         test.delete(job).await?;
         test.gone(job).await?;
@@ -251,9 +202,9 @@ async fn capacity_by_metrics_follows_what_is_used_and_grants_nothing_without_a_m
     let test = Testbed::new(plane, "measured").await?;
     let source = json!({"type": "NodeMetrics"});
     let spec = BatchQueueSpec { capacity_source: serde_json::from_value(source)?, ..BatchQueueSpec::new() };
-    test.api().create(&PostParams::default(), &BatchQueue::new(QUEUE, spec)).await?;
+    create(&test, QUEUE, spec).await?;
     let old = |queue: &BatchQueue| says(queue, &CapacityStaleReason::MetricsOld);
-    let unknown = queue(&test, "without a measure", old).await?;
+    let unknown = queue(&test, QUEUE, "without a measure", old).await?;
     ensure!(says(&unknown, &ReadyReason::CapacityStale), "{:?}", unknown.status);
     test.submit("first", tasks(1, Tier::Standard)).await?;
     test.reason("first", QueuedReason::CapacityStale).await?;
@@ -268,7 +219,7 @@ async fn capacity_by_metrics_follows_what_is_used_and_grants_nothing_without_a_m
     let known = |queue: &BatchQueue| {
         says(queue, &CapacityStaleReason::Fresh) && capacity(queue).is_some_and(|bytes| bytes > 0)
     };
-    let free = queue(&test, "measured", known).await?;
+    let free = queue(&test, QUEUE, "measured", known).await?;
     let before = capacity(&free).context("a capacity")?;
     let (allocatable, _) = memory(plane).await?;
     ensure!(before < allocatable, "the machine itself uses memory that nobody requests");
@@ -276,10 +227,10 @@ async fn capacity_by_metrics_follows_what_is_used_and_grants_nothing_without_a_m
     let online = allocatable * 16 / 100;
     hold(&test, online).await?;
     let less = move |queue: &BatchQueue| capacity(queue).is_some_and(|now| now + online / 2 < before);
-    queue(&test, "less, by what the pod holds", less).await?;
+    queue(&test, QUEUE, "less, by what the pod holds", less).await?;
 
     metrics.stop()?;
-    queue(&test, "without a fresh measure", old).await?;
+    queue(&test, QUEUE, "without a fresh measure", old).await?;
     test.submit("second", tasks(1, Tier::Standard)).await?;
     test.reason("second", QueuedReason::CapacityStale).await?;
     test.running("first", 1).await?;

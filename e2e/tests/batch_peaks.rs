@@ -4,14 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::runtime::wait::await_condition;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{
     BatchJobSpec, CompleteReason, DegradedReason, Interruption, InterruptionPolicy, QueuedReason,
@@ -23,11 +20,10 @@ use springtide_crds::batch_queue::{
 };
 use springtide_crds::common::{Quantity, Tier};
 use springtide_crds::reason::Reason;
+use springtide_e2e::batch::queues::{create, edit, events_tell, queue, says, told};
 use springtide_e2e::batch::{Task, Testbed, cluster, shared};
 use springtide_e2e::manager::Manager;
-use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::jobs;
-use tokio::time::Instant;
 
 /// The queue that all jobs are in that name none.
 const QUEUE: &str = "default";
@@ -76,59 +72,16 @@ fn wide(tasks: u32, tier: Tier) -> BatchJobSpec {
     }
 }
 
-async fn create(test: &Testbed<'_>, name: &str, spec: BatchQueueSpec) -> Result<()> {
-    test.api::<BatchQueue>().create(&PostParams::default(), &BatchQueue::new(name, spec)).await?;
-    Ok(())
-}
-
 /// Sets or lifts the override of the queue.
 async fn force(test: &Testbed<'_>, mode: Option<&str>) -> Result<()> {
     let until = Timestamp::now() + SignedDuration::from_hours(1);
     let forced = mode.map(|mode| json!({"mode": mode, "untilTime": until, "reason": "INC-4711"}));
-    let change = json!({"spec": {"overridePeak": forced}});
-    test.api::<BatchQueue>().patch(QUEUE, &PatchParams::default(), &Patch::Merge(change)).await?;
-    Ok(())
-}
-
-fn says<R: Reason>(queue: &BatchQueue, reason: &R) -> bool {
-    let conditions = queue.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| {
-        condition.type_ == R::CONDITION
-            && condition.reason == reason.as_str()
-            && Some(condition.observed_generation) == queue.metadata.generation
-    })
-}
-
-/// Waits until a queue says so.
-async fn queue<R: Reason>(test: &Testbed<'_>, name: &str, reason: R) -> Result<BatchQueue> {
-    let condition = |queue: Option<&BatchQueue>| queue.is_some_and(|queue| says(queue, &reason));
-    let waited = await_condition(test.api::<BatchQueue>(), name, condition);
-    let what = || format!("queue {name}: {} {}", R::CONDITION, reason.as_str());
-    let found = tokio::time::timeout(PATIENCE, waited).await.with_context(what)??;
-    found.with_context(what)
+    edit(test, QUEUE, json!({"spec": {"overridePeak": forced}})).await
 }
 
 /// All pods that a job ever had.
 fn ever(test: &Testbed<'_>, job: &str) -> BTreeSet<String> {
     test.pods.now().of(job).into_iter().map(|life| life.uid.clone()).collect()
-}
-
-/// Waits until events on queues tell of all this: they come after the status.
-async fn events_tell(test: &Testbed<'_>, reasons: &[&str]) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let events = test.api::<Event>().list(&ListParams::default()).await?;
-        let of_queue = |event: &&Event| {
-            event.regarding.as_ref().is_some_and(|about| about.kind.as_deref() == Some("BatchQueue"))
-        };
-        let told: BTreeSet<&str> =
-            events.items.iter().filter(of_queue).filter_map(|event| event.reason.as_deref()).collect();
-        if reasons.iter().all(|reason| told.contains(*reason)) {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "not all of {reasons:?} is told: {told:?}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 async fn clean_up(test: &Testbed<'_>, names: &[&str]) -> Result<()> {
@@ -144,7 +97,7 @@ async fn batch_work_is_gone_when_a_window_opens_and_comes_back_when_it_has_close
     let cluster = shared().await?;
     let test = Testbed::new(cluster, "peak").await?;
     create(&test, QUEUE, spec("8", &json!([]))?).await?;
-    queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    told(&test, QUEUE, ReadyReason::Admitting).await?;
     // With a grace that no task takes. The drain counts on it, so that it has more time than it needs.
     let graceful = |tasks| BatchJobSpec {
         interruption: Interruption { grace_seconds: 30, ..Interruption::default() },
@@ -160,9 +113,8 @@ async fn batch_work_is_gone_when_a_window_opens_and_comes_back_when_it_has_close
     let mut minute = window(start);
     minute["leadSeconds"] = json!(60);
     minute["resume"]["rampSeconds"] = json!(40);
-    let change = json!({"spec": {"peakWindows": [minute]}});
-    test.api::<BatchQueue>().patch(QUEUE, &PatchParams::default(), &Patch::Merge(change)).await?;
-    let before = queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    edit(&test, QUEUE, json!({"spec": {"peakWindows": [minute]}})).await?;
+    let before = told(&test, QUEUE, ReadyReason::Admitting).await?;
     let next = before.status.context("a status")?.next_window.context("the next window")?;
     ensure!((next.name.as_str(), next.start_time.0) == ("minute", start), "{next:?}");
     let finishing = BatchJobSpec {
@@ -176,12 +128,12 @@ async fn batch_work_is_gone_when_a_window_opens_and_comes_back_when_it_has_close
     test.submit("finishing", finishing).await?;
     test.reason("finishing", QueuedReason::WouldNotFinish).await?;
 
-    let draining = queue(&test, QUEUE, PeakWindowActiveReason::Draining).await?;
+    let draining = told(&test, QUEUE, PeakWindowActiveReason::Draining).await?;
     ensure!(says(&draining, &ReadyReason::Draining), "{:?}", draining.status);
     ensure!(says(&draining, &DrainWillMissReason::OnTime), "{:?}", draining.status);
     let at_lead = ever(&test, "low");
     test.submit("late", wide(1, Tier::BestEffort)).await?;
-    let closed = queue(&test, QUEUE, ReadyReason::Closed).await?;
+    let closed = told(&test, QUEUE, ReadyReason::Closed).await?;
     let active = closed.status.context("a status")?.active_window.context("the active window")?;
     ensure!((active.name.as_str(), active.pods_left) == ("minute", 0), "{active:?}");
     for job in ["low", "single"] {
@@ -193,7 +145,7 @@ async fn batch_work_is_gone_when_a_window_opens_and_comes_back_when_it_has_close
     ensure!(ever(&test, "low") == at_lead, "a pod has started inside");
     ensure!(ever(&test, "late").is_empty() && ever(&test, "finishing").is_empty());
 
-    queue(&test, QUEUE, ReadyReason::Ramping).await?;
+    told(&test, QUEUE, ReadyReason::Ramping).await?;
     test.running("low", 6).await?;
     for job in ["single", "late", "finishing"] {
         test.running(job, 1).await?;
@@ -201,7 +153,7 @@ async fn batch_work_is_gone_when_a_window_opens_and_comes_back_when_it_has_close
     for job in ["low", "single"] {
         test.reason(job, SuspendedReason::Resumed).await?;
     }
-    queue(&test, QUEUE, PeakWindowActiveReason::Idle).await?;
+    told(&test, QUEUE, PeakWindowActiveReason::Idle).await?;
     events_tell(&test, &["Draining", "Closed", "Ramping", "Idle"]).await?;
     clean_up(&test, &["low", "single", "late", "finishing"]).await
 }
@@ -213,13 +165,13 @@ async fn an_override_opens_and_closes_the_windows_and_a_degraded_job_shrinks_and
     // Some hours away: nothing but the override has an effect.
     let start = minute_after(5 * 3600);
     create(&test, QUEUE, spec("5", &json!([window(start)]))?).await?;
-    queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    told(&test, QUEUE, ReadyReason::Admitting).await?;
     test.submit("low", wide(2, Tier::BestEffort)).await?;
     test.running("low", 2).await?;
     test.submit("usual", wide(8, Tier::Standard)).await?;
     test.running("usual", 8).await?;
     force(&test, Some("ForceOn")).await?;
-    let forced = queue(&test, QUEUE, PeakWindowActiveReason::Forced).await?;
+    let forced = told(&test, QUEUE, PeakWindowActiveReason::Forced).await?;
     let status = forced.status.context("a status")?;
     ensure!(status.conditions.iter().any(|condition| condition.message.contains("INC-4711")), "{status:?}");
     test.no_pods("low").await?;
@@ -228,7 +180,7 @@ async fn an_override_opens_and_closes_the_windows_and_a_degraded_job_shrinks_and
     let left = test.running("usual", 3).await?;
     test.reason("usual", DegradedReason::PeakWindow).await?;
     force(&test, Some("ForceOff")).await?;
-    queue(&test, QUEUE, PeakWindowActiveReason::ForcedOff).await?;
+    told(&test, QUEUE, PeakWindowActiveReason::ForcedOff).await?;
     test.running("low", 2).await?;
     let all = test.running("usual", 8).await?;
     ensure!(
@@ -238,6 +190,81 @@ async fn an_override_opens_and_closes_the_windows_and_a_degraded_job_shrinks_and
     let job = test.reason("usual", DegradedReason::FullParallelism).await?;
     ensure!(job.status.context("a status")?.failed == 0);
     clean_up(&test, &["low", "usual"]).await
+}
+
+#[tokio::test]
+async fn a_cron_window_that_holds_lets_pods_finish_and_starts_nothing_until_it_closes() -> Result<()> {
+    // Longer than it takes to see what is to be seen inside.
+    const OPEN_SECONDS: i64 = 120;
+    let test = Testbed::new(shared().await?, "hold").await?;
+    let start = minute_after(30);
+    let cron = start.strftime("%-M %-H * * *").to_string();
+    let hold = json!({
+        "name": "nightly",
+        "window": {"cron": cron, "durationSeconds": OPEN_SECONDS, "timeZone": "UTC"},
+        "actions": [{"tier": "BestEffort", "action": "Hold"}],
+        "resume": {"rampSeconds": 40, "jitterSeconds": 0},
+    });
+    create(&test, QUEUE, spec("8", &json!([hold]))?).await?;
+    let before = told(&test, QUEUE, ReadyReason::Admitting).await?;
+    let next = before.status.context("a status")?.next_window.context("the next window")?;
+    let end = start + SignedDuration::from_secs(OPEN_SECONDS);
+    ensure!((next.start_time.0, next.end_time.0) == (start, end), "{next:?}");
+    test.submit("low", BatchJobSpec { completions: 4, ..wide(2, Tier::BestEffort) }).await?;
+    let running = test.running("low", 2).await?;
+
+    told(&test, QUEUE, PeakWindowActiveReason::Closed).await?;
+    test.submit("late", wide(1, Tier::BestEffort)).await?;
+    test.end_pod(&running[0], 0).await?;
+    test.job("low", "one succeeded", |job| job.status.as_ref().is_some_and(|status| status.succeeded == 1))
+        .await?;
+    queue(&test, QUEUE, "telling that both wait", |queue| {
+        let waiting = queue.status.iter().flat_map(|status| &status.waiting);
+        let for_the_peak = waiting.filter(|class| class.reason == QueuedReason::PeakWindow.as_str());
+        for_the_peak.map(|class| class.jobs).sum::<u32>() == 2
+    })
+    .await?;
+    // The other tier is not concerned.
+    test.submit("usual", wide(1, Tier::Standard)).await?;
+    test.running("usual", 1).await?;
+    ensure!(test.running("low", 1).await?[0].uid == running[1].uid, "what runs goes on");
+    ensure!(ever(&test, "low").len() == 2 && ever(&test, "late").is_empty(), "a pod has started inside");
+
+    told(&test, QUEUE, ReadyReason::Ramping).await?;
+    test.running("low", 2).await?;
+    test.running("late", 1).await?;
+    told(&test, QUEUE, PeakWindowActiveReason::Idle).await?;
+    clean_up(&test, &["low", "late", "usual"]).await
+}
+
+#[tokio::test]
+async fn a_drain_that_will_miss_its_start_is_told_with_its_cause_until_it_is_mended() -> Result<()> {
+    let test = Testbed::new(shared().await?, "miss").await?;
+    create(&test, QUEUE, spec("8", &json!([]))?).await?;
+    told(&test, QUEUE, ReadyReason::Admitting).await?;
+    let graceful = BatchJobSpec {
+        interruption: Interruption { grace_seconds: 60, ..Interruption::default() },
+        ..wide(12, Tier::BestEffort)
+    };
+    test.submit("low", graceful).await?;
+    let running = test.running("low", 12).await?;
+    // Within the hour of the forecast, and long before the lead.
+    let start = minute_after(1800);
+    for (lead_seconds, rate, reason) in [
+        (30, 10, DrainWillMissReason::GraceTooLong),
+        // The first of twelve would have to go 71 s before the start.
+        (65, 1, DrainWillMissReason::RateTooLow),
+        (600, 1, DrainWillMissReason::OnTime),
+    ] {
+        let mut peak = window(start);
+        peak["leadSeconds"] = json!(lead_seconds);
+        peak["drainPodsPerSecond"] = json!(rate);
+        edit(&test, QUEUE, json!({"spec": {"peakWindows": [peak]}})).await?;
+        let queue = told(&test, QUEUE, reason).await?;
+        ensure!(says(&queue, &ReadyReason::Admitting), "a forecast ends nothing: {:?}", queue.status);
+    }
+    ensure!(test.running("low", 12).await? == running, "a pod has been ended");
+    clean_up(&test, &["low"]).await
 }
 
 #[tokio::test]
@@ -253,15 +280,15 @@ async fn a_window_that_cannot_be_read_stalls_its_queue_alone_and_holds_its_tiers
     create(&test, "bad", spec("4", &json!([unreadable]))?).await?;
     create(&test, "groupless", spec("4", &json!([group]))?).await?;
     create(&test, "good", spec("4", &json!([]))?).await?;
-    let bad = queue(&test, "bad", StalledReason::InvalidWindow).await?;
+    let bad = told(&test, "bad", StalledReason::InvalidWindow).await?;
     ensure!(says(&bad, &PeakWindowActiveReason::Unresolved), "{:?}", bad.status);
     let message = |queue: &BatchQueue| {
         let conditions = queue.status.iter().flat_map(|status| status.conditions.clone());
         conditions.map(|condition| condition.message).collect::<Vec<_>>().join("; ")
     };
     ensure!(message(&bad).contains("Mars/Olympus"), "{}", message(&bad));
-    queue(&test, "groupless", StalledReason::TimeShareGroupNotFound).await?;
-    queue(&test, "good", ReadyReason::Admitting).await?;
+    told(&test, "groupless", StalledReason::TimeShareGroupNotFound).await?;
+    told(&test, "good", ReadyReason::Admitting).await?;
     let in_queue = |queue: &str, tier| BatchJobSpec { queue_name: Some(queue.to_owned()), ..wide(1, tier) };
     test.submit("held", in_queue("bad", Tier::BestEffort)).await?;
     test.submit("held-too", in_queue("groupless", Tier::BestEffort)).await?;
@@ -271,10 +298,9 @@ async fn a_window_that_cannot_be_read_stalls_its_queue_alone_and_holds_its_tiers
     test.running("good", 1).await?;
     ensure!(ever(&test, "held").is_empty() && ever(&test, "held-too").is_empty());
     // Mended, it goes on.
-    let change = json!({"spec": {"peakWindows": [window(minute_after(3 * 3600))]}});
-    test.api::<BatchQueue>().patch("bad", &PatchParams::default(), &Patch::Merge(change)).await?;
+    edit(&test, "bad", json!({"spec": {"peakWindows": [window(minute_after(3 * 3600))]}})).await?;
     test.running("held", 1).await?;
-    queue(&test, "bad", ReadyReason::Admitting).await?;
+    told(&test, "bad", ReadyReason::Admitting).await?;
     clean_up(&test, &["held", "held-too", "usual", "good"]).await
 }
 
@@ -285,13 +311,13 @@ async fn a_manager_that_comes_back_in_a_window_starts_nothing_and_after_it_opens
     first.wait_ready().await?;
     let test = Testbed::new(&cluster, "restart").await?;
     create(&test, QUEUE, spec("8", &json!([window(minute_after(5 * 3600))]))?).await?;
-    queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    told(&test, QUEUE, ReadyReason::Admitting).await?;
     test.submit("low", wide(6, Tier::BestEffort)).await?;
     test.running("low", 6).await?;
     force(&test, Some("ForceOn")).await?;
     test.no_pods("low").await?;
     test.reason("low", SuspendedReason::PeakWindow).await?;
-    queue(&test, QUEUE, ReadyReason::Closed).await?;
+    told(&test, QUEUE, ReadyReason::Closed).await?;
     let before = ever(&test, "low");
     first.kill()?;
     test.submit("late", wide(1, Tier::BestEffort)).await?;
@@ -306,10 +332,10 @@ async fn a_manager_that_comes_back_in_a_window_starts_nothing_and_after_it_opens
     force(&test, None).await?;
     let mut third = Manager::start(&cluster, "third", &[]).await?;
     third.wait_ready().await?;
-    queue(&test, QUEUE, ReadyReason::Ramping).await?;
+    told(&test, QUEUE, ReadyReason::Ramping).await?;
     test.running("low", 6).await?;
     test.running("late", 1).await?;
-    queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    told(&test, QUEUE, ReadyReason::Admitting).await?;
     clean_up(&test, &["low", "late", "guaranteed"]).await
 }
 
@@ -346,7 +372,7 @@ async fn a_window_that_starts_and_ends_while_no_manager_is_there_means_the_same_
     let first = manager(1).await?;
     let test = Testbed::new(&cluster, "away").await?;
     create(&test, QUEUE, spec("8", &json!([]))?).await?;
-    queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    told(&test, QUEUE, ReadyReason::Admitting).await?;
     test.submit("low", wide(6, Tier::BestEffort)).await?;
     test.submit("single", wide(1, Tier::BestEffort)).await?;
     let running = test.running("low", 6).await?;
@@ -358,9 +384,8 @@ async fn a_window_that_starts_and_ends_while_no_manager_is_there_means_the_same_
     away["window"]["end"] = json!(end.to_string()[11..16]);
     away["leadSeconds"] = json!(10);
     away["resume"]["rampSeconds"] = json!(RAMP_SECONDS);
-    let change = json!({"spec": {"peakWindows": [away]}});
-    test.api::<BatchQueue>().patch(QUEUE, &PatchParams::default(), &Patch::Merge(change)).await?;
-    queue(&test, QUEUE, ReadyReason::Admitting).await?;
+    edit(&test, QUEUE, json!({"spec": {"peakWindows": [away]}})).await?;
+    told(&test, QUEUE, ReadyReason::Admitting).await?;
     first.kill()?;
     let before = ever(&test, "low");
     test.submit("late", wide(1, Tier::BestEffort)).await?;
@@ -375,7 +400,7 @@ async fn a_window_that_starts_and_ends_while_no_manager_is_there_means_the_same_
         ensure!(jobs::has(&job, &CompleteReason::Suspended), "{:?}", job.status);
         ensure!(job.status.context("a status")?.failed == 0, "what was drained has not failed");
     }
-    let gone = queue(&test, QUEUE, PeakWindowActiveReason::Closed).await?;
+    let gone = told(&test, QUEUE, PeakWindowActiveReason::Closed).await?;
     let window = gone.status.context("a status")?.active_window.context("the active window")?;
     ensure!(window.end_time.as_ref().map(|end| end.0) == Some(end), "{window:?}");
     second.kill()?;
@@ -384,7 +409,7 @@ async fn a_window_that_starts_and_ends_while_no_manager_is_there_means_the_same_
 
     // The ramp is that of the end, which nobody has seen.
     let third = manager(3).await?;
-    let ramping = queue(&test, QUEUE, ReadyReason::Ramping).await?;
+    let ramping = told(&test, QUEUE, ReadyReason::Ramping).await?;
     let window = ramping.status.context("a status")?.active_window.context("the active window")?;
     ensure!(window.end_time.as_ref().map(|end| end.0) == Some(end), "{window:?}");
     for (job, tasks) in [("low", 6), ("single", 1), ("late", 1)] {

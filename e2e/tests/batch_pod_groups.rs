@@ -6,10 +6,9 @@ use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use springtide_crds::batch_job::{BatchJobSpec, CompletionMode};
-use springtide_crds::batch_queue::{BatchQueue, BatchQueueSpec, GangScheduler, GangSchedulingReason};
-use springtide_e2e::batch::queues::{create, queue, says};
-use springtide_e2e::batch::{GENERAL, Task, Testbed, pool, shared};
-use springtide_e2e::local_cluster::{Component, LocalCluster};
+use springtide_crds::batch_queue::{BatchQueueSpec, GangScheduler, GangSchedulingReason};
+use springtide_e2e::batch::queues::{create, told};
+use springtide_e2e::batch::{Task, Testbed, cluster_with_pod_groups, shared};
 use springtide_e2e::manager::Manager;
 
 fn gang(size: u32) -> BatchJobSpec {
@@ -28,10 +27,6 @@ async fn ask_for_groups(test: &Testbed<'_>) -> Result<()> {
         .await
 }
 
-async fn told(test: &Testbed<'_>, reason: GangSchedulingReason) -> Result<BatchQueue> {
-    queue(test, "q", "what it says of gangs", |queue| says(queue, &reason)).await
-}
-
 async fn groups_of_pods(test: &Testbed<'_>) -> Result<Vec<Option<String>>> {
     let pods: Api<Pod> = test.api();
     let pods = pods.list(&ListParams::default()).await?;
@@ -40,15 +35,7 @@ async fn groups_of_pods(test: &Testbed<'_>) -> Result<Vec<Option<String>>> {
 
 #[tokio::test]
 async fn a_gang_is_placed_by_its_group_which_goes_with_its_job() -> Result<()> {
-    let gates = "--feature-gates=GenericWorkload=true";
-    let cluster = LocalCluster::builder()
-        .extra_args(Component::ApiServer, [gates, "--runtime-config=scheduling.k8s.io/v1beta1=true"])
-        .extra_args(Component::ControllerManager, [gates])
-        .extra_args(Component::Scheduler, [gates])
-        .kwok(pool(GENERAL, 3, "32", 110))
-        .start()
-        .await?;
-    cluster.install_crds().await?;
+    let cluster = cluster_with_pod_groups().await?;
     let mut manager = Manager::start(&cluster, "manager", &[]).await?;
     manager.wait_ready().await?;
     let test = Testbed::new(&cluster, "groups").await?;
@@ -64,7 +51,7 @@ async fn a_gang_is_placed_by_its_group_which_goes_with_its_job() -> Result<()> {
     let name = group.name_any();
     let of_pods = groups_of_pods(&test).await?;
     ensure!(of_pods.iter().all(|of_pod| of_pod.as_ref() == Some(&name)), "{of_pods:?}");
-    told(&test, GangSchedulingReason::PodGroup).await?;
+    told(&test, "q", GangSchedulingReason::PodGroup).await?;
     for life in &running {
         test.end_pod(life, 0).await?;
     }
@@ -83,7 +70,7 @@ async fn where_no_groups_are_served_a_gang_starts_by_the_count_and_the_queue_say
     ask_for_groups(&test).await?;
     test.submit("gang", gang(3)).await?;
     let running = test.running("gang", 3).await?;
-    told(&test, GangSchedulingReason::NotServed).await?;
+    told(&test, "q", GangSchedulingReason::NotServed).await?;
     ensure!(groups_of_pods(&test).await?.iter().all(Option::is_none));
     for life in &running {
         test.end_pod(life, 0).await?;

@@ -21,16 +21,14 @@ use springtide_crds::batch_task_profile::{
 };
 use springtide_crds::common::{Quantity, condition};
 use springtide_crds::reason::Reason;
-use springtide_e2e::batch::{Task, Testbed, profiles, queues, shared};
+use springtide_e2e::batch::profiles::{self, profile, says};
+use springtide_e2e::batch::{Task, Testbed, queues, shared};
 use springtide_e2e::manager::USER_AGENT;
-use tokio::time::Instant;
 
 /// Runs until a profile draws conclusions.
 const ENOUGH: u32 = 20;
 /// Distance between two writes of a profile's status, in seconds.
 const CHECKPOINT: i64 = 60;
-/// Bound for a status of a profile: several checkpoints.
-const LEARNING: Duration = Duration::from_secs(300);
 
 /// A job of so many tasks with this key.
 fn job(template: PodTemplate, tasks: u32, key: &str, mode: Option<ProfileMode>) -> BatchJobSpec {
@@ -45,30 +43,6 @@ fn job(template: PodTemplate, tasks: u32, key: &str, mode: Option<ProfileMode>) 
 /// The template of a task with these resources.
 fn with_resources(task: &Task, resources: &Value) -> PodTemplate {
     task.template_with(|template| template["spec"]["containers"][0]["resources"] = resources.clone())
-}
-
-/// Waits until a profile is as it shall be.
-async fn profile(
-    test: &Testbed<'_>,
-    name: &str,
-    what: &str,
-    check: impl Fn(&BatchTaskProfile) -> bool,
-) -> Result<BatchTaskProfile> {
-    let api = test.api::<BatchTaskProfile>();
-    let deadline = Instant::now() + LEARNING;
-    loop {
-        let found = api.get_opt(name).await?;
-        if let Some(found) = found.as_ref().filter(|found| check(found)) {
-            return Ok(found.clone());
-        }
-        ensure!(Instant::now() < deadline, "profile {name} is not {what}: {found:?}");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-fn says<R: Reason>(profile: &BatchTaskProfile, reason: &R) -> bool {
-    let conditions = profile.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    condition(conditions, R::CONDITION).is_some_and(|condition| condition.reason == reason.as_str())
 }
 
 fn samples(profile: &BatchTaskProfile) -> u32 {

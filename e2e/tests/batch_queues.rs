@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use springtide_crds::batch_job::{
     AdmittedReason, BatchJobSpec, CompleteReason, DegradedReason, QueuedReason, StalledReason,
@@ -17,8 +17,8 @@ use springtide_crds::batch_job::{
 };
 use springtide_crds::batch_queue::{self, BatchQueue, BatchQueueSpec, QuotaRow, ReadyReason, Retention};
 use springtide_crds::common::{Quantity, Tier};
-use springtide_e2e::batch::queues::{create, edit, queue, ready};
-use springtide_e2e::batch::{Task, Testbed, shared};
+use springtide_e2e::batch::queues::{create, edit, open, queue, ready};
+use springtide_e2e::batch::{POOL, Task, Testbed, pool, shared};
 use springtide_e2e::oracle::jobs;
 
 fn cpu(nominal: &str, max: Option<&str>) -> QuotaRow {
@@ -244,6 +244,51 @@ async fn queues_of_a_cohort_lend_what_they_do_not_use() -> Result<()> {
         test.delete(job).await?;
         test.gone(job).await?;
     }
+    test.verify()
+}
+
+#[tokio::test]
+async fn jobs_run_on_the_resources_that_an_agent_offers_and_on_no_more_of_them() -> Result<()> {
+    const CPU: &str = "kubernetes.io/batch-cpu";
+    const MEMORY: &str = "kubernetes.io/batch-memory";
+    let cluster = shared().await?;
+    let test = Testbed::new(cluster, "agent").await?;
+    let kwok = cluster.kwok().context("KWOK")?;
+    let node = kwok.add_nodes(cluster, &pool("agent", 1, "32", 110)).await?.remove(0);
+    let nodes: Api<Node> = Api::all(cluster.client("springtide-test")?);
+    let offer = async |millis: &str| {
+        let amounts = json!({CPU: millis, MEMORY: "1Gi"});
+        let status = json!({"status": {"allocatable": amounts, "capacity": amounts}});
+        nodes.patch_status(&node, &PatchParams::default(), &Patch::Merge(status)).await
+    };
+    offer("1000").await?;
+    let spec = BatchQueueSpec {
+        capacity_source: serde_json::from_value(json!({
+            "type": "ExtendedResource", "nodeSelector": {"matchLabels": {POOL: "agent"}},
+        }))?,
+        tiers: serde_json::from_value(json!([
+            {"name": "BestEffort", "resourceNames": {"cpu": CPU, "memory": MEMORY}},
+        ]))?,
+        ..BatchQueueSpec::new()
+    };
+    open(&test, "colocated", spec).await?;
+    let task = Task { cpu: "500m".into(), ..Task::endless().on("agent") };
+    let three = wide(3, Some("colocated"));
+    test.submit("job", BatchJobSpec { template: task.template(), ..three }).await?;
+    let running = test.running("job", 2).await?;
+    test.reason("job", QueuedReason::NoCapacity).await?;
+    ensure!(test.pods.now().of("job").len() == 2, "a pod beyond what is offered");
+    for life in &running {
+        let pod = test.api::<Pod>().get(&life.name).await?;
+        let resources = pod.spec.context("a spec")?.containers.remove(0).resources.context("resources")?;
+        // The node has cpu and memory in plenty, of which the pods take none.
+        let requests = json!({CPU: "500", MEMORY: "64Mi"});
+        ensure!(json!(resources.requests) == requests && resources.limits.is_none(), "{resources:?}");
+    }
+    offer("1500").await?;
+    test.running("job", 3).await?;
+    test.delete("job").await?;
+    test.gone("job").await?;
     test.verify()
 }
 

@@ -134,7 +134,15 @@ async fn the_samples_end_as_they_say() -> Result<()> {
         object["metadata"]["namespace"] = test.namespace.clone().into();
         plane.apply(&object.to_string()).await.context(sample.file)?;
     }
-    for (name, succeeded) in [("hello", 1), ("indexed", 12), ("more-than-fits", 16)] {
+    for (name, succeeded) in [
+        ("hello", 1),
+        ("indexed", 12),
+        ("more-than-fits", 16),
+        ("gang", 3),
+        ("recurring", 1),
+        ("deadlines", 1),
+        ("release", 2),
+    ] {
         let status = test.completed(name).await?.status.context("status")?;
         assert_eq!((status.succeeded, status.failed), (succeeded, 0), "{name}");
         test.pods.now().exactly_one_run(name, succeeded)?;

@@ -3,26 +3,22 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
-use std::time::Duration;
-
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{BatchJobSpec, JobProfile, PodTemplate};
 use springtide_crds::batch_task_profile::{BatchTaskProfile, ProfileMode, ReadyReason};
 use springtide_crds::common::condition;
 use springtide_crds::reason::Reason;
-use springtide_e2e::batch::{Testbed, profiles};
+use springtide_e2e::batch::Testbed;
+use springtide_e2e::batch::profiles::{self, profile, says};
 use springtide_e2e::manager::Manager;
 use springtide_e2e::node::metrics_server::MetricsServer;
 use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::node::{NodeCluster, required_or_skipped};
-use tokio::time::Instant;
 
 /// Runs until a profile draws conclusions.
 const ENOUGH: u32 = 20;
-/// Bound for a status of a profile, which is written once a minute at most.
-const LEARNING: Duration = Duration::from_secs(240);
 
 fn task(args: &[&str], resources: Value) -> PodTemplate {
     let container = json!({"name": "main", "image": BOX_IMAGE, "args": args, "resources": resources});
@@ -43,29 +39,8 @@ fn runs(template: PodTemplate, count: u32, parallelism: u32, key: &str, mode: Pr
     }
 }
 
-/// Waits until a profile is as it shall be.
-async fn profile(
-    test: &Testbed<'_>,
-    name: &str,
-    what: &str,
-    check: impl Fn(&BatchTaskProfile) -> bool,
-) -> Result<BatchTaskProfile> {
-    let api = test.api::<BatchTaskProfile>();
-    let deadline = Instant::now() + LEARNING;
-    loop {
-        let found = api.get_opt(name).await?;
-        if let Some(found) = found.as_ref().filter(|found| check(found)) {
-            return Ok(found.clone());
-        }
-        ensure!(Instant::now() < deadline, "profile {name} is not {what}: {found:?}");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
 fn is_learned(profile: &BatchTaskProfile) -> bool {
-    let status = profile.status.as_ref();
-    let ready = status.and_then(|status| condition(&status.conditions, ReadyReason::CONDITION));
-    ready.is_some_and(|ready| ready.is(ReadyReason::Learned))
+    says(profile, &ReadyReason::Learned)
 }
 
 fn mebibytes(quantity: Option<&String>) -> u64 {

@@ -9,14 +9,14 @@ use std::process::{Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{BatchJobSpec, QueuedReason, Retry, StalledReason};
-use springtide_crds::batch_queue::{BatchQueue, BatchQueueSpec, QuotaRow, ReadyReason};
+use springtide_crds::batch_queue::{BatchQueue, BatchQueueSpec, PeakWindowActiveReason, QuotaRow};
 use springtide_crds::common::Quantity;
 use springtide_crds::reason::Reason;
-use springtide_e2e::batch::{Task, Testbed, pool, shared};
+use springtide_e2e::batch::{Task, Testbed, pool, queues, shared};
 use springtide_e2e::helm::checkout;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{USER_AGENT, springtide_binary};
@@ -71,18 +71,6 @@ async fn text(test: &Testbed<'_>, args: &[&str]) -> Result<String> {
 fn cpu(nominal: &str) -> BatchQueueSpec {
     let row = QuotaRow { resource: "cpu".to_owned(), nominal: Quantity::new(nominal), max: None };
     BatchQueueSpec { quota: vec![row], ..BatchQueueSpec::new() }
-}
-
-/// Makes a queue and waits until the manager serves it.
-async fn queue(test: &Testbed<'_>, name: &str, spec: BatchQueueSpec) -> Result<()> {
-    test.api().create(&PostParams::default(), &BatchQueue::new(name, spec)).await?;
-    let is_ready = |queue: Option<&BatchQueue>| {
-        let conditions = queue.and_then(|queue| queue.status.as_ref()).map(|status| &status.conditions);
-        conditions.into_iter().flatten().any(|condition| condition.is(ReadyReason::Admitting))
-    };
-    let waited = await_condition(test.api::<BatchQueue>(), name, is_ready);
-    tokio::time::timeout(PATIENCE, waited).await.with_context(|| format!("queue {name} is not served"))??;
-    Ok(())
 }
 
 fn wide(tasks: u32, queue: Option<&str>, task: &Task) -> BatchJobSpec {
@@ -156,7 +144,7 @@ async fn settled(test: &Testbed<'_>, job: &str, count: usize) -> Result<()> {
 async fn explain_names_the_quota_the_place_in_line_and_what_helps() -> Result<()> {
     let cluster = shared().await?;
     let test = Testbed::new(cluster, "explain-quota").await?;
-    queue(&test, "small", cpu("1")).await?;
+    queues::open(&test, "small", cpu("1")).await?;
     test.submit("holds", wide(2, Some("small"), &half())).await?;
     test.running("holds", 2).await?;
     test.submit("first", BatchJobSpec { priority: 1, ..wide(1, Some("small"), &half()) }).await?;
@@ -275,6 +263,49 @@ async fn explain_tells_until_when_a_failed_task_waits_and_how_a_job_ended() -> R
 }
 
 #[tokio::test]
+async fn explain_tells_until_when_a_forced_peak_keeps_a_job_waiting() -> Result<()> {
+    let cluster = shared().await?;
+    let test = Testbed::new(cluster, "explain-peak").await?;
+    // Far away: nothing but the override has an effect.
+    let windows = json!([{
+        "name": "century",
+        "window": {"start": "20:00", "end": "22:00", "timeZone": "UTC", "dates": ["2099-12-31"]},
+        "actions": [{"tier": "BestEffort", "action": "Hold"}],
+    }]);
+    let spec = BatchQueueSpec { peak_windows: serde_json::from_value(windows)?, ..cpu("1") };
+    queues::open(&test, "forced", spec).await?;
+    let hour = jiff::Timestamp::now().as_second() + 3600;
+    let until = jiff::Timestamp::from_second(hour)?;
+    let force = |mode: &str| {
+        let forced = json!({"mode": mode, "untilTime": until, "reason": "INC-4711"});
+        json!({"spec": {"overridePeak": forced}})
+    };
+    queues::edit(&test, "forced", force("ForceOn")).await?;
+    let is_forced = |queue: &BatchQueue| queues::says(queue, &PeakWindowActiveReason::Forced);
+    queues::queue(&test, "forced", "its peak is on", is_forced).await?;
+    test.submit("late", wide(1, Some("forced"), &half())).await?;
+    let late = explained(&test, "late", NOT_READY).await?;
+    ensure!(late["state"] == "Waiting" && late["basis"] == "Computed", "{late}");
+    ensure!(late["waits"]["reason"] == "PeakWindow", "{late}");
+    ensure!(late["waits"]["message"].as_str().is_some_and(|said| said.contains("INC-4711")), "{late}");
+    let told: jiff::Timestamp = late["waits"]["until"].as_str().context("a time")?.parse()?;
+    ensure!(told == until, "{late}, not {until}");
+    let creates = late["nextWrites"].as_array().into_iter().flatten();
+    ensure!(creates.into_iter().all(|write| write["verb"] != "create"), "{late}");
+    let words = text(&test, &["explain", "bj/late"]).await?;
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    for piece in ["PeakWindow", "looked at again at", "spec.overridePeak of the queue"] {
+        ensure!(words.contains(piece), "no {piece} in:\n{words}");
+    }
+    queues::edit(&test, "forced", force("ForceOff")).await?;
+    test.running("late", 1).await?;
+    let runs = explained(&test, "late", FINE).await?;
+    ensure!(runs["state"] == "Running" && runs["waits"].is_null(), "{runs}");
+    test.delete("late").await?;
+    test.verify()
+}
+
+#[tokio::test]
 async fn what_was_planned_is_what_the_manager_then_writes() -> Result<()> {
     let cluster = shared().await?;
     let test = Testbed::new(cluster, "plan").await?;
@@ -283,7 +314,7 @@ async fn what_was_planned_is_what_the_manager_then_writes() -> Result<()> {
         let (kubeconfig, namespace) = (kubeconfig.clone(), test.namespace.clone());
         async move { answer(&kubeconfig, &namespace, &["plan", "-f", "-"], &manifest, code).await }
     };
-    queue(&test, "reports", cpu("1")).await?;
+    queues::open(&test, "reports", cpu("1")).await?;
     // Four pods, of which the quota lets two start.
     let spec = wide(4, Some("reports"), &half());
     let new = plan(manifest("BatchJob", "job", &spec), NOT_READY).await?;
@@ -330,7 +361,7 @@ async fn status_shows_queues_and_what_waits_in_them() -> Result<()> {
     let kubeconfig = cluster.kubeconfig_path();
     let empty = answer(&kubeconfig, &test.namespace, &["status"], "", FINE).await?;
     ensure!(empty["items"] == json!([]), "{empty}");
-    queue(&test, "reports", cpu("500m")).await?;
+    queues::open(&test, "reports", cpu("500m")).await?;
     test.submit("job", wide(1, Some("reports"), &half())).await?;
     test.running("job", 1).await?;
     test.submit("late", wide(1, Some("reports"), &half())).await?;
@@ -416,7 +447,7 @@ async fn who_may_only_view_is_told_what_the_manager_knows() -> Result<()> {
     ensure!(runs["state"] == "Running" && runs["tasks"]["running"] == 1, "{runs}");
 
     // A quota is counted all the same.
-    queue(&test, "small", cpu("100m")).await?;
+    queues::open(&test, "small", cpu("100m")).await?;
     test.submit("bounded", wide(1, Some("small"), &half())).await?;
     test.reason("bounded", StalledReason::NeverFits).await?;
     let bounded = ask(words(&["explain", "bj/bounded"]), String::new(), STALLED).await?;

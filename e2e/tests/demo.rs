@@ -181,11 +181,22 @@ fn text(output: &Output) -> String {
     format!("{out}{err}")
 }
 
-const JOBS: [&str; 7] =
-    ["hello", "indexed", "failure-policy", "out-of-memory", "more-than-fits", "per-index", "success-policy"];
+const JOBS: [&str; 11] = [
+    "hello",
+    "indexed",
+    "failure-policy",
+    "out-of-memory",
+    "more-than-fits",
+    "per-index",
+    "success-policy",
+    "gang",
+    "recurring",
+    "deadlines",
+    "release",
+];
 
 fn all_is_well(output: &str) {
-    assert!(output.contains("All 7 jobs ended as expected"), "{output}");
+    assert!(output.contains("All 11 jobs ended as expected"), "{output}");
     for job in JOBS {
         assert!(output.contains(&format!("ok      {job}: ")), "{job} in:\n{output}");
     }

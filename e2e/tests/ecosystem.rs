@@ -39,7 +39,7 @@ const TOOL: &str = "gitops-tool";
 
 #[tokio::test]
 async fn a_gitops_tool_finds_no_difference_while_samples_run_and_after_they_have_ended() -> Result<()> {
-    no_difference("config/samples", 7).await
+    no_difference("config/samples", 11).await
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use serde_json::json;
 use springtide_e2e::kwok::{EXIT_CODE, NodeSpec, RUN_SECONDS, TERMINATION_MESSAGE, TERMINATION_REASON};
 use springtide_e2e::local_cluster::{Component, LocalCluster};
 use springtide_e2e::namespaces::Namespaces;
+use springtide_e2e::polling;
 use springtide_e2e::write_count::Verb;
 
 /// Bound for events that are certain to come; far above what they take.
@@ -297,12 +298,8 @@ async fn a_cluster_in_a_private_network_is_reached_from_outside() {
     nothing_remains_of(&folder);
 }
 
-async fn eventually_async(what: &str, mut event: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + BOUND;
-    while !event().await {
-        assert!(Instant::now() < deadline, "{what} did not come within {BOUND:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+async fn eventually_async(what: &str, event: impl AsyncFn() -> bool) {
+    polling::until(BOUND, what, async || Ok(event().await.then_some(()))).await.unwrap();
 }
 
 #[tokio::test]

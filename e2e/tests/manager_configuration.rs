@@ -1,5 +1,5 @@
-//! The configuration file of a real manager on a real API server: what is refused at the start, and what
-//! changes while it runs.
+//! The configuration file of a real manager on a real API server: what is refused at the start, what
+//! changes while it runs, and what its settings of queues do.
 
 // Helpers of tests fail the test, as tests do.
 #![allow(clippy::unwrap_used)]
@@ -7,8 +7,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Context, Result, ensure};
+use springtide_crds::batch_job::{BatchJobSpec, DegradedReason, QueuedReason, StalledReason};
+use springtide_crds::batch_queue::{BatchQueueSpec, DEFAULT_QUEUE, QuotaRow};
+use springtide_crds::common::Quantity;
+use springtide_e2e::batch::{self, Task, Testbed, queues};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{Manager, springtide_binary};
+use springtide_e2e::polling;
+use tokio::sync::OnceCell;
 
 const HEAD: &str = "apiVersion: config.springtide.dev/v1alpha1\nkind: ManagerConfiguration\n";
 /// Bound on everything that is waited for.
@@ -86,10 +93,73 @@ async fn figure(manager: &Manager, begin: &str) -> f64 {
 }
 
 async fn until(manager: &Manager, begin: &str, wanted: f64) {
-    let comes = async {
-        while figure(manager, begin).await != wanted {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, comes).await.unwrap_or_else(|_| panic!("{begin} never is {wanted}"));
+    let what = format!("{begin} is {wanted}");
+    let comes =
+        polling::until(PATIENCE, &what, async || Ok((figure(manager, begin).await == wanted).then_some(())));
+    comes.await.unwrap();
+}
+
+static WITH_QUEUES: OnceCell<(LocalCluster, Manager)> = OnceCell::const_new();
+
+/// A cluster whose manager has no built-in queue, and joins cohorts over all namespaces.
+async fn with_queues() -> Result<&'static LocalCluster> {
+    let (cluster, _) = WITH_QUEUES
+        .get_or_try_init(async || {
+            let cluster = batch::cluster().await?;
+            let settings = "settings: {builtInQueue: Disabled, cohortScope: Cluster}";
+            let path =
+                write(&cluster, "queues.yaml", &format!("controllers: {{batchJob: {{{settings}}}}}\n"));
+            let args = ["--config", path.to_str().context("a path in UTF-8")?];
+            let mut manager = Manager::start(&cluster, "manager", &args).await?;
+            manager.wait_ready().await?;
+            Ok::<_, anyhow::Error>((cluster, manager))
+        })
+        .await?;
+    Ok(cluster)
+}
+
+#[tokio::test]
+async fn in_a_cohort_of_the_whole_cluster_one_namespace_lends_to_another_and_has_it_back() -> Result<()> {
+    let cluster = with_queues().await?;
+    let borrower = Testbed::new(cluster, "borrower").await?;
+    let lender = Testbed::new(cluster, "lender").await?;
+    let half = Quantity::new("500m");
+    for test in [&borrower, &lender] {
+        let max = Some(Quantity::new("1"));
+        let quota = vec![QuotaRow { resource: "cpu".to_owned(), nominal: half.clone(), max }];
+        let cohort = Some("everywhere".to_owned());
+        queues::open(test, DEFAULT_QUEUE, BatchQueueSpec { cohort, quota, ..BatchQueueSpec::new() }).await?;
+    }
+    let task = Task { cpu: "500m".into(), ..Task::endless() };
+    let wide =
+        |tasks| BatchJobSpec { completions: tasks, parallelism: tasks, ..BatchJobSpec::new(task.template()) };
+    borrower.submit("job", wide(3)).await?;
+    borrower.running("job", 2).await?;
+    queues::queue(&borrower, DEFAULT_QUEUE, "that it borrows", |queue| {
+        queue.status.as_ref().is_some_and(|status| status.borrowed.get("cpu") == Some(&half))
+    })
+    .await?;
+    lender.submit("job", wide(1)).await?;
+    lender.running("job", 1).await?;
+    borrower.running("job", 1).await?;
+    borrower.reason("job", DegradedReason::Reclaimed).await?;
+    for test in [borrower, lender] {
+        test.delete("job").await?;
+        test.gone("job").await?;
+        test.verify()?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_built_in_queue_a_job_waits_until_there_is_one() -> Result<()> {
+    let test = Testbed::new(with_queues().await?, "queueless").await?;
+    test.submit("job", BatchJobSpec::new(Task::quick().template())).await?;
+    test.reason("job", QueuedReason::QueueNameRequired).await?;
+    test.reason("job", StalledReason::QueueNameRequired).await?;
+    ensure!(test.pods.now().of("job").is_empty(), "it has started in no queue");
+    queues::create(&test, DEFAULT_QUEUE, BatchQueueSpec::new()).await?;
+    let job = test.completed("job").await?;
+    ensure!(job.status.context("a status")?.queue.as_deref() == Some(DEFAULT_QUEUE));
+    test.verify()
 }

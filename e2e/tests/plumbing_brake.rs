@@ -15,6 +15,7 @@ use springtide_crds::batch_job::{BatchJobSpec, CompletionMode, StalledReason};
 use springtide_e2e::batch::{self, Task, Testbed};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{Manager, USER_AGENT};
+use springtide_e2e::polling;
 use springtide_e2e::write_count::{AuditLog, Mark, WriteCount};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -51,13 +52,7 @@ fn writes(log: &AuditLog, since: Mark) -> Result<WriteCount> {
 }
 
 async fn until(what: &str, holds: impl AsyncFn() -> Result<bool>) -> Result<()> {
-    let wait = async {
-        while !holds().await? {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
-    };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("it does not come to that {what}"))
+    polling::until(PATIENCE, what, async || Ok(holds().await?.then_some(()))).await
 }
 
 async fn until_mode(manager: &Manager, mode: &str) -> Result<()> {

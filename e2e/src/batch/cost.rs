@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use kube::api::{Api, ListParams};
 use serde_json::json;
-use springtide_crds::batch_job::{BatchJobSpec, CompletionMode};
+use springtide_crds::batch_job::{BatchJobSpec, CompletionMode, QueuedReason};
 use springtide_crds::batch_queue::{BatchQueueSpec, DEFAULT_QUEUE, GangScheduler, QuotaRow, ReadyReason};
 use springtide_crds::common::Quantity;
 
@@ -12,6 +12,7 @@ use super::{Task, Testbed, queues};
 use crate::local_cluster::LocalCluster;
 use crate::manager::USER_AGENT;
 use crate::oracle::feed::PATIENCE;
+use crate::polling::until;
 use crate::write_count::WriteCount;
 
 /// Pods of the job that others wait for.
@@ -71,7 +72,7 @@ pub async fn cost_of_jobs(cluster: &LocalCluster, jobs: usize, spec: BatchJobSpe
 }
 
 /// As [`cost_of_jobs`], of jobs that have to wait for others so long that each has a record of it: they are in a
-/// queue whose quota another job uses up, and is raised when all of them say that they wait.
+/// queue whose quota another job uses up, and is raised when each of them says in its status that it waits for that.
 ///
 /// # Errors
 /// As [`writes_of_jobs`], or a job never says that it waits.
@@ -94,10 +95,8 @@ pub async fn cost_of_waiting_jobs(cluster: &LocalCluster, jobs: usize, spec: Bat
     let spec = BatchJobSpec { ttl_seconds_after_finished: Some(0), ..spec };
     test.submit_many("job", jobs, &spec).await?;
     for number in 0..jobs {
-        let says = |job: &springtide_crds::batch_job::BatchJob| {
-            job.status.as_ref().is_some_and(|status| !status.conditions.is_empty())
-        };
-        test.job(&format!("job-{number}"), "the record that it waits", says).await?;
+        // Not merely some condition: the schema gives each job two before anybody has seen it.
+        test.reason(&format!("job-{number}"), QueuedReason::QuotaExceeded).await?;
     }
     let room = (jobs + IN_THE_WAY as usize).to_string();
     let quota = json!({"spec": {"quota": [{"resource": "pods", "nominal": room}]}});
@@ -134,11 +133,11 @@ pub async fn writes_of_pod_groups(
     test.submit_many("job", gangs, &spec).await?;
     ended(&test, gangs, size).await?;
     let groups: Api<PodGroup> = test.api();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !groups.list(&ListParams::default()).await.context("list PodGroups")?.items.is_empty() {
-        ensure!(tokio::time::Instant::now() < deadline, "PodGroups stay");
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    }
+    until(PATIENCE, "no PodGroup stays", async || {
+        let left = groups.list(&ListParams::default()).await.context("list PodGroups")?;
+        Ok(left.items.is_empty().then_some(()))
+    })
+    .await?;
     test.verify()?;
     let all = test.requests()?.writes().of_resource("podgroups");
     ensure!(all.len() >= gangs, "{} writes on the PodGroups of {gangs} gangs", all.len());

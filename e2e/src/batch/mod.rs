@@ -14,7 +14,7 @@ use anyhow::Result;
 use tokio::sync::OnceCell;
 
 use crate::kwok::NodeSpec;
-use crate::local_cluster::LocalCluster;
+use crate::local_cluster::{Builder, Component, LocalCluster};
 use crate::manager::Manager;
 
 pub use cost::{Cost, cost_of_jobs, cost_of_waiting_jobs, writes_of_jobs, writes_of_pod_groups};
@@ -45,7 +45,24 @@ pub async fn shared() -> Result<&'static LocalCluster> {
 /// # Errors
 /// A part does not start.
 pub async fn cluster() -> Result<LocalCluster> {
-    let cluster = LocalCluster::builder().kwok(pool(GENERAL, 10, "32", 110)).start().await?;
+    with_crds(LocalCluster::builder()).await
+}
+
+/// As [`cluster`], with an API server that serves PodGroups and a scheduler that goes by them.
+///
+/// # Errors
+/// As [`cluster`].
+pub async fn cluster_with_pod_groups() -> Result<LocalCluster> {
+    let gates = "--feature-gates=GenericWorkload=true";
+    let builder = LocalCluster::builder()
+        .extra_args(Component::ApiServer, [gates, "--runtime-config=scheduling.k8s.io/v1beta1=true"])
+        .extra_args(Component::ControllerManager, [gates])
+        .extra_args(Component::Scheduler, [gates]);
+    with_crds(builder).await
+}
+
+async fn with_crds(builder: Builder) -> Result<LocalCluster> {
+    let cluster = builder.kwok(pool(GENERAL, 10, "32", 110)).start().await?;
     cluster.install_crds().await?;
     Ok(cluster)
 }

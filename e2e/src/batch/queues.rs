@@ -1,7 +1,10 @@
 //! The hands of an administrator: BatchQueues of a test's namespace.
 
-use anyhow::{Context, Result};
-use kube::api::{Patch, PatchParams, PostParams};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::Value;
 use springtide_crds::batch_queue::{BatchQueue, BatchQueueSpec, ReadyReason};
@@ -9,6 +12,7 @@ use springtide_crds::reason::Reason;
 
 use super::Testbed;
 use crate::oracle::feed::PATIENCE;
+use crate::polling::until_seen;
 
 /// Creates a queue.
 ///
@@ -51,18 +55,51 @@ pub async fn queue(
     check: impl Fn(&BatchQueue) -> bool,
 ) -> Result<BatchQueue> {
     let condition = |queue: Option<&BatchQueue>| queue.is_some_and(&check);
-    let waited = await_condition(test.api::<BatchQueue>(), name, condition);
-    let found =
-        tokio::time::timeout(PATIENCE, waited).await.with_context(|| format!("queue {name}: {what}"))??;
-    found.with_context(|| format!("queue {name} is gone: {what}"))
+    let queues = test.api::<BatchQueue>();
+    let waited = tokio::time::timeout(PATIENCE, await_condition(queues.clone(), name, condition)).await;
+    match waited {
+        Ok(found) => found?.with_context(|| format!("queue {name} is gone: {what}")),
+        Err(_) => {
+            let status = queues.get_opt(name).await?.and_then(|queue| queue.status);
+            bail!("queue {name}: {what}: not within {PATIENCE:?}, its status is {status:?}")
+        }
+    }
 }
 
 /// Waits until a queue says this of its present generation.
 ///
 /// # Errors
 /// It does not.
+pub async fn told<R: Reason>(test: &Testbed<'_>, name: &str, reason: R) -> Result<BatchQueue> {
+    let what = format!("{} {}", R::CONDITION, reason.as_str());
+    queue(test, name, &what, |queue| says(queue, &reason)).await
+}
+
+/// As [`told`], of its summary.
+///
+/// # Errors
+/// It does not.
 pub async fn ready(test: &Testbed<'_>, name: &str, reason: ReadyReason) -> Result<BatchQueue> {
-    queue(test, name, reason.as_str(), |queue| says(queue, &reason)).await
+    told(test, name, reason).await
+}
+
+/// Waits until events on queues of the namespace tell of all this: they come after the status.
+///
+/// # Errors
+/// They do not.
+pub async fn events_tell(test: &Testbed<'_>, reasons: &[&str]) -> Result<()> {
+    let events = test.api::<Event>();
+    until_seen(PATIENCE, &format!("events tell of all of {reasons:?}"), async || {
+        let listed = events.list(&ListParams::default()).await?;
+        let of_queue = |event: &&Event| {
+            event.regarding.as_ref().is_some_and(|about| about.kind.as_deref() == Some("BatchQueue"))
+        };
+        let told = listed.items.iter().filter(of_queue).filter_map(|event| event.reason.as_deref());
+        let told: BTreeSet<&str> = told.collect();
+        let all = reasons.iter().all(|reason| told.contains(*reason));
+        Ok(if all { Ok(()) } else { Err(format!("{told:?}")) })
+    })
+    .await
 }
 
 /// Whether a queue has a condition with this reason, about its present generation.

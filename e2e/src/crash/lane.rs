@@ -390,9 +390,10 @@ impl Lane {
         tokio::time::sleep(watched).await;
         let mut wrong = world.wrong(crashes).await?;
         let facts = world.facts().await?;
-        let later = own(log.since(mark)?).len() - writes.len();
-        if later > 0 {
-            wrong.push(format!("{later} writes after all had come to rest"));
+        let all = own(log.since(mark)?);
+        let later = &all.requests()[writes.len()..];
+        if !later.is_empty() {
+            wrong.push(format!("{} writes after all had come to rest: {later:?}", later.len()));
         }
         let (course, writes) = self.proxy.journal(|all| {
             let own: Vec<_> = all.iter().filter(|entry| is_own(entry, world.namespace())).collect();

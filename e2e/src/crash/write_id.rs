@@ -11,8 +11,10 @@ use anyhow::{Context, Result, ensure};
 use crate::fault_proxy::{Class, Entry};
 use crate::write_count::{Request, Verb};
 
-/// Their names are made of random numbers.
+/// Their names are made of random numbers, ...
 const EVENTS: &str = "events";
+/// ... and so is a part of these: digits of their job's UID.
+const POD_GROUPS: &str = "podgroups";
 /// In place of a name that a random number is part of.
 const ANY_NAME: &str = "*";
 
@@ -36,11 +38,11 @@ impl WriteId {
     pub(super) fn of_all<'a>(requests: impl Iterator<Item = &'a Request>) -> Vec<Self> {
         let mut occurrences: BTreeMap<Self, u64> = BTreeMap::new();
         let named = requests.map(|request| {
-            let is_event = request.resource == EVENTS;
+            let is_random = [EVENTS, POD_GROUPS].contains(&request.resource.as_str());
             let alike = Self {
                 verb: request.verb,
                 resource: request.resource.clone(),
-                name: if is_event { String::new() } else { request.name.clone() },
+                name: if is_random { String::new() } else { request.name.clone() },
                 says: request.says.clone(),
                 occurrence: 0,
             };
@@ -211,6 +213,7 @@ mod tests {
             "delete/pods/job-0-0#2",
             "patch/batchjobs/status/job=Running#3",
             "create/events/*=PodFailed",
+            "create/podgroups/*",
         ] {
             assert_eq!(text.parse::<WriteId>().unwrap().to_string(), text);
         }

@@ -3,9 +3,11 @@
 //! `SPRINGTIDE_LONG=1` runs every case, without it a fixed sample runs. `SPRINGTIDE_CRASH_CASE` names the
 //! one case to run, as a failure prints it, or a scenario of which to run all.
 
+mod endings;
 mod plays;
 mod profile;
 mod scenarios;
+mod windows;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -103,7 +105,8 @@ async fn a_crash_at_any_write_changes_no_end() -> Result<()> {
         (true, None) => (3 * processors).min(LANES_MAX),
         (false, None) => LANES_SAMPLE,
     };
-    let lanes = try_join_all((0..count).map(|_| async { Lane::new(batch::cluster().await?) })).await?;
+    let lane = |_| async { Lane::new(batch::cluster_with_pod_groups().await?) };
+    let lanes = try_join_all((0..count).map(lane)).await?;
     eprintln!("{count} control planes in {} s", began.elapsed().as_secs());
 
     let (first, others) = (WATCHED_SAMPLE, WATCHED_REFERENCE);

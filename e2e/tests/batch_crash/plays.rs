@@ -1,7 +1,7 @@
 //! What users do with BatchJobs, each time to the same end.
 
 use anyhow::{Context, Result, ensure};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
@@ -12,7 +12,7 @@ use springtide_crds::batch_job::{
     QueuedReason, Release, Retry, SuccessPolicy, SuccessRule, SuspendedReason,
 };
 use springtide_crds::batch_queue::{
-    BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, QuotaRow, ReadyReason,
+    BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, GangScheduler, QuotaRow,
 };
 use springtide_crds::batch_task_profile::ProfileMode;
 use springtide_crds::common::Quantity;
@@ -20,11 +20,11 @@ use springtide_e2e::batch::{POOL, Task, Testbed, queues};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::pods::{Life, Pods};
 
-use crate::profile;
 use crate::scenarios::{Batch, JOB, OTHER, STRANGER};
+use crate::{endings, profile, windows};
 
 /// The queue of the job, and another one of its cohort.
-const QUEUE: &str = "queue";
+pub(crate) const QUEUE: &str = "queue";
 const LENDER: &str = "lender";
 /// Label of the stranger beside which the gang does not want to be.
 const BLOCKS: &str = "example.com/blocks";
@@ -32,7 +32,7 @@ const BLOCKS: &str = "example.com/blocks";
 /// Finalizer of somebody else.
 pub(crate) const HOLD: &str = "example.com/hold";
 
-fn strict(task: &Task, completions: u32, parallelism: u32) -> BatchJobSpec {
+pub(crate) fn strict(task: &Task, completions: u32, parallelism: u32) -> BatchJobSpec {
     BatchJobSpec {
         completions,
         parallelism,
@@ -43,14 +43,19 @@ fn strict(task: &Task, completions: u32, parallelism: u32) -> BatchJobSpec {
     }
 }
 
+/// The same without a finalizer on its pods, as a job of tier BestEffort has it by default.
+pub(crate) fn at_least_once(spec: BatchJobSpec) -> BatchJobSpec {
+    BatchJobSpec { release: Release::default(), ..spec }
+}
+
 /// The same in the queue.
-fn queued(completions: u32, parallelism: u32) -> BatchJobSpec {
+pub(crate) fn queued(completions: u32, parallelism: u32) -> BatchJobSpec {
     let queue_name = Some(QUEUE.to_owned());
     BatchJobSpec { queue_name, ..strict(&Task::endless(), completions, parallelism) }
 }
 
 /// A queue with a quota of CPU, of which each task takes 100m.
-fn quota(nominal: &str, max: Option<&str>) -> BatchQueueSpec {
+pub(crate) fn quota(nominal: &str, max: Option<&str>) -> BatchQueueSpec {
     BatchQueueSpec {
         cohort: max.map(|_| "idle".to_owned()),
         quota: vec![QuotaRow {
@@ -345,23 +350,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.no_pods(OTHER).await?;
             anyhow::Ok(())
         }).await?,
-        Batch::PeakForced => Box::pin(async {
-            queues::open(test, QUEUE, with_far_peak("200m")?).await?;
-            test.submit(JOB, queued(2, 2)).await?;
-            test.running(JOB, 2).await?;
-            let until = Timestamp::now() + SignedDuration::from_hours(1);
-            let forced = json!({"mode": "ForceOn", "untilTime": until, "reason": "INC-4711"});
-            queues::edit(test, QUEUE, json!({"spec": {"overridePeak": forced}})).await?;
-            test.reason(JOB, CompleteReason::Suspended).await?;
-            test.no_pods(JOB).await?;
-            queues::edit(test, QUEUE, json!({"spec": {"overridePeak": null}})).await?;
-            test.running(JOB, 2).await?;
-            // Until the ramp is told to be over: what is told of it later would be told at rest.
-            queues::ready(test, QUEUE, ReadyReason::Admitting).await?;
-            end(test, 2).await?;
-            test.completed(JOB).await?;
-            anyhow::Ok(())
-        }).await?,
+        Batch::PeakForced => Box::pin(windows::forced(test)).await?,
         Batch::OutOfMemory => Box::pin(async {
             let spec = strict(&Task::endless(), 2, 2);
             let on_oom = Some(OnOom { max_steps: 2, ..OnOom::default() });
@@ -415,8 +404,36 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
             test.failed(JOB, FailedReason::FailedIndexes).await?;
             anyhow::Ok(())
         }).await?,
+        Batch::AtLeastOnceIndexed => Box::pin(async {
+            test.submit(JOB, at_least_once(strict(&Task::quick(), 3, 2))).await?;
+            test.completed(JOB).await?;
+            anyhow::Ok(())
+        }).await?,
+        Batch::PodGroup => Box::pin(async {
+            let asks = BatchQueueSpec { gang_scheduler: GangScheduler::PodGroup, ..quota("200m", None) };
+            queues::open(test, QUEUE, asks).await?;
+            test.submit(JOB, BatchJobSpec { min_parallelism: 2, ..at_least_once(queued(2, 2)) }).await?;
+            let running = test.running(JOB, 2).await?;
+            // With these figures it says who places its gangs, where the manager that has asked for the group lives.
+            queues::queue(test, QUEUE, "two pods", |queue| {
+                queue.status.as_ref().is_some_and(|status| status.running_pods == 2)
+            })
+            .await?;
+            for life in running {
+                let group = test.api::<Pod>().get(&life.name).await?.spec.and_then(|spec| spec.scheduling_group);
+                ensure!(group.is_some_and(|group| group.pod_group_name.is_some()), "{life:?} is in no group");
+                test.end_pod(&life, 0).await?;
+            }
+            test.completed(JOB).await?;
+            anyhow::Ok(())
+        }).await?,
+        Batch::ArchivedTtl => Box::pin(endings::archived(test)).await?,
+        Batch::Degraded => Box::pin(windows::degraded(test)).await?,
+        Batch::WindowByClock => Box::pin(windows::by_the_clock(test)).await?,
+        Batch::KeptPods => Box::pin(endings::kept(test)).await?,
     }
-    test.no_pods(JOB).await
+    // One of them stays where one is to be kept.
+    if scenario.keeps_pods() { Ok(()) } else { test.no_pods(JOB).await }
 }
 
 /// The same quota, of which a job has back what it needs from those of lower priority.
@@ -424,16 +441,6 @@ fn yielding(nominal: &str) -> Result<BatchQueueSpec> {
     let preemptible = json!({"by": ["BestEffort"], "minRunSeconds": 0});
     let tiers = serde_json::from_value(json!([{"name": "BestEffort", "preemptible": preemptible}]))?;
     Ok(BatchQueueSpec { tiers, ..quota(nominal, None) })
-}
-
-/// The same quota, with a peak window that nobody will live to see, and a ramp that ends when a second task may start.
-fn with_far_peak(nominal: &str) -> Result<BatchQueueSpec> {
-    let window = json!({"start": "00:00", "end": "01:00", "timeZone": "UTC", "dates": ["2099-01-01"]});
-    let peak = json!([{
-        "name": "far", "window": window, "actions": [{"tier": "BestEffort", "action": "Drain"}],
-        "resume": {"rampSeconds": 2, "jitterSeconds": 0},
-    }]);
-    Ok(BatchQueueSpec { peak_windows: serde_json::from_value(peak)?, ..quota(nominal, None) })
 }
 
 /// The stored pod of this name must request so much.
@@ -463,7 +470,7 @@ pub(crate) fn release() -> Patch<Value> {
 }
 
 /// Ends the pods that run, when there are so many.
-async fn end(test: &Testbed<'_>, count: usize) -> Result<()> {
+pub(crate) async fn end(test: &Testbed<'_>, count: usize) -> Result<()> {
     for life in test.running(JOB, count).await? {
         test.end_pod(&life, 0).await?;
     }
@@ -471,7 +478,7 @@ async fn end(test: &Testbed<'_>, count: usize) -> Result<()> {
 }
 
 /// Waits until no other pods than so many are there.
-async fn only(test: &Testbed<'_>, count: usize) -> Result<()> {
+pub(crate) async fn only(test: &Testbed<'_>, count: usize) -> Result<()> {
     test.pods
         .until(&format!("{count} pods and no more"), |pods| {
             (pods.of(JOB).iter().filter(|life| life.gone.is_none()).count() == count).then_some(())

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, PatchParams};
 use springtide_crds::batch_job::{BatchJob, DegradedReason};
@@ -83,10 +84,22 @@ pub(crate) enum Batch {
     SuccessPolicy,
     /// What its tasks request is learned, and no attempt gets anything else.
     ProfileInitial,
+    /// Three indexes, two at a time, whose pods have no finalizer.
+    AtLeastOnceIndexed,
+    /// Two pods that the scheduler places together, by a PodGroup.
+    PodGroup,
+    /// A line is written of it before it goes by itself after its end.
+    ArchivedTtl,
+    /// A peak leaves its tier half of the queue, and all of it again.
+    Degraded,
+    /// By the clock the lead of a peak window begins while it runs, and a window ends for which it waits.
+    WindowByClock,
+    /// Of its failed pods the newest stays, and the other one for a while.
+    KeptPods,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::Single,
         Self::Indexed,
         Self::Failing,
@@ -112,7 +125,18 @@ impl Batch {
         Self::OutOfMemory,
         Self::SuccessPolicy,
         Self::ProfileInitial,
+        Self::AtLeastOnceIndexed,
+        Self::PodGroup,
+        Self::ArchivedTtl,
+        Self::Degraded,
+        Self::WindowByClock,
+        Self::KeptPods,
     ];
+
+    /// Whether a pod is still there at its end.
+    pub(crate) fn keeps_pods(self) -> bool {
+        matches!(self, Self::KeptPods)
+    }
 
     /// The most pods that its job may have at a time.
     fn most(self) -> usize {
@@ -122,7 +146,10 @@ impl Batch {
             | Self::TimeToLive
             | Self::Disrupted
             | Self::Recreate
-            | Self::Preempted => 1,
+            | Self::Preempted
+            | Self::ArchivedTtl
+            | Self::WindowByClock
+            | Self::KeptPods => 1,
             Self::Indexed
             | Self::DrainAndResume
             | Self::Deadline
@@ -134,7 +161,10 @@ impl Batch {
             | Self::QueueDeleted
             | Self::PeakForced
             | Self::OutOfMemory
-            | Self::ProfileInitial => 2,
+            | Self::ProfileInitial
+            | Self::AtLeastOnceIndexed
+            | Self::PodGroup
+            | Self::Degraded => 2,
             Self::Delete | Self::Policy | Self::QuotaCut | Self::QueueGang | Self::SuccessPolicy => 3,
             Self::Scale | Self::Gang => 4,
         }
@@ -177,6 +207,12 @@ impl Scenario for Batch {
             Self::OutOfMemory => "oom",
             Self::SuccessPolicy => "success-policy",
             Self::ProfileInitial => "profile",
+            Self::AtLeastOnceIndexed => "at-least-once",
+            Self::PodGroup => "pod-group",
+            Self::ArchivedTtl => "archived",
+            Self::Degraded => "degraded",
+            Self::WindowByClock => "window",
+            Self::KeptPods => "kept-pods",
         }
     }
 
@@ -267,6 +303,8 @@ impl World for Namespace<'_> {
             // The weights of samples fade with time, from the first of them on.
             facts.add_document(&path, &serde_json::to_value(&profile.status)?, &["histogram"]);
         }
+        let groups = self.test.api::<PodGroup>().list(&ListParams::default()).await?;
+        facts.add("pod groups", groups.items.len());
         // Of each name, how often it was made and how each of them ended.
         let mut lives: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let pods = self.test.pods.now();

@@ -8,6 +8,7 @@ use springtide_crds::batch_job::{BatchJob, BatchJobSpec, CompletionMode, QueuedR
 use springtide_e2e::batch::{Task, Testbed, pool, shared};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::oracle::jobs;
+use springtide_e2e::oracle::pods::Life;
 
 async fn add_pool(cluster: &LocalCluster, name: &str, count: usize, cpu: &str) -> Result<()> {
     let kwok = cluster.kwok().context("KWOK")?;
@@ -134,11 +135,16 @@ async fn capacity_follows_nodes_that_are_cordoned_added_and_removed() -> Result<
     third.name = "moving-third".into();
     cluster.kwok().context("KWOK")?.add_nodes(cluster, &third).await?;
     let three = test.running("job", 3).await?;
-    // The node goes, and its pod with it (as the garbage collector of pods does it).
+    // The node goes. After a quarantine of 40 s Kubernetes collects its pod, as one that no kubelet will tell of.
     let nodes: Api<Node> = Api::all(cluster.client("springtide-test")?);
     nodes.delete("moving-third-0", &DeleteParams::default()).await?;
     let lost = three.iter().find(|life| life.node.as_deref() == Some("moving-third-0")).context("its pod")?;
-    test.force_delete(lost).await?;
+    let is_collected = |life: &&Life| life.uid == lost.uid && life.gone.is_some();
+    let collected = test
+        .pods
+        .until("the end of the pod of the node that is gone", |pods| pods.all().find(is_collected).cloned())
+        .await?;
+    assert!(collected.disrupted, "the collector marks it before it takes it: {collected:?}");
     let two = test.running("job", 2).await?;
     for life in &two {
         test.end_pod(life, 0).await?;

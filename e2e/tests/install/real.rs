@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use http::Request;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, ListParams};
 use serde_json::json;
@@ -15,8 +16,8 @@ use springtide_e2e::manager_image::manager_image;
 use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::node::{NodeCluster, required_or_skipped};
 use springtide_e2e::oracle::feed::PATIENCE;
+use springtide_e2e::polling::{until, until_seen};
 use springtide_e2e::rights::Account;
-use tokio::time::Instant;
 
 use crate::{CHART, CRDS, NAMESPACE, RELEASE};
 
@@ -49,8 +50,7 @@ async fn uids(cluster: &LocalCluster) -> Result<BTreeSet<String>> {
 /// Waits until two pods are ready, as helm does not wait for those that may be unavailable in a rollout; none has ever
 /// been started again.
 async fn two_healthy_pods(cluster: &LocalCluster) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    until_seen(PATIENCE, "two pods are ready", async || {
         let mut ready = 0;
         let pods = pods(cluster).await?;
         for pod in &pods {
@@ -62,12 +62,10 @@ async fn two_healthy_pods(cluster: &LocalCluster) -> Result<()> {
                 ready += usize::from(container.ready);
             }
         }
-        if (ready, pods.len()) == (2, 2) {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "{ready} of {} pods are ready", pods.len());
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+        let is_well = (ready, pods.len()) == (2, 2);
+        Ok(if is_well { Ok(()) } else { Err(format!("{ready} of {} are", pods.len())) })
+    })
+    .await
 }
 
 async fn configured_workers(cluster: &LocalCluster) -> Result<u64> {
@@ -81,19 +79,16 @@ async fn configured_workers(cluster: &LocalCluster) -> Result<u64> {
 /// Waits until each of the manager's pods says that its brake is engaged by file, or that it is not.
 async fn braked_by_file(cluster: &LocalCluster, engaged: bool) -> Result<()> {
     let wanted = format!("springtide_brake_engaged{{source=\"file\"}} {}", u8::from(engaged));
-    let deadline = Instant::now() + KUBELET_PATIENCE;
+    let client = cluster.client("springtide-test")?;
     for pod in pods(cluster).await? {
         let pod = pod.metadata.name.context("name")?;
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics");
-        loop {
-            let output = cluster.kubectl(&["get", "--raw", &path]).await?;
-            let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-            if text.lines().any(|line| line == wanted) {
-                break;
-            }
-            ensure!(Instant::now() < deadline, "{pod} never says {wanted}:\n{text}");
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+        until_seen(KUBELET_PATIENCE, &format!("{pod} says {wanted}"), async || {
+            let request = Request::get(&path).body(Vec::new())?;
+            let text = client.request_text(request).await.unwrap_or_else(|error| error.to_string());
+            Ok(if text.lines().any(|line| line == wanted) { Ok(()) } else { Err(text) })
+        })
+        .await?;
     }
     Ok(())
 }
@@ -186,15 +181,11 @@ async fn helm_installs_upgrades_rolls_back_and_uninstalls() -> Result<()> {
     // What the manager made itself, and no chart knows of: the Lease. Endpoints and pods go by their owners.
     let lease = "lease.coordination.k8s.io/springtide-manager".to_owned();
     let expected: BTreeSet<String> = before.into_iter().chain([lease]).collect();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    until_seen(PATIENCE, &format!("nothing is left but {expected:?}"), async || {
         let left = left(plane).await?;
-        if left == expected {
-            break;
-        }
-        ensure!(Instant::now() < deadline, "{left:?} is left, not {expected:?}");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+        Ok(if left == expected { Ok(()) } else { Err(format!("{left:?}")) })
+    })
+    .await?;
     for name in ["first", "braked", "during", "after"] {
         let job: springtide_crds::batch_job::BatchJob = test.api().get(name).await?;
         ensure!(job.status.is_some(), "{name} has lost its status");
@@ -260,11 +251,10 @@ async fn every_command_of_the_guide_does_what_it_says() -> Result<()> {
         ensure!(job.status.context("status")?.result.context("result")?.message == "done");
         drop(test);
         helm.shell(remove).await.with_context(|| title.clone())?;
-        let deadline = Instant::now() + PATIENCE;
-        while !uids(plane).await?.is_empty() {
-            ensure!(Instant::now() < deadline, "{title}: the pods stay");
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+        until(PATIENCE, &format!("{title}: no pod stays"), async || {
+            Ok(uids(plane).await?.is_empty().then_some(()))
+        })
+        .await?;
     }
     drop(helm);
     cluster.stop()

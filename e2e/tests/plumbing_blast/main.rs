@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use springtide_batch_job::{BatchJobWarrants, Settings, Stores};
 use springtide_crds::batch_job::BatchJob;
 use springtide_e2e::local_cluster::LocalCluster;
+use springtide_e2e::polling;
 use springtide_plumbing::breaker::{Breaker, BreakerKeeper, CONFIG_MAP, Limits, RESET_ANNOTATION};
 use springtide_plumbing::budget::{BudgetConfig, WriteBudget};
 use springtide_plumbing::client::{Connection, Reader};
@@ -216,12 +217,7 @@ async fn run(watches: WatchSet, connection: &Connection) {
 }
 
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    let wait = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("it does not come to that {what}"));
+    polling::until(PATIENCE, what, async || Ok(holds().await.then_some(()))).await.unwrap();
 }
 
 async fn create<K>(api: &Api<K>, object: Value) -> K
