@@ -1,5 +1,6 @@
-//! What the benches share: the use of a process, and the form in which they report.
+//! What the benches share: the use of a process, what random tests count, and the form in which they report.
 
+pub mod counted;
 pub mod report;
 pub mod usage;
 

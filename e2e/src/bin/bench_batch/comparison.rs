@@ -39,7 +39,7 @@ pub(crate) struct Shape {
     #[arg(long, value_delimiter = ',')]
     pub(crate) bare_in_flight: Vec<usize>,
     /// Watches beside which the best of them is led again.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 3, 5])]
+    #[arg(long, value_delimiter = ',', default_values_t = WATCHES)]
     pub(crate) watches: Vec<usize>,
     /// Lives in flight of the sweep for R' (the write chain without a controller), instead of those of the method.
     #[arg(long, value_delimiter = ',')]
@@ -60,6 +60,14 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// Whether no less is measured than by the method.
+    pub(crate) fn is_whole(&self, method: &Self) -> bool {
+        self.sweep().is_whole()
+            && !self.without_peers
+            && self.jobs >= method.jobs
+            && self.shipped_jobs >= method.shipped_jobs
+    }
+
     /// How R and R' are found.
     pub(crate) fn sweep(&self) -> Sweep {
         let or = |asked: &Vec<usize>, method: &[usize]| {
@@ -84,8 +92,9 @@ impl Shape {
     }
 }
 
-/// The steps of the whole sweep, how often each is done, and its seconds.
+/// The steps of the whole sweep, the watches beside its best one, how often each is done, and its seconds.
 const STEPS: [usize; 6] = [1, 8, 32, 64, 128, 256];
+const WATCHES: [usize; 3] = [1, 3, 5];
 const TIMES: usize = 3;
 const SECONDS: u64 = 60;
 /// Those of the short one.
@@ -116,6 +125,7 @@ impl Sweep {
     pub(crate) fn is_whole(&self) -> bool {
         self.bare_in_flight == STEPS
             && self.in_flight == STEPS
+            && self.watches == WATCHES
             && self.times == TIMES
             && self.seconds == SECONDS
             && self.chain_seconds == SECONDS
@@ -352,6 +362,7 @@ async fn warm_up(cluster: &LocalCluster, generator: &Generator, system: System, 
 mod tests {
     use super::*;
     use crate::processes::Spent;
+    use crate::scrape::Served;
 
     fn lives(rate: f64) -> Lives {
         Lives { in_flight: 64, rate, p50: 0.5, p99: 0.9 }
@@ -364,6 +375,7 @@ mod tests {
             tenths: Vec::new(),
             spent: Spent { seconds: 1.0, processes: Vec::new() },
             traffic: None,
+            served: Served::default(),
             create_to_pod: Vec::new(),
             exit_to_gone: Vec::new(),
         };

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
 use crate::Shared;
@@ -15,11 +16,9 @@ use crate::throughput::{self, Run};
 /// gone.
 pub(crate) async fn measure(nodes: u16, jobs: usize) -> Result<Run> {
     let Shared { cluster, namespaces } = Shared::start(nodes).await?;
-    let path = cluster.folder().join("flood.yaml");
-    std::fs::write(&path, serde_yaml::to_string(&configuration(jobs, namespaces.len()))?)?;
-    let path = path.to_str().context("the folder of the cluster")?;
+    let path = configure(&cluster, "flood", jobs, namespaces.len())?;
     let (factor, workers) = (RAISED.to_string(), RAISED_WORKERS.to_string());
-    let args = ["--config", path, "--write-budget-factor", &factor, "--workers", &workers];
+    let args = ["--config", &path, "--write-budget-factor", &factor, "--workers", &workers];
     let mut manager = Manager::start(&cluster, "manager-flood", &args).await?;
     manager.wait_ready().await?;
     let generator = Generator::new(&cluster, &namespaces)?;
@@ -28,6 +27,18 @@ pub(crate) async fn measure(nodes: u16, jobs: usize) -> Result<Run> {
     manager.stop()?;
     cluster.stop()?;
     Ok(run)
+}
+
+/// Writes the configuration of a manager that takes so many jobs in so many namespaces, and gives its path.
+pub(crate) fn configure(
+    cluster: &LocalCluster,
+    name: &str,
+    jobs: usize,
+    namespaces: usize,
+) -> Result<String> {
+    let path = cluster.folder().join(format!("{name}.yaml"));
+    std::fs::write(&path, serde_yaml::to_string(&configuration(jobs, namespaces))?)?;
+    Ok(path.to_str().context("the folder of the cluster")?.to_owned())
 }
 
 /// Takes all these jobs, with the twentieth that is kept free by ending the oldest finished ones early.

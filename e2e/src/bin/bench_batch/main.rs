@@ -28,6 +28,7 @@ mod report;
 mod scrape;
 mod stats;
 mod throughput;
+mod walk;
 mod watcher;
 mod writes;
 
@@ -74,6 +75,20 @@ struct Options {
     flood_jobs: u32,
 }
 
+impl Options {
+    /// Whether all is measured that the method asks for, and no less of it. More is no harm; of other nodes the figures
+    /// are others.
+    fn is_whole(&self) -> bool {
+        let method = Self::parse_from(["bench-batch"]);
+        self.only.is_empty()
+            && self.nodes == method.nodes
+            && self.comparison.is_whole(&method.comparison)
+            && self.latency_seconds >= method.latency_seconds
+            && self.load_minutes >= method.load_minutes
+            && self.flood_jobs >= method.flood_jobs
+    }
+}
+
 /// A bench of its own, with a report of its own.
 #[derive(Subcommand)]
 enum Other {
@@ -106,6 +121,8 @@ enum Part {
     Writes,
     /// G9: CPU time of the admission.
     Decision,
+    /// G15, and G11 under clocks at random: what may never be, in very many random steps.
+    Walk,
 }
 
 impl Part {
@@ -122,6 +139,7 @@ impl Part {
             Self::Online => "an online server on a real node beside batch pods".to_owned(),
             Self::Writes => "writes a job, on a cluster of its own with an audit log".to_owned(),
             Self::Decision => format!("CPU time of a decision over {} jobs", decision::JOBS),
+            Self::Walk => format!("{} random steps, and {} random clocks", walk::STEPS, walk::CLOCKS),
         }
     }
 
@@ -129,7 +147,9 @@ impl Part {
     fn is_on_the_shared_cluster(self) -> bool {
         match self {
             Self::Throughput | Self::Latency | Self::Pending | Self::Load | Self::Drain | Self::Queue => true,
-            Self::Flood | Self::Containers | Self::Online | Self::Writes | Self::Decision => false,
+            Self::Flood | Self::Containers | Self::Online | Self::Writes | Self::Decision | Self::Walk => {
+                false
+            }
         }
     }
 }
@@ -193,8 +213,7 @@ async fn main() -> Result<()> {
     }
     end(&mut shared, &mut measured);
     measured.minutes = start.elapsed().as_secs_f64() / 60.0;
-    let is_whole = options.only.is_empty() && !options.comparison.without_peers;
-    report::write(&report, &measured, is_whole)?;
+    report::write(&report, &measured, options.is_whole())?;
     match measured.failures.len() {
         0 => Ok(()),
         failed => bail!("{failed} failures in {} parts", parts.len()),
@@ -243,10 +262,21 @@ async fn measure(
         Part::Flood => {
             measured.flood = Some(flood::measure(options.nodes, options.flood_jobs as usize).await?);
         }
-        Part::Containers => measured.containers = latency::on_a_real_node().await?,
-        Part::Online => measured.online = online::measure().await?,
+        Part::Containers => {
+            measured.containers = latency::on_a_real_node().await?;
+            if measured.containers.is_none() {
+                measured.left_out.push(part.title(options));
+            }
+        }
+        Part::Online => {
+            measured.online = online::measure().await?;
+            if measured.online.is_none() {
+                measured.left_out.push(part.title(options));
+            }
+        }
         Part::Writes => measured.writes = Some(writes::per_job().await?),
         Part::Decision => measured.decision = Some(decision::cpu_time()?),
+        Part::Walk => measured.walk = Some(walk::measure().await?),
     }
     Ok(())
 }
@@ -274,6 +304,31 @@ mod tests {
         Options::try_parse_from(["bench-batch", "--rounds", "0"]).map(drop).unwrap_err();
         let options = Options::parse_from(["bench-batch", "admission", "--only", "baseline,decision"]);
         assert!(matches!(options.other, Some(Other::Admission(_))));
+    }
+
+    #[test]
+    fn who_measures_less_than_the_method_asks_for_writes_no_docs() {
+        let is_whole = |args: &[&str]| {
+            let args = ["bench-batch"].iter().chain(args);
+            Options::parse_from(args).is_whole()
+        };
+        assert!(is_whole(&[]));
+        assert!(is_whole(&["--load-minutes", "20", "--rounds", "2", "--workers", "8"]), "that is more");
+        for less in [
+            ["--only", "load"],
+            ["--nodes", "100"],
+            ["--jobs", "1000"],
+            ["--shipped-jobs", "100"],
+            ["--in-flight", "64"],
+            ["--watches", "1"],
+            ["--sweep-seconds", "10"],
+            ["--latency-seconds", "5"],
+            ["--load-minutes", "1"],
+            ["--flood-jobs", "1000"],
+        ] {
+            assert!(!is_whole(&less), "{less:?}");
+        }
+        assert!(!is_whole(&["--short-sweep"]) && !is_whole(&["--without-peers"]));
     }
 
     #[test]

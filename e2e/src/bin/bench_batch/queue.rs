@@ -17,15 +17,16 @@ use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
 use crate::bare::STRATEGIC;
+use crate::flood;
 use crate::generator::Generator;
 use crate::manifests::{self, System, Task};
 use crate::scrape::Scrape;
 use crate::watcher::{Jobs, Seen, Watcher};
 
-/// Tasks that run. Together with those that wait they are as many jobs as the kind declares for a cluster.
+/// Tasks that run. Together with those that wait they are more jobs than the kind declares for a cluster.
 pub(crate) const RUNNING: usize = 500;
 /// Jobs that wait.
-pub(crate) const WAITING: usize = 9_500;
+pub(crate) const WAITING: usize = 10_000;
 /// Namespaces that they are spread over: the built-in queue takes in 1 000 of each.
 const NAMESPACES: usize = 12;
 /// Name and label of the nodes, their number, and the pods that each has room for: those that run, exactly.
@@ -81,7 +82,8 @@ pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Queue> {
     }
     let generator = Generator::new(cluster, &namespaces)?;
     let watcher = Watcher::start(cluster, System::BatchJob, PREFIX, Jobs::Outcomes).await?;
-    let mut manager = start(cluster, "manager-queue").await?;
+    let config = flood::configure(cluster, "queue", WAITING + RUNNING, NAMESPACES)?;
+    let mut manager = start(cluster, "manager-queue", &config).await?;
     manager.wait_ready().await?;
     tokio::time::sleep(SETTLED).await;
     let idle_mib = usage::resident_mib(manager.child().pid())?;
@@ -117,7 +119,7 @@ pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Queue> {
     tokio::time::sleep(STRAGGLERS).await;
 
     let began = Instant::now();
-    let mut next = start(cluster, "manager-after-kill").await?;
+    let mut next = start(cluster, "manager-after-kill", &config).await?;
     next.wait_ready().await?;
     let ready = began.elapsed().as_secs_f64();
     let decides = decided(&watcher, began).await?;
@@ -138,8 +140,8 @@ pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Queue> {
 }
 
 /// Without election: a successor of a killed leader waits for the Lease, which is measured elsewhere.
-async fn start(cluster: &LocalCluster, name: &str) -> Result<Manager> {
-    Manager::start(cluster, name, &["--no-leader-election"]).await
+async fn start(cluster: &LocalCluster, name: &str, config: &str) -> Result<Manager> {
+    Manager::start(cluster, name, &["--no-leader-election", "--config", config]).await
 }
 
 /// Waits until the manager has looked at every job and none is left to be looked at. It does not come to
@@ -270,10 +272,10 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_as_full_as_the_kind_declares() {
-        let settings = springtide_batch_job::Settings::default();
-        assert_eq!(WAITING + RUNNING, settings.max_per_cluster);
-        assert!((WAITING + RUNNING).div_ceil(NAMESPACES) <= settings.max_per_namespace);
+    fn so_many_wait_as_the_kind_declares_and_the_built_in_queue_takes_in_all_of_them() {
+        assert_eq!(WAITING, springtide_batch_job::Settings::default().max_per_cluster);
+        let bound = springtide_crds::batch_queue::BatchQueueSpec::new().max_queued_jobs as usize;
+        assert!((WAITING + RUNNING).div_ceil(NAMESPACES) <= bound);
         assert_eq!(RUNNING, NODES * PODS_PER_NODE as usize, "else the others would not wait");
     }
 

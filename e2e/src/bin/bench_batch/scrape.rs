@@ -1,12 +1,17 @@
-//! What the manager says of itself at /metrics.
+//! What the manager and the API server say of themselves at /metrics.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use kube::Client;
 use springtide_e2e::manager::Manager;
 
 /// Verbs that write.
 const WRITES: [&str; 4] = ["POST", "PUT", "PATCH", "DELETE"];
+/// The same as the API server calls them.
+const SERVER_WRITES: [&str; 6] = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"];
+/// Resources of a job's life, of BatchJob and of its peers, with their subresources.
+const JOBS_AND_PODS: [&str; 4] = ["batchjobs", "jobs", "workloads", "pods"];
 
 /// The metrics at one moment.
 pub(crate) struct Scrape(String);
@@ -15,6 +20,12 @@ impl Scrape {
     /// Asks the manager.
     pub(crate) async fn of(manager: &Manager) -> Result<Self> {
         Ok(Self(manager.metrics().await?))
+    }
+
+    /// Asks the API server.
+    pub(crate) async fn of_api_server(client: &Client) -> Result<Self> {
+        let request = http::Request::get("/metrics").body(Vec::new())?;
+        Ok(Self(client.request_text(request).await?))
     }
 
     /// The sum over all samples of exactly this name that have all of these labels.
@@ -39,7 +50,7 @@ impl Scrape {
     }
 }
 
-/// A line of the text format. No label of ours has a brace or an escaped character in its value.
+/// A line of the text format. No label that is asked for has a comma or an escaped character in its value.
 struct Sample<'a> {
     name: &'a str,
     labels: &'a str,
@@ -110,6 +121,38 @@ impl Traffic {
     }
 }
 
+/// Writes that the API server has counted, whoever sent them, refused ones too.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Served {
+    /// On jobs, of whatever kind, their Workloads and their pods.
+    pub(crate) jobs_and_pods: f64,
+    /// On Events.
+    pub(crate) events: f64,
+}
+
+impl Served {
+    /// Those until now.
+    pub(crate) async fn until_now(client: &Client) -> Result<Self> {
+        Ok(Self::of(&Scrape::of_api_server(client).await?))
+    }
+
+    fn of(scrape: &Scrape) -> Self {
+        let counted = scrape.by("apiserver_request_total", ["verb", "resource", "dry_run"]);
+        let on = |resources: &[&str]| -> f64 {
+            let is_one = |[verb, resource, dry_run]: &[String; 3]| {
+                SERVER_WRITES.contains(&&**verb) && resources.contains(&&**resource) && dry_run.is_empty()
+            };
+            counted.iter().filter(|(labels, _)| is_one(labels)).map(|(_, count)| count).sum()
+        };
+        Self { jobs_and_pods: on(&JOBS_AND_PODS), events: on(&["events"]) }
+    }
+
+    /// Those since then.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { jobs_and_pods: self.jobs_and_pods - before.jobs_and_pods, events: self.events - before.events }
+    }
+}
+
 /// By how much each has grown, as far as it has.
 fn growth<K: Ord + Clone>(before: &BTreeMap<K, f64>, after: &BTreeMap<K, f64>) -> Vec<(K, f64)> {
     let grown =
@@ -149,6 +192,35 @@ mod tests {
             scrape.sum("springtide_writes_total", &[("outcome", "success"), ("resource", "pods")]),
             7.0
         );
+    }
+
+    #[test]
+    fn the_api_server_counts_what_everybody_writes_on_jobs_and_pods() {
+        let series = |labels: &str, count: u32| format!("apiserver_request_total{{{labels}}} {count}\n");
+        let label = |code: u32, dry_run: &str, resource: &str, subresource: &str, verb: &str| {
+            format!(
+                "code=\"{code}\",component=\"apiserver\",dry_run=\"{dry_run}\",group=\"\",\
+                 resource=\"{resource}\",scope=\"resource\",subresource=\"{subresource}\",verb=\"{verb}\",version=\"v1\""
+            )
+        };
+        let text = [
+            (201, "", "pods", "", "POST", 10),
+            (201, "", "pods", "binding", "POST", 10),
+            (200, "", "pods", "status", "PATCH", 20),
+            (409, "", "pods", "", "DELETE", 1),
+            (200, "", "batchjobs", "status", "APPLY", 10),
+            (200, "All", "batchjobs", "", "POST", 5),
+            (200, "", "batchjobs", "", "WATCH", 3),
+            (200, "", "leases", "", "PUT", 90),
+            (201, "", "events", "", "POST", 4),
+        ];
+        let text = text.map(|(code, dry_run, resource, subresource, verb, count)| {
+            series(&label(code, dry_run, resource, subresource, verb), count)
+        });
+        let served = Served::of(&Scrape(text.concat()));
+        assert_eq!(served, Served { jobs_and_pods: 51.0, events: 4.0 });
+        let later = Served { jobs_and_pods: 60.0, events: 5.0 };
+        assert_eq!(later.since(served), Served { jobs_and_pods: 9.0, events: 1.0 });
     }
 
     #[test]

@@ -10,7 +10,7 @@ use springtide_e2e::manager::Manager;
 use crate::generator::Generator;
 use crate::manifests::{System, Task};
 use crate::processes::{Beside, Meter, Spent};
-use crate::scrape::{Scrape, Traffic};
+use crate::scrape::{Scrape, Served, Traffic};
 use crate::stats::{rates_of_tenths, sorted};
 use crate::watcher::{Jobs, Watcher, spans};
 
@@ -29,6 +29,8 @@ pub(crate) struct Run {
     pub(crate) spent: Spent,
     /// What the manager sent, of a run that had one.
     pub(crate) traffic: Option<Traffic>,
+    /// What everybody wrote, by the API server's own count.
+    pub(crate) served: Served,
     /// Create sent to pod seen, in seconds, sorted.
     pub(crate) create_to_pod: Vec<f64>,
     /// Pod ended to pod gone, in seconds, sorted.
@@ -47,12 +49,14 @@ pub(crate) async fn run(
     let manager = beside.manager();
     let watcher = Watcher::start(cluster, system, prefix, Jobs::Presence).await?;
     let before = scrape(manager).await?;
+    let served = Served::until_now(&generator.client).await?;
     let meter = Meter::start_beside(cluster, beside)?;
     let start = Instant::now();
     let sent: HashMap<String, Instant> = generator.create(system, prefix, jobs, |_| Task::of("0")).await?;
     eprintln!("      all created after {:.0} s", start.elapsed().as_secs_f64());
     watcher.until_all("gone", jobs, BOUND, |seen| seen.is_gone()).await?;
     let spent = meter.end()?;
+    let served = Served::until_now(&generator.client).await?.since(served);
     let traffic = before.zip(scrape(manager).await?);
     let traffic = traffic.map(|(before, after)| Traffic::between(&before, &after, spent.seconds));
     let seen = watcher.all();
@@ -64,6 +68,7 @@ pub(crate) async fn run(
         tenths: rates_of_tenths(&ends),
         spent,
         traffic,
+        served,
         create_to_pod: spans(&seen, |key, _| sent.get(key).copied(), |seen| seen.pod_added),
         exit_to_gone: spans(&seen, |_, seen| seen.pod_ended, |seen| seen.pod_gone),
     })

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use springtide_crds::batch_job::{BatchJobSpec, CompletionTracking};
-use springtide_e2e::batch::{self, Cost, GENERAL, Task, pool};
-use springtide_e2e::local_cluster::{Component, LocalCluster};
+use springtide_e2e::batch::{self, Cost, Task};
+use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{Manager, USER_AGENT};
 use springtide_e2e::write_count::WriteCount;
 
@@ -36,7 +36,8 @@ pub(crate) struct Writes {
     pub(crate) id: &'static str,
     /// Writes of the manager a job.
     pub(crate) own: f64,
-    /// The most that the specification allows of them.
+    /// What they are to be. They are no fewer: a row is about jobs of which each waits, or runs, so long that one
+    /// more is due.
     pub(crate) own_budget: u32,
     /// Writes of all components a job.
     pub(crate) all: f64,
@@ -93,8 +94,8 @@ pub(crate) async fn per_job() -> Result<Counted> {
         (CompletionTracking::Strict, Task::quick(), false, "short, Strict", "strict", 5),
         (at_least_once, long(), false, "long, AtLeastOnce", "long", 5),
         (CompletionTracking::Strict, long(), false, "long, Strict", "long-strict", 6),
-        (at_least_once, Task::quick(), true, "waited for more than 30 s, short, AtLeastOnce", "waited", 5),
-        (at_least_once, long(), true, "waited for more than 30 s, long, AtLeastOnce", "waited-long", 6),
+        (at_least_once, Task::quick(), true, "waited and said so, short, AtLeastOnce", "waited", 5),
+        (at_least_once, long(), true, "waited and said so, long, AtLeastOnce", "waited-long", 6),
     ] {
         let mut spec = BatchJobSpec::new(task.template());
         spec.release.completion_tracking = Some(tracking);
@@ -103,6 +104,7 @@ pub(crate) async fn per_job() -> Result<Counted> {
         } else {
             batch::cost_of_jobs(&cluster, JOBS, spec).await?
         };
+        must_be_complete(what, own.len(), own_budget)?;
         let a_job = |count: usize| count as f64 / JOBS as f64;
         let events = Events::of(&events, JOBS);
         let row = Writes { what, id, own: a_job(own.len()), own_budget, all: a_job(all.len()), events };
@@ -116,6 +118,16 @@ pub(crate) async fn per_job() -> Result<Counted> {
     let pod_group = of_pod_groups().await?;
     eprintln!("      the PodGroup of a gang: {:.2} writes of all", pod_group[1]);
     Ok(Counted { rows, job, job_events, pod_group })
+}
+
+/// Whether so many writes of the manager are all that the jobs of a row are due.
+///
+/// # Errors
+/// They are fewer: some of the jobs were not what the row is about.
+fn must_be_complete(what: &str, own: usize, each: u32) -> Result<()> {
+    let due = JOBS * each as usize;
+    ensure!(own >= due, "{what}: {own} writes of the manager for {JOBS} jobs, which are due {due}");
+    Ok(())
 }
 
 /// Writes of all components for a short Job of Kubernetes, from its creation until all its objects are gone, and
@@ -137,19 +149,27 @@ async fn of_jobs(cluster: &LocalCluster) -> Result<(f64, Events)> {
 
 /// Writes on the PodGroup of a gang, on a cluster that serves PodGroups.
 async fn of_pod_groups() -> Result<[f64; 2]> {
-    let gates = "--feature-gates=GenericWorkload=true";
-    let cluster = LocalCluster::builder()
-        .extra_args(Component::ApiServer, [gates, "--runtime-config=scheduling.k8s.io/v1beta1=true"])
-        .extra_args(Component::ControllerManager, [gates])
-        .extra_args(Component::Scheduler, [gates])
-        .kwok(pool(GENERAL, 10, "32", 110))
-        .start()
-        .await?;
-    cluster.install_crds().await?;
+    let cluster = batch::cluster_with_pod_groups().await?;
     let mut manager = Manager::start(&cluster, "manager-gangs", &[]).await?;
     manager.wait_ready().await?;
     let counted = batch::writes_of_pod_groups(&cluster, GANGS, GANG_SIZE).await?;
     manager.stop()?;
     cluster.stop()?;
     Ok(counted.map(|writes| writes.len() as f64 / GANGS as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_lack_the_write_that_their_row_is_about_are_no_measurement() {
+        // As many as those take that never waited.
+        let error = must_be_complete("waited", 4 * JOBS, 5).unwrap_err().to_string();
+        assert!(error.contains("800 writes of the manager for 200 jobs, which are due 1000"), "{error}");
+        must_be_complete("waited", 5 * JOBS - 1, 5).unwrap_err();
+        must_be_complete("waited", 5 * JOBS, 5).unwrap();
+        // What is refused and sent again counts too, and misses the goal.
+        must_be_complete("waited", 5 * JOBS + 3, 5).unwrap();
+    }
 }

@@ -67,7 +67,10 @@ fn expected(sample: &Sample) -> Result<Expected> {
     let outcome = |exit_code, reason, message| Some(Outcome { exit_code, reason, message });
     let (end, outcome) = match sample.file {
         "batchjob-hello" => (End::Completed, outcome(0, "Completed", Some("hello from springtide"))),
-        "batchjob-indexed" | "batchjob-more-than-fits" => (End::Completed, None),
+        "batchjob-indexed" | "batchjob-more-than-fits" | "batchjob-gang" | "batchjob-release" => {
+            (End::Completed, None)
+        }
+        "batchjob-recurring" | "batchjob-deadlines" => (End::Completed, outcome(0, "Completed", None)),
         "batchjob-success-policy" => (End::Enough(4), None),
         "batchjob-per-index" => (End::Failed(FailedReason::FailedIndexes, 5), None),
         "batchjob-failure-policy" => {

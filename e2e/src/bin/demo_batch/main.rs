@@ -40,11 +40,11 @@ const USUAL: u32 = 16;
 /// The part that the window leaves to the job that shrinks.
 const PERCENT: u32 = 25;
 /// The window's times, in seconds.
-const LEAD: i64 = 20;
+const LEAD: i64 = 30;
 const OPEN: i64 = 60;
 const RAMP: i64 = 30;
 /// The jobs run for so long at least before the lead.
-const BEFORE: i64 = 20;
+const BEFORE: i64 = 30;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -179,7 +179,7 @@ async fn create_jobs(client: &Client) -> Result<Vec<String>> {
             completions: pods,
             parallelism: pods,
             tier,
-            interruption: Interruption { grace_seconds: 2, ..Interruption::default() },
+            interruption: Interruption { grace_seconds: 5, ..Interruption::default() },
             ..BatchJobSpec::new(task.template())
         };
         jobs.create(&PostParams::default(), &BatchJob::new(&name, spec))

@@ -46,6 +46,10 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// Queues that are created at once.
 const IN_FLIGHT: usize = 32;
 
+/// The sweep for the raw rate: writers in flight, and seconds of each step.
+const RAW_IN_FLIGHT: [usize; 4] = [16, 32, 64, 128];
+const RAW_SECONDS: u64 = 10;
+
 /// What is measured of the admission, and how.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
@@ -65,10 +69,10 @@ pub(crate) struct Options {
     #[arg(long)]
     without_preemption: bool,
     /// Writers in flight of the sweep for the raw rate.
-    #[arg(long, value_delimiter = ',', default_values_t = [16, 32, 64, 128])]
+    #[arg(long, value_delimiter = ',', default_values_t = RAW_IN_FLIGHT)]
     raw_in_flight: Vec<usize>,
     /// Seconds of each step of that sweep.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = RAW_SECONDS, value_parser = clap::value_parser!(u64).range(1..=600))]
     raw_seconds: u64,
 }
 
@@ -185,6 +189,8 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     let is_whole = options.only.is_empty()
         && options.generator.is_none()
         && !options.without_preemption
+        && options.raw_in_flight == RAW_IN_FLIGHT
+        && options.raw_seconds >= RAW_SECONDS
         && measured.failures.is_empty();
     let page = page::of(&measured, &goals, &report.origin(), options, is_whole)?;
     if is_whole {

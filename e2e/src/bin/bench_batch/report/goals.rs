@@ -1,6 +1,7 @@
 //! The goals of the specification that this bench measures.
 
 use anyhow::{Context, Result, ensure};
+use springtide_e2e::bench::counted::Count;
 use springtide_e2e::bench::report::{Goal, quantile};
 
 use super::Measured;
@@ -15,25 +16,29 @@ use crate::online::Online;
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
 use crate::throughput::Run;
+use crate::walk::Walk;
 use crate::writes::{ALL_BUDGET, Counted, POD_GROUP_BUDGET, Writes};
 
 /// One goal a figure, in the order of their identifiers.
 pub(super) fn of(measured: &Measured) -> Result<Vec<Goal>> {
     let Measured { comparison, latency, containers, pending, load, queue, writes, decision, .. } = measured;
-    let Measured { drain, online, flood, .. } = measured;
+    let Measured { drain, online, flood, walk, .. } = measured;
     let mut goals = Vec::new();
     goals.extend(comparison.iter().flat_map(throughput));
     goals.extend(writes.iter().flat_map(written));
+    goals.extend(comparison.iter().flat_map(served));
     goals.extend(queue.iter().flat_map(memory));
     goals.extend(latency.iter().flat_map(latencies));
     goals.extend(containers.iter().map(real_containers));
     goals.extend(decision.iter().flat_map(decisions));
     goals.extend(pending.iter().flat_map(waits));
     goals.extend(drain.iter().flat_map(drained));
+    goals.extend(walk.iter().flat_map(inside));
     goals.extend(queue.iter().flat_map(restart));
     if let Some(load) = load {
         goals.extend(steady(load)?);
     }
+    goals.extend(walk.iter().map(above_max));
     goals.extend(online.iter().flat_map(beside_batch));
     goals.extend(flood.iter().map(flooded));
     Ok(goals)
@@ -84,6 +89,21 @@ fn written(counted: &Counted) -> Vec<Goal> {
     let (what, most) = ("writes of all components on the PodGroup of a gang", f64::from(POD_GROUP_BUDGET));
     goals.push(Goal::at_most("G2-pod-group", what, all, "writes/gang", most));
     goals
+}
+
+/// Of all jobs at once, some of which wait or run so long that one more is due: the most that a job may take in any case.
+fn served(comparison: &Comparison) -> [Goal; 2] {
+    [(Contender::Shipped, "G2-timed-shipped"), (Contender::Raised, "G2-timed-raised")].map(
+        |(contender, id)| {
+            let what = format!(
+                "writes of all components a job by the API server's own count, all jobs at once: {}",
+                contender.title()
+            );
+            let a_job = |step: &Step| step.run.served.jobs_and_pods / step.run.jobs as f64;
+            let value = comparison.median(contender, a_job);
+            Goal::at_most(id, &what, value, "writes/job", f64::from(ALL_BUDGET))
+        },
+    )
 }
 
 fn full_queue() -> String {
@@ -160,6 +180,24 @@ fn drained(drain: &Drain) -> [Goal; 4] {
     ]
 }
 
+/// Of the clocks, and of the walk that goes through windows too.
+fn inside(walk: &Walk) -> [Goal; 2] {
+    let goal = |id, counted: &Count, which: &str| {
+        let what = format!("pods that started inside a window, {} {which}", counted.tries);
+        Goal::at_most(id, &what, counted.violations as f64, "pods", 0.0)
+    };
+    [
+        goal("G11-starts-inside-random-clocks", &walk.inside_by_clock, "random clocks"),
+        goal("G11-starts-inside-random-steps", &walk.inside, "random steps of the admission"),
+    ]
+}
+
+fn above_max(walk: &Walk) -> Goal {
+    let Count { tries, starts, violations, what: _ } = &walk.above_max;
+    let what = format!("grants above a queue's max, of those for {starts} pods in {tries} random steps");
+    Goal::at_most("G15-used-above-max", &what, *violations as f64, "grants", 0.0)
+}
+
 fn beside_batch(online: &Online) -> [Goal; 2] {
     let goal = |id, when: &str, phase: &[f64]| {
         let what = format!("p99 of an online server {when}, to that alone");
@@ -203,6 +241,8 @@ fn steady(load: &Load) -> Result<[Goal; 2]> {
 mod tests {
     use super::*;
     use crate::processes::{MANAGER, Process, Spent};
+    use crate::scrape::Served;
+    use crate::walk::tests::walk;
 
     fn json(goals: impl IntoIterator<Item = Goal>) -> Vec<serde_json::Value> {
         goals.into_iter().map(|goal| serde_json::to_value(goal).unwrap()).collect()
@@ -233,6 +273,25 @@ mod tests {
     }
 
     #[test]
+    fn what_may_never_be_misses_with_the_first_time_that_it_was() {
+        let walk = walk();
+        let goals = json(inside(&walk).into_iter().chain([above_max(&walk)]));
+        let found: Vec<_> = goals
+            .iter()
+            .map(|goal| (goal["id"].as_str().unwrap(), goal["value"].as_f64(), goal["met"] == true))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("G11-starts-inside-random-clocks", Some(3.0), false),
+                ("G11-starts-inside-random-steps", Some(0.0), true),
+                ("G15-used-above-max", Some(0.0), true),
+            ]
+        );
+        assert_eq!(goals[2]["target"], "<= 0");
+    }
+
+    #[test]
     fn a_rate_that_falls_by_more_than_a_fifth_misses() {
         let of = |tenths: &[f64]| {
             let run = Run {
@@ -241,6 +300,7 @@ mod tests {
                 tenths: tenths.to_vec(),
                 spent: Spent { seconds: 1.0, processes: Vec::new() },
                 traffic: None,
+                served: Served::default(),
                 create_to_pod: Vec::new(),
                 exit_to_gone: Vec::new(),
             };

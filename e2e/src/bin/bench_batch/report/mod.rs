@@ -23,6 +23,7 @@ use crate::online::Online;
 use crate::pending::Pending;
 use crate::queue::Queue;
 use crate::throughput::Run;
+use crate::walk::Walk;
 use crate::writes::Counted;
 
 /// What was asked for.
@@ -52,6 +53,9 @@ pub(crate) struct Measured {
     pub(crate) flood: Option<Run>,
     pub(crate) writes: Option<Counted>,
     pub(crate) decision: Option<Decision>,
+    pub(crate) walk: Option<Walk>,
+    /// Parts that nobody wanted here, as no real node is to be started.
+    pub(crate) left_out: Vec<String>,
     /// Parts that have failed, and why.
     pub(crate) failures: Vec<(String, String)>,
     /// How long it took.
@@ -81,18 +85,20 @@ impl Measured {
             flood: None,
             writes: None,
             decision: None,
+            walk: None,
+            left_out: Vec::new(),
             failures: Vec::new(),
             minutes: 0.0,
         }
     }
 }
 
-/// Writes the page, the plot and the goals, and prints the page: those of the repository after a whole run without
-/// failures, else partial ones in the target folder.
+/// Writes the page, the plot and the goals, and prints the page: those of the repository after a whole run in which
+/// everything was measured, else partial ones in the target folder.
 pub(crate) fn write(report: &Report, measured: &Measured, is_whole: bool) -> Result<()> {
     let goals = goals::of(measured)?;
     let page = page::of(measured, &goals, &report.origin())?;
-    if !is_whole || !measured.failures.is_empty() {
+    if !is_whole || !measured.failures.is_empty() || !measured.left_out.is_empty() {
         return report.publish_partial(&page, &goals);
     }
     if let Some(comparison) = &measured.comparison {

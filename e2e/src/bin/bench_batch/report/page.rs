@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use springtide_e2e::bench::counted::Count;
 use springtide_e2e::bench::report::{Goal, quantile};
 use springtide_plumbing::budget::BudgetConfig;
 use springtide_plumbing::controller::DEFAULT_WORKERS;
@@ -18,6 +19,7 @@ use crate::online::{self, Online};
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
 use crate::throughput::Run;
+use crate::walk::{self, Walk};
 use crate::writes::{self, Counted, Events, Writes};
 
 /// All of it.
@@ -33,6 +35,9 @@ pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<St
     }
     for (part, error) in failures {
         writeln!(page, "**Not measured**: {part}. {error}\n")?;
+    }
+    for part in &measured.left_out {
+        writeln!(page, "**Not measured**: {part}. No real node is wanted (`SPRINGTIDE_NODE=off`).\n")?;
     }
     writeln!(page, "## Goals\n\n| goal | figure | measured | target | |\n|---|---|---|---|---|")?;
     for goal in goals {
@@ -66,6 +71,9 @@ pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<St
     }
     if let Some(decision) = decision {
         decisions(&mut page, decision)?;
+    }
+    if let Some(walk) = &measured.walk {
+        walked(&mut page, walk)?;
     }
     method(&mut page, measured)?;
     Ok(page)
@@ -231,6 +239,21 @@ fn decisions(page: &mut String, Decision { equal, distinct }: &Decision) -> Resu
     Ok(())
 }
 
+fn walked(page: &mut String, walk: &Walk) -> Result<()> {
+    writeln!(page, "\n## What may never be, in random steps and under random clocks\n")?;
+    writeln!(page, "| | tries | pods started | how often it was |\n|---|---|---|---|")?;
+    let what = [
+        "grants above the max of a queue, or what its cohort or its capacity has",
+        "grants inside a window or under a load trigger",
+        "pods created inside a window, by the clock of the process",
+    ];
+    for (what, counted) in what.into_iter().zip(walk.all()) {
+        let Count { tries, starts, violations, what: _ } = counted;
+        writeln!(page, "| {what} | {tries} | {starts} | {violations} |")?;
+    }
+    Ok(())
+}
+
 fn method(page: &mut String, measured: &Measured) -> Result<()> {
     let asked = &measured.asked;
     let budget = BudgetConfig::default().controller;
@@ -249,8 +272,8 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
             "Throughput: all {} jobs are created by 64 requests in flight, their TTL is 0, and the clock runs from the \
              first create until the last object is gone. Job runs the same pods on the same cluster without our \
              manager. The write budget as shipped is {} writes a second for the controller with a burst of {}; raised, \
-             {RAISED} times that with {RAISED_WORKERS} workers instead of {DEFAULT_WORKERS}. The declared maximum of BatchJobs in a cluster, which no run raises, is {}. What is \
-             under way on average is the sum of the times of all writes over the length of the run.",
+             {RAISED} times that with {RAISED_WORKERS} workers instead of {DEFAULT_WORKERS}. The declared maximum of \
+             BatchJobs in a cluster, which none of these runs raises, is {}. What is under way on average is the sum of the times of all writes over the length of the run.",
             asked.jobs,
             budget.rate,
             budget.burst,
@@ -265,13 +288,16 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
             asked.latency_seconds, asked.load_minutes
         ),
         format!(
-            "The full queue is as many jobs as the kind declares for a cluster, in twelve namespaces; those that run \
-             have completion tracking Strict. Tasks are ended as a kubelet would, the manager is killed when half of those have ended, \
-             the rest end without one, and as many under the next. It runs without election: else it waits for the \
-             Lease of the killed one. Writes are counted on a cluster of their own with an audit log, {} jobs a row, \
-             Events beside; a long task runs for 6 s; those that wait are in a queue whose quota is used up, until each \
-             says so in its status. PodGroups are those of {} gangs of four pods. A decision is the passes of the admission over 200 nodes with room, \
-             alone; of five tries the median counts.",
+            "The full queue is in twelve namespaces; as many jobs wait as the kind declares for a cluster, so that \
+             `maxJobsPerCluster` and `maxJobsPerNamespace` are raised for it; those that run have completion tracking \
+             Strict. Tasks are ended as a kubelet would, the manager is killed when half of those have ended, the rest end \
+             without one, and as many under the next. It runs without election: else it waits for the Lease of the killed \
+             one. Writes are counted on a cluster of their own with an audit log, {} jobs a row, Events beside; a long task \
+             runs for 6 s; those that wait are in a queue whose quota is used up, until each says QuotaExceeded in its \
+             status, which it does after half a minute. A row of fewer writes of the manager than these jobs are due is an \
+             error. The throughput runs have no audit log, which would slow them down: the API server's \
+             `apiserver_request_total` is read before and after them. PodGroups are those of {} gangs of four pods. A \
+             decision is the passes of the admission over 200 nodes with room, alone; of five tries the median counts.",
             writes::JOBS,
             writes::GANGS
         ),
@@ -291,6 +317,14 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
              are drained one a second by `overridePeak`. Control plane, kubelet and manager are on the same cores.",
             online::GRACE
         ),
+        format!(
+            "Random: the controller's own tests in a build for development, with their long loops. One walks {} random \
+             steps in legs of a thousand, each with other queues, cohorts, windows, nodes and jobs, and looks at every grant; \
+             the other takes a process through a peak window under {} random clocks, up to twelve hours off, in five time \
+             zones, while tasks end, the process dies at times and is away at times.",
+            walk::STEPS,
+            walk::CLOCKS
+        ),
         "Times of single runs vary on a small machine; the shares are within one run.".to_owned(),
     ];
     write!(page, "\n## Method\n\n{}\n", paragraphs.join("\n\n"))?;
@@ -307,7 +341,8 @@ mod tests {
     use crate::generator::Lives;
     use crate::processes::{MANAGER, Process, Spent};
     use crate::report::goals;
-    use crate::scrape::Traffic;
+    use crate::scrape::{Served, Traffic};
+    use crate::walk::tests::walk;
     use clap::Parser;
 
     fn lives(in_flight: usize, rate: f64) -> Lives {
@@ -326,6 +361,7 @@ mod tests {
             tenths: vec![38.0, 44.0],
             spent: spent(),
             traffic,
+            served: Served { jobs_and_pods: 85_000.0, events: 10_000.0 },
             create_to_pod: vec![0.1],
             exit_to_gone: vec![0.2],
         };
@@ -388,6 +424,7 @@ mod tests {
                 batch: 14,
                 drained: 14,
             }),
+            walk: Some(walk()),
             ..Measured::new(&Options::parse_from(["bench-batch"]))
         };
         let page = rendered(&measured);
@@ -409,6 +446,9 @@ mod tests {
             "| manager, of a core | 8.0 % |",
             "| G11-share-of-raw | deletes/s of a drain of 1000 pods, as a share of the raw rate | 0.930 ratio | >= 0.9 | met |",
             "| pods that came back, by the second | 18 21 |",
+            "| BatchJob, write budget as shipped | 8.50 | 1.00 |",
+            "| G15-used-above-max | grants above a queue's max, of those for 4711 pods in 1000000 random steps | 0.000 grants | <= 0 | met |",
+            "| pods created inside a window, by the clock of the process | 1000 | 4711 | 3 |",
             "| beside 14 batch pods that keep every core busy | 1.20 | 1.20 | 1.20 |",
         ] {
             assert!(page.contains(row), "{row}\n{page}");
@@ -425,8 +465,10 @@ mod tests {
     fn what_was_not_measured_has_no_section_and_what_failed_is_named() {
         let mut measured = Measured::new(&Options::parse_from(["bench-batch"]));
         measured.failures.push(("a full queue".to_owned(), "the manager has ended".to_owned()));
+        measured.left_out.push("containers".to_owned());
         let page = rendered(&measured);
         assert!(page.contains("**Not measured**: a full queue. the manager has ended"), "{page}");
+        assert!(page.contains("**Not measured**: containers. No real node is wanted"), "{page}");
         for section in ["## Throughput", "## Latency", "## Writes", "## A full queue", "batch.svg", "G1"] {
             assert!(!page.contains(section), "{section}\n{page}");
         }
