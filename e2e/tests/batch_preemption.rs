@@ -216,6 +216,7 @@ async fn a_pod_that_fits_nowhere_is_shown_and_a_new_node_takes_it() -> Result<()
         .await?;
     test.running("job", 1).await?;
     // One at a time, of all jobs of the queue together.
+    next_second().await;
     test.submit("late", BatchJobSpec::new(task.template())).await?;
     test.reason("late", QueuedReason::NoCapacity).await?;
     ensure!(test.pods.now().of("late").is_empty());

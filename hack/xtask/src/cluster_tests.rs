@@ -213,9 +213,15 @@ pub(crate) fn run(
     bail!("these tests failed: {}", failed.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(", "))
 }
 
-/// The end of what a failed program said: libtest ends with what each failed test said, and their names.
+/// The end of what a failed program said: libtest ends with what each failed test said, and their names. Frames of
+/// backtraces, of which the names are hundreds of characters long, are left out.
 fn last_words(output: &str) -> String {
-    let lines: Vec<&str> = output.lines().collect();
+    let is_frame = |line: &str| {
+        let line = line.trim_start();
+        let number = line.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+        number || line.starts_with("at /") || line.starts_with("at ./")
+    };
+    let lines: Vec<&str> = output.lines().filter(|line| !is_frame(line)).collect();
     let failures = lines.iter().position(|line| *line == "failures:").unwrap_or(0);
     lines[failures.max(lines.len().saturating_sub(LAST_LINES))..].join("\n")
 }
@@ -258,8 +264,8 @@ mod tests {
 
     #[test]
     fn last_words_are_what_failed_tests_said() {
-        let said = "noise\nfailures:\n\n---- a stdout ----\nwhy\n\nfailures:\n    a\n";
-        assert!(last_words(said).starts_with("failures:\n\n---- a"));
+        let said = "noise\nfailures:\n\n---- a stdout ----\nwhy\n  12: frame\n      at ./tests/a.rs:1:2\n\nfailures:\n    a\n";
+        assert_eq!(last_words(said), "failures:\n\n---- a stdout ----\nwhy\n\nfailures:\n    a");
         let long: String = (0..100).map(|line| format!("{line}\n")).collect();
         assert!(last_words(&long).starts_with("40\n") && last_words(&long).ends_with("99"));
     }
