@@ -117,9 +117,7 @@ impl Admission {
 
     /// Whether a job waits behind another one, the first of a strict queue.
     pub fn is_behind_head(&self, uid: &Uid) -> bool {
-        let Some(job) = self.jobs.get(uid) else { return false };
-        let head = self.lines.get(&job.class.line).and_then(|line| line.head.as_ref());
-        head.is_some_and(|head| *head != job.place())
+        self.jobs.get(uid).is_some_and(|job| self.is_held_up(&job.class.line, &job.place()))
     }
 
     /// When a job that waits for this reason is looked at again by time alone, as of the last pass. Only what follows

@@ -62,10 +62,18 @@ impl Line {
 }
 
 impl Admission {
+    /// The place of the job by which a strict queue is held up, for who is behind it. What a queue remembers that was
+    /// strict before holds up nobody.
+    pub(super) fn held_up_by(&self, line: &LineId, place: &Place) -> Option<&Place> {
+        match self.ordering(line) {
+            Ordering::StrictFifo => self.lines.get(line)?.head.as_ref().filter(|head| *head != place),
+            Ordering::PriorityFifo => None,
+        }
+    }
+
     /// Whether a place in a line is behind that of a job which waits, and by which its strict queue is held up.
     pub(super) fn is_held_up(&self, line: &LineId, place: &Place) -> bool {
-        let head = self.lines.get(line).and_then(|line| line.head.as_ref());
-        self.ordering(line) == Ordering::StrictFifo && head.is_some_and(|head| head != place)
+        self.held_up_by(line, place).is_some()
     }
 
     /// Puts a job where its demand says: among those that wait, or not.

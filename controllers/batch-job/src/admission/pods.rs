@@ -203,19 +203,17 @@ impl Pods {
 
     /// How many pods of a queue wait for a new node.
     pub(super) fn unfit_of(&self, line: &LineId) -> usize {
-        let of_line = |key: &&ObjectKey| {
-            let queue = self.held.get(*key).and_then(|held| held.queue.as_ref());
-            queue.is_some_and(|(queue, _)| LineId::of_queue(queue) == *line)
-        };
-        self.unfit.iter().filter(of_line).count()
+        let of_line = |(queue, _): &(ObjectKey, Tier)| LineId::of_queue(queue) == *line;
+        self.unfit_that(|held| held.queue.as_ref().is_some_and(of_line))
     }
 
     /// How many pods that a class counts as unbound wait for a new node.
     pub(super) fn unfit_in(&self, class: &ClassKey) -> usize {
-        let in_class = |key: &&ObjectKey| {
-            self.held.get(*key).is_some_and(|held| held.unbound_in.as_ref() == Some(class))
-        };
-        self.unfit.iter().filter(in_class).count()
+        self.unfit_that(|held| held.unbound_in.as_ref() == Some(class))
+    }
+
+    fn unfit_that(&self, is_it: impl Fn(&Held) -> bool) -> usize {
+        self.unfit.iter().filter(|key| self.held.get(*key).is_some_and(&is_it)).count()
     }
 
     /// The job of a pod.

@@ -114,14 +114,17 @@ impl Admission {
         if coming == 0 {
             return false;
         }
-        let granted = self.jobs.values().filter(|job| job.class == *key).map(placeless).sum::<usize>();
-        coming > granted + self.pods.unfit_in(key)
+        coming > self.placeless_grants(|class| class == key) + self.pods.unfit_in(key)
     }
 
     /// Pods and grants of a queue that wait for a new node.
     fn shown(&self, line: &LineId) -> usize {
-        let granted = self.jobs.values().filter(|job| job.class.line == *line).map(placeless).sum::<usize>();
-        self.pods.unfit_of(line) + granted
+        self.pods.unfit_of(line) + self.placeless_grants(|class| class.line == *line)
+    }
+
+    /// Grants of these classes that no node has room for, and whose pods do not exist yet.
+    fn placeless_grants(&self, of: impl Fn(&ClassKey) -> bool) -> usize {
+        self.jobs.values().filter(|job| of(&job.class)).map(placeless).sum()
     }
 
     /// Grants up to `most` pods that fit nowhere to the oldest jobs of a class; returns how many.

@@ -77,8 +77,7 @@ impl Admission {
         if let Some(why) = self.would_not_finish(job) {
             return why;
         }
-        if let Some((head, _)) = line.and_then(|line| line.head.as_ref()).filter(|head| **head != job.place())
-        {
+        if let Some((head, _)) = self.held_up_by(&job.class.line, &job.place()) {
             return plain(
                 QueuedReason::HeadBlocked,
                 format!("the queue is strict, and its first job waits, created at {head:.0}"),

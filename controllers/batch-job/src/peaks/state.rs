@@ -198,17 +198,17 @@ struct View<'a> {
     ramp: Option<(Occurrence, Ramp)>,
 }
 
+/// The first of these times after `now`; the end of time is none.
+fn first_after(now: Timestamp, edges: impl IntoIterator<Item = Timestamp>) -> Option<Timestamp> {
+    edges.into_iter().filter(|edge| *edge > now && *edge < Timestamp::MAX).min()
+}
+
 impl Peaks {
     /// What holds at a time. `stored` is `status.activeWindow`; it is read for the end of a ForceOn that was lifted
     /// before its time, and for nothing else.
     #[must_use]
     pub fn at(&self, now: Timestamp, stored: Option<&ActiveWindow>) -> PeakState {
-        let views: Vec<View<'_>> = self
-            .windows
-            .iter()
-            .filter(|peak| peak.has_effect())
-            .filter_map(|peak| Some(self.view(peak, peak.schedule.as_ref().ok()?, now)))
-            .collect();
+        let views: Vec<View<'_>> = self.views(now).collect();
         let mut state = match self.forced.as_ref().and_then(|it| Some((it, it.in_force(now)?))) {
             Some((forced, PeakOverrideMode::ForceOff)) => forced_off(forced),
             Some((forced, PeakOverrideMode::ForceOn)) => self.forced_on(forced),
@@ -226,16 +226,16 @@ impl Peaks {
 
     /// When what holds changes next, after `now`; the steps of a ramp aside.
     pub(super) fn edge(&self, now: Timestamp) -> Option<Timestamp> {
-        let forced = self.forced.as_ref().filter(|forced| forced.in_force(now).is_some());
-        let mut edges: Vec<Timestamp> = forced.map(|forced| forced.until_time.0).into_iter().collect();
-        if forced.is_none() {
-            for peak in self.windows.iter().filter(|peak| peak.has_effect()) {
-                let schedule = peak.schedule.as_ref().ok();
-                edges
-                    .extend(schedule.into_iter().flat_map(|schedule| self.view(peak, schedule, now).edges()));
-            }
+        match self.forced.as_ref().filter(|forced| forced.in_force(now).is_some()) {
+            Some(forced) => first_after(now, [forced.until_time.0]),
+            None => first_after(now, self.views(now).flat_map(|view| view.edges())),
         }
-        edges.into_iter().filter(|edge| *edge > now && *edge < Timestamp::MAX).min()
+    }
+
+    /// How all windows stand that do anything, and whose times are known.
+    fn views(&self, now: Timestamp) -> impl Iterator<Item = View<'_>> {
+        let effective = self.windows.iter().filter(|peak| peak.has_effect());
+        effective.filter_map(move |peak| Some(self.view(peak, peak.schedule.as_ref().ok()?, now)))
     }
 
     fn view<'a>(&self, peak: &'a Peak, schedule: &Schedule, now: Timestamp) -> View<'a> {
@@ -285,8 +285,7 @@ impl Peaks {
         let message = message(phase, active.as_ref(), self.problems().next());
         let ramps = tiers.iter().filter_map(|tier| tier.ramp);
         let steps = ramps.flat_map(|ramp| [ramp.begins, ramp.ends, after(now, RAMP_STEP).max(ramp.begins)]);
-        let edges = views.iter().flat_map(View::edges).chain(steps);
-        let wake = edges.filter(|edge| *edge > now && *edge < Timestamp::MAX).min();
+        let wake = first_after(now, views.iter().flat_map(View::edges).chain(steps));
         let mut ahead: Vec<Ahead> = views.iter().filter_map(|view| view.ahead(now)).collect();
         ahead.sort_by_key(|ahead| ahead.start);
         PeakState { phase, reason, message, active, next: None, ahead, wake, triggers: Vec::new(), tiers }

@@ -329,6 +329,23 @@ fn in_a_strict_queue_a_blocked_head_blocks() {
 }
 
 #[test]
+fn in_a_queue_that_is_no_longer_strict_nobody_waits_for_its_head() {
+    let mut world = World::new(&[("n1", "8")]);
+    let strict = QueueRules { ordering: Ordering::StrictFifo, ..cores(3, 3) };
+    let queue = world.queue("q", &strict);
+    let (big, one) = (shape("3", json!({})), shape("1", json!({})));
+    let first = world.ask(of(&queue, "first", &one, 1));
+    world.settle(&[(first, "1", "a")]);
+    world.ask(Demand { created: at(1), ..of(&queue, "head", &big, 1) });
+    let after = world.ask(Demand { created: at(2), ..of(&queue, "after", &big, 1) });
+    world.admission.pass(at(3));
+    assert_eq!(waits(&world, &after).reason, QueuedReason::HeadBlocked);
+    world.queue("q", &QueueRules { ordering: Ordering::PriorityFifo, ..strict });
+    world.admission.pass(at(4));
+    assert_eq!(waits(&world, &after).reason, QueuedReason::QuotaExceeded);
+}
+
+#[test]
 fn the_bound_of_a_queue_follows_its_rules() {
     let mut world = World::new(&[("n1", "1")]);
     let queue = world.queue("q", &QueueRules { max_queued_jobs: 2, ..cores(0, 0) });
