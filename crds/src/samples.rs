@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::batch_job::{
     BatchJob, BatchJobSpec, CompletionMode, CompletionTracking, ExitCodeOperator, Interruption,
-    InterruptionPolicy, JobProfile, MANAGED_BY, OnExitCodes, OnOom, PodFailureAction, PodFailurePolicy,
-    PodFailureRule, PodTemplate, Release, Retry, SuccessPolicy, SuccessRule,
+    InterruptionPolicy, JobProfile, LogTail, MANAGED_BY, NodeAvoidance, OnExitCodes, OnOom, PodFailureAction,
+    PodFailurePolicy, PodFailureRule, PodTemplate, Release, Retry, SuccessPolicy, SuccessRule,
 };
 use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileMode, RequestBound};
 use crate::common::{Quantity, Tier};
@@ -70,13 +70,19 @@ pub fn batch_jobs() -> Vec<Sample> {
         },
         Sample {
             file: "batchjob-out-of-memory",
-            doc: "A task that takes more memory than its limit, twice. Ends Failed, reason BackoffLimitExceeded; \
-                  exit code 137 and OOMKilled stand in status.result.",
+            doc: "A task that takes more memory than its limit, twice. The node is not to blame for that, and is not \
+                  avoided by the second try. Ends Failed, reason BackoffLimitExceeded; exit code 137 and OOMKilled stand \
+                  in status.result.",
             object: job(
                 "out-of-memory",
                 BatchJobSpec {
                     backoff_limit: Some(1),
-                    retry: Retry { initial_backoff_seconds: 1, max_backoff_seconds: 5, ..Retry::default() },
+                    retry: Retry {
+                        initial_backoff_seconds: 1,
+                        max_backoff_seconds: 5,
+                        node_avoidance: NodeAvoidance::None,
+                        ..Retry::default()
+                    },
                     ..BatchJobSpec::new(task(&["alloc", "256Mi"], "100m", "64Mi"))
                 },
             ),
@@ -97,8 +103,9 @@ pub fn batch_jobs() -> Vec<Sample> {
         Sample {
             file: "batchjob-per-index",
             doc: "Four numbered tasks, each of which exits with its own number. Task 0 succeeds, tasks 1 and 2 are \
-                  tried twice each, and task 3 is given up at once, as its policy says. Ends Failed, reason \
-                  FailedIndexes, with 1 succeeded and 5 failed pods; status.indexes.failed names the tasks.",
+                  tried twice each, and task 3 is given up at once, as its policy says. With more than three failed \
+                  tasks the job would end at once. Ends Failed, reason FailedIndexes, with 1 succeeded and 5 failed pods; \
+                  status.indexes.failed names the tasks.",
             object: job(
                 "per-index",
                 BatchJobSpec {
@@ -106,6 +113,7 @@ pub fn batch_jobs() -> Vec<Sample> {
                     parallelism: 4,
                     completion_mode: CompletionMode::Indexed,
                     backoff_limit_per_index: Some(1),
+                    max_failed_indexes: Some(3),
                     pod_failure_policy: Some(on_exit_code(3, PodFailureAction::FailIndex)),
                     retry: Retry { initial_backoff_seconds: 1, max_backoff_seconds: 5, ..Retry::default() },
                     ..BatchJobSpec::new(task(&["exit", "$(JOB_COMPLETION_INDEX)"], "100m", "32Mi"))
@@ -172,13 +180,14 @@ pub fn batch_jobs() -> Vec<Sample> {
         },
         Sample {
             file: "batchjob-deadlines",
-            doc: "A task that is not to be cut short, and is not to be late: it starts only where its five seconds end before \
-                  the next peak of its queue ends pods of its tier. It fails when it has not started within a day, or runs \
-                  for more than ten minutes; a pod that no node takes within a minute is taken back. Its stopPolicy \
-                  may be set to Hold at any time. Ends Complete, and goes a day later.",
+            doc: "A task that is not to be cut short, and is not to be late: it goes before other jobs of its tier, and starts \
+                  only where its five seconds end before the next peak of its queue ends pods of its tier. It fails when it \
+                  has not started within a day, or runs for more than ten minutes; a pod that no node takes within a minute \
+                  is taken back. Its stopPolicy may be set to Hold at any time. Ends Complete, and goes a day later.",
             object: job(
                 "deadlines",
                 BatchJobSpec {
+                    priority: 100,
                     expected_seconds: Some(5),
                     interruption: Interruption {
                         policy: InterruptionPolicy::FinishOrDontStart,
@@ -195,8 +204,8 @@ pub fn batch_jobs() -> Vec<Sample> {
         Sample {
             file: "batchjob-release",
             doc: "Two tasks of tier Standard, each outcome of which counts exactly once. Their pods stay until they are ten \
-                  seconds old, so that an agent finds their logs; had they failed they would stay for ten minutes, the two \
-                  newest of them until the job goes. Ends Complete with 2 succeeded.",
+                  seconds old, so that an agent finds their logs, and no end of a log becomes a message; had they failed they \
+                  would stay for ten minutes, the two newest of them until the job goes. Ends Complete with 2 succeeded.",
             object: job(
                 "release",
                 BatchJobSpec {
@@ -208,7 +217,7 @@ pub fn batch_jobs() -> Vec<Sample> {
                         min_pod_age_seconds: 10,
                         hold_on_failure_seconds: 600,
                         keep_failed_pods: 2,
-                        ..Release::default()
+                        log_tail: LogTail::Never,
                     },
                     ..BatchJobSpec::new(task(&["sleep", "1"], "100m", "32Mi"))
                 },

@@ -11,8 +11,8 @@ use crate::batch_job::StopPolicy;
 use crate::batch_queue::loads::{LoadResource, LoadTrigger};
 use crate::batch_queue::peaks::{PeakAction, PeakOverride, PeakOverrideMode, PeakWindow, Resume, TierAction};
 use crate::batch_queue::{
-    Archive, ArchiveType, BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, GangScheduler, Ordering,
-    Preemptible, QuotaRow, Retention, TierMapping,
+    Archive, ArchiveType, BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, GangScheduler,
+    NodeSelector, Ordering, Preemptible, QuotaRow, Retention, TierMapping,
 };
 use crate::batch_task_profile::ProfileMode;
 use crate::common::{Quantity, Tier, Window};
@@ -154,12 +154,14 @@ fn with_peaks() -> Vec<Sample> {
             "batchqueue-load",
             "A queue by what the nodes really do, which needs a metrics server: jobs get half of what nobody uses. When \
              75 % of the CPUs have been busy for a minute, nothing of tier BestEffort starts; at 90 % of the memory its \
-             pods leave. They come back over ten minutes.",
+             pods leave. They come back over ten minutes. Nothing starts by measures that are older than a minute and a \
+             half.",
             "leftovers",
             BatchQueueSpec {
                 capacity_source: CapacitySource {
                     type_: CapacityType::NodeMetrics,
                     percent: 50,
+                    stale_after_seconds: 90,
                     ..CapacitySource::default()
                 },
                 load_triggers: vec![
@@ -192,13 +194,14 @@ fn with_tiers() -> Vec<Sample> {
         ),
         sample(
             "batchqueue-colocated",
-            "A queue on nodes where an agent, here Koordinator, offers what online services leave as resources of its \
-             own: pods of tier BestEffort request these in place of cpu and memory, and get the agent's label and \
-             scheduler and a PriorityClass, which must exist. Jobs of higher tiers do not run here.",
+            "A queue on the nodes of pool online, where an agent, here Koordinator, offers what online services leave as \
+             resources of its own: pods of tier BestEffort request these in place of cpu and memory, and get the agent's \
+             label and scheduler and a PriorityClass, which must exist. Jobs of higher tiers do not run here.",
             "colocated",
             BatchQueueSpec {
                 capacity_source: CapacitySource {
                     type_: CapacityType::ExtendedResource,
+                    node_selector: Some(NodeSelector { match_labels: texts(&[("pool", "online")]) }),
                     reserve: BTreeMap::from([("kubernetes.io/batch-cpu".to_owned(), Quantity::new("2000"))]),
                     ..CapacitySource::default()
                 },
@@ -223,10 +226,12 @@ fn with_retention() -> Vec<Sample> {
     vec![
         sample(
             "batchqueue-archived",
-            "A queue whose finished jobs go after ten seconds, each once the manager has written a line of JSON about \
-             it to its standard output. Jobs name it in spec.queueName.",
+            "A queue of at most fifty pods at a time, whatever the nodes have. Its finished jobs go after ten seconds, each \
+             once the manager has written a line of JSON about it to its standard output. Jobs name it in spec.queueName.",
             "archived",
             BatchQueueSpec {
+                quota: vec![quota("pods", "50", None)],
+                capacity_source: CapacitySource { type_: CapacityType::Static, ..CapacitySource::default() },
                 retention: Retention {
                     ttl_seconds_after_finished: 10,
                     archive: Archive { type_: ArchiveType::Stdout, url: None },

@@ -78,6 +78,9 @@ struct World {
     pods: BTreeMap<String, (Uid, String, String, Option<String>)>,
     /// Labels of pods that are counted in a BatchQueue.
     labels: BTreeMap<String, Value>,
+    /// When pods were created; in the first second of the era, unless a test puts the clock forward.
+    born: BTreeMap<String, Timestamp>,
+    clock: Timestamp,
     made: u32,
 }
 
@@ -88,7 +91,14 @@ impl World {
         for (name, cpu) in nodes {
             admission.node_changed(&node(name, cpu, json!({})));
         }
-        Self { admission, pods: BTreeMap::new(), labels: BTreeMap::new(), made: 0 }
+        Self {
+            admission,
+            pods: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            born: BTreeMap::new(),
+            clock: Timestamp::default(),
+            made: 0,
+        }
     }
 
     fn offer(&mut self, namespace: &str, name: &str, shape: &Arc<Shape>, target: u32) -> Uid {
@@ -111,16 +121,20 @@ impl World {
 
     fn manifest(&self, name: &str, phase: &str) -> Value {
         let (job, amount, namespace, node) = &self.pods[name];
-        // Of cpu, unless another resource is named behind it.
-        let (amount, resource) = amount.split_once(' ').unwrap_or((amount, "cpu"));
+        // Of cpu, unless another resource is named behind it; behind that, how much of memory.
+        let mut words = amount.split(' ');
+        let amount = words.next().unwrap();
+        let (resource, memory) = (words.next().unwrap_or("cpu"), words.next().unwrap_or("200Mi"));
+        let born = self.born.get(name).copied().unwrap_or_default();
         let mut pod = json!({
             "metadata": {
                 "name": name, "namespace": namespace, "uid": name, "resourceVersion": "1",
+                "creationTimestamp": born,
                 "ownerReferences": [
                     {"kind": "BatchJob", "name": "j", "uid": job, "apiVersion": "x", "controller": true}
                 ],
             },
-            "spec": {"containers": [{"name": "main", "resources": {"requests": {resource: amount, "memory": "200Mi"}}}]},
+            "spec": {"containers": [{"name": "main", "resources": {"requests": {resource: amount, "memory": memory}}}]},
             "status": {"phase": phase},
         });
         if let Some(node) = node {
@@ -136,6 +150,8 @@ impl World {
         self.made += 1;
         let name = format!("p{}", self.made);
         self.pods.insert(name.clone(), (job.clone(), cpu.to_owned(), namespace.to_owned(), None));
+        // The API server tells whole seconds.
+        self.born.insert(name.clone(), Timestamp::from_second(self.clock.as_second()).unwrap());
         if let Some(class) = self.admission.jobs.get(job).map(|job| &job.class)
             && let Some(queue) = &class.line.queue
         {

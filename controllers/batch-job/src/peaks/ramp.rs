@@ -35,7 +35,8 @@ impl Ramp {
     /// [`ended`](Self::ended) use `started` already; in any unit.
     ///
     /// Both together are what was free at the end, so that the use grows by an even slope, however often this is
-    /// asked.
+    /// asked. Who has not asked for a while, as nobody was there or nothing waited, has at once what the slope has come
+    /// to meanwhile, and never more.
     #[must_use]
     pub fn room(&self, free: u64, started: u64) -> u64 {
         let total = self.ends.duration_since(self.begins).as_millis();

@@ -49,9 +49,21 @@ fn a_task_that_waits_for_less_than_half_a_minute_costs_no_more_than_one_that_nev
     assert_eq!(writes_of_waiting(spec, 25, false), [CREATE, RECORD, DELETE, GONE]);
 }
 
+/// The removal of the finalizer of a Strict task's pod.
+const RELEASE: &str = "patch pods a-0-0";
+
+#[test]
+fn a_strict_task_that_waits_and_is_short_costs_six_writes() {
+    assert_eq!(
+        writes_of_waiting(strict, 60, false),
+        [CREATE, RECORD, RELEASE, DELETE, GONE],
+        "its wait ends soon"
+    );
+    assert_eq!(writes_of_waiting(strict, 200, false), [RECORD, CREATE, RECORD, RELEASE, DELETE, GONE]);
+}
+
 #[test]
 fn a_strict_task_that_waits_and_runs_long_costs_six_writes() {
     // Its outcome is the next that it says: that it runs would be one more.
-    let finalizer_off = "patch pods a-0-0";
-    assert_eq!(writes_of_waiting(strict, 200, true), [RECORD, CREATE, RECORD, finalizer_off, DELETE, GONE]);
+    assert_eq!(writes_of_waiting(strict, 200, true), [RECORD, CREATE, RECORD, RELEASE, DELETE, GONE]);
 }

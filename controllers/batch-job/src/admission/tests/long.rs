@@ -3,22 +3,23 @@
 //! who could start.
 
 mod keeps;
+mod promises;
 mod random;
 mod serves;
+mod sizes;
 
 use super::loads::Server;
-use super::queues::{cores, cpu, of};
+use super::queues::{cores, of};
 use super::*;
 use crate::peaks::Peaks;
+use crate::resources::ResourceList;
+use promises::Tally;
 use random::{Random, random_peaks, random_rules};
+use sizes::{EXTENDED, EXTENDED_SIZES, GIBIBYTE, NODES, SIZES, list, of_online, online, shape_of};
 
 /// Steps of the sample, and of the long run (`SPRINGTIDE_LONG=1`).
 const SAMPLE: u32 = 20_000;
 const LONG: u32 = 1_000_000;
-/// What the pods of jobs request of cpu, and in [`AGENT`] of [`EXTENDED`].
-const SIZES: [&str; 4] = ["500m", "1", "2", "3"];
-const EXTENDED_SIZES: [&str; 2] = ["500 kubernetes.io/batch-cpu", "1000 kubernetes.io/batch-cpu"];
-const EXTENDED: &str = "kubernetes.io/batch-cpu";
 /// The first of them have a quota; the next has what is live, another one what is measured, and the last what an agent
 /// offers, in which no other jobs are.
 const QUEUES: [&str; 6] = ["alone", "lender", "borrower", "live", "measured", AGENT];
@@ -45,51 +46,41 @@ struct Walk {
     foreign: Vec<(String, &'static str)>,
     server: Server,
     /// When nodes were measured last, and what others than batch work used on them.
-    measured: Option<(i64, BTreeMap<&'static str, i64>)>,
+    measured: Option<(i64, BTreeMap<&'static str, ResourceList>)>,
     /// The last pass before each pod was seen.
     seen: BTreeMap<String, Timestamp>,
     /// What passes have granted beyond what a queue or its cohort has, and inside a window or under a load trigger that
     /// keeps the tier from starting.
     beyond: Vec<String>,
     inside: Vec<String>,
+    tally: Tally,
 }
 
-const NODES: [(&str, &str); 4] = [("n0", "3"), ("n1", "4"), ("n2", "6"), ("n3", "8")];
+/// The tier that a pod of a BatchQueue is of.
+fn tier_of(labels: &Value) -> Tier {
+    TIERS.into_iter().find(|tier| labels["springtide.dev/tier"] == format!("{tier:?}")).unwrap()
+}
 
 impl Walk {
     fn new(seed: u64) -> Self {
-        let extended = |size: &&str| {
-            let (amount, name) = size.split_once(' ').unwrap();
-            let one = shape(
-                "0",
-                json!({"containers": [{"name": "main", "resources": {"requests": {name: amount}}}]}),
-            );
-            let mut one = Shape::clone(&one);
-            // As of a template that a tier maps to the other resource.
-            one.requests.cpu = 0;
-            Arc::new(one)
-        };
         let mut walk = Self {
             world: World::new(&[]),
             random: Random(seed),
             now: at(1),
-            nodes: NODES.iter().map(|(name, _)| (*name, true)).collect(),
-            offered: NODES.iter().map(|(name, _)| (*name, 2000)).collect(),
+            nodes: NODES.into_iter().map(|(name, ..)| (name, true)).collect(),
+            offered: NODES.into_iter().map(|(name, ..)| (name, 2000)).collect(),
             rules: BTreeMap::new(),
             peaks: BTreeMap::new(),
-            shapes: SIZES
-                .iter()
-                .map(|cpu| shape(cpu, json!({})))
-                .chain(EXTENDED_SIZES.iter().map(extended))
-                .collect(),
+            shapes: SIZES.iter().chain(&EXTENDED_SIZES).map(|size| shape_of(size)).collect(),
             foreign: Vec::new(),
             server: Server::default(),
             measured: None,
             seen: BTreeMap::new(),
             beyond: Vec::new(),
             inside: Vec::new(),
+            tally: Tally::default(),
         };
-        for (name, _) in NODES {
+        for (name, ..) in NODES {
             let node = walk.node(name);
             walk.world.admission.node_changed(&node);
         }
@@ -101,11 +92,12 @@ impl Walk {
     }
 
     fn node(&self, name: &str) -> Change<NodeView> {
-        let cpu = NODES.iter().find(|(known, _)| *known == name).unwrap().1;
+        let (_, cores, gibibytes) = NODES.into_iter().find(|(known, ..)| *known == name).unwrap();
+        let (cpu, memory) = (cores.to_string(), format!("{gibibytes}Gi"));
         let allocatable =
-            json!({"cpu": cpu, "memory": "64Gi", "pods": "110", EXTENDED: self.offered[name].to_string()});
+            json!({"cpu": cpu, "memory": memory, "pods": "110", EXTENDED: self.offered[name].to_string()});
         let status = json!({"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]});
-        node(name, cpu, json!({"status": status}))
+        node(name, &cpu, json!({"status": status}))
     }
 
     fn change_rules(&mut self, name: &'static str) {
@@ -163,8 +155,8 @@ impl Walk {
         match self.random.below(26) {
             0..=3 => self.offer(job),
             4 => self.world.admission.withdraw(&Self::uid(job)),
-            5..=9 => self.make(job),
-            10..=12 => self.end_any(),
+            5..=10 => self.make(job),
+            11..=12 => self.end_any(),
             13 => self.world.admission.pause(&Self::uid(job), Trouble::Quota, self.now),
             14 => {
                 // One that waits for a node is gone at once.
@@ -197,18 +189,20 @@ impl Walk {
             "" => QueueId::BuiltIn,
             name => Self::queue(name),
         };
-        // A job stays in the queue that its pods are in.
+        // A job stays in the queue that its pods are in, and of the tier that they are of.
         let pod = self.world.pods.iter().find(|(_, pod)| pod.0 == Self::uid(job)).map(|(pod, _)| pod);
-        let held = pod.map(|pod| match self.world.labels.get(pod) {
-            Some(labels) => Self::queue(labels["springtide.dev/queue"].as_str().unwrap()),
-            None => QueueId::BuiltIn,
-        });
+        let labels = pod.and_then(|pod| self.world.labels.get(pod));
+        let queue_of = |labels: &Value| Self::queue(labels["springtide.dev/queue"].as_str().unwrap());
+        let held = pod.map(|_| labels.map_or(QueueId::BuiltIn, queue_of));
+        let tier = labels.map(tier_of);
         let known = self.world.admission.jobs.get(&Self::uid(job)).map(|job| job.demand.queue.clone());
         let queue = held.or(known).unwrap_or(queue);
+        let any_tier = *self.random.pick(&TIERS);
         let target = u32::try_from(self.random.below(6)).unwrap();
         let shape = Arc::clone(&self.shapes[Self::size(job)]);
         let demand = Demand {
-            tier: *self.random.pick(&TIERS),
+            tier: tier.unwrap_or(any_tier),
+            priority: i32::try_from(self.random.below(3)).unwrap() - 1,
             min_parallelism: if job.is_multiple_of(5) { target.min(2) } else { 1 },
             created: at(i64::try_from(job).unwrap()),
             ..of(&queue, &format!("j{job}"), &shape, target)
@@ -222,6 +216,7 @@ impl Walk {
         let Some(job) = self.world.admission.jobs.get(&uid) else { return };
         let unfit = self.world.admission.verdict(&uid).unfit as usize;
         let before = self.world.made;
+        self.world.clock = self.now;
         if job.in_flight.len() > unfit {
             drop(self.world.make(&uid, Self::size_text(number), "a"));
         } else if unfit > 0 {
@@ -261,7 +256,7 @@ impl Walk {
     }
 
     fn turn_node(&mut self) {
-        let (name, _) = *self.random.pick(&NODES);
+        let (name, ..) = *self.random.pick(&NODES);
         let change = self.node(name);
         let there = self.nodes.get_mut(name).unwrap();
         let Change::Apply { new, .. } = &change else { unreachable!() };
@@ -286,7 +281,7 @@ impl Walk {
 
     /// The agent offers more or less, but not less than is taken.
     fn change_offer(&mut self) {
-        let (name, _) = *self.random.pick(&NODES);
+        let (name, ..) = *self.random.pick(&NODES);
         if !self.nodes[name] {
             return;
         }
@@ -307,16 +302,17 @@ impl Walk {
             return;
         }
         let mut told = Vec::new();
-        for (name, cores) in NODES.iter().filter(|(name, _)| self.nodes[name]) {
+        for (name, cores, _) in NODES.into_iter().filter(|(name, ..)| self.nodes[name]) {
             if self.random.below(8) > 0 {
-                let whole = cores.parse::<u64>().unwrap() * 1000;
-                let used = i64::try_from(self.random.below(whole)).unwrap();
+                let used = i64::try_from(self.random.below(u64::try_from(cores * 1000).unwrap())).unwrap();
                 let batch = i64::try_from(self.random.below(4)).unwrap() * 500;
-                told.push((*name, used, batch));
+                told.push((name, used, batch));
             }
         }
         self.server.tells(&mut self.world, second, &told);
-        let others = told.iter().map(|(name, used, batch)| (*name, (used - batch).max(0)));
+        // It tells of one GiB on each.
+        let others =
+            told.into_iter().map(|(name, used, batch)| (name, list((used - batch).max(0), GIBIBYTE)));
         self.measured = Some((second, others.collect()));
     }
 
@@ -328,48 +324,40 @@ impl Walk {
             }
             return;
         }
-        let place = self.world.admission.ledger.roomiest(&cpu(1000));
+        let place = self.world.admission.ledger.roomiest(&of_online());
         let Some(slot) = place else { return };
         let name = self.world.admission.ledger.node(slot).unwrap().view.meta().key.name.to_string();
-        let on = NODES.iter().map(|(name, _)| *name).find(|known| *known == name).unwrap();
+        let (on, ..) = NODES.into_iter().find(|(known, ..)| *known == name).unwrap();
         self.world.made += 1;
         let pod = format!("web{}", self.world.made);
         self.world.admission.pod_changed(&online(&pod, on, "Running"));
         self.foreign.push((pod, on));
     }
 
-    /// Every job ends the pods that are claimed.
+    /// Every job ends the pods that are claimed: those that are named, else its newest.
     fn give_back(&mut self) {
-        let claims: Vec<(Uid, u32)> = self
+        let claims: Vec<(Uid, Reclaim)> = self
             .world
             .admission
             .jobs
             .keys()
-            .filter_map(|uid| Some((uid.clone(), self.world.admission.verdict(uid).reclaim?.keep)))
+            .filter_map(|uid| Some((uid.clone(), self.world.admission.verdict(uid).reclaim?)))
             .collect();
-        for (uid, keep) in claims {
-            let leaving = self.world.admission.leaving.get(&uid).copied().unwrap_or(0);
-            let mut own: Vec<String> = self
-                .world
-                .pods
-                .iter()
-                .filter(|(_, pod)| pod.0 == uid)
-                .map(|(name, _)| name.clone())
-                .collect();
+        for (uid, Reclaim { keep, pods, .. }) in claims {
+            let held = &self.world.admission.pods;
+            let stays = |pod: &&String| !held.is_leaving(&ObjectKey::new("a", pod.as_str()));
+            let own = self.world.pods.iter().filter(|(_, pod)| pod.0 == uid).map(|(name, _)| name);
+            let mut own: Vec<String> = own.filter(stays).cloned().collect();
             own.sort_by_key(|name| name[1..].parse::<u32>().unwrap());
-            for pod in own.split_off(own.len().min((keep + leaving) as usize)) {
+            let going = match pods.is_empty() {
+                true => own.split_off(own.len().min(keep as usize)),
+                false => own.into_iter().filter(|pod| pods.contains(&Uid(pod.as_str().into()))).collect(),
+            };
+            for pod in going {
                 self.world.end(&pod);
             }
         }
     }
-}
-
-fn online(name: &str, on: &str, phase: &str) -> Change<PodView> {
-    apply(json!({
-        "metadata": {"name": name, "namespace": "online", "uid": name, "resourceVersion": "1"},
-        "spec": {"nodeName": on, "containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]},
-        "status": {"phase": phase},
-    }))
 }
 
 #[test]
@@ -377,6 +365,7 @@ fn no_quota_and_no_node_is_exceeded_in_many_random_steps() {
     let steps = if std::env::var("SPRINGTIDE_LONG").is_ok_and(|long| long == "1") { LONG } else { SAMPLE };
     const LEG: u32 = 1000;
     let (mut starts, mut beyond, mut inside, mut served) = (0, Vec::new(), Vec::new(), 0);
+    let mut tally = Tally::default();
     for leg in 0..steps / LEG {
         let mut walk = Walk::new(u64::from(leg));
         for _ in 0..LEG {
@@ -388,6 +377,7 @@ fn no_quota_and_no_node_is_exceeded_in_many_random_steps() {
         served += walk.everybody_is_served();
         walk.check_books();
         starts += walk.seen.len();
+        tally.add(walk.tally);
         beyond.append(&mut walk.beyond);
         inside.append(&mut walk.inside);
     }
@@ -398,6 +388,8 @@ fn no_quota_and_no_node_is_exceeded_in_many_random_steps() {
     }
     assert_eq!((beyond, inside), (Vec::<String>::new(), Vec::<String>::new()));
     assert!(served > 0, "nobody has ever waited");
+    let Tally { preempted, reclaimed, spared } = tally;
+    assert!(preempted > 0 && reclaimed > 0 && spared > 0, "nobody has ever had to go: {tally:?}");
 }
 
 #[test]

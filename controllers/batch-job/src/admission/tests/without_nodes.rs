@@ -5,7 +5,7 @@ use super::*;
 fn world() -> World {
     let mut admission = Admission::without_nodes();
     admission.set_ready(true, Staleness::Nowhere);
-    World { admission, pods: BTreeMap::new(), labels: BTreeMap::new(), made: 0 }
+    World { admission, ..World::new(&[]) }
 }
 
 /// Passes and makes pods, which nobody binds, until nothing more is granted.

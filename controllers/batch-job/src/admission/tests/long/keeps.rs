@@ -1,30 +1,50 @@
 //! What must hold of a random walk, reckoned from what it has done alone.
 
 use super::super::*;
-use super::{EXTENDED, NODES, QUEUES, TIERS, WITH_WINDOWS, Walk};
+use super::sizes::{NODES, NodeSize, RESOURCES, counted, of_online, whole};
+use super::{QUEUES, TIERS, WITH_WINDOWS, Walk, tier_of};
 use crate::peaks::{Action, PeakState};
+use crate::resources::ResourceList;
 use springtide_crds::batch_job::StopPolicy;
 
-/// What pods and grants hold of the cpu of a queue, whatever they call it.
+/// The queues of the cohort, by their places.
+const COHORT: [usize; 2] = [1, 2];
+
+/// What pods and grants hold in a queue, whatever they call it.
 #[derive(Clone, Debug, Default)]
 struct Held {
-    by_tier: BTreeMap<Tier, i64>,
+    by_tier: BTreeMap<Tier, ResourceList>,
     /// Those that wait for a node which is still to come.
     shown: usize,
 }
 
-pub(super) fn amount(shape: &Shape) -> i64 {
-    shape.requests.cpu + shape.requests.get(EXTENDED)
+impl Held {
+    fn of(&self, tier: Tier, resource: &str) -> i64 {
+        self.by_tier.get(&tier).map_or(0, |held| held.get(resource))
+    }
+
+    fn sum(&self, resource: &str) -> i64 {
+        self.by_tier.values().map(|held| held.get(resource)).sum()
+    }
+}
+
+/// The most that a queue may ever use: alone, nobody lends to it.
+fn most(rules: &QueueRules, row: &QuotaRow) -> i64 {
+    if rules.cohort.is_some() { row.max } else { row.nominal }
 }
 
 impl Walk {
-    /// What the cohort has, by the rules of its queues.
-    pub(super) fn cohort_nominal(&self) -> i64 {
-        [QUEUES[1], QUEUES[2]].iter().map(|name| self.rules[name].quota[0].nominal).sum()
+    fn row(&self, name: &str, resource: &str) -> Option<&QuotaRow> {
+        self.rules[name].quota.iter().find(|row| &*row.resource == resource)
     }
 
-    fn used(&self, name: &str) -> i64 {
-        self.world.admission.figures(&Self::queue(name)).used.cpu
+    /// What the cohort has, by the rules of those of its queues that bound the resource.
+    pub(super) fn cohort_nominal(&self, resource: &str) -> i64 {
+        COHORT.iter().filter_map(|at| self.row(QUEUES[*at], resource)).map(|row| row.nominal).sum()
+    }
+
+    fn used(&self, name: &str) -> ResourceList {
+        self.world.admission.figures(&Self::queue(name)).used
     }
 
     /// What pods and grants alone say that a queue holds.
@@ -35,14 +55,14 @@ impl Walk {
             if labels["springtide.dev/queue"] != name {
                 continue;
             }
-            let tier = TIERS.into_iter().find(|tier| labels["springtide.dev/tier"] == format!("{tier:?}"));
-            *held.by_tier.entry(tier.unwrap()).or_default() += amount(self.shape_of_pod(pod));
+            held.by_tier.entry(tier_of(labels)).or_default().add(&counted(self.shape_of_pod(pod)));
             held.shown += usize::from(node.is_none() && labels.get("springtide.dev/unfit").is_some());
         }
         for job in self.world.admission.jobs.values() {
             if job.class.line.queue.as_deref() == Some(name) {
                 let grants = i64::try_from(job.in_flight.len()).unwrap();
-                *held.by_tier.entry(job.class.tier).or_default() += grants * amount(&job.class.shape);
+                let granted = counted(&job.class.shape).times(grants);
+                held.by_tier.entry(job.class.tier).or_default().add(&granted);
                 held.shown += job.in_flight.iter().filter(|place| place.is_none()).count();
             }
         }
@@ -50,48 +70,63 @@ impl Walk {
     }
 
     /// What of it was seen, or is still to come, since a peak ended for these tiers.
-    fn started(&self, name: &str, tiers: &[Tier], ended: Timestamp) -> i64 {
-        let mut started = 0;
+    fn started(&self, name: &str, tiers: &[Tier], ended: Timestamp) -> ResourceList {
+        let mut started = ResourceList::default();
         for pod in self.world.pods.keys() {
             let Some(labels) = self.world.labels.get(pod) else { continue };
-            let of_tiers = tiers.iter().any(|tier| labels["springtide.dev/tier"] == format!("{tier:?}"));
+            let of_tiers = tiers.contains(&tier_of(labels));
             if labels["springtide.dev/queue"] == name && of_tiers && self.seen[pod] >= ended {
-                started += amount(self.shape_of_pod(pod));
+                started.add(&counted(self.shape_of_pod(pod)));
             }
         }
         for job in self.world.admission.jobs.values() {
             if job.class.line.queue.as_deref() == Some(name) && tiers.contains(&job.class.tier) {
-                started += i64::try_from(job.in_flight.len()).unwrap() * amount(&job.class.shape);
+                let grants = i64::try_from(job.in_flight.len()).unwrap();
+                started.add(&counted(&job.class.shape).times(grants));
             }
         }
         started
     }
 
+    /// What the source of a queue bounds.
+    fn bounded(&self, name: &str) -> &'static [&'static str] {
+        match self.rules[name].source {
+            CapacitySource::Static => &[],
+            CapacitySource::NodeAllocatable(_) | CapacitySource::NodeMetrics(_) => &RESOURCES,
+            CapacitySource::ExtendedResource(_) => &["cpu"],
+        }
+    }
+
     /// What the source of a queue offers by its rules; `None` where that does not count.
-    pub(super) fn capacity(&self, name: &str) -> Option<i64> {
-        let there = NODES.iter().filter(|(name, _)| self.nodes[name]);
-        let left = |(name, cores): &(&'static str, &str)| {
-            let foreign = self.foreign.iter().filter(|(_, on)| on == name).count();
-            (cores.parse::<i64>().unwrap() * 1000, i64::try_from(foreign).unwrap() * 1000)
+    pub(super) fn capacity(&self, name: &str, resource: &str) -> Option<i64> {
+        if !self.bounded(name).contains(&resource) {
+            return None;
+        }
+        let there = NODES.into_iter().filter(|(name, ..)| self.nodes[name]);
+        let left = |node: NodeSize| {
+            let foreign = self.foreign.iter().filter(|(_, on)| *on == node.0).count();
+            let promised = of_online().times(i64::try_from(foreign).unwrap());
+            (whole(node).get(resource), promised.get(resource))
         };
-        let (sum, share) = match &self.rules[name].source {
+        let (sum, share): (i64, &NodeShare) = match &self.rules[name].source {
             CapacitySource::Static => return None,
             CapacitySource::NodeAllocatable(share) => {
-                (there.map(left).map(|(whole, foreign)| whole - foreign).sum(), share)
+                (there.map(left).map(|(whole, promised)| whole - promised).sum(), share)
             }
             CapacitySource::NodeMetrics(share) => {
                 let (_, measured) = self.measured.as_ref()?;
-                let of_node = |node: &(&'static str, &str)| {
-                    let (whole, foreign) = left(node);
-                    measured.get(node.0).map_or(0, |used| (whole - foreign.max(*used)).max(0))
+                let of_node = |node: NodeSize| {
+                    let (whole, promised) = left(node);
+                    let used = measured.get(node.0).map(|used| used.get(resource));
+                    used.map_or(0, |used| (whole - promised.max(used)).max(0))
                 };
-                (there.map(of_node).sum::<i64>(), share)
+                (there.map(of_node).sum(), share)
             }
             CapacitySource::ExtendedResource(share) => {
-                (there.map(|(name, _)| self.offered[name]).sum(), share)
+                (there.map(|(name, ..)| self.offered[name]).sum(), share)
             }
         };
-        Some((sum * i64::from(share.percent) / 100 - share.reserve.cpu).max(0))
+        Some((sum * i64::from(share.percent) / 100 - share.reserve.get(resource)).max(0))
     }
 
     /// What peaks mean now. What windows do follows from their spec and the time, whatever was asked before; of load triggers
@@ -107,50 +142,64 @@ impl Walk {
     /// A pass grants nothing beyond what a queue, its cohort or its nodes have, and nothing that a peak keeps. What it
     /// does beyond the bounds of a queue, and inside a peak, is written down for the end.
     pub(super) fn pass(&mut self) {
-        let before: Vec<Held> = QUEUES.iter().map(|name| self.held(name)).collect();
+        let all_before: Vec<Held> = QUEUES.iter().map(|name| self.held(name)).collect();
         self.world.admission.pass(self.now);
-        let after: Vec<Held> = QUEUES.iter().map(|name| self.held(name)).collect();
-        let sum = |held: &Held| held.by_tier.values().sum::<i64>();
+        let all_after: Vec<Held> = QUEUES.iter().map(|name| self.held(name)).collect();
         let (mut beyond, mut inside) = (Vec::new(), Vec::new());
         for (at, name) in QUEUES.iter().enumerate() {
             let figures = self.world.admission.figures(&Self::queue(name));
-            let capacity = figures.capacity.map(|capacity| capacity.cpu);
+            let capacity = figures.capacity.as_ref();
+            assert_eq!(capacity.is_some(), !self.bounded(name).is_empty(), "{name}");
             // What was measured too long ago stays as it was.
-            if !figures.metrics_old {
-                assert_eq!(capacity, self.capacity(name), "{name} at {}", self.now);
+            for resource in self.bounded(name).iter().filter(|_| !figures.metrics_old) {
+                let offered = capacity.map(|capacity| capacity.get(resource));
+                assert_eq!(offered, self.capacity(name, resource), "{resource} of {name} at {}", self.now);
             }
             let rules = &self.rules[name];
-            let most_shown = rules.max_pending.max(before[at].shown);
-            assert!(after[at].shown <= most_shown, "{name} shows {} pods", after[at].shown);
-            self.keeps_peak(name, &before[at], &after[at], capacity, &mut inside);
-            let (before, used) = (sum(&before[at]), sum(&after[at]));
-            if used <= before {
+            let (before, after) = (&all_before[at], &all_after[at]);
+            let most_shown = rules.max_pending.max(before.shown);
+            assert!(after.shown <= most_shown, "{name} shows {} pods", after.shown);
+            self.keeps_peak(name, before, after, capacity, &mut inside);
+            // A grant takes of every resource. What a cut takes back in the same pass only makes less of it.
+            if RESOURCES.iter().all(|resource| after.sum(resource) <= before.sum(resource)) {
                 continue;
             }
             assert_eq!(rules.stop, StopPolicy::None, "{name}");
             for row in &rules.quota {
-                let most = if rules.cohort.is_some() { row.max } else { row.nominal };
+                let (used, most) = (after.sum(&row.resource), most(rules, row));
                 if used > most {
-                    beyond.push(format!("{name} uses {used} of {most} at {}", self.now));
+                    beyond.push(format!("{name} uses {used} of {most} {} at {}", row.resource, self.now));
                 }
             }
-            if let Some(capacity) = capacity.filter(|capacity| used > *capacity) {
-                beyond.push(format!("{name} uses {used} of {capacity} live at {}", self.now));
+            for resource in self.bounded(name) {
+                let most = capacity.map_or(0, |capacity| capacity.get(resource));
+                let used = after.sum(resource);
+                if used > most {
+                    beyond.push(format!("{name} uses {used} of {most} {resource} live at {}", self.now));
+                }
             }
             if let CapacitySource::NodeMetrics(_) = rules.source {
                 let age = self.measured.as_ref().map(|(at, _)| self.now.as_second() - at);
                 assert!(age.is_some_and(|age| age <= rules.stale_after.as_secs()), "{name}: {age:?} s old");
             }
-            if rules.cohort.is_some() {
-                let nominal = self.cohort_nominal();
-                let both = sum(&after[1]) + sum(&after[2]);
-                if both > nominal {
-                    beyond.push(format!("the cohort uses {both} of {nominal} at {}", self.now));
+            for row in rules.quota.iter().filter(|_| rules.cohort.is_some()) {
+                let all = self.cohort_use(&all_after, &row.resource);
+                let nominal = self.cohort_nominal(&row.resource);
+                if all > nominal {
+                    let resource = &row.resource;
+                    beyond.push(format!("the cohort uses {all} of {nominal} {resource} at {}", self.now));
                 }
             }
         }
         self.beyond.append(&mut beyond);
         self.inside.append(&mut inside);
+        self.keeps_promises();
+    }
+
+    /// What of the cohort's is in use, in the queues that bound the resource.
+    fn cohort_use(&self, held: &[Held], resource: &str) -> i64 {
+        let bound = COHORT.iter().filter(|at| self.row(QUEUES[**at], resource).is_some());
+        bound.map(|at| held[*at].sum(resource)).sum()
     }
 
     /// What was granted in a pass is what the peaks of the queue leave to each tier.
@@ -159,31 +208,43 @@ impl Walk {
         name: &str,
         before: &Held,
         after: &Held,
-        capacity: Option<i64>,
+        capacity: Option<&ResourceList>,
         inside: &mut Vec<String>,
     ) {
         let Some(state) = self.peak(name) else { return };
         let context = || format!("{name} at {}: {before:?}, then {after:?}, {state:?}", self.now);
-        let of = |held: &Held, tier: Tier| held.by_tier.get(&tier).copied().unwrap_or(0);
         let rules = &self.rules[name];
-        let row = rules.quota.first().map(|row| if rules.cohort.is_some() { row.max } else { row.nominal });
-        let whole = row.or(capacity).unwrap_or(0);
+        // What there is of a resource; `None` is without bound.
+        let all = |resource: &str| match self.row(name, resource) {
+            Some(row) => Some(most(rules, row)),
+            None => capacity.map(|capacity| capacity.get(resource)),
+        };
         let ramping: Vec<Tier> = TIERS.into_iter().filter(|tier| state.tier(*tier).ramp.is_some()).collect();
         for tier in TIERS {
             let peak = state.tier(tier);
-            if of(after, tier) > of(before, tier) {
-                if !peak.may_start() {
-                    inside.push(format!("{tier:?} of {}", context()));
-                }
+            if RESOURCES.iter().all(|resource| after.of(tier, resource) <= before.of(tier, resource)) {
+                continue;
+            }
+            if !peak.may_start() {
+                inside.push(format!("{tier:?} of {}", context()));
+            }
+            let bounds = RESOURCES.into_iter().filter_map(|resource| Some((resource, all(resource)?)));
+            for (resource, all) in bounds {
                 if let Some(percent) = peak.percent {
-                    assert!(of(after, tier) <= whole * i64::from(percent) / 100, "{tier:?} of {}", context());
+                    let most = all * i64::from(percent) / 100;
+                    assert!(after.of(tier, resource) <= most, "{tier:?} of {}", context());
                 }
                 if let Some(ramp) = peak.ramp {
-                    let started = self.started(name, &ramping, ramp.ended);
-                    let seconds = |from: Timestamp, to: Timestamp| to.duration_since(from).as_secs_f64();
-                    let share = seconds(ramp.begins, self.now) / seconds(ramp.begins, ramp.ends);
-                    let most = whole as f64 * share.clamp(0.0, 1.0);
-                    assert!(started as f64 <= most, "{tier:?} of {}: {started} of {most}", context());
+                    let started = self.started(name, &ramping, ramp.ended).get(resource);
+                    let millis = |from: Timestamp, to: Timestamp| to.duration_since(from).as_millis();
+                    let total = millis(ramp.begins, ramp.ends);
+                    let elapsed = millis(ramp.begins, self.now).clamp(0, total);
+                    let most = i128::from(all) * elapsed / total.max(1);
+                    assert!(
+                        i128::from(started) <= most,
+                        "{tier:?} of {}: {started} of {most} {resource}",
+                        context()
+                    );
                 }
             }
         }
@@ -220,28 +281,35 @@ impl Walk {
                 state.tier(*tier).may_start() && state.tier(*tier).ramp.is_none()
             }));
         }
-        for name in ["alone", "lender", "borrower"] {
+        for name in QUEUES {
             let rules = &self.rules[name];
-            let known = |uid: &Uid| self.world.admission.jobs.contains_key(uid);
+            let is_of_queue = |pod: &String| {
+                let labels = self.world.labels.get(pod);
+                labels.is_some_and(|labels| labels["springtide.dev/queue"] == name)
+            };
             // A job that asks for nothing more is told nothing.
-            let heard = self.world.pods.iter().all(|(pod, (uid, ..))| {
-                known(uid)
-                    || !self
-                        .world
-                        .labels
-                        .get(pod)
-                        .is_some_and(|labels| labels["springtide.dev/queue"] == name)
-            });
-            let most = if rules.cohort.is_some() { rules.quota[0].max } else { rules.quota[0].nominal };
-            assert!(!heard || self.used(name) <= most, "{name} uses {} of {most} for ever", self.used(name));
+            let is_told = |uid: &Uid| self.world.admission.jobs.contains_key(uid);
+            if self.world.pods.iter().any(|(pod, (uid, ..))| is_of_queue(pod) && !is_told(uid)) {
+                continue;
+            }
+            let used = self.used(name);
+            for row in &rules.quota {
+                let (used, most) = (used.get(&row.resource), most(rules, row));
+                assert!(used <= most, "{name} uses {used} of {most} {} for ever", row.resource);
+            }
+            if rules.stop == StopPolicy::Drain {
+                assert_eq!(RESOURCES.map(|resource| used.get(resource)), [0, 0], "{name} is not drained");
+            }
         }
     }
 
     /// The books are those that the pods and the grants alone would give.
     pub(super) fn check_books(&self) {
         for name in QUEUES {
-            let expected: i64 = self.held(name).by_tier.values().sum();
-            assert_eq!(self.used(name), expected, "{name}");
+            let (held, used) = (self.held(name), self.used(name));
+            for resource in RESOURCES {
+                assert_eq!(used.get(resource), held.sum(resource), "{resource} of {name}");
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::super::queues::cpu;
 use super::super::*;
-use super::{AGENT, EXTENDED, SHOWING};
+use super::sizes::{EXTENDED, GIBIBYTE};
+use super::{AGENT, SHOWING, TIERS};
 use crate::peaks::Peaks;
 use springtide_crds::batch_job::StopPolicy;
 
@@ -23,11 +24,43 @@ impl Random {
     }
 }
 
+/// Most queues are open.
+const STOPS: [StopPolicy; 6] = [
+    StopPolicy::None,
+    StopPolicy::None,
+    StopPolicy::None,
+    StopPolicy::None,
+    StopPolicy::Hold,
+    StopPolicy::Drain,
+];
+
+/// For whom a tier may yield: for nobody, for higher ones, for its own as well, for lower ones too, which means nothing.
+const YIELDS: [&[Tier]; 4] = [&[], &[Tier::Guaranteed], &[Tier::Standard, Tier::Guaranteed], &TIERS];
+
+/// What holds for each tier.
+fn random_tiers(random: &mut Random) -> BTreeMap<Tier, TierRules> {
+    let of_tier = |tier: Tier| {
+        let preemptible_by = random.pick(&YIELDS).to_vec();
+        let min_run = SignedDuration::from_secs(*random.pick(&[0, 5]));
+        (tier, TierRules { preemptible_by, min_run })
+    };
+    TIERS.map(of_tier).into()
+}
+
+/// A row of cpu, with one of memory or without.
+fn random_quota(random: &mut Random) -> Vec<QuotaRow> {
+    let mut row = |resource: &str, unit: i64| {
+        let nominal = i64::try_from(random.below(7)).unwrap() * unit;
+        let max = nominal + i64::try_from(random.below(5)).unwrap() * unit;
+        QuotaRow { resource: resource.into(), nominal, max }
+    };
+    let mut quota = vec![row("cpu", 1000), row("memory", GIBIBYTE)];
+    quota.truncate(1 + usize::try_from(random.below(2)).unwrap());
+    quota
+}
+
 /// A queue in a random state: in and out of a cohort, with quota or live capacity, strict or not.
 pub(super) fn random_rules(random: &mut Random, name: &str) -> QueueRules {
-    let nominal = i64::try_from(random.below(7)).unwrap() * 1000;
-    let max = nominal + i64::try_from(random.below(5)).unwrap() * 1000;
-    let tier = TierRules { preemptible_by: vec![Tier::Standard, Tier::Guaranteed], ..TierRules::default() };
     let share = NodeShare {
         percent: u8::try_from(random.below(100)).unwrap() + 1,
         reserve: cpu(500),
@@ -37,7 +70,7 @@ pub(super) fn random_rules(random: &mut Random, name: &str) -> QueueRules {
         "live" => (CapacitySource::NodeAllocatable(share), Vec::new()),
         "measured" => (CapacitySource::NodeMetrics(share), Vec::new()),
         AGENT => (CapacitySource::ExtendedResource(share), Vec::new()),
-        _ => (CapacitySource::Static, vec![QuotaRow { resource: "cpu".into(), nominal, max }]),
+        _ => (CapacitySource::Static, random_quota(random)),
     };
     let counted_as = BTreeMap::from([(Arc::from(EXTENDED), Arc::from("cpu"))]);
     QueueRules {
@@ -49,8 +82,8 @@ pub(super) fn random_rules(random: &mut Random, name: &str) -> QueueRules {
         ordering: *random.pick(&[Ordering::PriorityFifo, Ordering::PriorityFifo, Ordering::StrictFifo]),
         max_queued_jobs: usize::try_from(random.below(5)).unwrap() + 1,
         max_tier: Tier::Guaranteed,
-        stop: *random.pick(&[StopPolicy::None, StopPolicy::None, StopPolicy::None, StopPolicy::Hold]),
-        tiers: BTreeMap::from([(Tier::BestEffort, tier)]),
+        stop: *random.pick(&STOPS),
+        tiers: random_tiers(random),
         max_pending: if SHOWING.contains(&name) { usize::try_from(random.below(4)).unwrap() } else { 0 },
         ..QueueRules::default()
     }

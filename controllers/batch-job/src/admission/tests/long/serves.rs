@@ -1,8 +1,8 @@
 //! Who waits when no more work comes is served, if not at once then as what runs comes to its end.
 
 use super::super::*;
-use super::keeps::amount;
-use super::{AGENTS_JOBS, EXTENDED, JOBS, NODES, Walk};
+use super::sizes::{EXTENDED, GIBIBYTE, NODES, RESOURCES, counted, list, of_online, whole};
+use super::{AGENTS_JOBS, JOBS, Walk};
 use springtide_crds::batch_job::StopPolicy;
 use std::cmp::Reverse;
 
@@ -11,8 +11,8 @@ const STEP: SignedDuration = SignedDuration::from_secs(20);
 /// Passes for what has to come to an end first: pauses, ramps, room that is kept for who has gone.
 const SETTLING: usize = 50;
 /// Passes for each pod that runs or is still to come. One ends at least in each pass, but its room may be for a class
-/// that pauses for a minute.
-const PASSES_PER_POD: usize = 4;
+/// that pauses for a minute, or for one for which all others have just been ended.
+const PASSES_PER_POD: usize = 5;
 
 impl Walk {
     /// No more work comes, all nodes are idle but for batch work, and what runs ends bit by bit: within a bounded number
@@ -92,12 +92,18 @@ impl Walk {
             StopPolicy::None => false,
             StopPolicy::Hold | StopPolicy::Drain => true,
         };
-        let wanted = pods * amount(&job.class.shape);
-        let exceeds_quota = rules.quota.iter().any(|row| match rules.cohort {
-            Some(_) => wanted > row.max.min(self.cohort_nominal()),
-            None => wanted > row.nominal,
+        let wanted = counted(&job.class.shape).times(pods);
+        let exceeds_quota = rules.quota.iter().any(|row| {
+            let most = match rules.cohort {
+                Some(_) => row.max.min(self.cohort_nominal(&row.resource)),
+                None => row.nominal,
+            };
+            wanted.get(&row.resource) > most
         });
-        is_stopped || exceeds_quota || self.capacity(name).is_some_and(|capacity| wanted > capacity)
+        let exceeds_capacity = RESOURCES.into_iter().any(|resource| {
+            self.capacity(name, resource).is_some_and(|capacity| wanted.get(resource) > capacity)
+        });
+        is_stopped || exceeds_quota || exceeds_capacity
     }
 
     /// The rules of the queue of a job; `None` of the built-in one.
@@ -107,12 +113,15 @@ impl Walk {
 
     /// Pods of a shape that the nodes which are up have room for beside what does not belong to jobs.
     fn fits_alone(&self, shape: &Shape) -> i64 {
-        let there = NODES.iter().filter(|(name, _)| self.nodes[name]);
-        let fits = there.map(|(name, cores)| {
-            let foreign = self.foreign.iter().filter(|(_, on)| on == name).count();
-            let cpu = 1000 * (cores.parse::<i64>().unwrap() - i64::try_from(foreign).unwrap());
+        let there = NODES.into_iter().filter(|(name, ..)| self.nodes[name]);
+        let fits = there.map(|node| {
+            let foreign = self.foreign.iter().filter(|(_, on)| *on == node.0).count();
+            let mut free = whole(node);
+            free.subtract(&of_online().times(i64::try_from(foreign).unwrap()));
             let times = |free: i64, wanted: i64| if wanted > 0 { free.max(0) / wanted } else { i64::MAX };
-            times(cpu, shape.requests.cpu).min(times(self.offered[name], shape.requests.get(EXTENDED)))
+            let of_agent = times(self.offered[node.0], shape.requests.get(EXTENDED));
+            let of_node = RESOURCES.map(|resource| times(free.get(resource), shape.requests.get(resource)));
+            of_node.into_iter().fold(of_agent, i64::min)
         });
         fits.sum()
     }
@@ -120,10 +129,11 @@ impl Walk {
     /// A metrics server tells of all nodes, on which nobody uses anything.
     fn measure_idle(&mut self) {
         let second = self.now.as_second();
-        let there = NODES.iter().map(|(name, _)| *name).filter(|name| self.nodes[name]);
+        let there = NODES.into_iter().map(|(name, ..)| name).filter(|name| self.nodes[name]);
         let told: Vec<(&'static str, i64, i64)> = there.map(|name| (name, 0, 0)).collect();
         self.server.tells(&mut self.world, second, &told);
-        self.measured = Some((second, told.into_iter().map(|(name, used, _)| (name, used)).collect()));
+        let others = told.into_iter().map(|(name, ..)| (name, list(0, GIBIBYTE)));
+        self.measured = Some((second, others.collect()));
     }
 
     /// Every job creates the pods that it is granted.
