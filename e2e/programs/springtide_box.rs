@@ -14,6 +14,7 @@
 //! springtide-box hold BYTES SECONDS [MESSAGE]   the same, and keep them for SECONDS before the end
 //! springtide-box print TEXT...             print TEXT
 //! springtide-box burn                      keep a processor busy until killed; SIGTERM is ignored
+//! springtide-box burn BYTES SECONDS [MESSAGE]   as hold, with a processor kept busy for SECONDS
 //! springtide-box serve PORT ROUNDS         answer each byte on a connection by one, after ROUNDS of arithmetic
 //! springtide-box ask ADDRESS RATE SECONDS  send RATE requests a second to such a server; print each one's microseconds
 //! ```
@@ -59,12 +60,15 @@ fn main() {
             Err(_) => usage(&format!("CODE: {code:?} is not within 0..=255")),
         },
         ["alloc", bytes, message @ ..] if message.len() <= 1 => match parse_bytes(bytes) {
-            Some(bytes) => alloc(bytes, None, message.first().copied()),
+            Some(bytes) => alloc(bytes, &Then::End, message.first().copied()),
             None => usage(&format!("BYTES: {bytes:?} is no size such as 1048576 or 256Mi")),
         },
-        ["hold", bytes, seconds, message @ ..] if message.len() <= 1 => {
+        [verb @ ("hold" | "burn"), bytes, seconds, message @ ..] if message.len() <= 1 => {
             match (parse_bytes(bytes), seconds.parse().map(Duration::try_from_secs_f64)) {
-                (Some(bytes), Ok(Ok(time))) => alloc(bytes, Some(time), message.first().copied()),
+                (Some(bytes), Ok(Ok(time))) => {
+                    let then = if *verb == "burn" { Then::Burn(time) } else { Then::Sleep(time) };
+                    alloc(bytes, &then, message.first().copied())
+                }
                 (_, Ok(Ok(_))) => usage(&format!("BYTES: {bytes:?} is no size such as 1048576 or 256Mi")),
                 (_, Ok(Err(_)) | Err(_)) => usage(&format!("SECONDS: {seconds:?} is no number of seconds")),
             }
@@ -89,7 +93,7 @@ fn main() {
 fn usage(why: &str) -> i32 {
     eprintln!("springtide-box: {why}");
     eprintln!(
-        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT... | burn | serve PORT ROUNDS | ask ADDRESS RATE SECONDS"
+        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT... | burn [BYTES SECONDS [MESSAGE]] | serve PORT ROUNDS | ask ADDRESS RATE SECONDS"
     );
     USAGE
 }
@@ -135,8 +139,21 @@ fn sleep(time: Duration, message: Option<&str>) -> i32 {
     }
 }
 
-fn alloc(bytes: usize, hold: Option<Duration>, message: Option<&str>) -> i32 {
-    let signals = hold.map(|time| (signals::Blocked::new(&[signals::TERM, signals::INT]), time));
+/// What is done once memory has been touched.
+enum Then {
+    /// Nothing.
+    End,
+    /// It is kept.
+    Sleep(Duration),
+    /// It is kept, and a processor is busy.
+    Burn(Duration),
+}
+
+fn alloc(bytes: usize, then: &Then, message: Option<&str>) -> i32 {
+    let signals = match then {
+        Then::End => None,
+        Then::Sleep(_) | Then::Burn(_) => Some(signals::Blocked::new(&[signals::TERM, signals::INT])),
+    };
     terminate_with(message);
     let mut held: Vec<Vec<u8>> = Vec::new();
     let mut total = 0;
@@ -148,7 +165,11 @@ fn alloc(bytes: usize, hold: Option<Duration>, message: Option<&str>) -> i32 {
     }
     std::hint::black_box(&held);
     print(&format!("touched {total} bytes"));
-    let ended = signals.and_then(|(signals, time)| signals.wait(Some(time)));
+    let ended = signals.and_then(|signals| match then {
+        Then::End => None,
+        Then::Sleep(time) => signals.wait(Some(*time)),
+        Then::Burn(time) => burn_for(*time, &signals),
+    });
     std::hint::black_box(&held);
     if ended.is_some() { TERMINATED } else { 0 }
 }
@@ -170,6 +191,18 @@ fn burn() -> i32 {
     loop {
         compute(1 << 20);
     }
+}
+
+/// Until the time is over, or a signal comes: that one.
+fn burn_for(time: Duration, signals: &signals::Blocked) -> Option<std::ffi::c_int> {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        compute(1 << 16);
+        if let Some(signal) = signals.wait(Some(Duration::ZERO)) {
+            return Some(signal);
+        }
+    }
+    None
 }
 
 fn serve(port: u16, rounds: u64) -> i32 {

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -32,6 +32,17 @@ pub enum Answer {
     Redirect(String),
     /// It never answers.
     Silence,
+}
+
+/// The configuration of a manager that may post to sinks of this authority at 127.0.0.1, and to nothing else that is
+/// internal.
+#[must_use]
+pub fn manager_configuration(pki: &Pki) -> Value {
+    let archive = json!({"caFile": pki.authority_certificate(), "allowedCidrs": ["127.0.0.1/32"]});
+    json!({
+        "apiVersion": "config.springtide.dev/v1alpha1", "kind": "ManagerConfiguration",
+        "controllers": {"batchJob": {"settings": {"archive": archive}}},
+    })
 }
 
 /// One line that was posted.

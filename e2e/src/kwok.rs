@@ -215,7 +215,8 @@ impl Kwok {
 }
 
 /// Ready, and without taints that keep pods away.
-fn usable(node: &Node) -> bool {
+#[must_use]
+pub fn usable(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.is_some_and(|conditions| {
         conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")

@@ -12,6 +12,7 @@ use kube::api::{Api, ListParams, PostParams};
 use crate::batch::{GENERAL, pool};
 use crate::helm::checkout;
 use crate::local_cluster::{Component, LocalCluster};
+use crate::manager::Manager;
 use crate::write_count::WriteCount;
 
 /// One verb on one resource or sub-resource, whichever objects it is limited to.
@@ -67,11 +68,41 @@ pub async fn installed(base: &str, namespaces: &[&str]) -> Result<LocalCluster> 
         LocalCluster::builder().extra_args(Component::ApiServer, plugin).kwok(nodes).start().await?;
     cluster.install_crds().await?;
     for name in [ACCOUNT.namespace].iter().chain(namespaces) {
-        let namespace = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
-        cluster.apply(&namespace).await?;
+        have_namespace(&cluster, name).await?;
     }
     apply_base(&cluster, base).await?;
     Ok(cluster)
+}
+
+async fn have_namespace(cluster: &LocalCluster, name: &str) -> Result<()> {
+    cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}")).await
+}
+
+/// Starts a manager that has no other rights than those that are installed with it, on a cluster that has the CRDs, and
+/// waits until it is ready. `name` tells its log from others'.
+///
+/// # Errors
+/// As [`apply_base`], [`Manager::start`] and [`Manager::wait_ready`].
+pub async fn manager(cluster: &LocalCluster, name: &str) -> Result<Manager> {
+    have_namespace(cluster, ACCOUNT.namespace).await?;
+    apply_base(cluster, "rbac").await?;
+    let kubeconfig = cluster.kubeconfig_for(&ACCOUNT.user(), "system:serviceaccounts")?;
+    let args = ["--lease-namespace", ACCOUNT.namespace];
+    let mut manager = Manager::start_with(cluster, &kubeconfig, name, &args).await?;
+    manager.wait_ready().await?;
+    Ok(manager)
+}
+
+/// Holds what managers of [`manager`] have asked for against what they were told.
+///
+/// # Errors
+/// One of them was refused something for want of a right, or none has asked for anything.
+pub fn nothing_forbidden(cluster: &LocalCluster) -> Result<()> {
+    let requests = cluster.audit_log()?.all()?.by_user(&ACCOUNT.user());
+    ensure!(!requests.is_empty(), "nobody has asked as {}", ACCOUNT.user());
+    let forbidden = requests.filter(|request| request.code == 403);
+    ensure!(forbidden.is_empty(), "the roles lack something:\n{forbidden}");
+    Ok(())
 }
 
 /// Applies the kustomize base `config/<base>` of this checkout.

@@ -16,7 +16,7 @@ use springtide_crds::batch_queue::{
     Archive, ArchiveFailingReason, ArchiveType, BatchQueue, BatchQueueSpec, Retention,
 };
 use springtide_crds::reason::Reason;
-use springtide_e2e::archive_sink::{Answer, ArchiveSink};
+use springtide_e2e::archive_sink::{Answer, ArchiveSink, manager_configuration};
 use springtide_e2e::batch::queues::open;
 use springtide_e2e::batch::{Task, Testbed, cluster};
 use springtide_e2e::local_cluster::LocalCluster;
@@ -32,14 +32,7 @@ async fn shared() -> Result<&'static (LocalCluster, Manager)> {
         .get_or_try_init(async || {
             let cluster = cluster().await?;
             let config = cluster.folder().join("archive.yaml");
-            let authority = cluster.pki().authority_certificate();
-            let settings = json!({
-                "apiVersion": "config.springtide.dev/v1alpha1", "kind": "ManagerConfiguration",
-                "controllers": {"batchJob": {"settings": {"archive": {
-                    "caFile": authority, "allowedCidrs": ["127.0.0.1/32"],
-                }}}},
-            });
-            std::fs::write(&config, settings.to_string())?;
+            std::fs::write(&config, manager_configuration(cluster.pki()).to_string())?;
             let args = ["--config", config.to_str().context("a path in UTF-8")?];
             let mut manager = Manager::start(&cluster, "manager", &args).await?;
             manager.wait_ready().await?;

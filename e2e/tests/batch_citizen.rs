@@ -12,7 +12,7 @@ use springtide_crds::batch_job::{
     BatchJobSpec, CompleteReason, CompletionMode, FailedReason, QueuedReason, StopPolicy,
 };
 use springtide_crds::common::Tier;
-use springtide_e2e::batch::{self, Task, Testbed, pool};
+use springtide_e2e::batch::{self, Cost, Task, Testbed, pool};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{Manager, USER_AGENT};
 use springtide_e2e::oracle::feed::PATIENCE;
@@ -55,8 +55,9 @@ async fn a_single_pod_job_takes_four_writes_of_ours_five_when_strict_or_long_six
         (Tier::Standard, &long, 6),
     ] {
         let spec = BatchJobSpec { tier, ..BatchJobSpec::new(task.template()) };
-        let [own, all] = batch::writes_of_jobs(&cluster, JOBS, spec).await?;
+        let Cost { own, all, events } = batch::cost_of_jobs(&cluster, JOBS, spec).await?;
         let what = format!("{JOBS} jobs, {tier:?}, {} s", task.run_seconds);
+        no_events_of_ours(&what, &events)?;
         // Where the machine was slow, some of the short ones were not.
         let slow = if task.run_seconds == short.run_seconds { long_lived(&own) } else { 0 };
         ensure!(
@@ -84,8 +85,9 @@ async fn a_single_pod_job_takes_four_writes_of_ours_five_when_strict_or_long_six
 async fn one_more_when_it_waited(cluster: &LocalCluster, task: &Task, each: usize) -> Result<()> {
     const JOBS: usize = 20;
     let spec = BatchJobSpec { tier: Tier::BestEffort, ..BatchJobSpec::new(task.template()) };
-    let own = batch::cost_of_waiting_jobs(cluster, JOBS, spec).await?.own;
+    let Cost { own, all: _, events } = batch::cost_of_waiting_jobs(cluster, JOBS, spec).await?;
     let what = format!("{JOBS} jobs that waited, {} s", task.run_seconds);
+    no_events_of_ours(&what, &events)?;
     // Those that run long have that record in any case.
     let slow = if task.run_seconds == Task::quick().run_seconds { long_lived(&own) } else { 0 };
     ensure!(own.len() >= each * JOBS, "{what}: only {} own writes:\n{own}", own.len());
@@ -94,6 +96,15 @@ async fn one_more_when_it_waited(cluster: &LocalCluster, task: &Task, each: usiz
         "{what}: {} own writes, {slow} pods were slow:\n{own}",
         own.len()
     );
+    Ok(())
+}
+
+/// What goes as it should is no news.
+fn no_events_of_ours(what: &str, events: &WriteCount) -> Result<()> {
+    let own = events.by_agent(USER_AGENT);
+    ensure!(own.is_empty(), "{what}: {} Events of our own:\n{own}", own.len());
+    // Not vacuous: those of the scheduler are in the log.
+    ensure!(!events.is_empty(), "{what}: nobody has written an Event");
     Ok(())
 }
 

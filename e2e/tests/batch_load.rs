@@ -1,13 +1,14 @@
-//! Load triggers and capacity by measured use, on a real node with a metrics server: the load that counts is that of a pod
-//! which really holds memory.
+//! Load triggers and capacity by measured use, on a real node with a metrics server: the load that counts is that of pods
+//! which really hold memory and keep processors busy.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use http::Request;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
@@ -20,10 +21,10 @@ use springtide_crds::reason::Reason;
 use springtide_e2e::batch::Testbed;
 use springtide_e2e::batch::queues::{create, edit, events_tell, open, queue, says};
 use springtide_e2e::local_cluster::LocalCluster;
-use springtide_e2e::manager::Manager;
 use springtide_e2e::node::metrics_server::MetricsServer;
 use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::node::{NodeCluster, required_or_skipped};
+use springtide_e2e::rights;
 
 const QUEUE: &str = "default";
 const ALL_NODES: &str = "/apis/metrics.k8s.io/v1beta1/nodes";
@@ -58,13 +59,27 @@ fn bytes(quantity: &str) -> u64 {
     digits.parse::<u64>().unwrap() * unit
 }
 
-/// What the node may give to pods, and how much of its memory is in use, as the metrics server says.
+/// What the node may give to pods.
+async fn allocatable(plane: &LocalCluster) -> Result<BTreeMap<String, Quantity>> {
+    let nodes = Api::<Node>::all(plane.client("springtide-test")?).list(&ListParams::default()).await?;
+    let node = nodes.items.into_iter().next().context("a node")?;
+    node.status.context("a status")?.allocatable.context("allocatable")
+}
+
+/// Its processors, where the last may be a part of one.
+async fn processors(plane: &LocalCluster) -> Result<u64> {
+    let cpu = allocatable(plane).await?["cpu"].0.clone();
+    let millis = match cpu.strip_suffix('m') {
+        Some(millis) => millis.parse::<u64>()?,
+        None => cpu.parse::<u64>()? * 1000,
+    };
+    Ok(millis.div_ceil(1000))
+}
+
+/// How much memory it may give to pods, and how much is in use, as the metrics server says.
 async fn memory(plane: &LocalCluster) -> Result<(u64, u64)> {
     let client = plane.client("springtide-test")?;
-    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await?;
-    let node = nodes.items.first().context("a node")?;
-    let status = node.status.as_ref().context("a status")?;
-    let allocatable = bytes(&status.allocatable.as_ref().context("allocatable")?["memory"].0);
+    let allocatable = bytes(&allocatable(plane).await?["memory"].0);
     let told: Value = client.request(Request::get(ALL_NODES).body(Vec::new())?).await?;
     let used = bytes(told["items"][0]["usage"]["memory"].as_str().context("a measure")?);
     Ok((allocatable, used))
@@ -72,9 +87,14 @@ async fn memory(plane: &LocalCluster) -> Result<(u64, u64)> {
 
 /// A pod that belongs to no job and holds so much memory.
 async fn hold(test: &Testbed<'_>, bytes: u64) -> Result<()> {
+    online(test, "online", "hold", bytes).await
+}
+
+/// The same, which keeps a processor busy where `verb` is "burn".
+async fn online(test: &Testbed<'_>, name: &str, verb: &str, bytes: u64) -> Result<()> {
     let pod = json!({
-        "metadata": {"name": "online"},
-        "spec": {"containers": [{"name": "main", "image": BOX_IMAGE, "args": ["hold", bytes.to_string(), "100000"]}],
+        "metadata": {"name": name},
+        "spec": {"containers": [{"name": "main", "image": BOX_IMAGE, "args": [verb, bytes.to_string(), "100000"]}],
                  "terminationGracePeriodSeconds": 1, "restartPolicy": "Never"},
     });
     test.api::<Pod>().create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
@@ -85,6 +105,14 @@ fn trigger(high: u64, low: u64, action: &str) -> Value {
     json!({
         "name": "full", "resource": "memory", "highPercent": high, "lowPercent": low, "sustainSeconds": 15,
         "actions": [{"tier": "BestEffort", "action": action}], "resume": {"rampSeconds": 5, "jitterSeconds": 0},
+    })
+}
+
+/// One that is on whatever else the machine does, where half of its processors are kept busy.
+fn busy() -> Value {
+    json!({
+        "name": "busy", "resource": "cpu", "highPercent": 40, "lowPercent": 20, "sustainSeconds": 10,
+        "actions": [{"tier": "BestEffort", "action": "Hold"}],
     })
 }
 
@@ -106,14 +134,13 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
     let plane = cluster.control_plane();
     plane.install_crds().await?;
     let metrics = MetricsServer::start(&cluster).await?;
-    let mut manager = Manager::start(plane, "manager", &[]).await?;
-    manager.wait_ready().await?;
+    let manager = rights::manager(plane, "manager").await?;
     let test = Testbed::new(plane, "load").await?;
     let (allocatable, used) = memory(plane).await?;
     let percent = used * 100 / allocatable;
     // Far enough from what other programs of the machine do meanwhile.
     let (high, low) = (percent + 16, percent + 12);
-    let online = allocatable * 25 / 100;
+    let online_bytes = allocatable * 25 / 100;
     ensure!(percent + 25 < 95, "the machine has no memory to spare: {percent} % are in use");
     let triggers = json!([trigger(high, low, "Hold")]);
     let spec = BatchQueueSpec { load_triggers: serde_json::from_value(triggers)?, ..BatchQueueSpec::new() };
@@ -122,14 +149,25 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
     test.running("low", 3).await?;
 
     // It holds: what runs goes on, what comes waits, and another tier is not concerned.
-    hold(&test, online).await?;
+    hold(&test, online_bytes).await?;
+    // A second trigger comes now, as the machine may be busy before: then nothing would run.
+    let burners: Vec<String> =
+        (0..processors(plane).await?.div_ceil(2)).map(|number| format!("burner-{number}")).collect();
+    for name in &burners {
+        online(&test, name, "burn", 0).await?;
+    }
+    edit(&test, QUEUE, json!({"spec": {"loadTriggers": [trigger(high, low, "Hold"), busy()]}})).await?;
     let on = |queue: &BatchQueue| says(queue, &PeakWindowActiveReason::LoadTrigger);
     // Nobody knows for a while, where the server is slow to measure: that holds as well, but is not it.
-    let full = |queue: &BatchQueue| {
+    let both = |queue: &BatchQueue| {
         let told = queue.status.as_ref().map(|status| status.active_load_triggers.as_slice());
-        on(queue) && told.is_some_and(|told| told == ["full"])
+        on(queue) && told.is_some_and(|told| told == ["full", "busy"])
     };
-    let held = queue(&test, QUEUE, "held by the load", full).await?;
+    let held = queue(&test, QUEUE, "held by the load", both).await?;
+    let now = DeleteParams::default().grace_period(0);
+    for name in &burners {
+        test.api::<Pod>().delete(name, &now).await?;
+    }
     ensure!(says(&held, &ReadyReason::Closed), "{:?}", held.status);
     let told = message(&held, &PeakWindowActiveReason::LoadTrigger);
     ensure!(told.starts_with("load trigger full:"), "{told}");
@@ -144,7 +182,7 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
     };
     queue(&test, QUEUE, "telling what waits", waits).await?;
 
-    // It drains, as soon as that is what the trigger says: its state stays.
+    // It drains, as soon as that is what the trigger says: its state stays. The other one is not there any more.
     let before = ever(&test, "low");
     edit(&test, QUEUE, json!({"spec": {"loadTriggers": [trigger(high, low, "Drain")]}})).await?;
     test.no_pods("low").await?;
@@ -154,7 +192,6 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
     test.running("usual", 1).await?;
 
     // The load goes, and all come back.
-    let now = DeleteParams::default().grace_period(0);
     test.api::<Pod>().delete("online", &now).await?;
     queue(&test, QUEUE, "open again", |queue| says(queue, &PeakWindowActiveReason::Idle)).await?;
     test.running("low", 3).await?;
@@ -173,8 +210,7 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
     ensure!(ever(&test, "later").is_empty(), "a pod of a held tier has started");
     // Another manager holds as well.
     manager.stop()?;
-    let mut second = Manager::start(plane, "second", &[]).await?;
-    second.wait_ready().await?;
+    let second = rights::manager(plane, "second").await?;
     let metrics = MetricsServer::start(&cluster).await?;
     test.running("later", 1).await?;
     queue(&test, QUEUE, "open again", |queue| says(queue, &PeakWindowActiveReason::Idle)).await?;
@@ -184,6 +220,7 @@ async fn batch_work_gives_way_to_real_load_comes_back_after_it_and_waits_where_n
     }
     second.stop()?;
     metrics.stop()?;
+    rights::nothing_forbidden(plane)?;
     test.verify()?;
     drop(test);
     cluster.stop()
@@ -197,8 +234,7 @@ async fn capacity_by_metrics_follows_what_is_used_and_grants_nothing_without_a_m
     let cluster = NodeCluster::builder().start().await?;
     let plane = cluster.control_plane();
     plane.install_crds().await?;
-    let mut manager = Manager::start(plane, "manager", &[]).await?;
-    manager.wait_ready().await?;
+    let manager = rights::manager(plane, "manager").await?;
     let test = Testbed::new(plane, "measured").await?;
     let source = json!({"type": "NodeMetrics"});
     let spec = BatchQueueSpec { capacity_source: serde_json::from_value(source)?, ..BatchQueueSpec::new() };
@@ -223,10 +259,16 @@ async fn capacity_by_metrics_follows_what_is_used_and_grants_nothing_without_a_m
     let before = capacity(&free).context("a capacity")?;
     let (allocatable, _) = memory(plane).await?;
     ensure!(before < allocatable, "the machine itself uses memory that nobody requests");
-    // A pod that requests nothing takes from it all the same.
-    let online = allocatable * 16 / 100;
+    // A pod that requests nothing takes from it all the same. It holds more than all others use: what they
+    // give back meanwhile is no matter.
+    let others = allocatable - before;
+    let online = others + allocatable / 10;
+    ensure!(
+        others + online < allocatable * 9 / 10,
+        "the machine has no memory to spare: {others} B are in use"
+    );
     hold(&test, online).await?;
-    let less = move |queue: &BatchQueue| capacity(queue).is_some_and(|now| now + online / 2 < before);
+    let less = move |queue: &BatchQueue| capacity(queue).is_some_and(|now| now + online <= allocatable);
     queue(&test, QUEUE, "less, by what the pod holds", less).await?;
 
     metrics.stop()?;
@@ -240,6 +282,7 @@ async fn capacity_by_metrics_follows_what_is_used_and_grants_nothing_without_a_m
         test.gone(job).await?;
     }
     manager.stop()?;
+    rights::nothing_forbidden(plane)?;
     test.verify()?;
     drop(test);
     cluster.stop()

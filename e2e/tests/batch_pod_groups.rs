@@ -9,7 +9,7 @@ use springtide_crds::batch_job::{BatchJobSpec, CompletionMode};
 use springtide_crds::batch_queue::{BatchQueueSpec, GangScheduler, GangSchedulingReason};
 use springtide_e2e::batch::queues::{create, told};
 use springtide_e2e::batch::{Task, Testbed, cluster_with_pod_groups, shared};
-use springtide_e2e::manager::Manager;
+use springtide_e2e::rights;
 
 fn gang(size: u32) -> BatchJobSpec {
     BatchJobSpec {
@@ -36,8 +36,7 @@ async fn groups_of_pods(test: &Testbed<'_>) -> Result<Vec<Option<String>>> {
 #[tokio::test]
 async fn a_gang_is_placed_by_its_group_which_goes_with_its_job() -> Result<()> {
     let cluster = cluster_with_pod_groups().await?;
-    let mut manager = Manager::start(&cluster, "manager", &[]).await?;
-    manager.wait_ready().await?;
+    let manager = rights::manager(&cluster, "manager").await?;
     let test = Testbed::new(&cluster, "groups").await?;
     ask_for_groups(&test).await?;
     test.submit("gang", gang(4)).await?;
@@ -61,6 +60,8 @@ async fn a_gang_is_placed_by_its_group_which_goes_with_its_job() -> Result<()> {
     let gone =
         kube::runtime::wait::await_condition(groups, &name, |found: Option<&PodGroup>| found.is_none());
     tokio::time::timeout(springtide_e2e::oracle::feed::PATIENCE, gone).await.context("the group stays")??;
+    manager.stop()?;
+    rights::nothing_forbidden(&cluster)?;
     test.verify()
 }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{BatchJobSpec, JobProfile, PodTemplate};
-use springtide_crds::batch_task_profile::{BatchTaskProfile, ProfileMode, ReadyReason};
+use springtide_crds::batch_task_profile::{BatchTaskProfile, ProfileMode, ReadyReason, RecommendedRequests};
 use springtide_crds::common::condition;
 use springtide_crds::reason::Reason;
 use springtide_e2e::batch::Testbed;
@@ -16,6 +16,7 @@ use springtide_e2e::manager::Manager;
 use springtide_e2e::node::metrics_server::MetricsServer;
 use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::node::{NodeCluster, required_or_skipped};
+use springtide_e2e::rights;
 
 /// Runs until a profile draws conclusions.
 const ENOUGH: u32 = 20;
@@ -47,6 +48,10 @@ fn mebibytes(quantity: Option<&String>) -> u64 {
     quantity.and_then(|text| text.strip_suffix("Mi")).unwrap().parse().unwrap()
 }
 
+fn millicores(quantity: Option<&String>) -> u64 {
+    quantity.and_then(|text| text.strip_suffix('m')).unwrap().parse().unwrap()
+}
+
 fn requests(pod: &Pod) -> Value {
     json!(pod.spec.as_ref().unwrap().containers[0].resources)["requests"].clone()
 }
@@ -60,15 +65,16 @@ async fn what_tasks_say_and_what_is_measured_becomes_the_requests_of_later_ones(
     let plane = cluster.control_plane();
     plane.install_crds().await?;
     let metrics = MetricsServer::start(&cluster).await?;
-    let mut manager = Manager::start(plane, "manager", &[]).await?;
-    manager.wait_ready().await?;
+    // What it may not list it would take for what is not served.
+    let manager = rights::manager(plane, "manager").await?;
     let test = Testbed::new(plane, "usage").await?;
 
     let says = ["exit", "0", "12 rows\nusage: cpu=70m memory=96Mi"];
     test.submit("says", runs(task(&says, small()), ENOUGH, 4, "says", ProfileMode::Observe)).await?;
     // Measured every ten seconds, and the manager looks every fifteen: some of both may be late.
-    let silent = ["hold", "24Mi", "90"];
-    test.submit("silent", runs(task(&silent, small()), ENOUGH, 10, "silent", ProfileMode::Observe)).await?;
+    let silent = ["burn", "24Mi", "90"];
+    let slowed = json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "40m"}});
+    test.submit("silent", runs(task(&silent, slowed), ENOUGH, 10, "silent", ProfileMode::Observe)).await?;
     test.completed("says").await?;
     let learned = profile(&test, "says", "learned", is_learned).await?.status.unwrap();
     assert_eq!(learned.samples, ENOUGH);
@@ -114,15 +120,23 @@ async fn what_tasks_say_and_what_is_measured_becomes_the_requests_of_later_ones(
     test.completed("silent").await?;
     let known = |profile: &BatchTaskProfile| {
         let rows = profile.status.iter().flat_map(|status| &status.containers);
-        is_learned(profile) && rows.into_iter().any(|row| row.recommended.memory.is_some())
+        let is_known =
+            |recommended: &RecommendedRequests| recommended.cpu.is_some() && recommended.memory.is_some();
+        is_learned(profile) && rows.into_iter().any(|row| is_known(&row.recommended))
     };
     let measured = profile(&test, "silent", "measured", known).await?.status.unwrap();
-    let memory = mebibytes(measured.containers[0].recommended.memory.as_ref());
+    let recommended = &measured.containers[0].recommended;
+    let memory = mebibytes(recommended.memory.as_ref());
     assert!((24..=64).contains(&memory), "24Mi and the program itself: {memory}");
+    // The start of an idle one takes some 10m of the first seconds. Of the limit there are 15 % more, the width of a
+    // bucket, and what a measure of a few seconds is off.
+    let cpu = millicores(recommended.cpu.as_ref());
+    assert!((20..=70).contains(&cpu), "its limit is 40m: {cpu}");
     let run_time = measured.run_time.unwrap();
     assert!(run_time.p50_seconds >= 90, "{run_time:?}");
     manager.stop()?;
     metrics.stop()?;
+    rights::nothing_forbidden(plane)?;
     test.verify()?;
     drop(test);
     cluster.stop()

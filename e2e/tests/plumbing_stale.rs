@@ -1,8 +1,10 @@
 //! A manager whose connections are led to another API server on the same etcd, which lags behind: it takes nothing
 //! that is older than what it has seen, begins with nothing that may be old, and goes on when the server has caught up.
+//! And one that hears nothing of nodes any more: it starts nothing until it does.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,9 +12,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::ResourceExt;
 use kube::api::{ListParams, VersionMatch};
-use springtide_crds::batch_job::{BatchJobSpec, CompletionMode, CompletionTracking, Release};
-use springtide_e2e::batch::{self, Task, Testbed};
-use springtide_e2e::fault_proxy::{Answer, Class, Entry, Fault, FaultProxy, Protocols, When};
+use springtide_crds::batch_job::{BatchJobSpec, CompletionMode, CompletionTracking, QueuedReason, Release};
+use springtide_crds::batch_queue::{
+    BatchQueue, BatchQueueSpec, CapacitySource, CapacityStaleReason, DEFAULT_QUEUE, ReadyReason,
+};
+use springtide_crds::reason::Reason;
+use springtide_e2e::batch::{self, Task, Testbed, queues};
+use springtide_e2e::fault_proxy::{Answer, Class, Entry, EventFault, Fault, FaultProxy, Protocols, When};
 use springtide_e2e::local_cluster::SecondApiServer;
 use springtide_e2e::manager::{Manager, USER_AGENT};
 use springtide_e2e::oracle::feed::PATIENCE;
@@ -26,6 +32,10 @@ const TASKS: u32 = 4;
 const KINDS: [&str; 2] = ["pods", "batchjobs"];
 /// How long the server lags once the manager has asked it for what it is to act on.
 const LAG: Duration = Duration::from_secs(5);
+/// Between two jobs of a user who goes on submitting.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Priority of the job by which the queue tells it from others.
+const LATE: i32 = 7;
 
 fn endless() -> BatchJobSpec {
     BatchJobSpec {
@@ -172,6 +182,77 @@ async fn what_a_lagging_api_server_shows_is_not_acted_on_neither_after_a_failove
         test.pods.now().exactly_one_run(job, TASKS)?;
     }
     test.pods.now().exactly_one_run("next", 1)?;
+    manager.stop()?;
+    test.verify()
+}
+
+/// All pods that the namespace has ever had.
+fn ever(test: &Testbed<'_>) -> BTreeSet<String> {
+    test.pods.now().all().map(|life| life.uid.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_queue_whose_nodes_are_not_heard_of_says_so_and_starts_nothing_until_they_are() -> Result<()> {
+    let cluster = batch::cluster().await?;
+    let proxy = FaultProxy::start(&cluster, Protocols::All)?;
+    let args = ["--no-leader-election"];
+    let mut manager = Manager::start_with(&cluster, proxy.kubeconfig(), "deaf", &args).await?;
+    manager.wait_ready().await?;
+    let test = Testbed::new(&cluster, "deaf").await?;
+    let source = CapacitySource { stale_after_seconds: 10, ..CapacitySource::default() };
+    let spec = BatchQueueSpec { capacity_source: source, ..BatchQueueSpec::new() };
+    queues::open(&test, DEFAULT_QUEUE, spec).await?;
+    test.submit("running", endless()).await?;
+    let running = test.running("running", TASKS as usize).await?;
+
+    // The watch falls silent, and neither another one nor a list is to be had.
+    let watch = Class::of([Verb::Watch]).resource("nodes").agent(USER_AGENT);
+    proxy.event_fault(watch, &[], When::Always, EventFault::Silence);
+    let asked = Class::of([Verb::Watch, Verb::List]).resource("nodes").agent(USER_AGENT);
+    let refused = proxy.fault(asked, When::Always, Fault::Refuse(Answer::unavailable()));
+    let quick = || BatchJobSpec::new(Task::quick().template());
+    let is_stale = |queue: &BatchQueue| queues::says(queue, &CapacityStaleReason::NodesNotSynced);
+    let deadline = Instant::now() + PATIENCE;
+    let mut jobs = Vec::new();
+    let told = loop {
+        let queue = test.api::<BatchQueue>().get(DEFAULT_QUEUE).await?;
+        if is_stale(&queue) {
+            break queue;
+        }
+        ensure!(Instant::now() < deadline, "the queue does not say that its nodes are not seen: {queue:?}");
+        let name = format!("job-{}", jobs.len());
+        test.submit(&name, quick()).await?;
+        jobs.push(name);
+        tokio::time::sleep(PAUSE).await;
+    };
+    ensure!(queues::says(&told, &ReadyReason::CapacityStale), "{:?}", told.status);
+    ensure!(proxy.hits(refused).fired > 0, "the manager has not asked anew");
+
+    // Nothing starts any more, and what runs goes on.
+    let before = ever(&test);
+    test.submit("late", BatchJobSpec { priority: LATE, ..quick() }).await?;
+    jobs.push("late".to_owned());
+    queues::queue(&test, DEFAULT_QUEUE, "telling what the late job waits for", |queue| {
+        let mut waiting = queue.status.iter().flat_map(|status| &status.waiting);
+        waiting.any(|class| class.priority == LATE && class.reason == QueuedReason::CapacityStale.as_str())
+    })
+    .await?;
+    ensure!(ever(&test) == before, "a pod has started on the word of nodes that nobody hears of");
+    let still = test.running("running", TASKS as usize).await?;
+    ensure!(
+        still.iter().map(|life| &life.uid).eq(running.iter().map(|life| &life.uid)),
+        "what runs was disturbed"
+    );
+
+    // Nodes are heard of again, and all that has waited runs, once.
+    proxy.clear();
+    queues::told(&test, DEFAULT_QUEUE, CapacityStaleReason::Fresh).await?;
+    for job in &jobs {
+        test.completed(job).await?;
+        test.no_pods(job).await?;
+        test.pods.now().exactly_one_run(job, 1)?;
+    }
+    end_all(&test, "running", &running).await?;
     manager.stop()?;
     test.verify()
 }

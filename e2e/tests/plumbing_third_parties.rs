@@ -2,8 +2,7 @@
 //! labels that somebody has changed, a field that somebody sets back again and again. What must hold are the
 //! preconditions of each write, and the distance that writes keep in a fight.
 //!
-//! The manager goes through a proxy that holds a write back for a while, so that what it was decided on is no more
-//! when it arrives.
+//! The manager goes through a proxy that holds a write back until what it was decided on is no more.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
@@ -19,7 +18,7 @@ use springtide_crds::batch_job::{
     BatchJob, BatchJobSpec, CompletionMode, CompletionTracking, Release, StalledReason,
 };
 use springtide_e2e::batch::{self, Task, Testbed};
-use springtide_e2e::fault_proxy::{Class, Entry, Fault, FaultProxy, Latency, Protocols, When};
+use springtide_e2e::fault_proxy::{Class, Entry, Fault, FaultProxy, Protocols, RuleId, When};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{Manager, USER_AGENT};
 use springtide_e2e::oracle::feed::PATIENCE;
@@ -28,8 +27,8 @@ use springtide_e2e::write_count::Verb;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-/// How long the proxy holds a write back: enough for a few requests, and within the deadline of a write.
-const HELD_BACK: Duration = Duration::from_secs(5);
+/// In which the manager hears of what has happened, while a write of its own is held back.
+const HEARD: Duration = Duration::from_secs(2);
 /// Between two reversals of a field.
 const REVERSAL: Duration = Duration::from_secs(1);
 /// Reversals that are watched once it is known to be a fight. The writes they provoke are 10, 20 and 40 s apart.
@@ -64,9 +63,9 @@ fn writes(test: &Testbed<'_>, verb: Verb, resource: &str) -> Class {
     Class::of([verb]).resource(resource).namespace(&test.namespace).agent(USER_AGENT)
 }
 
-/// Has the proxy hold back the next one of a class.
-fn hold_back_next(proxy: &FaultProxy, class: &Class) {
-    proxy.fault(class.clone(), When::Nth(1), Fault::Delay(Latency::Fixed(HELD_BACK)));
+/// Has the proxy hold back the next one of a class until the rule is removed.
+fn hold_back_next(proxy: &FaultProxy, class: &Class) -> RuleId {
+    proxy.fault(class.clone(), When::Nth(1), Fault::HoldUntilRemoved)
 }
 
 fn of(all: &[Entry], class: &Class) -> Vec<Entry> {
@@ -109,7 +108,7 @@ async fn a_delete_spares_the_pod_that_has_got_the_name_meanwhile() -> Result<()>
     test.submit("job", single(CompletionTracking::AtLeastOnce)).await?;
     let pod = test.running_pod("job-0-0").await?;
     let deletes = writes(&test, Verb::Delete, "pods");
-    hold_back_next(proxy, &deletes);
+    let held = hold_back_next(proxy, &deletes);
     test.end_pod(&pod, 0).await?;
     sent(proxy, &deletes, 1).await?;
     // While the delete is on its way, the pod goes, and somebody else's gets its name.
@@ -119,6 +118,8 @@ async fn a_delete_spares_the_pod_that_has_got_the_name_meanwhile() -> Result<()>
         "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "example.com/other:1"}]},
     }))?;
     let foreign = test.api::<Pod>().create(&PostParams::default(), &foreign).await?;
+    tokio::time::sleep(HEARD).await;
+    proxy.remove(held);
     refused(proxy, &deletes, 0).await?;
     succeeded(&test, "job", 0).await?;
     test.pods.now().exactly_one_run("job", 1)?;
@@ -142,13 +143,14 @@ async fn a_status_spares_the_job_that_has_got_the_name_meanwhile() -> Result<()>
     let pod = test.running_pod("job-0-0").await?;
     let statuses = writes(&test, Verb::Patch, "batchjobs/status");
     let before = proxy.journal(|all| of(all, &statuses).len());
-    hold_back_next(proxy, &statuses);
+    let held = hold_back_next(proxy, &statuses);
     test.end_pod(&pod, 0).await?;
     sent(proxy, &statuses, before + 1).await?;
     test.delete("job").await?;
     test.gone("job").await?;
     let new = test.submit("job", single(CompletionTracking::Strict)).await?.metadata.uid.context("UID")?;
     assert_ne!(old, new);
+    proxy.remove(held);
     refused(proxy, &statuses, before).await?;
     // The name is free again once the old job's pod is, which nobody but the manager lets go.
     let again = test.running_again(&pod).await?;
@@ -177,11 +179,12 @@ async fn a_finalizer_is_taken_away_only_as_it_was_seen_and_may_be_gone_already()
 
     // While ours is being taken away, another one gets its place in the list.
     let patches = writes(&test, Verb::Patch, "pods").name(&joined.name);
-    hold_back_next(proxy, &patches);
+    let held = hold_back_next(proxy, &patches);
     test.end_pod(&joined, 0).await?;
     sent(proxy, &patches, 1).await?;
     let both = json!({"metadata": {"finalizers": [FOREIGN_FINALIZER, TRACKING_FINALIZER]}});
     change(&test, &joined, both).await?;
+    proxy.remove(held);
     refused(proxy, &patches, 0).await?;
     let is_spared = |pod: Option<&Pod>| {
         pod.is_some_and(|pod| {

@@ -47,19 +47,6 @@ impl Cost {
 ///
 /// # Errors
 /// A job does not end, an oracle has seen something that may never be, or there is no audit log.
-pub async fn writes_of_jobs(
-    cluster: &LocalCluster,
-    jobs: usize,
-    spec: BatchJobSpec,
-) -> Result<[WriteCount; 2]> {
-    let Cost { own, all, events: _ } = cost_of_jobs(cluster, jobs, spec).await?;
-    Ok([own, all])
-}
-
-/// As [`writes_of_jobs`], with the Events.
-///
-/// # Errors
-/// As [`writes_of_jobs`].
 pub async fn cost_of_jobs(cluster: &LocalCluster, jobs: usize, spec: BatchJobSpec) -> Result<Cost> {
     let test = Testbed::new(cluster, "count").await?;
     let prepared = test.requests()?.writes().len();
@@ -75,7 +62,7 @@ pub async fn cost_of_jobs(cluster: &LocalCluster, jobs: usize, spec: BatchJobSpe
 /// queue whose quota another job uses up, and is raised when each of them says in its status that it waits for that.
 ///
 /// # Errors
-/// As [`writes_of_jobs`], or a job never says that it waits.
+/// As [`cost_of_jobs`], or a job never says that it waits.
 pub async fn cost_of_waiting_jobs(cluster: &LocalCluster, jobs: usize, spec: BatchJobSpec) -> Result<Cost> {
     let test = Testbed::new(cluster, "count").await?;
     let quota = vec![QuotaRow {
@@ -112,7 +99,7 @@ pub async fn cost_of_waiting_jobs(cluster: &LocalCluster, jobs: usize, spec: Bat
 /// creation until every group is gone. The cluster must serve PodGroups.
 ///
 /// # Errors
-/// As [`writes_of_jobs`], or no group was made, or one stays.
+/// As [`cost_of_jobs`], or no group was made, or one stays.
 pub async fn writes_of_pod_groups(
     cluster: &LocalCluster,
     gangs: usize,

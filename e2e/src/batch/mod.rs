@@ -17,7 +17,7 @@ use crate::kwok::NodeSpec;
 use crate::local_cluster::{Builder, Component, LocalCluster};
 use crate::manager::Manager;
 
-pub use cost::{Cost, cost_of_jobs, cost_of_waiting_jobs, writes_of_jobs, writes_of_pod_groups};
+pub use cost::{Cost, cost_of_jobs, cost_of_waiting_jobs, writes_of_pod_groups};
 pub use task::{GENERAL, POOL, Task};
 pub use testbed::Testbed;
 

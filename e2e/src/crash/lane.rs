@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::future::{MaybeDone, maybe_done};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::case::{Case, Recovery};
 use super::facts::Facts;
@@ -47,6 +47,8 @@ pub struct Lane {
     cluster: LocalCluster,
     proxy: FaultProxy,
     kubeconfigs: [PathBuf; 2],
+    /// File of the configuration of all managers.
+    configuration: String,
     client: kube::Client,
     panics: Panics,
 }
@@ -86,15 +88,20 @@ pub(super) struct Ended {
 }
 
 impl Lane {
-    /// A lane on a cluster with the CRDs and without a manager.
+    /// A lane on a cluster with the CRDs and without a manager; all that come are configured so.
     ///
     /// # Errors
-    /// The proxy does not start.
-    pub fn new(cluster: LocalCluster) -> Result<Self> {
+    /// The proxy does not start, or the configuration cannot be written.
+    pub fn new(cluster: LocalCluster, configuration: &Value) -> Result<Self> {
+        let file = cluster.folder().join("crash-configuration.yaml");
+        std::fs::write(&file, configuration.to_string())
+            .with_context(|| format!("write {}", file.display()))?;
+        let configuration = file.to_str().context("a path in UTF-8")?.to_owned();
         let proxy = FaultProxy::start(&cluster, Protocols::All)?;
         let [first, second] = USERS.map(|user| proxy.kubeconfig_for(&cluster, user, "system:masters"));
         let client = cluster.client("springtide-crash")?;
-        Ok(Self { kubeconfigs: [first?, second?], client, cluster, proxy, panics: Panics::default() })
+        let (kubeconfigs, panics) = ([first?, second?], Panics::default());
+        Ok(Self { kubeconfigs, configuration, client, cluster, proxy, panics })
     }
 
     pub(super) fn cluster(&self) -> &LocalCluster {
@@ -108,7 +115,13 @@ impl Lane {
 
     /// Starts a manager in this process that needs no lease, by the way of the first or the second one.
     pub(super) async fn manager(&self, number: usize) -> Result<InProcess> {
-        InProcess::start(&self.kubeconfigs[number], &["--no-leader-election"], &self.panics).await
+        let args = self.args(&["--no-leader-election"]);
+        InProcess::start(&self.kubeconfigs[number], &args, &self.panics).await
+    }
+
+    /// Arguments of a manager: these, and where its configuration is.
+    fn args<'a>(&'a self, further: &[&'a str]) -> Vec<&'a str> {
+        [&["--config", self.configuration.as_str()], further].concat()
     }
 
     pub(super) fn mark(&self) -> Result<Mark> {
@@ -305,7 +318,7 @@ impl Lane {
 
     /// Starts the manager that is to crash, and one that waits where the recovery is by one.
     async fn managers(&self, namespace: &str, recovery: Recovery, running: &mut Running) -> Result<()> {
-        let election = ["--lease-namespace", namespace];
+        let election = self.args(&["--lease-namespace", namespace]);
         match recovery {
             Recovery::Restart | Recovery::Twice => {
                 running.acting = Some(Mortal::InProcess(self.manager(0).await?));
@@ -320,9 +333,8 @@ impl Lane {
             Recovery::Sigkill => {
                 // Its port is read from its log, so each has one of its own.
                 let name = format!("crash-{namespace}");
-                let way = &self.kubeconfigs[0];
-                let mut first =
-                    Manager::start_with(&self.cluster, way, &name, &["--no-leader-election"]).await?;
+                let (way, args) = (&self.kubeconfigs[0], self.args(&["--no-leader-election"]));
+                let mut first = Manager::start_with(&self.cluster, way, &name, &args).await?;
                 let ready = first.wait_ready().await;
                 running.acting = Some(Mortal::Process(first));
                 ready?;

@@ -47,6 +47,8 @@ pub enum Fault {
     },
     /// It stays here for good, with its connection open, until the client gives it up.
     Hold(At),
+    /// The API server sees it only once the rule that it has met is removed, unless the client gives it up before.
+    HoldUntilRemoved,
     /// The head of the reply passes, then nothing more comes, with the connection open.
     Silence,
     /// It is late.

@@ -16,6 +16,7 @@ use super::body::{self, Broken, ReplyBody};
 use super::faults::{Answer, At, Fault};
 use super::journal::Stage;
 use super::link::Lever;
+use super::rules::RuleId;
 use super::upstream::Upstream;
 use super::{Shared, request};
 use crate::write_count::{Request as Asked, Verb};
@@ -41,6 +42,8 @@ pub(super) struct Forward {
 struct Ticket {
     shared: Arc<Shared>,
     number: usize,
+    /// The rule that it has met.
+    rule: Option<RuleId>,
     answered: bool,
 }
 
@@ -115,7 +118,9 @@ impl Forward {
 
     fn begin(&self, asked: Asked) -> (Ticket, Option<(Fault, u64)>) {
         let (number, met) = self.shared.begin(asked, self.http2);
-        (Ticket { shared: Arc::clone(&self.shared), number, answered: false }, met)
+        let rule = met.as_ref().map(|(rule, ..)| *rule);
+        let ticket = Ticket { shared: Arc::clone(&self.shared), number, rule, answered: false };
+        (ticket, met.map(|(_, fault, nth)| (fault, nth)))
     }
 
     async fn meet(
@@ -156,6 +161,13 @@ impl Forward {
                 }
                 ticket.held(at);
                 return pending().await;
+            }
+            Some((Fault::HoldUntilRemoved, _)) => {
+                ticket.held(At::BeforeSend);
+                if let Some(rule) = ticket.rule {
+                    self.shared.removed(rule).await;
+                }
+                return self.pass(request, asked, ticket).await;
             }
             Some((Fault::Silence, _)) => {
                 let (head, body) = self.send(request, &ticket).await?;

@@ -111,17 +111,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn begin(&self, request: Request, http2: bool) -> (usize, Option<(Fault, u64)>) {
+    fn begin(&self, request: Request, http2: bool) -> (usize, Option<(RuleId, Fault, u64)>) {
         let (number, met) = {
             let mut course = lock(&self.course);
             let met = course.0.on_request(&request);
             let fault = met.as_ref().map(|(id, ..)| *id);
             let (at, stage) = (Instant::now(), Stage::Received);
             let entry = Entry { at, ended: None, request, http2, fault, upstream: 0, stage };
-            (course.1.push(entry), met.map(|(_, fault, nth)| (fault, nth)))
+            (course.1.push(entry), met)
         };
         self.changes.send_modify(|count| *count += 1);
         (number, met)
+    }
+
+    /// Waits until there is no such rule any more.
+    async fn removed(&self, rule: RuleId) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            let is_there = lock(&self.course).0.has(rule);
+            // The sender lives as long as this.
+            if !is_there || changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     fn change(&self, number: usize, change: impl FnOnce(&mut Entry)) {
@@ -237,14 +250,16 @@ impl FaultProxy {
         lock(&self.shared.course).0.add_events(watches, kinds, when, fault)
     }
 
-    /// Removes a rule. What has met it stays as it is: what is held stays held.
+    /// Removes a rule. What has met it stays as it is: what is held stays held, unless the fault says otherwise.
     pub fn remove(&self, rule: RuleId) {
         lock(&self.shared.course).0.remove(rule);
+        self.shared.changes.send_modify(|count| *count += 1);
     }
 
     /// Removes all rules.
     pub fn clear(&self) {
         lock(&self.shared.course).0.clear();
+        self.shared.changes.send_modify(|count| *count += 1);
     }
 
     /// How often a rule was concerned; nothing for one that was removed.

@@ -223,6 +223,11 @@ impl Rules {
         self.events.clear();
     }
 
+    /// Whether there is such a rule for requests.
+    pub(super) fn has(&self, id: RuleId) -> bool {
+        self.requests.iter().any(|rule| rule.id == id)
+    }
+
     pub(super) fn hits(&self, id: RuleId) -> Hits {
         let requests = self.requests.iter().map(|rule| (rule.id, rule.hits));
         let events = self.events.iter().map(|rule| (rule.id, rule.hits));

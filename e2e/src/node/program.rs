@@ -127,7 +127,9 @@ mod tests {
         assert_eq!(run(program, &["sleep", "0.01"], &message), Some(0));
         assert_eq!(run(program, &["alloc", "3Mi", "grows"], &message), Some(0));
         assert_eq!(std::fs::read_to_string(&message).unwrap(), "grows");
-        for wrong in [&["exit", "256"][..], &["alloc", "1Ti"], &["sleep", "-1"], &[]] {
+        assert_eq!(run(program, &["burn", "1Mi", "0.01", "burns"], &message), Some(0));
+        assert_eq!(std::fs::read_to_string(&message).unwrap(), "burns");
+        for wrong in [&["exit", "256"][..], &["alloc", "1Ti"], &["sleep", "-1"], &["burn", "1Mi"], &[]] {
             assert_eq!(run(program, wrong, &message), Some(64), "{wrong:?}");
         }
     }

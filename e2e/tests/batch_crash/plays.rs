@@ -16,12 +16,13 @@ use springtide_crds::batch_queue::{
 };
 use springtide_crds::batch_task_profile::ProfileMode;
 use springtide_crds::common::Quantity;
+use springtide_e2e::archive_sink::ArchiveSink;
 use springtide_e2e::batch::{POOL, Task, Testbed, queues};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::pods::{Life, Pods};
 
 use crate::scenarios::{Batch, JOB, OTHER, STRANGER};
-use crate::{endings, profile, windows};
+use crate::{endings, loads, profile, shown, windows};
 
 /// The queue of the job, and another one of its cohort.
 pub(crate) const QUEUE: &str = "queue";
@@ -97,7 +98,7 @@ pub(crate) async fn remove_stranger(test: &Testbed<'_>) -> Result<()> {
 
 /// Plays a scenario up to the end of its pods. Each play is a future by itself: together they would be larger than the
 /// stack of a thread.
-pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
+pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>, sink: Option<&ArchiveSink>) -> Result<()> {
     match scenario {
         Batch::Single => Box::pin(async {
             test.submit(JOB, BatchJobSpec::new(Task::quick().template())).await?;
@@ -431,6 +432,9 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>) -> Result<()> {
         Batch::Degraded => Box::pin(windows::degraded(test)).await?,
         Batch::WindowByClock => Box::pin(windows::by_the_clock(test)).await?,
         Batch::KeptPods => Box::pin(endings::kept(test)).await?,
+        Batch::LoadTrigger => Box::pin(loads::gave_way(test)).await?,
+        Batch::ArchivedHttp => Box::pin(endings::posted(test, sink)).await?,
+        Batch::Shown => Box::pin(shown::until_there_is_a_node(test)).await?,
     }
     // One of them stays where one is to be kept.
     if scenario.keeps_pods() { Ok(()) } else { test.no_pods(JOB).await }

@@ -1,25 +1,27 @@
 //! The scenarios, and what BatchJobs come to in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::scheduling::v1beta1::PodGroup;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, PatchParams};
 use springtide_crds::batch_job::{BatchJob, DegradedReason};
-use springtide_crds::batch_queue::{BatchQueue, ReadyReason};
+use springtide_crds::batch_queue::{BatchQueue, CapacityType, ReadyReason};
 use springtide_crds::batch_task_profile::BatchTaskProfile;
 use springtide_crds::common::{Condition, ConditionStatus};
 use springtide_crds::reason::Reason;
-use springtide_e2e::batch::{Testbed, queues};
+use springtide_e2e::archive_sink::{Answer, ArchiveSink};
+use springtide_e2e::batch::{POOL, Testbed, queues};
 use springtide_e2e::crash::{Facts, Scenario, World};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::jobs::{self, History};
 
 use crate::plays::{self, HOLD};
+use crate::shown;
 
 /// The job of a scenario, of which there is one at a time.
 pub(crate) const JOB: &str = "job";
@@ -96,10 +98,16 @@ pub(crate) enum Batch {
     WindowByClock,
     /// Of its failed pods the newest stays, and the other one for a while.
     KeptPods,
+    /// Its pod ends as its nodes are busy, and another one comes when they are not.
+    LoadTrigger,
+    /// A server has its line before it goes by itself after its end.
+    ArchivedHttp,
+    /// One of its pods has no node until another one is added.
+    Shown,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Self; 31] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Single,
         Self::Indexed,
         Self::Failing,
@@ -131,6 +139,9 @@ impl Batch {
         Self::Degraded,
         Self::WindowByClock,
         Self::KeptPods,
+        Self::LoadTrigger,
+        Self::ArchivedHttp,
+        Self::Shown,
     ];
 
     /// Whether a pod is still there at its end.
@@ -149,7 +160,9 @@ impl Batch {
             | Self::Preempted
             | Self::ArchivedTtl
             | Self::WindowByClock
-            | Self::KeptPods => 1,
+            | Self::KeptPods
+            | Self::LoadTrigger
+            | Self::ArchivedHttp => 1,
             Self::Indexed
             | Self::DrainAndResume
             | Self::Deadline
@@ -164,17 +177,20 @@ impl Batch {
             | Self::ProfileInitial
             | Self::AtLeastOnceIndexed
             | Self::PodGroup
-            | Self::Degraded => 2,
+            | Self::Degraded
+            | Self::Shown => 2,
             Self::Delete | Self::Policy | Self::QuotaCut | Self::QueueGang | Self::SuccessPolicy => 3,
             Self::Scale | Self::Gang => 4,
         }
     }
 }
 
-/// A namespace, and what its job may have.
+/// A namespace, and what stands beside it.
 pub(crate) struct Namespace<'a> {
     test: Testbed<'a>,
-    most: usize,
+    scenario: Batch,
+    /// What takes lines of finished jobs.
+    sink: Option<ArchiveSink>,
 }
 
 impl Scenario for Batch {
@@ -213,15 +229,23 @@ impl Scenario for Batch {
             Self::Degraded => "degraded",
             Self::WindowByClock => "window",
             Self::KeptPods => "kept-pods",
+            Self::LoadTrigger => "load",
+            Self::ArchivedHttp => "archived-http",
+            Self::Shown => "shown",
         }
     }
 
     async fn open<'a>(&self, cluster: &'a LocalCluster) -> Result<Namespace<'a>> {
-        Ok(Namespace { test: Testbed::new(cluster, self.name()).await?, most: self.most() })
+        let sink = if matches!(self, Self::ArchivedHttp) {
+            Some(ArchiveSink::start(cluster.pki(), Answer::Status(204)).await?)
+        } else {
+            None
+        };
+        Ok(Namespace { test: Testbed::new(cluster, self.name()).await?, scenario: *self, sink })
     }
 
     async fn play<'a>(&self, world: &Self::World<'a>) -> Result<()> {
-        plays::play(*self, &world.test).await
+        plays::play(*self, &world.test, world.sink.as_ref()).await
     }
 }
 
@@ -277,6 +301,9 @@ impl World for Namespace<'_> {
             running += status.running_pods as usize;
             admitted += (status.admitted_jobs + status.pending_jobs) as usize;
             told &= Some(status.observed_generation) == queue.metadata.generation;
+            // A manager that begins may tell of a queue before it has counted what the nodes have.
+            let is_static = queue.spec.capacity_source.type_ == CapacityType::Static;
+            told &= is_static || status.capacity.contains_key("cpu");
         }
         Ok(seen && (queues.is_empty() || told && (running, admitted) == (active, open)))
     }
@@ -294,7 +321,8 @@ impl World for Namespace<'_> {
         }
         for queue in self.queues().await? {
             let path = format!("queue {}", queue.name_any());
-            facts.add_document(&path, &serde_json::to_value(&queue.spec)?, &[]);
+            // A sink has another port each time.
+            facts.add_document(&path, &serde_json::to_value(&queue.spec)?, &["url"]);
             // What it says of itself is held against its figures.
             facts.add_document(&path, &serde_json::to_value(&queue.status)?, &["conditions"]);
         }
@@ -302,6 +330,10 @@ impl World for Namespace<'_> {
             let path = format!("profile {}", profile.name_any());
             // The weights of samples fade with time, from the first of them on.
             facts.add_document(&path, &serde_json::to_value(&profile.status)?, &["histogram"]);
+        }
+        if let Some(sink) = &self.sink {
+            // The line of a job may have come more than once.
+            facts.add("jobs of which the sink has a line", BTreeSet::from_iter(sink.taken()).len());
         }
         let groups = self.test.api::<PodGroup>().list(&ListParams::default()).await?;
         facts.add("pod groups", groups.items.len());
@@ -338,8 +370,8 @@ impl World for Namespace<'_> {
             wrong.extend_from_slice(pods.violations());
             ensure!(pods.gaps() == 0, "the oracle has missed events");
             let most = pods.most_active(JOB);
-            if most > self.most {
-                wrong.push(format!("{most} pods at a time, {} may be", self.most));
+            if most > self.scenario.most() {
+                wrong.push(format!("{most} pods at a time, {} may be", self.scenario.most()));
             }
         }
         for job in self.jobs().await? {
@@ -424,6 +456,11 @@ impl World for Namespace<'_> {
             let all = ListParams::default();
             test.api::<BatchTaskProfile>().delete_collection(&DeleteParams::default(), &all).await?;
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        if matches!(self.scenario, Batch::Shown) {
+            let own = ListParams::default().labels(&format!("{POOL}={}", shown::NODES));
+            let nodes: Api<Node> = Api::all(test.cluster.client("springtide-test")?);
+            nodes.delete_collection(&DeleteParams::default(), &own).await?;
         }
         Ok(())
     }

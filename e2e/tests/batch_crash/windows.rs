@@ -40,7 +40,7 @@ async fn force(test: &Testbed<'_>) -> Result<()> {
 }
 
 /// Changes the queue so that no peak has an effect any more, and ends the tasks once they all run.
-async fn come_back(test: &Testbed<'_>, tasks: usize, change: Value) -> Result<()> {
+pub(crate) async fn come_back(test: &Testbed<'_>, tasks: usize, change: Value) -> Result<()> {
     queues::edit(test, QUEUE, change).await?;
     test.running(JOB, tasks).await?;
     // Until the ramp is told to be over: what is told of it later would be told at rest.

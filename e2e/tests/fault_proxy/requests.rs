@@ -163,6 +163,24 @@ async fn a_held_request_stays_until_its_client_gives_up() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_request_that_is_held_until_its_rule_is_removed_goes_on_then() -> Result<()> {
+    let rig = Rig::new("held-for-now").await?;
+    let rule = rig.proxy.fault(Class::writes().name("late"), When::Nth(1), Fault::HoldUntilRemoved);
+    let held = rig.create("late");
+    tokio::pin!(held);
+    ensure!(timeout(MOMENT, &mut held).await.is_err(), "it is held");
+    // Another rule is not the one that it waits for.
+    let other = rig.proxy.fault(Class::writes().name("other"), When::Always, Fault::HoldUntilRemoved);
+    rig.proxy.remove(other);
+    ensure!(timeout(MOMENT, &mut held).await.is_err(), "it is held");
+    ensure!(!rig.exists("late").await?, "it is at the API server");
+    rig.proxy.remove(rule);
+    held.await?;
+    ensure!(rig.exists("late").await?);
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_three_expirations_and_a_refused_streaming_list_are_told_apart_by_the_query() -> Result<()> {
     let rig = Rig::new("gone").await?;
     for name in ["a", "b", "c"] {

@@ -22,7 +22,8 @@ use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::rights::{ACCOUNT, Seldom, Triple, findings, installed, used};
 use tokio::time::Instant;
 
-/// What no quiet run uses.
+/// What no quiet run uses. Managers with no other rights make PodGroups in `batch_pod_groups`, and list metrics in
+/// `batch_usage` and `batch_load`.
 const SELDOM: &[Seldom] = &[
     list("springtide.dev", "batchjobs"),
     list("springtide.dev", "batchqueues"),
