@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cargo::cargo;
 
@@ -13,7 +13,7 @@ const MARKER: &str = "counted: ";
 const LINES: usize = 20;
 
 /// What a test has counted.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// What it is about; no two counts are about the same.
     pub what: String,

@@ -1,5 +1,7 @@
-//! What the benches share: the use of a process, what random tests count, and the form in which they report.
+//! What the benches share: the commit that is measured, the use of a process, what random tests count, and the form in
+//! which they report.
 
+pub mod checkout;
 pub mod counted;
 pub mod report;
 pub mod usage;

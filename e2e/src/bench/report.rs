@@ -1,13 +1,14 @@
 //! A bench's report: a Markdown page, a plot, and the goals as JSON.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use plotters::prelude::*;
 use procfs::{CpuInfo, Current, Meminfo};
 use serde::Serialize;
 use serde_json::json;
+
+use super::checkout::Checkout;
 
 /// A figure of the specification and what was measured for it. Its `id` begins with that of the row.
 #[derive(Debug, Clone, Serialize)]
@@ -63,7 +64,7 @@ impl Goal {
 /// A report that is being written.
 pub struct Report {
     name: &'static str,
-    commit: String,
+    checkout: Checkout,
     machine: String,
 }
 
@@ -73,18 +74,39 @@ impl Report {
     /// # Errors
     /// What git or /proc say cannot be read.
     pub fn new(name: &'static str) -> Result<Self> {
-        let root = root().display().to_string();
-        let commit = output("git", &["-C", &root, "rev-parse", "--short", "HEAD"])?;
+        let checkout = Checkout::at(root())?;
         std::fs::create_dir_all(docs())?;
-        Ok(Self { name, commit, machine: machine()? })
+        Ok(Self { name, checkout, machine: machine()? })
+    }
+
+    /// The checkout, at the commit that it had when the report was begun.
+    #[must_use]
+    pub fn checkout(&self) -> &Checkout {
+        &self.checkout
+    }
+
+    /// What runs, of which figures depend beside the commit: the machine, and a build that is none for benches.
+    #[must_use]
+    pub fn machine(&self) -> String {
+        let unoptimised = if cfg!(debug_assertions) { " in an unoptimised build" } else { "" };
+        format!("{}{unoptimised}", self.machine)
+    }
+
+    /// The folder `target/bench/<name>`, for what a later run is to find.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn folder(&self) -> Result<PathBuf> {
+        let folder = bench()?.join(self.name);
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
     }
 
     /// The sentence that says where the figures come from.
     #[must_use]
     pub fn origin(&self) -> String {
-        let Self { name, commit, machine } = self;
-        let unoptimised = if cfg!(debug_assertions) { " in an unoptimised build" } else { "" };
-        format!("Written by `make bench-{name}` at commit {commit} on {machine}{unoptimised}.")
+        let (name, commit, machine) = (self.name, self.checkout.commit(), self.machine());
+        format!("Written by `make bench-{name}` at commit {commit} on {machine}.")
     }
 
     /// Where the plot belongs.
@@ -120,7 +142,7 @@ impl Report {
     }
 
     fn document(&self, goals: &[Goal]) -> Result<String> {
-        let Self { name: _, commit, machine } = self;
+        let (commit, machine) = (self.checkout.commit(), &self.machine);
         let document = json!({"commit": commit, "machine": machine, "goals": goals});
         Ok(serde_json::to_string_pretty(&document)?)
     }
@@ -237,9 +259,4 @@ fn machine() -> Result<String> {
     let cores = std::thread::available_parallelism()?;
     let memory = Meminfo::current().context("read how much memory there is")?.mem_total;
     Ok(format!("{cores} cores ({model}), {} GiB", memory >> 30))
-}
-
-fn output(program: &str, args: &[&str]) -> Result<String> {
-    let output = Command::new(program).args(args).output().with_context(|| format!("run {program}"))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use futures::AsyncReadExt;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams, PostParams};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use springtide_e2e::bench::post;
 use springtide_e2e::local_cluster::LocalCluster;
@@ -24,6 +25,7 @@ pub(crate) const LONGEST_P99: f64 = 1.0;
 const WATCHES_BEGIN: Duration = Duration::from_secs(1);
 
 /// What was measured.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Bare {
     /// By lives in flight.
     pub(crate) sweep: Vec<Lives>,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
@@ -24,7 +25,7 @@ const WARM_UP: usize = 12;
 const WARM_UP_BOUND: Duration = Duration::from_secs(180);
 
 /// How much is measured.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Serialize, clap::Args)]
 pub(crate) struct Shape {
     /// Jobs of each throughput run.
     #[arg(long, default_value_t = 10_000)]
@@ -70,30 +71,23 @@ impl Shape {
 
     /// How R and R' are found.
     pub(crate) fn sweep(&self) -> Sweep {
-        let or = |asked: &Vec<usize>, method: &[usize]| {
-            if asked.is_empty() { method.to_vec() } else { asked.clone() }
-        };
-        let (bare, chain, times, seconds, chain_seconds) = if self.short_sweep {
-            (&SHORT_BARE[..], &SHORT_CHAIN[..], 1, 8, 16)
-        } else {
-            (&STEPS[..], &STEPS[..], TIMES, SECONDS, SECONDS)
-        };
+        let Sweep { bare_in_flight, in_flight, times, seconds, chain_seconds, .. } =
+            Sweep::new(self.short_sweep);
+        let asked = self.sweep_seconds.unwrap_or(seconds);
         Sweep {
-            bare_in_flight: or(&self.bare_in_flight, bare),
-            in_flight: or(&self.in_flight, chain),
+            bare_in_flight: asked_or(&self.bare_in_flight, bare_in_flight),
+            in_flight: asked_or(&self.in_flight, in_flight),
             watches: self.watches.clone(),
             times,
-            seconds: self.sweep_seconds.unwrap_or(seconds),
+            seconds: asked,
             // In the short one twice as long: its lives are.
-            chain_seconds: self
-                .sweep_seconds
-                .map_or(chain_seconds, |asked| asked * (chain_seconds / seconds)),
+            chain_seconds: asked * (chain_seconds / seconds),
         }
     }
 }
 
 /// The steps of the whole sweep, the watches beside its best one, how often each is done, and its seconds.
-const STEPS: [usize; 6] = [1, 8, 32, 64, 128, 256];
+const STEPS: [usize; 4] = [1, 32, 128, 256];
 const WATCHES: [usize; 3] = [1, 3, 5];
 const TIMES: usize = 3;
 const SECONDS: u64 = 60;
@@ -120,7 +114,28 @@ pub(crate) struct Sweep {
     pub(crate) chain_seconds: u64,
 }
 
+/// What was asked for, if anything was, else what the method has.
+pub(crate) fn asked_or(asked: &[usize], method: Vec<usize>) -> Vec<usize> {
+    if asked.is_empty() { method } else { asked.to_vec() }
+}
+
+/// Numbers as a page lists them.
+pub(crate) fn listed(numbers: &[usize]) -> String {
+    numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl Sweep {
+    /// The one of the method, or the short one for trials.
+    pub(crate) fn new(is_short: bool) -> Self {
+        let (bare, chain, times, seconds, chain_seconds) = if is_short {
+            (&SHORT_BARE[..], &SHORT_CHAIN[..], 1, 8, 16)
+        } else {
+            (&STEPS[..], &STEPS[..], TIMES, SECONDS, SECONDS)
+        };
+        let (bare_in_flight, in_flight) = (bare.to_vec(), chain.to_vec());
+        Self { bare_in_flight, in_flight, watches: WATCHES.to_vec(), times, seconds, chain_seconds }
+    }
+
     /// Whether it is the one of the method, whole.
     pub(crate) fn is_whole(&self) -> bool {
         self.bare_in_flight == STEPS
@@ -139,6 +154,7 @@ impl Sweep {
 }
 
 /// A run and the raw limit around it.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Step {
     pub(crate) contender: Contender,
     pub(crate) run: Run,
@@ -159,6 +175,7 @@ impl Step {
 }
 
 /// Everything of G1.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Comparison {
     pub(crate) bare: Bare,
     /// R' by lives in flight.

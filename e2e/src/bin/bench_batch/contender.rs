@@ -1,5 +1,6 @@
 //! What the throughput runs are of: BatchJob and its peers, tuned and as they are shipped.
 
+use serde::{Deserialize, Serialize};
 use springtide_e2e::local_cluster::Component;
 
 use crate::kueue::Tuning;
@@ -13,7 +14,7 @@ pub(crate) const RAISED: u32 = 10;
 pub(crate) const RAISED_WORKERS: usize = 32;
 
 /// What a throughput run is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Contender {
     /// BatchJob as it is installed, beside a controller manager and a scheduler that are tuned.
     Shipped,

@@ -1,12 +1,14 @@
 //! CPU time of the admission's decision, without any API server.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use springtide_batch_job::admission::{Admission, Demand, Interruptibility, QueueId, Staleness};
 use springtide_batch_job::projections::node::NodeView;
@@ -26,6 +28,7 @@ const NODES: usize = 200;
 const ROUNDS: usize = 5;
 
 /// What the passes take by which all waiting jobs are granted.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Decision {
     /// Of jobs whose pods are all of one shape.
     pub(crate) equal: Duration,
@@ -35,14 +38,14 @@ pub(crate) struct Decision {
 
 /// Measures both.
 pub(crate) fn cpu_time() -> Result<Decision> {
-    let equal = shape(0)?;
-    Ok(Decision { equal: median(|_| Ok(Arc::clone(&equal)))?, distinct: median(shape)? })
+    Ok(Decision { equal: median(|_| 0)?, distinct: median(|number| number)? })
 }
 
-fn median(shape: impl Fn(usize) -> Result<Arc<Shape>>) -> Result<Duration> {
+/// `bytes` gives by the number of a job what its pod is larger by.
+fn median(bytes: impl Fn(usize) -> usize) -> Result<Duration> {
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
-        times.push(one(&shape)?);
+        times.push(one(&bytes)?);
     }
     times.sort();
     Ok(times[ROUNDS / 2])
@@ -50,13 +53,19 @@ fn median(shape: impl Fn(usize) -> Result<Arc<Shape>>) -> Result<Duration> {
 
 /// The passes of the admission until each job has its grant; between two of them the pods exist. A class
 /// of which nothing is known starts with one grant, and doubles.
-fn one(shape: &impl Fn(usize) -> Result<Arc<Shape>>) -> Result<Duration> {
+fn one(bytes: &impl Fn(usize) -> usize) -> Result<Duration> {
+    // As in a manager, equal ones are one.
+    let mut shapes: BTreeMap<usize, Arc<Shape>> = BTreeMap::new();
     let mut admission = Admission::default();
     admission.set_ready(true, Staleness::Nowhere);
     for number in 0..NODES {
         admission.node_changed(&node(number)?);
     }
     for number in 0..JOBS {
+        let shape = match shapes.entry(bytes(number)) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(new) => Arc::clone(new.insert(shape(bytes(number))?)),
+        };
         admission.offer(Demand {
             job: key(number),
             uid: uid(number),
@@ -64,7 +73,7 @@ fn one(shape: &impl Fn(usize) -> Result<Arc<Shape>>) -> Result<Duration> {
             queue: QueueId::BuiltIn,
             tier: Tier::BestEffort,
             priority: 0,
-            shape: shape(number)?,
+            shape,
             target: 1,
             min_parallelism: 1,
             interruption: Interruptibility::default(),
@@ -81,7 +90,7 @@ fn one(shape: &impl Fn(usize) -> Result<Arc<Shape>>) -> Result<Duration> {
             waiting.iter().copied().filter(|number| admission.verdict(&uid(*number)).granted > 0).collect();
         for number in granted {
             waiting.remove(&number);
-            admission.pod_changed(&pod(number)?);
+            admission.pod_changed(&pod(number, bytes(number))?);
         }
     }
     Ok(spent)
@@ -113,8 +122,8 @@ fn spec(bytes: usize) -> Value {
     ]})
 }
 
-/// The pod of a job, not bound yet.
-fn pod(number: usize) -> Result<Change<PodView>> {
+/// The pod of a job, not bound yet, as large as its shape.
+fn pod(number: usize, bytes: usize) -> Result<Change<PodView>> {
     let ObjectKey { namespace, name } = key(number);
     let owner = json!({
         "apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob", "name": &*name, "uid": uid(number), "controller": true,
@@ -124,7 +133,7 @@ fn pod(number: usize) -> Result<Change<PodView>> {
             "namespace": &*namespace, "name": format!("{name}-0-0"), "uid": format!("pod-{number}"),
             "resourceVersion": "1", "ownerReferences": [owner],
         },
-        "spec": spec(0),
+        "spec": spec(bytes),
         "status": {"phase": "Pending"},
     });
     Ok(Change::Apply { old: None, new: Arc::new(serde_json::from_value(pod)?), initial: false })

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, Patch, PatchParams};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use springtide_crds::batch_queue::BatchQueue;
 use springtide_e2e::batch::pool;
@@ -47,6 +48,7 @@ const GONE: Duration = Duration::from_secs(300);
 const BACK: Duration = Duration::from_secs(300);
 
 /// What was measured.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Drain {
     /// Deletes a second that the server takes of such pods, by requests side by side.
     pub(crate) raw: f64,

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt};
 use kube::Client;
 use kube::core::Request;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use springtide_e2e::bench::post;
 use springtide_e2e::bench::report::quantile;
@@ -119,14 +120,16 @@ impl Generator {
 }
 
 /// How the lives of a time went.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Lives {
     /// How many were led at once.
     pub(crate) in_flight: usize,
     /// Lives that ended a second.
     pub(crate) rate: f64,
-    /// Their length in seconds: half of them, and 99 % of them, took no longer.
+    /// Their length in seconds: half of them, and 99 % of them, took no longer. NaN where none has ended.
+    #[serde(deserialize_with = "crate::stored::nan_of_null")]
     pub(crate) p50: f64,
+    #[serde(deserialize_with = "crate::stored::nan_of_null")]
     pub(crate) p99: f64,
 }
 

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 use springtide_e2e::node::{NodeCluster, required_or_skipped};
@@ -25,6 +26,7 @@ const BOUND: Duration = Duration::from_secs(300);
 const EVENTS_WRITTEN: Duration = Duration::from_secs(3);
 
 /// Latencies of a run, in seconds, sorted.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Latency {
     /// Create sent to pod seen.
     pub(crate) create_to_pod: Vec<f64>,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use kube::api::{Api, DeleteParams, ListParams};
+use serde::{Deserialize, Serialize};
 use springtide_crds::batch_job::BatchJob;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
@@ -19,6 +20,7 @@ pub(crate) const JOBS_PER_MINUTE: usize = 1_000;
 const BOUND: Duration = Duration::from_secs(300);
 
 /// What was measured.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Load {
     /// Minutes that it took to create them all.
     pub(crate) minutes: usize,

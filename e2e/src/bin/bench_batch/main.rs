@@ -13,6 +13,7 @@ mod contender;
 mod decision;
 mod drain;
 mod flood;
+mod follows;
 mod generator;
 mod kueue;
 mod kwok;
@@ -27,6 +28,7 @@ mod queue;
 mod report;
 mod scrape;
 mod stats;
+mod stored;
 mod throughput;
 mod walk;
 mod watcher;
@@ -40,6 +42,7 @@ use report::Measured;
 use springtide_e2e::bench::report::Report;
 use springtide_e2e::kwok::NodeSpec;
 use springtide_e2e::local_cluster::{Component, LocalCluster};
+use stored::Store;
 
 /// Namespaces over which jobs are spread: the declared maximum of one is 1 500.
 const NAMESPACES: usize = 8;
@@ -59,6 +62,11 @@ struct Options {
     /// Only these parts, separated by commas. The report is then target/bench/batch-partial.md, and docs stay.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Takes the parts that were measured in full before, at this commit and on this machine, and measures the others.
+    /// What a part has measured is stored in target/bench/batch when it is done, unless files outside of docs are not
+    /// those of the commit: after an interrupted run, or one with --only, the whole is there with this.
+    #[arg(long)]
+    resume: bool,
     /// Nodes that KWOK plays; some parts add a few of their own.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(10..=240))]
     nodes: u16,
@@ -76,16 +84,9 @@ struct Options {
 }
 
 impl Options {
-    /// Whether all is measured that the method asks for, and no less of it. More is no harm; of other nodes the figures
-    /// are others.
+    /// Whether all is measured that the method asks for, and no less of it.
     fn is_whole(&self) -> bool {
-        let method = Self::parse_from(["bench-batch"]);
-        self.only.is_empty()
-            && self.nodes == method.nodes
-            && self.comparison.is_whole(&method.comparison)
-            && self.latency_seconds >= method.latency_seconds
-            && self.load_minutes >= method.load_minutes
-            && self.flood_jobs >= method.flood_jobs
+        self.only.is_empty() && Part::value_variants().iter().all(|part| part.is_whole(self))
     }
 }
 
@@ -109,6 +110,8 @@ enum Part {
     Load,
     /// G11 and G12: a peak window that drains a thousand pods, and their way back.
     Drain,
+    /// How soon capacity follows nodes, and a job tells of a queue that is not there.
+    Follows,
     /// G3 and G13: a full queue and a killed manager.
     Queue,
     /// Five times as many jobs at once as the kind is declared for.
@@ -133,6 +136,7 @@ impl Part {
             Self::Pending => "pods that wait for a node, oversubscribed".to_owned(),
             Self::Load => format!("{} jobs a minute for {} min", load::JOBS_PER_MINUTE, options.load_minutes),
             Self::Drain => format!("a drain of {} pods, and their way back", drain::PODS),
+            Self::Follows => "what follows a node, and a queue that is not there".to_owned(),
             Self::Queue => format!("{} jobs that wait and {} that run", queue::WAITING, queue::RUNNING),
             Self::Flood => format!("{} jobs at once", options.flood_jobs),
             Self::Containers => format!("latency with real containers, {} jobs", latency::CONTAINER_JOBS),
@@ -143,10 +147,36 @@ impl Part {
         }
     }
 
+    /// As `--only` takes it.
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether no less of it is measured than the method asks for. More is no harm; of other nodes the figures are
+    /// others.
+    fn is_whole(self, options: &Options) -> bool {
+        let method = Options::parse_from(["bench-batch"]);
+        let on_its_nodes = options.nodes == method.nodes;
+        match self {
+            Self::Throughput => on_its_nodes && options.comparison.is_whole(&method.comparison),
+            Self::Latency => on_its_nodes && options.latency_seconds >= method.latency_seconds,
+            Self::Load => on_its_nodes && options.load_minutes >= method.load_minutes,
+            Self::Flood => on_its_nodes && options.flood_jobs >= method.flood_jobs,
+            Self::Pending | Self::Drain | Self::Follows | Self::Queue => on_its_nodes,
+            Self::Containers | Self::Online | Self::Writes | Self::Decision | Self::Walk => true,
+        }
+    }
+
     /// Whether it runs on the cluster that all timed parts share.
     fn is_on_the_shared_cluster(self) -> bool {
         match self {
-            Self::Throughput | Self::Latency | Self::Pending | Self::Load | Self::Drain | Self::Queue => true,
+            Self::Throughput
+            | Self::Latency
+            | Self::Pending
+            | Self::Load
+            | Self::Drain
+            | Self::Follows
+            | Self::Queue => true,
             Self::Flood | Self::Containers | Self::Online | Self::Writes | Self::Decision | Self::Walk => {
                 false
             }
@@ -189,6 +219,7 @@ async fn main() -> Result<()> {
     }
     // Names the commit, which may not be the last one any more at the end.
     let report = Report::new("batch")?;
+    let store = Store::open(&report, options.resume)?;
     // The full queue comes last of those on the shared cluster: it is not cleaned up.
     let is_wanted = |part: &&Part| options.only.is_empty() || options.only.contains(part);
     let parts: Vec<Part> = Part::value_variants().iter().filter(is_wanted).copied().collect();
@@ -201,18 +232,29 @@ async fn main() -> Result<()> {
         }
         let minutes = start.elapsed().as_secs_f64() / 60.0;
         eprintln!("[{}/{}] {} ({minutes:.0} min so far)", number + 1, parts.len(), part.title(&options));
+        if options.resume {
+            match store.take(*part, &options, &mut measured) {
+                Ok(()) => continue,
+                Err(why) => eprintln!("      measured now: {why:#}"),
+            }
+        }
+        let began = Instant::now();
         let done = tokio::time::timeout(BOUND, measure(*part, &options, &mut shared, &mut measured)).await;
         let done = done.with_context(|| format!("not done after {} min", BOUND.as_secs() / 60));
-        // What the other parts have measured, and will, is worth a report.
-        if let Err(error) = done.and_then(|done| done) {
-            eprintln!("      failed: {error:#}");
-            measured.failures.push((part.title(&options), format!("{error:#}")));
-            // What it has left behind would be measured by the next one.
-            drop(shared.take());
+        match done.and_then(|done| done) {
+            Ok(()) => store.keep(*part, &options, &mut measured, began.elapsed()),
+            // What the other parts have measured, and will, is worth a report.
+            Err(error) => {
+                eprintln!("      failed: {error:#}");
+                measured.failures.push((part.title(&options), format!("{error:#}")));
+                store.forget(*part, &options);
+                // What it has left behind would be measured by the next one.
+                drop(shared.take());
+            }
         }
     }
     end(&mut shared, &mut measured);
-    measured.minutes = start.elapsed().as_secs_f64() / 60.0;
+    measured.minutes += start.elapsed().as_secs_f64() / 60.0;
     report::write(&report, &measured, options.is_whole())?;
     match measured.failures.len() {
         0 => Ok(()),
@@ -258,6 +300,7 @@ async fn measure(
             measured.load = Some(load::measure(cluster, namespaces, options.load_minutes).await?);
         }
         Part::Drain => measured.drain = Some(drain::measure(&shared?.cluster).await?),
+        Part::Follows => measured.follows = Some(follows::measure(&shared?.cluster).await?),
         Part::Queue => measured.queue = Some(queue::measure(&shared?.cluster).await?),
         Part::Flood => {
             measured.flood = Some(flood::measure(options.nodes, options.flood_jobs as usize).await?);
@@ -314,6 +357,7 @@ mod tests {
         };
         assert!(is_whole(&[]));
         assert!(is_whole(&["--load-minutes", "20", "--rounds", "2", "--workers", "8"]), "that is more");
+        assert!(is_whole(&["--resume"]), "the rest was measured before");
         for less in [
             ["--only", "load"],
             ["--nodes", "100"],
@@ -329,6 +373,25 @@ mod tests {
             assert!(!is_whole(&less), "{less:?}");
         }
         assert!(!is_whole(&["--short-sweep"]) && !is_whole(&["--without-peers"]));
+    }
+
+    #[test]
+    fn a_part_is_whole_though_others_are_shorter_or_are_not_measured() {
+        let are_whole = |args: &[&str]| {
+            let options = Options::parse_from(["bench-batch"].iter().chain(args));
+            let whole = Part::value_variants().iter().filter(|part| part.is_whole(&options));
+            whole.map(|part| part.name()).collect::<Vec<_>>()
+        };
+        let all = are_whole(&[]);
+        assert_eq!(all.len(), Part::value_variants().len());
+        assert_eq!(are_whole(&["--only", "load"]), all);
+        let without = |part: &str| all.iter().filter(|other| *other != part).cloned().collect::<Vec<_>>();
+        assert_eq!(are_whole(&["--short-sweep"]), without("throughput"));
+        assert_eq!(are_whole(&["--latency-seconds", "5"]), without("latency"));
+        assert_eq!(are_whole(&["--load-minutes", "1"]), without("load"));
+        assert_eq!(are_whole(&["--flood-jobs", "1000"]), without("flood"));
+        let elsewhere = ["containers", "online", "writes", "decision", "walk"];
+        assert_eq!(are_whole(&["--nodes", "100"]), elsewhere, "the others run on these nodes");
     }
 
     #[test]

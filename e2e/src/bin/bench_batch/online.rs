@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use springtide_crds::batch_queue::BatchQueue;
 use springtide_e2e::bench::post;
@@ -43,6 +44,7 @@ const RUNNING: Duration = Duration::from_secs(120);
 const GONE: Duration = Duration::from_secs(300);
 
 /// What was measured.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Online {
     /// Latencies in ms, ascending.
     pub(crate) alone: Vec<f64>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use kube::api::{Api, PostParams};
 use kube::runtime::wait::await_condition;
+use serde::{Deserialize, Serialize};
 use springtide_crds::batch_queue::{
     BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, DEFAULT_QUEUE, QuotaRow, ReadyReason,
 };
@@ -35,6 +36,7 @@ const BOUND: Duration = Duration::from_secs(600);
 const QUEUE_READY: Duration = Duration::from_secs(60);
 
 /// What was measured of a system.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Pending {
     /// Tasks that were run.
     pub(crate) tasks: usize,

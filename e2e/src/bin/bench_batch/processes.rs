@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use springtide_e2e::bench::usage;
 use springtide_e2e::local_cluster::{Component, LocalCluster};
 use springtide_e2e::manager::Manager;
@@ -20,9 +21,10 @@ const COMPONENTS: [Component; 4] =
     [Component::Etcd, Component::ApiServer, Component::ControllerManager, Component::Scheduler];
 
 /// What one process used in a run.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Process {
     /// One of [`NAMES`].
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// User and system time in the run.
     pub(crate) cpu_seconds: f64,
     /// Resident memory at its end, in MiB.
@@ -32,6 +34,7 @@ pub(crate) struct Process {
 }
 
 /// What all of them used.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Spent {
     /// Length of the run.
     pub(crate) seconds: f64,
@@ -115,7 +118,7 @@ impl Meter {
         let read = |(name, pid, before): (&'static str, i32, f64)| {
             let usage = usage::of(pid).with_context(|| format!("{name} has ended"))?;
             anyhow::Ok(Process {
-                name,
+                name: name.to_owned(),
                 cpu_seconds: usage.cpu_seconds - before,
                 resident_mib: usage::resident_mib(pid)?,
                 peak_mib: usage.peak_mib,

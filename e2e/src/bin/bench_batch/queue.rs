@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{Api, ListParams};
+use serde::{Deserialize, Serialize};
 use springtide_batch_job::projections::job::BATCH_JOB;
 use springtide_crds::batch_job::{BatchJob, BatchJobStatus, CompleteReason};
 use springtide_crds::common::{ConditionStatus, condition};
@@ -52,6 +53,7 @@ const DECIDED: Duration = Duration::from_secs(120);
 const RECORDED: Duration = Duration::from_secs(120);
 
 /// What was measured.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Queue {
     /// Resident memory of a manager without jobs, in MiB.
     pub(crate) idle_mib: f64,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use kube::Client;
+use serde::{Deserialize, Serialize};
 use springtide_e2e::manager::Manager;
 
 /// Verbs that write.
@@ -76,12 +77,14 @@ impl<'a> Sample<'a> {
 }
 
 /// What a manager sent in a run.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Traffic {
     /// Writes that succeeded, by class and resource.
     pub(crate) writes: Vec<([String; 2], f64)>,
     /// Writes under way on average.
     pub(crate) in_flight: f64,
-    /// From the sending of a write to the head of its answer, on average, in seconds.
+    /// From the sending of a write to the head of its answer, on average, in seconds; NaN where none was sent.
+    #[serde(deserialize_with = "crate::stored::nan_of_null")]
     pub(crate) latency: f64,
     /// How often a write was put off, by what was short.
     pub(crate) throttled: Vec<(String, f64)>,
@@ -122,7 +125,7 @@ impl Traffic {
 }
 
 /// Writes that the API server has counted, whoever sent them, refused ones too.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Served {
     /// On jobs, of whatever kind, their Workloads and their pods.
     pub(crate) jobs_and_pods: f64,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
@@ -18,6 +19,7 @@ use crate::watcher::{Jobs, Watcher, spans};
 const BOUND: Duration = Duration::from_secs(60 * 60);
 
 /// One run.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Run {
     /// How many there were.
     pub(crate) jobs: usize,

@@ -2,6 +2,7 @@
 //! own tests that walk, with their long loops, and count.
 
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 use springtide_e2e::bench::counted::{self, Count};
 
 /// Random steps of the admission, and clocks under which a process goes through a peak window.
@@ -15,6 +16,7 @@ const TESTS: [&str; 2] = [
 const PROGRAM: &str = "simulation";
 
 /// What was counted.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Walk {
     /// Grants in the steps by which a queue used more than its max, or its cohort or its capacity more than there is.
     pub(crate) above_max: Count,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
 use springtide_crds::batch_job::{BatchJobSpec, CompletionTracking};
 use springtide_e2e::batch::{self, Cost, Task};
 use springtide_e2e::local_cluster::LocalCluster;
@@ -29,11 +30,12 @@ pub(crate) const GANGS: usize = 50;
 const GANG_SIZE: u32 = 4;
 
 /// A row of the write chain.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Writes {
     /// Which jobs.
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     /// For identifiers.
-    pub(crate) id: &'static str,
+    pub(crate) id: String,
     /// Writes of the manager a job.
     pub(crate) own: f64,
     /// What they are to be. They are no fewer: a row is about jobs of which each waits, or runs, so long that one
@@ -46,7 +48,7 @@ pub(crate) struct Writes {
 }
 
 /// Writes on Events a job, by who tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Events {
     /// The scheduler.
     pub(crate) scheduler: f64,
@@ -72,6 +74,7 @@ impl Events {
 }
 
 /// The rows of BatchJob, and what all components write for a Job.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Counted {
     pub(crate) rows: Vec<Writes>,
     /// Of Jobs of Kubernetes, without and with Events.
@@ -96,6 +99,22 @@ pub(crate) async fn per_job() -> Result<Counted> {
         (CompletionTracking::Strict, long(), false, "long, Strict", "long-strict", 6),
         (at_least_once, Task::quick(), true, "waited and said so, short, AtLeastOnce", "waited", 5),
         (at_least_once, long(), true, "waited and said so, long, AtLeastOnce", "waited-long", 6),
+        (
+            CompletionTracking::Strict,
+            Task::quick(),
+            true,
+            "waited and said so, short, Strict",
+            "waited-strict",
+            6,
+        ),
+        (
+            CompletionTracking::Strict,
+            long(),
+            true,
+            "waited and said so, long, Strict",
+            "waited-long-strict",
+            6,
+        ),
     ] {
         let mut spec = BatchJobSpec::new(task.template());
         spec.release.completion_tracking = Some(tracking);
@@ -107,7 +126,14 @@ pub(crate) async fn per_job() -> Result<Counted> {
         must_be_complete(what, own.len(), own_budget)?;
         let a_job = |count: usize| count as f64 / JOBS as f64;
         let events = Events::of(&events, JOBS);
-        let row = Writes { what, id, own: a_job(own.len()), own_budget, all: a_job(all.len()), events };
+        let row = Writes {
+            what: what.to_owned(),
+            id: id.to_owned(),
+            own: a_job(own.len()),
+            own_budget,
+            all: a_job(all.len()),
+            events,
+        };
         eprintln!("      {what}: {:.2} writes of the manager, {:.2} of all", row.own, row.all);
         rows.push(row);
     }

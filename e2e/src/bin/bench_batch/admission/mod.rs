@@ -2,13 +2,13 @@
 //! scheduler performance test, each with its pod as an object; and the processor time of decisions.
 
 mod goals;
+mod options;
 mod page;
 mod preset;
 mod raw;
 mod runner;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -27,13 +27,14 @@ use springtide_e2e::manager::Manager;
 use springtide_plumbing::budget::BudgetConfig;
 
 use crate::decision::{self, Decision};
-use crate::generator::{Generator, Window};
+use crate::generator::Generator;
 use crate::manifests::System;
 use crate::processes::{Meter, Spent};
 use crate::scrape::{Scrape, Traffic};
 use crate::stats::{mean, sorted};
 use crate::watcher::{Jobs, Seen, Watcher};
 use crate::{JOB_SYNCS, TUNED};
+pub(crate) use options::Options;
 use preset::{Extent, Load, Queue};
 use raw::Raw;
 
@@ -45,36 +46,6 @@ const BOUND: Duration = Duration::from_secs(45 * 60);
 const SETTLED: Duration = Duration::from_secs(5);
 /// Queues that are created at once.
 const IN_FLIGHT: usize = 32;
-
-/// The sweep for the raw rate: writers in flight, and seconds of each step.
-const RAW_IN_FLIGHT: [usize; 4] = [16, 32, 64, 128];
-const RAW_SECONDS: u64 = 10;
-
-/// What is measured of the admission, and how.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Options {
-    /// Only these parts, separated by commas. The report is then target/bench/batch-admission-partial.md.
-    #[arg(long, value_enum, value_delimiter = ',')]
-    only: Vec<Part>,
-    /// A load in the form of Kueue's runner, instead of that of the baseline.
-    #[arg(long)]
-    generator: Option<PathBuf>,
-    /// Factor on the write budget of the manager, in the runs that raise it.
-    #[arg(long, default_value_t = 10)]
-    write_budget_factor: u32,
-    /// Workers of the manager in those runs.
-    #[arg(long, default_value_t = 64)]
-    workers: usize,
-    /// Leaves out that pods end for those of higher priority in their own queue (withinClusterQueue of the load).
-    #[arg(long)]
-    without_preemption: bool,
-    /// Writers in flight of the sweep for the raw rate.
-    #[arg(long, value_delimiter = ',', default_values_t = RAW_IN_FLIGHT)]
-    raw_in_flight: Vec<usize>,
-    /// Seconds of each step of that sweep.
-    #[arg(long, default_value_t = RAW_SECONDS, value_parser = clap::value_parser!(u64).range(1..=600))]
-    raw_seconds: u64,
-}
 
 /// A part of the bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -186,12 +157,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     }
     measured.minutes = start.elapsed().as_secs_f64() / 60.0;
     let goals = goals::of(&measured);
-    let is_whole = options.only.is_empty()
-        && options.generator.is_none()
-        && !options.without_preemption
-        && options.raw_in_flight == RAW_IN_FLIGHT
-        && options.raw_seconds >= RAW_SECONDS
-        && measured.failures.is_empty();
+    let is_whole = options.is_whole() && measured.failures.is_empty();
     let page = page::of(&measured, &goals, &report.origin(), options, is_whole)?;
     if is_whole {
         page::plot(&measured, &report.plot())?;
@@ -254,9 +220,7 @@ async fn cluster(namespaces: usize) -> Result<(LocalCluster, Vec<String>)> {
 async fn raw_rate(options: &Options) -> Result<Raw> {
     let (cluster, namespaces) = cluster(8).await?;
     let generator = Generator::new(&cluster, &namespaces)?;
-    let counted = Duration::from_secs(options.raw_seconds);
-    let window = Window { warm_up: counted / 2, counted };
-    let raw = raw::measure(&generator, &options.raw_in_flight, window).await?;
+    let raw = raw::measure(&generator, &options.sweep()).await?;
     cluster.stop()?;
     Ok(raw)
 }
@@ -475,8 +439,9 @@ mod tests {
             write_budget_factor: 10,
             workers: 32,
             without_preemption: true,
+            short_sweep: false,
             raw_in_flight: Vec::new(),
-            raw_seconds: 1,
+            raw_seconds: None,
         };
         assert!(Part::Shipped.flags(&options).args.is_empty());
         let raised = Part::Baseline.flags(&options);

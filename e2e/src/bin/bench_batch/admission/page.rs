@@ -9,6 +9,7 @@ use springtide_plumbing::controller::DEFAULT_WORKERS;
 
 use super::goals::{KUEUE_WAITS, KUEUE_WALL};
 use super::{Measured, Options, Part, Run, budget, raw};
+use crate::comparison::listed;
 use crate::decision;
 use crate::processes::NAMES;
 
@@ -166,6 +167,8 @@ fn processes(page: &mut String, runs: &[Run]) -> Result<()> {
 
 fn method(page: &mut String, options: &Options) -> Result<()> {
     let (factor, workers) = (options.write_budget_factor, options.workers);
+    let sweep = options.sweep();
+    let median = if sweep.times > 1 { ", of which the median counts" } else { "" };
     let paragraphs = [
         "The loads are those of Kueue's scheduler performance test, in files that its runner reads as well. As there, \
          the workloads of a set are created one after the other, each so long after the one before; a workload is ended \
@@ -197,9 +200,12 @@ fn method(page: &mut String, options: &Options) -> Result<()> {
         ),
         format!(
             "The raw rate is that of lives of a BatchJob without any manager: create and two statuses, which are the writes \
-             that Kueue makes for a workload; the best of a sweep, {} s a step. The time of the large-scale load is compared \
-             with what {} such writes take.",
-            options.raw_seconds,
+             that Kueue makes for a workload; the best of a sweep with {} in flight, {} x {} s each{median}. The objects of \
+             each try are deleted after it, which does not count. The time of the large-scale load is compared with what {} \
+             such writes take.",
+            listed(&sweep.bare_in_flight),
+            sweep.times,
+            sweep.seconds,
             raw::WRITES * 50_000
         ),
         format!(
@@ -246,8 +252,9 @@ mod tests {
             write_budget_factor: 10,
             workers: 64,
             without_preemption: false,
-            raw_in_flight: vec![64],
-            raw_seconds: 10,
+            short_sweep: false,
+            raw_in_flight: Vec::new(),
+            raw_seconds: None,
         }
     }
 
@@ -261,6 +268,7 @@ mod tests {
             "| baseline, write budget x 10 | medium | 1 | 80.0 | 80.0 | 80.0 | 0 | 71.7 |",
             "| large-scale, write budget x 10 | small | 1 | 100.0 | 100.0 | 100.0 | 0 |  |",
             "| 64 | 600 | 0.30 s |",
+            "of a sweep with 1, 32, 128, 256 in flight, 3 x 60 s each, of which the median counts.",
         ] {
             assert!(page.contains(row), "{row}\n{page}");
         }

@@ -1,15 +1,21 @@
 //! The raw rate of writes of custom resources: what Kueue writes for a workload, and a generator alone: create and
 //! two statuses of an object.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt};
 use springtide_e2e::bench::post;
 
-use crate::generator::{Generator, Lives, Window, best, lead};
+use crate::comparison::Sweep;
+use crate::generator::{Generator, Lives, best, lead, middle};
 use crate::manifests::{self, System, Task};
 
 /// Writes of one life.
 pub(super) const WRITES: usize = 3;
 const MERGE: &str = "application/merge-patch+json";
+/// Objects that are deleted at once.
+const DELETES_IN_FLIGHT: usize = 64;
 
 /// What was measured.
 pub(super) struct Raw {
@@ -24,21 +30,41 @@ impl Raw {
     }
 }
 
-/// Measures it. The objects stay: the cluster is to go.
-pub(super) async fn measure(generator: &Generator, in_flight: &[usize], window: Window) -> Result<Raw> {
+/// Measures it, by the steps that bare pods have. The objects of a try go after it, which does not count: they would be
+/// a few hundred thousand in the end.
+pub(super) async fn measure(generator: &Generator, plan: &Sweep) -> Result<Raw> {
+    let window = Sweep::window(plan.seconds);
     let mut first = 0;
     let mut sweep = Vec::new();
-    for in_flight in in_flight {
-        let of_lives = generator.clone();
-        let lives = lead(*in_flight, window, &mut first, move |number| {
-            let generator = of_lives.clone();
-            async move { life(&generator, number).await }
-        })
-        .await?;
+    for in_flight in &plan.bare_in_flight {
+        let mut tries = Vec::new();
+        for _ in 0..plan.times {
+            let (of_lives, begin) = (generator.clone(), first);
+            let life = move |number| {
+                let generator = of_lives.clone();
+                async move { life(&generator, number).await }
+            };
+            tries.push(lead(*in_flight, window, &mut first, life).await?);
+            remove(generator, begin..first).await?;
+        }
+        let lives = middle(tries).context("a sweep without tries")?;
         eprintln!("      raw, {in_flight} in flight: {:.0} writes/s", WRITES as f64 * lives.rate);
         sweep.push(lives);
     }
     Ok(Raw { sweep })
+}
+
+/// Deletes the objects of lives with these numbers.
+async fn remove(generator: &Generator, numbers: Range<usize>) -> Result<()> {
+    futures::stream::iter(numbers)
+        .map(|number| async move {
+            let jobs = System::BatchJob.jobs(generator.namespace(number));
+            let name = format!("raw-{number}");
+            generator.delete(&jobs, &name).await.with_context(|| format!("delete {name}"))
+        })
+        .buffer_unordered(DELETES_IN_FLIGHT)
+        .try_collect()
+        .await
 }
 
 async fn life(generator: &Generator, number: usize) -> Result<()> {

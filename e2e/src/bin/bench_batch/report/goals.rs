@@ -10,6 +10,7 @@ use crate::contender::{Contender, RAISED, RAISED_WORKERS};
 use crate::decision::{self, Decision};
 use crate::drain::{self, Drain};
 use crate::flood;
+use crate::follows::{self, Follows};
 use crate::latency::Latency;
 use crate::load::{JOBS_PER_MINUTE, Load};
 use crate::online::Online;
@@ -22,7 +23,7 @@ use crate::writes::{ALL_BUDGET, Counted, POD_GROUP_BUDGET, Writes};
 /// One goal a figure, in the order of their identifiers.
 pub(super) fn of(measured: &Measured) -> Result<Vec<Goal>> {
     let Measured { comparison, latency, containers, pending, load, queue, writes, decision, .. } = measured;
-    let Measured { drain, online, flood, walk, .. } = measured;
+    let Measured { drain, online, flood, walk, follows, .. } = measured;
     let mut goals = Vec::new();
     goals.extend(comparison.iter().flat_map(throughput));
     goals.extend(writes.iter().flat_map(written));
@@ -41,6 +42,7 @@ pub(super) fn of(measured: &Measured) -> Result<Vec<Goal>> {
     goals.extend(walk.iter().map(above_max));
     goals.extend(online.iter().flat_map(beside_batch));
     goals.extend(flood.iter().map(flooded));
+    goals.extend(follows.iter().flat_map(followed));
     Ok(goals)
 }
 
@@ -85,6 +87,10 @@ fn written(counted: &Counted) -> Vec<Goal> {
         [goal("own", "the manager", *own, *own_budget), goal("all", "all components", *all, ALL_BUDGET)]
     };
     let mut goals: Vec<Goal> = counted.rows.iter().flat_map(of_row).collect();
+    // Nothing of what these jobs do is more than their statuses tell.
+    let own_events = counted.rows.iter().map(|row| row.events.controller).fold(f64::NAN, f64::max);
+    let what = "Events of the manager a job, in the row of those with the most";
+    goals.push(Goal::at_most("G2-own-events", what, own_events, "Events/job", 0.0));
     let [_, all] = counted.pod_group;
     let (what, most) = ("writes of all components on the PodGroup of a gang", f64::from(POD_GROUP_BUDGET));
     goals.push(Goal::at_most("G2-pod-group", what, all, "writes/gang", most));
@@ -212,7 +218,31 @@ fn beside_batch(online: &Online) -> [Goal; 2] {
 fn flooded(run: &Run) -> Goal {
     let what =
         format!("jobs/s of the last tenth of {} jobs that come at once, to those of the first", run.jobs);
-    Goal::at_least("flood-last-tenth", &what, flood::last_to_first(run), "ratio", 0.8)
+    let ratio = flood::last_to_first(run);
+    Goal::new("flood-last-tenth", &what, ratio, "ratio", "0.8 to 1.2", (0.8..=1.2).contains(&ratio))
+}
+
+/// A node as kueue#3210 has it, and a job on a queue that is not there.
+fn followed(follows: &Follows) -> [Goal; 4] {
+    let tries = follows::TRIES;
+    let longest = |spans: &[f64]| spans.iter().copied().fold(f64::NAN, f64::max);
+    let of_node = |id, node: &str, spans: &[f64]| {
+        let what = format!("from {node} takes pods to the first pod for it, the longest of {tries}");
+        Goal::below(id, &what, longest(spans), "s", 1.0)
+    };
+    let missing = format!("from a job on a missing queue until it is Stalled, the longest of {tries}");
+    [
+        of_node("nodes-new", "when a new node", &follows.new_node.pod),
+        of_node("nodes-uncordoned", "when a node that was cordoned", &follows.uncordoned.pod),
+        Goal::at_most(
+            "nodes-cordoned",
+            "pods that were made for the room of a cordoned node",
+            follows.on_cordoned as f64,
+            "pods",
+            0.0,
+        ),
+        Goal::at_most("missing-queue", &missing, longest(&follows.missing_queue), "s", 5.0),
+    ]
 }
 
 fn restart(queue: &Queue) -> [Goal; 4] {
@@ -243,6 +273,7 @@ mod tests {
     use crate::processes::{MANAGER, Process, Spent};
     use crate::scrape::Served;
     use crate::walk::tests::walk;
+    use crate::writes::Events;
 
     fn json(goals: impl IntoIterator<Item = Goal>) -> Vec<serde_json::Value> {
         goals.into_iter().map(|goal| serde_json::to_value(goal).unwrap()).collect()
@@ -292,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_falls_by_more_than_a_fifth_misses() {
+    fn a_rate_that_falls_or_rises_by_more_than_a_fifth_misses() {
         let of = |tenths: &[f64]| {
             let run = Run {
                 jobs: 50_000,
@@ -306,8 +337,48 @@ mod tests {
             };
             json([flooded(&run)])[0]["met"] == true
         };
-        assert!(of(&[40.0, 20.0, 33.0]) && of(&[40.0, 60.0]));
-        assert!(!of(&[40.0, 31.0]) && !of(&[]));
+        assert!(of(&[40.0, 20.0, 33.0]) && of(&[40.0, 47.0]));
+        assert!(!of(&[40.0, 31.0]) && !of(&[40.0, 49.0]) && !of(&[]));
+    }
+
+    #[test]
+    fn one_event_of_the_manager_in_any_row_misses() {
+        let row = |controller| Writes {
+            what: "short".to_owned(),
+            id: "short".to_owned(),
+            own: 4.0,
+            own_budget: 4,
+            all: 8.0,
+            events: Events { scheduler: 1.0, node: 1.0, controller },
+        };
+        let of = |events: &[f64]| {
+            let counted = Counted {
+                rows: events.iter().copied().map(row).collect(),
+                job: 14.0,
+                job_events: Events::default(),
+                pod_group: [2.0, 2.0],
+            };
+            let goals = json(written(&counted));
+            let own = goals.iter().find(|goal| goal["id"] == "G2-own-events").unwrap();
+            (own["value"].as_f64(), own["met"] == true)
+        };
+        assert_eq!(of(&[0.0, 0.0]), (Some(0.0), true));
+        assert_eq!(of(&[0.0, 0.005, 0.0]), (Some(0.005), false));
+        assert!(!of(&[]).1, "nothing was counted");
+    }
+
+    #[test]
+    fn the_longest_wait_for_a_node_or_a_word_counts() {
+        let met = |follows: &Follows| -> Vec<bool> {
+            json(followed(follows)).iter().map(|goal| goal["met"] == true).collect()
+        };
+        let mut follows = follows::tests::follows();
+        assert_eq!(met(&follows), [true; 4]);
+        follows.new_node.pod.push(1.2);
+        follows.uncordoned.pod.push(1.0);
+        follows.on_cordoned = 1;
+        follows.missing_queue.push(5.1);
+        assert_eq!(met(&follows), [false; 4]);
     }
 
     #[test]
@@ -326,7 +397,8 @@ mod tests {
 
     #[test]
     fn the_use_of_a_core_is_that_of_the_manager_over_the_run() {
-        let manager = Process { name: MANAGER, cpu_seconds: 6.0, resident_mib: 30.0, peak_mib: 31.0 };
+        let manager =
+            Process { name: MANAGER.to_owned(), cpu_seconds: 6.0, resident_mib: 30.0, peak_mib: 31.0 };
         let spent = Spent { seconds: 60.0, processes: vec![manager] };
         let load =
             Load { minutes: 1, admission: vec![0.1; 1000], exit_to_outcome: Vec::new(), spent, kept: 1000 };

@@ -1,5 +1,6 @@
 //! The report: a Markdown page, a plot, and the goals as JSON.
 
+mod follows;
 mod goals;
 mod page;
 mod peers;
@@ -17,11 +18,13 @@ use crate::comparison::{Comparison, Sweep};
 use crate::contender::{Contender, RAISED};
 use crate::decision::Decision;
 use crate::drain::Drain;
+use crate::follows::Follows;
 use crate::latency::Latency;
 use crate::load::Load;
 use crate::online::Online;
 use crate::pending::Pending;
 use crate::queue::Queue;
+use crate::stored::Done;
 use crate::throughput::Run;
 use crate::walk::Walk;
 use crate::writes::Counted;
@@ -47,6 +50,7 @@ pub(crate) struct Measured {
     pub(crate) pending: Option<[Pending; 3]>,
     pub(crate) load: Option<Load>,
     pub(crate) drain: Option<Drain>,
+    pub(crate) follows: Option<Follows>,
     /// Where the machine can run containers.
     pub(crate) online: Option<Online>,
     pub(crate) queue: Option<Queue>,
@@ -58,7 +62,9 @@ pub(crate) struct Measured {
     pub(crate) left_out: Vec<String>,
     /// Parts that have failed, and why.
     pub(crate) failures: Vec<(String, String)>,
-    /// How long it took.
+    /// When each part was measured, in the order in which this run came to them.
+    pub(crate) done: Vec<Done>,
+    /// How long it took, parts of runs before this one too.
     pub(crate) minutes: f64,
 }
 
@@ -80,6 +86,7 @@ impl Measured {
             pending: None,
             load: None,
             drain: None,
+            follows: None,
             online: None,
             queue: None,
             flood: None,
@@ -88,13 +95,14 @@ impl Measured {
             walk: None,
             left_out: Vec::new(),
             failures: Vec::new(),
+            done: Vec::new(),
             minutes: 0.0,
         }
     }
 }
 
 /// Writes the page, the plot and the goals, and prints the page: those of the repository after a whole run in which
-/// everything was measured, else partial ones in the target folder.
+/// everything was measured, by it or by one before, else partial ones in the target folder.
 pub(crate) fn write(report: &Report, measured: &Measured, is_whole: bool) -> Result<()> {
     let goals = goals::of(measured)?;
     let page = page::of(measured, &goals, &report.origin())?;

@@ -8,7 +8,7 @@ use springtide_e2e::bench::report::{Goal, quantile};
 use springtide_plumbing::budget::BudgetConfig;
 use springtide_plumbing::controller::DEFAULT_WORKERS;
 
-use super::{Measured, peers, throughput};
+use super::{Measured, follows, peers, throughput};
 use crate::comparison::Comparison;
 use crate::contender::{RAISED, RAISED_WORKERS};
 use crate::decision::{self, Decision};
@@ -18,6 +18,7 @@ use crate::load::{JOBS_PER_MINUTE, Load};
 use crate::online::{self, Online};
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
+use crate::stored::Done;
 use crate::throughput::Run;
 use crate::walk::{self, Walk};
 use crate::writes::{self, Counted, Events, Writes};
@@ -59,6 +60,9 @@ pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<St
     }
     if let Some(drain) = &measured.drain {
         drained(&mut page, drain)?;
+    }
+    if let Some(measured) = &measured.follows {
+        follows::section(&mut page, measured)?;
     }
     if let Some(online) = &measured.online {
         beside_batch(&mut page, online)?;
@@ -294,10 +298,10 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
              without one, and as many under the next. It runs without election: else it waits for the Lease of the killed \
              one. Writes are counted on a cluster of their own with an audit log, {} jobs a row, Events beside; a long task \
              runs for 6 s; those that wait are in a queue whose quota is used up, until each says QuotaExceeded in its \
-             status, which it does after half a minute. A row of fewer writes of the manager than these jobs are due is an \
-             error. The throughput runs have no audit log, which would slow them down: the API server's \
-             `apiserver_request_total` is read before and after them. PodGroups are those of {} gangs of four pods. A \
-             decision is the passes of the admission over 200 nodes with room, alone; of five tries the median counts.",
+             status, which it does after half a minute, a Strict one after a minute and a half. A row of fewer writes of \
+             the manager than these jobs are due is an error. The throughput runs have no audit log, which would slow them \
+             down: the API server's `apiserver_request_total` is read before and after them. PodGroups are those of {} gangs of four pods. A decision is the passes of the admission over 200 nodes \
+             with room, alone; of five tries the median counts.",
             writes::JOBS,
             writes::GANGS
         ),
@@ -311,6 +315,7 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
             drain::GRACE,
             drain::RAMP
         ),
+        follows::method(),
         format!(
             "Online: a server with a request of 500m of cpu on a real node, asked at a steady pace from the same node, whatever \
              the answers take. Batch pods without requests compute as long as they are let, go on for {} s after SIGTERM, and \
@@ -325,152 +330,30 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
             walk::STEPS,
             walk::CLOCKS
         ),
-        "Times of single runs vary on a small machine; the shares are within one run.".to_owned(),
+        format!(
+            "{} Times of single runs vary on a small machine; the shares are within one run.",
+            parts(&measured.done)
+        ),
     ];
     write!(page, "\n## Method\n\n{}\n", paragraphs.join("\n\n"))?;
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Options;
-    use crate::bare::Bare;
-    use crate::comparison::Step;
-    use crate::contender::Contender;
-    use crate::generator::Lives;
-    use crate::processes::{MANAGER, Process, Spent};
-    use crate::report::goals;
-    use crate::scrape::{Served, Traffic};
-    use crate::walk::tests::walk;
-    use clap::Parser;
-
-    fn lives(in_flight: usize, rate: f64) -> Lives {
-        Lives { in_flight, rate, p50: 0.5, p99: 0.9 }
+/// That parts are independent, and when each was measured where that was not in one go.
+fn parts(done: &[Done]) -> String {
+    let independent = "Parts are independent runs, each with its raw limit, if it has one, beside it";
+    if done.iter().all(|done| !done.is_taken) {
+        return format!("{independent}.");
     }
-
-    fn spent() -> Spent {
-        let process = |name, cpu_seconds| Process { name, cpu_seconds, resident_mib: 40.0, peak_mib: 64.0 };
-        Spent { seconds: 250.0, processes: vec![process("etcd", 80.0), process(MANAGER, 20.0)] }
-    }
-
-    fn step(contender: Contender, rate: f64, traffic: Option<Traffic>) -> Step {
-        let run = Run {
-            jobs: 10_000,
-            rate,
-            tenths: vec![38.0, 44.0],
-            spent: spent(),
-            traffic,
-            served: Served { jobs_and_pods: 85_000.0, events: 10_000.0 },
-            create_to_pod: vec![0.1],
-            exit_to_gone: vec![0.2],
-        };
-        Step { contender, run, around: [lives(256, 49.0), lives(256, 51.0)] }
-    }
-
-    fn comparison() -> Comparison {
-        let traffic = || Traffic {
-            writes: vec![(["spec".to_owned(), "pods".to_owned()], 20_000.0)],
-            in_flight: 7.9,
-            latency: 0.05,
-            throttled: vec![("window".to_owned(), 12.0)],
-        };
-        Comparison {
-            bare: Bare { sweep: vec![lives(32, 140.0)], watched: vec![(3, lives(32, 120.0))] },
-            sweep: vec![lives(256, 52.0)],
-            rounds: vec![vec![
-                step(Contender::Shipped, 39.0, Some(traffic())),
-                step(Contender::Raised, 45.0, Some(traffic())),
-                step(Contender::Job, 25.0, None),
-                step(Contender::Kueue, 9.0, None),
-                step(Contender::AllShipped, 36.0, Some(traffic())),
-                step(Contender::JobShipped, 4.0, None),
-                step(Contender::KueueShipped, 3.0, None),
-            ]],
-            kwok: 200.0,
-            sizes: [2_500, 3_900],
-        }
-    }
-
-    fn rendered(measured: &Measured) -> String {
-        of(measured, &goals::of(measured).unwrap(), "Written by a test.").unwrap()
-    }
-
-    #[test]
-    fn every_run_has_its_row_in_every_table() {
-        let measured = Measured {
-            comparison: Some(comparison()),
-            load: Some(Load {
-                minutes: 10,
-                admission: vec![0.01; 10_000],
-                exit_to_outcome: vec![0.02; 10_000],
-                spent: spent(),
-                kept: 3_200,
-            }),
-            drain: Some(Drain {
-                raw: 400.0,
-                told: 380,
-                lead: 27,
-                rate: 372.0,
-                margin: 1.5,
-                inside: 0,
-                ramp: vec![18, 21],
-            }),
-            flood: Some(step(Contender::Raised, 40.0, None).run),
-            online: Some(Online {
-                alone: vec![1.0],
-                beside: vec![1.2],
-                draining: vec![1.1],
-                batch: 14,
-                drained: 14,
-            }),
-            walk: Some(walk()),
-            ..Measured::new(&Options::parse_from(["bench-batch"]))
-        };
-        let page = rendered(&measured);
-        for row in [
-            "| G1-share-of-raw | jobs/s as a share of R', write budget x 10, 32 workers | 0.900 ratio | >= 0.8 | met |",
-            "| G1-times-job | jobs/s, to those of Kubernetes Job, tuned, with TTL 0 | 1.800 ratio | >= 1.7 | met |",
-            "| BatchJob, write budget as shipped | 10000 | 39.0 | 49.0, 51.0 | 78 % | 38.0, 44.0 | 10.0 |",
-            "| G1-times-kueue | jobs/s, to those of Kueue + Job, tuned, with TTL 0 | 5.000 ratio | >= 3 | met |",
-            "| G1-times-kueue-as-shipped | jobs/s, to those of Kueue + Job as shipped, with TTL 0 | 15.000 ratio | >= 10 | met |",
-            "| Kueue + Job, as shipped | 10000 | 3.0 |",
-            "With everything as shipped, the jobs/s of BatchJob are 9.0 times those of Kubernetes Job and 12.0 times those of Kueue + Job.",
-            "| BatchJob, write budget x 10, 32 workers | 2.00 | 64 | 2.00 | 7.9 | 50.0 ms | window 12 |",
-            "- BatchJob, write budget x 10, 32 workers: spec pods 2.00",
-            "| Kubernetes Job, tuned | 250 | 80.0, 40 | ",
-            "| R | 32 | 3 | 120.0 | 0.50 s | 0.90 s |",
-            "| steady load | 250 |",
-            "| all at once: Kubernetes Job, tuned | exit → pod gone | 200 | 200 |",
-            "| jobs/s of each tenth, in the order in which they went | 38.0 44.0 |",
-            "| manager, of a core | 8.0 % |",
-            "| G11-share-of-raw | deletes/s of a drain of 1000 pods, as a share of the raw rate | 0.930 ratio | >= 0.9 | met |",
-            "| pods that came back, by the second | 18 21 |",
-            "| BatchJob, write budget as shipped | 8.50 | 1.00 |",
-            "| G15-used-above-max | grants above a queue's max, of those for 4711 pods in 1000000 random steps | 0.000 grants | <= 0 | met |",
-            "| pods created inside a window, by the clock of the process | 1000 | 4711 | 3 |",
-            "| beside 14 batch pods that keep every core busy | 1.20 | 1.20 | 1.20 |",
-        ] {
-            assert!(page.contains(row), "{row}\n{page}");
-        }
-        let columns = |line: &&str| line.starts_with('|');
-        for table in page.split("\n\n") {
-            let widths: Vec<usize> =
-                table.lines().filter(columns).map(|line| line.matches('|').count()).collect();
-            assert!(widths.windows(2).all(|pair| pair[0] == pair[1]), "{table}");
-        }
-    }
-
-    #[test]
-    fn what_was_not_measured_has_no_section_and_what_failed_is_named() {
-        let mut measured = Measured::new(&Options::parse_from(["bench-batch"]));
-        measured.failures.push(("a full queue".to_owned(), "the manager has ended".to_owned()));
-        measured.left_out.push("containers".to_owned());
-        let page = rendered(&measured);
-        assert!(page.contains("**Not measured**: a full queue. the manager has ended"), "{page}");
-        assert!(page.contains("**Not measured**: containers. No real node is wanted"), "{page}");
-        for section in ["## Throughput", "## Latency", "## Writes", "## A full queue", "batch.svg", "G1"] {
-            assert!(!page.contains(section), "{section}\n{page}");
-        }
-    }
+    let when = |Done { part, commit, end, is_taken: _ }: &Done| {
+        format!("{part} until {} UTC (commit {commit})", end.strftime("%Y-%m-%d %H:%M"))
+    };
+    let times: Vec<String> = done.iter().map(when).collect();
+    format!(
+        "{independent}; they were not measured in one go, but {}, with nothing changed between outside of `docs`.",
+        times.join(", ")
+    )
 }
+
+#[cfg(test)]
+mod tests;
