@@ -17,11 +17,12 @@ use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{LEASE_NAME, Manager};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::leadership::Terms;
-use springtide_plumbing::controller::DEFAULT_WORKERS;
 use tokio::time::Instant;
 
 const USERS: [&str; 2] = ["manager-a", "manager-b"];
 const COMPLETIONS: u32 = 40;
+/// Pods at once of the job that runs while the server is away, beside one of another job.
+const TOGETHER: u32 = 4;
 
 async fn manager(cluster: &LocalCluster, user: &str) -> Result<Manager> {
     Manager::start_as(cluster, user, "system:masters", &[]).await
@@ -151,7 +152,7 @@ async fn work_goes_on_after_the_api_server_has_been_away() -> Result<()> {
     let standby = manager(&cluster, USERS[1]).await?;
     let namespace = {
         let test = Testbed::new(&cluster, "restarted").await?;
-        test.submit("job", work(&Task { run_seconds: "1".into(), ..Task::quick() }, 4)).await?;
+        test.submit("job", work(&Task { run_seconds: "1".into(), ..Task::quick() }, TOGETHER)).await?;
         test.submit("failing", BatchJobSpec { backoff_limit: Some(2), ..work(&Task::failing(3), 1) }).await?;
         test.pods
             .until("pods that ended", |pods| {
@@ -182,10 +183,10 @@ async fn work_goes_on_after_the_api_server_has_been_away() -> Result<()> {
     let mut expected: Vec<_> = (0..COMPLETIONS).map(|index| format!("job-{index}-0")).collect();
     expected.extend((0..3).map(|attempt| format!("failing-0-{attempt}")));
     assert!(names.iter().all(|name| expected.iter().any(|one| one == name)), "no other pod: {names:?}");
-    // A killed server keeps what it has committed and logs no answer that it did not give:
-    // of each writer, one create may have happened unrecorded.
+    // A killed server keeps what it has committed and logs no answer that it did not give: creates of pods
+    // that may exist together can be under way together, and unrecorded.
     let unrecorded = expected.len() - names.len();
-    assert!(unrecorded <= DEFAULT_WORKERS, "{unrecorded} pods that nobody created: {names:?}");
+    assert!(unrecorded <= TOGETHER as usize + 1, "{unrecorded} pods that nobody created: {names:?}");
     let terms = Terms::of(&USERS, &all);
     ensure!(terms.without_lease.is_empty(), "written without the lease: {:#?}", terms.without_lease);
     test.verify()?;

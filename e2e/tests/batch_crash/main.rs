@@ -31,8 +31,8 @@ const LANES_SAMPLE: usize = 2;
 /// Every manager must have crashed at its deed. Of those that were to at a status or an event, which come or
 /// not by the pace of changes, so many must have, in percent.
 const CRASHED_MIN_PERCENT: usize = 95;
-/// Of the stages, in percent, so many may have been under way only in part: what is under way together is not
-/// the same in every run.
+/// Of the stages, in percent, so many may have been under way only in part, and one more: what is under way
+/// together is not the same in every run ...
 const PARTLY_MAX_PERCENT: usize = 20;
 /// ... where there are so many of them; of fewer, one of several must have been under way whole.
 const PARTLY_FROM: usize = 10;
