@@ -33,7 +33,7 @@ pub(crate) struct Shape {
     /// How often all throughput runs are done, one round after the other; the median round counts.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
-    /// Finds R and R' by a few steps of some seconds, once each, for trials: the whole sweep takes an hour.
+    /// Finds R and R' by a few steps of some seconds, once each, for trials: the whole sweep takes twenty minutes.
     #[arg(long)]
     pub(crate) short_sweep: bool,
     /// Lives in flight of the sweep for R (bare pods), instead of those of the method.
@@ -48,6 +48,10 @@ pub(crate) struct Shape {
     /// Seconds of each step of the sweep for R, instead of those of the method.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) sweep_seconds: Option<u64>,
+    /// Jobs of the run of Kueue, tuned: at the ten a second that it takes, ten thousand would take a quarter of an hour,
+    /// and more that wait make it no faster.
+    #[arg(long, default_value_t = 3_000, value_parser = clap::value_parser!(u32).range(10..))]
+    pub(crate) peer_jobs: u32,
     /// Jobs of each run with everything as it is shipped: the rates that Kubernetes limits itself to do not depend on
     /// it, and ten thousand would take most of an hour.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..))]
@@ -66,7 +70,19 @@ impl Shape {
         self.sweep().is_whole()
             && !self.without_peers
             && self.jobs >= method.jobs
+            && self.peer_jobs >= method.peer_jobs
             && self.shipped_jobs >= method.shipped_jobs
+    }
+
+    /// Jobs of a run of this contender.
+    pub(crate) fn jobs_of(&self, contender: Contender) -> usize {
+        match contender {
+            Contender::Shipped | Contender::Raised | Contender::Workers(_) | Contender::Job => self.jobs,
+            Contender::Kueue => self.peer_jobs as usize,
+            Contender::AllShipped | Contender::JobShipped | Contender::KueueShipped => {
+                self.shipped_jobs as usize
+            }
+        }
     }
 
     /// How R and R' are found.
@@ -80,8 +96,8 @@ impl Shape {
             watches: self.watches.clone(),
             times,
             seconds: asked,
-            // In the short one twice as long: its lives are.
-            chain_seconds: asked * (chain_seconds / seconds),
+            // Longer by as much as in the method: its lives are.
+            chain_seconds: asked * chain_seconds / seconds,
         }
     }
 }
@@ -90,7 +106,9 @@ impl Shape {
 const STEPS: [usize; 4] = [1, 32, 128, 256];
 const WATCHES: [usize; 3] = [1, 3, 5];
 const TIMES: usize = 3;
-const SECONDS: u64 = 60;
+const SECONDS: u64 = 20;
+/// Seconds of the steps for R': its lives are longer, and fewer end.
+const CHAIN_SECONDS: u64 = 30;
 /// Those of the short one.
 const SHORT_BARE: [usize; 5] = [8, 32, 64, 128, 256];
 const SHORT_CHAIN: [usize; 3] = [64, 128, 256];
@@ -130,7 +148,7 @@ impl Sweep {
         let (bare, chain, times, seconds, chain_seconds) = if is_short {
             (&SHORT_BARE[..], &SHORT_CHAIN[..], 1, 8, 16)
         } else {
-            (&STEPS[..], &STEPS[..], TIMES, SECONDS, SECONDS)
+            (&STEPS[..], &STEPS[..], TIMES, SECONDS, CHAIN_SECONDS)
         };
         let (bare_in_flight, in_flight) = (bare.to_vec(), chain.to_vec());
         Self { bare_in_flight, in_flight, watches: WATCHES.to_vec(), times, seconds, chain_seconds }
@@ -143,7 +161,7 @@ impl Sweep {
             && self.watches == WATCHES
             && self.times == TIMES
             && self.seconds == SECONDS
-            && self.chain_seconds == SECONDS
+            && self.chain_seconds == CHAIN_SECONDS
     }
 
     /// The time of a step of so many seconds.
@@ -263,10 +281,7 @@ pub(crate) async fn measure(
         let mut steps = Vec::new();
         let mut before = limit(cluster, 0).await?;
         for (place, contender) in contenders.iter().enumerate() {
-            let jobs = match contender.tuning() {
-                Tuning::Tuned => shape.jobs,
-                Tuning::Shipped => shape.shipped_jobs as usize,
-            };
+            let jobs = shape.jobs_of(*contender);
             let run = one(cluster, &generator, &mut kueue, *contender, round, jobs).await;
             let run = match run.with_context(|| contender.title()) {
                 Ok(run) => run,
@@ -381,6 +396,12 @@ mod tests {
     use crate::processes::Spent;
     use crate::scrape::Served;
 
+    #[derive(clap::Parser)]
+    struct Only {
+        #[command(flatten)]
+        shape: Shape,
+    }
+
     fn lives(rate: f64) -> Lives {
         Lives { in_flight: 64, rate, p50: 0.5, p99: 0.9 }
     }
@@ -421,11 +442,6 @@ mod tests {
 
     #[test]
     fn the_whole_sweep_is_what_is_done_when_nothing_is_asked_for() {
-        #[derive(clap::Parser)]
-        struct Only {
-            #[command(flatten)]
-            shape: Shape,
-        }
         let of = |args: &[&str]| {
             let args = ["bench"].iter().chain(args);
             <Only as clap::Parser>::parse_from(args).shape.sweep()
@@ -433,15 +449,28 @@ mod tests {
         let whole = of(&[]);
         assert!(whole.is_whole());
         assert_eq!((whole.in_flight.first(), whole.in_flight.last()), (Some(&1), Some(&256)));
-        assert_eq!((whole.times, whole.seconds, whole.watches), (3, 60, vec![1, 3, 5]));
+        assert_eq!((whole.times, whole.seconds, whole.watches), (3, 20, vec![1, 3, 5]));
+        assert_eq!(whole.chain_seconds, 30);
         let short = of(&["--short-sweep"]);
         assert!(!short.is_whole());
         assert_eq!((short.times, short.seconds, short.chain_seconds), (1, 8, 16));
         let asked = of(&["--short-sweep", "--in-flight", "7", "--sweep-seconds", "2"]);
         assert_eq!((asked.in_flight, asked.seconds, asked.chain_seconds), (vec![7], 2, 4));
-        assert!(!of(&["--sweep-seconds", "30"]).is_whole());
+        let longer = of(&["--sweep-seconds", "30"]);
+        assert!(!longer.is_whole());
+        assert_eq!((longer.seconds, longer.chain_seconds), (30, 45));
         assert_eq!(Sweep::window(60).warm_up, Duration::from_secs(15));
         assert_eq!(Sweep::window(8).warm_up, Duration::from_secs(4));
+    }
+
+    #[test]
+    fn who_is_slow_runs_fewer_jobs_and_the_tuned_job_as_many_as_we() {
+        let shape = <Only as clap::Parser>::parse_from(["bench"]).shape;
+        let jobs = |contender| shape.jobs_of(contender);
+        assert_eq!(jobs(Contender::Job), jobs(Contender::Raised));
+        assert_eq!((jobs(Contender::Shipped), jobs(Contender::Workers(16))), (10_000, 10_000));
+        assert_eq!((jobs(Contender::Kueue), jobs(Contender::KueueShipped)), (3_000, 500));
+        assert_eq!(jobs(Contender::AllShipped), jobs(Contender::JobShipped));
     }
 
     #[test]

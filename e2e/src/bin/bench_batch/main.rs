@@ -131,7 +131,9 @@ enum Part {
 impl Part {
     fn title(self, options: &Options) -> String {
         match self {
-            Self::Throughput => format!("throughput, {} jobs a run", options.comparison.jobs),
+            Self::Throughput => {
+                format!("throughput, {} jobs a run, of slow peers fewer", options.comparison.jobs)
+            }
             Self::Latency => format!("latency at 10 jobs/s for {} s", options.latency_seconds),
             Self::Pending => "pods that wait for a node, oversubscribed".to_owned(),
             Self::Load => format!("{} jobs a minute for {} min", load::JOBS_PER_MINUTE, options.load_minutes),
@@ -362,6 +364,7 @@ mod tests {
             ["--only", "load"],
             ["--nodes", "100"],
             ["--jobs", "1000"],
+            ["--peer-jobs", "1000"],
             ["--shipped-jobs", "100"],
             ["--in-flight", "64"],
             ["--watches", "1"],

@@ -268,7 +268,7 @@ mod tests {
             "| baseline, write budget x 10 | medium | 1 | 80.0 | 80.0 | 80.0 | 0 | 71.7 |",
             "| large-scale, write budget x 10 | small | 1 | 100.0 | 100.0 | 100.0 | 0 |  |",
             "| 64 | 600 | 0.30 s |",
-            "of a sweep with 1, 32, 128, 256 in flight, 3 x 60 s each, of which the median counts.",
+            "of a sweep with 1, 32, 128, 256 in flight, 3 x 20 s each, of which the median counts.",
         ] {
             assert!(page.contains(row), "{row}\n{page}");
         }

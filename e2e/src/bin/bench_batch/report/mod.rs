@@ -32,6 +32,7 @@ use crate::writes::Counted;
 /// What was asked for.
 pub(crate) struct Asked {
     pub(crate) jobs: usize,
+    pub(crate) peer_jobs: u32,
     pub(crate) shipped_jobs: u32,
     pub(crate) nodes: u16,
     pub(crate) sweep: Sweep,
@@ -74,6 +75,7 @@ impl Measured {
         Self {
             asked: Asked {
                 jobs: options.comparison.jobs,
+                peer_jobs: options.comparison.peer_jobs,
                 shipped_jobs: options.comparison.shipped_jobs,
                 nodes: options.nodes,
                 sweep: options.comparison.sweep(),

@@ -273,7 +273,7 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
         peers::limits(&asked.sweep),
         peers::peers(asked),
         format!(
-            "Throughput: all {} jobs are created by 64 requests in flight, their TTL is 0, and the clock runs from the \
+            "Throughput: all jobs, {} where no peer below has fewer, are created by 64 requests in flight, their TTL is 0, and the clock runs from the \
              first create until the last object is gone. Job runs the same pods on the same cluster without our \
              manager. The write budget as shipped is {} writes a second for the controller with a burst of {}; raised, \
              {RAISED} times that with {RAISED_WORKERS} workers instead of {DEFAULT_WORKERS}. The declared maximum of \

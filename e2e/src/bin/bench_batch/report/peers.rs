@@ -36,12 +36,13 @@ pub(super) fn peers(asked: &Asked) -> String {
          makes. Different from its installation are the addresses that it listens on, that its server for \
          `kubectl get` of pending Workloads is off, and that it acts as an administrator. Jobs name a LocalQueue of a \
          ClusterQueue with as much quota as all nodes have room; they are gone when their Workload is too. Tuned, its \
-         client has no rate limit and all its controllers work on 50 objects at once. As shipped, Kubernetes runs with \
+         client has no rate limit and all its controllers work on 50 objects at once; it runs {} jobs, as ten thousand at its \
+         rate would take a quarter of an hour. As shipped, Kubernetes runs with \
          its defaults (20 requests a second for the controller manager, 50 for the scheduler, 5 Jobs at once), and so \
          does Kueue (50 requests a second): {} jobs a run, as these limits, and not their number, set the rate. A \
          few jobs go before each run for which something was started anew. Volcano, a peer as well, has no run here: no \
          goal is a ratio to it, and what its design costs is held by tests of the traps that are known of it.",
-        asked.shipped_jobs
+        asked.peer_jobs, asked.shipped_jobs
     )
 }
 
@@ -60,9 +61,16 @@ mod tests {
         };
         let whole = of(&[]);
         assert!(whole.contains("The whole sweep was run: R with 1, 32, 128, 256 lives in flight"), "{whole}");
-        assert!(whole.contains("3 x 60 s and 3 x 60 s each, of which the median counts."), "{whole}");
+        assert!(whole.contains("3 x 20 s and 3 x 30 s each, of which the median counts."), "{whole}");
         let short = of(&["--short-sweep"]);
         assert!(short.contains("A short sweep for trials was run"), "{short}");
         assert!(short.contains("1 x 8 s and 1 x 16 s each. The best"), "{short}");
+    }
+
+    #[test]
+    fn the_page_says_how_many_jobs_slow_peers_ran() {
+        let options = Options::parse_from(["bench-batch", "--peer-jobs", "1234", "--shipped-jobs", "567"]);
+        let said = peers(&Measured::new(&options).asked);
+        assert!(said.contains("it runs 1234 jobs,") && said.contains("567 jobs a run"), "{said}");
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn sections(page: &mut String, measured: &Measured, comparison: &Comp
 
 fn rates(page: &mut String, jobs: usize, comparison: &Comparison) -> Result<()> {
     let (bare, limit) = (comparison.bare_limit(), comparison.limit());
-    writeln!(page, "\n## Throughput: {jobs} single-pod jobs, created to all objects gone\n")?;
+    writeln!(page, "\n## Throughput: up to {jobs} single-pod jobs a run, created to all objects gone\n")?;
     writeln!(
         page,
         "| | jobs | jobs/s | R' around it | share of R' | slowest and fastest tenth | CPU-ms a job, all processes |"
