@@ -61,6 +61,9 @@ impl Goal {
     }
 }
 
+/// Whether this build is one for benches.
+pub const IS_OPTIMISED: bool = !cfg!(debug_assertions);
+
 /// A report that is being written.
 pub struct Report {
     name: &'static str,
@@ -85,19 +88,18 @@ impl Report {
         &self.checkout
     }
 
-    /// What runs, of which figures depend beside the commit: the machine, and a build that is none for benches.
+    /// The machine: number and model of its cores, and its memory.
     #[must_use]
-    pub fn machine(&self) -> String {
-        let unoptimised = if cfg!(debug_assertions) { " in an unoptimised build" } else { "" };
-        format!("{}{unoptimised}", self.machine)
+    pub fn machine(&self) -> &str {
+        &self.machine
     }
 
-    /// The folder `target/bench/<name>`, for what a later run is to find.
+    /// The folder `docs/benchmarks/data/<name>`, for what a later run is to find: it is committed with the page.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn folder(&self) -> Result<PathBuf> {
-        let folder = bench()?.join(self.name);
+        let folder = docs().join("data").join(self.name);
         std::fs::create_dir_all(&folder)?;
         Ok(folder)
     }
@@ -106,7 +108,8 @@ impl Report {
     #[must_use]
     pub fn origin(&self) -> String {
         let (name, commit, machine) = (self.name, self.checkout.commit(), self.machine());
-        format!("Written by `make bench-{name}` at commit {commit} on {machine}.")
+        let unoptimised = if IS_OPTIMISED { "" } else { " in an unoptimised build" };
+        format!("Written by `make bench-{name}` at commit {commit} on {machine}{unoptimised}.")
     }
 
     /// Where the plot belongs.

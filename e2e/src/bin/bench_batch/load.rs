@@ -88,3 +88,17 @@ pub(crate) async fn remove(cluster: &LocalCluster, namespaces: &[String]) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::processes::{MANAGER, Process};
+
+    /// A minute of it.
+    pub(crate) fn load() -> Load {
+        let manager =
+            Process { name: MANAGER.to_owned(), cpu_seconds: 6.0, resident_mib: 30.0, peak_mib: 31.0 };
+        let spent = Spent { seconds: 60.0, processes: vec![manager] };
+        Load { minutes: 1, admission: vec![0.1; 1000], exit_to_outcome: vec![0.2; 1000], spent, kept: 1000 }
+    }
+}

@@ -62,9 +62,9 @@ struct Options {
     /// Only these parts, separated by commas. The report is then target/bench/batch-partial.md, and docs stay.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Takes the parts that were measured in full before, at this commit and on this machine, and measures the others.
-    /// What a part has measured is stored in target/bench/batch when it is done, unless files outside of docs are not
-    /// those of the commit: after an interrupted run, or one with --only, the whole is there with this.
+    /// Takes the parts that were measured in full before, at this commit and on whatever machine, and measures the
+    /// others. What a part has measured is stored in docs/benchmarks/data/batch when it is done, unless files outside of
+    /// docs are not those of the commit: after an interrupted run, or one with --only, the whole is there with this.
     #[arg(long)]
     resume: bool,
     /// Nodes that KWOK plays; some parts add a few of their own.

@@ -1,6 +1,7 @@
-//! Parts that were measured in full, each as JSON in `target/bench/batch`: a run that was interrupted goes on from them.
-//! A part is stored with what its figures depend on, and taken again where all of that is the same: the commit, whatever
-//! is different in `docs`, the machine, and the options.
+//! Parts that were measured in full, each as JSON in `docs/benchmarks/data/batch`: a run that was interrupted goes on from
+//! them, and who commits them may go on another day. A part is stored with what its figures depend on, and taken again
+//! where the commit, whatever is different in `docs`, and the options are the same. The machine may be another: every
+//! comparison is within one part.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,10 +12,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use springtide_e2e::bench::checkout::Checkout;
-use springtide_e2e::bench::report::Report;
+use springtide_e2e::bench::report::{IS_OPTIMISED, Report};
 
 use crate::report::Measured;
 use crate::{Options, Part};
+
+/// What figures of such a build are not worth.
+const UNOPTIMISED: &str = "an unoptimised build is none for benches";
 
 /// A part that was measured, as its file has it.
 #[derive(Serialize, Deserialize)]
@@ -27,17 +31,21 @@ struct Stored {
     result: Value,
 }
 
-/// When and at which commit a part was measured.
+/// When, at which commit and where a part was measured.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Done {
     /// Its name, as `--only` takes it.
     pub(crate) part: String,
     /// Its commit, abbreviated.
     pub(crate) commit: String,
+    /// The machine that it was measured on.
+    pub(crate) machine: String,
     /// When it had been measured.
     pub(crate) end: Timestamp,
     /// Whether that was in a run before this one.
     pub(crate) is_taken: bool,
+    /// Whether that machine is not the one of this run.
+    pub(crate) is_elsewhere: bool,
 }
 
 /// The parts that are stored, and what those are measured with that this run adds.
@@ -45,13 +53,15 @@ pub(crate) struct Store {
     folder: PathBuf,
     checkout: Checkout,
     machine: String,
+    is_optimised: bool,
 }
 
 impl Store {
-    /// Those beside a report. Says so where the files are not those of a commit, so that no part will be stored.
+    /// Those beside a report. Says so where the files are not those of a commit, or the build is none for benches, so
+    /// that no part will be stored.
     ///
     /// # Errors
-    /// They are not, and this run is to resume another; or the folder cannot be made.
+    /// That is so, and this run is to resume another; or the folder cannot be made.
     pub(crate) fn open(report: &Report, resumes: bool) -> Result<Self> {
         let (folder, checkout) = (report.folder()?, report.checkout().clone());
         if !checkout.is_as_at(checkout.commit())? {
@@ -59,7 +69,11 @@ impl Store {
             ensure!(!resumes, "--resume: {what}, so that no part that is stored was measured with them");
             eprintln!("{what}: parts are not stored");
         }
-        Ok(Self { folder, checkout, machine: report.machine() })
+        if !IS_OPTIMISED {
+            ensure!(!resumes, "--resume: {UNOPTIMISED}, and parts that are stored are of others");
+            eprintln!("{UNOPTIMISED}: parts are not stored");
+        }
+        Ok(Self { folder, checkout, machine: report.machine().to_owned(), is_optimised: IS_OPTIMISED })
     }
 
     /// Stores what was just measured of a part, and says so, or why not.
@@ -71,8 +85,15 @@ impl Store {
             Ok(path) => eprintln!("      stored in {}", path.display()),
             Err(why) => eprintln!("      not stored: {why:#}"),
         }
-        let commit = self.checkout.commit().to_owned();
-        measured.done.push(Done { part: part.name(), commit, end, is_taken: false });
+        let (commit, machine) = (self.checkout.commit().to_owned(), self.machine.clone());
+        measured.done.push(Done {
+            part: part.name(),
+            commit,
+            machine,
+            end,
+            is_taken: false,
+            is_elsewhere: false,
+        });
     }
 
     /// Removes what is stored of a part that has failed now, with these files and in full: what cannot be had again is
@@ -81,7 +102,8 @@ impl Store {
         let is_as_stored = self.checkout.is_as_at(self.checkout.commit()).unwrap_or(false);
         let path = self.path(part);
         // Usually there is none.
-        if part.is_whole(options) && is_as_stored && std::fs::remove_file(&path).is_ok() {
+        if self.is_optimised && part.is_whole(options) && is_as_stored && std::fs::remove_file(&path).is_ok()
+        {
             eprintln!("      removed {}", path.display());
         }
     }
@@ -100,12 +122,16 @@ impl Store {
             serde_json::from_slice(&stored).with_context(|| format!("understand {}", path.display()))?;
         let Stored { commit, machine, options: stored_options, end, minutes, result } = stored;
         ensure!(self.checkout.is_as_at(&commit)?, "it was measured at commit {commit}");
-        ensure!(machine == self.machine, "it was measured on {machine}");
         ensure!(stored_options == shape(part, options), "it was measured with options {stored_options}");
         put(part, measured, result).with_context(|| format!("understand {}", path.display()))?;
-        eprintln!("      taken from {}: {end:.0} at {commit}, in {minutes:.0} min", path.display());
+        let is_elsewhere = machine != self.machine;
+        let elsewhere = if is_elsewhere { format!(", on {machine}") } else { String::new() };
+        eprintln!(
+            "      taken from {}: {end:.0} at {commit}, in {minutes:.0} min{elsewhere}",
+            path.display()
+        );
         measured.minutes += minutes;
-        measured.done.push(Done { part: part.name(), commit, end, is_taken: true });
+        measured.done.push(Done { part: part.name(), commit, machine, end, is_taken: true, is_elsewhere });
         Ok(())
     }
 
@@ -117,6 +143,7 @@ impl Store {
         end: Timestamp,
         took: Duration,
     ) -> Result<PathBuf> {
+        ensure!(self.is_optimised, "{UNOPTIMISED}");
         ensure!(part.is_whole(options), "it is less than the method asks for");
         // Programs that a part has built, or started, are of the files that were there meanwhile.
         let commit = self.checkout.commit();
@@ -138,6 +165,11 @@ impl Store {
     fn path(&self, part: Part) -> PathBuf {
         self.folder.join(format!("{}.json", part.name()))
     }
+}
+
+/// Whether some of these parts were measured on another machine than the one of this run.
+pub(crate) fn are_elsewhere(done: &[Done]) -> bool {
+    done.iter().any(|done| done.is_elsewhere)
 }
 
 /// Whoever is interrupted leaves the file whole, as it was or as it will be.
@@ -221,16 +253,15 @@ mod tests {
         Options::parse_from(["bench-batch"].iter().chain(args))
     }
 
-    /// A clone with one commit in `root`, and a store beside its files.
+    /// A clone with one commit in `root`, and a store among its files.
     fn store(root: &Path) -> Store {
-        let target = root.join("target");
-        std::fs::create_dir(&target).unwrap();
-        std::fs::create_dir(root.join("docs")).unwrap();
-        std::fs::write(root.join(".gitignore"), "/target\n").unwrap();
+        let folder = root.join("docs/data");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(root.join("README.md"), "A page.\n").unwrap();
         commit(root);
         let checkout = Checkout::at(root.to_owned()).unwrap();
         assert_ne!(checkout.commit(), "");
-        Store { folder: target, checkout, machine: "2 cores".to_owned() }
+        Store { folder, checkout, machine: "2 cores".to_owned(), is_optimised: true }
     }
 
     fn commit(root: &Path) {
@@ -284,7 +315,7 @@ mod tests {
     #[test]
     fn a_part_is_taken_where_all_that_its_figures_depend_on_is_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = store(folder.path());
+        let store = store(folder.path());
         assert_eq!(taken(&store, &["--resume"]), Err("it is not stored".to_owned()));
         keep(&store, &["--only", "pending"], 1);
         assert_eq!(taken(&store, &["--resume"]), Ok(1));
@@ -293,8 +324,28 @@ mod tests {
 
         let why = taken(&store, &["--resume", "--nodes", "100"]).unwrap_err();
         assert_eq!(why, "it was measured with options {\"nodes\":200}");
+    }
+
+    #[test]
+    fn a_part_of_another_machine_is_taken_and_says_which_and_one_of_a_build_for_development_is_not_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(folder.path());
+        store.is_optimised = false;
+        keep(&store, &[], 1);
+        assert_eq!(taken(&store, &[]), Err("it is not stored".to_owned()));
+        store.is_optimised = true;
+        keep(&store, &[], 2);
+
         store.machine = "4 cores".to_owned();
-        assert_eq!(taken(&store, &["--resume"]), Err("it was measured on 2 cores".to_owned()));
+        let options = options(&["--resume"]);
+        let mut measured = Measured::new(&options);
+        store.take(Part::Pending, &options, &mut measured).unwrap();
+        assert!(are_elsewhere(&measured.done), "the page names the machine of this run");
+        measured.load = Some(crate::load::tests::load());
+        store.keep(Part::Load, &options, &mut measured, Duration::from_secs(600));
+        let machines: Vec<&str> = measured.done.iter().map(|done| &*done.machine).collect();
+        assert_eq!(machines, ["2 cores", "4 cores"]);
+        assert!(!are_elsewhere(&measured.done[1..]));
     }
 
     #[test]
@@ -309,7 +360,7 @@ mod tests {
         commit(root);
         store.checkout = Checkout::at(root.to_owned()).unwrap();
         assert_ne!(store.checkout.commit(), first);
-        assert_eq!(taken(&store, &[]), Ok(2), "a page was committed");
+        assert_eq!(taken(&store, &[]), Ok(2), "a page was committed, and what is stored with it");
 
         std::fs::write(root.join("code.rs"), "fn main() {}\n").unwrap();
         keep(&store, &[], 3);

@@ -121,15 +121,16 @@ impl Seen {
     }
 }
 
-/// The spans between two of the times, in seconds and in ascending order. `since` gives the first, `until` the
-/// second; a span that would be negative counts as zero.
+/// The spans between two of the times, in seconds to the microsecond, in ascending order. `since` gives the first,
+/// `until` the second; a span that would be negative counts as zero.
 pub(crate) fn spans(
     seen: &HashMap<String, Seen>,
     since: impl Fn(&str, &Seen) -> Option<Instant>,
     until: impl Fn(&Seen) -> Option<Instant>,
 ) -> Vec<f64> {
     let span = |(key, seen): (&String, &Seen)| {
-        Some(until(seen)?.saturating_duration_since(since(key, seen)?).as_secs_f64())
+        // Stored with all its digits a span would take twice the room, and no watch is as exact.
+        Some(until(seen)?.saturating_duration_since(since(key, seen)?).as_micros() as f64 / 1e6)
     };
     crate::stats::sorted(seen.iter().filter_map(span))
 }

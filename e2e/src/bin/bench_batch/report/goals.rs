@@ -270,7 +270,7 @@ fn steady(load: &Load) -> Result<[Goal; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::processes::{MANAGER, Process, Spent};
+    use crate::processes::Spent;
     use crate::scrape::Served;
     use crate::walk::tests::walk;
     use crate::writes::Events;
@@ -397,11 +397,7 @@ mod tests {
 
     #[test]
     fn the_use_of_a_core_is_that_of_the_manager_over_the_run() {
-        let manager =
-            Process { name: MANAGER.to_owned(), cpu_seconds: 6.0, resident_mib: 30.0, peak_mib: 31.0 };
-        let spent = Spent { seconds: 60.0, processes: vec![manager] };
-        let load =
-            Load { minutes: 1, admission: vec![0.1; 1000], exit_to_outcome: Vec::new(), spent, kept: 1000 };
+        let load = crate::load::tests::load();
         let goals = json(steady(&load).unwrap());
         assert_eq!((goals[1]["value"].as_f64(), goals[1]["target"].as_str()), (Some(10.0), Some("< 50")));
         assert!(

@@ -18,10 +18,13 @@ use crate::load::{JOBS_PER_MINUTE, Load};
 use crate::online::{self, Online};
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
-use crate::stored::Done;
+use crate::stored::{self, Done};
 use crate::throughput::Run;
 use crate::walk::{self, Walk};
 use crate::writes::{self, Counted, Events, Writes};
+
+/// Where the machine is named at the beginning, and is not that of all parts.
+const ELSEWHERE: &str = " Parts of it were measured before, on another machine, which is named at the end.";
 
 /// All of it.
 pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
@@ -29,7 +32,8 @@ pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<St
     let mut page = String::new();
     writeln!(
         page,
-        "# BatchJob: jobs a second, cost and latency\n\n{origin} It took {minutes:.0} minutes.\n"
+        "# BatchJob: jobs a second, cost and latency\n\n{origin} It took {minutes:.0} minutes.{}\n",
+        if stored::are_elsewhere(&measured.done) { ELSEWHERE } else { "" }
     )?;
     if comparison.is_some() {
         writeln!(page, "![Jobs a second](batch.svg)\n")?;
@@ -339,19 +343,22 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
     Ok(())
 }
 
-/// That parts are independent, and when each was measured where that was not in one go.
+/// That parts are independent, and when and where each was measured if that was not in one go.
 fn parts(done: &[Done]) -> String {
     let independent = "Parts are independent runs, each with its raw limit, if it has one, beside it";
     if done.iter().all(|done| !done.is_taken) {
         return format!("{independent}.");
     }
-    let when = |Done { part, commit, end, is_taken: _ }: &Done| {
-        format!("{part} until {} UTC (commit {commit})", end.strftime("%Y-%m-%d %H:%M"))
+    let differ = stored::are_elsewhere(done);
+    let when = |Done { part, commit, machine, end, .. }: &Done| {
+        let machine = if differ { format!(" on {machine}") } else { String::new() };
+        format!("{part} until {} UTC{machine} (commit {commit})", end.strftime("%Y-%m-%d %H:%M"))
     };
     let times: Vec<String> = done.iter().map(when).collect();
+    let within = if differ { " Every comparison is within one part, and so on one machine." } else { "" };
     format!(
-        "{independent}; they were not measured in one go, but {}, with nothing changed between outside of `docs`.",
-        times.join(", ")
+        "{independent}; they were not measured in one go, but {}, with nothing changed between outside of `docs`.{within}",
+        times.join("; ")
     )
 }
 

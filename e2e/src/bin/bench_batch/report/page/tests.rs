@@ -231,24 +231,39 @@ fn the_page_says_when_parts_were_measured_if_that_was_not_in_one_go() {
     let done = |part: &str, end: &str, commit: &str, is_taken| Done {
         part: part.to_owned(),
         commit: commit.to_owned(),
+        machine: "2 cores".to_owned(),
         end: end.parse().unwrap(),
         is_taken,
+        is_elsewhere: false,
     };
     let throughput = |is_taken| done("throughput", "2026-11-11T08:59:59.9Z", "0a1b2c3", is_taken);
     let latency = done("latency", "2026-11-12T17:03:00Z", "4d5e6f7", false);
     let sentence = |done| {
         let page = rendered(&Measured { done, ..measured() });
+        assert!(!page.contains("on another machine"), "{page}");
         let sentence = page.lines().find(|line| line.starts_with("Parts are independent")).unwrap();
         sentence.to_owned()
     };
     let once = sentence(vec![throughput(false), latency.clone()]);
     assert!(once.contains("beside it. Times of single runs"), "{once}");
-    let twice = sentence(vec![throughput(true), latency]);
+    let twice = sentence(vec![throughput(true), latency.clone()]);
     assert!(
         twice.contains(
-            "not measured in one go, but throughput until 2026-11-11 08:59 UTC (commit 0a1b2c3), \
+            "not measured in one go, but throughput until 2026-11-11 08:59 UTC (commit 0a1b2c3); \
              latency until 2026-11-12 17:03 UTC (commit 4d5e6f7), with nothing changed"
         ),
         "{twice}"
     );
+    assert!(!twice.contains("2 cores"), "the beginning says it: {twice}");
+
+    let elsewhere = Done { machine: "4 cores".to_owned(), is_elsewhere: true, ..throughput(true) };
+    let page = rendered(&Measured { done: vec![elsewhere, latency], ..measured() });
+    for part in [
+        "Parts of it were measured before, on another machine, which is named at the end.",
+        "throughput until 2026-11-11 08:59 UTC on 4 cores (commit 0a1b2c3); \
+         latency until 2026-11-12 17:03 UTC on 2 cores (commit 4d5e6f7), with nothing changed",
+        "Every comparison is within one part, and so on one machine.",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
 }
