@@ -1,5 +1,6 @@
 //! G11 and G12: a peak window that ends a thousand pods which trap SIGTERM for their grace, at nearly the rate at
-//! which the API server takes deletes, and the ramp by which they come back.
+//! which the API server takes deletes from as few requests at a time as a manager sends, and the ramp by which they come
+//! back.
 
 use std::time::{Duration, Instant};
 
@@ -30,14 +31,16 @@ pub(crate) const JOBS: usize = 10;
 pub(crate) const GRACE: u32 = 20;
 /// Seconds in which batch work comes back, and pods a second of that.
 pub(crate) const RAMP: u32 = 50;
-/// Of the raw rate, how fast the queue is told to drain: a little above the goal, as pauses cannot be made up for.
+/// Of the raw rate by few, how fast the queue is told to drain: a little above the goal, as pauses cannot be made up for.
 const SHARE: f64 = 0.95;
 /// Name and label of the nodes, and their number.
 const POOL: &str = "drained";
 const NODES: usize = 10;
 const PODS_PER_NODE: u32 = 110;
-/// Deletes under way of the raw rate.
-const IN_FLIGHT: usize = 64;
+/// Deletes under way of the raw rate, and of that by few: the most that the manager's write window can have, and what it
+/// begins with and does not get above while answers take more than three times their least.
+pub(crate) const IN_FLIGHT: usize = 64;
+pub(crate) const FEW: usize = 16;
 /// Before the lead begins, for the queue's new spec to be seen.
 const AHEAD: SignedDuration = SignedDuration::from_secs(20);
 /// The peak itself, in seconds. Windows begin and end with a minute.
@@ -50,8 +53,10 @@ const BACK: Duration = Duration::from_secs(300);
 /// What was measured.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Drain {
-    /// Deletes a second that the server takes of such pods, by requests side by side.
+    /// Deletes a second that the server takes of such pods, by [`IN_FLIGHT`] requests side by side.
     pub(crate) raw: f64,
+    /// The same by [`FEW`].
+    pub(crate) raw_by_few: f64,
     /// What `drainPodsPerSecond` and `leadSeconds` were set to.
     pub(crate) told: u32,
     pub(crate) lead: u32,
@@ -71,6 +76,16 @@ impl Drain {
         self.rate / self.raw
     }
 
+    /// As a share of the raw rate by few.
+    pub(crate) fn share_of_few(&self) -> f64 {
+        self.rate / self.raw_by_few
+    }
+
+    /// What the server takes from few at a time, as a share of the raw rate.
+    pub(crate) fn few(&self) -> f64 {
+        self.raw_by_few / self.raw
+    }
+
     /// The fullest second of the ramp, as a share of its slope.
     pub(crate) fn steepest(&self) -> f64 {
         let slope = PODS as f64 / f64::from(RAMP);
@@ -78,12 +93,15 @@ impl Drain {
     }
 }
 
-/// Measures the raw rate, the drain and the ramp, in a namespace of their own.
+/// Measures the raw rates, the drain and the ramp, in namespaces of their own.
 pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Drain> {
     let kwok = cluster.kwok().context("KWOK")?;
     kwok.add_nodes(cluster, &pool(POOL, NODES, "64", PODS_PER_NODE)).await?;
-    let raw = raw_rate(cluster).await?;
-    eprintln!("      {raw:.0} deletes/s without a controller");
+    let raw = raw_rate(cluster, IN_FLIGHT).await?;
+    let raw_by_few = raw_rate(cluster, FEW).await?;
+    eprintln!(
+        "      without a controller {raw:.0} deletes/s by {IN_FLIGHT}, {raw_by_few:.0} by {FEW} in flight"
+    );
 
     let namespace = cluster.create_namespace("drain").await?;
     let (factor, workers) = (RAISED.to_string(), RAISED_WORKERS.to_string());
@@ -102,7 +120,7 @@ pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Drain> {
     }
     pods.until("run", PODS, RUNNING, Life::runs).await?;
 
-    let told = (raw * SHARE).clamp(1.0, 1000.0) as u32;
+    let told = (raw_by_few * SHARE).clamp(1.0, 1000.0) as u32;
     let window = Window::of(told, Timestamp::now())?;
     let queues: Api<BatchQueue> = Api::namespaced(client, &namespace);
     let change = json!({"spec": {"peakWindows": [window.spec(told)]}});
@@ -132,6 +150,7 @@ pub(crate) async fn measure(cluster: &LocalCluster) -> Result<Drain> {
     let early = start.saturating_duration_since(gone).as_secs_f64();
     let drain = Drain {
         raw,
+        raw_by_few,
         told,
         lead,
         rate: (first.len() - 1) as f64 / (to - from).as_secs_f64(),
@@ -178,8 +197,8 @@ fn job(namespace: &str, number: usize) -> Value {
     })
 }
 
-/// Deletes a second that the server takes of such pods, of nobody's.
-async fn raw_rate(cluster: &LocalCluster) -> Result<f64> {
+/// Deletes a second that the server takes of such pods, of nobody's, by so many requests side by side.
+async fn raw_rate(cluster: &LocalCluster, in_flight: usize) -> Result<f64> {
     let namespace = cluster.create_namespace("raw").await?;
     let generator = Generator::new(cluster, std::slice::from_ref(&namespace))?;
     let (generator, namespace) = (&generator, &namespace);
@@ -202,7 +221,7 @@ async fn raw_rate(cluster: &LocalCluster) -> Result<f64> {
     let start = Instant::now();
     futures::stream::iter(0..PODS)
         .map(|number| async move { generator.delete(path, &name(number)).await })
-        .buffer_unordered(IN_FLIGHT)
+        .buffer_unordered(in_flight)
         .try_collect::<()>()
         .await?;
     let rate = PODS as f64 / start.elapsed().as_secs_f64();
@@ -299,7 +318,8 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(buckets(start, [at(0), at(999), at(1000), at(3500)].into_iter()), [2, 1, 0, 1]);
         let drain = |ramp: Vec<usize>| Drain {
-            raw: 400.0,
+            raw: 500.0,
+            raw_by_few: 400.0,
             told: 380,
             lead: 27,
             rate: 370.0,
@@ -308,7 +328,8 @@ mod tests {
             ramp,
         };
         assert_eq!(drain(vec![20, 22, 18]).steepest(), 1.1);
-        assert_eq!(drain(Vec::new()).share(), 0.925);
+        let shares = drain(Vec::new());
+        assert_eq!((shares.share(), shares.share_of_few(), shares.few()), (0.74, 0.925, 0.8));
         assert!(drain(Vec::new()).steepest().is_nan());
     }
 

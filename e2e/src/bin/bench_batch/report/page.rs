@@ -179,18 +179,37 @@ fn steady(page: &mut String, load: &Load) -> Result<()> {
 }
 
 fn drained(page: &mut String, drain: &Drain) -> Result<()> {
-    let Drain { raw, told, lead, rate, margin, inside, ramp } = drain;
-    let (share, steepest) = (100.0 * drain.share(), drain.steepest());
+    let Drain { raw, raw_by_few, told, lead, rate, margin, inside, ramp } = drain;
+    let [share, share_of_few, few] =
+        [drain.share(), drain.share_of_few(), drain.few()].map(|share| 100.0 * share);
+    let steepest = drain.steepest();
     writeln!(page, "\n## A peak: {} pods that trap SIGTERM are drained, and come back\n", drain::PODS)?;
     writeln!(page, "| measure | value |\n|---|---|")?;
-    writeln!(page, "| deletes a second, by a generator alone | {raw:.0} |")?;
+    writeln!(page, "| deletes a second, by a generator alone, {} in flight | {raw:.0} |", drain::IN_FLIGHT)?;
+    writeln!(page, "| the same, {} in flight | {raw_by_few:.0} |", drain::FEW)?;
     writeln!(page, "| drainPodsPerSecond, leadSeconds | {told}, {lead} |")?;
-    writeln!(page, "| deletes a second of the drain | {rate:.0}, {share:.0} % |")?;
+    writeln!(
+        page,
+        "| deletes a second of the drain | {rate:.0}, {share_of_few:.0} % of the latter, {share:.0} % of the former |"
+    )?;
     writeln!(page, "| all gone before the start of the peak | {margin:.1} s |")?;
     writeln!(page, "| pods that started in the lead or the peak | {inside} |")?;
     let seconds: Vec<String> = ramp.iter().map(usize::to_string).collect();
     writeln!(page, "| fullest second of the ramp, to its slope | {steepest:.2} |")?;
     writeln!(page, "| pods that came back, by the second | {} |", seconds.join(" "))?;
+    writeln!(
+        page,
+        "\nFrom {least} requests side by side the server takes {few:.0} % of the deletes that it takes from {most}, and \
+         answers each in {quick:.0} instead of {slow:.0} ms. The manager has {least} under way: its write window begins \
+         with as many and does not grow while answers take more than three times their least, since more of them would \
+         only wait for each other, and what others ask for with them. So the drain is told by the rate of {least}, and \
+         is held to both.",
+        most = drain::IN_FLIGHT,
+        least = drain::FEW,
+        // By Little's law.
+        quick = 1000.0 * drain::FEW as f64 / raw_by_few,
+        slow = 1000.0 * drain::IN_FLIGHT as f64 / raw
+    )?;
     Ok(())
 }
 
@@ -310,13 +329,15 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
             writes::GANGS
         ),
         format!(
-            "Peak: {} pods of {} jobs on nodes that KWOK plays, with a grace of {} s that each uses up. The raw rate is that \
-             of deletes of as many such pods, 64 side by side. The queue is then told to drain at 95 % of it, with a lead \
+            "Peak: {} pods of {} jobs on nodes that KWOK plays, with a grace of {} s that each uses up. The raw rates are those \
+             of deletes of as many such pods, {} and {} side by side. The queue is then told to drain at 95 % of the latter, with a lead \
              in which that is just done: the grace, the deletes and the tenth that a drain keeps in reserve. The manager has \
              {RAISED} times the write budget and {RAISED_WORKERS} workers. The ramp takes {} s; its seconds count from the end of the peak.",
             drain::PODS,
             drain::JOBS,
             drain::GRACE,
+            drain::IN_FLIGHT,
+            drain::FEW,
             drain::RAMP
         ),
         follows::method(),
