@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::cpus::Cpus;
 use super::leftovers::Footprint;
 use super::machine::{ADDRESS, Machine};
 use super::program::base_images;
@@ -41,6 +42,16 @@ impl Builder {
     #[must_use]
     pub fn allocatable(mut self, allocatable: Allocatable) -> Self {
         self.options.allocatable = Some(allocatable);
+        self
+    }
+
+    /// Gives each Guaranteed pod that asks for whole CPUs as many to itself (the kubelet's static CPU manager policy);
+    /// these are never among them, and all other pods run on them and on what is nobody's own. Processes of the system
+    /// are not kept there: [`Pinned`](super::cpus::Pinned) does that. Pods do not get these CPUs in sum, whatever
+    /// [`allocatable`](Self::allocatable) says. Default: all pods share all CPUs.
+    #[must_use]
+    pub fn reserved_cpus(mut self, cpus: Cpus) -> Self {
+        self.options.reserved_cpus = Some(cpus);
         self
     }
 

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::cpus::Cpus;
 use super::program::PAUSE_IMAGE;
 
 /// Everything of the node, as seen inside the private machine.
@@ -26,12 +27,15 @@ pub(super) struct Kubelet<'a> {
     pub(super) reserved_cpu: u64,
     /// Memory that pods do not get, in bytes.
     pub(super) reserved_memory: u64,
+    /// CPUs that no pod has to itself, where others may be some pod's own; their number takes the place of
+    /// `reserved_cpu`.
+    pub(super) reserved_cpus: Option<&'a Cpus>,
 }
 
 impl Kubelet<'_> {
     /// `KubeletConfiguration`.
     pub(super) fn render(&self) -> Value {
-        json!({
+        let mut config = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "authentication": {
@@ -64,7 +68,12 @@ impl Kubelet<'_> {
                 "memory": self.reserved_memory.to_string(),
             },
             "volumePluginDir": format!("{NODE}/volume-plugins"),
-        })
+        });
+        if let Some(cpus) = self.reserved_cpus {
+            config["cpuManagerPolicy"] = json!("static");
+            config["reservedSystemCPUs"] = json!(cpus.to_string());
+        }
+        config
     }
 }
 
@@ -152,10 +161,19 @@ mod tests {
             max_pods: 5,
             reserved_cpu: 250,
             reserved_memory: 1 << 20,
+            reserved_cpus: None,
         };
         let config = kubelet.render();
         assert_eq!(config["cgroupRoot"], "/springtide-x");
         assert_eq!(config["maxPods"], 5);
         assert_eq!(config["systemReserved"], json!({ "cpu": "250m", "memory": "1048576" }));
+        assert!(config.get("cpuManagerPolicy").is_none() && config.get("reservedSystemCPUs").is_none());
+
+        let cpus = "0-2".parse().unwrap();
+        let config = Kubelet { reserved_cpus: Some(&cpus), ..kubelet }.render();
+        assert_eq!(
+            (&config["cpuManagerPolicy"], &config["reservedSystemCPUs"]),
+            (&json!("static"), &json!("0,1,2"))
+        );
     }
 }

@@ -6,11 +6,13 @@
 //! | [`preflight`] | whether a node can run here, and what is missing |
 //! | [`program`] | the test program `springtide-box` and the images made of it |
 //! | [`metrics_server`] | the metrics server, which measures what pods use |
+//! | [`cpus`] | which CPUs there are, and who may run on which |
 //! | [`leftovers`] | the search for anything that a run left behind |
 
 mod cgroup;
 mod cluster;
 mod config;
+pub mod cpus;
 pub mod leftovers;
 mod machine;
 pub mod metrics_server;

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use procfs::{Current, Meminfo};
 
 use super::config::{self, Kubelet, NODE};
+use super::cpus::Cpus;
 use super::machine::{ADDRESS, Machine};
 use crate::local_cluster::LocalCluster;
 use crate::process::Child;
@@ -44,11 +45,12 @@ pub struct Allocatable {
 pub(super) struct NodeOptions {
     pub(super) max_pods: u32,
     pub(super) allocatable: Option<Allocatable>,
+    pub(super) reserved_cpus: Option<Cpus>,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { max_pods: MAX_PODS, allocatable: None }
+        Self { max_pods: MAX_PODS, allocatable: None, reserved_cpus: None }
     }
 }
 
@@ -143,6 +145,7 @@ impl RealNode {
             max_pods: options.max_pods,
             reserved_cpu: reserved.map_or(0, |reserved| reserved.cpu_millis),
             reserved_memory: reserved.map_or(0, |reserved| reserved.memory_bytes),
+            reserved_cpus: options.reserved_cpus.as_ref(),
         };
         write(&folder.join("kubelet.yaml"), &kubelet.render().to_string())?;
         write(&folder.join("kube-proxy.yaml"), &config::kube_proxy(NODE_NAME).to_string())?;
@@ -234,24 +237,13 @@ fn ready(node: &Node) -> Result<()> {
 /// machine has, less the reserve.
 fn reserved(wanted: Allocatable) -> Result<Allocatable> {
     let memory = Meminfo::current().context("read how much memory there is")?.mem_total;
-    let cpus = fs::read_to_string("/sys/devices/system/cpu/online").context("read the number of CPUs")?;
-    let cpus = count_cpus(cpus.trim()).with_context(|| format!("a list of CPUs: {cpus:?}"))?;
-    let cpu_millis = cpus * 1000;
+    let cpus = Cpus::online()?.len();
+    let cpu_millis = cpus as u64 * 1000;
     let missing = || format!("{wanted:?} is more than the machine has ({cpus} CPUs, {memory} bytes)");
     Ok(Allocatable {
         cpu_millis: cpu_millis.checked_sub(wanted.cpu_millis).with_context(missing)?,
         memory_bytes: memory.checked_sub(wanted.memory_bytes).with_context(missing)?,
     })
-}
-
-/// The number of CPUs in a list such as `0-3,6`.
-fn count_cpus(list: &str) -> Option<u64> {
-    list.split(',')
-        .map(|range| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            Some(last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)? + 1)
-        })
-        .sum()
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -264,14 +256,6 @@ fn write(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpus_are_counted() {
-        assert_eq!(count_cpus("0"), Some(1));
-        assert_eq!(count_cpus("0-3,6,8-9"), Some(7));
-        assert_eq!(count_cpus("3-1"), None);
-        assert_eq!(count_cpus(""), None);
-    }
 
     #[test]
     fn more_than_the_machine_is_refused() {

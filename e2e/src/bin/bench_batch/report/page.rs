@@ -15,7 +15,7 @@ use crate::decision::{self, Decision};
 use crate::drain::{self, Drain};
 use crate::latency::{JOBS_PER_SECOND, Latency};
 use crate::load::{JOBS_PER_MINUTE, Load};
-use crate::online::{self, Online};
+use crate::online::{self, Online, Phases};
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
 use crate::stored::{self, Done};
@@ -214,18 +214,28 @@ fn drained(page: &mut String, drain: &Drain) -> Result<()> {
 }
 
 fn beside_batch(page: &mut String, online: &Online) -> Result<()> {
-    let Online { alone, beside, draining, batch, drained } = online;
     let (rate, seconds) = (online::RATE, online::SECONDS);
     writeln!(page, "\n## An online server on a real node, {rate} requests/s for {seconds} s each, ms\n")?;
-    writeln!(page, "| | p50 | p99 | longest |\n|---|---|---|---|")?;
-    for (when, latencies) in [
-        ("alone".to_owned(), alone),
-        (format!("beside {batch} batch pods that keep every core busy"), beside),
-        (format!("while those are drained, {drained} gone at the end"), draining),
-    ] {
-        let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|q| quantile(latencies, q));
-        writeln!(page, "| {when} | {p50:.2} | {p99:.2} | {longest:.2} |")?;
+    writeln!(page, "| | | p50 | p99 | longest | p99, to that alone |\n|---|---|---|---|---|---|")?;
+    for (server, phases) in [("a CPU of its own", &online.own), ("CPUs that all share", &online.shared)] {
+        let Phases { alone, beside, draining, batch, drained } = phases;
+        for (when, latencies) in [
+            ("alone".to_owned(), alone),
+            (format!("beside {batch} batch pods that keep every core busy that they get"), beside),
+            (format!("while those are drained, {drained} gone at the end"), draining),
+        ] {
+            let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|q| quantile(latencies, q));
+            let times = phases.times_alone(latencies);
+            writeln!(page, "| {server} | {when} | {p50:.2} | {p99:.2} | {longest:.2} | {times:.2} |")?;
+        }
     }
+    writeln!(
+        page,
+        "\nOn shared CPUs a request waits at times until the time slice of another process is over, be it of a batch pod, \
+         of the control plane or of who sends the requests, however little weight that has: on few cores these are a good \
+         part of the latency. A CPU of its own, as latency-critical servers are given by the kubelet's static policy, \
+         shows what batch work costs them beside that."
+    )?;
     Ok(())
 }
 
@@ -283,6 +293,11 @@ fn walked(page: &mut String, walk: &Walk) -> Result<()> {
 
 fn method(page: &mut String, measured: &Measured) -> Result<()> {
     let asked = &measured.asked;
+    let ahead = match measured.online.as_ref().map(|online| online.is_ahead) {
+        Some(true) => ", the latter ahead of all else there (SCHED_FIFO)",
+        Some(false) => ", the latter among them without priority, as SCHED_FIFO was refused",
+        None => "",
+    };
     let budget = BudgetConfig::default().controller;
     let paragraphs = [
         format!(
@@ -342,9 +357,12 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
         ),
         follows::method(),
         format!(
-            "Online: a server with a request of 500m of cpu on a real node, asked at a steady pace from the same node, whatever \
-             the answers take. Batch pods without requests compute as long as they are let, go on for {} s after SIGTERM, and \
-             are drained one a second by `overridePeak`. Control plane, kubelet and manager are on the same cores.",
+            "Online: a server on a real node, asked at a steady pace from the same node, whatever the answers take. Batch pods \
+             without requests compute as long as they are let, go on for {} s after SIGTERM, and are drained one a second by \
+             `overridePeak`. On shared CPUs the server has a request of 500m of cpu, and control plane, kubelet, manager and \
+             who asks are on the same cores. With a CPU of its own it is a Guaranteed pod of one CPU under the kubelet's static \
+             CPU manager policy, all others are its `reservedSystemCPUs`, to which batch pods, control plane, kubelet, manager \
+             and who asks are kept{ahead}; the queue has a quota of ten pods for each of those CPUs.",
             online::GRACE
         ),
         format!(

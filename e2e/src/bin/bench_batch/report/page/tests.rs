@@ -93,13 +93,7 @@ fn measured() -> Measured {
             ramp: vec![18, 21],
         }),
         flood: Some(step(Contender::Raised, 40.0, None).run),
-        online: Some(Online {
-            alone: vec![1.0],
-            beside: vec![1.2],
-            draining: vec![1.1],
-            batch: 14,
-            drained: 14,
-        }),
+        online: Some(Online { own: phases(1.2), is_ahead: true, shared: phases(2.5) }),
         walk: Some(walk()),
         follows: Some(crate::follows::tests::follows()),
         latency: Some(latency(None)),
@@ -134,6 +128,10 @@ fn measured() -> Measured {
         }),
         ..Measured::new(&Options::parse_from(["bench-batch"]))
     }
+}
+
+fn phases(beside: f64) -> Phases {
+    Phases { alone: vec![1.0], beside: vec![beside], draining: vec![1.1], batch: 14, drained: 14 }
 }
 
 fn latency(events: Option<Events>) -> Latency {
@@ -181,7 +179,9 @@ fn every_run_has_its_row_in_every_table() {
         "| BatchJob, write budget as shipped | 8.50 | 1.00 |",
         "| G15-used-above-max | grants above a queue's max, of those for 4711 pods in 1000000 random steps | 0.000 grants | <= 0 | met |",
         "| pods created inside a window, by the clock of the process | 1000 | 4711 | 3 |",
-        "| beside 14 batch pods that keep every core busy | 1.20 | 1.20 | 1.20 |",
+        "| a CPU of its own | beside 14 batch pods that keep every core busy that they get | 1.20 | 1.20 | 1.20 | 1.20 |",
+        "| CPUs that all share | beside 14 batch pods that keep every core busy that they get | 2.50 | 2.50 | 2.50 | 2.50 |",
+        "who asks are kept, the latter ahead of all else there (SCHED_FIFO); the queue",
         "| nodes-cordoned | pods that were made for the room of a cordoned node | 0.000 pods | <= 0 | met |",
         "| a new node takes pods | a pod for it appears | 0.05 | 0.30 |",
     ] {
