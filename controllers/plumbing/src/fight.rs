@@ -11,7 +11,7 @@ mod tests;
 use crate::key::{ObjectKey, Resource, Uid};
 use crate::plan::{Action, Write};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -47,7 +47,8 @@ pub struct Fights {
 
 #[derive(Debug, Default)]
 struct State {
-    bouts: HashMap<Subject, Bout>,
+    /// Boxed, as a table has up to twice as many places as entries.
+    bouts: HashMap<Box<Subject>, Box<Bout>>,
     records: usize,
 }
 
@@ -62,8 +63,8 @@ struct Subject {
 
 #[derive(Debug)]
 struct Bout {
-    /// What was written last, field by field: hashes of the path and of the value.
-    fields: HashMap<u64, u64>,
+    /// What was written last, field by field: hashes of the path and of the value, in the order of the former.
+    fields: Box<[(u64, u64)]>,
     last: Instant,
     /// When the last ones were seen, the oldest first.
     reversals: Vec<Instant>,
@@ -72,6 +73,18 @@ struct Bout {
 }
 
 impl Bout {
+    /// What was written last to the field of this path.
+    fn written(&self, path: u64) -> Option<u64> {
+        let place = self.fields.binary_search_by_key(&path, |(path, _)| *path).ok()?;
+        Some(self.fields[place].1)
+    }
+
+    fn take_in(&mut self, fields: Vec<Field>) {
+        let mut all: BTreeMap<u64, u64> = self.fields.iter().copied().collect();
+        all.extend(fields.into_iter().map(|field| (field.path, field.content)));
+        self.fields = all.into_iter().collect();
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         let kept = self.distance.map_or(WINDOW, |distance| (2 * distance).max(WINDOW));
         now > self.last + kept
@@ -98,16 +111,15 @@ impl Fights {
             state.bouts.retain(|_, bout| !bout.is_over(now));
         }
         let uid = subject.uid.clone();
-        let fresh = || Bout { fields: HashMap::new(), last: now, reversals: Vec::new(), distance: None };
-        let bout = state.bouts.entry(subject).or_insert_with(fresh);
+        let fresh = || Bout { fields: Box::default(), last: now, reversals: Vec::new(), distance: None };
+        let bout = state.bouts.entry(subject.into()).or_insert_with(|| fresh().into());
         if bout.is_over(now) {
-            *bout = fresh();
+            **bout = fresh();
         }
         bout.last = now;
-        let is_reversed =
-            |field: &Field| field.is_new && bout.fields.get(&field.path) == Some(&field.content);
+        let is_reversed = |field: &Field| field.is_new && bout.written(field.path) == Some(field.content);
         let is_reversal = fields.iter().any(is_reversed);
-        bout.fields.extend(fields.into_iter().map(|field| (field.path, field.content)));
+        bout.take_in(fields);
         if !is_reversal {
             // News of our own, which nobody has reversed yet.
             return None;

@@ -36,6 +36,7 @@ pub mod projection;
 pub mod queue;
 pub mod rights;
 pub mod store;
+pub mod text;
 pub mod traces;
 pub mod warrant;
 pub mod watch;

@@ -5,6 +5,7 @@
 //! generated Kubernetes type does not compile.
 
 use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
+use crate::text::{Shared, shared_text};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -19,6 +20,10 @@ pub trait Projection: DeserializeOwned + Clone + Send + Sync + 'static {
 
     /// Identity and life cycle of the object.
     fn meta(&self) -> &Meta<Self::Labels>;
+
+    /// Takes the texts of its name and UID from `old`, the version of it before: what holds them by key, or by UID, does
+    /// so since long ago, and they need not be there twice. For kinds of which there are many; changes nothing else.
+    fn share_identity(&mut self, _old: &Self) {}
 
     /// About how many bytes of memory it takes: itself and the text behind it. Text that objects share counts for
     /// each of them. It says the same as long as the object lives.
@@ -49,7 +54,7 @@ pub struct Meta<L = NoLabels> {
     /// `metadata.finalizers`.
     pub finalizers: Vec<Arc<str>>,
     /// The owner reference with `controller: true`.
-    pub controller: Option<OwnerRef>,
+    pub controller: Option<Box<OwnerRef>>,
     /// The labels that somebody reads.
     pub labels: L,
 }
@@ -66,6 +71,16 @@ impl<L> Meta<L> {
         self.key.namespace.len() + self.key.name.len() + self.uid.0.len() + finalizers + owner
     }
 
+    /// See [`Projection::share_identity`].
+    pub fn share_identity(&mut self, old: &Self) {
+        if self.key == old.key {
+            self.key.clone_from(&old.key);
+        }
+        if self.uid == old.uid {
+            self.uid.clone_from(&old.uid);
+        }
+    }
+
     /// Whether deletion was asked for.
     pub fn is_deleting(&self) -> bool {
         self.deletion_time.is_some()
@@ -77,6 +92,7 @@ impl<L> Meta<L> {
 #[serde(rename_all = "camelCase")]
 pub struct OwnerRef {
     /// Kind of the owner.
+    #[serde(deserialize_with = "kind")]
     pub kind: Arc<str>,
     /// Name of the owner, in the object's own namespace.
     pub name: Arc<str>,
@@ -86,13 +102,17 @@ pub struct OwnerRef {
     controller: bool,
 }
 
+fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    Shared::deserialize(deserializer).map(|shared| shared.0)
+}
+
 impl<'de, L: DeserializeOwned + Default> Deserialize<'de> for Meta<L> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase", bound = "L: DeserializeOwned + Default")]
         struct Wire<L> {
             #[serde(default)]
-            namespace: Option<Arc<str>>,
+            namespace: Option<Shared>,
             name: Arc<str>,
             #[serde(default)]
             uid: Uid,
@@ -105,15 +125,20 @@ impl<'de, L: DeserializeOwned + Default> Deserialize<'de> for Meta<L> {
             #[serde(default)]
             deletion_timestamp: Option<Timestamp>,
             #[serde(default)]
-            finalizers: Vec<Arc<str>>,
+            finalizers: Vec<Shared>,
             #[serde(default)]
             owner_references: Vec<OwnerRef>,
             #[serde(default)]
             labels: L,
         }
         let wire = Wire::<L>::deserialize(deserializer)?;
+        let mut finalizers: Vec<_> = wire.finalizers.into_iter().map(|shared| shared.0).collect();
+        finalizers.shrink_to_fit();
         Ok(Self {
-            key: ObjectKey { namespace: wire.namespace.unwrap_or_else(|| Arc::from("")), name: wire.name },
+            key: ObjectKey {
+                namespace: wire.namespace.map_or_else(|| shared_text(""), |shared| shared.0),
+                name: wire.name,
+            },
             uid: wire.uid,
             resource_version: wire
                 .resource_version
@@ -123,8 +148,8 @@ impl<'de, L: DeserializeOwned + Default> Deserialize<'de> for Meta<L> {
             generation: wire.generation,
             creation_time: wire.creation_timestamp.unwrap_or(Timestamp::UNIX_EPOCH),
             deletion_time: wire.deletion_timestamp,
-            finalizers: wire.finalizers,
-            controller: wire.owner_references.into_iter().find(|owner| owner.controller),
+            finalizers,
+            controller: wire.owner_references.into_iter().find(|owner| owner.controller).map(Box::new),
             labels: wire.labels,
         })
     }

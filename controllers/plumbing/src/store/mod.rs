@@ -150,7 +150,7 @@ impl<P: Projection> Store<P> {
 
     /// The object of that key.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<P>> {
-        read(&self.shared.state).objects().get(key).cloned()
+        read(&self.shared.state).get(key).cloned()
     }
 
     /// The objects of one namespace, or all, ordered by key. For a start, a resync or a report:
@@ -177,7 +177,7 @@ impl<P: Projection> Store<P> {
 
     /// How many objects are stored.
     pub fn len(&self) -> usize {
-        read(&self.shared.state).objects().len()
+        read(&self.shared.state).len()
     }
 
     /// About how many bytes of memory the objects take, see [`Projection::bytes`].

@@ -4,28 +4,63 @@ use super::Change;
 use super::index::{Index, IndexKey, IndexTable};
 use crate::key::ObjectKey;
 use crate::projection::Projection;
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 pub(super) struct State<P> {
-    objects: BTreeMap<ObjectKey, Arc<P>>,
+    objects: BTreeSet<Keyed<P>>,
     indexes: Vec<IndexTable<P>>,
     /// Sum of [`Projection::bytes`].
     bytes: usize,
 }
 
+/// An object in the order of the keys, which it bears itself: a map would hold another.
+struct Keyed<P>(Arc<P>);
+
+impl<P: Projection> Borrow<ObjectKey> for Keyed<P> {
+    fn borrow(&self) -> &ObjectKey {
+        &self.0.meta().key
+    }
+}
+
+impl<P: Projection> Ord for Keyed<P> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.meta().key.cmp(&other.0.meta().key)
+    }
+}
+
+impl<P: Projection> PartialOrd for Keyed<P> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<P: Projection> PartialEq for Keyed<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.meta().key == other.0.meta().key
+    }
+}
+
+impl<P: Projection> Eq for Keyed<P> {}
+
 impl<P: Projection> State<P> {
     pub(super) fn new(indexes: &[Index<P>]) -> Self {
         Self {
-            objects: BTreeMap::new(),
+            objects: BTreeSet::new(),
             indexes: indexes.iter().copied().map(IndexTable::new).collect(),
             bytes: 0,
         }
     }
 
-    pub(super) fn objects(&self) -> &BTreeMap<ObjectKey, Arc<P>> {
-        &self.objects
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<P>> {
+        self.objects.get(key).map(|Keyed(object)| object)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -33,17 +68,17 @@ impl<P: Projection> State<P> {
     }
 
     pub(super) fn list(&self, namespace: Option<&str>) -> Vec<Arc<P>> {
-        self.range(namespace).map(|(_, object)| Arc::clone(object)).collect()
+        self.range(namespace).cloned().collect()
     }
 
     /// The objects of one namespace, or all.
-    fn range(&self, namespace: Option<&str>) -> impl Iterator<Item = (&ObjectKey, &Arc<P>)> {
+    fn range(&self, namespace: Option<&str>) -> impl Iterator<Item = &Arc<P>> {
         // No name is empty, so this bound stands right before the first object of the namespace.
         let start = namespace.map(|namespace| ObjectKey::new(namespace, ""));
         let start = start.as_ref().map_or(Bound::Unbounded, Bound::Included);
-        self.objects
-            .range((start, Bound::Unbounded))
-            .take_while(move |(key, _)| namespace.is_none_or(|namespace| *key.namespace == *namespace))
+        self.objects.range::<ObjectKey, _>((start, Bound::Unbounded)).map(|Keyed(object)| object).take_while(
+            move |object| namespace.is_none_or(|namespace| *object.meta().key.namespace == *namespace),
+        )
     }
 
     pub(super) fn by_index(&self, name: &str, key: &IndexKey) -> Option<Vec<Arc<P>>> {
@@ -52,8 +87,8 @@ impl<P: Projection> State<P> {
 
     /// Stores one object. Nothing changes if that very version is stored already; another UID under
     /// the same key is another object, so the former one is deleted first.
-    pub(super) fn apply(&mut self, new: Arc<P>, initial: bool, changes: &mut Vec<Change<P>>) {
-        let old = self.objects.get(&new.meta().key).cloned();
+    pub(super) fn apply(&mut self, mut new: Arc<P>, initial: bool, changes: &mut Vec<Change<P>>) {
+        let old = self.get(&new.meta().key).cloned();
         let old = match old {
             Some(old) if same_version(&*old, &*new) => return,
             Some(old) if old.meta().uid != new.meta().uid => {
@@ -63,16 +98,19 @@ impl<P: Projection> State<P> {
             }
             Some(_) | None => old,
         };
+        if let (Some(old), Some(new)) = (&old, Arc::get_mut(&mut new)) {
+            new.share_identity(old);
+        }
         for table in &mut self.indexes {
             table.replace(old.as_ref(), Some(&new));
         }
         self.bytes = self.bytes.saturating_sub(old.as_ref().map_or(0, |old| old.bytes())) + new.bytes();
-        self.objects.insert(new.meta().key.clone(), Arc::clone(&new));
+        self.objects.replace(Keyed(Arc::clone(&new)));
         changes.push(Change::Apply { old, new, initial });
     }
 
     pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Arc<P>> {
-        let old = self.objects.remove(key)?;
+        let Keyed(old) = self.objects.take(key)?;
         self.bytes = self.bytes.saturating_sub(old.bytes());
         for table in &mut self.indexes {
             table.replace(Some(&old), None);
@@ -91,8 +129,9 @@ impl<P: Projection> State<P> {
     ) {
         let gone: Vec<ObjectKey> = self
             .range(namespace)
-            .filter(|(key, old)| list.get(key).is_none_or(|new| new.meta().uid != old.meta().uid))
-            .map(|(key, _)| key.clone())
+            .map(|old| old.meta())
+            .filter(|old| list.get(&old.key).is_none_or(|new| new.meta().uid != old.uid))
+            .map(|old| old.key.clone())
             .collect();
         for key in gone {
             changes.extend(self.remove(&key).map(|last| Change::Delete { last }));
