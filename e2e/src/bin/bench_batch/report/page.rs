@@ -200,8 +200,8 @@ fn drained(page: &mut String, drain: &Drain) -> Result<()> {
     writeln!(
         page,
         "\nFrom {least} requests side by side the server takes {few:.0} % of the deletes that it takes from {most}, and \
-         answers each in {quick:.0} instead of {slow:.0} ms. The manager has {least} under way: its write window begins \
-         with as many and does not grow while answers take more than three times their least, since more of them would \
+         answers each in {quick:.0} instead of {slow:.0} ms. The manager's write window begins with \
+         {least} requests and does not grow while answers take more than three times their least, since more of them would \
          only wait for each other, and what others ask for with them. So the drain is told by the rate of {least}, and \
          is held to both.",
         most = drain::IN_FLIGHT,
