@@ -12,7 +12,7 @@ use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use tiers::Tiers;
+use tiers::{Ranked, Tiers};
 
 /// Where a job stands among the declared maxima of its kind, the oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,8 +152,9 @@ impl Ceiling {
         }
         match here {
             Some(job) => {
-                self.cluster.insert(rank(job), key.clone());
-                namespace.jobs.insert(rank(job), key.clone());
+                let ranked = Ranked::new(rank(job), key.clone());
+                self.cluster.insert(ranked.clone());
+                namespace.jobs.insert(ranked);
                 if let Some(rank) = finish_rank(job) {
                     namespace.history.kept.insert(rank.clone(), key.clone());
                     self.history.kept.insert(rank.clone(), key.clone());

@@ -18,6 +18,8 @@ pub mod admission;
 pub mod archive;
 pub mod ceiling;
 pub mod failure;
+#[cfg(test)]
+mod footprint;
 pub mod growth;
 pub mod indexes;
 mod ledger;
@@ -88,7 +90,7 @@ pub struct BatchJobReconciler {
     passes: Passes,
     ceiling: Mutex<Ceiling>,
     /// What is remembered by job name. A key runs once at a time, so its record is taken out while it does.
-    records: Mutex<HashMap<ObjectKey, Record>>,
+    records: Mutex<HashMap<ObjectKey, Box<Record>>>,
     /// Jobs by the foreign pod whose name they need.
     conflicts: Mutex<HashMap<ObjectKey, ObjectKey>>,
     /// What profiles make of templates.
@@ -191,7 +193,7 @@ impl Reconciler for BatchJobReconciler {
 
     fn settle(&self, key: &ObjectKey, results: &[WriteResult], now: Timestamp) -> Settled {
         let mut records = lock(&self.records);
-        let Some((job, memory)) = records.get_mut(key).and_then(Record::job_mut) else {
+        let Some((job, memory)) = records.get_mut(key).and_then(|record| record.job_mut()) else {
             return Settled::Default;
         };
         let mut trouble: Option<Trouble> = None;

@@ -6,7 +6,7 @@ use crate::failure::Ending;
 use crate::plan::{Attempt, stored_indexes};
 use crate::pod_groups::GroupFacts;
 use crate::profiles::fitting::{Fitted, Fitting};
-use crate::projections::job::JobView;
+use crate::projections::job::{JobView, Template};
 use crate::projections::pod::PodView;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::error::Refusal;
@@ -32,7 +32,7 @@ pub struct Facts {
     /// It is time to record that the job waits, but others have their turn first: when it is to ask again.
     pub record_from: Option<Timestamp>,
     /// The last create was refused like this.
-    pub refusal: Option<CreateRefusal>,
+    pub refusal: Option<Box<CreateRefusal>>,
     /// A pod of the job was created by this process.
     pub created: bool,
     /// Hash of the template of which the job's pods are, as far as this process saw them.
@@ -54,7 +54,7 @@ pub struct Facts {
     /// Disruptions in all: those in the status when the job was first seen, and those seen since.
     pub disrupted: u32,
     /// What the job's profile gave to the last pods that were created.
-    pub fitted: Option<Fitting>,
+    pub fitted: Option<Box<Fitting>>,
 }
 
 /// The last ends of an open index.
@@ -128,24 +128,37 @@ pub enum RefusalKind {
 pub struct Memory {
     /// The part that planners see.
     pub facts: Facts,
-    /// Pods that had not ended when last looked at.
-    live: HashMap<Uid, Live>,
-    /// Ended pods that are taken into account, and since when.
-    noted: HashMap<Uid, Timestamp>,
+    /// Its pods, once it has some.
+    pods: Option<Box<Pods>>,
     /// Whether the job ever had a pod.
     started: bool,
     /// Whether as many pods were alive at once as a gang needs, since there were none.
     gathered: bool,
-    /// Unscheduled pods that were found too old.
-    overdue: HashSet<Uid>,
     /// When the pods were last looked at.
     last_look: Timestamp,
-    /// Hash of the template as last seen.
-    template_hash: Box<str>,
-    /// What the job's profile gives to pods that are created now.
-    fitting: Fitting,
+    /// The template as last seen.
+    template: Arc<Template>,
+    /// What the job's profile gives to pods that are created now; absent where it gives and says nothing.
+    fitting: Option<Box<Fitting>>,
     /// What it gave before, and the API server refused.
-    unfit: Option<Unfit>,
+    unfit: Option<Box<Unfit>>,
+}
+
+/// What is remembered of a job's pods.
+#[derive(Clone, Debug, Default)]
+struct Pods {
+    /// Those that had not ended when last looked at.
+    live: HashMap<Uid, Live>,
+    /// Ended ones that are taken into account, and since when.
+    noted: HashMap<Uid, Timestamp>,
+    /// Unscheduled ones that were found too old.
+    overdue: HashSet<Uid>,
+}
+
+impl Pods {
+    fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.noted.is_empty() && self.overdue.is_empty()
+    }
 }
 
 /// Requests of a profile with which the API server takes no pod: the default limit of a LimitRange is below them, say.
@@ -194,21 +207,18 @@ impl Memory {
             disrupted: job.status.disrupted,
             fitted: None,
         };
-        let template_hash = job.template.hash.clone();
         let status = &job.status;
         // What had an end, or enough pods, was complete: a new process ends no work by mistake.
         let gathered = status.active >= job.spec.min_parallelism
             || status.succeeded + status.failed + status.disrupted > 0;
         Self {
             facts,
-            live: HashMap::new(),
-            noted: HashMap::new(),
+            pods: None,
             started: status.admitted_time.is_some(),
             gathered,
-            overdue: HashSet::new(),
             last_look: now,
-            template_hash,
-            fitting: Fitting::default(),
+            template: Arc::clone(&job.template),
+            fitting: None,
             unfit: None,
         }
     }
@@ -220,7 +230,7 @@ impl Memory {
             Some(unfit) => Fitting { fitted: None, note: unfit.note.clone(), reasons: Vec::new(), ..fitting },
             None => fitting,
         };
-        self.fitting.clone_from(&fitting);
+        self.fitting = (fitting != Fitting::default()).then(|| Box::new(fitting.clone()));
         fitting
     }
 
@@ -235,8 +245,8 @@ impl Memory {
     ///
     /// Returns whether an unscheduled pod was found too old that was not before.
     pub fn look(&mut self, job: &JobView, pods: &[Attempt], now: Timestamp) -> bool {
-        if self.template_hash != job.template.hash {
-            self.template_hash.clone_from(&job.template.hash);
+        if !Arc::ptr_eq(&self.template, &job.template) {
+            self.template = Arc::clone(&job.template);
         }
         if !pods.is_empty() {
             self.started = true;
@@ -248,9 +258,15 @@ impl Memory {
         let waiting = pods.iter().filter(|pod| pod.waits_for_node()).map(|pod| &pod.view.meta().uid);
         self.facts.pending =
             waiting.map(|uid| (uid.clone(), *self.facts.pending.get(uid).unwrap_or(&now))).collect();
-        let mut live = HashMap::new();
-        let mut noted = HashMap::new();
-        let mut overdue = HashSet::new();
+        let before = self.pods.take();
+        // As of most jobs that wait.
+        if before.is_none() && pods.is_empty() {
+            self.gather(job, 0, false, now);
+            self.last_look = now;
+            return false;
+        }
+        let mut before = before.unwrap_or_default();
+        let Pods { mut live, mut noted, mut overdue } = Pods::default();
         let mut has_grown = false;
         // Whoever led before may have counted an end that this process sees as a disruption: the server marks a pod
         // as deleted before it removes it, however it has ended, and removes it between two looks.
@@ -263,7 +279,7 @@ impl Memory {
             let uid = &pod.view.meta().uid;
             let task = pod.view.task.as_deref();
             let started = task.and_then(|task| task.started);
-            let was_live = self.live.remove(uid);
+            let was_live = before.live.remove(uid);
             // The clock of the node may be hours off: what it says is taken when it can be true.
             let earliest = was_live.map_or(pod.view.meta().creation_time, |_| self.last_look);
             let said = task.and_then(|task| task.finished).filter(|at| (earliest..=now).contains(at));
@@ -284,7 +300,7 @@ impl Memory {
                 }
                 continue;
             };
-            let known = self.noted.get(uid).copied();
+            let known = before.noted.get(uid).copied();
             noted.insert(uid.clone(), known.unwrap_or(now));
             if known.is_some() {
                 continue;
@@ -307,19 +323,19 @@ impl Memory {
         }
         self.gather(job, live.len(), has_grown, now);
         // What is left was there and is gone: nobody will tell how it ended.
-        let vanished = std::mem::replace(&mut self.live, live);
-        for gone in vanished.into_values().filter(|gone| gone.has_node) {
+        for gone in before.live.into_values().filter(|gone| gone.has_node) {
             if !is_counted(gone.index, gone.attempt) {
                 self.disrupted(gone.index, now, gone.started, streak_ends);
             }
         }
-        self.noted = noted;
         self.last_look = now;
-        let newly_overdue = !overdue.is_subset(&self.overdue);
-        self.overdue = overdue;
+        let newly_overdue = !overdue.is_subset(&before.overdue);
+        let has_node = live.values().any(|pod: &Live| pod.has_node);
+        let seen = Pods { live, noted, overdue };
+        self.pods = (!seen.is_empty()).then(|| Box::new(seen));
         if newly_overdue {
             self.facts.pending_deadline = true;
-        } else if self.live.values().any(|pod| pod.has_node) {
+        } else if has_node {
             self.facts.pending_deadline = false;
         }
         newly_overdue
@@ -360,16 +376,16 @@ impl Memory {
         let is_first = !std::mem::replace(&mut self.started, true);
         self.facts.created = true;
         self.facts.refusal = None;
-        if self.facts.fitted.as_ref() != Some(&self.fitting) {
-            self.facts.fitted = Some(self.fitting.clone());
+        if self.facts.fitted.is_none() || self.facts.fitted != self.fitting {
+            self.facts.fitted = Some(self.fitting.clone().unwrap_or_default());
         }
-        self.facts.template_hash.get_or_insert_with(|| self.template_hash.clone());
+        self.facts.template_hash.get_or_insert_with(|| self.template.hash.clone());
         is_first
     }
 
     /// Since when it is known that a pod ended.
     pub fn ended_since(&self, pod: &Uid) -> Option<Timestamp> {
-        self.noted.get(pod).copied()
+        self.pods.as_ref()?.noted.get(pod).copied()
     }
 
     /// A create was refused. Returns the trouble that this means for all pods of its class; none where
@@ -400,16 +416,16 @@ impl Memory {
             }
             _ => return Some(Trouble::Create),
         };
-        self.facts.refusal = Some(CreateRefusal { generation, kind, at: now, message });
+        self.facts.refusal = Some(Box::new(CreateRefusal { generation, kind, at: now, message }));
         trouble
     }
 
     /// Takes back what the profile gave to a pod that is refused as invalid. Returns whether it gave anything to the
     /// pods of this pass.
     fn unfits(&mut self, message: &str, now: Timestamp) -> bool {
-        if let Some(fitted) = self.fitting.fitted.take() {
+        if let Some(fitted) = self.fitting.as_mut().and_then(|fitting| fitting.fitted.take()) {
             let note = format!("the profile's requests are refused and not set: {message}");
-            self.unfit = Some(Unfit { fitted, at: now, note });
+            self.unfit = Some(Box::new(Unfit { fitted, at: now, note }));
         }
         self.unfit.as_ref().is_some_and(|unfit| unfit.at == now)
     }
@@ -424,7 +440,7 @@ impl Memory {
             | RefusalKind::Forbidden { .. } => None,
         });
         let kind = RefusalKind::Unanswered { attempts };
-        self.facts.refusal = Some(CreateRefusal { generation, kind, at: now, message });
+        self.facts.refusal = Some(Box::new(CreateRefusal { generation, kind, at: now, message }));
     }
 
     /// How often in a row creates have failed in one way, this time included.

@@ -71,12 +71,19 @@ impl Observed {
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     job: Option<(Known, Memory)>,
-    /// Incarnations that were seen here and are gone.
+    /// What is remembered of others that bore the name, where there were any.
+    others: Option<Box<Others>>,
+    /// What the job's pods look like in its queue.
+    mapped: Option<Box<Mapped>>,
+}
+
+/// Incarnations other than the job that bears the name now.
+#[derive(Debug, Default)]
+struct Others {
+    /// Those that were seen here and are gone.
     gone: HashSet<Uid>,
     /// Owners of pods that were never seen, and since when they are missed.
     missed: HashMap<Uid, Timestamp>,
-    /// What the job's pods look like in its queue.
-    mapped: Option<Mapped>,
 }
 
 /// A shape, and what it was made of.
@@ -120,25 +127,29 @@ impl Record {
                 || known.fitted != fitting.fitted
                 || known.mapping != *mapping
         }));
-        let mapped = self.mapped.get_or_insert_with(|| Mapped {
-            template: Arc::clone(template),
-            fitted: fitting.fitted.clone(),
-            mapping: Arc::clone(mapping),
-            shape: Arc::new(Shape::of_mapped(&template.larger(fitting, None, 0), mapping)),
+        let mapped = self.mapped.get_or_insert_with(|| {
+            Box::new(Mapped {
+                template: Arc::clone(template),
+                fitted: fitting.fitted.clone(),
+                mapping: Arc::clone(mapping),
+                shape: Arc::new(Shape::of_mapped(&template.larger(fitting, None, 0), mapping)),
+            })
         });
         Arc::clone(&mapped.shape)
     }
 
     /// An incarnation was seen to go, also by a standby, which observes nothing.
     fn left(&mut self, uid: Uid) {
-        self.gone.insert(uid);
+        self.others.get_or_insert_default().gone.insert(uid);
     }
 
     /// Turns to the job that bears the name now. Returns the incarnation that is gone since.
     fn turn_to(&mut self, job: Option<&JobView>, now: Timestamp) -> Option<Uid> {
         let uid = job.map(|job| &job.meta().uid);
         let left = self.job.take_if(|(known, _)| Some(&known.uid) != uid).map(|(known, _)| known.uid);
-        self.gone.extend(left.clone());
+        if let Some(left) = &left {
+            self.left(left.clone());
+        }
         if let Some(job) = job {
             let known = Known { uid: job.meta().uid.clone(), generation: job.meta().generation };
             match &mut self.job {
@@ -157,6 +168,7 @@ impl Record {
         now: Timestamp,
     ) -> (Vec<Arc<PodView>>, Option<Timestamp>) {
         let present = job.map(|job| &job.meta().uid);
+        let others = self.others.as_deref();
         let mut missed = HashMap::new();
         let mut orphans = Vec::new();
         let mut until = None;
@@ -167,11 +179,11 @@ impl Record {
                 continue;
             }
             let is_gone = match owner {
-                Some(owner) => self.gone.contains(owner),
+                Some(owner) => others.is_some_and(|others| others.gone.contains(owner)),
                 None => job.is_none_or(|job| job.meta().is_deleting()),
             };
             let missing = owner.unwrap_or(&pod.meta().uid);
-            let since = self.missed.get(missing).copied().unwrap_or(now);
+            let since = others.and_then(|others| others.missed.get(missing)).copied().unwrap_or(now);
             if is_gone || since + OWNER_GRACE <= now {
                 orphans.push(Arc::clone(pod));
             } else {
@@ -180,7 +192,10 @@ impl Record {
             }
             missed.insert(missing.clone(), since);
         }
-        self.missed = missed;
+        if !missed.is_empty() || self.others.is_some() {
+            self.others.get_or_insert_default().missed = missed;
+        }
+        drop(self.others.take_if(|others| others.gone.is_empty() && others.missed.is_empty()));
         (orphans, until)
     }
 }
@@ -212,7 +227,7 @@ impl BatchJobReconciler {
             ObjectKey { namespace: Arc::clone(&pod.meta().key.namespace), name: Arc::clone(&owner.name) };
         let Some(job) = self.stores.jobs.get(&key).filter(|job| job.spec.min_parallelism > 1) else { return };
         let mut records = lock(&self.records);
-        let record = records.get_mut(&key).and_then(Record::job_mut);
+        let record = records.get_mut(&key).and_then(|record| record.job_mut());
         if let Some((_, memory)) = record.filter(|(known, _)| known.uid == job.meta().uid) {
             let pods = self.stores.pods.by_index(&crate::watches::PODS_BY_JOB, &pods_of_job(&key));
             let alive = Attempt::of_job(&job, &pods).iter().filter(|pod| pod.is_live()).count();

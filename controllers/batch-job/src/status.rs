@@ -56,7 +56,7 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
     let waiting = waiting(verdict);
     let yields = peak::drains(state, verdict);
     let (summary, mut message) = summary(state, waiting, yields);
-    let mut status = job.status.clone();
+    let mut status = job.status.whole();
     status.observed_generation = job.meta().generation;
     if !has_unreadable_record(state) {
         progress(state, verdict, &mut status, now);
@@ -113,7 +113,7 @@ pub fn outlook(state: &JobState, verdict: Option<&Verdict>, now: Timestamp) -> O
 
 /// A finished job has heard of an edit, and that is all that can still happen to its status.
 fn finished(state: &JobState) -> Outlook {
-    let mut status = state.job.status.clone();
+    let mut status = state.job.status.whole();
     status.observed_generation = state.job.meta().generation;
     for condition in &mut status.conditions {
         condition.observed_generation = status.observed_generation;
@@ -417,7 +417,7 @@ fn with_profile(state: &JobState, reason: AdmittedReason, why: &str) -> String {
 
 /// What the profile gave to the last pods, as far as this process created them, else what it gives now.
 fn given(state: &JobState) -> &Fitting {
-    state.facts.fitted.as_ref().unwrap_or(&state.fitting)
+    state.facts.fitted.as_deref().unwrap_or(&state.fitting)
 }
 
 fn is_held(state: &JobState) -> bool {

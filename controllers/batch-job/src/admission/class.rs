@@ -86,6 +86,8 @@ impl ClassKey {
 /// One class.
 #[derive(Debug)]
 pub(super) struct Class {
+    /// Its key, which its jobs share.
+    pub(super) key: Arc<ClassKey>,
     /// Jobs of it, waiting or not.
     pub(super) jobs: usize,
     /// Those that want more than they have, oldest first.
@@ -118,8 +120,9 @@ pub(super) struct Class {
 
 impl Class {
     /// A class that is new in this pass: it comes after those that wait already.
-    pub(super) fn new(turn: u64) -> Self {
+    pub(super) fn new(key: &ClassKey, turn: u64) -> Self {
         Self {
+            key: Arc::new(key.clone()),
             jobs: 0,
             waiting: BTreeSet::new(),
             in_flight: 0,

@@ -19,7 +19,7 @@ impl Admission {
             job.in_flight.remove(at);
             let made = job.unseen.len();
             let least = job.demand.min_parallelism;
-            if let Some(class) = self.classes.get_mut(&job.class) {
+            if let Some(class) = self.classes.get_mut(&*job.class) {
                 class.in_flight -= 1;
             }
             self.ledger.credit(slot, &job.class.shape.requests);

@@ -37,7 +37,7 @@ impl Admission {
                 continue;
             }
             // Not taken in at all, so that nobody has put them in order.
-            let of_class = self.jobs.values().filter(|job| job.class == *key);
+            let of_class = self.jobs.values().filter(|job| *job.class == *key);
             let refused: Vec<Place> =
                 of_class.map(Job::place).filter(|(_, uid)| self.granted(uid) == 0).collect();
             figures.pending_jobs += refused.len();

@@ -89,7 +89,7 @@ impl Admission {
     pub fn standing_in_line(&self, uid: &Uid) -> Option<PlaceInLine> {
         let job = self.jobs.get(uid)?;
         let line = self.lines.get(&job.class.line)?;
-        let class = self.classes.get(&job.class)?;
+        let class = self.classes.get(&*job.class)?;
         let place = job.place();
         let outside = line.outside.contains(&place);
         if !outside && !line.waiting.contains(&place) {
@@ -112,7 +112,7 @@ impl Admission {
     /// The resource that a job waits for, where there is one.
     pub fn short_resource(&self, uid: &Uid) -> Option<String> {
         let job = self.jobs.get(uid)?;
-        self.why(job, self.classes.get(&job.class)).1.map(|resource| resource.to_string())
+        self.why(job, self.classes.get(&*job.class)).1.map(|resource| resource.to_string())
     }
 
     /// Whether a job waits behind another one, the first of a strict queue.

@@ -138,7 +138,7 @@ impl Admission {
         if let Some(line) = self.lines.get_mut(&job.class.line) {
             line.waiting.insert(place.clone());
         }
-        if let Some(class) = self.classes.get_mut(&job.class) {
+        if let Some(class) = self.classes.get_mut(&*job.class) {
             class.waiting.insert(place);
         }
         self.dirty = true;
@@ -146,7 +146,7 @@ impl Admission {
 
     fn leave_class(&mut self, place: &Place) {
         if let Some(job) = self.jobs.get(&place.1)
-            && let Some(class) = self.classes.get_mut(&job.class)
+            && let Some(class) = self.classes.get_mut(&*job.class)
         {
             class.waiting.remove(place);
         }

@@ -17,6 +17,7 @@ mod crowded;
 mod figures;
 mod held;
 mod inspect;
+mod jobs;
 mod kept;
 mod line;
 mod pass;
@@ -39,6 +40,7 @@ use class::{Class, ClassKey};
 use held::Blocked;
 pub use inspect::{ExcludedNodes, FitReport, NodeExclusion, PlaceInLine};
 use jiff::{SignedDuration, Timestamp};
+use jobs::Jobs;
 use kept::Kept;
 use line::{Line, LineId};
 use peaks::Drained;
@@ -171,7 +173,7 @@ type Place = (Timestamp, Uid);
 pub struct Admission {
     ledger: Ledger,
     pods: Pods,
-    jobs: HashMap<Uid, Job>,
+    jobs: Jobs,
     classes: HashMap<ClassKey, Class>,
     /// One table per shape; classes of several lines share it.
     fits: HashMap<Arc<Shape>, SharedFit>,
@@ -220,11 +222,11 @@ struct SharedFit {
 #[derive(Debug)]
 struct Job {
     demand: Demand,
-    class: ClassKey,
+    class: Arc<ClassKey>,
     /// Grants whose pods do not exist yet, with the place each is charged to.
     in_flight: Vec<Option<Slot>>,
     /// Pods that were made by these grants, but are not seen yet.
-    unseen: HashSet<ObjectKey>,
+    unseen: BTreeSet<ObjectKey>,
     /// When its pod could last not be created; none is older than the job.
     set_back: Timestamp,
 }
@@ -329,21 +331,21 @@ impl Admission {
     pub fn offer(&mut self, demand: Demand) {
         let key = ClassKey::of(&demand);
         match self.jobs.get(&demand.uid) {
-            Some(job) if job.class != key => self.withdraw(&demand.uid),
+            Some(job) if *job.class != key => self.withdraw(&demand.uid),
             Some(_) | None => {}
         }
         let uid = demand.uid.clone();
         let class = self.classes.entry(key.clone()).or_insert_with(|| {
             self.fits.entry(Arc::clone(&key.shape)).or_default().classes += 1;
-            Class::new(self.turn)
+            Class::new(&key, self.turn)
         });
-        let job = self.jobs.entry(uid.clone()).or_insert_with(|| {
+        let job = self.jobs.entry(&uid, || {
             class.jobs += 1;
             Job {
                 demand: demand.clone(),
-                class: key,
+                class: Arc::clone(&class.key),
                 in_flight: Vec::new(),
-                unseen: HashSet::new(),
+                unseen: BTreeSet::new(),
                 set_back: Timestamp::MIN,
             }
         });
@@ -362,7 +364,7 @@ impl Admission {
         self.leave_line(uid);
         self.claims.remove(uid);
         let Some(job) = self.jobs.remove(uid) else { return };
-        let Some(class) = self.classes.get_mut(&job.class) else { return };
+        let Some(class) = self.classes.get_mut(&*job.class) else { return };
         // It stays until the next pass at least, and as long as what happened to it matters.
         class.jobs -= 1;
         self.dirty = true;
@@ -371,11 +373,11 @@ impl Admission {
     /// Something went wrong with pods of this job: its class pauses, and its grants are taken back.
     pub fn pause(&mut self, uid: &Uid, trouble: Trouble, now: Timestamp) {
         let Some(key) = self.jobs.get(uid).map(|job| job.class.clone()) else { return };
-        let Some(class) = self.classes.get_mut(&key) else { return };
+        let Some(class) = self.classes.get_mut(&*key) else { return };
         // What goes wrong for one job goes wrong for all of the class: their creates wait as well.
         let concerned: Vec<Uid> = if class.pause(trouble, now) {
             let concerns = |job: &&Job| !job.in_flight.is_empty() || job.demand.uid == *uid;
-            let of_class = self.jobs.values().filter(|job| job.class == key);
+            let of_class = self.jobs.values().filter(|job| *job.class == *key);
             of_class.filter(concerns).map(|job| job.demand.uid.clone()).collect()
         } else {
             vec![uid.clone()]
@@ -423,7 +425,7 @@ impl Admission {
         if taken.is_empty() {
             return;
         }
-        if let Some(class) = self.classes.get_mut(&job.class) {
+        if let Some(class) = self.classes.get_mut(&*job.class) {
             class.in_flight -= taken.len();
         }
         self.queues.grant(&job.class, -pods::signed(taken.len()));

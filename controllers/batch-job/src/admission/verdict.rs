@@ -30,7 +30,7 @@ impl Admission {
         if granted >= job.demand.target {
             return Verdict { granted, reclaim, drained, unfit, ..Verdict::default() };
         }
-        let class = self.classes.get(&job.class);
+        let class = self.classes.get(&*job.class);
         // One of a class is enough for that.
         let keeps_at = class.filter(|class| class.waiting.first() == Some(&job.place()));
         let keeps_at = keeps_at.and_then(|class| class.keeps_at).filter(|_| !self.has_kept(&job.class.line));

@@ -2,15 +2,62 @@
 
 use super::{Rank, Standing};
 use springtide_plumbing::key::ObjectKey;
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A job by its age. Clones share it: each job stands in the tiers of the cluster and in those of its namespace.
+#[derive(Clone, Debug)]
+pub(super) struct Ranked(Arc<(Rank, ObjectKey)>);
+
+impl Ranked {
+    pub(super) fn new(rank: Rank, key: ObjectKey) -> Self {
+        Self(Arc::new((rank, key)))
+    }
+
+    fn rank(&self) -> &Rank {
+        &self.0.0
+    }
+
+    fn key(&self) -> &ObjectKey {
+        &self.0.1
+    }
+}
+
+impl Borrow<Rank> for Ranked {
+    fn borrow(&self) -> &Rank {
+        self.rank()
+    }
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(other.rank())
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+impl Eq for Ranked {}
 
 /// The oldest `limit` ranks, the next `limit`, and the rest.
 #[derive(Debug, Default)]
 pub(super) struct Tiers {
     limit: usize,
-    within: BTreeMap<Rank, ObjectKey>,
-    beyond: BTreeMap<Rank, ObjectKey>,
-    far: BTreeMap<Rank, ObjectKey>,
+    within: BTreeSet<Ranked>,
+    beyond: BTreeSet<Ranked>,
+    far: BTreeSet<Ranked>,
 }
 
 impl Tiers {
@@ -19,50 +66,49 @@ impl Tiers {
     }
 
     /// Takes a job in. The jobs whose standing it worsens have been told already, or have started.
-    pub(super) fn insert(&mut self, rank: Rank, key: ObjectKey) {
-        if self.beyond.contains_key(&rank) || self.far.contains_key(&rank) {
+    pub(super) fn insert(&mut self, job: Ranked) {
+        if self.beyond.contains(&job) || self.far.contains(&job) {
             return;
         }
-        self.within.insert(rank, key);
+        self.within.insert(job);
         if self.within.len() > self.limit
-            && let Some((rank, key)) = self.within.pop_last()
+            && let Some(job) = self.within.pop_last()
         {
-            self.beyond.insert(rank, key);
+            self.beyond.insert(job);
         }
         if self.beyond.len() > self.limit
-            && let Some((rank, key)) = self.beyond.pop_last()
+            && let Some(job) = self.beyond.pop_last()
         {
-            self.far.insert(rank, key);
+            self.far.insert(job);
         }
     }
 
     /// Takes a job out; appends those whose standing gets better.
     pub(super) fn remove(&mut self, rank: &Rank, better: &mut Vec<ObjectKey>) {
-        let gone = [&mut self.within, &mut self.beyond, &mut self.far]
-            .into_iter()
-            .any(|tier| tier.remove(rank).is_some());
+        let gone =
+            [&mut self.within, &mut self.beyond, &mut self.far].into_iter().any(|tier| tier.remove(rank));
         if !gone {
             return;
         }
         if self.within.len() < self.limit
-            && let Some((rank, key)) = self.beyond.pop_first()
+            && let Some(job) = self.beyond.pop_first()
         {
-            better.push(key.clone());
-            self.within.insert(rank, key);
+            better.push(job.key().clone());
+            self.within.insert(job);
         }
         if self.beyond.len() < self.limit
-            && let Some((rank, key)) = self.far.pop_first()
+            && let Some(job) = self.far.pop_first()
         {
-            better.push(key.clone());
-            self.beyond.insert(rank, key);
+            better.push(job.key().clone());
+            self.beyond.insert(job);
         }
     }
 
     pub(super) fn standing(&self, rank: &Rank) -> Standing {
         let limit = self.limit;
-        if self.beyond.contains_key(rank) {
+        if self.beyond.contains(rank) {
             Standing::Beyond { limit }
-        } else if self.far.contains_key(rank) {
+        } else if self.far.contains(rank) {
             Standing::FarBeyond { limit }
         } else {
             Standing::Within

@@ -210,7 +210,8 @@ pub(crate) fn seconds_stopped(job: &JobView, now: Timestamp) -> u32 {
     use springtide_crds::batch_job::SuspendedReason;
     let stopped = job.condition(SuspendedReason::CONDITION).filter(|_| job.holds(SuspendedReason::CONDITION));
     let stopped = stopped.filter(|stopped| !stopped.is(SuspendedReason::Preempted));
-    stopped.map_or(0, |stopped| seconds_between(stopped.last_transition_time.0, now))
+    let since = stopped.and_then(|_| job.status.since(SuspendedReason::CONDITION));
+    since.map_or(0, |since| seconds_between(since, now))
 }
 
 /// Whether the job ever had a pod, as far as anybody knows.

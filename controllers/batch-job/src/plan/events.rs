@@ -6,7 +6,7 @@ use springtide_crds::batch_job::{
     AdmittedReason, BatchJobStatus, DegradedReason, FailedReason, QueuedReason, StalledReason,
     SuspendedReason,
 };
-use springtide_crds::common::{Condition, condition};
+use springtide_crds::common::condition;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::events::{EventNote, Severity};
 use springtide_plumbing::projection::Projection;
@@ -59,10 +59,9 @@ struct Turns<'a> {
 impl Turns<'_> {
     /// The event of a condition that gets one of these reasons, and had another before.
     fn to<R: Reason>(&self, reasons: &[R], action: &'static str, severity: Severity) -> Option<EventNote> {
-        let of = |conditions: &[Condition]| condition(conditions, R::CONDITION).cloned();
-        let turned = of(&self.status.conditions)?;
+        let turned = condition(&self.status.conditions, R::CONDITION)?.clone();
         let reason = reasons.iter().map(R::as_str).find(|reason| *reason == turned.reason)?;
-        let was = of(&self.job.status.conditions);
+        let was = self.job.condition(R::CONDITION);
         if was.is_some_and(|was| was.reason == turned.reason) {
             return None;
         }

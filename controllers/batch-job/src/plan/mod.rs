@@ -215,7 +215,7 @@ fn outcome(state: &JobState) -> Outcome {
 
 fn status_write(job: &JobView, status: &BatchJobStatus, class: WriteClass) -> Write {
     // A struct of strings, numbers and lists cannot fail to be JSON.
-    let json = |status| serde_json::to_value(status).unwrap_or(Value::Null);
+    let json = |status: &BatchJobStatus| serde_json::to_value(status).unwrap_or(Value::Null);
     Write {
         resource: BATCH_JOB,
         key: job.meta().key.clone(),
@@ -224,7 +224,7 @@ fn status_write(job: &JobView, status: &BatchJobStatus, class: WriteClass) -> Wr
             uid: job.meta().uid.clone(),
             resource_version: job.meta().resource_version,
             status: json(status),
-            stored: json(&job.status),
+            stored: json(&job.status.whole()),
         },
     }
 }

@@ -66,17 +66,18 @@ pub(crate) fn awaits_turn(
     unfinished_jobs: usize,
     now: Timestamp,
 ) -> bool {
-    let may_wait = match complete_reason(&state.job.status) {
-        CompleteReason::Pending | CompleteReason::Admitted => !state.job.is_finished(),
-        CompleteReason::Queued
-        | CompleteReason::Running
-        | CompleteReason::Draining
-        | CompleteReason::Suspended
-        | CompleteReason::Finishing
-        | CompleteReason::Completed
-        | CompleteReason::SuccessPolicyMet
-        | CompleteReason::Failed(_) => false,
-    };
+    let may_wait =
+        match complete_reason(state.job.condition(CompleteReason::CONDITION).map(|said| &*said.reason)) {
+            CompleteReason::Pending | CompleteReason::Admitted => !state.job.is_finished(),
+            CompleteReason::Queued
+            | CompleteReason::Running
+            | CompleteReason::Draining
+            | CompleteReason::Suspended
+            | CompleteReason::Finishing
+            | CompleteReason::Completed
+            | CompleteReason::SuccessPolicyMet
+            | CompleteReason::Failed(_) => false,
+        };
     if !may_wait || waiting_record_time(state, unfinished_jobs) > now {
         return false;
     }
@@ -94,7 +95,7 @@ enum Worth {
 }
 
 fn worth(state: &JobState, outlook: &Outlook, now: Timestamp) -> Worth {
-    let stored = &state.job.status;
+    let stored = &state.job.status.whole();
     let desired = &outlook.status;
     // So far beyond the maximum even the word that a job is not started would be a write too many.
     let is_silent = matches!(state.standing, Standing::FarBeyond { .. })
@@ -105,7 +106,7 @@ fn worth(state: &JobState, outlook: &Outlook, now: Timestamp) -> Worth {
     if outcome_differs(stored, desired) || is_news(stored, desired, outlook) {
         return Worth::Due(paced(state, class(state), now));
     }
-    match figures(state, outlook, now) {
+    match figures(state, stored, outlook, now) {
         Worth::Due(due) => Worth::Due(due.when_quiet()),
         Worth::WaitingRecord => Worth::WaitingRecord,
     }
@@ -129,10 +130,10 @@ fn class(state: &JobState) -> WriteClass {
 }
 
 /// What a difference is worth that is neither an outcome nor news.
-fn figures(state: &JobState, outlook: &Outlook, now: Timestamp) -> Worth {
-    let (stored, desired) = (&state.job.status, &outlook.status);
+fn figures(state: &JobState, stored: &BatchJobStatus, outlook: &Outlook, now: Timestamp) -> Worth {
+    let desired = &outlook.status;
     let single = state.job.is_single();
-    let was = complete_reason(stored);
+    let was = summary_of(stored);
     let same = was == outlook.summary;
     let due = match outlook.summary {
         CompleteReason::Running if single && same => Due::Never,
@@ -266,7 +267,7 @@ fn is_news(stored: &BatchJobStatus, desired: &BatchJobStatus, outlook: &Outlook)
         | CompleteReason::Admitted
         | CompleteReason::Running => false,
     };
-    let was = complete_reason(stored);
+    let was = summary_of(stored);
     // A peak ends the pods of all jobs of a tier: a word before and one after would double what each costs.
     let is_turn_to = !outlook.yields && is_turn(summary);
     let turned = was != summary && (is_turn_to || is_turn(was));
@@ -297,8 +298,13 @@ fn waits_for_peak(status: &BatchJobStatus) -> bool {
     queued.is_some_and(|queued| queued.is(QueuedReason::PeakWindow) || queued.is(QueuedReason::LoadTrigger))
 }
 
-fn complete_reason(status: &BatchJobStatus) -> CompleteReason {
-    let stored = condition(&status.conditions, CompleteReason::CONDITION);
-    let known = |reason: &CompleteReason| stored.is_some_and(|stored| stored.reason == reason.as_str());
+fn summary_of(status: &BatchJobStatus) -> CompleteReason {
+    let said = condition(&status.conditions, CompleteReason::CONDITION);
+    complete_reason(said.map(|said| &*said.reason))
+}
+
+/// What the reason of condition Complete says.
+fn complete_reason(said: Option<&str>) -> CompleteReason {
+    let known = |reason: &CompleteReason| said == Some(reason.as_str());
     CompleteReason::all().into_iter().find(known).unwrap_or(CompleteReason::Pending)
 }

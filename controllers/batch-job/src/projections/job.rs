@@ -1,5 +1,7 @@
 //! BatchJob, as its own controller reads it.
 
+use super::job_status::{StoredCondition, StoredStatus};
+use super::pool::Pool;
 use super::templates;
 use crate::growth;
 use crate::profiles::fitting::Fitting;
@@ -11,13 +13,14 @@ use springtide_crds::batch_job::{
     BatchJobSpec, BatchJobStatus, CompleteReason, MANAGED_BY, OnOom, PodTemplate,
 };
 use springtide_crds::batch_task_profile::ProfileMode;
-use springtide_crds::common::{Condition, ConditionStatus, GROUP, VERSION, condition};
+use springtide_crds::common::{ConditionStatus, GROUP, VERSION};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, Projection};
+use springtide_plumbing::text::shared_text;
 use springtide_plumbing::warrant::Protection;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// `springtide.dev/v1alpha1` BatchJob.
 pub const BATCH_JOB: Resource =
@@ -31,12 +34,13 @@ const TEMPLATE_HASH_BYTES: usize = 16;
 #[serde(from = "Wire")]
 pub struct JobView {
     meta: Meta<JobLabels>,
-    /// The spec, but for its template, which is empty here: see [`JobView::template`].
-    pub spec: BatchJobSpec,
+    /// The spec, but for its template, which is empty here: see [`JobView::template`]. Jobs whose specs are equal share
+    /// one.
+    pub spec: Arc<BatchJobSpec>,
     /// The pod template.
     pub template: Arc<Template>,
     /// The status as stored.
-    pub status: BatchJobStatus,
+    pub status: StoredStatus,
 }
 
 /// The labels of a job that somebody reads.
@@ -50,13 +54,19 @@ pub struct JobLabels {
     pub others: OtherLabels,
 }
 
-/// Labels that nothing is decided by, for the archive of finished jobs; in the form that takes the least memory.
+/// Labels that nothing is decided by, for the archive of finished jobs; in the form that takes the least memory: jobs
+/// with equal ones share a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OtherLabels(Option<Box<str>>);
+pub struct OtherLabels(Option<Arc<str>>);
 
 impl OtherLabels {
     /// So many are kept, the first in alphabetical order.
     const MOST: usize = 16;
+
+    #[cfg(test)]
+    pub(crate) fn is_same_text(&self, other: &Self) -> bool {
+        matches!((&self.0, &other.0), (Some(one), Some(other)) if Arc::ptr_eq(one, other))
+    }
 
     /// Unpacks them.
     pub fn unpack(&self) -> serde_json::Map<String, serde_json::Value> {
@@ -71,7 +81,7 @@ impl<'de> Deserialize<'de> for OtherLabels {
             drop(labels.split_off(&beyond));
         }
         // A map of texts cannot fail to be JSON.
-        let json = || serde_json::to_string(&labels).unwrap_or_default().into_boxed_str();
+        let json = || shared_text(&serde_json::to_string(&labels).unwrap_or_default());
         Ok(Self((!labels.is_empty()).then(json)))
     }
 }
@@ -160,8 +170,8 @@ impl JobView {
     }
 
     /// The stored condition of a type.
-    pub fn condition(&self, type_: &str) -> Option<&Condition> {
-        condition(&self.status.conditions, type_)
+    pub fn condition(&self, type_: &str) -> Option<&StoredCondition> {
+        self.status.condition(type_)
     }
 
     /// Whether the stored condition of a type is true.
@@ -178,7 +188,8 @@ impl JobView {
 
     /// The job with another status, in another version of it: for who performs writes in memory alone.
     pub(crate) fn with_status(&self, status: BatchJobStatus, version: ResourceVersion) -> Self {
-        Self { meta: Meta { resource_version: version, ..self.meta.clone() }, status, ..self.clone() }
+        let meta = Meta { resource_version: version, ..self.meta.clone() };
+        Self { meta, status: status.into(), ..self.clone() }
     }
 
     /// Whether the job has one task only, whose status needs no indexes.
@@ -195,16 +206,15 @@ impl Projection for JobView {
         &self.meta
     }
 
+    fn share_identity(&mut self, old: &Self) {
+        self.meta.share_identity(&old.meta);
+    }
+
     fn bytes(&self) -> usize {
-        let condition = |condition: &Condition| {
-            size_of::<Condition>() + condition.type_.len() + condition.reason.len() + condition.message.len()
-        };
-        let conditions: usize = self.status.conditions.iter().map(condition).sum();
-        let indexes = self.status.indexes.as_ref();
-        let indexes = indexes.map_or(0, |indexes| indexes.closed_bitmap.len() + indexes.retries.len());
         let template = size_of::<Template>() + self.template.json.len() + self.template.hash.len();
         let labels = self.meta.labels.others.0.as_deref().map_or(0, str::len);
-        size_of::<Self>() + self.meta.text_bytes() + labels + template + conditions + indexes
+        let spec = size_of::<BatchJobSpec>();
+        size_of::<Self>() + self.meta.text_bytes() + labels + template + spec + self.status.bytes()
     }
 }
 
@@ -221,9 +231,19 @@ impl From<Wire> for JobView {
         let template = std::mem::take(&mut wire.spec.template);
         Self {
             meta: wire.metadata,
-            spec: wire.spec,
+            spec: shared_spec(wire.spec),
             template: Template::shared(&template),
-            status: wire.status,
+            status: wire.status.into(),
         }
     }
+}
+
+/// Of the process, as whoever decodes an object knows of nothing else.
+static SPECS: LazyLock<Mutex<Pool<u64, BatchJobSpec>>> = LazyLock::new(Mutex::default);
+
+/// This spec, or one in use that equals it.
+fn shared_spec(spec: BatchJobSpec) -> Arc<BatchJobSpec> {
+    // A struct of strings, numbers and lists cannot fail to be JSON.
+    let json = serde_json::to_vec(&spec).unwrap_or_default();
+    SPECS.lock().unwrap_or_else(PoisonError::into_inner).equal(&json, spec)
 }

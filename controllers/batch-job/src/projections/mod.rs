@@ -1,8 +1,10 @@
 //! The few fields of each watched kind that this controller reads.
 
 pub mod job;
+pub mod job_status;
 pub mod node;
 pub mod pod;
+mod pool;
 pub mod priority_class;
 pub mod profile;
 pub mod queue;

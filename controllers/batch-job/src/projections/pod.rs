@@ -156,7 +156,7 @@ pub struct EndedContainer {
 impl PodView {
     /// The controlling BatchJob.
     pub fn job_owner(&self) -> Option<&OwnerRef> {
-        self.meta.controller.as_ref().filter(|owner| owner.kind.as_ref() == OWNER_KIND)
+        self.meta.controller.as_deref().filter(|owner| owner.kind.as_ref() == OWNER_KIND)
     }
 
     /// Name of the BatchJob this pod belongs to; of a pod whose owner reference was taken away while
@@ -241,6 +241,10 @@ impl Projection for PodView {
 
     fn meta(&self) -> &Meta<PodLabels> {
         &self.meta
+    }
+
+    fn share_identity(&mut self, old: &Self) {
+        self.meta.share_identity(&old.meta);
     }
 
     fn bytes(&self) -> usize {

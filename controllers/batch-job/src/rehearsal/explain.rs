@@ -325,7 +325,7 @@ fn reported(job: &JobView) -> Option<Reported> {
     Some(Reported {
         reason: said.reason.clone(),
         message: said.message.clone(),
-        since: said.last_transition_time.0,
+        since: job.status.since(QueuedReason::CONDITION)?,
         is_current: said.observed_generation == job.meta().generation,
     })
 }

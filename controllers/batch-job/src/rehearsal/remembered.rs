@@ -5,12 +5,12 @@ use crate::admission::Trouble;
 use crate::loads::Usage;
 use crate::lock;
 use crate::projections::job::JobView;
+use crate::projections::job_status::StoredCondition;
 use crate::projections::queue::QueueView;
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::batch_queue::{
     CapacityStaleReason, CapacityType, Ordering, PeakWindowActiveReason, StalledReason,
 };
-use springtide_crds::common::Condition;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::projection::Projection;
 use std::sync::Arc;
@@ -39,8 +39,10 @@ impl Rehearsal {
         }
         let mut admission = lock(&self.reconciler.admission);
         for job in &self.world.jobs {
-            if let Some(said) = told(job, QueuedReason::NoCapacity) {
-                admission.starved_since(&job.meta().uid, said.last_transition_time.0);
+            if told(job, QueuedReason::NoCapacity).is_some()
+                && let Some(since) = job.status.since(QueuedReason::CONDITION)
+            {
+                admission.starved_since(&job.meta().uid, since);
             }
         }
     }
@@ -66,7 +68,7 @@ impl Rehearsal {
 }
 
 /// What stands in condition Queued of a job, if it is this and about the job as it is.
-fn told(job: &JobView, reason: QueuedReason) -> Option<&Condition> {
+fn told(job: &JobView, reason: QueuedReason) -> Option<&StoredCondition> {
     let said = job.condition(QueuedReason::CONDITION)?;
     (said.is(reason) && said.observed_generation == job.meta().generation).then_some(said)
 }

@@ -42,7 +42,7 @@ pub(crate) fn of_failing(
         now,
         message_max_bytes: MESSAGE_MAX_BYTES,
     };
-    let mut status = job.status.clone();
+    let mut status = job.status.whole();
     let conditions = &mut status.conditions;
     match failure(failing)? {
         Failure::Passing(message) => {

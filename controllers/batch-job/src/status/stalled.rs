@@ -4,9 +4,9 @@ use super::{conflict_message, failing};
 use crate::admission::Waiting;
 use crate::memory::RefusalKind;
 use crate::plan::{Course, JobState};
+use crate::projections::job_status::StoredCondition;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{QueuedReason, StalledReason};
-use springtide_crds::common::Condition;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::projection::Projection;
@@ -110,6 +110,6 @@ fn unreleased(state: &JobState) -> Option<(StalledReason, String)> {
 }
 
 /// What was forbidden stays so until a pod of the job could be created: the next try is a try.
-fn still_forbidden(state: &JobState, stored: &Condition) -> bool {
+fn still_forbidden(state: &JobState, stored: &StoredCondition) -> bool {
     stored.is(StalledReason::Forbidden) && !state.facts.created && state.pods.is_empty()
 }

@@ -183,7 +183,7 @@ impl Admission {
             self.ledger.credit(slot, &job.class.shape.requests);
         }
         self.queues.grant(&job.class, -1);
-        if let Some(class) = self.classes.get_mut(&job.class) {
+        if let Some(class) = self.classes.get_mut(&*job.class) {
             class.in_flight -= 1;
             class.confirm();
             self.queues.stored(&job.class, requests, class.in_flight);
@@ -203,7 +203,7 @@ impl Admission {
     fn unbound(&mut self, job: &Uid, pod: &ObjectKey) -> Option<ClassKey> {
         let key = &self.jobs.get(job)?.class;
         self.classes.get_mut(key)?.scheduling.waits(pod.clone());
-        Some(key.clone())
+        Some(ClassKey::clone(key))
     }
 }
 

@@ -144,7 +144,7 @@ proptest! {
                 Step::Pass => drop(world.admission.pass(now)),
             }
             world.nothing_overcommitted();
-            for (uid, job) in &world.admission.jobs {
+            for (uid, job) in world.admission.jobs.iter() {
                 let granted = world.admission.verdict(uid).granted;
                 let live = world.admission.live.get(uid).copied().unwrap_or(0);
                 prop_assert!(granted <= live.max(job.demand.target));

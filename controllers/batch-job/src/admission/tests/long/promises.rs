@@ -87,7 +87,7 @@ impl Walk {
     /// All that a job has in a queue that is drained has to go, and nobody else is asked for that reason.
     fn keeps_stop(&self) {
         let admission = &self.world.admission;
-        for (uid, job) in &admission.jobs {
+        for (uid, job) in admission.jobs.iter() {
             let Some(name) = job.class.line.queue.as_deref() else { continue };
             let told = admission.verdict(uid).reclaim;
             let kept = told.filter(|told| told.cause == ReclaimCause::QueueStopped).map(|told| told.keep);
