@@ -47,8 +47,8 @@ impl Builder {
 
     /// Gives each Guaranteed pod that asks for whole CPUs as many to itself (the kubelet's static CPU manager policy);
     /// these are never among them, and all other pods run on them and on what is nobody's own. Processes of the system
-    /// are not kept there: [`Pinned`](super::cpus::Pinned) does that. Pods do not get these CPUs in sum, whatever
-    /// [`allocatable`](Self::allocatable) says. Default: all pods share all CPUs.
+    /// are not kept there: [`Pinned`](super::cpus::Pinned) does that. The kubelet takes the first CPUs for it, as many as
+    /// these are, and offers what nine tenths of the last of them hold. Default: all pods share all CPUs.
     #[must_use]
     pub fn reserved_cpus(mut self, cpus: Cpus) -> Self {
         self.options.reserved_cpus = Some(cpus);

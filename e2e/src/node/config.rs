@@ -27,8 +27,8 @@ pub(super) struct Kubelet<'a> {
     pub(super) reserved_cpu: u64,
     /// Memory that pods do not get, in bytes.
     pub(super) reserved_memory: u64,
-    /// CPUs that no pod has to itself, where others may be some pod's own; their number takes the place of
-    /// `reserved_cpu`.
+    /// CPUs that no pod has to itself, where others may be some pod's own: the first ones, as the policy takes those
+    /// for what is reserved. Their number takes the place of `reserved_cpu`.
     pub(super) reserved_cpus: Option<&'a Cpus>,
 }
 
@@ -71,7 +71,9 @@ impl Kubelet<'_> {
         });
         if let Some(cpus) = self.reserved_cpus {
             config["cpuManagerPolicy"] = json!("static");
-            config["reservedSystemCPUs"] = json!(cpus.to_string());
+            // A bit of the last one is reserved, and the policy takes all of it: the node goes on offering the rest.
+            let reserved = cpus.len().saturating_sub(1) * 1000 + 100;
+            config["systemReserved"]["cpu"] = json!(format!("{reserved}m"));
         }
         config
     }
@@ -167,13 +169,13 @@ mod tests {
         assert_eq!(config["cgroupRoot"], "/springtide-x");
         assert_eq!(config["maxPods"], 5);
         assert_eq!(config["systemReserved"], json!({ "cpu": "250m", "memory": "1048576" }));
-        assert!(config.get("cpuManagerPolicy").is_none() && config.get("reservedSystemCPUs").is_none());
+        assert!(config.get("cpuManagerPolicy").is_none());
 
         let cpus = "0-2".parse().unwrap();
         let config = Kubelet { reserved_cpus: Some(&cpus), ..kubelet }.render();
         assert_eq!(
-            (&config["cpuManagerPolicy"], &config["reservedSystemCPUs"]),
-            (&json!("static"), &json!("0,1,2"))
+            (&config["cpuManagerPolicy"], &config["systemReserved"]["cpu"]),
+            (&json!("static"), &json!("2100m"))
         );
     }
 }

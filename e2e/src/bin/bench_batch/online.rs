@@ -32,8 +32,6 @@ const WARM_UP: u32 = 3;
 /// Batch pods that are wanted, more than there is room for, and the fewest that fill the node.
 const WANTED: u32 = 100;
 const FEWEST: usize = 4;
-/// Batch pods for each CPU beside that of the server: as many as count for one.
-const EACH: usize = 10;
 /// What runs a command ahead of all that has no such priority (`sched(7)`, SCHED_FIFO; Debian package util-linux).
 const AHEAD: [&str; 3] = ["chrt", "--fifo", "50"];
 /// Seconds for which a batch pod goes on after SIGTERM.
@@ -157,7 +155,7 @@ async fn phases(split: &Split) -> Result<(Phases, bool)> {
     eprintln!("      {title}: p99 alone: {:.2} ms", quantile(&alone, 0.99));
 
     let path = format!("/apis/springtide.dev/v1alpha1/namespaces/{batch}/batchqueues");
-    post(&client, &path, &queue(&batch, split)).await.context("create the queue")?;
+    post(&client, &path, &queue(&batch)).await.context("create the queue")?;
     let pods = Pods::start(plane, &batch).await?;
     post(&client, &System::BatchJob.jobs(&batch), &job(&batch)).await.context("create the job")?;
     pods.until("batch fills the node", FEWEST, RUNNING, Life::runs).await?;
@@ -295,10 +293,9 @@ fn server(namespace: &str, split: &Split) -> Value {
     })
 }
 
-/// All that the node leaves, and a peak in a year without harm that can be forced. Of the reserved CPUs the node leaves
-/// nothing, though pods run there: beside a server with a CPU of its own the queue has a quota of pods.
-fn queue(namespace: &str, split: &Split) -> Value {
-    let mut queue = json!({
+/// All that the node leaves, and a peak in a year without harm that can be forced.
+fn queue(namespace: &str) -> Value {
+    json!({
         "apiVersion": "springtide.dev/v1alpha1",
         "kind": "BatchQueue",
         "metadata": {"namespace": namespace, "name": QUEUE},
@@ -310,13 +307,7 @@ fn queue(namespace: &str, split: &Split) -> Value {
                 "drainPodsPerSecond": DRAINED_PER_SECOND,
             }],
         },
-    });
-    if let Split::Own { others, .. } = split {
-        let pods = (EACH * others.len()).min(WANTED as usize);
-        queue["spec"]["capacitySource"] = json!({"type": "Static"});
-        queue["spec"]["quota"] = json!([{"resource": "pods", "nominal": pods.to_string()}]);
-    }
-    queue
+    })
 }
 
 /// Pods without requests, which are of the kubelet's class BestEffort and count with 100m of cpu each.
@@ -359,16 +350,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_with_a_cpu_of_its_own_is_guaranteed_and_the_batch_pods_beside_it_have_a_quota() {
+    fn a_server_with_a_cpu_of_its_own_is_guaranteed() {
         let cpus = |list: &str| list.parse::<Cpus>().unwrap();
         let own = Split::Own { server: 3, reserved: cpus("0-2"), others: cpus("1-2") };
         let container = |split| server("ns", split)["spec"]["containers"][0]["resources"].clone();
         // Requests that are not told are the limits.
         assert_eq!(container(&own), json!({"limits": {"cpu": "1", "memory": "32Mi"}}));
         assert_eq!(container(&Split::Shared)["requests"]["cpu"], "500m");
-        let read = |split| serde_json::from_value::<BatchQueue>(queue("ns", split)).unwrap();
-        let quota = &read(&own).spec.quota[0];
-        assert_eq!((&*quota.resource, quota.nominal.as_str()), ("pods", "20"));
-        assert!(read(&Split::Shared).spec.quota.is_empty());
+        let queue: BatchQueue = serde_json::from_value(queue("ns")).unwrap();
+        assert!(queue.spec.quota.is_empty());
     }
 }

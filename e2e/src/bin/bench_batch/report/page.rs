@@ -361,8 +361,8 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
              without requests compute as long as they are let, go on for {} s after SIGTERM, and are drained one a second by \
              `overridePeak`. On shared CPUs the server has a request of 500m of cpu, and control plane, kubelet, manager and \
              who asks are on the same cores. With a CPU of its own it is a Guaranteed pod of one CPU under the kubelet's static \
-             CPU manager policy, all others are its `reservedSystemCPUs`, to which batch pods, control plane, kubelet, manager \
-             and who asks are kept{ahead}; the queue has a quota of ten pods for each of those CPUs.",
+             CPU manager policy, all others are reserved by it, and to those batch pods, control plane, kubelet, manager \
+             and who asks are kept{ahead}; of the last of them the node offers nine tenths to batch pods.",
             online::GRACE
         ),
         format!(
