@@ -181,7 +181,7 @@ fn every_run_has_its_row_in_every_table() {
         "| pods created inside a window, by the clock of the process | 1000 | 4711 | 3 |",
         "| a CPU of its own | beside 14 batch pods that keep every core busy that they get | 1.20 | 1.20 | 1.20 | 1.20 |",
         "| CPUs that all share | beside 14 batch pods that keep every core busy that they get | 2.50 | 2.50 | 2.50 | 2.50 |",
-        "who asks are kept, the latter ahead of all else there (SCHED_FIFO); the queue",
+        "who asks are kept, the latter ahead of all else there (SCHED_FIFO); of the last",
         "| nodes-cordoned | pods that were made for the room of a cordoned node | 0.000 pods | <= 0 | met |",
         "| a new node takes pods | a pod for it appears | 0.05 | 0.30 |",
     ] {
