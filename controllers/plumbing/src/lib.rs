@@ -2,7 +2,7 @@
 //!
 //! A change flows through these rooms, in this order:
 //!
-//! 1. [`watch`]: one watch per kind and scope feeds one [`store`] of [`projection`]s.
+//! 1. [`watch`]: one watch per kind and scope feeds a [`store`] of [`projection`]s, or one for each controller.
 //! 2. [`queue`]: events become keys; a key is queued once and runs once at a time.
 //! 3. [`gate`]: a key waits until the stores have seen its own last writes.
 //! 4. [`plan`]: a controller turns what it observed into a plan, by a pure function.
@@ -19,6 +19,7 @@ pub mod client;
 pub mod clock;
 pub mod config_map;
 pub mod controller;
+pub mod dry_run;
 pub mod error;
 pub mod events;
 pub mod executor;
