@@ -154,7 +154,7 @@ impl LearnedContainer {
         let unit = resource.unit();
         // Saturates, far above the bound of amounts.
         let amount =
-            ((with_margin / unit as f64).ceil() as i64).clamp(1, crate::resources::MAX_AMOUNT / unit) * unit;
+            ((with_margin / unit as f64).ceil() as i64).clamp(1, springtide_plumbing::quantity::MAX_AMOUNT / unit) * unit;
         let bounds =
             rule.bounds.iter().filter(|bound| bound.resource == resource && *bound.container == *self.name);
         Some(bounds.fold(amount, |amount, bound| bound.hold(amount)))
