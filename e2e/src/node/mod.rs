@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`preflight`] | whether a node can run here, and what is missing |
 //! | [`program`] | the test program `springtide-box` and the images made of it |
+//! | [`load`] | clients of its servers, and what they have seen |
 //! | [`metrics_server`] | the metrics server, which measures what pods use |
 //! | [`leftovers`] | the search for anything that a run left behind |
 
@@ -12,6 +13,7 @@ mod cgroup;
 mod cluster;
 mod config;
 pub mod leftovers;
+pub mod load;
 mod machine;
 pub mod metrics_server;
 pub mod preflight;

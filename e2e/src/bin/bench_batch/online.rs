@@ -13,7 +13,8 @@ use springtide_crds::batch_queue::BatchQueue;
 use springtide_e2e::bench::post;
 use springtide_e2e::bench::report::quantile;
 use springtide_e2e::manager::Manager;
-use springtide_e2e::node::program::{BOX_IMAGE, box_program};
+use springtide_e2e::node::load::latencies;
+use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::node::{NodeCluster, required_or_skipped};
 
 use crate::manifests::{self, System};
@@ -121,19 +122,7 @@ pub(crate) async fn measure() -> Result<Option<Online>> {
 
 /// Latencies of requests from the node, in ms, ascending. Holds the thread; other tasks go on.
 fn ask(cluster: &NodeCluster, address: &str, seconds: u32) -> Result<Vec<f64>> {
-    let program = box_program()?;
-    let program = program.to_str().context("the path of springtide-box")?;
-    let (rate, seconds) = (RATE.to_string(), seconds.to_string());
-    let asked = || cluster.run_inside(program, &["ask", address, &rate, &seconds]);
-    latencies(&tokio::task::block_in_place(asked)?)
-}
-
-/// Microseconds, one a line.
-fn latencies(printed: &str) -> Result<Vec<f64>> {
-    let millis = |line: &str| anyhow::Ok(line.trim().parse::<f64>()? / 1000.0);
-    let latencies: Vec<f64> = printed.lines().map(millis).collect::<Result<_>>()?;
-    ensure!(!latencies.is_empty(), "no request was answered");
-    Ok(sorted(latencies))
+    tokio::task::block_in_place(|| latencies(cluster, address, RATE, seconds)).map(sorted)
 }
 
 /// Waits until no further pod starts, and gives how many run.
@@ -209,10 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn latencies_are_read_in_milliseconds_and_in_order() {
-        assert_eq!(latencies("1500\n700\n\n".trim()).unwrap(), [0.7, 1.5]);
-        latencies("").unwrap_err();
-        latencies("soon").unwrap_err();
+    fn a_phase_is_held_against_the_server_alone() {
         let online =
             Online { alone: vec![1.0], beside: vec![1.2], draining: vec![1.5], batch: 14, drained: 14 };
         assert_eq!(online.times_alone(&online.beside), 1.2);
