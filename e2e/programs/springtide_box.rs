@@ -3,8 +3,8 @@
 //!
 //! It needs nothing but the kernel: plain `rustc`, no crates, linked
 //! statically, so that an image made of it is one small layer. It is not part
-//! of the workspace's library; `springtide_e2e::node::program` compiles it into
-//! the cache of the user.
+//! of the workspace's library; `springtide_e2e::node::program` compiles it, with
+//! `http.rs`, into the cache of the user.
 //!
 //! ```text
 //! springtide-box pause [TEXT]              print TEXT, reap children until SIGTERM or SIGINT, end with 0
@@ -17,12 +17,16 @@
 //! springtide-box burn BYTES SECONDS [MESSAGE]   as hold, with a processor kept busy for SECONDS
 //! springtide-box serve PORT ROUNDS         answer each byte on a connection by one, after ROUNDS of arithmetic
 //! springtide-box ask ADDRESS RATE SECONDS  send RATE requests a second to such a server; print each one's microseconds
+//! springtide-box http PORT TEXT            answer HTTP requests by TEXT; leave in peace on SIGTERM
+//! springtide-box load ADDRESS RATE SECONDS send RATE requests a second to such a server; print how many had no answer
 //! ```
 //!
 //! SECONDS may have a fraction. BYTES is a whole number with an optional suffix
 //! `Ki`, `Mi` or `Gi`. MESSAGE goes to the container's termination message
 //! before anything else happens: to the file that `TERMINATION_LOG` names, or
 //! `/dev/termination-log`. A wrong command line ends with 64.
+
+mod http;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -85,6 +89,16 @@ fn main() {
                 usage(&format!("{rate:?} or {seconds:?} is no number, or 0"))
             }
         },
+        ["http", port, text] => match port.parse() {
+            Ok(port) => http::serve(port, text),
+            Err(_) => usage(&format!("{port:?} is no port")),
+        },
+        ["load", address, rate, seconds] => match (rate.parse(), seconds.parse()) {
+            (Ok(rate), Ok(seconds)) if rate > 0 => http::load(address, rate, seconds),
+            (Ok(_), Ok(_)) | (Err(_), _) | (_, Err(_)) => {
+                usage(&format!("{rate:?} or {seconds:?} is no number, or 0"))
+            }
+        },
         other => usage(&format!("unknown command line {other:?}")),
     };
     exit(code);
@@ -93,7 +107,7 @@ fn main() {
 fn usage(why: &str) -> i32 {
     eprintln!("springtide-box: {why}");
     eprintln!(
-        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT... | burn [BYTES SECONDS [MESSAGE]] | serve PORT ROUNDS | ask ADDRESS RATE SECONDS"
+        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT... | burn [BYTES SECONDS [MESSAGE]] | serve PORT ROUNDS | ask ADDRESS RATE SECONDS | http PORT TEXT | load ADDRESS RATE SECONDS"
     );
     USAGE
 }
@@ -233,7 +247,6 @@ fn answer(mut connection: TcpStream, rounds: u64) -> Option<()> {
 /// Each request has its time, and its latency counts from there: one that is sent late, as the answer to the one before
 /// it was late, has waited as well.
 fn ask(address: &str, rate: u32, seconds: u32) -> i32 {
-    let each = Duration::from_secs(1) / rate;
     let count = rate * seconds / LANES;
     let start = Instant::now() + Duration::from_millis(100);
     let lane = |lane: u32| -> std::io::Result<Vec<u128>> {
@@ -241,7 +254,7 @@ fn ask(address: &str, rate: u32, seconds: u32) -> i32 {
         connection.set_nodelay(true)?;
         let mut latencies = Vec::new();
         for number in 0..count {
-            let due = start + each * (number * LANES + lane);
+            let due = start + due(rate, u64::from(number * LANES + lane));
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let mut byte = [0];
             connection.write_all(&byte)?;
@@ -265,6 +278,11 @@ fn ask(address: &str, rate: u32, seconds: u32) -> i32 {
             FAILED
         }
     }
+}
+
+/// When a request is due, by its number.
+fn due(rate: u32, number: u64) -> Duration {
+    Duration::from_nanos(number * 1_000_000_000 / u64::from(rate))
 }
 
 fn parse_bytes(text: &str) -> Option<usize> {

@@ -14,6 +14,16 @@
 //!
 //! A change of a running pod starts its delay anew, since KWOK counts it from the
 //! last change that it saw.
+//!
+//! With [`Stages::InPlace`] a running pod that is not of `restartPolicy: Never` follows changes of its spec as a kubelet
+//! has it: its observed generation first, then containers, resources and readiness.
+//!
+//! | annotation | meaning | default |
+//! |---|---|---|
+//! | [`RESTART_SECONDS`] | seconds from a change of an image to the new container; until then the status shows the old one | `0` |
+//! | [`IMAGE_OUTCOMES`] | what becomes of containers of some images, by [`image_outcomes`] | [`ImageOutcome::Runs`] |
+//! | [`RESIZE_SECONDS`] | seconds until changed resources are in force | `0` |
+//! | [`RESIZE_OUTCOME`] | a [`ResizeOutcome`]: why they are not, for as long as the annotation is there | they come into force |
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,6 +50,82 @@ pub const TERMINATION_MESSAGE: &str = "kwok.springtide.dev/termination-message";
 /// Annotation: seconds that a running pod goes on after its deletion was asked for, fractions allowed.
 pub const STOP_SECONDS: &str = "kwok.springtide.dev/stop-seconds";
 
+/// Annotation: seconds from a change of an image to its new container, fractions allowed.
+pub const RESTART_SECONDS: &str = "kwok.springtide.dev/restart-seconds";
+/// Annotation: what becomes of containers of some images, as [`image_outcomes`] writes it.
+pub const IMAGE_OUTCOMES: &str = "kwok.springtide.dev/image-outcomes";
+/// Annotation: seconds until changed resources are in force, fractions allowed.
+pub const RESIZE_SECONDS: &str = "kwok.springtide.dev/resize-seconds";
+/// Annotation: a [`ResizeOutcome`]. When it is taken away, the resources come into force.
+pub const RESIZE_OUTCOME: &str = "kwok.springtide.dev/resize-outcome";
+
+/// What becomes of a container whose image has been changed to a certain one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageOutcome {
+    /// It runs and is ready, with an imageID that follows from the name.
+    Runs,
+    /// As [`ImageOutcome::Runs`], with the imageID of the container before it: another name for the same content.
+    SameContent,
+    /// The image cannot be pulled: the old container is gone, and there is no new one.
+    Missing,
+    /// Each new container ends at once, every five seconds another one.
+    Crashes,
+    /// It runs and never becomes ready.
+    Unready,
+}
+
+impl ImageOutcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Runs => "Runs",
+            Self::SameContent => "SameContent",
+            Self::Missing => "Missing",
+            Self::Crashes => "Crashes",
+            Self::Unready => "Unready",
+        }
+    }
+}
+
+/// The value of [`IMAGE_OUTCOMES`] for some images by their full names; all others run.
+#[must_use]
+pub fn image_outcomes(outcomes: &[(&str, ImageOutcome)]) -> String {
+    let by_image: BTreeMap<_, _> = outcomes.iter().map(|(image, outcome)| (*image, outcome.name())).collect();
+    serde_json::json!(by_image).to_string()
+}
+
+/// Why changed resources are not in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResizeOutcome {
+    /// Condition `PodResizePending`: the node has no room now.
+    Deferred,
+    /// Condition `PodResizePending`: the node can never give it.
+    Infeasible,
+    /// Condition `PodResizeInProgress`, without end.
+    InProgress,
+}
+
+impl ResizeOutcome {
+    /// The value of [`RESIZE_OUTCOME`], which is the reason of the condition as well.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deferred => "Deferred",
+            Self::Infeasible => "Infeasible",
+            Self::InProgress => "InProgress",
+        }
+    }
+}
+
+/// What KWOK does with pods.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stages {
+    /// They start, end and go; a change of a running one is not answered.
+    #[default]
+    Lives,
+    /// In addition, running ones follow changes of their spec.
+    InPlace,
+}
+
 /// Annotation that puts a node into KWOK's hands; all others are left alone.
 const MANAGED: (&str, &str) = ("kwok.x-k8s.io/node", "fake");
 /// Label that names the set of a node.
@@ -53,6 +139,8 @@ const FILES: [(&str, &str); 5] = [
     ("pod-complete.yaml", include_str!("kwok/stages/pod-complete.yaml")),
     ("pod-delete.yaml", include_str!("kwok/stages/pod-delete.yaml")),
 ];
+/// One more for [`Stages::InPlace`].
+const IN_PLACE: (&str, &str) = ("pod-in-place.yaml", include_str!("kwok/stages/pod-in-place.yaml"));
 
 /// Bound for new nodes to become Ready.
 const NODES_READY: Duration = Duration::from_secs(180);
@@ -134,7 +222,7 @@ impl Kwok {
     ///
     /// # Errors
     /// It does not start, or as [`Kwok::add_nodes`].
-    pub async fn start(cluster: &LocalCluster, nodes: &NodeSpec) -> Result<Self> {
+    pub async fn start(cluster: &LocalCluster, nodes: &NodeSpec, stages: Stages) -> Result<Self> {
         let folder = cluster.folder().join("kwok");
         std::fs::create_dir_all(&folder).context("make KWOK's folder")?;
         let log = cluster.folder().join("log").join("kwok.log");
@@ -145,7 +233,11 @@ impl Kwok {
             .arg(cluster.inner_kubeconfig_path())
             .arg("--manage-all-nodes=false")
             .arg(format!("--manage-nodes-with-annotation-selector={}={}", MANAGED.0, MANAGED.1));
-        for (name, text) in FILES {
+        let further = match stages {
+            Stages::Lives => None,
+            Stages::InPlace => Some(IN_PLACE),
+        };
+        for (name, text) in FILES.into_iter().chain(further) {
             let path = folder.join(name);
             std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
             command = command.arg("--config").arg(path);

@@ -27,6 +27,7 @@
 //! | [`batch`] | a cluster with a manager, and namespaces for tests of BatchJob |
 //! | [`recovery`] | how a manager comes back after a fault of what it stands on |
 //! | [`bench`] | the use of a process, and the reports of the benches |
+//! | [`upgrade`] | a cluster with a manager, and namespaces for tests of InPlaceUpgrade |
 //! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
 //!
 //! Everything here is the real thing run locally: no API server, kubelet or
@@ -57,4 +58,5 @@ pub mod recovery;
 pub mod relay;
 pub mod rights;
 pub mod state_folder;
+pub mod upgrade;
 pub mod write_count;

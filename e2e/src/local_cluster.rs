@@ -16,7 +16,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 
 use crate::binaries::Binaries;
-use crate::kwok::{Kwok, NodeSpec};
+use crate::kwok::{Kwok, NodeSpec, Stages};
 use crate::namespaces::Namespaces;
 use crate::pki::Pki;
 use crate::process::Child;
@@ -46,6 +46,7 @@ pub struct Builder {
     inside: Option<(Arc<Namespaces>, IpAddr)>,
     extra_args: Vec<(Component, Vec<String>)>,
     nodes: Option<NodeSpec>,
+    stages: Stages,
 }
 
 impl Builder {
@@ -98,6 +99,13 @@ impl Builder {
         self
     }
 
+    /// What KWOK does with pods. Default: [`Stages::Lives`].
+    #[must_use]
+    pub fn stages(mut self, stages: Stages) -> Self {
+        self.stages = stages;
+        self
+    }
+
     /// Starts the cluster and waits until it is ready: the API server says so, and
     /// (with controllers) the namespace `default` has its service account.
     ///
@@ -111,7 +119,7 @@ impl Builder {
             match self.try_start(&binaries).await {
                 Ok(mut cluster) => {
                     if let Some(nodes) = &self.nodes {
-                        cluster.kwok = Some(Kwok::start(&cluster, nodes).await?);
+                        cluster.kwok = Some(Kwok::start(&cluster, nodes, self.stages).await?);
                     }
                     return Ok(cluster);
                 }
@@ -220,6 +228,7 @@ impl LocalCluster {
             inside: None,
             extra_args: Vec::new(),
             nodes: None,
+            stages: Stages::default(),
         }
     }
 

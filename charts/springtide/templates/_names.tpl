@@ -65,11 +65,13 @@ writeBudget:
   {{- toYaml .Values.writeBudget | nindent 2 }}
 breaker:
   {{- toYaml .Values.breaker | nindent 2 }}
+metricQueries:
+  {{- toYaml .Values.metricQueries | nindent 2 }}
 {{- end }}
 
 {{/* Of it what changes only with a new process: a change of anything else needs no new pods. */}}
 {{- define "springtide.restart" -}}
-{{- list .Values.controllers .Values.scope .Values.leaderElection .Values.breaker .Values.logging.format .Values.tracing | toJson | sha256sum -}}
+{{- list .Values.controllers .Values.scope .Values.leaderElection .Values.breaker .Values.logging.format .Values.tracing .Values.metricQueries | toJson | sha256sum -}}
 {{- end }}
 
 {{/* The namespaces that the manager is held to, by commas; nothing where it acts in the whole cluster. */}}

@@ -4,9 +4,9 @@
 //! the count of its `status.exitCodes` with reason OOMKilled. So a new manager goes on where the last one was.
 
 use crate::projections::job::JobView;
-use crate::resources::{MAX_AMOUNT, memory_bytes};
 use serde_json::{Map, Value, json};
 use springtide_crds::batch_job::OnOom;
+use springtide_plumbing::quantity::{MAX_AMOUNT, memory_bytes};
 
 /// Memory is made whole multiples of this, which reads well.
 const MEBIBYTE: u128 = 1 << 20;

@@ -255,9 +255,12 @@ impl Reconciler for BatchJobReconciler {
                     memory.unanswered(job.generation, error.to_string(), now);
                     trouble = trouble.max(Some(Trouble::Create));
                 }
-                Err(WriteError::Refused(_) | WriteError::NotSent(_) | WriteError::Unknown(_)) => {
-                    handled = false
-                }
+                Err(
+                    WriteError::Refused(_)
+                    | WriteError::FieldConflict(_)
+                    | WriteError::NotSent(_)
+                    | WriteError::Unknown(_),
+                ) => handled = false,
                 // No failures, or such as the loop knows how to go on from.
                 Ok(_)
                 | Err(
@@ -269,6 +272,7 @@ impl Reconciler for BatchJobReconciler {
                     | WriteError::Skipped
                     | WriteError::AlreadyExists
                     | WriteError::Gone
+                    | WriteError::DisruptionBudget(_)
                     | WriteError::Conflict(_),
                 ) => {}
             }

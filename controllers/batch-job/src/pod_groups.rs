@@ -210,7 +210,9 @@ impl PodGroups {
                 | WriteError::Contested { .. }
                 | WriteError::Skipped
                 | WriteError::Gone
-                | WriteError::Conflict(_),
+                | WriteError::Conflict(_)
+                | WriteError::FieldConflict(_)
+                | WriteError::DisruptionBudget(_),
             ) => true,
         }
     }
@@ -275,7 +277,12 @@ fn queue_of(write: &Write) -> ObjectKey {
         Action::Create { manifest } => {
             manifest["metadata"]["labels"][QUEUE_LABEL].as_str().unwrap_or_default()
         }
-        Action::Delete { .. } | Action::Patch { .. } | Action::Status { .. } => "",
+        Action::Delete { .. }
+        | Action::Patch { .. }
+        | Action::Apply { .. }
+        | Action::Evict { .. }
+        | Action::Status { .. }
+        | Action::DryRun { .. } => "",
     };
     ObjectKey { namespace: write.key.namespace.clone(), name: name.into() }
 }
@@ -356,7 +363,7 @@ mod tests {
     }
 
     fn made() -> Result<Done, WriteError> {
-        Ok(Done { resource_version: None, noop: false })
+        Ok(Done::default())
     }
 
     /// What is known, and what of it concerns one job of queue q.

@@ -3,17 +3,11 @@
 //! The unit of cpu is a thousandth of a core, that of every other resource the whole number the API
 //! means (bytes, pods, devices), rounded up: so does the scheduler.
 
-mod quantity;
-
-use quantity::Quantity;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use springtide_plumbing::quantity::{HUGE_PAGES, Quantity};
 use std::fmt;
 use std::sync::Arc;
-
-/// Largest amount of one resource; larger ones count as this. 2^50 is a pebibyte of memory, and leaves
-/// room in an `i64` for the sum over 8,192 pods, so that sums are exact and can be taken back.
-pub const MAX_AMOUNT: i64 = 1 << 50;
 
 /// An amount per resource; a resource that is absent is zero.
 ///
@@ -209,47 +203,6 @@ impl FromIterator<(Arc<str>, i64)> for ResourceList {
         list
     }
 }
-
-/// Bytes of a quantity of memory in a manifest; 0 of what is none.
-pub fn memory_bytes(quantity: &serde_json::Value) -> i64 {
-    Quantity::deserialize(quantity).map_or(0, |quantity| quantity.amount(1))
-}
-
-/// The amount of a resource that a quantity says, in the units of this module; `None` for what is no quantity.
-pub fn parse_amount(resource: &str, quantity: &str) -> Option<i64> {
-    let per_unit = if resource == "cpu" { 1000 } else { 1 };
-    Some(Quantity::parse(quantity)?.amount(per_unit))
-}
-
-/// An amount as people write it: `1500m` and `2` of cpu, `512Mi`, `3`.
-pub fn format_amount(resource: &str, amount: i64) -> String {
-    const BINARY: [(&str, i64); 4] = [("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
-    if resource == "cpu" {
-        return if amount % 1000 == 0 { (amount / 1000).to_string() } else { format!("{amount}m") };
-    }
-    let bytes = matches!(resource, "memory" | "ephemeral-storage") || resource.starts_with(HUGE_PAGES);
-    // Exact where it can be, else the whole number of the unit that leaves at least four digits: a message
-    // is no place for twelve of them.
-    let unit = BINARY.iter().find(|(_, unit)| {
-        amount != 0 && (amount % unit == 0 || amount.unsigned_abs() / unit.unsigned_abs() >= 1000)
-    });
-    match unit {
-        Some((suffix, unit)) if bytes => format!("{}{suffix}", amount / unit),
-        Some(_) | None => amount.to_string(),
-    }
-}
-
-/// An amount as a quantity that says exactly that: `1500m` of cpu, `512Mi`, `1572864`.
-pub fn quantity_text(resource: &str, amount: i64) -> String {
-    const MEBIBYTE: i64 = 1 << 20;
-    match resource {
-        "memory" if amount != 0 && amount % MEBIBYTE == 0 => format!("{}Mi", amount / MEBIBYTE),
-        "cpu" => format_amount(resource, amount),
-        _ => amount.to_string(),
-    }
-}
-
-const HUGE_PAGES: &str = "hugepages-";
 
 enum Name {
     Cpu,

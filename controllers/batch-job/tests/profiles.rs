@@ -145,9 +145,8 @@ impl Bench {
         let observed = self.reconciler.observe(&key(), None, at(second)).unwrap();
         let plan = self.reconciler.plan(&observed, at(second));
         let writes = plan.stages.iter().flatten().flat_map(|step| step.writes().to_vec());
-        let results: Vec<WriteResult> = writes
-            .map(|write| WriteResult { write, outcome: Ok(Done { resource_version: None, noop: false }) })
-            .collect();
+        let results: Vec<WriteResult> =
+            writes.map(|write| WriteResult { write, outcome: Ok(Done::default()) }).collect();
         self.reconciler.settle(&key(), &results, at(second));
         for manifest in manifests(&plan) {
             let mut pod = manifest;
@@ -194,7 +193,12 @@ fn manifests(plan: &Plan) -> Vec<Value> {
     writes
         .filter_map(|write| match &write.action {
             Action::Create { manifest } => Some(manifest.clone()),
-            Action::Delete { .. } | Action::Patch { .. } | Action::Status { .. } => None,
+            Action::Delete { .. }
+            | Action::Patch { .. }
+            | Action::Apply { .. }
+            | Action::Evict { .. }
+            | Action::Status { .. }
+            | Action::DryRun { .. } => None,
         })
         .collect()
 }

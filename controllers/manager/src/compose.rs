@@ -29,10 +29,10 @@ use springtide_plumbing::lease::{
 };
 use springtide_plumbing::metrics::{BudgetSource, GuardSource, LeaderSource, Metrics, StoreSource};
 use springtide_plumbing::queue::WorkQueue;
-use springtide_plumbing::rights;
+use springtide_plumbing::rights::{self, Rights};
 use springtide_plumbing::store::StoreView;
 use springtide_plumbing::warrant::{NoWarrants, Warrants};
-use springtide_plumbing::watch::{Scope, Selector, WatchSet};
+use springtide_plumbing::watch::{RegistrationError, Scope, Selector, WatchSet};
 use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::sync::Arc;
@@ -54,6 +54,25 @@ impl ControllerName {
             }
         }
     }
+
+    /// What it may ask of the API server.
+    fn rights(self) -> Rights {
+        match self {
+            Self::BatchJob => springtide_batch_job::RIGHTS,
+        }
+    }
+
+    /// Registers what it watches: of a controller that does not run nothing is kept in memory.
+    fn register(self, watches: &mut WatchSet, scope: &Scope) -> Result<Registered, RegistrationError> {
+        Ok(match self {
+            Self::BatchJob => Registered::BatchJob(Stores::register(watches, scope)?),
+        })
+    }
+}
+
+/// A controller that is to run, with the stores of its own. Those of several controllers may be filled by one watch.
+enum Registered {
+    BatchJob(Stores),
 }
 
 /// Runs the manager until `shutdown` resolves, then drains: passes under way end, the Lease is given back.
@@ -89,8 +108,12 @@ pub async fn run(
         );
     }
     let seed = rand::random();
-    let mut watches = WatchSet::new(seed).within([rights::OWN, springtide_batch_job::RIGHTS]);
-    let stores = Stores::register(&mut watches, &scope)?;
+    let tables = controllers.iter().map(|controller| controller.rights());
+    let mut watches = WatchSet::new(seed).within([rights::OWN].into_iter().chain(tables));
+    let registered = controllers
+        .iter()
+        .map(|controller| controller.register(&mut watches, &scope))
+        .collect::<Result<Vec<_>, _>>()?;
     // Named objects of the manager's own namespace: watched by name, so that no right to others is needed.
     let leader_election = &configuration.leader_election;
     let namespace =
@@ -199,9 +222,10 @@ pub async fn run(
             &mut tasks,
         )?;
     }
-    for controller in controllers {
-        match controller {
-            ControllerName::BatchJob => {
+    for registered in registered {
+        match registered {
+            Registered::BatchJob(stores) => {
+                let controller = ControllerName::BatchJob;
                 let config = &configuration.controllers.batch_job;
                 let settings = Settings::from(&config.settings);
                 // They follow the stores from before the controller does.

@@ -34,6 +34,9 @@ enum Command {
     Plan(cli::plan::PlanArgs),
     /// Gives finalizers back where no manager does it any more: before CRDs or namespaces are removed.
     Release(cli::release::ReleaseArgs),
+    /// Writes a program that does nothing: for the containers by which images are pulled.
+    #[command(hide = true)]
+    Noop(cli::noop::NoopArgs),
 }
 
 #[tokio::main]
@@ -72,6 +75,7 @@ async fn main() -> ExitCode {
         Command::Status(args) => cli::status::run(args).await.map(ExitCode::from),
         Command::Plan(args) => cli::plan::run(args).await.map(ExitCode::from),
         Command::Release(args) => cli::release::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Noop(args) => cli::noop::run(&args).map(|()| ExitCode::SUCCESS),
     };
     match ran {
         Ok(code) => code,

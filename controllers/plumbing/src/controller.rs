@@ -36,6 +36,9 @@ pub const DEFAULT_WORKERS: usize = 8;
 const NOT_LEADING_PAUSE: Duration = Duration::from_secs(1);
 /// A pass that may destroy nothing, as a store is stale, looks again after this. It sends nothing.
 const STALE_PAUSE: Duration = Duration::from_secs(5);
+/// A pass whose eviction a PodDisruptionBudget did not allow looks again after this: as long as kube-apiserver names
+/// where the budget lags (`createTooManyRequestsError`). An event of the budget brings that forward.
+const BUDGET_PAUSE: Duration = Duration::from_secs(10);
 /// A wake time that lies in the past, or is reached within the pass, must not make a key spin.
 const SHORTEST_WAKE: Duration = Duration::from_millis(100);
 
@@ -267,7 +270,7 @@ impl<R: Reconciler> Controller<R> {
         let trouble = Trouble::of(results, now);
         let refused = trouble.gravest.filter(|_| settled == Settled::Default);
         // As soon as the store shows what the plan did not know, or the controller remembers.
-        let again = trouble.conflict || trouble.gravest.is_some();
+        let again = trouble.conflict || trouble.gravest.is_some() || trouble.answered;
         let at = |at| (Next::WakeAt(at), ReconcileResult::RequeueAfter);
         // Neither failure nor success, so the failures before still count.
         let aside = |until| (Next::Throttled { until }, ReconcileResult::RequeueAfter);
@@ -282,11 +285,11 @@ impl<R: Reconciler> Controller<R> {
                 (Next::Conflict, ReconcileResult::Requeue)
             }
             (None, None) if let Some(pause) = trouble.withheld => aside(now + pause),
-            (None, None) if trouble.skipped && trouble.contested.is_none() => at(now),
+            (None, None) if trouble.skipped && trouble.later.is_none() => at(now),
             (None, None) => {
                 let wake = sketch.wake.map(|wake| self.clock.instant_of(wake).max(now + SHORTEST_WAKE));
                 // An event brings the next pass all the same: what else there is to do is not contested.
-                match wake.into_iter().chain(trouble.contested).min() {
+                match wake.into_iter().chain(trouble.later).min() {
                     Some(wake) => at(wake),
                     None => (Next::Success, ReconcileResult::Success),
                 }
@@ -325,16 +328,19 @@ struct Trouble {
     stale: bool,
     /// Writes were withheld, and are worth another try after this.
     withheld: Option<Duration>,
-    /// When a write may go out that somebody undoes again and again.
-    contested: Option<Instant>,
+    /// When a write may go out that somebody undoes again and again, or that a disruption budget did not allow.
+    later: Option<Instant>,
     conflict: bool,
+    /// A dry run was answered: the next plan knows more.
+    answered: bool,
     /// Writes were left for the next plan.
     skipped: bool,
 }
 
 impl Trouble {
     fn of(results: &[WriteResult], now: Instant) -> Self {
-        let mut trouble = Self::default();
+        let is_answer = |result: &WriteResult| matches!(&result.outcome, Ok(done) if done.dry_run.is_some());
+        let mut trouble = Self { answered: results.iter().any(is_answer), ..Self::default() };
         for error in results.iter().filter_map(|result| result.outcome.as_ref().err()) {
             match error {
                 WriteError::Throttled(throttled) => {
@@ -347,12 +353,18 @@ impl Trouble {
                 WriteError::Withheld(withheld) => trouble.withheld = trouble.withheld.max(withheld.pause()),
                 WriteError::StaleStore(_) => trouble.stale = true,
                 WriteError::Contested { until } => {
-                    trouble.contested = trouble.contested.max(Some(*until));
+                    trouble.later = trouble.later.max(Some(*until));
+                }
+                WriteError::DisruptionBudget(_) => {
+                    trouble.later = trouble.later.max(Some(now + BUDGET_PAUSE));
                 }
                 WriteError::AlreadyExists | WriteError::Conflict(_) => trouble.conflict = true,
                 WriteError::Skipped => trouble.skipped = true,
                 WriteError::Gone => {}
-                WriteError::Refused(_) | WriteError::NotSent(_) | WriteError::Unknown(_) => {
+                WriteError::FieldConflict(_)
+                | WriteError::Refused(_)
+                | WriteError::NotSent(_)
+                | WriteError::Unknown(_) => {
                     trouble.gravest = trouble
                         .gravest
                         .into_iter()
@@ -428,7 +440,10 @@ fn record_pass(span: &Span, sketch: &Sketch, results: &[WriteResult], result: Re
 
 /// Writes that were sent and succeeded. Signed, as other numbers are text in OpenTelemetry's attributes.
 fn sent(results: &[WriteResult]) -> i64 {
-    results.iter().map(|result| i64::from(matches!(&result.outcome, Ok(done) if !done.noop))).sum()
+    results
+        .iter()
+        .map(|result| i64::from(matches!(&result.outcome, Ok(done) if !done.noop && done.dry_run.is_none())))
+        .sum()
 }
 
 fn log_pass(controller: &str, key: &ObjectKey, sketch: &Sketch, results: &[WriteResult]) {
@@ -436,7 +451,10 @@ fn log_pass(controller: &str, key: &ObjectKey, sketch: &Sketch, results: &[Write
         if let Err(error) = &result.outcome {
             let write = &result.write;
             match error {
-                WriteError::Refused(_) | WriteError::NotSent(_) | WriteError::Unknown(_) => tracing::warn!(
+                WriteError::FieldConflict(_)
+                | WriteError::Refused(_)
+                | WriteError::NotSent(_)
+                | WriteError::Unknown(_) => tracing::warn!(
                     controller, %key, verb = write.action.verb(), resource = %write.resource,
                     object = %write.key, %error, "write failed"
                 ),
@@ -459,6 +477,7 @@ fn log_pass(controller: &str, key: &ObjectKey, sketch: &Sketch, results: &[Write
                 | WriteError::Skipped
                 | WriteError::AlreadyExists
                 | WriteError::Gone
+                | WriteError::DisruptionBudget(_)
                 | WriteError::Conflict(_) => tracing::debug!(
                     controller, %key, verb = write.action.verb(), resource = %write.resource,
                     object = %write.key, %error, "write not done"

@@ -4,6 +4,7 @@ use crate::budget::Throttled;
 use crate::guard::Withheld;
 use crate::key::Resource;
 use kube::core::Status;
+use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -104,6 +105,14 @@ pub enum WriteError {
     /// The object changed since it was observed.
     #[error("the object has changed since it was observed: {0}")]
     Conflict(String),
+    /// Other field managers hold what an apply without force would set; nothing was stored. A person has to choose, so
+    /// a controller takes it in by itself ([`Settled::Handled`](crate::controller::Settled)).
+    #[error("held by other field managers: {}", list(.0))]
+    FieldConflict(Vec<FieldConflict>),
+    /// A PodDisruptionBudget does not allow the eviction for now; nothing was stored. It says nothing about the load of
+    /// the server, though the answer is a 429 as a rule.
+    #[error("not evicted: {0}")]
+    DisruptionBudget(String),
     /// The server refused; nothing was stored.
     #[error("refused with {code} {reason}: {message}", code = .0.code, reason = .0.reason, message = .0.message)]
     Refused(Refusal),
@@ -113,6 +122,44 @@ pub enum WriteError {
     /// Nobody knows whether it was stored: 5xx, reset or time-out after the request began.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+}
+
+/// A field that an apply would take from its manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldConflict {
+    /// Name of the other manager, like `kubectl-edit`; the server's words where they name none.
+    pub manager: String,
+    /// Path of the field, like `.spec.template.spec.containers[name="app"].image`.
+    pub field: String,
+}
+
+impl fmt::Display for FieldConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}", self.field, self.manager)
+    }
+}
+
+impl FieldConflict {
+    /// Reads the conflicts from the API server's Status; none where it tells of something else.
+    pub fn from_status(status: &Status) -> Vec<Self> {
+        let causes = status.details.iter().flat_map(|details| details.causes.iter());
+        let conflicts = causes.filter(|cause| cause.reason == FIELD_MANAGER_CONFLICT);
+        conflicts.map(|cause| Self { manager: manager(&cause.message), field: cause.field.clone() }).collect()
+    }
+}
+
+/// `CauseTypeFieldManagerConflict` of apimachinery's `meta/v1`.
+const FIELD_MANAGER_CONFLICT: &str = "FieldManagerConflict";
+
+/// The name in `conflict with "kubectl" using apps/v1 at 2026-11-11T00:00:00Z` (`printManager` of apimachinery's
+/// `managedfields`), which quotes it as Go does.
+fn manager(message: &str) -> String {
+    let quoted = message.strip_prefix("conflict with \"").and_then(|rest| rest.split_once('"'));
+    quoted.map_or(message, |(name, _)| name).to_owned()
+}
+
+fn list(conflicts: &[FieldConflict]) -> String {
+    conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// An answer by which the server refused a write.
@@ -187,7 +234,7 @@ impl Refusal {
 
 impl WriteError {
     /// The class that decides the next pass; `None` where it is no failure of the write's own (throttled,
-    /// not leading, gone).
+    /// not leading, a disruption budget, gone).
     pub fn class(&self) -> Option<ErrorClass> {
         match self {
             Self::Throttled(_)
@@ -197,8 +244,10 @@ impl WriteError {
             | Self::StaleStore(_)
             | Self::Contested { .. }
             | Self::Skipped
+            | Self::DisruptionBudget(_)
             | Self::Gone => None,
             Self::AlreadyExists | Self::Conflict(_) => Some(ErrorClass::Conflict),
+            Self::FieldConflict(_) => Some(ErrorClass::UserConfig),
             Self::Refused(refusal) => Some(refusal.class()),
             Self::NotSent(_) | Self::Unknown(_) => Some(ErrorClass::Transient),
         }
@@ -208,6 +257,41 @@ impl WriteError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_conflict_over_fields_names_managers_and_fields() {
+        // As apimachinery's `managedfields/internal/conflict.go` writes them.
+        let image = ".spec.template.spec.containers[name=\"app\"].image";
+        let cause = |message: &str, field: &str| serde_json::json!({"reason": "FieldManagerConflict", "message": message, "field": field});
+        let status = serde_json::json!({
+            "kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409,
+            "message": "Apply failed with 3 conflicts: ...",
+            "details": {"causes": [
+                cause("conflict with \"argocd-controller\"", image),
+                cause("conflict with \"hpa\" with subresource \"scale\" using apps/v1", ".spec.replicas"),
+                cause("conflict with nobody known", ".spec.paused"),
+            ]},
+        });
+        let conflicts = FieldConflict::from_status(&serde_json::from_value(status).unwrap());
+        let named: Vec<_> =
+            conflicts.iter().map(|held| (held.manager.as_str(), held.field.as_str())).collect();
+        assert_eq!(
+            named,
+            [
+                ("argocd-controller", image),
+                ("hpa", ".spec.replicas"),
+                ("conflict with nobody known", ".spec.paused")
+            ]
+        );
+        let told = WriteError::FieldConflict(conflicts).to_string();
+        assert!(
+            told.starts_with(&format!("held by other field managers: {image} by argocd-controller, ")),
+            "{told}"
+        );
+        let other =
+            serde_json::json!({"code": 409, "reason": "Conflict", "message": "the object has been modified"});
+        assert_eq!(FieldConflict::from_status(&serde_json::from_value(other).unwrap()), []);
+    }
 
     #[test]
     fn a_kind_that_is_not_served_is_told_from_what_else_is_not_found() {

@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::dry_run::Verdict;
 use crate::error::{ErrorClass, Refusal, WriteError};
 use crate::events::{EventNote, Severity};
 use crate::executor::WriteResult;
@@ -221,9 +222,14 @@ impl Failures {
             None => true,
             Some(attempt) => {
                 let mut like_it = results.iter().filter(|result| Attempt::of(&result.write) == attempt);
+                // A dry run that is denied is answered, and says nothing of a write that fails.
+                let succeeds = |result: &WriteResult| match &result.outcome {
+                    Ok(done) => done.dry_run.as_ref().is_none_or(Verdict::is_accepted),
+                    Err(error) => matches!(error, WriteError::Gone),
+                };
                 // Where something else was written that comes first, the next plan tells.
                 let is_idle = results.iter().all(|result| matches!(&result.outcome, Ok(done) if done.noop));
-                is_idle || like_it.any(|result| matches!(result.outcome, Ok(_) | Err(WriteError::Gone)))
+                is_idle || like_it.any(succeeds)
             }
         };
         if !is_over {

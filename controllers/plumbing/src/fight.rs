@@ -9,7 +9,7 @@
 mod tests;
 
 use crate::key::{ObjectKey, Resource, Uid};
-use crate::plan::{Action, Write};
+use crate::plan::{Action, Patch, Write};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -141,8 +141,8 @@ impl Fights {
 /// What a write is to; `None` for one that sets no fields.
 fn subject(write: &Write) -> Option<Subject> {
     match &write.action {
-        Action::Create { .. } | Action::Delete { .. } => None,
-        Action::Patch { .. } | Action::Status { .. } => {
+        Action::Create { .. } | Action::Delete { .. } | Action::Evict { .. } | Action::DryRun { .. } => None,
+        Action::Patch { .. } | Action::Apply { .. } | Action::Status { .. } => {
             let uid = Uid(write.action.uid()?.into());
             let (resource, subresource, key) =
                 (write.resource, write.action.subresource(), write.key.clone());
@@ -161,12 +161,15 @@ struct Field {
     is_new: bool,
 }
 
-/// What a write sets, field by field: the operations of a patch; of a status the fields, and of these the conditions
-/// by type, as each tells of something else.
+/// What a write sets, field by field: the operations of a patch, or the leaves of what is merged; of a status the
+/// fields, and of these the conditions by type, as each tells of something else. An apply is one field, as most of what
+/// it says is there already: it is reversed where the same one has to be sent again.
 fn fields(write: &Write) -> Vec<Field> {
     match &write.action {
-        Action::Create { .. } | Action::Delete { .. } => Vec::new(),
-        Action::Patch { operations } => {
+        Action::Create { .. } | Action::Delete { .. } | Action::Evict { .. } | Action::DryRun { .. } => {
+            Vec::new()
+        }
+        Action::Patch { patch: Patch::Json { operations }, .. } => {
             let changes = operations.as_array().into_iter().flatten().filter(|change| change["op"] != "test");
             let field = |change: &Value| Field {
                 path: hash(&change["path"].to_string()),
@@ -174,6 +177,15 @@ fn fields(write: &Write) -> Vec<Field> {
                 is_new: true,
             };
             changes.map(field).collect()
+        }
+        Action::Patch { patch: Patch::Merge(merged) | Patch::Strategic(merged), .. } => {
+            let mut set = Vec::new();
+            leaves("", &without_times(&merged.fields), &mut set);
+            set
+        }
+        Action::Apply { manager, fields, .. } => {
+            let content = hash(&without_times(fields).to_string());
+            vec![Field { path: hash(manager), content, is_new: true }]
         }
         Action::Status { status, stored, .. } => {
             let (wanted, found) = (flat(status), flat(stored));
@@ -187,6 +199,33 @@ fn fields(write: &Write) -> Vec<Field> {
             });
             set.chain(gone).collect()
         }
+    }
+}
+
+/// The leaves of what is merged. Of a list they are its elements, by what they are merged by: the name of a container,
+/// the type of a condition, else as a whole.
+fn leaves(path: &str, value: &Value, set: &mut Vec<Field>) {
+    let mut leaf = |path: &str, value: &Value| {
+        set.push(Field { path: hash(path), content: hash(&value.to_string()), is_new: true });
+    };
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                leaves(&format!("{path}/{name}"), value, set);
+            }
+        }
+        Value::Array(items) => {
+            let key_of = |item: &Value| {
+                let key =
+                    ["name", "type"].into_iter().find_map(|key| item.get(key)?.as_str().map(str::to_owned));
+                key.map(|key| format!("{path}/{key}"))
+            };
+            match items.iter().map(key_of).collect::<Option<Vec<_>>>() {
+                Some(paths) => paths.iter().zip(items).for_each(|(path, item)| leaf(path, item)),
+                None => leaf(path, value),
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => leaf(path, value),
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::brake::{Brake, Source};
 use crate::breaker::{Breaker, Case, Limits};
 use crate::clock::Clock;
-use crate::plan::{Action, Write};
+use crate::plan::Write;
 use crate::warrant::{NoWarrants, PROTECTION_LABEL, Target, Warrant, Warrants};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -128,7 +128,7 @@ impl Guard {
             resource: write.resource,
             key: &write.key,
             uid: write.action.uid(),
-            is_delete: matches!(write.action, Action::Delete { .. }),
+            is_delete: write.action.is_delete(),
         };
         // Who takes the last finalizer of an object has been asked to delete it by somebody else.
         if target.is_delete && self.warrants.is_protected(&target) {

@@ -2,7 +2,7 @@
 //!
 //! A change flows through these rooms, in this order:
 //!
-//! 1. [`watch`]: one watch per kind and scope feeds one [`store`] of [`projection`]s.
+//! 1. [`watch`]: one watch per kind and scope feeds a [`store`] of [`projection`]s, or one for each controller.
 //! 2. [`queue`]: events become keys; a key is queued once and runs once at a time.
 //! 3. [`gate`]: a key waits until the stores have seen its own last writes.
 //! 4. [`plan`]: a controller turns what it observed into a plan, by a pure function.
@@ -11,6 +11,10 @@
 //!
 //! [`controller`] is the loop that joins them; [`lease`] says who may write, [`rights`] what may be asked at all,
 //! [`traces`] sends what it did to a collector. [`window`] knows when a recurring window is open, for every planner.
+//!
+//! What those share that work on live pods: [`traffic`] takes a pod out of traffic with proof, [`done_rule`] knows when a
+//! patched container runs anew, [`disruption`] how many pods may be out at once, [`metric_query`] what a Prometheus says of
+//! them. [`outbound`] is the way to whoever is not the API server.
 
 pub mod brake;
 pub mod breaker;
@@ -19,25 +23,34 @@ pub mod client;
 pub mod clock;
 pub mod config_map;
 pub mod controller;
+pub mod disruption;
+pub mod done_rule;
+pub mod dry_run;
 pub mod error;
 pub mod events;
 pub mod executor;
 pub mod failing;
 pub mod fight;
+pub mod first_seen;
 pub mod gate;
 pub mod guard;
 pub mod health;
 pub mod key;
+pub mod label_selector;
 pub mod lease;
+pub mod metric_query;
 pub mod metrics;
+pub mod outbound;
 mod panic_text;
 pub mod plan;
 pub mod projection;
+pub mod quantity;
 pub mod queue;
 pub mod rights;
 pub mod store;
 pub mod text;
 pub mod traces;
+pub mod traffic;
 pub mod warrant;
 pub mod watch;
 pub mod window;

@@ -4,10 +4,13 @@
 //! again after its effects gives an empty plan) and correct after a crash between any two writes:
 //! what must not be forgotten stands in a deterministic name or in the stored status.
 
+mod action;
+
+pub use action::{Action, Fields, Part, Patch, remove_finalizer};
+
 use crate::events::EventNote;
-use crate::key::{ObjectKey, Resource, ResourceVersion, Uid};
+use crate::key::{ObjectKey, Resource};
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 /// The most writes of one pass, so that no key holds a worker and the budget for long. The executor
 /// leaves what is beyond it to the next plan.
@@ -15,9 +18,6 @@ pub const MAX_WRITES: usize = 200;
 /// The most bytes of a status as JSON; the executor sends no larger one. Every watcher of the kind
 /// gets it with every change.
 pub const MAX_STATUS_BYTES: usize = 10_000;
-
-/// The JSON pointer to an object's finalizers.
-const FINALIZERS: &str = "/metadata/finalizers";
 
 /// What one reconcile pass will do, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,194 +165,9 @@ pub struct Write {
     pub action: Action,
 }
 
-/// What a write does. Each variant carries the precondition under which it is right.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// POST under the deterministic name in [`Write::key`]; the name is the precondition.
-    Create {
-        /// The whole object, `apiVersion` and `kind` included.
-        manifest: Value,
-    },
-    /// DELETE of exactly this incarnation.
-    Delete {
-        /// Only the object with this UID.
-        uid: Uid,
-        /// Only in this version; left out where the object is terminal and cannot come back.
-        resource_version: Option<ResourceVersion>,
-        /// Seconds from SIGTERM to SIGKILL for a pod; the object's own when absent.
-        grace_seconds: Option<u32>,
-    },
-    /// JSON patch whose `test` operations are the precondition; a failed test is a conflict.
-    Patch {
-        /// RFC 6902 operations; the first one is a test.
-        operations: Value,
-    },
-    /// Replaces the status sub-resource of exactly this version.
-    Status {
-        /// UID of the object.
-        uid: Uid,
-        /// Version on which the decision rested.
-        resource_version: ResourceVersion,
-        /// The whole new status.
-        status: Value,
-        /// The status as stored: equal ones (times apart) are not written.
-        stored: Value,
-    },
-}
-
-impl Action {
-    /// The verb, as the audit log and the metrics name it.
-    pub fn verb(&self) -> &'static str {
-        match self {
-            Self::Create { .. } => "create",
-            Self::Delete { .. } => "delete",
-            Self::Patch { .. } | Self::Status { .. } => "patch",
-        }
-    }
-
-    /// The sub-resource written, empty for the object itself.
-    pub fn subresource(&self) -> &'static str {
-        match self {
-            Self::Status { .. } => "status",
-            Self::Create { .. } | Self::Delete { .. } | Self::Patch { .. } => "",
-        }
-    }
-
-    /// UID of the only object that it is for, as far as it says so.
-    pub fn uid(&self) -> Option<&str> {
-        match self {
-            Self::Create { .. } => None,
-            Self::Delete { uid, .. } | Self::Status { uid, .. } => Some(&uid.0),
-            Self::Patch { operations } => operations.as_array().into_iter().flatten().find_map(|operation| {
-                let tests_uid = operation["op"] == "test" && operation["path"] == "/metadata/uid";
-                operation["value"].as_str().filter(|_| tests_uid)
-            }),
-        }
-    }
-
-    /// Whether it destroys something: a delete, or finalizers taken away, which may complete one. Of the
-    /// operations on finalizers, or on what holds them, only `test` and the `add` of one to a list surely
-    /// take none away.
-    pub fn is_destructive(&self) -> bool {
-        match self {
-            Self::Delete { .. } => true,
-            Self::Patch { operations } => operations.as_array().into_iter().flatten().any(|operation| {
-                let paths = ["path", "from"].map(|field| operation[field].as_str().unwrap_or_default());
-                let holds = |path: &str| FINALIZERS.starts_with(path);
-                match operation["op"].as_str() {
-                    Some("test") => false,
-                    Some("add") => holds(paths[0]),
-                    Some("move") => paths.iter().any(|path| holds(path) || path.starts_with(FINALIZERS)),
-                    Some(_) | None => holds(paths[0]) || paths[0].starts_with(FINALIZERS),
-                }
-            }),
-            Self::Create { .. } | Self::Status { .. } => false,
-        }
-    }
-
-    /// Whether the write would change nothing, by what the planner saw.
-    pub fn is_noop(&self) -> bool {
-        match self {
-            Self::Status { status, stored, .. } => same_but_for_times(status, stored),
-            Self::Create { .. } | Self::Delete { .. } | Self::Patch { .. } => false,
-        }
-    }
-}
-
-/// A JSON patch that removes one finalizer from exactly this incarnation of an object.
-///
-/// `finalizers` is the list as observed; the tests make a list that changed meanwhile a conflict.
-/// `None` when the finalizer is not in the list.
-pub fn remove_finalizer(uid: &Uid, finalizers: &[std::sync::Arc<str>], finalizer: &str) -> Option<Action> {
-    let at = finalizers.iter().position(|held| held.as_ref() == finalizer)?;
-    let path = format!("{FINALIZERS}/{at}");
-    Some(Action::Patch {
-        operations: json!([
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "test", "path": path, "value": finalizer},
-            {"op": "remove", "path": path},
-        ]),
-    })
-}
-
-/// Compares two JSON trees; of a field whose name ends in `Time`, only its presence counts.
-fn same_but_for_times(left: &Value, right: &Value) -> bool {
-    match (left, right) {
-        (Value::Object(left), Value::Object(right)) => {
-            left.len() == right.len()
-                && left.iter().all(|(name, value)| {
-                    right
-                        .get(name)
-                        .is_some_and(|other| name.ends_with("Time") || same_but_for_times(value, other))
-                })
-        }
-        (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(a, b)| same_but_for_times(a, b))
-        }
-        (left, right) => left == right,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn status(stored: Value, status: Value) -> Action {
-        Action::Status { uid: Uid::default(), resource_version: ResourceVersion(1), status, stored }
-    }
-
-    #[test]
-    fn a_status_that_differs_in_times_alone_is_no_write() {
-        let stored = json!({"active": 1, "conditions": [{"type": "A", "lastTransitionTime": "x"}]});
-        assert!(
-            status(
-                stored.clone(),
-                json!({"active": 1, "conditions": [{"type": "A", "lastTransitionTime": "y"}]})
-            )
-            .is_noop()
-        );
-        assert!(!status(stored.clone(), json!({"active": 2, "conditions": []})).is_noop());
-        assert!(!status(json!({}), json!({"startTime": "x"})).is_noop(), "a time that appears is news");
-    }
-
-    #[test]
-    fn a_finalizer_is_removed_by_its_observed_place() {
-        let held = ["a".into(), "b".into()];
-        let Some(Action::Patch { operations }) = remove_finalizer(&Uid("u".into()), &held, "b") else {
-            panic!("b is held")
-        };
-        assert_eq!(operations[2]["path"], "/metadata/finalizers/1");
-        assert_eq!(remove_finalizer(&Uid("u".into()), &held, "c"), None);
-        assert_eq!(Action::Patch { operations }.uid(), Some("u"));
-    }
-
-    #[test]
-    fn whatever_may_take_a_finalizer_away_is_destructive() {
-        let patch = |operation| {
-            let test = json!({"op": "test", "path": "/metadata/finalizers/0", "value": "a"});
-            Action::Patch { operations: json!([test, operation]) }
-        };
-        for destructive in [
-            json!({"op": "remove", "path": "/metadata/finalizers"}),
-            json!({"op": "remove", "path": "/metadata/finalizers/0"}),
-            json!({"op": "replace", "path": "/metadata/finalizers", "value": []}),
-            json!({"op": "add", "path": "/metadata/finalizers", "value": []}),
-            json!({"op": "move", "from": "/metadata/finalizers/0", "path": "/metadata/labels/a"}),
-            json!({"op": "copy", "from": "/metadata/labels/a", "path": "/metadata/finalizers/0"}),
-            json!({"op": "replace", "path": "/metadata", "value": {}}),
-            json!({"op": "remove", "path": "/metadata"}),
-            json!({"op": "replace", "path": "", "value": {}}),
-        ] {
-            assert!(patch(destructive.clone()).is_destructive(), "{destructive}");
-        }
-        for harmless in [
-            json!({"op": "add", "path": "/metadata/finalizers/-", "value": "b"}),
-            json!({"op": "remove", "path": "/metadata/labels/a"}),
-            json!({"op": "replace", "path": "/spec/suspend", "value": true}),
-        ] {
-            assert!(!patch(harmless.clone()).is_destructive(), "{harmless}");
-        }
-    }
 
     #[test]
     fn the_earlier_wake_wins() {

@@ -44,7 +44,7 @@ pub struct Target<'a> {
     pub key: &'a ObjectKey,
     /// The incarnation that the write is for, as far as it says so.
     pub uid: Option<&'a str>,
-    /// Whether it is deleted; else a finalizer is taken away.
+    /// Whether it is deleted or evicted; else a finalizer is taken away.
     pub is_delete: bool,
 }
 

@@ -1,6 +1,6 @@
 //! A namespace of one test, with its oracles and the hands of a user and of a kubelet.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,7 +11,6 @@ use springtide_crds::batch_job::{BatchJob, BatchJobSpec, CompleteReason, FailedR
 use springtide_crds::reason::Reason;
 
 use crate::local_cluster::LocalCluster;
-use crate::oracle::feed::PATIENCE;
 use crate::oracle::jobs::{self, History, JobFeed};
 use crate::oracle::pods::{Life, PodFeed};
 use crate::write_count::{Mark, WriteCount};
@@ -289,13 +288,7 @@ impl<'a> Testbed<'a> {
     /// # Errors
     /// It fails.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
-        let args = [&["--namespace", &self.namespace], args].concat();
-        let output = tokio::time::timeout(PATIENCE, self.cluster.kubectl(&args));
-        let output = output.await.with_context(|| format!("kubectl {args:?} does not end"))??;
-        if !output.status.success() {
-            bail!("kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8(output.stdout)?)
+        self.cluster.kubectl_in(&self.namespace, args).await
     }
 
     /// What must hold at the end of every test.

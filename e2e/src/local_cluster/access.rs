@@ -82,6 +82,20 @@ impl LocalCluster {
         self.run_kubectl(args, "", &[]).await
     }
 
+    /// Runs kubectl as administrator in a namespace and gives what it prints.
+    ///
+    /// # Errors
+    /// It fails, or does not end.
+    pub async fn kubectl_in(&self, namespace: &str, args: &[&str]) -> Result<String> {
+        let args = [&["--namespace", namespace], args].concat();
+        let output = tokio::time::timeout(READY, self.kubectl(&args)).await;
+        let output = output.with_context(|| format!("kubectl {args:?} does not end"))??;
+        if !output.status.success() {
+            bail!("kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// What `kubectl diff` with these arguments finds; empty where nothing differs. Status is left alone: it
     /// may change between kubectl's look at an object and its trial of the change.
     ///

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`preflight`] | whether a node can run here, and what is missing |
 //! | [`program`] | the test program `springtide-box` and the images made of it |
+//! | [`load`] | clients of its servers, and what they have seen |
 //! | [`metrics_server`] | the metrics server, which measures what pods use |
 //! | [`cpus`] | which CPUs there are, and who may run on which |
 //! | [`leftovers`] | the search for anything that a run left behind |
@@ -14,6 +15,7 @@ mod cluster;
 mod config;
 pub mod cpus;
 pub mod leftovers;
+pub mod load;
 mod machine;
 pub mod metrics_server;
 pub mod preflight;

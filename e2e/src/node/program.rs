@@ -1,8 +1,7 @@
 //! The static test program `springtide-box`, compiled on first use.
 //!
-//! One source file, one call of `rustc`: about a second, so there is no build
-//! script and no second cargo target. See `e2e/programs/springtide_box.rs` for
-//! its verbs.
+//! One call of `rustc`: about two seconds, so there is no build script and no
+//! second cargo target. See `e2e/programs/springtide_box.rs` for its verbs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +18,11 @@ pub const PAUSE_IMAGE: &str = "localhost/pause:1";
 /// The image whose containers run `springtide-box` with the pod's `args`.
 pub const BOX_IMAGE: &str = "localhost/springtide-box:1";
 
-const SOURCE: &str = include_str!("../../programs/springtide_box.rs");
+/// The root of the program first.
+const SOURCES: [(&str, &str); 2] = [
+    ("springtide_box.rs", include_str!("../../programs/springtide_box.rs")),
+    ("http.rs", include_str!("../../programs/http.rs")),
+];
 /// Static, as its images hold nothing else; small, as it is imported often.
 const FLAGS: &[&str] = &[
     "--edition=2024",
@@ -48,10 +51,9 @@ pub fn box_program() -> Result<PathBuf> {
 
 fn compiled_in(cache: &Path) -> Result<PathBuf> {
     let mut hash = Sha256::new();
-    hash.update(SOURCE);
-    for flag in FLAGS {
+    for part in SOURCES.map(|(_, text)| text).iter().chain(FLAGS) {
+        hash.update(part);
         hash.update([0]);
-        hash.update(flag);
     }
     let folder = cache.join(&hex::encode(hash.finalize())[..16]);
     let program = folder.join(BOX);
@@ -63,15 +65,16 @@ fn compiled_in(cache: &Path) -> Result<PathBuf> {
         .prefix(".build")
         .tempdir_in(&folder)
         .with_context(|| format!("work folder in {}", folder.display()))?;
-    let source = work.path().join("springtide_box.rs");
     let output = work.path().join(BOX);
-    std::fs::write(&source, SOURCE)?;
+    for (name, text) in SOURCES {
+        std::fs::write(work.path().join(name), text).with_context(|| format!("write {name}"))?;
+    }
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let result = Command::new(&rustc)
         .args(FLAGS)
         .arg("-o")
         .arg(&output)
-        .arg(&source)
+        .arg(SOURCES[0].0)
         // Not the workspace's folder: its toolchain file would be read again.
         .current_dir(work.path())
         .output()
@@ -101,6 +104,8 @@ pub fn base_images() -> Result<Vec<Image>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
 
     fn run(program: &Path, arguments: &[&str], message: &Path) -> Option<i32> {
@@ -172,6 +177,61 @@ mod tests {
         assert!(latencies.iter().all(|latency| *latency > 0));
         let nobody = Command::new(&program).args(["ask", &address, "8", "1"]).output().unwrap();
         assert_eq!(nobody.status.code(), Some(1));
+    }
+
+    #[test]
+    fn a_server_that_leaves_loses_no_request_on_the_connections_that_it_has() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let program = box_program().unwrap();
+        let mut server = Command::new(&program).args(["http", &port.to_string(), "v1"]).spawn().unwrap();
+        let address = format!("127.0.0.1:{port}");
+        while std::net::TcpStream::connect(&address).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let load = || {
+            let folder = tempfile::tempdir().unwrap();
+            let message = folder.path().join("message");
+            let asked = Command::new(&program)
+                .args(["load", &address, "320", "1"])
+                .env("TERMINATION_LOG", &message)
+                .output()
+                .unwrap();
+            assert_eq!(asked.status.code(), Some(0));
+            let told: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+            assert_eq!(
+                told,
+                serde_json::from_slice::<serde_json::Value>(&std::fs::read(&message).unwrap()).unwrap()
+            );
+            told
+        };
+        let told = load();
+        for (half, connections) in [("new", 160), ("kept", 8)] {
+            let half = &told[half];
+            assert_eq!((&half["answered"], &half["failed"]), (&160.into(), &0.into()), "{half}");
+            assert_eq!(
+                (&half["connections"], &half["texts"]["v1"]),
+                (&connections.into(), &160.into()),
+                "{half}"
+            );
+        }
+
+        // A client that has asked before is told that its connection ends, and may go in peace.
+        let mut kept = std::net::TcpStream::connect(&address).unwrap();
+        let mut ask = || {
+            kept.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            let mut answer = vec![0; 1024];
+            let count = kept.read(&mut answer).unwrap();
+            String::from_utf8(answer[..count].to_vec()).unwrap()
+        };
+        assert!(!ask().contains("close"));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(server.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        while !ask().contains("Connection: close") {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(server.wait().unwrap().code(), Some(0));
+        let told = load();
+        assert_eq!((&told["new"]["failed"], &told["kept"]["answered"]), (&160.into(), &0.into()), "{told}");
     }
 
     #[test]

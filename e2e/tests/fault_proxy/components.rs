@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use springtide_crds::batch_job::{BatchJobSpec, CompletionMode, Retry};
 use springtide_e2e::batch::{self, GENERAL, Task, Testbed};
 use springtide_e2e::fault_proxy::{Answer, At, Class, Fault, FaultProxy, Protocols, When};
-use springtide_e2e::kwok::Kwok;
+use springtide_e2e::kwok::{Kwok, Stages};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{Manager, USER_AGENT};
 use springtide_e2e::write_count::Verb;
@@ -33,7 +33,8 @@ async fn a_whole_control_plane_works_through_the_proxy_over_either_protocol() ->
     for (round, proxy) in proxies.iter().enumerate() {
         cluster.run_controllers_through(proxy.kubeconfig()).await?;
         if kwok.is_none() {
-            kwok = Some(Kwok::start(&cluster, &batch::pool(GENERAL, 5, "32", 110)).await?);
+            let nodes = batch::pool(GENERAL, 5, "32", 110);
+            kwok = Some(Kwok::start(&cluster, &nodes, Stages::Lives).await?);
         }
         let name = format!("manager-{round}");
         let mut manager =

@@ -63,6 +63,8 @@ async fn the_configuration_file_says_what_the_values_say() -> Result<()> {
     ensure!(cluster.percent == Limits::default().cluster.percent);
     ensure!(tuned.write_budget.process.burst == 1_000_000);
     ensure!(tuned.tracing.otlp_endpoint == "http://collector.monitoring:4318");
+    let asked: Vec<String> = tuned.metric_queries.allowed_addresses.iter().map(ToString::to_string).collect();
+    ensure!(asked == ["http://prometheus.monitoring:9090", "https://thanos.example.com/query"]);
     let observed = rules::configuration(&render(&helm, "observe").await?, RELEASE)?;
     ensure!(observed.controllers.batch_job.mode == Mode::Observe && observed.controllers.batch_job.enabled);
     let namespaced = rules::configuration(&render(&helm, "namespaced").await?, RELEASE)?;

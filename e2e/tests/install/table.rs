@@ -121,6 +121,19 @@ pub(crate) const TABLE: &[Row] = &[
         "/metadata/labels/rbac.authorization.k8s.io~1aggregate-to-admin",
         r#""true""#,
     ),
+    // Who may edit a Deployment may change its pods.
+    (
+        "default",
+        "ClusterRole/springtide-inplaceupgrade-editor",
+        "/metadata/labels/rbac.authorization.k8s.io~1aggregate-to-edit",
+        r#""true""#,
+    ),
+    (
+        "default",
+        "ClusterRole/springtide-inplaceupgrade-viewer",
+        "/rules/0/verbs",
+        r#"["get", "list", "watch"]"#,
+    ),
     ("default", "FlowSchema/springtide", "", "null"),
     ("default", "PriorityLevelConfiguration/springtide", "", "null"),
     ("default", "ServiceMonitor/springtide", "", "null"),
@@ -166,14 +179,14 @@ pub(crate) const TABLE: &[Row] = &[
         "ResourceQuota/team-a/springtide",
         "/spec/hard",
         r#"{"count/batchjobs.springtide.dev": "1500", "count/batchqueues.springtide.dev": "20",
-            "count/batchtaskprofiles.springtide.dev": "200"}"#,
+            "count/batchtaskprofiles.springtide.dev": "200", "count/inplaceupgrades.springtide.dev": "500"}"#,
     ),
     (
         "quota",
         "ResourceQuota/team-b/springtide",
         "/spec/hard",
         r#"{"count/batchjobs.springtide.dev": "1500", "count/batchqueues.springtide.dev": "20",
-            "count/batchtaskprofiles.springtide.dev": "200"}"#,
+            "count/batchtaskprofiles.springtide.dev": "200", "count/inplaceupgrades.springtide.dev": "500"}"#,
     ),
     ("monitoring", "ServiceMonitor/springtide", "/metadata/labels/release", "null"),
     ("monitoring", "ServiceMonitor/springtide", "/spec/endpoints/0/port", r#""http""#),
@@ -248,6 +261,8 @@ pub(crate) const TABLE: &[Row] = &[
     ("named", "Deployment/tide", "/spec/template/spec/volumes/1/configMap/name", r#""tide-brake-file""#),
     ("named", "Deployment/tide", "/spec/template/spec/volumes/2/configMap/name", r#""tide-archive-ca""#),
     ("default", DEPLOYMENT, "/spec/template/spec/volumes/2/configMap/optional", "true"),
+    ("named", "Deployment/tide", "/spec/template/spec/volumes/3/configMap/name", r#""tide-metrics-ca""#),
+    ("default", DEPLOYMENT, "/spec/template/spec/volumes/3/configMap/optional", "true"),
     (
         "named",
         "NetworkPolicy/tide",
@@ -258,6 +273,9 @@ pub(crate) const TABLE: &[Row] = &[
         }, {
             "ports": [{"port": 443, "protocol": "TCP"}, {"port": 8443, "protocol": "TCP"}],
             "to": [{"ipBlock": {"cidr": "10.0.5.0/24"}}]
+        }, {
+            "ports": [{"port": 9090, "protocol": "TCP"}],
+            "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
         }, {
             "ports": [{"port": 4318, "protocol": "TCP"}, {"port": 14318, "protocol": "TCP"}],
             "to": [{"podSelector": {"matchLabels": {"app": "collector"}}}]
@@ -326,6 +344,8 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
     ("--set=tracing.endpoint=http://collector", "at '/tracing'"),
     ("--set=networkPolicy.otlpPorts={0}", "at '/networkPolicy/otlpPorts/0'"),
     ("--set=networkPolicy.archivePorts={0}", "at '/networkPolicy/archivePorts/0'"),
+    ("--set=networkPolicy.metricQueryPorts={0}", "at '/networkPolicy/metricQueryPorts/0'"),
+    ("--set=metricQueries.allowedAddresses={prom:9090}", "at '/metricQueries/allowedAddresses/0'"),
     (
         "--set=controllers.batchJob.settings.archive.allowedCidrs={sink}",
         "at '/controllers/batchJob/settings/archive/allowedCidrs/0'",

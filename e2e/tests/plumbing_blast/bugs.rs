@@ -52,7 +52,7 @@ fn release(pod: &Arc<PodView>) -> Option<Write> {
 /// A patch of all finalizers at once.
 fn strip(pod: &Arc<PodView>, operation: serde_json::Value) -> Write {
     let test = json!({"op": "test", "path": "/metadata/uid", "value": pod.meta().uid});
-    patch(pod, Action::Patch { operations: json!([test, operation]) })
+    patch(pod, Action::json_patch(json!([test, operation])))
 }
 
 fn delete_job(job: &Arc<JobView>) -> Write {

@@ -24,7 +24,8 @@ pub(crate) const LANES: usize = 5;
 
 /// Programs that start real nodes run one after the other, in this order, beside the others: containers of several
 /// real nodes on two processors stand still for so long that their probes end them.
-const ON_REAL_NODES: [&str; 5] = ["install", "demo", "batch_real_node", "real_node", "fault_proxy"];
+const ON_REAL_NODES: [&str; 6] =
+    ["install", "demo", "batch_real_node", "real_node", "upgrade_real_node", "fault_proxy"];
 
 /// These start real nodes too, but their containers have no probes, and they wait for what a metrics server tells
 /// every few seconds: one of them may run beside one of the others, where the machine lets so many components watch

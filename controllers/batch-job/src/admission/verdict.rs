@@ -3,9 +3,10 @@
 use super::class::Class;
 use super::quota::{Bound, Closed, Room};
 use super::{Admission, Job, QueueRules, Reclaim, ReclaimCause, Verdict, Waiting};
-use crate::resources::{ResourceList, format_amount};
+use crate::resources::ResourceList;
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_plumbing::key::Uid;
+use springtide_plumbing::quantity::format_amount;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -2,14 +2,12 @@
 //!
 //! - [`line`] is what is written, a pure function of the job.
 //! - [`outbox`] decides, without clock and I/O, which lines go out, when they are tried again, and which are given up.
-//! - [`address`] says which addresses may be posted to.
 //! - [`delivery`] does what is left: a task of its own, started by the manager, that writes and posts.
 //!
 //! The loop over jobs offers a job whose time is over, and its plan deletes the job when the outbox says that nothing stands in
 //! the way any more. What was taken is known to the process alone: a line may be written again by a successor that
 //! finds the job still there, under the same `uid`.
 
-pub mod address;
 pub mod delivery;
 pub mod line;
 pub mod outbox;
@@ -18,7 +16,6 @@ pub mod sink;
 #[cfg(test)]
 mod tests;
 
-pub use address::{AddressPolicy, Cidr};
 pub use delivery::{Delivery, DeliverySettings};
 pub use outbox::{Excess, Health, Standing};
 pub use sink::Sink;

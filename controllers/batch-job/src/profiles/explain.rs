@@ -2,10 +2,10 @@
 
 use super::fitting::{Fitting, SetRequest};
 use crate::projections::profile::ProfileView;
-use crate::resources::quantity_text;
 use springtide_crds::batch_job::BatchJobSpec;
 use springtide_plumbing::plan::Why;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::quantity::quantity_text;
 
 /// Reason of what is said of a request.
 const REQUEST: &str = "ProfileRequest";

@@ -6,7 +6,7 @@ use super::learned::Learnable;
 use super::learned::SAMPLES_NEEDED;
 use crate::projections::job::Template;
 use crate::projections::profile::{ProfileView, Recommended};
-use crate::resources::{ContainerRequests, PodSpecRequests, ResourceList, quantity_text};
+use crate::resources::{ContainerRequests, PodSpecRequests, ResourceList};
 use crate::shape::Shape;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -14,6 +14,7 @@ use springtide_crds::batch_job::{JobProfile, JobProfileStatus, PodTemplate};
 use springtide_crds::batch_task_profile::{ProfileMode, RecommendedRequests};
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::quantity::quantity_text;
 use std::collections::HashMap;
 use std::sync::Arc;
 

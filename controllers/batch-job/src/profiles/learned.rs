@@ -153,8 +153,9 @@ impl LearnedContainer {
             histogram.percentile(rule.percentile)? * f64::from(100 + rule.margin_percent) / 100.0;
         let unit = resource.unit();
         // Saturates, far above the bound of amounts.
-        let amount =
-            ((with_margin / unit as f64).ceil() as i64).clamp(1, crate::resources::MAX_AMOUNT / unit) * unit;
+        let amount = ((with_margin / unit as f64).ceil() as i64)
+            .clamp(1, springtide_plumbing::quantity::MAX_AMOUNT / unit)
+            * unit;
         let bounds =
             rule.bounds.iter().filter(|bound| bound.resource == resource && *bound.container == *self.name);
         Some(bounds.fold(amount, |amount, bound| bound.hold(amount)))

@@ -2,7 +2,6 @@
 
 use super::learned::{Learnable, Learned, LearnedContainer, Run, SAMPLES_NEEDED};
 use crate::projections::profile::ProfileView;
-use crate::resources::quantity_text;
 use jiff::Timestamp;
 use springtide_crds::batch_task_profile::{
     BatchTaskProfileStatus, ContainerProfile, MESSAGE_MAX_BYTES, ReadyReason, RecommendedRequests,
@@ -11,6 +10,7 @@ use springtide_crds::batch_task_profile::{
 use springtide_crds::common::{ConditionWriter, remove_condition, whole_seconds};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::quantity::quantity_text;
 
 /// How the message of Stalled begins that is about the bounds: it follows from the spec, and goes with it. Any other is about
 /// a run, and goes with the next one that fits.

@@ -1,6 +1,6 @@
 //! What a task says it has used: the last line of its termination message.
 
-use crate::resources::parse_amount;
+use springtide_plumbing::quantity::parse_amount;
 
 /// How the line begins.
 const PREFIX: &str = "usage:";
@@ -69,7 +69,7 @@ mod tests {
             ("x\r\n  usage:memory=900Mi\tcpu=0.35 \r\n\n  \n", usage(Some(350), memory)),
             ("usage: memory=900Mi", usage(None, memory)),
             ("usage: cpu=1 gpu=2 cpu=7 memory=-1", usage(Some(1000), None)),
-            ("usage: cpu=1e99", usage(Some(crate::resources::MAX_AMOUNT), None)),
+            ("usage: cpu=1e99", usage(Some(springtide_plumbing::quantity::MAX_AMOUNT), None)),
             ("usage: cpu=350m\nall done", None),
             ("usage: cpu=x memory", None),
             ("usage", None),

@@ -1,12 +1,12 @@
 //! BatchTaskProfile, as its own controller and that of BatchJob read it.
 
 use crate::profiles::learned::{Bound, Learnable, Rule, SAMPLES_NEEDED};
-use crate::resources::parse_amount;
 use serde::Deserialize;
 use springtide_crds::batch_task_profile::{BatchTaskProfileSpec, BatchTaskProfileStatus};
 use springtide_crds::common::{Condition, GROUP, Quantity, VERSION, condition};
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
+use springtide_plumbing::quantity::parse_amount;
 use std::sync::Arc;
 
 /// `springtide.dev/v1alpha1` BatchTaskProfile.

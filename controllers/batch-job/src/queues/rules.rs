@@ -4,13 +4,14 @@ use crate::admission::{CapacitySource, NodeShare, Ordering, QueueRules, QuotaRow
 use crate::peaks::{Action, TIERS};
 use crate::pods::{INDEX_LABEL, JOB_LABEL};
 use crate::projections::queue::QueueView;
-use crate::resources::{ResourceList, parse_amount};
+use crate::resources::ResourceList;
 use jiff::SignedDuration;
 use serde_json::json;
 use springtide_crds::batch_queue::{
     self, CapacityType, Engine, Ordering as SpecOrdering, StalledReason, TierMapping,
 };
 use springtide_crds::common::{Quantity, Tier};
+use springtide_plumbing::quantity::parse_amount;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

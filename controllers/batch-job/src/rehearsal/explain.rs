@@ -12,7 +12,6 @@ use crate::plan::{Attempt, Course, JobState, active_deadline, demand, queue_dead
 use crate::projections::job::JobView;
 use crate::projections::pod::PodPhase;
 use crate::queues::placement::Placement;
-use crate::resources::{format_amount, parse_amount};
 use crate::status::outlook;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{CompleteReason, QueuedReason, StalledReason, StopPolicy};
@@ -22,6 +21,7 @@ use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::quantity::{format_amount, parse_amount};
 
 /// Pods that are told of one by one.
 const PODS_TOLD: usize = 20;

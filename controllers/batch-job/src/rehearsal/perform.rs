@@ -44,14 +44,23 @@ impl Rehearsal {
         let job = match &write.action {
             _ if write.resource != Resource::POD => String::new(),
             Action::Create { manifest } => owner(manifest),
-            Action::Delete { .. } | Action::Patch { .. } | Action::Status { .. } => {
+            Action::Delete { .. }
+            | Action::Patch { .. }
+            | Action::Apply { .. }
+            | Action::Evict { .. }
+            | Action::Status { .. }
+            | Action::DryRun { .. } => {
                 let known = self.world.pods.iter().find(|pod| pod.meta().key == write.key);
                 known.and_then(|pod| pod.job_name()).map(|name| name.to_string()).unwrap_or_default()
             }
         };
         let grace_seconds = match &write.action {
-            Action::Delete { grace_seconds, .. } => *grace_seconds,
-            Action::Create { .. } | Action::Patch { .. } | Action::Status { .. } => None,
+            Action::Delete { grace_seconds, .. } | Action::Evict { grace_seconds, .. } => *grace_seconds,
+            Action::Create { .. }
+            | Action::Patch { .. }
+            | Action::Apply { .. }
+            | Action::Status { .. }
+            | Action::DryRun { .. } => None,
         };
         PlannedWrite {
             verb: write.action.verb().to_owned(),
@@ -88,7 +97,9 @@ impl Rehearsal {
                     self.pods.apply(pod);
                 }
             }
-            (Action::Delete { grace_seconds, .. }, Some(pod)) => self.delete_pod(&pod, *grace_seconds),
+            (Action::Delete { grace_seconds, .. } | Action::Evict { grace_seconds, .. }, Some(pod)) => {
+                self.delete_pod(&pod, *grace_seconds)
+            }
             // The only one there is takes our finalizer away.
             (Action::Patch { .. }, Some(pod)) => {
                 let version = self.next_version();
@@ -99,8 +110,11 @@ impl Rehearsal {
                     self.pods.apply(pod);
                 }
             }
-            (Action::Create { .. } | Action::Status { .. }, _)
-            | (Action::Delete { .. } | Action::Patch { .. }, None) => {}
+            (
+                Action::Create { .. } | Action::Apply { .. } | Action::Status { .. } | Action::DryRun { .. },
+                _,
+            )
+            | (Action::Delete { .. } | Action::Evict { .. } | Action::Patch { .. }, None) => {}
         }
     }
 
@@ -127,7 +141,11 @@ impl Rehearsal {
                 }
             }
             Action::Delete { .. } => self.jobs.delete(JobView::clone(&job)),
-            Action::Create { .. } | Action::Patch { .. } => {}
+            Action::Create { .. }
+            | Action::Patch { .. }
+            | Action::Apply { .. }
+            | Action::Evict { .. }
+            | Action::DryRun { .. } => {}
         }
     }
 

@@ -288,7 +288,12 @@ async fn a_rehearsal_writes_as_the_planner_does() {
         .iter()
         .filter_map(|write| match &write.action {
             Action::Create { manifest } => Some(manifest.clone()),
-            Action::Delete { .. } | Action::Patch { .. } | Action::Status { .. } => None,
+            Action::Delete { .. }
+            | Action::Patch { .. }
+            | Action::Apply { .. }
+            | Action::Evict { .. }
+            | Action::Status { .. }
+            | Action::DryRun { .. } => None,
         })
         .collect();
     assert_eq!(manifests.len(), 2);

@@ -340,6 +340,9 @@ fn line(write: &Write) -> String {
         }
         Action::Patch { .. } => format!("release {kind} {name}"),
         Action::Status { .. } => format!("{:?} status", write.class),
+        Action::Apply { .. } | Action::Evict { .. } | Action::DryRun { .. } => {
+            format!("{} {kind} {name}", write.action.verb())
+        }
     }
 }
 

@@ -40,7 +40,12 @@ fn planned(world: &World, failing: Option<&Failing>) -> Option<Value> {
     let plan = world.plan_under(&key("a"), failing).unwrap();
     match plan.status?.action {
         Action::Status { status, .. } => Some(status["conditions"].clone()),
-        Action::Create { .. } | Action::Delete { .. } | Action::Patch { .. } => None,
+        Action::Create { .. }
+        | Action::Delete { .. }
+        | Action::Patch { .. }
+        | Action::Apply { .. }
+        | Action::Evict { .. }
+        | Action::DryRun { .. } => None,
     }
 }
 

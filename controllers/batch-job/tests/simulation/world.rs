@@ -161,7 +161,7 @@ impl World {
             queue["status"] = status.clone();
             queue["metadata"]["resourceVersion"] = json!(version);
             self.process.queues.apply(view(queue));
-            let done = Done { resource_version: None, noop: false };
+            let done = Done::default();
             self.process.queue_loop.settle(&key, &[WriteResult { write, outcome: Ok(done) }], now);
         }
     }
@@ -316,8 +316,8 @@ impl World {
         if !write.action.is_destructive() {
             return;
         }
-        let is_delete = matches!(write.action, Action::Delete { .. });
-        let target = Target { resource: write.resource, key: &write.key, uid: write.action.uid(), is_delete };
+        let (uid, is_delete) = (write.action.uid(), write.action.is_delete());
+        let target = Target { resource: write.resource, key: &write.key, uid, is_delete };
         assert!(
             self.process.warrants.warrant(&target).is_some(),
             "no warrant for {write:?}\n{:#?}\n{:#?}",

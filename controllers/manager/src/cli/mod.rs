@@ -4,6 +4,7 @@
 //! printed as text, JSON or YAML; what could not be read for want of rights is part of it.
 
 pub(crate) mod explain;
+pub(crate) mod noop;
 pub(crate) mod plan;
 mod plan_text;
 mod read;

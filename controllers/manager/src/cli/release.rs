@@ -17,7 +17,7 @@ use kube::{Client, ResourceExt};
 use springtide_plumbing::client::Connection;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::lease::LEASE_NAME;
-use springtide_plumbing::plan::{Action, remove_finalizer};
+use springtide_plumbing::plan::{self, Action, remove_finalizer};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
@@ -136,7 +136,7 @@ impl Held {
 
     /// The patch that takes our first finalizer away.
     fn patch(&self) -> Option<Result<Patch<()>>> {
-        let Action::Patch { operations } =
+        let Action::Patch { patch: plan::Patch::Json { operations }, .. } =
             POD_FINALIZERS.iter().find_map(|ours| remove_finalizer(&self.uid, &self.finalizers, ours))?
         else {
             return None;

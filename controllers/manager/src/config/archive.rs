@@ -2,8 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use springtide_batch_job::archive::address::cidrs_schema;
-use springtide_batch_job::archive::{AddressPolicy, Cidr, DeliverySettings};
+use springtide_batch_job::archive::DeliverySettings;
+use springtide_plumbing::outbound::address::cidrs_schema;
+use springtide_plumbing::outbound::{AddressPolicy, Cidr};
 
 /// What holds for the archives of finished jobs that BatchQueues ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -7,6 +7,7 @@
 mod archive;
 mod bounds;
 mod diff;
+mod metric_queries;
 pub mod schema;
 mod scope;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 pub use archive::ArchiveSettings;
 pub use bounds::Violation;
 pub use diff::{Changes, is_live};
+pub use metric_queries::MetricQueriesConfig;
 pub use scope::{ScopeConfig, ScopeType};
 
 use schemars::JsonSchema;
@@ -58,6 +60,9 @@ pub struct ManagerConfiguration {
     /// How much a controller may destroy that nobody asked for, before it destroys nothing more.
     #[serde(default)]
     pub breaker: Limits,
+    /// Whom the manager may ask for metrics that objects name as guards of their work.
+    #[serde(default)]
+    pub metric_queries: MetricQueriesConfig,
     /// Endpoints of the process.
     #[serde(default)]
     pub health: HealthConfig,

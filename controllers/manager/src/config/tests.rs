@@ -228,6 +228,27 @@ fn what_changes_live_is_told_from_what_waits_for_a_restart() {
 }
 
 #[test]
+fn nobody_is_asked_for_metrics_unless_the_address_is_listed() {
+    assert!(ManagerConfiguration::default().metric_queries.allowed_addresses.is_empty());
+    let parse = |addresses: &str| parse(&format!("metricQueries: {{allowedAddresses: [{addresses}]}}\n"));
+    let read = parse("'http://Prometheus.monitoring:9090/', 'https://thanos/query'").unwrap();
+    let listed = &read.metric_queries.allowed_addresses;
+    assert_eq!(
+        listed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["http://prometheus.monitoring:9090", "https://thanos/query"]
+    );
+    let error = parse("'http://prom', 'prom:9090'").unwrap_err();
+    assert!(error.contains("metricQueries.allowedAddresses[1]") && error.contains("prom:9090"), "{error}");
+    let error = parse(&"'http://prom',".repeat(65)).unwrap_err();
+    assert!(error.contains("metricQueries.allowedAddresses must be 0 to 64 items long"), "{error}");
+    let changes = Changes::between(&ManagerConfiguration::default(), &read);
+    assert_eq!(
+        (changes.live.len(), &*changes.restart),
+        (0, &["metricQueries.allowedAddresses".to_owned()][..])
+    );
+}
+
+#[test]
 fn ranges_of_archives_are_read_and_what_is_none_is_refused_by_name() {
     let parse = |ranges: &str| {
         parse(&format!(

@@ -182,5 +182,5 @@ fn patch(stored: &ConfigMapView, open: &[Incident]) -> Option<Action> {
         operations.push(json!({"op": "add", "path": "/data", "value": {}}));
     }
     operations.append(&mut changes);
-    Some(Action::Patch { operations: operations.into() })
+    Some(Action::json_patch(operations.into()))
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::key::{ObjectKey, Resource, Uid};
-use crate::plan::{Action, WriteClass};
+use crate::plan::{Action, Patch, WriteClass};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -207,7 +207,9 @@ mod keeper {
         let mut planned = plan(&keeper, &key);
         assert_eq!(planned.events, [], "told once");
         let cleared = planned.stages.remove(0).remove(0).into_writes().remove(0);
-        let Action::Patch { operations } = cleared.action else { panic!("{cleared:?}") };
+        let Action::Patch { patch: Patch::Json { operations }, .. } = cleared.action else {
+            panic!("{cleared:?}")
+        };
         let operations = operations.as_array().unwrap();
         assert_eq!(operations[1]["value"], "6", "of this version only");
         assert_eq!(operations[2]["path"], format!("/data/{}", incident.id));

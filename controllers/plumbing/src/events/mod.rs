@@ -217,6 +217,8 @@ impl EventSink {
                     | WriteError::Contested { .. }
                     | WriteError::Skipped
                     | WriteError::Conflict(_)
+                    | WriteError::FieldConflict(_)
+                    | WriteError::DisruptionBudget(_)
                     | WriteError::Refused(_),
                 )) => break,
             };
@@ -257,7 +259,7 @@ impl EventSink {
                     {"op": "test", "path": "/regarding/uid", "value": uid},
                     {"op": "add", "path": "/series", "value": series(*repeated)},
                 ]);
-                (namespace, name, Action::Patch { operations })
+                (namespace, name, Action::json_patch(operations))
             }
         };
         let key = ObjectKey { namespace: namespace.clone(), name: name.clone() };

@@ -7,21 +7,25 @@
 //! that does not succeed ends the pass after its stage. The writes of a chain pass the budget together, before
 //! the first is sent; one that does not succeed ends the chain. Status is last.
 
+mod expectation;
+mod request;
 mod wire;
 
 pub use wire::WRITE_DEADLINE;
 
 use crate::budget::{Permit, Route, WriteBudget, WriteRequest};
+use crate::dry_run::Verdict;
 use crate::error::{Refusal, WriteError};
 use crate::events::{EventNote, EventSink, Severity};
 use crate::fight::{Fight, Fights};
-use crate::gate::{Expectation, Gate};
+use crate::gate::Gate;
 use crate::guard::{Guard, Withheld};
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::lease::Fence;
 use crate::metrics::Metrics;
 use crate::plan::{Action, MAX_STATUS_BYTES, MAX_WRITES, Plan, Step, Write, WriteClass};
 use crate::rights::{Rights, Verb};
+use expectation::expectation;
 use futures::StreamExt;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -32,12 +36,14 @@ use std::sync::{Arc, OnceLock};
 const STAGE_CONCURRENCY: usize = 16;
 
 /// What a successful write came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Version of the object after the write, where the server answered one.
     pub resource_version: Option<ResourceVersion>,
     /// Nothing was sent, as nothing would have changed.
     pub noop: bool,
+    /// Of a dry run, what the server would do.
+    pub dry_run: Option<Verdict>,
 }
 
 /// One write of a plan and what it came to.
@@ -183,19 +189,16 @@ impl Executor {
 
     /// What the table lacks is a defect of ours, answered as the server would under the rendered role.
     fn refuse_ungranted(&self, write: &Write) -> Result<(), WriteError> {
-        let verb = match &write.action {
-            Action::Create { .. } => Verb::Create,
-            Action::Delete { .. } => Verb::Delete,
-            Action::Patch { .. } | Action::Status { .. } => Verb::Patch,
-        };
-        self.rights.check(verb, write.resource, write.action.subresource()).map_err(|refused| {
-            WriteError::Refused(Refusal {
-                code: StatusCode::FORBIDDEN.as_u16(),
-                reason: "Forbidden".to_owned(),
-                message: refused.to_string(),
-                fields: Vec::new(),
-            })
-        })
+        self.rights.check(verb(&write.action), write.resource, write.action.subresource()).map_err(
+            |refused| {
+                WriteError::Refused(Refusal {
+                    code: StatusCode::FORBIDDEN.as_u16(),
+                    reason: "Forbidden".to_owned(),
+                    message: refused.to_string(),
+                    fields: Vec::new(),
+                })
+            },
+        )
     }
 
     /// Sends the writes of a step, each when the one before it has succeeded.
@@ -213,7 +216,7 @@ impl Executor {
             }
             let outcome = match &admitted {
                 Err(error) => Err(error.clone()),
-                Ok(_) if planned.write.action.is_noop() => Ok(Done { resource_version: None, noop: true }),
+                Ok(_) if planned.write.action.is_noop() => Ok(Done { noop: true, ..Done::default() }),
                 Ok(Some(permit)) => self.send(owner, &planned, permit).await,
                 // None is given only where all of them are no-ops.
                 Ok(None) => Err(WriteError::Skipped),
@@ -277,20 +280,17 @@ impl Executor {
     }
 
     fn decided_on(&self, write: &Write) -> Option<ResourceVersion> {
-        match &write.action {
-            Action::Create { .. } => None,
-            Action::Status { resource_version, .. } => Some(*resource_version),
-            Action::Delete { resource_version: Some(version), .. } => Some(*version),
-            Action::Delete { resource_version: None, .. } | Action::Patch { .. } => {
-                self.gate.shown(write.resource, &write.key)
-            }
+        if matches!(write.action, Action::Create { .. }) {
+            return None;
         }
+        write.action.resource_version().or_else(|| self.gate.shown(write.resource, &write.key))
     }
 
     fn count(&self, result: &WriteResult) {
         let outcome = match &result.outcome {
             Ok(Done { noop: true, .. }) => return self.metrics.noop_write(self.controller),
-            Ok(Done { noop: false, .. }) => "success",
+            Ok(Done { dry_run: Some(_), .. }) => "dry_run",
+            Ok(Done { noop: false, dry_run: None, .. }) => "success",
             Err(WriteError::Skipped) => return,
             Err(WriteError::Throttled(_)) => "throttled",
             Err(WriteError::Busy { .. }) => "busy",
@@ -301,12 +301,24 @@ impl Executor {
             Err(WriteError::AlreadyExists) => "already_exists",
             Err(WriteError::Gone) => "gone",
             Err(WriteError::Conflict(_)) => "conflict",
+            Err(WriteError::FieldConflict(_)) => "field_conflict",
+            Err(WriteError::DisruptionBudget(_)) => "disruption_budget",
             Err(WriteError::Refused(_)) => "refused",
             Err(WriteError::NotSent(_)) => "not_sent",
             Err(WriteError::Unknown(_)) => "unknown",
         };
         let write = &result.write;
         self.metrics.write(self.controller, write.class.as_str(), write.resource.plural, outcome);
+    }
+}
+
+/// The right that an action needs; a dry run needs that of the write.
+fn verb(action: &Action) -> Verb {
+    match action {
+        Action::Create { .. } | Action::Evict { .. } => Verb::Create,
+        Action::Delete { .. } => Verb::Delete,
+        Action::Patch { .. } | Action::Apply { .. } | Action::Status { .. } => Verb::Patch,
+        Action::DryRun { of, .. } => verb(of),
     }
 }
 
@@ -324,10 +336,12 @@ fn skipped(Planned { write, .. }: Planned) -> WriteResult {
 }
 
 /// Gone is no failure: what the plan wanted away, or wanted to change, is away. Who only observes goes on to
-/// count what is left.
+/// count what is left. Behind a dry run that is denied stands what rests on it.
 fn lets_the_pass_go_on(outcome: &Result<Done, WriteError>) -> bool {
     match outcome {
-        Ok(_) | Err(WriteError::Gone | WriteError::Withheld(Withheld::Observing)) => true,
+        Ok(Done { dry_run: Some(verdict), .. }) => verdict.is_accepted(),
+        Ok(Done { dry_run: None, .. })
+        | Err(WriteError::Gone | WriteError::Withheld(Withheld::Observing)) => true,
         Err(
             WriteError::Throttled(_)
             | WriteError::Busy { .. }
@@ -343,6 +357,8 @@ fn lets_the_pass_go_on(outcome: &Result<Done, WriteError>) -> bool {
             | WriteError::Skipped
             | WriteError::AlreadyExists
             | WriteError::Conflict(_)
+            | WriteError::FieldConflict(_)
+            | WriteError::DisruptionBudget(_)
             | WriteError::Refused(_)
             | WriteError::NotSent(_)
             | WriteError::Unknown(_),
@@ -367,6 +383,8 @@ fn holds_for_all(error: &WriteError) -> bool {
         | WriteError::AlreadyExists
         | WriteError::Gone
         | WriteError::Conflict(_)
+        | WriteError::FieldConflict(_)
+        | WriteError::DisruptionBudget(_)
         | WriteError::Refused(_)
         | WriteError::Unknown(_) => false,
     }
@@ -384,104 +402,4 @@ fn refuse_large_status(write: &Write) -> Result<(), WriteError> {
         message: format!("the status has {bytes} bytes, of at most {MAX_STATUS_BYTES}; it was not sent"),
         fields: vec!["status".to_owned()],
     }))
-}
-
-/// What the stores must show before the owner is planned again. `decided_on` is the version of the
-/// object that the planner saw, `shown` the one right before the write went out.
-fn expectation(
-    write: &Write,
-    decided_on: Option<ResourceVersion>,
-    shown: Option<ResourceVersion>,
-    outcome: &Result<Done, WriteError>,
-) -> Option<Expectation> {
-    if write.class == WriteClass::Event {
-        // Nobody plans on them.
-        return None;
-    }
-    let resource = write.resource;
-    let key = write.key.clone();
-    match (outcome, &write.action) {
-        (Ok(Done { noop: true, .. }), _) => None,
-        // The answer to a delete bears no usable version where the object went at once.
-        (Ok(_) | Err(WriteError::Gone), Action::Delete { uid, .. }) => {
-            Some(Expectation::Gone { resource, key, uid: uid.clone() })
-        }
-        // The object went with its last finalizer: the answer bears the version that was there before
-        // (k8s.io/apiserver, deleteWithoutFinalizers), which the store has shown already.
-        (Ok(Done { resource_version, .. }), Action::Patch { .. })
-            if resource_version.is_some() && *resource_version == shown =>
-        {
-            Some(Expectation::Resolve { resource, key, before: shown })
-        }
-        (Ok(Done { resource_version: Some(rv), .. }), _) => {
-            Some(Expectation::Seen { resource, key, rv: *rv })
-        }
-        // The store has caught up already: between plan and send it has let the object go.
-        (Err(WriteError::Gone), Action::Patch { .. }) if decided_on.is_none() => None,
-        // A name that is taken, or a view that was too old: the store may have caught up by now.
-        (Err(WriteError::AlreadyExists | WriteError::Gone), _)
-        | (
-            Err(WriteError::Conflict(_)),
-            Action::Delete { .. } | Action::Patch { .. } | Action::Status { .. },
-        ) => Some(Expectation::Resolve { resource, key, before: decided_on }),
-        // A create can conflict on something else (a quota being updated): there is nothing to wait for.
-        (Err(WriteError::Conflict(_)), Action::Create { .. }) => None,
-        // Only what comes after the sending can tell what became of it.
-        (Ok(Done { resource_version: None, .. }) | Err(WriteError::Unknown(_)), _) => {
-            Some(Expectation::Resolve { resource, key, before: shown })
-        }
-        (
-            Err(
-                WriteError::Throttled(_)
-                | WriteError::Busy { .. }
-                | WriteError::NotLeading
-                | WriteError::Withheld(_)
-                | WriteError::StaleStore(_)
-                | WriteError::Contested { .. }
-                | WriteError::Skipped
-                | WriteError::Refused(_)
-                | WriteError::NotSent(_),
-            ),
-            _,
-        ) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key::{Resource, Uid};
-    use crate::plan::remove_finalizer;
-
-    fn release() -> (Write, ObjectKey) {
-        let action = remove_finalizer(&Uid("u".into()), &["f".into()], "f").unwrap();
-        let key = ObjectKey::new("ns", "p");
-        let (resource, class) = (Resource::POD, WriteClass::Protective);
-        (Write { resource, key: key.clone(), class, action }, key)
-    }
-
-    #[test]
-    fn a_patch_that_takes_the_object_away_waits_until_the_store_shows_it_no_more() {
-        let (write, key) = release();
-        let resource = Resource::POD;
-        let expected = |shown, rv| {
-            let done = Done { resource_version: Some(ResourceVersion(rv)), noop: false };
-            expectation(&write, Some(ResourceVersion(7)), shown, &Ok(done))
-        };
-        let (shown, key) = (Some(ResourceVersion(7)), || key.clone());
-        let resolve = Expectation::Resolve { resource, key: key(), before: shown };
-        assert_eq!(expected(shown, 7), Some(resolve));
-        let seen = Expectation::Seen { resource, key: key(), rv: ResourceVersion(8) };
-        assert_eq!(expected(shown, 8), Some(seen.clone()), "something else holds it");
-        assert_eq!(expected(None, 8), Some(seen));
-    }
-
-    #[test]
-    fn a_patch_of_what_is_gone_waits_only_for_a_store_that_still_shows_it() {
-        let (write, key) = release();
-        let expected = |decided_on| expectation(&write, decided_on, None, &Err(WriteError::Gone));
-        assert_eq!(expected(None), None);
-        let before = Some(ResourceVersion(7));
-        assert_eq!(expected(before), Some(Expectation::Resolve { resource: Resource::POD, key, before }));
-    }
 }

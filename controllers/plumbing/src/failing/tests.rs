@@ -36,11 +36,11 @@ fn lost(write: Write, error: &str) -> WriteResult {
 }
 
 fn done(write: Write) -> WriteResult {
-    came_to(write, Ok(Done { resource_version: None, noop: false }))
+    came_to(write, Ok(Done::default()))
 }
 
 fn noop(write: Write) -> WriteResult {
-    came_to(write, Ok(Done { resource_version: None, noop: true }))
+    came_to(write, Ok(Done { noop: true, ..Done::default() }))
 }
 
 /// What a turn says is to be told, which it then is.
@@ -159,6 +159,15 @@ fn it_is_over_when_such_a_write_succeeds_or_nobody_wants_it() {
     }
     let gone = came_to(delete(), Err(WriteError::Gone));
     assert_eq!(start().passed(&key(), &[gone]), Turn::Over);
+    // A question that is denied is answered, but nothing has succeeded.
+    let asked = |verdict| {
+        let action = delete().action.dry_run("q");
+        came_to(write(action), Ok(Done { dry_run: Some(verdict), ..Done::default() }))
+    };
+    let denied = Verdict::DisruptionBudget("no".to_owned());
+    assert_eq!(start().passed(&key(), &[asked(denied)]), Turn::None);
+    let accepted = Verdict::Accepted(std::sync::Arc::default());
+    assert_eq!(start().passed(&key(), &[asked(accepted)]), Turn::Over);
     let forgotten = start();
     forgotten.forget(&key());
     assert_eq!(forgotten.passed(&key(), &[]), Turn::None);

@@ -25,7 +25,7 @@ fn label(name: &str, value: &str) -> Write {
         {"op": "test", "path": "/metadata/labels/a", "value": "whatever it is now"},
         {"op": "add", "path": "/metadata/labels/a", "value": value},
     ]);
-    write(name, Action::Patch { operations })
+    write(name, Action::json_patch(operations))
 }
 
 async fn pass(seconds: u64) {
@@ -140,5 +140,45 @@ proptest! {
                 assert!(within <= REVERSALS + 1 + 6 + 1, "{within}");
             }
         });
+    }
+}
+
+fn merged(fields: Value) -> Write {
+    let fields = crate::plan::Fields { uid: Uid("u".into()), resource_version: None, fields };
+    let (part, patch) = (crate::plan::Part::Status, Patch::Strategic(fields));
+    write("p", Action::Patch { part, patch })
+}
+
+fn applied(manager: &'static str, fields: Value) -> Write {
+    let (part, uid) = (crate::plan::Part::Main, Uid("u".into()));
+    write("p", Action::Apply { part, manager, uid, resource_version: None, fields, force: true })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merge_or_an_apply_that_is_undone_again_and_again_is_a_fight() {
+    let condition = |status: &str, time: u32| json!({"status": {"conditions": [{"type": "gate", "status": status, "lastTransitionTime": time}]}});
+    let partition = json!({"spec": {"updateStrategy": {"rollingUpdate": {"partition": 3}}}});
+    let makes: [&dyn Fn(u32) -> Write; 2] =
+        [&|number| merged(condition("False", number)), &|_| applied("springtide-a", partition.clone())];
+    for make in makes {
+        let fights = Fights::default();
+        let begun: Vec<_> = (0..5).map(|number| fights.written(&make(number)).is_some()).collect();
+        assert_eq!(begun, [false, false, false, true, true]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_field_that_has_another_value_each_time_is_no_fight_whatever_stands_beside_it() {
+    let fights = Fights::default();
+    for number in 0..20 {
+        let status = if number % 2 == 0 { "True" } else { "False" };
+        let gate = json!({"status": {"conditions": [{"type": "gate", "status": status}]}});
+        assert_eq!(fights.written(&merged(gate)), None, "on and off by ourselves");
+        let labels = json!({"metadata": {"labels": {"hash": number.to_string()}}});
+        assert_eq!(fights.written(&merged(labels)), None);
+        let whole = json!({"spec": {"paused": true, "template": {"image": number}}});
+        assert_eq!(fights.written(&applied("springtide-a", whole)), None, "most of it as before");
+        let other = json!({"spec": {"partition": number}});
+        assert_eq!(fights.written(&applied("springtide-a-partition", other)), None);
     }
 }

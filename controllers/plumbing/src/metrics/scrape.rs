@@ -231,8 +231,8 @@ struct ResourceLabel {
 impl Collector for StoreSource {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         type Read<T> = fn(&Part) -> T;
-        // A kind can have several stores, of one object each, and a store one watch for each namespace. All
-        // of it is one series: namespaces may be many.
+        // A kind can have several stores, of one object each or of several projections, and a store one watch for
+        // each namespace. All of it is one series: namespaces may be many.
         let mut kinds = BTreeMap::<String, Vec<&dyn StoreView>>::new();
         for store in self.0.iter() {
             kinds.entry(store.resource().to_string()).or_default().push(store.as_ref());
@@ -259,17 +259,19 @@ impl Collector for StoreSource {
             let samples = kinds.iter().map(|(resource, stores)| (labels(resource), sum(stores)));
             counter(&mut encoder, name, help, samples)?;
         }
-        type Size = fn(&dyn StoreView) -> usize;
+        type Size = fn(&[&dyn StoreView]) -> usize;
         let sizes: [(&str, &str, Size); 2] = [
-            ("springtide_store_objects", "Objects stored", |store| store.object_count()),
+            ("springtide_store_objects", "Objects stored", |stores| {
+                watched(stores).map(|store| store.object_count()).sum()
+            }),
             (
                 "springtide_store_bytes",
                 "Memory that the stored objects take, estimated from their fields",
-                |store| store.bytes(),
+                |stores| stores.iter().map(|store| store.bytes()).sum(),
             ),
         ];
         for (name, help, read) in sizes {
-            let sum = |stores: &Vec<&dyn StoreView>| count(stores.iter().map(|store| read(*store)).sum());
+            let sum = |stores: &Vec<&dyn StoreView>| count(read(stores));
             let samples = kinds.iter().map(|(resource, stores)| (labels(resource), sum(stores)));
             gauge(&mut encoder, name, help, samples)?;
         }
@@ -294,8 +296,17 @@ impl Collector for StoreSource {
     }
 }
 
+/// One of the stores that the same watches fill, for each such group: they hold the same objects, and what the watches
+/// have done counts once.
+fn watched<'a>(stores: &'a [&'a dyn StoreView]) -> impl Iterator<Item = &'a dyn StoreView> {
+    let is_first = move |(at, store): &(usize, &&dyn StoreView)| {
+        !stores[..*at].iter().any(|before| std::ptr::eq(before.parts(), store.parts()))
+    };
+    stores.iter().enumerate().filter(is_first).map(|(_, store)| *store)
+}
+
 fn parts<'a>(stores: &'a [&'a dyn StoreView]) -> impl Iterator<Item = &'a Part> {
-    stores.iter().flat_map(|store| store.parts())
+    watched(stores).flat_map(|store| store.parts())
 }
 
 /// Encodes one family of counters; the encoder appends `_total`.

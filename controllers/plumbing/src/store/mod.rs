@@ -1,11 +1,13 @@
 //! The store of one kind: projections by key and by index, and who is told when they change.
 //!
-//! It is filled by one watch, or by one for each of several namespaces: these are its [`Part`]s.
+//! It is filled by one watch, or by one for each of several namespaces: these are its [`Part`]s. Stores of several
+//! projections may be filled by the same watches; then they share their parts.
 //!
 //! A change takes this way, and no other: store and indexes, then the listeners in the order of their
 //! registration, then [`Part::last_rv`], then the advance listeners. So whoever sees `last_rv` reach a
 //! version may rely on every listener (a ledger, a queue) having seen it too.
 
+mod fill;
 mod index;
 mod part;
 mod state;
@@ -15,11 +17,12 @@ pub use index::{Index, IndexKey};
 pub use part::{Part, Trouble};
 pub use view::StoreView;
 
+pub(crate) use fill::{Fill, Kept, finish};
 pub(crate) use state::same_version;
 
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::projection::Projection;
-use crate::watch::{Scope, WatchStats};
+use crate::watch::Scope;
 use part::Progress;
 use state::State;
 use std::collections::BTreeMap;
@@ -109,8 +112,8 @@ impl<P: Projection> fmt::Debug for Store<P> {
 struct Shared<P> {
     state: RwLock<State<P>>,
     /// At least one. That of the whole cluster is alone; those of namespaces are in the order of these.
-    parts: Box<[Part]>,
-    /// Held from before a change enters `state` until every listener has seen it, and while a late
+    parts: Arc<[Part]>,
+    /// Held from before a change enters `state` until every listener to changes has seen it, and while a late
     /// listener takes its snapshot: this is what makes both whole.
     listeners: Mutex<Listeners<P>>,
     synced: watch::Sender<bool>,
@@ -132,13 +135,18 @@ impl<P: Projection> Store<P> {
     /// An empty store with these indexes, and a writer to each of its parts, in the order of
     /// [`Store::parts`].
     pub fn within(scope: &Scope, indexes: &[Index<P>]) -> (Self, Vec<StoreWriter<P>>) {
-        let store = Self::of_parts(scope.parts().into_iter().map(Part::new).collect(), indexes);
+        Self::of_watches(scope.parts().into_iter().map(Part::new).collect(), indexes)
+    }
+
+    /// An empty store beside others that the same watches fill, and a writer to each of its parts.
+    pub(crate) fn of_watches(parts: Arc<[Part]>, indexes: &[Index<P>]) -> (Self, Vec<StoreWriter<P>>) {
+        let store = Self::of_parts(parts, indexes);
         let writer = |part| StoreWriter { store: store.clone(), part };
         let writers = (0..store.parts().len()).map(writer).collect();
         (store, writers)
     }
 
-    fn of_parts(parts: Box<[Part]>, indexes: &[Index<P>]) -> Self {
+    fn of_parts(parts: Arc<[Part]>, indexes: &[Index<P>]) -> Self {
         let shared = Arc::new(Shared {
             state: RwLock::new(State::new(indexes)),
             parts,
@@ -190,9 +198,15 @@ impl<P: Projection> Store<P> {
         self.len() == 0
     }
 
-    /// What each of the watches behind it shows, in the order of their namespaces.
+    /// What each of the watches behind it shows, in the order of their namespaces. The same parts as those of a store
+    /// that the same watches fill.
     pub fn parts(&self) -> &[Part] {
         &self.shared.parts
+    }
+
+    /// The same, to be shared with another store.
+    pub(crate) fn shared_parts(&self) -> Arc<[Part]> {
+        Arc::clone(&self.shared.parts)
     }
 
     /// The part that shows the objects of a namespace (empty for cluster-scoped ones), if one does.
@@ -280,54 +294,47 @@ impl<P: Projection> StoreWriter<P> {
         &self.store.shared.parts[self.part]
     }
 
-    /// Counters of the watch that writes.
-    pub(crate) fn stats(&self) -> &WatchStats {
-        self.part().stats()
-    }
-
     /// An ADDED or MODIFIED event. The same version once more changes nothing.
     pub fn apply(&mut self, object: P) {
         let rv = self.not_before(object.meta().resource_version);
-        self.commit(rv, false, |state, changes| state.apply(Arc::new(object), false, changes));
+        self.commit(rv, |state, changes| state.apply(Arc::new(object), false, changes));
     }
 
     /// A DELETED event with the object's last state; nothing happens if it was not stored.
     pub fn delete(&mut self, object: P) {
         let rv = self.not_before(object.meta().resource_version);
-        self.commit(rv, false, |state, changes| {
-            if state.remove(&object.meta().key).is_some() {
-                changes.push(Change::Delete { last: Arc::new(object) });
-            }
-        });
+        self.commit(rv, |state, changes| state.delete(Arc::new(object), changes));
     }
 
     /// A DELETED event of which only key and version could be read: the stored state is the last one.
     pub fn delete_unread(&mut self, key: &ObjectKey, rv: ResourceVersion) {
-        self.commit(self.not_before(rv), false, |state, changes| {
-            changes.extend(state.remove(key).map(|last| Change::Delete { last }));
-        });
+        self.commit(self.not_before(rv), |state, changes| state.delete_unread(key, changes));
     }
 
     /// A bookmark: everything up to `rv` has been seen.
     pub fn advance(&mut self, rv: ResourceVersion) {
-        self.commit(self.not_before(rv), false, |_, _| {});
+        self.commit(self.not_before(rv), |_, _| {});
     }
 
     /// A complete list of the part at `rv`: what is missing in it is deleted, what has another version
     /// applied; other parts are not touched. `rv` is taken even when it is lower than before.
     pub fn replace(&mut self, list: BTreeMap<ObjectKey, Arc<P>>, rv: ResourceVersion) {
-        let initial = !self.part().is_listed();
-        let namespace = self.part().namespace().cloned();
-        self.commit(rv, true, |state, changes| {
-            state.take_list(namespace.as_deref(), list, initial, changes);
-        });
+        let spec_changes = self.enter_list(list);
+        finish(self.part(), rv, true, spec_changes, &[self]);
+    }
+
+    fn enter_list(&self, list: BTreeMap<ObjectKey, Arc<P>>) -> usize {
+        let (initial, namespace) = (!self.part().is_listed(), self.part().namespace());
+        self.enter(|state, changes| {
+            state.take_list(namespace.map(|name| &**name), list, initial, changes);
+        })
     }
 
     /// The server does not show the part at present. The content stays, until a list says otherwise. Returns
     /// whether that is news.
     pub fn set_trouble(&mut self, trouble: Trouble) -> bool {
         let is_news = self.part().set_trouble(trouble);
-        self.store.shared.tell_synced();
+        self.tell_synced();
         is_news
     }
 
@@ -340,39 +347,23 @@ impl<P: Projection> StoreWriter<P> {
         rv.max(self.part().last_rv())
     }
 
-    fn commit(
-        &mut self,
-        rv: ResourceVersion,
-        is_list: bool,
-        change: impl FnOnce(&mut State<P>, &mut Vec<Change<P>>),
-    ) {
-        let (shared, part) = (&self.store.shared, self.part());
+    fn commit(&self, rv: ResourceVersion, change: impl FnOnce(&mut State<P>, &mut Vec<Change<P>>)) {
+        let spec_changes = self.enter(change);
+        finish(self.part(), rv, false, spec_changes, &[self]);
+    }
+
+    /// Changes the content and tells those who listen to changes. Gives the number of changes of what is asked for.
+    fn enter(&self, change: impl FnOnce(&mut State<P>, &mut Vec<Change<P>>)) -> usize {
+        let shared = &self.store.shared;
         let listeners = lock(&shared.listeners);
         let mut changes = Vec::new();
         change(&mut write(&shared.state), &mut changes);
         for change in &changes {
-            if change.is_of_spec() {
-                part.stats().count_spec_change();
-            }
             for listener in &listeners.change {
                 listener(change);
             }
         }
-        let (was_stale, was_synced) = (part.is_stale(), part.is_synced());
-        if part.advance(rv, is_list) {
-            for listener in &listeners.advance {
-                listener(part);
-            }
-        }
-        if was_stale {
-            for listener in &listeners.fresh {
-                listener();
-            }
-        }
-        drop(listeners);
-        if !was_synced {
-            shared.tell_synced();
-        }
+        changes.iter().filter(|change| change.is_of_spec()).count()
     }
 }
 

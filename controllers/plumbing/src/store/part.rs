@@ -101,12 +101,12 @@ impl Part {
     }
 
     /// Returns whether that is news.
-    pub(super) fn set_trouble(&self, trouble: Trouble) -> bool {
+    pub(crate) fn set_trouble(&self, trouble: Trouble) -> bool {
         lock(&self.standing).trouble.replace(trouble) != Some(trouble)
     }
 
     /// Says nothing where it is synced: it shows what it last knew.
-    pub(super) fn set_obstacle(&self, why: String) {
+    pub(crate) fn set_obstacle(&self, why: String) {
         let mut standing = lock(&self.standing);
         if !standing.listed || standing.trouble.is_some() {
             standing.obstacle = Some(why);

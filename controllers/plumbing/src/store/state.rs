@@ -109,7 +109,19 @@ impl<P: Projection> State<P> {
         changes.push(Change::Apply { old, new, initial });
     }
 
-    pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Arc<P>> {
+    /// Takes an object out whose last state is known; nothing happens if it was not stored.
+    pub(super) fn delete(&mut self, last: Arc<P>, changes: &mut Vec<Change<P>>) {
+        if self.remove(&last.meta().key).is_some() {
+            changes.push(Change::Delete { last });
+        }
+    }
+
+    /// Takes an object out whose stored state is the last one that is known.
+    pub(super) fn delete_unread(&mut self, key: &ObjectKey, changes: &mut Vec<Change<P>>) {
+        changes.extend(self.remove(key).map(|last| Change::Delete { last }));
+    }
+
+    fn remove(&mut self, key: &ObjectKey) -> Option<Arc<P>> {
         let Keyed(old) = self.objects.take(key)?;
         self.bytes = self.bytes.saturating_sub(old.bytes());
         for table in &mut self.indexes {

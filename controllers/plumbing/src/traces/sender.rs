@@ -1,6 +1,7 @@
 //! The way to the collector.
 
 use super::Endpoint;
+use crate::outbound::with_causes;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -84,12 +85,6 @@ async fn send(request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
     let (head, body) = client.request(request.map(Full::new)).await?.into_parts();
     let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await?.to_bytes();
     Ok(Response::from_parts(head, body))
-}
-
-/// What hyper says of an error is in its causes.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Whether what came out now differs from what came out before; at first all is taken to be well.

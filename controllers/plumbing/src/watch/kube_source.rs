@@ -6,14 +6,14 @@ use super::source::{
     WatchRequest, WatchStart,
 };
 use crate::client::{Answer, never_answered};
-use crate::key::{ObjectKey, ResourceVersion};
+use crate::key::{ObjectKey, Resource, ResourceVersion};
 use crate::projection::Projection;
 use futures::{AsyncBufRead, AsyncBufReadExt, StreamExt, TryStreamExt, stream};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::core::params::{ListParams, VersionMatch, WatchParams};
-use kube::core::request::Request as Collection;
+use kube::core::request::Request as ListOrWatch;
 use kube::core::{Status, WatchEvent};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -56,19 +56,41 @@ impl fmt::Debug for KubeConnection {
     }
 }
 
-/// The objects of one kind that match a selector, in one namespace or in all.
+/// The objects of one kind that match a selector, in one namespace or in all, as the server sends them.
 #[derive(Debug)]
-pub struct KubeSource<P> {
+pub(super) struct Collection {
     connection: KubeConnection,
-    collection: String,
+    path: String,
     selector: Selector,
-    object: PhantomData<fn() -> P>,
 }
 
-impl<P: Projection> KubeSource<P> {
-    /// Reads `P::RESOURCE` in `namespace`, or in all, over `connection`.
-    pub fn new(connection: KubeConnection, namespace: Option<&str>, selector: Selector) -> Self {
-        Self { connection, collection: P::RESOURCE.collection_path(namespace), selector, object: PhantomData }
+impl Collection {
+    pub(super) fn new(
+        connection: KubeConnection,
+        resource: Resource,
+        namespace: Option<&str>,
+        selector: Selector,
+    ) -> Self {
+        Self { connection, path: resource.collection_path(namespace), selector }
+    }
+
+    /// Opens a watch, of which each line is decoded so.
+    pub(super) async fn open<O: Send + 'static>(
+        &self,
+        request: WatchRequest,
+        decode: impl Fn(&[u8]) -> Result<WatchEvent<O>, WatchError> + Send + 'static,
+    ) -> Result<EventStream<O>, WatchError> {
+        let request = self.watch_request(&request)?;
+        let response = self.connection.request(request).await?;
+        let lines = response.into_body().into_data_stream().map_err(std::io::Error::other).into_async_read();
+        Ok(events(Box::pin(lines), decode))
+    }
+
+    /// The body of a LIST.
+    pub(super) async fn list(&self, request: ListRequest) -> Result<bytes::Bytes, WatchError> {
+        let request = self.list_request(request)?;
+        let answer = Answer::read(self.connection.request(request).await?).await.map_err(transport)?;
+        Ok(answer.body)
     }
 
     fn watch_request(&self, request: &WatchRequest) -> Result<Request<Vec<u8>>, WatchError> {
@@ -84,8 +106,7 @@ impl<P: Projection> KubeSource<P> {
             bookmarks: true,
             send_initial_events,
         };
-        let mut built =
-            Collection::new(self.collection.as_str()).watch(&params, &version).map_err(transport)?;
+        let mut built = ListOrWatch::new(self.path.as_str()).watch(&params, &version).map_err(transport)?;
         // A server may gzip a watch as one member per event, which decoders that end with the first
         // member cut short.
         built.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -107,7 +128,22 @@ impl<P: Projection> KubeSource<P> {
             limit: None,
             ..ListParams::default()
         };
-        Collection::new(self.collection.as_str()).list(&params).map_err(transport)
+        ListOrWatch::new(self.path.as_str()).list(&params).map_err(transport)
+    }
+}
+
+/// The same, decoded for one store.
+#[derive(Debug)]
+pub struct KubeSource<P> {
+    collection: Collection,
+    object: PhantomData<fn() -> P>,
+}
+
+impl<P: Projection> KubeSource<P> {
+    /// Reads `P::RESOURCE` in `namespace`, or in all, over `connection`.
+    pub fn new(connection: KubeConnection, namespace: Option<&str>, selector: Selector) -> Self {
+        let collection = Collection::new(connection, P::RESOURCE, namespace, selector);
+        Self { collection, object: PhantomData }
     }
 }
 
@@ -115,16 +151,11 @@ impl<P: Projection> Source for KubeSource<P> {
     type Object = P;
 
     async fn open(&self, request: WatchRequest) -> Result<EventStream<P>, WatchError> {
-        let request = self.watch_request(&request)?;
-        let response = self.connection.request(request).await?;
-        let lines = response.into_body().into_data_stream().map_err(std::io::Error::other).into_async_read();
-        Ok(events(Box::pin(lines)))
+        self.collection.open(request, decode_event::<P>).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage<P>, WatchError> {
-        let request = self.list_request(request)?;
-        let answer = Answer::read(self.connection.request(request).await?).await.map_err(transport)?;
-        decode_list(&answer.body)
+        decode_list(&self.collection.list(request).await?)
     }
 }
 
@@ -148,14 +179,17 @@ fn request_error(error: kube::Error) -> WatchError {
 
 /// Frames are lines. A last line without its end was cut by the connection and is no frame: the
 /// resumed watch brings it again.
-fn events<P: Projection>(lines: impl AsyncBufRead + Unpin + Send + 'static) -> EventStream<P> {
-    stream::unfold(Some((lines, Vec::new())), |open| async move {
-        let (mut lines, mut line) = open?;
+fn events<O: Send + 'static>(
+    lines: impl AsyncBufRead + Unpin + Send + 'static,
+    decode: impl Fn(&[u8]) -> Result<WatchEvent<O>, WatchError> + Send + 'static,
+) -> EventStream<O> {
+    stream::unfold(Some((lines, Vec::new(), decode)), |open| async move {
+        let (mut lines, mut line, decode) = open?;
         line.clear();
         match lines.read_until(b'\n', &mut line).await {
             Ok(_) if line.last() == Some(&b'\n') => {
-                let event = decode_event(&line);
-                Some((event, Some((lines, line))))
+                let event = decode(&line);
+                Some((event, Some((lines, line, decode))))
             }
             Ok(_) => None,
             Err(error) => Some((Err(transport(error)), None)),
@@ -164,7 +198,7 @@ fn events<P: Projection>(lines: impl AsyncBufRead + Unpin + Send + 'static) -> E
     .boxed()
 }
 
-fn decode_event<P: Projection>(line: &[u8]) -> Result<WatchEvent<P>, WatchError> {
+pub(super) fn decode_event<P: Projection>(line: &[u8]) -> Result<WatchEvent<P>, WatchError> {
     let error = match serde_json::from_slice(line) {
         Ok(event) => return Ok(event),
         Err(error) => error,
@@ -224,7 +258,7 @@ struct WireListMeta {
     r#continue: String,
 }
 
-fn decode_list<P: Projection>(text: &[u8]) -> Result<ListPage<P>, WatchError> {
+pub(super) fn decode_list<P: Projection>(text: &[u8]) -> Result<ListPage<P>, WatchError> {
     let (metadata, objects, unreadable) = match serde_json::from_slice::<WireList<P>>(text) {
         Ok(list) => (list.metadata, list.items, Vec::new()),
         // Slower and larger, but one bad object does not hide the others.

@@ -1,15 +1,13 @@
 //! How a watch gets the whole of its objects: by a streaming list, else by one plain LIST.
 
 use super::run::{Cause, Ended, Following, Watch, closed, unreadable};
+use super::sink::{Sink, Watched};
 use super::source::{ListRequest, ListVersion, Source, WatchError, WatchRequest, WatchStart};
 use super::{LIST_DEADLINE, LIST_SILENCE};
-use crate::key::{ObjectKey, ResourceVersion};
-use crate::projection::Projection;
-use crate::store::{Store, same_version};
+use crate::key::ResourceVersion;
 use futures::StreamExt;
 use kube::core::WatchEvent;
 use kube::core::watch::Bookmark;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -61,7 +59,7 @@ impl From<Ended> for StreamingFailure {
     }
 }
 
-impl<S: Source> Watch<S> {
+impl<S: Source, W: Sink<Object = S::Object>> Watch<S, W> {
     /// Lists, and gives the open watch that follows when the list came with one.
     pub(super) async fn list(&mut self, at: ListAt) -> Result<Option<Following<S::Object>>, Ended> {
         let seen = self.writer.part().last_rv();
@@ -100,7 +98,7 @@ impl<S: Source> Watch<S> {
             .await
             .map_err(|_| silent())?
             .map_err(streaming_error)?;
-        let mut listing = Listing::over(self.writer.store().clone());
+        let mut listing = W::Listing::default();
         loop {
             let Some(frame) = timeout_at(deadline, events.next()).await.map_err(|_| silent())? else {
                 // A server that ignores `sendInitialEvents` closes at the watch's timeout.
@@ -114,17 +112,17 @@ impl<S: Source> Watch<S> {
                 // Objects of the list come as ADDED, so only these are progress: a server that does not
                 // know streaming lists sends changes and bookmarks for ever, but no end.
                 Ok(WatchEvent::Added(object)) => {
-                    self.writer.stats().count_event();
-                    listing.put(object);
+                    self.writer.part().stats().count_event();
+                    self.writer.put(&mut listing, object);
                     deadline = Instant::now() + LIST_SILENCE;
                 }
                 Ok(WatchEvent::Modified(object)) => {
-                    self.writer.stats().count_event();
-                    listing.put(object);
+                    self.writer.part().stats().count_event();
+                    self.writer.put(&mut listing, object);
                 }
                 Ok(WatchEvent::Deleted(object)) => {
-                    self.writer.stats().count_event();
-                    listing.objects.remove(&object.meta().key);
+                    self.writer.part().stats().count_event();
+                    self.writer.drop_listed(&mut listing, object.key());
                 }
                 Ok(WatchEvent::Bookmark(bookmark)) => {
                     if bookmark.metadata.annotations.contains_key(END_OF_LIST) {
@@ -141,9 +139,9 @@ impl<S: Source> Watch<S> {
                         return Err(Ended::early(Cause::Unreadable).into());
                     };
                     if identity.deleted {
-                        listing.objects.remove(&identity.key);
+                        self.writer.drop_listed(&mut listing, &identity.key);
                     } else {
-                        listing.keep(&identity.key);
+                        self.writer.keep(&mut listing, &identity.key);
                     }
                 }
                 Err(error) => return Err(streaming_error(error)),
@@ -153,7 +151,7 @@ impl<S: Source> Watch<S> {
 
     async fn plain_list(&mut self, at: ListAt, not_older: Option<ResourceVersion>) -> Result<(), Ended> {
         let version = not_older.map_or(ListVersion::Latest, ListVersion::NotOlderThan);
-        let mut listing = Listing::over(self.writer.store().clone());
+        let mut listing = W::Listing::default();
         let mut request = ListRequest { version, continue_token: None };
         loop {
             let answer = timeout(LIST_DEADLINE, self.source.list(request)).await;
@@ -165,14 +163,14 @@ impl<S: Source> Watch<S> {
                 }
             };
             for object in page.objects {
-                self.writer.stats().count_event();
-                listing.put(object);
+                self.writer.part().stats().count_event();
+                self.writer.put(&mut listing, object);
             }
             for object in page.unreadable {
                 let Some(identity) = unreadable(&self.writer, object) else {
                     return Err(Ended::early(Cause::Unreadable));
                 };
-                listing.keep(&identity.key);
+                self.writer.keep(&mut listing, &identity.key);
             }
             match page.continue_token {
                 Some(token) => request = ListRequest { version, continue_token: Some(token) },
@@ -181,25 +179,20 @@ impl<S: Source> Watch<S> {
         }
     }
 
-    fn take_list(
-        &mut self,
-        listing: Listing<S::Object>,
-        rv: ResourceVersion,
-        at: ListAt,
-    ) -> Result<(), Ended> {
+    fn take_list(&mut self, listing: W::Listing, rv: ResourceVersion, at: ListAt) -> Result<(), Ended> {
         let seen = self.writer.part().last_rv();
         if rv < seen {
-            self.writer.stats().count_rv_regression();
+            self.writer.part().stats().count_rv_regression();
             match at {
                 ListAt::LastSeen => return Err(Ended::early(Cause::Regressed { rv })),
                 // A consistent read cannot be behind, so it is the cluster that went back.
                 ListAt::Unset => tracing::error!(
-                    resource = %S::Object::RESOURCE, %seen, %rv,
+                    resource = %self.writer.resource(), %seen, %rv,
                     "the cluster's state is older than what was seen before (restored from a backup?); following it"
                 ),
             }
         }
-        self.writer.replace(listing.objects, rv);
+        self.writer.replace(listing, rv);
         Ok(())
     }
 }
@@ -223,30 +216,4 @@ pub(super) fn bookmark_rv(bookmark: &Bookmark) -> Result<ResourceVersion, Cause>
     let text = &bookmark.metadata.resource_version;
     ResourceVersion::parse(text)
         .ok_or_else(|| WatchError::Transport(format!("bookmark with resourceVersion `{text}`")).into())
-}
-
-/// A list under way, kept apart from the store, which serves its former content until this is whole.
-struct Listing<P: Projection> {
-    store: Store<P>,
-    objects: BTreeMap<ObjectKey, Arc<P>>,
-}
-
-impl<P: Projection> Listing<P> {
-    fn over(store: Store<P>) -> Self {
-        Self { store, objects: BTreeMap::new() }
-    }
-
-    /// Takes the stored object where the version is the same, so that a relist does not double memory.
-    fn put(&mut self, object: P) {
-        let stored = self.store.get(&object.meta().key).filter(|stored| same_version(&**stored, &object));
-        let object = stored.unwrap_or_else(|| Arc::new(object));
-        self.objects.insert(object.meta().key.clone(), object);
-    }
-
-    /// What exists but cannot be read stays as it was known, if it was.
-    fn keep(&mut self, key: &ObjectKey) {
-        if let Some(stored) = self.store.get(key) {
-            self.objects.insert(key.clone(), stored);
-        }
-    }
 }

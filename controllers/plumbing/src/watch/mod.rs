@@ -1,15 +1,17 @@
 //! Watches: one per kind in the whole process, or one per kind and namespace where only some are watched.
-//! Each feeds a part of the kind's one [`crate::store::Store`].
+//! Each feeds a part of a [`crate::store::Store`], or of several that keep different fields of the same objects.
 //!
 //! Every further watch of a kind makes everybody's writes to it dearer for the API server, so a
-//! [`WatchSet`] refuses a second one. The loop ([`run`]) is our own, because kube's hides bookmarks
+//! [`WatchSet`] refuses a second one, and lets controllers with projections of their own share the first. The loop ([`run`]) is our own, because kube's hides bookmarks
 //! and resourceVersions, and asks for the same expired version for ever (`tests/hazards/`).
 
 mod backoff;
+mod fan;
 mod kube_source;
 mod listing;
 mod run;
 mod set;
+mod sink;
 mod source;
 mod stats;
 
@@ -17,6 +19,7 @@ pub use kube_source::{KubeConnection, KubeSource};
 pub use listing::StreamingLists;
 pub use run::run;
 pub use set::{DuplicateWatch, RegistrationError, RunningWatches, WatchPanicked, WatchSet};
+pub use sink::{Sink, Watched};
 pub use source::{
     EventStream, Identity, ListPage, ListRequest, ListVersion, Scope, Selector, Source, Unreadable,
     WatchError, WatchRequest, WatchStart,

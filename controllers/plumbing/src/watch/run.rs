@@ -2,6 +2,7 @@
 
 use super::backoff::Backoff;
 use super::listing::{ListAt, StreamingLists, bookmark_rv};
+use super::sink::{Sink, Watched};
 use super::source::{EventStream, Identity, Source, Unreadable, WatchError, WatchRequest, WatchStart};
 use super::{
     LIST_SILENCE, LIVENESS, LONGEST_RETRY_AFTER, PROBE_AGE, PROBE_JITTER, PROBE_SILENCE,
@@ -9,8 +10,7 @@ use super::{
     relist_jitter,
 };
 use crate::key::ResourceVersion;
-use crate::projection::Projection;
-use crate::store::{StoreWriter, Trouble};
+use crate::store::Trouble;
 use futures::StreamExt;
 use kube::core::WatchEvent;
 use rand::rngs::StdRng;
@@ -19,12 +19,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Keeps the part of `writer` equal to what `source` shows, for ever; drop the future to end it.
+/// Keeps what `writer` fills equal to what `source` shows, for ever; drop the future to end it.
 ///
 /// `streaming` is shared by all watches of one client. `seed` decides the random part of every wait.
-pub async fn run<S: Source>(
+pub async fn run<S: Source, W: Sink<Object = S::Object>>(
     source: S,
-    writer: StoreWriter<S::Object>,
+    writer: W,
     streaming: StreamingLists,
     seed: u64,
 ) -> Infallible {
@@ -46,9 +46,9 @@ pub async fn run<S: Source>(
     }
 }
 
-pub(super) struct Watch<S: Source> {
+pub(super) struct Watch<S, W> {
     pub(super) source: S,
-    pub(super) writer: StoreWriter<S::Object>,
+    pub(super) writer: W,
     pub(super) streaming: StreamingLists,
     rng: StdRng,
     backoff: Backoff,
@@ -114,13 +114,13 @@ impl From<WatchError> for Cause {
 }
 
 /// Counts and reports what could not be decoded; gives whose it is, if that is known.
-pub(super) fn unreadable<P: Projection>(writer: &StoreWriter<P>, object: Unreadable) -> Option<Identity> {
-    writer.stats().count_unreadable();
-    tracing::error!(resource = %P::RESOURCE, %object, "cannot decode; its last known state stays in the store");
+pub(super) fn unreadable<W: Sink>(writer: &W, object: Unreadable) -> Option<Identity> {
+    writer.part().stats().count_unreadable();
+    tracing::error!(resource = %writer.resource(), %object, "cannot decode; its last known state stays in the store");
     object.identity
 }
 
-impl<S: Source> Watch<S> {
+impl<S: Source, W: Sink<Object = S::Object>> Watch<S, W> {
     /// Leaves in `next` what was being tried when it ended.
     async fn attempt(&mut self) -> Result<Infallible, Ended> {
         self.probing = false;
@@ -141,7 +141,7 @@ impl<S: Source> Watch<S> {
     }
 
     fn is_due_for_probe(&self) -> bool {
-        self.writer.stats().since_last_frame() > PROBE_AGE
+        self.writer.part().stats().since_last_frame() > PROBE_AGE
     }
 
     async fn resume(&mut self, timeout_seconds: u32) -> Result<Following<S::Object>, Ended> {
@@ -181,13 +181,13 @@ impl<S: Source> Watch<S> {
     fn take(&mut self, frame: Result<WatchEvent<S::Object>, WatchError>) -> Result<(), Cause> {
         match frame {
             Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
-                self.check_rv(object.meta().resource_version)?;
-                self.writer.stats().count_event();
+                self.check_rv(object.resource_version())?;
+                self.writer.part().stats().count_event();
                 self.writer.apply(object);
             }
             Ok(WatchEvent::Deleted(object)) => {
-                self.check_rv(object.meta().resource_version)?;
-                self.writer.stats().count_event();
+                self.check_rv(object.resource_version())?;
+                self.writer.part().stats().count_event();
                 self.writer.delete(object);
             }
             Ok(WatchEvent::Bookmark(bookmark)) => {
@@ -212,7 +212,7 @@ impl<S: Source> Watch<S> {
 
     fn check_rv(&self, rv: ResourceVersion) -> Result<(), Cause> {
         if rv < self.writer.part().last_rv() {
-            self.writer.stats().count_rv_regression();
+            self.writer.part().stats().count_rv_regression();
             return Err(Cause::Regressed { rv });
         }
         Ok(())
@@ -227,7 +227,7 @@ impl<S: Source> Watch<S> {
             Next::List(ListAt::Unset) => self.next = Next::List(ListAt::LastSeen),
             Next::List(ListAt::LastSeen) | Next::Resume => {}
         }
-        let resource = S::Object::RESOURCE;
+        let resource = self.writer.resource();
         if sound {
             self.backoff.reset();
         }
@@ -286,7 +286,7 @@ impl<S: Source> Watch<S> {
                     }
                 };
                 let why = match &error {
-                    WatchError::NotServed(_) if S::Object::RESOURCE.is_custom() => {
+                    WatchError::NotServed(_) if resource.is_custom() => {
                         format!("{error}: the API server does not know {resource}; apply its CRD")
                     }
                     WatchError::NotServed(_)
@@ -308,7 +308,7 @@ impl<S: Source> Watch<S> {
     }
 
     fn tell_of_prohibition(&self, message: &str) {
-        let resource = S::Object::RESOURCE;
+        let resource = self.writer.resource();
         match self.writer.part().namespace() {
             Some(namespace) => tracing::error!(
                 %resource, namespace = &**namespace, message,
@@ -333,10 +333,10 @@ impl<S: Source> Watch<S> {
     /// Has everything listed next; gives the wait until that may begin.
     fn relist(&mut self) -> Duration {
         self.next = Next::List(ListAt::LastSeen);
-        self.writer.stats().count_relist();
+        self.writer.part().stats().count_relist();
         let now = Instant::now();
         let earliest = self.last_relist.map_or(now, |last| now.max(last + RELIST_INTERVAL));
-        let jitter = relist_jitter(self.writer.store().len());
+        let jitter = relist_jitter(self.writer.stored());
         let at = earliest + self.rng.random_range(Duration::ZERO..=jitter);
         self.last_relist = Some(at);
         at - now
@@ -348,7 +348,7 @@ impl<S: Source> Watch<S> {
 
     pub(super) fn count_connection(&mut self) {
         if std::mem::replace(&mut self.connected_before, true) {
-            self.writer.stats().count_restart();
+            self.writer.part().stats().count_restart();
         }
     }
 }

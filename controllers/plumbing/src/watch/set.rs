@@ -1,6 +1,7 @@
 //! All watches of one API server in this process.
 
-use super::kube_source::{KubeConnection, KubeSource};
+use super::fan::{Decoder, Fan, FannedSource};
+use super::kube_source::{Collection, KubeConnection, KubeSource};
 use super::listing::StreamingLists;
 use super::run::run;
 use super::source::{Scope, Selector};
@@ -8,9 +9,9 @@ use crate::key::Resource;
 use crate::panic_text::panic_text;
 use crate::projection::Projection;
 use crate::rights::{NotGranted, Rights, Verb};
-use crate::store::{Index, Store, StoreView, StoreWriter};
+use crate::store::{Fill, Index, Part, Store, StoreView, StoreWriter};
 use futures::future::{BoxFuture, FutureExt, join_all};
-use std::any::type_name;
+use std::any::{TypeId, type_name};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
@@ -21,7 +22,7 @@ use tracing::Instrument;
 
 /// The watches to run against one API server: registered first, then started together.
 ///
-/// A kind has one watch, or one for each namespace where only some are watched; all feed its one store.
+/// A kind has one watch, or one for each namespace where only some are watched, however many stores it fills.
 /// At most one watch reads any object: each further one would make every write to it dearer for all.
 pub struct WatchSet {
     seed: u64,
@@ -31,26 +32,68 @@ pub struct WatchSet {
 
 struct Registration {
     identity: WatchIdentity,
-    store: Arc<dyn StoreView>,
-    /// One for each part of the store.
-    launches: Vec<Launch>,
+    parts: Arc<[Part]>,
+    /// At least one.
+    stores: Vec<Registered>,
 }
 
-/// Starts a loop; what `P` is, only this closure still knows.
-type Launch = Box<dyn FnOnce(&KubeConnection, StreamingLists, u64) -> BoxFuture<'static, Infallible> + Send>;
+/// A store that a watch fills.
+struct Registered {
+    projection: TypeId,
+    view: Arc<dyn StoreView>,
+    decoder: Decoder,
+    /// One for each part.
+    writers: Box<dyn Writers>,
+}
+
+/// The writers to the parts of one store.
+trait Writers: Send {
+    /// The loops of watches that fill this store alone, one for each part, from this seed on. Only here its type is
+    /// known, so that its objects are decoded as they are kept.
+    fn run(self: Box<Self>, start: &Start<'_>, seed: u64) -> Vec<BoxFuture<'static, Infallible>>;
+    /// The same, to be filled beside other stores.
+    fn beside_others(self: Box<Self>) -> Vec<Box<dyn Fill>>;
+}
+
+/// What the watches of one registration begin with.
+struct Start<'a> {
+    connection: &'a KubeConnection,
+    selector: &'a Selector,
+    streaming: &'a StreamingLists,
+}
+
+impl<P: Projection> Writers for Vec<StoreWriter<P>> {
+    fn run(self: Box<Self>, start: &Start<'_>, seed: u64) -> Vec<BoxFuture<'static, Infallible>> {
+        let &Start { connection, selector, streaming } = start;
+        let watch = |(writer, seed): (StoreWriter<P>, u64)| {
+            let namespace = writer.part().namespace().cloned();
+            let source = KubeSource::<P>::new(connection.clone(), namespace.as_deref(), selector.clone());
+            run(source, writer, streaming.clone(), seed).boxed()
+        };
+        self.into_iter().zip(seeds(seed)).map(watch).collect()
+    }
+
+    fn beside_others(self: Box<Self>) -> Vec<Box<dyn Fill>> {
+        self.into_iter().map(|writer| Box::new(writer) as Box<dyn Fill>).collect()
+    }
+}
+
+fn seeds(first: u64) -> impl Iterator<Item = u64> {
+    std::iter::successors(Some(first), |seed| Some(seed.wrapping_add(1)))
+}
 
 #[derive(Clone)]
 struct WatchIdentity {
     resource: Resource,
     scope: Scope,
     selector: Selector,
-    projection: &'static str,
+    projections: Vec<&'static str>,
 }
 
 impl fmt::Display for WatchIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { resource, scope, selector, projection } = self;
-        write!(f, "{resource} in {scope} ({selector}) as {projection}")
+        let Self { resource, scope, selector, projections } = self;
+        write!(f, "{resource} in {scope} ({selector}) as {}", projections.join(" and "))
     }
 }
 
@@ -58,7 +101,7 @@ impl fmt::Display for WatchIdentity {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "two watches of one kind: {first}, and {second}; register it once, with the fields and indexes of both, \
-     and clone its store"
+     and clone its store; or give each a projection of its own, in one scope and with one selector"
 )]
 pub struct DuplicateWatch {
     /// The one that is registered.
@@ -102,34 +145,49 @@ impl WatchSet {
     }
 
     /// Registers the watches of `P::RESOURCE`, one for each part of the scope, and gives the store they
-    /// will fill.
+    /// will fill. Where the kind is watched already in that scope and by that selector, for another projection, the
+    /// store is filled by the same watches: the objects are decoded for both, and the stores share their parts.
     ///
     /// # Errors
-    /// If the kind is registered already in that scope, or in one that holds or lies in it, unless each of
-    /// the two watches is of one name, and these differ; if the tables of [`within`](Self::within) lack it.
+    /// If the kind is registered already for that projection; or by another selector, in that scope or one that holds
+    /// or lies in it, unless each of the two watches is of one name, and these differ; if the tables of
+    /// [`within`](Self::within) lack it.
     pub fn add<P: Projection>(
         &mut self,
         scope: Scope,
         selector: Selector,
         indexes: &[Index<P>],
     ) -> Result<Store<P>, RegistrationError> {
-        let identity = WatchIdentity { resource: P::RESOURCE, scope, selector, projection: type_name::<P>() };
-        if let Some(other) = self.watches.iter().find(|other| other.identity.overlaps(&identity)) {
+        let projections = vec![type_name::<P>()];
+        let identity = WatchIdentity { resource: P::RESOURCE, scope, selector, projections };
+        let other = self.watches.iter().position(|other| other.identity.overlaps(&identity));
+        if let Some(other) = other.map(|at| &self.watches[at])
+            && !other.admits::<P>(&identity)
+        {
             let (first, second) = (other.identity.to_string(), identity.to_string());
             return Err(DuplicateWatch { first, second }.into());
         }
         self.check_rights(P::RESOURCE)?;
-        let (store, writers) = Store::within(&identity.scope, indexes);
-        let launch = |writer: StoreWriter<P>| -> Launch {
-            let selector = identity.selector.clone();
-            Box::new(move |connection, streaming, seed| {
-                let namespace = writer.part().namespace().cloned();
-                let source = KubeSource::<P>::new(connection.clone(), namespace.as_deref(), selector);
-                run(source, writer, streaming, seed).boxed()
-            })
+        let (store, writers) = match other {
+            Some(other) => Store::of_watches(Arc::clone(&self.watches[other].parts), indexes),
+            None => Store::within(&identity.scope, indexes),
         };
-        let launches = writers.into_iter().map(launch).collect();
-        self.watches.push(Registration { identity, store: Arc::new(store.clone()), launches });
+        let registered = Registered {
+            projection: TypeId::of::<P>(),
+            view: Arc::new(store.clone()),
+            decoder: Decoder::of::<P>(),
+            writers: Box::new(writers),
+        };
+        match other.map(|at| &mut self.watches[at]) {
+            Some(other) => {
+                other.identity.projections.extend(identity.projections);
+                other.stores.push(registered);
+            }
+            None => {
+                let parts = store.shared_parts();
+                self.watches.push(Registration { identity, parts, stores: vec![registered] });
+            }
+        }
         Ok(store)
     }
 
@@ -154,17 +212,18 @@ impl WatchSet {
         let mut watches = HashMap::new();
         let mut stores = Vec::new();
         let mut seed = self.seed;
-        for Registration { identity, store, launches } in self.watches {
-            for (part, launch) in identity.scope.parts().into_iter().zip(launches) {
+        for registration in self.watches {
+            let identity = registration.identity.clone();
+            stores.extend(registration.stores.iter().map(|registered| Arc::clone(&registered.view)));
+            let loops = registration.run(&connection, &streaming, seed);
+            for (part, watch) in identity.scope.parts().into_iter().zip(loops) {
                 let scope = part.map_or(Scope::All, |namespace| Scope::of([&*namespace]));
                 let span = tracing::info_span!("watch", resource = %identity.resource, %scope);
-                let watch = launch(&connection, streaming.clone(), seed);
                 seed = seed.wrapping_add(1);
                 let until_stopped = stop.clone().run_until_cancelled_owned(watch).map(drop);
                 let task = tasks.spawn(until_stopped.instrument(span));
                 watches.insert(task.id(), WatchIdentity { scope, ..identity.clone() });
             }
-            stores.push(store);
         }
         RunningWatches { tasks, watches, stores: stores.into() }
     }
@@ -173,6 +232,42 @@ impl WatchSet {
 impl fmt::Debug for WatchSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.watches.iter().map(|watch| watch.identity.to_string())).finish()
+    }
+}
+
+impl Registration {
+    /// Whether a store of this projection may be filled by these watches too.
+    fn admits<P: Projection>(&self, identity: &WatchIdentity) -> bool {
+        (&self.identity.scope, &self.identity.selector) == (&identity.scope, &identity.selector)
+            && self.stores.iter().all(|registered| registered.projection != TypeId::of::<P>())
+    }
+
+    /// The loops of the watches, one for each part.
+    fn run(
+        self,
+        connection: &KubeConnection,
+        streaming: &StreamingLists,
+        seed: u64,
+    ) -> Vec<BoxFuture<'static, Infallible>> {
+        let Self { identity: WatchIdentity { resource, selector, .. }, parts, mut stores } = self;
+        if stores.len() == 1
+            && let Some(alone) = stores.pop()
+        {
+            return alone.writers.run(&Start { connection, selector: &selector, streaming }, seed);
+        }
+        let decoders: Arc<[Decoder]> = stores.iter().map(|registered| registered.decoder).collect();
+        let mut writers: Vec<_> =
+            stores.into_iter().map(|registered| registered.writers.beside_others().into_iter()).collect();
+        let watch = |(part, seed): (usize, u64)| {
+            let namespace = parts[part].namespace().cloned();
+            let collection =
+                Collection::new(connection.clone(), resource, namespace.as_deref(), selector.clone());
+            let source = FannedSource::new(collection, Arc::clone(&decoders));
+            let of_part = writers.iter_mut().filter_map(Iterator::next).collect();
+            let fan = Fan::new(resource, Arc::clone(&parts), part, of_part);
+            run(source, fan, streaming.clone(), seed).boxed()
+        };
+        (0..parts.len()).zip(seeds(seed)).map(watch).collect()
     }
 }
 

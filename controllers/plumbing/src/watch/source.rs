@@ -1,7 +1,7 @@
 //! The wire as the watch loop sees it.
 
+use super::sink::Watched;
 use crate::key::{ObjectKey, ResourceVersion};
-use crate::projection::Projection;
 use futures::stream::BoxStream;
 use kube::core::{Status, WatchEvent};
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Where one watch gets its objects: [`super::KubeSource`], or a script in a test.
 pub trait Source: Send + Sync + 'static {
     /// What the objects are decoded to.
-    type Object: Projection;
+    type Object: Watched;
 
     /// Opens a watch. Errors of the request are returned, those of the open stream are its items; after
     /// any error but an [`Unreadable`] object with identity, the stream is of no further use.

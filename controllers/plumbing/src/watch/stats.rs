@@ -93,8 +93,8 @@ impl WatchStats {
         self.events.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn count_spec_change(&self) {
-        self.spec_changes.fetch_add(1, Relaxed);
+    pub(crate) fn count_spec_changes(&self, changes: usize) {
+        self.spec_changes.fetch_add(changes as u64, Relaxed);
     }
 
     pub(crate) fn count_restart(&self) {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use springtide_plumbing::client::{FenceLayer, FencedBody};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::lease::{Elector, Fence, Leadership, LeaseConfig, LeaseView, Observed};
-use springtide_plumbing::plan::{Action, Plan};
+use springtide_plumbing::plan::{Action, Patch, Plan};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
@@ -308,14 +308,19 @@ fn decide(seen: &Seen) -> Plan {
     let mut write = if seen.passes % 5 == 4 { delete(&seen.key) } else { patch(&seen.key) };
     match &mut write.action {
         Action::Delete { resource_version, .. } => *resource_version = Some(version),
-        Action::Patch { operations } => {
+        Action::Patch { patch: Patch::Json { operations }, .. } => {
             let same =
                 json!({"op": "test", "path": "/metadata/resourceVersion", "value": version.to_string()});
             // Something new each time: nobody is to be suspected of undoing it.
             operations[1]["value"] = version.to_string().into();
             operations.as_array_mut().unwrap().push(same);
         }
-        Action::Create { .. } | Action::Status { .. } => {}
+        Action::Create { .. }
+        | Action::Patch { .. }
+        | Action::Apply { .. }
+        | Action::Evict { .. }
+        | Action::Status { .. }
+        | Action::DryRun { .. } => {}
     }
     plan(vec![vec![write]])
 }

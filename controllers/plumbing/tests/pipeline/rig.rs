@@ -18,7 +18,7 @@ use springtide_plumbing::guard::Guard;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion, Uid};
 use springtide_plumbing::lease::Fence;
 use springtide_plumbing::metrics::Metrics;
-use springtide_plumbing::plan::{Action, Outcome, Plan, Step, Write, WriteClass};
+use springtide_plumbing::plan::{Action, Fields, Outcome, Part, Patch, Plan, Step, Write, WriteClass};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::rights::{Right, Rights, Verb};
@@ -90,7 +90,31 @@ pub(crate) fn patch(key: &ObjectKey) -> Write {
         {"op": "test", "path": "/metadata/uid", "value": format!("uid-{}", key.name)},
         {"op": "add", "path": "/metadata/labels/a", "value": "ours"},
     ]);
-    write(key, WriteClass::Spec, Action::Patch { operations })
+    write(key, WriteClass::Spec, Action::json_patch(operations))
+}
+
+/// A merge into a part of the pod.
+pub(crate) fn merge(key: &ObjectKey, part: Part, fields: Value) -> Write {
+    let fields = Fields { uid: Uid(format!("uid-{}", key.name).into()), resource_version: None, fields };
+    write(key, WriteClass::Spec, Action::Patch { part, patch: Patch::Strategic(fields) })
+}
+
+/// An apply without force.
+pub(crate) fn apply(key: &ObjectKey, fields: Value) -> Write {
+    let uid = Uid(format!("uid-{}", key.name).into());
+    let (part, manager) = (Part::Main, "springtide-scripted");
+    let action = Action::Apply { part, manager, uid, resource_version: None, fields, force: false };
+    write(key, WriteClass::Spec, action)
+}
+
+pub(crate) fn evict(key: &ObjectKey) -> Write {
+    let uid = Uid(format!("uid-{}", key.name).into());
+    write(key, WriteClass::Spec, Action::Evict { uid, resource_version: None, grace_seconds: None })
+}
+
+/// The same as a question.
+pub(crate) fn dry_run(question: &str, write: Write) -> Write {
+    Write { action: write.action.dry_run(question), ..write }
 }
 
 /// A status write decided on version 5.
@@ -142,6 +166,8 @@ impl Reconciler for Scripted {
             Right::new(Resource::POD, Verb::Delete, "scripts delete pods"),
             Right::new(Resource::POD, Verb::Patch, "scripts patch pods"),
             Right::new(Resource::POD, Verb::Patch, "scripts write the status of pods").on("status"),
+            Right::new(Resource::POD, Verb::Patch, "scripts resize pods").on("resize"),
+            Right::new(Resource::POD, Verb::Create, "scripts evict pods").on("eviction"),
             Right::new(Resource::EVENT, Verb::Create, "scripts tell of pods"),
             Right::new(Resource::EVENT, Verb::Patch, "scripts tell of pods again"),
         ],

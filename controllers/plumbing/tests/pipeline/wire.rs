@@ -25,6 +25,7 @@ const A_SPIN: usize = 20_000;
 pub(crate) struct Sent {
     pub(crate) method: Method,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) body: Value,
     pub(crate) at: Instant,
 }
@@ -134,6 +135,7 @@ impl Wire {
         let sent = Sent {
             method: head.method,
             path: head.uri.path().to_owned(),
+            query: head.uri.query().unwrap_or_default().to_owned(),
             body: serde_json::from_slice(&body).unwrap_or_default(),
             at: Instant::now(),
         };

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod set;
+mod shared;
 mod source;
 #[allow(dead_code, reason = "the hazard probes use the rest")]
 mod wire;

@@ -14,7 +14,8 @@ use springtide_e2e::bench::post;
 use springtide_e2e::bench::report::quantile;
 use springtide_e2e::manager::Manager;
 use springtide_e2e::node::cpus::{Cpus, Pinned};
-use springtide_e2e::node::program::{BOX_IMAGE, box_program};
+use springtide_e2e::node::load::latencies;
+use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::node::{NodeCluster, required_or_skipped};
 
 use crate::manifests::{self, System};
@@ -230,22 +231,10 @@ impl<'a> Asker<'a> {
 
     /// Latencies of requests from the node, in ms, ascending. Holds the thread; other tasks go on.
     fn ask(&self, seconds: u32) -> Result<Vec<f64>> {
-        let program = box_program()?;
-        let program = program.to_str().context("the path of springtide-box")?;
-        let (rate, seconds) = (RATE.to_string(), seconds.to_string());
-        let before = if self.is_ahead { &AHEAD[..] } else { &[] };
-        let line = [before, &[program, "ask", self.address, &rate, &seconds]].concat();
-        let (program, args) = line.split_first().context("a command")?;
-        latencies(&tokio::task::block_in_place(|| self.cluster.run_inside(program, args))?)
+        let by = if self.is_ahead { &AHEAD[..] } else { &[] };
+        let asked = tokio::task::block_in_place(|| latencies(self.cluster, by, self.address, RATE, seconds));
+        asked.map(sorted)
     }
-}
-
-/// Microseconds, one a line.
-fn latencies(printed: &str) -> Result<Vec<f64>> {
-    let millis = |line: &str| anyhow::Ok(line.trim().parse::<f64>()? / 1000.0);
-    let latencies: Vec<f64> = printed.lines().map(millis).collect::<Result<_>>()?;
-    ensure!(!latencies.is_empty(), "no request was answered");
-    Ok(sorted(latencies))
 }
 
 /// Waits until no further pod starts, and gives how many run.
@@ -331,10 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn latencies_are_read_in_milliseconds_and_in_order() {
-        assert_eq!(latencies("1500\n700\n\n".trim()).unwrap(), [0.7, 1.5]);
-        latencies("").unwrap_err();
-        latencies("soon").unwrap_err();
+    fn a_phase_is_held_against_the_server_alone() {
         let phases =
             Phases { alone: vec![1.0], beside: vec![1.2], draining: vec![1.5], batch: 14, drained: 14 };
         assert_eq!(phases.times_alone(&phases.beside), 1.2);

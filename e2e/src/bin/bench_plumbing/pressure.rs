@@ -383,7 +383,7 @@ async fn write(
             Way::Budget(executor, line) => (executor, line),
         };
         let key = ObjectKey::new(namespace, writer.name.as_str());
-        let action = Action::Patch { operations: operations.clone() };
+        let action = Action::json_patch(operations.clone());
         let write =
             Write { resource: writer.target.resource(), key: key.clone(), class: WriteClass::Spec, action };
         let plan = Plan { stages: vec![vec![write.into()]], ..Plan::idle(Outcome::Progressing) };

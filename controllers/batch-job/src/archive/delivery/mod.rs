@@ -1,7 +1,6 @@
 //! Takes lines to their sinks. It is a task of its own: no pass of a controller waits for it.
 
 mod https;
-mod resolve;
 mod stdout;
 
 pub use https::HttpsSettings as DeliverySettings;

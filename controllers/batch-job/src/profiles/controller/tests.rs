@@ -125,7 +125,7 @@ impl Bench {
             .status
             .into_iter()
             .map(|write| {
-                let done = Done { resource_version: None, noop: false };
+                let done = Done::default();
                 let lost = springtide_plumbing::error::WriteError::Unknown("cut".to_owned());
                 WriteResult { write, outcome: if stored { Ok(done) } else { Err(lost) } }
             })
@@ -133,7 +133,12 @@ impl Bench {
         self.reconciler.settle(&etl(), &results, now);
         results.into_iter().find_map(|result| match result.write.action {
             Action::Status { status, .. } => Some(status),
-            Action::Create { .. } | Action::Delete { .. } | Action::Patch { .. } => None,
+            Action::Create { .. }
+            | Action::Delete { .. }
+            | Action::Patch { .. }
+            | Action::Apply { .. }
+            | Action::Evict { .. }
+            | Action::DryRun { .. } => None,
         })
     }
 }

@@ -44,7 +44,12 @@ fn observed(stored: Option<Arc<ProfileView>>, runs: Vec<Run>) -> Observed {
 fn status(plan: &Plan) -> Value {
     match &plan.status.as_ref().expect("a status is written").action {
         Action::Status { status, .. } => status.clone(),
-        other @ (Action::Create { .. } | Action::Delete { .. } | Action::Patch { .. }) => panic!("{other:?}"),
+        other @ (Action::Create { .. }
+        | Action::Delete { .. }
+        | Action::Patch { .. }
+        | Action::Apply { .. }
+        | Action::Evict { .. }
+        | Action::DryRun { .. }) => panic!("{other:?}"),
     }
 }
 

@@ -273,7 +273,12 @@ fn a_queue_beyond_the_maximum_and_one_that_cannot_be_written_need_a_person() {
 fn written(observed: &Observed, now: Timestamp) -> Option<Value> {
     plan(observed, now).status.map(|write| match write.action {
         Action::Status { status, .. } => status,
-        other @ (Action::Create { .. } | Action::Delete { .. } | Action::Patch { .. }) => panic!("{other:?}"),
+        other @ (Action::Create { .. }
+        | Action::Delete { .. }
+        | Action::Patch { .. }
+        | Action::Apply { .. }
+        | Action::Evict { .. }
+        | Action::DryRun { .. }) => panic!("{other:?}"),
     })
 }
 

@@ -6,7 +6,7 @@ use springtide_batch_job::pod_groups::POD_GROUP;
 use springtide_plumbing::error::{Refusal, WriteError};
 use springtide_plumbing::executor::Done;
 use springtide_plumbing::key::Resource;
-use springtide_plumbing::plan::{Action, Write};
+use springtide_plumbing::plan::{Action, Patch, Write};
 
 impl Cluster {
     /// Carries out one write, with its preconditions.
@@ -15,14 +15,14 @@ impl Cluster {
         let name = write.key.name.as_ref();
         let line = format!("{} {} {name}", write.action.verb(), write.resource.plural);
         if write.action.is_noop() {
-            return Ok(Done { resource_version: None, noop: true });
+            return Ok(Done { noop: true, ..Done::default() });
         }
         let result = self.carry_out(write, name);
         self.log.push(match &result {
             Ok(_) => line,
             Err(error) => format!("{line}: {error}"),
         });
-        result.map(|()| Done { resource_version: Some(self.version()), noop: false })
+        result.map(|()| Done { resource_version: Some(self.version()), ..Done::default() })
     }
 
     fn carry_out(&mut self, write: &Write, name: &str) -> Result<(), WriteError> {
@@ -64,7 +64,7 @@ impl Cluster {
                 }
                 Ok(())
             }
-            Action::Patch { operations } => {
+            Action::Patch { patch: Patch::Json { operations }, .. } => {
                 let mut object = stored.ok_or(WriteError::Gone)?;
                 patch(&mut object, operations)?;
                 let has_ended = is_terminal(&object) || will_never_run(&object);
@@ -86,6 +86,10 @@ impl Cluster {
                 self.store(write.resource, object);
                 Ok(())
             }
+            other @ (Action::Patch { .. }
+            | Action::Apply { .. }
+            | Action::Evict { .. }
+            | Action::DryRun { .. }) => panic!("{other:?} is none of this controller's"),
         }
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use springtide_batch_job::resources::{parse_amount, quantity_text};
+use springtide_plumbing::quantity::{parse_amount, quantity_text};
 
 use super::Tuning;
 

@@ -1,6 +1,6 @@
-//! Which addresses lines may be posted to.
+//! Which addresses may be connected to.
 //!
-//! Whoever writes a BatchQueue chooses a URL, and the manager asks for it from inside of the cluster's networks: what is
+//! Where whoever writes an object chooses a URL, the manager asks for it from inside of the cluster's networks: what is
 //! reachable only from there (the metadata server of a cloud, a kubelet, a Service) must not be reached by that
 //! way. So an address is refused unless it is one of the public internet, or the manager's configuration allows it.
 
@@ -138,7 +138,7 @@ const NAT64: Cidr = Cidr::v6(0x64, 0xff9b, 0, 96);
 /// An address of IPv4 in the 32 bits that follow: 6to4.
 const SIX_TO_FOUR: Cidr = Cidr::v6(0x2002, 0, 0, 16);
 
-/// Which addresses may be posted to.
+/// Which addresses may be connected to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressPolicy {
     /// Ranges that may be, though they are internal.
@@ -149,7 +149,15 @@ pub struct AddressPolicy {
 }
 
 impl AddressPolicy {
-    /// Why an address may not be posted to, as a word for people; `None` if it may.
+    /// Every address may be: for URLs that the manager's configuration names itself.
+    #[must_use]
+    pub fn unrestricted() -> Self {
+        let whole = |address: IpAddr| Cidr { address, bits: 0 };
+        let allowed = vec![whole(Ipv4Addr::UNSPECIFIED.into()), whole(Ipv6Addr::UNSPECIFIED.into())];
+        Self { allowed, refused: Vec::new() }
+    }
+
+    /// Why an address may not be connected to, as a word for people; `None` if it may.
     pub fn refusal(&self, address: IpAddr) -> Option<&'static str> {
         // As it is and as it is routed: a list may name it either way.
         let forms = [Some(address), embedded(address).map(IpAddr::V4)];
@@ -293,6 +301,7 @@ mod tests {
             assert_eq!(policy.refusal(address.parse().unwrap()).is_none(), is_taken, "{address}");
         }
         let everything = AddressPolicy { allowed: ranges(&["0.0.0.0/0", "::/0"]), refused: Vec::new() };
+        assert_eq!(AddressPolicy::unrestricted(), everything);
         for address in ["127.0.0.1", "::1", "169.254.169.254"] {
             assert_eq!(everything.refusal(address.parse().unwrap()), None);
         }

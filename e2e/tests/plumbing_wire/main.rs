@@ -4,6 +4,8 @@
 // Helpers of tests fail the test, as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod patches;
+
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -50,11 +52,16 @@ const RIGHTS: Rights = Rights {
         Right::new(Resource::POD, Verb::Delete, "these tests"),
         Right::new(Resource::POD, Verb::Patch, "these tests"),
         Right::new(Resource::POD, Verb::Patch, "these tests").on("status"),
+        Right::new(Resource::POD, Verb::Patch, "these tests").on("resize"),
+        Right::new(Resource::POD, Verb::Create, "these tests").on("eviction"),
+        Right::new(Resource::CONFIG_MAP, Verb::Create, "these tests"),
+        Right::new(Resource::CONFIG_MAP, Verb::Patch, "these tests"),
         Right::new(Resource::EVENT, Verb::Create, "these tests"),
         Right::new(Resource::EVENT, Verb::Patch, "these tests"),
         Right::new(QUOTA, Verb::Create, "these tests"),
         Right::new(BATCH_JOB, Verb::Create, "these tests"),
         Right::new(BATCH_JOB, Verb::Delete, "these tests"),
+        Right::new(BATCH_JOB, Verb::Patch, "these tests"),
         Right::new(BATCH_JOB, Verb::Patch, "these tests").on("status"),
     ],
 };
@@ -120,7 +127,7 @@ impl Desk {
     async fn held_pod(&self, name: &str) -> (Uid, ResourceVersion) {
         let created = self.write(Resource::POD, name, create(pod(name))).await.unwrap();
         let (uid, version) = self.identity(Resource::POD, name).await.unwrap();
-        assert_eq!(created, Done { resource_version: Some(version), noop: false });
+        assert_eq!(created, Done { resource_version: Some(version), ..Done::default() });
         (uid, version)
     }
 }
@@ -156,7 +163,7 @@ fn status(uid: &Uid, resource_version: ResourceVersion, status: Value) -> Action
 }
 
 fn patch(uid: &Uid, operation: Value) -> Action {
-    Action::Patch { operations: json!([{"op": "test", "path": "/metadata/uid", "value": uid}, operation]) }
+    Action::json_patch(json!([{"op": "test", "path": "/metadata/uid", "value": uid}, operation]))
 }
 
 fn unfinalize(uid: &Uid, finalizers: &[&str]) -> Action {
@@ -400,11 +407,11 @@ async fn writes_that_another_client_keeps_undoing_keep_a_distance_and_users_are_
     let teller = tokio::spawn(async move {
         telling.events.run(&telling, &Clock::system(), &CancellationToken::new()).await;
     });
-    let ours = || Action::Patch {
-        operations: json!([
+    let ours = || {
+        Action::json_patch(json!([
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/metadata/labels", "value": {"owner": "us"}},
-        ]),
+        ]))
     };
     let undo = ["-n", &desk.namespace, "label", "pod", "contested", "--overwrite", "owner=them"];
     let mut written = 0;

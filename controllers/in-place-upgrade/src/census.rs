@@ -1,0 +1,287 @@
+//! The pods of a workload, counted by what is to be done to them and by where they stand.
+
+use crate::machine::{Failure, PodState, Stand};
+use crate::projections::pod::PodView;
+use crate::steps::Progress;
+use crate::verdict::{Judgement, Verdict};
+use jiff::Timestamp;
+use springtide_crds::common::{REASON_MAX_LENGTH, bounded_text, whole_seconds};
+use springtide_crds::in_place_upgrade::{
+    BlockedPods, BlockedReason, FAILURES_MAX, Ineligible, NAME_MAX_LENGTH, PlanCounts, PodCounts, PodFailure,
+};
+use springtide_plumbing::projection::Projection;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A live pod of the workload, and all that is derived of it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The pod.
+    pub pod: Arc<PodView>,
+    /// What is to be done to it.
+    pub judgement: Judgement,
+    /// Where it stands in the run.
+    pub stand: Stand,
+    /// Whether it is available.
+    pub is_available: bool,
+    /// Whether it bears an image of a plain init container that has effect when it restarts.
+    pub awaits_restart: bool,
+}
+
+impl Member {
+    /// Its state.
+    pub fn state(&self) -> &PodState {
+        &self.stand.state
+    }
+
+    /// Why it has failed.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.stand.state {
+            PodState::Failed(failure) => Some(failure),
+            PodState::Old
+            | PodState::Resizing
+            | PodState::Draining { .. }
+            | PodState::Drained
+            | PodState::NotDrained { .. }
+            | PodState::Patched
+            | PodState::Started
+            | PodState::Updated
+            | PodState::Unavailable
+            | PodState::Ineligible => None,
+        }
+    }
+
+    fn blocked(&self) -> Option<BlockedReason> {
+        match self.judgement.verdict {
+            Verdict::Blocked(reason) => Some(reason),
+            Verdict::UpToDate
+            | Verdict::Metadata
+            | Verdict::Resize
+            | Verdict::InPlace
+            | Verdict::Restart
+            | Verdict::NextRestart
+            | Verdict::Recreate => None,
+        }
+    }
+
+    /// Whether its spec and metadata are as they are wished.
+    fn is_updated(&self) -> bool {
+        self.judgement.differences.is_content_equal()
+            && self.blocked().is_none()
+            && !self.is_to_be_recreated()
+    }
+
+    fn is_to_be_recreated(&self) -> bool {
+        self.judgement.verdict == Verdict::Recreate
+    }
+}
+
+/// The counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Census {
+    /// By where they stand.
+    pub pods: PodCounts,
+    /// By what is to be done.
+    pub plan: PlanCounts,
+    /// Those that failed, the oldest failures first.
+    pub failures: Vec<PodFailure>,
+    /// Available pods.
+    pub available: u32,
+    /// Pods that are changed in place and have not been started.
+    pub left: u32,
+    /// Pods that lost their readiness after they were in traffic again, of those that failed.
+    pub readiness_lost: u32,
+    /// Pods that do not leave traffic.
+    pub not_drained: u32,
+    /// Pods that failed and are not as they are wished: nothing is done to them any more.
+    pub failed_unchanged: u32,
+}
+
+impl Census {
+    /// Counts them.
+    pub fn of(members: &[Member]) -> Self {
+        let mut census = Self::default();
+        let mut reasons: BTreeMap<BlockedReason, u32> = BTreeMap::new();
+        let mut failures = Vec::new();
+        for member in members {
+            let pods = &mut census.pods;
+            pods.total += 1;
+            census.available += u32::from(member.is_available);
+            pods.updated += u32::from(member.is_updated());
+            pods.updated_ready += u32::from(member.is_updated() && member.is_available);
+            pods.in_flight += u32::from(member.state().is_in_flight());
+            pods.next_restart_only += u32::from(member.awaits_restart);
+            match member.state() {
+                PodState::Draining { .. } | PodState::Drained => pods.draining += 1,
+                PodState::NotDrained { .. } => {
+                    census.not_drained += 1;
+                    census.left += 1;
+                }
+                PodState::Old => census.left += 1,
+                PodState::Failed(failure) => {
+                    pods.failed += 1;
+                    census.failed_unchanged += u32::from(member.judgement.verdict != Verdict::UpToDate);
+                    census.readiness_lost += u32::from(matches!(failure, Failure::ReadinessLost { .. }));
+                    failures.push(pod_failure(member, failure));
+                }
+                PodState::Resizing
+                | PodState::Patched
+                | PodState::Started
+                | PodState::Updated
+                | PodState::Unavailable
+                | PodState::Ineligible => {}
+            }
+            if let Some(reason) = member.blocked() {
+                pods.blocked += 1;
+                *reasons.entry(reason).or_default() += 1;
+            }
+            *counter(&mut census.plan, member.judgement.verdict) += 1;
+        }
+        failures.sort_by(|(a, x), (b, y): &(Timestamp, PodFailure)| (a, &x.pod).cmp(&(b, &y.pod)));
+        failures.truncate(FAILURES_MAX);
+        census.failures = failures.into_iter().map(|(_, failure)| failure).collect();
+        let mut reasons: Vec<BlockedPods> =
+            reasons.into_iter().map(|(reason, count)| BlockedPods { reason, count }).collect();
+        reasons.sort_by_key(|row| (std::cmp::Reverse(row.count), row.reason));
+        census.plan.reasons = reasons;
+        census
+    }
+
+    /// How far a run has come, for its steps. Pods that are ignored as they cannot be changed are nobody's.
+    pub fn progress(&self, replicas: u32, ineligible: Ineligible) -> Progress {
+        let ignored = match ineligible {
+            Ineligible::Ignore => self.pods.blocked,
+            Ineligible::Block | Ineligible::Recreate => 0,
+        };
+        let changing = self.left.saturating_add(self.plan.recreate).saturating_add(self.pods.blocked);
+        let taken = self.pods.total.saturating_sub(changing);
+        Progress {
+            total: self.pods.total.max(replicas).saturating_sub(ignored),
+            taken,
+            // What was born as it is wished and is not ready yet has been changed by nobody: no step waits for it alone.
+            settled: taken.saturating_sub(self.pods.in_flight),
+            left: self.left,
+        }
+    }
+
+    /// Whether nothing is left to be changed in place, and nothing is on its way.
+    pub fn is_done(&self) -> bool {
+        self.left == 0 && self.pods.in_flight == 0 && self.plan.recreate == 0 && self.failed_unchanged == 0
+    }
+}
+
+/// The counter of a verdict.
+fn counter(plan: &mut PlanCounts, verdict: Verdict) -> &mut u32 {
+    match verdict {
+        Verdict::UpToDate => &mut plan.up_to_date,
+        Verdict::Metadata | Verdict::NextRestart => &mut plan.metadata,
+        Verdict::Resize => &mut plan.resize,
+        Verdict::InPlace => &mut plan.in_place,
+        Verdict::Restart => &mut plan.restart,
+        Verdict::Recreate => &mut plan.recreate,
+        Verdict::Blocked(_) => &mut plan.blocked,
+    }
+}
+
+fn pod_failure(member: &Member, failure: &Failure) -> (Timestamp, PodFailure) {
+    let node = member.pod.node.as_deref().unwrap_or_default();
+    let row = PodFailure {
+        pod: bounded_text(&member.pod.meta().key.name, NAME_MAX_LENGTH),
+        node: bounded_text(node, NAME_MAX_LENGTH),
+        reason: bounded_text(failure.reason(), REASON_MAX_LENGTH),
+        since_time: whole_seconds(failure.since()),
+    };
+    (failure.since(), row)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::differences::Differences;
+    use crate::fixtures::{at, pod};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    pub(crate) fn member(name: &str, verdict: Verdict, state: PodState) -> Member {
+        let mut differences = Differences::default();
+        match verdict {
+            Verdict::UpToDate => {}
+            Verdict::Metadata
+            | Verdict::Resize
+            | Verdict::InPlace
+            | Verdict::Restart
+            | Verdict::NextRestart
+            | Verdict::Recreate
+            | Verdict::Blocked(_) => differences.images.push("app".into()),
+        }
+        Member {
+            pod: pod(name, json!({})),
+            judgement: Judgement { verdict, differences, lever: None },
+            is_available: matches!(state, PodState::Old | PodState::Updated | PodState::Ineligible),
+            stand: Stand { state, wake: None },
+            awaits_restart: false,
+        }
+    }
+
+    #[test]
+    fn each_pod_is_counted_by_what_is_to_be_done_and_by_where_it_stands() {
+        let failed = |second| PodState::Failed(Failure::DeadlineExceeded { since: at(second) });
+        let draining = PodState::Draining { waits_for: Vec::new() };
+        let members = [
+            member("a", Verdict::UpToDate, PodState::Updated),
+            member("b", Verdict::UpToDate, PodState::Patched),
+            member("c", Verdict::InPlace, PodState::Old),
+            member("d", Verdict::InPlace, draining),
+            member("e", Verdict::UpToDate, failed(20)),
+            member("f", Verdict::UpToDate, failed(10)),
+            member("g", Verdict::Blocked(BlockedReason::GateMissing), PodState::Ineligible),
+        ];
+        let census = Census::of(&members);
+        let PodCounts { total, updated, updated_ready, in_flight, draining, failed, blocked, .. } =
+            census.pods;
+        assert_eq!(
+            (total, updated, updated_ready, in_flight, draining, failed, blocked),
+            (7, 4, 1, 2, 1, 2, 1)
+        );
+        assert_eq!((census.plan.in_place, census.plan.up_to_date, census.plan.blocked), (2, 4, 1));
+        assert_eq!(census.plan.reasons, [BlockedPods { reason: BlockedReason::GateMissing, count: 1 }]);
+        let names: Vec<_> = census.failures.iter().map(|failure| failure.pod.as_str()).collect();
+        assert_eq!(names, ["f", "e"], "the oldest first");
+        let progress = census.progress(8, Ineligible::Block);
+        assert_eq!(progress, Progress { total: 8, taken: 5, settled: 3, left: 1 });
+        assert_eq!(census.progress(0, Ineligible::Ignore).total, 6);
+        assert!(!census.is_done());
+    }
+
+    #[test]
+    fn a_status_names_ten_failures_and_counts_all() {
+        let failed = PodState::Failed(Failure::DeadlineExceeded { since: at(0) });
+        let members: Vec<_> = (0..30)
+            .map(|number| member(&format!("p{number:02}"), Verdict::UpToDate, failed.clone()))
+            .collect();
+        let census = Census::of(&members);
+        assert_eq!((census.failures.len(), census.pods.failed), (FAILURES_MAX, 30));
+        assert_eq!(census.failures[0].pod, "p00");
+    }
+
+    proptest! {
+        #[test]
+        fn no_pod_is_counted_twice(states in proptest::collection::vec(0..6usize, 0..50)) {
+            let members: Vec<_> = states.iter().map(|state| match state {
+                0 => member("p", Verdict::InPlace, PodState::Old),
+                1 => member("p", Verdict::InPlace, PodState::Drained),
+                2 => member("p", Verdict::UpToDate, PodState::Updated),
+                3 => member("p", Verdict::UpToDate, PodState::Unavailable),
+                4 => member("p", Verdict::Recreate, PodState::Ineligible),
+                _ => member("p", Verdict::Blocked(BlockedReason::StaticPod), PodState::Ineligible),
+            }).collect();
+            let census = Census::of(&members);
+            let plan = &census.plan;
+            let judged = plan.up_to_date + plan.metadata + plan.resize + plan.in_place + plan.restart
+                + plan.recreate + plan.blocked;
+            prop_assert_eq!(judged, census.pods.total);
+            let progress = census.progress(0, Ineligible::Block);
+            prop_assert!(progress.settled <= progress.taken && progress.taken + progress.left <= progress.total);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The InPlaceUpgrade controller: the live pods of a workload become what its template says, and stay the same pods.
+//!
+//! - [`watches`] is the table of what is watched, and which keys a change wakes.
+//! - [`observe`](observed) gathers plain data about one object; [`memory`] knows since when things are as they are.
+//! - [`plan`] decides, as a pure function: what is wished ([`wish`]), what that changes ([`change`], [`differences`]), what
+//!   is to be done to each pod ([`verdict`]), where it stands ([`machine`]), who starts ([`steps`], [`holds`], [`starts`]).
+//! - [`pre_pull`] has images on a node before anything there is stopped.
+//! - [`finalize`] brings the workload's own controller to see the work.
+//! - [`status`] says in the object's status where it stands.
+//! - [`GateKeeper`] keeps gates of pods open that no run has closed.
+//! - [`RIGHTS`] is the table of what may be asked of the API server, [`InPlaceUpgradeWarrants`] of what may be destroyed.
+
+pub mod amounts;
+pub mod census;
+pub mod change;
+pub mod content;
+pub mod differences;
+pub mod finalize;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod gate_keeping;
+pub mod health;
+pub mod holds;
+pub mod image_name;
+pub mod lock;
+pub mod machine;
+pub mod memory;
+pub mod names;
+mod observe;
+pub mod observed;
+pub mod patch;
+pub mod plan;
+pub mod pre_pull;
+pub mod previous;
+pub mod projections;
+mod rights;
+pub mod spec_rules;
+pub mod starts;
+pub mod status;
+pub mod steps;
+pub mod target;
+pub mod trace;
+pub mod verdict;
+mod warrants;
+pub mod watches;
+pub mod wish;
+
+pub use gate_keeping::GateKeeper;
+pub use rights::RIGHTS;
+pub use warrants::InPlaceUpgradeWarrants;
+pub use watches::Stores;
+
+use jiff::Timestamp;
+use memory::Memory;
+use observed::Observed;
+use projections::upgrade::IN_PLACE_UPGRADE;
+use springtide_crds::in_place_upgrade::{MAX_PER_CLUSTER, MAX_PER_NAMESPACE, ReadyReason, StalledReason};
+use springtide_crds::reason::Reason;
+use springtide_plumbing::controller::{Reconciler, Settled};
+use springtide_plumbing::dry_run::Verdicts;
+use springtide_plumbing::error::WriteError;
+use springtide_plumbing::executor::WriteResult;
+use springtide_plumbing::failing::{Failing, Telling};
+use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::metric_query::MetricQueries;
+use springtide_plumbing::metrics::{Census, Population};
+use springtide_plumbing::plan::Plan;
+use springtide_plumbing::projection::Projection;
+use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
+use springtide_plumbing::rights::Rights;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// The InPlaceUpgrade controller, as the loop drives it.
+pub struct InPlaceUpgradeReconciler {
+    stores: Stores,
+    /// What the process remembers of each object.
+    memories: Mutex<HashMap<ObjectKey, Memory>>,
+    /// What dry runs were answered.
+    answers: Verdicts<()>,
+    /// Who asks for metrics; absent where nobody may be asked.
+    queries: Option<Arc<MetricQueries>>,
+    /// The image of pods that pull images.
+    tools_image: Arc<str>,
+    queue: OnceLock<WorkQueue<ObjectKey>>,
+}
+
+impl InPlaceUpgradeReconciler {
+    /// A controller over these stores.
+    pub fn new(
+        stores: Stores,
+        queries: Option<Arc<MetricQueries>>,
+        tools_image: impl Into<Arc<str>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            stores,
+            memories: Mutex::default(),
+            answers: Verdicts::new(|_| ()),
+            queries,
+            tools_image: tools_image.into(),
+            queue: OnceLock::new(),
+        })
+    }
+
+    /// Wakes the object of this key, as there is news of its metrics.
+    pub fn metric_has_news(&self, key: &ObjectKey) {
+        self.wake(key.clone(), Priority::Normal, Urgency::Routine);
+    }
+}
+
+impl Reconciler for InPlaceUpgradeReconciler {
+    const NAME: &'static str = "in-place-upgrade";
+    const RIGHTS: Rights = RIGHTS;
+    type Observed = Observed;
+
+    fn observe(&self, key: &ObjectKey, failing: Option<&Failing>, now: Timestamp) -> Option<Observed> {
+        self.gather(key, failing, now)
+    }
+
+    fn generation(observed: &Observed) -> Option<i64> {
+        Some(observed.upgrade.meta().generation)
+    }
+
+    fn plan(&self, observed: &Observed, now: Timestamp) -> Plan {
+        plan::plan(observed, now)
+    }
+
+    fn tell(&self, key: &ObjectKey, failing: &Failing, now: Timestamp) -> Option<Telling> {
+        let observed = self.gather(key, Some(failing), now)?;
+        let upgrade = &observed.upgrade;
+        let event = failing.note(IN_PLACE_UPGRADE, key.clone(), upgrade.meta().uid.clone())?;
+        // The stored status with other conditions: nothing that a run rests on moves by it.
+        Some(Telling { event, status: Some(plan::told(&observed, now)) })
+    }
+
+    fn settle(&self, key: &ObjectKey, results: &[WriteResult], now: Timestamp) -> Settled {
+        self.answers.settle(key, results, now);
+        let mut settled = Settled::Default;
+        for WriteResult { outcome, .. } in results {
+            if let Err(WriteError::FieldConflict(conflicts)) = outcome {
+                let message = conflicts.first().map_or_else(String::new, |first| {
+                    format!("{first}; change it there, or set policy.fieldOwnership to Force")
+                });
+                let upgrade = self.stores.upgrades.get(key);
+                let observed = upgrade.map(|upgrade| self.generations_of(&upgrade));
+                if let (Some(of), Some(memory)) = (observed, lock(&self.memories).get_mut(key)) {
+                    memory.field_conflict = Some((message, of));
+                    settled = Settled::Handled;
+                }
+            }
+        }
+        settled
+    }
+}
+
+impl Population for InPlaceUpgradeReconciler {
+    fn census(&self) -> Census {
+        let mut census = Census::new(
+            IN_PLACE_UPGRADE.kind,
+            ReadyReason::all().iter().map(Reason::as_str),
+            StalledReason::all().iter().map(Reason::as_str),
+            MAX_PER_NAMESPACE as usize,
+            MAX_PER_CLUSTER as usize,
+        );
+        for upgrade in self.stores.upgrades.list(None) {
+            let reason = |type_| upgrade.condition(type_).map(|condition| condition.reason.as_str());
+            let (ready, stalled) = (reason(ReadyReason::CONDITION), reason(StalledReason::CONDITION));
+            census.add(&upgrade.meta().key.namespace, ready, stalled);
+        }
+        census
+    }
+}
+
+/// The data under these locks is whole wherever a panic can happen, so poisoning says nothing more.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

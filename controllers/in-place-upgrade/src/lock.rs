@@ -1,0 +1,235 @@
+//! Whether the workload's own controller leaves pods alone that do not match its template.
+
+use crate::projections::workloads::StatefulSetStrategy;
+use crate::target::Target;
+use springtide_crds::common::ConditionStatus;
+use springtide_crds::in_place_upgrade::{Lock, LockedReason, Persist};
+use springtide_crds::reason::Reason;
+use springtide_plumbing::projection::Projection;
+
+/// A verdict and what there is to say about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockVerdict {
+    /// Reason of condition Locked.
+    pub reason: LockedReason,
+    /// For people.
+    pub message: String,
+}
+
+impl LockVerdict {
+    fn new(reason: LockedReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    /// Whether pods may be changed.
+    pub fn is_locked(&self) -> bool {
+        self.reason.status() == ConditionStatus::True
+    }
+}
+
+/// What the lock depends on beside the workload.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// `policy.lock`.
+    pub lock: Lock,
+    /// Whether the wish is a hotfix, that never comes into the workload.
+    pub persist: Persist,
+    /// Whether a run is open: what was locked when it began is to stay so.
+    pub is_run_open: bool,
+    /// UID of our object, by which a pause of ours is known.
+    pub uid: &'a str,
+    /// Partition that the open run has recorded: from there it is lowered by us, as pods are done.
+    pub recorded_partition: Option<u32>,
+}
+
+/// Whether the workload is locked.
+pub fn lock(target: &Target, terms: &Terms<'_>) -> LockVerdict {
+    let verdict = of_kind(target, terms);
+    // Anything else that is missing was missing before, or has been taken away: then nothing further is written.
+    let was_taken = match verdict.reason {
+        LockedReason::NotPaused | LockedReason::PartitionTooLow | LockedReason::StrategyNotLockable => true,
+        LockedReason::MultipleActiveReplicaSets => true,
+        LockedReason::NotObserved
+        | LockedReason::Paused
+        | LockedReason::Partition
+        | LockedReason::OnDelete
+        | LockedReason::Unneeded
+        | LockedReason::UnlockedDuringRun => false,
+    };
+    if terms.is_run_open && was_taken {
+        return LockVerdict::new(
+            LockedReason::UnlockedDuringRun,
+            format!("{}: nothing further is written until it is back", verdict.message),
+        );
+    }
+    verdict
+}
+
+fn of_kind(target: &Target, terms: &Terms<'_>) -> LockVerdict {
+    match target {
+        Target::ReplicaSet(_) => {
+            LockVerdict::new(LockedReason::Unneeded, "a ReplicaSet never compares its pods with its template")
+        }
+        Target::Deployment { deployment, .. } => {
+            if target.one_active().is_none() {
+                let active = target.active().len();
+                let message = match active {
+                    0 => "no ReplicaSet of the Deployment has been scaled up yet".to_owned(),
+                    active => {
+                        format!("{active} ReplicaSets of the Deployment have pods: let its rollout end first")
+                    }
+                };
+                return LockVerdict::new(LockedReason::MultipleActiveReplicaSets, message);
+            }
+            let is_ours = deployment.paused_by.as_deref() == Some(terms.uid);
+            let leaves_template = match (terms.lock, terms.persist) {
+                (Lock::Transient, _) | (Lock::Require, Persist::PodsOnly) => true,
+                (Lock::Require, Persist::Template) => false,
+            };
+            // A controller that has not seen the pause may still be rolling by the template before it. Once a run is open
+            // it had seen it, and anybody's change of something else is no reason to stop.
+            let is_seen = target.is_observed() || terms.is_run_open;
+            if deployment.is_paused && is_seen {
+                return LockVerdict::new(LockedReason::Paused, "the Deployment is paused");
+            }
+            if deployment.is_paused {
+                let message = "the Deployment's controller has not seen that it is paused yet";
+                return LockVerdict::new(LockedReason::NotPaused, message);
+            }
+            if leaves_template && !is_ours {
+                // Its pods are of its template, and stay so for its controller.
+                let of_template = target
+                    .one_active()
+                    .is_some_and(|active| active.template.whole == deployment.template.whole && is_seen);
+                return if of_template {
+                    LockVerdict::new(
+                        LockedReason::Unneeded,
+                        "its template stays as it is until pods are changed",
+                    )
+                } else {
+                    LockVerdict::new(
+                        LockedReason::NotPaused,
+                        "the Deployment's rollout has not ended: wait for it, or pause the Deployment",
+                    )
+                };
+            }
+            LockVerdict::new(
+                LockedReason::NotPaused,
+                "the Deployment is not paused: set spec.paused to true where its manifest is kept",
+            )
+        }
+        Target::StatefulSet { set, .. } => match set.strategy {
+            StatefulSetStrategy::OnDelete => {
+                LockVerdict::new(LockedReason::OnDelete, "the update strategy is OnDelete")
+            }
+            StatefulSetStrategy::Other => LockVerdict::new(
+                LockedReason::StrategyNotLockable,
+                "the update strategy has no lock: use RollingUpdate with a partition, or OnDelete",
+            ),
+            StatefulSetStrategy::RollingUpdate { partition } => {
+                // In a run it is lowered by us, and only as far as pods are relabelled: what is below it was done.
+                let is_ours = terms.recorded_partition.is_some_and(|recorded| recorded > partition);
+                if partition >= set.replicas || is_ours {
+                    LockVerdict::new(LockedReason::Partition, format!("the partition is {partition}"))
+                } else {
+                    LockVerdict::new(
+                        LockedReason::PartitionTooLow,
+                        format!(
+                            "the partition is {partition} with {} replicas: raise \
+                             spec.updateStrategy.rollingUpdate.partition above them",
+                            set.replicas
+                        ),
+                    )
+                }
+            }
+        },
+        Target::DaemonSet { set, .. } if set.is_on_delete => {
+            LockVerdict::new(LockedReason::OnDelete, "the update strategy is OnDelete")
+        }
+        Target::DaemonSet { set, .. } => LockVerdict::new(
+            LockedReason::StrategyNotLockable,
+            format!("set spec.updateStrategy.type of DaemonSet {} to OnDelete", set.meta().key.name),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{daemon_set, deployment, replica_set, stateful_set};
+    use serde_json::{Value, json};
+
+    const TERMS: Terms<'static> = Terms {
+        lock: Lock::Require,
+        persist: Persist::Template,
+        is_run_open: false,
+        uid: "ipu",
+        recorded_partition: None,
+    };
+
+    fn web(image: &str, over: Value) -> Target {
+        Target::deployment(deployment(3, image, over), vec![replica_set("rs", 1, 3, "app:1")])
+    }
+
+    #[test]
+    fn a_deployment_is_locked_once_its_controller_has_seen_the_pause() {
+        let reason = |over| lock(&web("app:2", over), &TERMS).reason;
+        assert_eq!(reason(json!({})), LockedReason::Paused);
+        assert_eq!(reason(json!({"spec": {"paused": false}})), LockedReason::NotPaused);
+        assert_eq!(reason(json!({"status": {"observedGeneration": 0}})), LockedReason::NotPaused);
+    }
+
+    #[test]
+    fn a_deployment_in_mid_rollout_is_not_locked() {
+        let sets = vec![replica_set("a", 1, 1, "app:1"), replica_set("b", 2, 2, "app:2")];
+        let target = Target::deployment(deployment(3, "app:2", json!({})), sets);
+        let verdict = lock(&target, &TERMS);
+        assert_eq!(verdict.reason, LockedReason::MultipleActiveReplicaSets);
+        assert!(!verdict.is_locked());
+    }
+
+    #[test]
+    fn a_transient_lock_and_a_hotfix_need_no_pause_while_the_template_is_that_of_the_pods() {
+        let unpaused = || json!({"spec": {"paused": false}});
+        for terms in [Terms { lock: Lock::Transient, ..TERMS }, Terms { persist: Persist::PodsOnly, ..TERMS }]
+        {
+            assert_eq!(lock(&web("app:1", unpaused()), &terms).reason, LockedReason::Unneeded);
+            assert_eq!(lock(&web("app:2", unpaused()), &terms).reason, LockedReason::NotPaused);
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_taken_away_in_mid_run_is_told_from_one_that_was_never_there() {
+        let open = Terms { is_run_open: true, ..TERMS };
+        let verdict = lock(&web("app:2", json!({"spec": {"paused": false}})), &open);
+        assert_eq!(verdict.reason, LockedReason::UnlockedDuringRun);
+        assert!(!verdict.is_locked() && verdict.message.contains("spec.paused"), "{}", verdict.message);
+    }
+
+    #[test]
+    fn a_partition_is_a_lock_at_or_above_the_replicas_and_below_only_where_we_lower_it() {
+        let reason = |partition: u32, terms: &Terms<'_>| {
+            let strategy = json!({"updateStrategy": {"rollingUpdate": {"partition": partition}}});
+            let set = stateful_set(3, "app:2", strategy, json!({}));
+            lock(&Target::stateful_set(set, Vec::new()), terms).reason
+        };
+        assert_eq!(reason(3, &TERMS), LockedReason::Partition);
+        assert_eq!(reason(2, &TERMS), LockedReason::PartitionTooLow);
+        let open = Terms { is_run_open: true, recorded_partition: Some(3), ..TERMS };
+        assert_eq!(reason(2, &open), LockedReason::Partition);
+        let other = stateful_set(3, "app:2", json!({"updateStrategy": {"type": "Recreate"}}), json!({}));
+        let verdict = lock(&Target::stateful_set(other, Vec::new()), &TERMS);
+        assert_eq!(verdict.reason, LockedReason::StrategyNotLockable);
+    }
+
+    #[test]
+    fn on_delete_is_a_lock_and_a_bare_replica_set_needs_none() {
+        let daemon = |is_on_delete| Target::daemon_set(daemon_set(3, "app:2", is_on_delete), Vec::new());
+        assert_eq!(lock(&daemon(true), &TERMS).reason, LockedReason::OnDelete);
+        assert_eq!(lock(&daemon(false), &TERMS).reason, LockedReason::StrategyNotLockable);
+        assert_eq!(
+            lock(&Target::ReplicaSet(replica_set("rs", 1, 3, "app:1")), &TERMS).reason,
+            LockedReason::Unneeded
+        );
+    }
+}

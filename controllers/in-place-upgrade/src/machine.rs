@@ -1,0 +1,417 @@
+//! Where one pod stands in a run, and what is written next.
+//!
+//! It is derived from the API alone, so that a new leader goes on where the last one stopped. A state depends on the pod
+//! itself, on who sends traffic to it, and on the run; never on other pods.
+
+mod failure;
+
+pub use failure::Failure;
+
+use crate::projections::pod::{ContainerState, ContainerView, PodView};
+use crate::verdict::{Judgement, Verdict};
+use jiff::{SignedDuration, Timestamp};
+use springtide_crds::in_place_upgrade::InPlaceUpgradeSpec;
+use springtide_plumbing::clock::after;
+use springtide_plumbing::done_rule::{ContainerNow, DoneVerdict, Record};
+use springtide_plumbing::first_seen::Sighting;
+use springtide_plumbing::projection::Projection;
+use springtide_plumbing::traffic::{DrainRule, DrainVerdict, Draining, Exposure, Lever, Traffic};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the spec says about one pod's way.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How it is drained.
+    pub drain: DrainRule,
+    /// For how long it has to be ready to count as available.
+    pub min_ready: SignedDuration,
+    /// How long a resize may wait or take.
+    pub resize_timeout: SignedDuration,
+    /// How long it may take from its patch to being available.
+    pub pod_deadline: SignedDuration,
+}
+
+impl Pace {
+    /// What a spec says, for a workload with this `minReadySeconds` of its own.
+    pub fn of(spec: &InPlaceUpgradeSpec, min_ready_seconds: u32) -> Self {
+        let strategy = &spec.strategy;
+        let seconds = |seconds: u32| SignedDuration::from_secs(seconds.into());
+        Self {
+            drain: DrainRule::from(&spec.traffic.drain),
+            min_ready: seconds(strategy.min_ready_seconds.max(min_ready_seconds)),
+            resize_timeout: seconds(strategy.resize_timeout_seconds),
+            pod_deadline: seconds(strategy.pod_deadline_seconds),
+        }
+    }
+}
+
+/// What is known of one pod that the pod itself does not say. Instants are this process's; losing them only lengthens
+/// a wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Who sends traffic to it.
+    pub exposure: Exposure,
+    /// Since when its drain has been proved.
+    pub proved_since: Option<Timestamp>,
+    /// Since when its containers have been candidates of the done rule, by name.
+    pub candidates: BTreeMap<Arc<str>, Sighting>,
+    /// Since when a resize of it has been open.
+    pub resizing_since: Option<Timestamp>,
+    /// Until when it is not tried again, as its drain was given up.
+    pub put_off_until: Option<Timestamp>,
+}
+
+/// Where a pod stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodState {
+    /// It differs, and nothing has begun.
+    Old,
+    /// Its resize is under way.
+    Resizing,
+    /// It leaves traffic.
+    Draining {
+        /// Services that still list it.
+        waits_for: Vec<Arc<str>>,
+    },
+    /// It is out of traffic, and nothing has been changed that restarts it.
+    Drained,
+    /// It does not leave traffic, and is to be tried later.
+    NotDrained {
+        /// Services that still list it.
+        waits_for: Vec<Arc<str>>,
+    },
+    /// It is changed, and its containers are not ready for long enough.
+    Patched,
+    /// Its containers are ready for long enough, and it is out of traffic still.
+    Started,
+    /// It is as it is wished, and available.
+    Updated,
+    /// It is as it is wished, but not available; this run has not made it so.
+    Unavailable,
+    /// Something has gone wrong.
+    Failed(Failure),
+    /// It is not changed in place.
+    Ineligible,
+}
+
+impl PodState {
+    /// Whether it has been started and is not where it is to be.
+    pub fn is_in_flight(&self) -> bool {
+        match self {
+            Self::Resizing | Self::Draining { .. } | Self::Drained | Self::Patched | Self::Started => true,
+            Self::Old
+            | Self::NotDrained { .. }
+            | Self::Updated
+            | Self::Unavailable
+            | Self::Failed(_)
+            | Self::Ineligible => false,
+        }
+    }
+}
+
+/// A state and when time alone may change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stand {
+    /// The state.
+    pub state: PodState,
+    /// When to look again though nothing happens.
+    pub wake: Option<Timestamp>,
+}
+
+impl Stand {
+    fn at(state: PodState) -> Self {
+        Self { state, wake: None }
+    }
+
+    fn until(state: PodState, wake: Timestamp) -> Self {
+        Self { state, wake: Some(wake) }
+    }
+}
+
+/// Where a pod stands in the run of this name.
+pub fn stand(
+    pod: &PodView,
+    judgement: &Judgement,
+    run: &str,
+    pace: &Pace,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> Stand {
+    match judgement.verdict {
+        Verdict::Blocked(_) | Verdict::Recreate => return Stand::at(PodState::Ineligible),
+        Verdict::UpToDate
+        | Verdict::Metadata
+        | Verdict::Resize
+        | Verdict::InPlace
+        | Verdict::Restart
+        | Verdict::NextRestart => {}
+    }
+    let differences = &judgement.differences;
+    if differences.is_resize_open && differences.amounts.is_empty() {
+        return resizing(pod, pace, evidence, now);
+    }
+    if !differences.is_content_equal() {
+        return changing(pod, judgement, run, pace, evidence, now);
+    }
+    settling(pod, judgement, run, pace, evidence, now)
+}
+
+/// The spec asks for the wished amounts, and the kubelet has yet to put them in force.
+fn resizing(pod: &PodView, pace: &Pace, evidence: &Evidence, now: Timestamp) -> Stand {
+    let pending = pod.resize_pending.as_ref();
+    if let Some(pending) = pending.filter(|pending| pending.is_infeasible) {
+        let since = pending.since.unwrap_or(now);
+        return Stand::at(PodState::Failed(Failure::ResizeInfeasible {
+            since,
+            message: pending.message.clone(),
+        }));
+    }
+    let of_node = pending.map(|pending| pending.since);
+    let of_node = of_node.or(pod.resize_in_progress.as_ref().map(|progress| progress.since)).flatten();
+    // The node's clock may be ahead.
+    let since = of_node.or(evidence.resizing_since).map_or(now, |since| since.min(now));
+    let end = after(since, pace.resize_timeout);
+    if now < end {
+        return Stand::until(PodState::Resizing, end);
+    }
+    let error = pod.resize_in_progress.as_ref().and_then(|progress| progress.error.clone());
+    let message = error.or_else(|| pending.map(|pending| pending.message.clone())).unwrap_or_default();
+    Stand::at(PodState::Failed(Failure::ResizeTimedOut {
+        since: end,
+        is_deferred: pending.is_some(),
+        message,
+    }))
+}
+
+/// Something is still to be written.
+fn changing(
+    pod: &PodView,
+    judgement: &Judgement,
+    run: &str,
+    pace: &Pace,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> Stand {
+    // Its patch was made by this run and is not what stands there: somebody else has a say in it, and would go on.
+    let is_overridden = |record: &Record| {
+        pod.meta().generation > record.generation
+            && judgement.differences.images.iter().any(|name| record.base.contains_key(name))
+    };
+    if let Some(record) = pod.trace.of_run(run).filter(|record| is_overridden(record)) {
+        return Stand::at(PodState::Failed(Failure::Overridden { since: record.at }));
+    }
+    let off_since = match judgement.lever.map(|lever| pod.signals.traffic(lever)) {
+        Some(Traffic::Off { run: Some(by), since }) if *by == *run => since,
+        Some(Traffic::Off { .. } | Traffic::On | Traffic::Unset) | None => {
+            return match evidence.put_off_until.filter(|until| *until > now) {
+                Some(until) => Stand::until(PodState::Old, until),
+                None => Stand::at(PodState::Old),
+            };
+        }
+    };
+    match draining(pod, judgement, evidence, off_since).verdict(&pace.drain, now) {
+        DrainVerdict::Drained => Stand::at(PodState::Drained),
+        DrainVerdict::Draining { wake, waits_for } => Stand::until(PodState::Draining { waits_for }, wake),
+        DrainVerdict::TimedOut { is_failure: false, waits_for } => {
+            Stand::at(PodState::NotDrained { waits_for })
+        }
+        DrainVerdict::TimedOut { is_failure: true, waits_for } => {
+            let since = off_since.map_or(now, |since| after(since, pace.drain.timeout));
+            Stand::at(PodState::Failed(Failure::DrainTimedOut { since, waits_for }))
+        }
+    }
+}
+
+/// What is known of a pod that is out of traffic.
+pub fn draining<'a>(
+    pod: &PodView,
+    judgement: &Judgement,
+    evidence: &'a Evidence,
+    off_since: Option<Timestamp>,
+) -> Draining<'a> {
+    let is_still_ready = judgement.lever == Some(Lever::ReadinessGate) && pod.is_ready();
+    Draining { off_since, is_still_ready, exposure: &evidence.exposure, proved_since: evidence.proved_since }
+}
+
+/// All is written; the kubelet and time do the rest.
+fn settling(
+    pod: &PodView,
+    judgement: &Judgement,
+    run: &str,
+    pace: &Pace,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> Stand {
+    let record = pod.trace.of_run(run);
+    let is_off = is_off(pod, judgement.lever);
+    if let Some(record) = record {
+        let undone =
+            pod.containers.iter().find_map(|container| match judge(pod, container, record, evidence, now) {
+                DoneVerdict::Done => None,
+                DoneVerdict::NotYet { wake, .. } => Some((container, wake)),
+            });
+        if let Some((container, done_at)) = undone {
+            let failure = failure::of_container(container, record.at);
+            return failed_or(failure, record, pace.pod_deadline, done_at, now);
+        }
+    }
+    // Of a patch that restarts nothing its containers know nothing.
+    let record = record.filter(|record| !record.base.is_empty());
+    let in_flight = if record.is_some() || is_off { PodState::Patched } else { PodState::Unavailable };
+    if let Some(ready) = pod.containers_ready.filter(|condition| condition.holds) {
+        let available = after(ready.since.map_or(now, |since| since.min(now)), pace.min_ready);
+        return match (now >= available, is_off, record) {
+            (true, false, _) => Stand::at(PodState::Updated),
+            (true, true, _) => Stand::at(PodState::Started),
+            // It has to be ready by its deadline, and then stay so: one that comes and goes fails too.
+            (false, _, Some(record)) => {
+                let deadline = pace.pod_deadline.saturating_add(pace.min_ready);
+                failed_or(None, record, deadline, Some(available), now)
+            }
+            (false, _, None) => Stand::until(in_flight, available),
+        };
+    }
+    let failure = |since| pod.containers.iter().find_map(|container| failure::of_container(container, since));
+    let Some(record) = record else {
+        let created = pod.meta().creation_time;
+        return Stand::at(failure(created).map_or(in_flight, PodState::Failed));
+    };
+    // In traffic again: it was available once. Without a lever nothing tells, and the deadline does.
+    let had_traffic = judgement.lever.is_some() && !is_off;
+    if failure(record.at).is_none() && had_traffic && now >= after(record.at, pace.pod_deadline) {
+        let since = pod.containers_ready.and_then(|condition| condition.since).unwrap_or(now);
+        return Stand::at(PodState::Failed(Failure::ReadinessLost { since }));
+    }
+    failed_or(failure(record.at), record, pace.pod_deadline, None, now)
+}
+
+/// Failed by what its container says or by its deadline; else changed and not there yet.
+fn failed_or(
+    failure: Option<Failure>,
+    record: &Record,
+    deadline: SignedDuration,
+    wake: Option<Timestamp>,
+    now: Timestamp,
+) -> Stand {
+    if let Some(failure) = failure {
+        return Stand::at(PodState::Failed(failure));
+    }
+    let deadline = after(record.at, deadline);
+    if now >= deadline {
+        return Stand::at(PodState::Failed(Failure::DeadlineExceeded { since: deadline }));
+    }
+    Stand::until(PodState::Patched, wake.map_or(deadline, |wake| wake.min(deadline)))
+}
+
+/// Whether a container has been started anew since this run's patch.
+fn judge(
+    pod: &PodView,
+    container: &ContainerView,
+    record: &Record,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> DoneVerdict {
+    let grace = SignedDuration::from_secs(pod.grace_seconds.into());
+    let seen = evidence.candidates.get(&container.name).copied();
+    record.judge(&container.name, &container_now(pod, container), grace, seen, now)
+}
+
+/// A container as the done rule looks at it.
+pub fn container_now<'a>(pod: &PodView, container: &'a ContainerView) -> ContainerNow<'a> {
+    let status = container.status.as_deref();
+    ContainerNow {
+        observed_generation: pod.observed_generation,
+        container_id: status.map_or("", |status| &*status.container_id),
+        image_id: status.map_or("", |status| &*status.image_id),
+        running_since: status.and_then(|status| match status.state {
+            // A node that does not say since when still says that it runs.
+            ContainerState::Running { started } => Some(started.unwrap_or(Timestamp::UNIX_EPOCH)),
+            ContainerState::Waiting { .. } | ContainerState::Terminated { .. } => None,
+        }),
+    }
+}
+
+/// Whether a lever keeps traffic from a pod.
+fn is_off(pod: &PodView, lever: Option<Lever>) -> bool {
+    lever.is_some_and(|lever| match pod.signals.traffic(lever) {
+        Traffic::Off { .. } => true,
+        // A gate that nobody has set keeps traffic away, a label that is not there is no lever.
+        Traffic::Unset => lever == Lever::ReadinessGate,
+        Traffic::On => false,
+    })
+}
+
+/// Whether a pod counts as available: its containers are ready for `min_ready`, and it is in traffic as far as we have
+/// a say. Gates of others are not judged.
+pub fn is_available(pod: &PodView, lever: Option<Lever>, min_ready: SignedDuration, now: Timestamp) -> bool {
+    let ready = pod.containers_ready.filter(|condition| condition.holds);
+    pod.is_live()
+        && !is_off(pod, lever)
+        && ready.is_some_and(|condition| {
+            after(condition.since.map_or(now, |since| since.min(now)), min_ready) <= now
+        })
+}
+
+/// What is written to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PodWrite {
+    /// W0: cpu and memory.
+    Resize,
+    /// W1: traffic is turned off.
+    TrafficOff,
+    /// W2: images, metadata, revision, record.
+    Patch,
+    /// W3: traffic is turned on.
+    TrafficOn,
+}
+
+/// What a pod may do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// It may start.
+    Start,
+    /// It may go on, if it has started.
+    GoOn,
+    /// It comes to rest: traffic back if it is unpatched, finished if it is patched.
+    Rest,
+}
+
+/// What is written to a pod next; `None` where something is waited for, or nothing is left.
+pub fn next_write(pod: &PodView, judgement: &Judgement, state: &PodState, leave: Leave) -> Option<PodWrite> {
+    let differences = &judgement.differences;
+    let is_off = is_off(pod, judgement.lever);
+    let traffic_back = is_off.then_some(PodWrite::TrafficOn);
+    let change = || {
+        let write = if differences.amounts.is_empty() { PodWrite::Patch } else { PodWrite::Resize };
+        Some(write)
+    };
+    match state {
+        PodState::Old => match leave {
+            Leave::Start => {
+                let resizes_first = !differences.amounts.is_empty() && !differences.resize_restarts;
+                let drains = judgement.verdict.restarts()
+                    && judgement.lever.is_some()
+                    && !resizes_first
+                    && !pod.has_not_started();
+                if drains { Some(PodWrite::TrafficOff) } else { change() }
+            }
+            // Whoever turned it off goes on no more.
+            Leave::GoOn | Leave::Rest => traffic_back,
+        },
+        PodState::Drained => match leave {
+            Leave::Start | Leave::GoOn => change(),
+            Leave::Rest => traffic_back,
+        },
+        PodState::Draining { .. } => match leave {
+            Leave::Start | Leave::GoOn => None,
+            Leave::Rest => traffic_back,
+        },
+        PodState::NotDrained { .. } | PodState::Started | PodState::Ineligible => traffic_back,
+        PodState::Failed(failure) => traffic_back.filter(|_| failure.leaves_pod_as_it_was()),
+        PodState::Unavailable | PodState::Resizing | PodState::Patched | PodState::Updated => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

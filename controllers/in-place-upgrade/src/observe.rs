@@ -1,0 +1,267 @@
+//! Gathers what the stores and this process know of one object.
+
+use crate::health::{Metric, MetricState};
+use crate::names::TRAFFIC;
+use crate::observed::{BudgetRoom, Observed};
+use crate::projections::pod::PodView;
+use crate::projections::upgrade::UpgradeView;
+use crate::target::Target;
+use crate::watches::{
+    PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, UPGRADES_BY_TARGET, upgrades_of,
+};
+use crate::{InPlaceUpgradeReconciler, lock};
+use jiff::Timestamp;
+use springtide_crds::in_place_upgrade::{DisruptionBudgets, MAX_PER_CLUSTER, MAX_PER_NAMESPACE, TargetKind};
+use springtide_plumbing::failing::Failing;
+use springtide_plumbing::key::{ObjectKey, Uid};
+use springtide_plumbing::metric_query::{MetricVerdict, judge};
+use springtide_plumbing::projection::Projection;
+use springtide_plumbing::store::IndexKey;
+use springtide_plumbing::traffic::{Lever, Traffic, exposures};
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+impl InPlaceUpgradeReconciler {
+    pub(crate) fn gather(
+        &self,
+        key: &ObjectKey,
+        failing: Option<&Failing>,
+        now: Timestamp,
+    ) -> Option<Observed> {
+        let Some(upgrade) = self.stores.upgrades.get(key) else {
+            lock(&self.memories).remove(key);
+            self.answers.forget(key);
+            if let Some(queries) = &self.queries {
+                queries.want(key, []);
+            }
+            return None;
+        };
+        let mut observed = Observed::of(Arc::clone(&upgrade));
+        observed.failing = failing.cloned();
+        observed.tools_image = Arc::clone(&self.tools_image);
+        observed.excess = self.excess(&upgrade);
+        observed.rival = self.rival(&upgrade);
+        observed.target = self.target(&upgrade);
+        observed.pods = observed.target.as_ref().map(|target| self.pods_of(target)).unwrap_or_default();
+        observed.nodes = self.nodes_of(&observed.pods);
+        observed.budgets = match upgrade.spec.strategy.disruption_budgets {
+            DisruptionBudgets::Respect if upgrade.is_run_open() => self.budgets_of(&upgrade, &observed.pods),
+            DisruptionBudgets::Respect | DisruptionBudgets::Ignore => Vec::new(),
+        };
+        observed.pullers = self.stores.pods.by_index(&PODS_BY_OWNER, &IndexKey::from(&upgrade.meta().uid));
+        self.ask_metrics(&upgrade, &mut observed, now);
+        observed.answers = self.answers.of(key);
+        let exposed = self.exposures_of(&upgrade, &observed.pods);
+        let mut memories = lock(&self.memories);
+        let memory = memories.entry(key.clone()).or_default();
+        observed.target_missing_since = memory.look_for_target(observed.target.is_some(), now);
+        let traffic = &upgrade.spec.traffic;
+        observed.evidence = memory.look(&observed.pods, exposed, traffic.mode, &traffic.drain, now);
+        let version = version(observed.target.as_ref());
+        observed.still_since = memory.look_for_moves(version, &observed.pods, now);
+        let generations = generations(&upgrade, observed.target.as_ref());
+        // Who has edited either may have settled it.
+        drop(memory.field_conflict.take_if(|(_, of)| *of != generations));
+        observed.field_conflict = memory.field_conflict.as_ref().map(|(message, _)| message.clone());
+        Some(observed)
+    }
+
+    /// See [`generations`].
+    pub(crate) fn generations_of(&self, upgrade: &UpgradeView) -> (i64, i64) {
+        generations(upgrade, self.target(upgrade).as_ref())
+    }
+
+    fn target(&self, upgrade: &UpgradeView) -> Option<Target> {
+        let (stores, key) = (&self.stores, upgrade.target_key());
+        match upgrade.spec.target_ref.kind {
+            TargetKind::Deployment => {
+                let deployment = stores.deployments.get(&key)?;
+                let owner = IndexKey::from(&deployment.meta().uid);
+                Some(Target::deployment(
+                    deployment,
+                    stores.replica_sets.by_index(&REPLICA_SETS_BY_OWNER, &owner),
+                ))
+            }
+            TargetKind::ReplicaSet => {
+                // One that a Deployment owns is changed by way of that.
+                stores
+                    .replica_sets
+                    .get(&key)
+                    .filter(|set| set.meta().controller.is_none())
+                    .map(Target::ReplicaSet)
+            }
+            TargetKind::StatefulSet => {
+                let set = stores.stateful_sets.get(&key)?;
+                let owner = IndexKey::from(&set.meta().uid);
+                Some(Target::stateful_set(set, stores.revisions.by_index(&REVISIONS_BY_OWNER, &owner)))
+            }
+            TargetKind::DaemonSet => {
+                let set = stores.daemon_sets.get(&key)?;
+                let owner = IndexKey::from(&set.meta().uid);
+                Some(Target::daemon_set(set, stores.revisions.by_index(&REVISIONS_BY_OWNER, &owner)))
+            }
+        }
+    }
+
+    /// Live pods of a workload, by name.
+    fn pods_of(&self, target: &Target) -> Vec<Arc<PodView>> {
+        let owners: Vec<IndexKey> = match target {
+            Target::Deployment { replica_sets, .. } => {
+                replica_sets.iter().map(|set| IndexKey::from(&set.meta().uid)).collect()
+            }
+            Target::ReplicaSet(_) | Target::StatefulSet { .. } | Target::DaemonSet { .. } => {
+                vec![IndexKey::from(target.uid())]
+            }
+        };
+        let pods = owners.iter().flat_map(|owner| self.stores.pods.by_index(&PODS_BY_OWNER, owner));
+        let mut pods: Vec<_> = pods.filter(|pod| pod.is_live()).collect();
+        pods.sort_by(|a, b| a.meta().key.name.cmp(&b.meta().key.name));
+        pods
+    }
+
+    fn nodes_of(&self, pods: &[Arc<PodView>]) -> HashMap<Arc<str>, Arc<crate::projections::node::NodeView>> {
+        let Some(nodes) = &self.stores.nodes else { return HashMap::new() };
+        let names: HashSet<&Arc<str>> = pods.iter().filter_map(|pod| pod.node.as_ref()).collect();
+        let found = names.into_iter().filter_map(|name| {
+            let node = nodes.get(&ObjectKey { namespace: "".into(), name: name.clone() })?;
+            Some((name.clone(), node))
+        });
+        found.collect()
+    }
+
+    /// The budgets that select one of the pods, and how much room each has by all pods that it selects.
+    fn budgets_of(&self, upgrade: &UpgradeView, pods: &[Arc<PodView>]) -> Vec<BudgetRoom> {
+        let namespace = &upgrade.meta().key.namespace;
+        let mut all: Option<Vec<Arc<PodView>>> = None;
+        let mut rooms = Vec::new();
+        for budget in self.stores.budgets.list(Some(namespace)) {
+            let selects = |pod: &PodView| budget.selects(|key| pod.meta().labels.get(key).map(AsRef::as_ref));
+            let own: HashSet<Uid> =
+                pods.iter().filter(|pod| selects(pod)).map(|pod| pod.meta().uid.clone()).collect();
+            if own.is_empty() {
+                continue;
+            }
+            // Looked through only where there is a budget.
+            let all = all.get_or_insert_with(|| self.stores.pods.list(Some(namespace)));
+            let in_service =
+                all.iter().filter(|pod| pod.is_live() && pod.is_ready() && selects(pod) && !is_leaving(pod));
+            let room = budget.room(in_service.map(|pod| pod.meta().key.name.as_ref()));
+            rooms.push(BudgetRoom { name: budget.meta().key.name.to_string(), room, pods: own });
+        }
+        rooms
+    }
+
+    /// Who sends traffic to pods that are out of it by us: the others are of no interest.
+    fn exposures_of(
+        &self,
+        upgrade: &UpgradeView,
+        pods: &[Arc<PodView>],
+    ) -> HashMap<Uid, springtide_plumbing::traffic::Exposure> {
+        let mode = upgrade.spec.traffic.mode;
+        let levers: HashMap<&Uid, Lever> = pods
+            .iter()
+            .filter(|pod| is_leaving(pod))
+            .filter_map(|pod| Some((&pod.meta().uid, pod.signals.lever(mode).ok().flatten()?)))
+            .collect();
+        if levers.is_empty() {
+            return HashMap::new();
+        }
+        let slices = self.stores.slices.list(Some(&upgrade.meta().key.namespace));
+        let service = |key: &ObjectKey| self.stores.services.get(key);
+        exposures(slices.iter().map(AsRef::as_ref), service, |uid| levers.get(uid).copied(), TRAFFIC.label)
+    }
+
+    /// The older object of the same target, if there is one.
+    fn rival(&self, upgrade: &UpgradeView) -> Option<ObjectKey> {
+        let target = &upgrade.spec.target_ref;
+        let index = upgrades_of(target.kind, &upgrade.meta().key.namespace, &target.name);
+        let age = |upgrade: &UpgradeView| (upgrade.meta().creation_time, upgrade.meta().uid.clone());
+        let others = self.stores.upgrades.by_index(&UPGRADES_BY_TARGET, &index);
+        let oldest = others.iter().min_by_key(|other| age(other))?;
+        (age(oldest) < age(upgrade)).then(|| oldest.meta().key.clone())
+    }
+
+    /// What maximum it is beyond: the oldest objects are served.
+    fn excess(&self, upgrade: &UpgradeView) -> Option<String> {
+        let upgrades = &self.stores.upgrades;
+        let age = |upgrade: &UpgradeView| (upgrade.meta().creation_time, upgrade.meta().uid.clone());
+        let older = |all: &[Arc<UpgradeView>]| all.iter().filter(|other| age(other) < age(upgrade)).count();
+        let is_beyond = |count: usize, max: u32| u32::try_from(count).is_ok_and(|count| count >= max);
+        let namespace = &upgrade.meta().key.namespace;
+        if is_beyond(older(&upgrades.list(Some(namespace))), MAX_PER_NAMESPACE) {
+            return Some(format!(
+                "there are more than {MAX_PER_NAMESPACE} InPlaceUpgrades in namespace {namespace}"
+            ));
+        }
+        if is_beyond(upgrades.len(), MAX_PER_CLUSTER)
+            && is_beyond(older(&upgrades.list(None)), MAX_PER_CLUSTER)
+        {
+            return Some(format!("there are more than {MAX_PER_CLUSTER} InPlaceUpgrades in the cluster"));
+        }
+        None
+    }
+
+    /// Asks for the metrics of an open run, and takes in what is known of them.
+    fn ask_metrics(&self, upgrade: &UpgradeView, observed: &mut Observed, now: Timestamp) {
+        let metrics = &upgrade.spec.health.metrics;
+        let key = &upgrade.meta().key;
+        let Some(queries) = &self.queries else { return };
+        let refused = metrics.iter().filter_map(|metric| {
+            let address = &metric.prometheus.address;
+            queries.refusal(address).map(|why| (address.clone(), why))
+        });
+        observed.refused_addresses = refused.collect();
+        if !upgrade.is_run_open() {
+            queries.want(key, []);
+            return;
+        }
+        queries.want(key, metrics);
+        let begun = upgrade.status.step.as_ref().map_or(now, |step| step.start_time.0);
+        let states = metrics.iter().map(|metric| {
+            let state = match judge(metric, &queries.history(key, &metric.name), begun, now) {
+                MetricVerdict::Passing | MetricVerdict::Failing { .. } => MetricState::Passing,
+                MetricVerdict::Breached { .. } => MetricState::Breached,
+                MetricVerdict::NoData { .. } => MetricState::NoData,
+            };
+            Metric { name: metric.name.clone(), state }
+        });
+        observed.metrics = states.collect();
+    }
+}
+
+/// Whether a run has turned its traffic off, whether or not anybody has followed yet.
+fn is_leaving(pod: &PodView) -> bool {
+    [Lever::ReadinessGate, Lever::ServiceLabel]
+        .into_iter()
+        .any(|lever| matches!(pod.signals.traffic(lever), Traffic::Off { run: Some(_), .. }))
+}
+
+/// Generations of object and workload: while both stay, nobody has changed who owns which field by purpose.
+fn generations(upgrade: &UpgradeView, target: Option<&Target>) -> (i64, i64) {
+    let of_target = target.map_or(0, |target| match target {
+        Target::Deployment { deployment, .. } => deployment.meta().generation,
+        Target::ReplicaSet(set) => set.meta().generation,
+        Target::StatefulSet { set, .. } => set.meta().generation,
+        Target::DaemonSet { set, .. } => set.meta().generation,
+    });
+    (upgrade.meta().generation, of_target)
+}
+
+/// A number that changes when the workload or one of its ReplicaSets does.
+fn version(target: Option<&Target>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match target {
+        None => {}
+        Some(Target::Deployment { deployment, replica_sets }) => {
+            deployment.meta().resource_version.hash(&mut hasher);
+            for set in replica_sets {
+                set.meta().resource_version.hash(&mut hasher);
+            }
+        }
+        Some(Target::ReplicaSet(set)) => set.meta().resource_version.hash(&mut hasher),
+        Some(Target::StatefulSet { set, .. }) => set.meta().resource_version.hash(&mut hasher),
+        Some(Target::DaemonSet { set, .. }) => set.meta().resource_version.hash(&mut hasher),
+    }
+    hasher.finish()
+}

@@ -1,0 +1,105 @@
+//! What is known of one InPlaceUpgrade: plain data, gathered by [`observe`](crate::observe), that a plan rests on.
+
+use crate::health::Metric;
+use crate::holds::TimeShare;
+use crate::machine::Evidence;
+use crate::projections::node::NodeView;
+use crate::projections::pod::PodView;
+use crate::projections::upgrade::UpgradeView;
+use crate::target::Target;
+use jiff::Timestamp;
+use springtide_plumbing::dry_run::Answers;
+use springtide_plumbing::failing::Failing;
+use springtide_plumbing::key::{ObjectKey, Uid};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Plain data about one object.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The object.
+    pub upgrade: Arc<UpgradeView>,
+    /// Its target; `None` while there is none of that name.
+    pub target: Option<Target>,
+    /// Since when there has been none, as far as was looked.
+    pub target_missing_since: Option<Timestamp>,
+    /// An older object with the same target.
+    pub rival: Option<ObjectKey>,
+    /// What maximum it is beyond, for people.
+    pub excess: Option<String>,
+    /// Who else decides on cpu and memory of the target's pods.
+    pub resizer: Option<Resizer>,
+    /// What the TimeShareGroup says that the target is a member of.
+    pub time_share: Option<TimeShare>,
+    /// Live pods of the target, by name.
+    pub pods: Vec<Arc<PodView>>,
+    /// What else is known of them, by UID.
+    pub evidence: HashMap<Uid, Evidence>,
+    /// The nodes that they are on, by name; empty where nodes are not seen.
+    pub nodes: HashMap<Arc<str>, Arc<NodeView>>,
+    /// PodDisruptionBudgets that select one of them.
+    pub budgets: Vec<BudgetRoom>,
+    /// The metrics of the spec.
+    pub metrics: Vec<Metric>,
+    /// Addresses of metrics that may not be asked, and why.
+    pub refused_addresses: HashMap<String, String>,
+    /// What the API server answered to dry runs.
+    pub answers: Answers<()>,
+    /// Pods that pull images for it.
+    pub pullers: Vec<Arc<PodView>>,
+    /// Since when nothing has moved, as far as was looked.
+    pub still_since: Option<Timestamp>,
+    /// Which field of the workload belongs to another manager, as an apply was told.
+    pub field_conflict: Option<String>,
+    /// What its writes fail at.
+    pub failing: Option<Failing>,
+    /// The image of the pods that pull images.
+    pub tools_image: Arc<str>,
+}
+
+/// Who decides on cpu and memory of a workload's pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resizer {
+    /// A TimeShareGroup of this name.
+    TimeShareGroup(String),
+    /// A VerticalPodAutoscaler of this name.
+    VerticalPodAutoscaler(String),
+}
+
+/// A PodDisruptionBudget, as far as it is about these pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BudgetRoom {
+    /// Its name.
+    pub name: String,
+    /// How many of its ready pods may be taken out of service beside those that are.
+    pub room: usize,
+    /// Those of the target's pods that it selects.
+    pub pods: HashSet<Uid>,
+}
+
+impl Observed {
+    /// An object of which nothing else is known.
+    pub fn of(upgrade: Arc<UpgradeView>) -> Self {
+        Self {
+            upgrade,
+            target: None,
+            target_missing_since: None,
+            rival: None,
+            excess: None,
+            resizer: None,
+            time_share: None,
+            pods: Vec::new(),
+            evidence: HashMap::new(),
+            nodes: HashMap::new(),
+            budgets: Vec::new(),
+            metrics: Vec::new(),
+            refused_addresses: HashMap::new(),
+            answers: Answers::new(),
+            pullers: Vec::new(),
+            still_since: None,
+            field_conflict: None,
+            failing: None,
+            tools_image: Arc::default(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! An object that is deleted in mid-run gives back what is of its making: traffic, partition, pause, pullers. What pods
+//! have become they stay.
+
+use super::own_write;
+use crate::finalize::{Finalize, Terms, finalize, partition};
+use crate::names::TRAFFIC;
+use crate::observed::Observed;
+use crate::projections::pod::PodView;
+use crate::projections::upgrade::FINALIZER;
+use crate::target::Target;
+use crate::wish::Wish;
+use jiff::Timestamp;
+use springtide_crds::in_place_upgrade::SourceType;
+use springtide_plumbing::key::Resource;
+use springtide_plumbing::plan::{Action, Outcome, Plan, Step, Why, Write, WriteClass, remove_finalizer};
+use springtide_plumbing::projection::Projection;
+use springtide_plumbing::traffic::{Lever, Traffic};
+
+/// The plan for an object that is being deleted. Everything is looked at anew in each pass, so that nothing has to be
+/// remembered; the finalizer goes when nothing is left to give back.
+pub(super) fn plan(observed: &Observed, now: Timestamp) -> Plan {
+    let upgrade = &observed.upgrade;
+    let meta = upgrade.meta();
+    let mut plan = Plan::idle(Outcome::Progressing);
+    plan.why = vec![Why { reason: "Deleting", message: "what is of its making is given back".to_owned() }];
+    if !upgrade.is_held() {
+        return plan;
+    }
+    plan.stages.push(observed.pods.iter().filter_map(|pod| traffic_on(pod, now)).collect());
+    let work = workload(observed);
+    let is_waiting = matches!(work, Work::Waiting);
+    match work {
+        Work::Done | Work::Waiting => {}
+        Work::Write(stages) => plan.stages.extend(stages),
+    }
+    plan.stages.push(observed.pullers.iter().filter_map(|puller| delete(puller)).collect());
+    plan.stages.retain(|stage: &Vec<Step>| !stage.is_empty());
+    if plan.stages.is_empty() && !is_waiting {
+        let removal = remove_finalizer(&meta.uid, &meta.finalizers, FINALIZER);
+        let removal = removal.map(|action| own_write(upgrade, action, WriteClass::Protective));
+        plan.stages = removal.into_iter().map(|write| vec![write.into()]).collect();
+    }
+    plan
+}
+
+/// Gives a pod its traffic back that a run has taken, by whichever lever.
+fn traffic_on(pod: &PodView, now: Timestamp) -> Option<Step> {
+    let lever = [Lever::ReadinessGate, Lever::ServiceLabel].into_iter().find(|lever| {
+        let has = match lever {
+            Lever::ReadinessGate => pod.signals.has_gate,
+            Lever::ServiceLabel => pod.signals.label.is_some(),
+        };
+        // A label without a run in its note is the user's own.
+        has && matches!(pod.signals.traffic(*lever), Traffic::Off { run: Some(_), .. })
+    })?;
+    let action = TRAFFIC.turn_on(lever, &pod.meta().uid, &pod.signals, now);
+    let key = pod.meta().key.clone();
+    Some(Write { resource: Resource::POD, key, class: WriteClass::Protective, action }.into())
+}
+
+/// Ends a pause of ours, or raises a partition that we have lowered.
+///
+/// A pause of ours stands between pods that are changed already and a template that says so: to end it alone would have
+/// the Deployment make all of them anew. So the run's end is gone through.
+fn workload(observed: &Observed) -> Work {
+    let spec = &observed.upgrade.spec;
+    let uid = &observed.upgrade.meta().uid;
+    let recorded_partition =
+        observed.upgrade.status.previous.as_ref().and_then(|previous| previous.partition);
+    let step = match &observed.target {
+        Some(target @ Target::Deployment { deployment, .. }) => {
+            if deployment.paused_by.as_deref() != Some(&*uid.0) {
+                return Work::Done;
+            }
+            let terms = Terms {
+                uid,
+                lock: spec.policy.lock,
+                history: spec.policy.history,
+                ownership: spec.policy.field_ownership,
+                inline: match spec.source.type_ {
+                    SourceType::Inline => spec.source.inline.as_ref(),
+                    SourceType::Template => None,
+                },
+                recorded_partition,
+                relabelled: &[],
+            };
+            return match finalize(target, &Wish::of(spec, target.template()), &terms) {
+                Finalize::Done { .. } => Work::Done,
+                Finalize::Waiting { .. } => Work::Waiting,
+                Finalize::Write { stages, .. } => Work::Write(stages),
+            };
+        }
+        Some(Target::StatefulSet { set, .. }) => partition::raise(set, recorded_partition),
+        Some(Target::DaemonSet { .. } | Target::ReplicaSet(_)) | None => None,
+    };
+    step.map_or(Work::Done, |step| Work::Write(vec![vec![step]]))
+}
+
+/// What is left to do to the workload.
+enum Work {
+    Done,
+    Waiting,
+    Write(Vec<Vec<Step>>),
+}
+
+fn delete(puller: &PodView) -> Option<Step> {
+    let meta = puller.meta();
+    let action = Action::Delete { uid: meta.uid.clone(), resource_version: None, grace_seconds: Some(0) };
+    let write = Write { resource: Resource::POD, key: meta.key.clone(), class: WriteClass::Low, action };
+    (!meta.is_deleting()).then(|| write.into())
+}

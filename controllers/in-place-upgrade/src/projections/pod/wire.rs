@@ -1,0 +1,271 @@
+//! Pod, as the API server serves it.
+
+use super::{
+    AnnotationValue, ContainerState, ContainerStatus, ContainerView, DEFAULT_GRACE_SECONDS,
+    MESSAGE_MAX_BYTES, MIRROR, OWNER_KINDS, PodPhase, PodView, ResizeInProgress, ResizePending, Since,
+    Traits,
+};
+use crate::amounts::Amounts;
+use crate::content::{Metadata, QosClass, Role};
+use crate::names::{RECORD_ANNOTATION, TRAFFIC};
+use crate::projections::Annotated;
+use crate::trace::Trace;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use springtide_crds::common::{ConditionStatus, bounded_text};
+use springtide_plumbing::traffic::PodCondition;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Deserialize)]
+pub(super) struct Wire {
+    metadata: Annotated<Metadata, BTreeMap<Arc<str>, Box<str>>>,
+    #[serde(default)]
+    spec: WireSpec,
+    #[serde(default)]
+    status: WireStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireSpec {
+    node_name: Option<Arc<str>>,
+    termination_grace_period_seconds: Option<u32>,
+    containers: Vec<WireContainer>,
+    init_containers: Vec<WireContainer>,
+    readiness_gates: Vec<WireGate>,
+    resource_claims: Vec<IgnoredAny>,
+    resources: Value,
+    os: Option<WireOs>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireGate {
+    condition_type: Box<str>,
+}
+
+#[derive(Deserialize)]
+struct WireOs {
+    name: Box<str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireContainer {
+    name: Arc<str>,
+    #[serde(default)]
+    image: Option<Arc<str>>,
+    #[serde(default)]
+    resources: Value,
+    #[serde(default)]
+    resize_policy: Vec<WireResizePolicy>,
+    #[serde(default)]
+    restart_policy: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireResizePolicy {
+    resource_name: Box<str>,
+    restart_policy: Box<str>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireStatus {
+    phase: PodPhase,
+    qos_class: Option<Box<str>>,
+    observed_generation: i64,
+    conditions: Vec<WireCondition>,
+    container_statuses: Vec<WireContainerStatus>,
+    init_container_statuses: Vec<WireContainerStatus>,
+}
+
+#[derive(Deserialize)]
+struct WireCondition {
+    #[serde(flatten)]
+    condition: PodCondition,
+    #[serde(default)]
+    reason: Box<str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireContainerStatus {
+    name: Box<str>,
+    #[serde(default, rename = "containerID")]
+    container_id: Box<str>,
+    #[serde(default, rename = "imageID")]
+    image_id: Box<str>,
+    #[serde(default)]
+    restart_count: u32,
+    #[serde(default)]
+    ready: bool,
+    #[serde(default)]
+    state: WireState,
+    #[serde(default)]
+    resources: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireState {
+    waiting: Option<WireWaiting>,
+    running: Option<WireRunning>,
+    terminated: Option<WireTerminated>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireWaiting {
+    reason: Box<str>,
+    message: Box<str>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireRunning {
+    started_at: Option<Timestamp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireTerminated {
+    exit_code: i32,
+    reason: Box<str>,
+}
+
+impl From<Wire> for PodView {
+    fn from(wire: Wire) -> Self {
+        let Wire { metadata: Annotated { meta, annotations }, spec, status } = wire;
+        let label = meta.labels.get(TRAFFIC.label).cloned();
+        let annotation = annotations.get(TRAFFIC.annotation).map(|text| Arc::from(&**text));
+        let gates = spec.readiness_gates.iter().map(|gate| &*gate.condition_type);
+        let gate = status.conditions.iter().find(|found| &*found.condition.type_ == TRAFFIC.gate);
+        let gate: Vec<_> = gate.map(|found| found.condition.clone()).into_iter().collect();
+        let since = |type_| {
+            let found = find(&status.conditions, type_)?;
+            Some(Since {
+                holds: found.condition.status == ConditionStatus::True,
+                since: found.condition.last_transition_time,
+            })
+        };
+        let held = |type_| {
+            find(&status.conditions, type_).filter(|found| found.condition.status == ConditionStatus::True)
+        };
+        let mut pod = Self {
+            annotations: BTreeMap::new(),
+            trace: Trace::read(annotations.get(RECORD_ANNOTATION).map(|text| &**text)),
+            node: spec.node_name,
+            phase: status.phase,
+            qos: status.qos_class.as_deref().and_then(qos),
+            observed_generation: status.observed_generation,
+            grace_seconds: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS),
+            containers: Vec::new(),
+            signals: TRAFFIC.signals(gates, &gate, label, annotation),
+            containers_ready: since("ContainersReady"),
+            ready: since("Ready"),
+            resize_pending: held("PodResizePending").map(|found| ResizePending {
+                is_infeasible: &*found.reason == "Infeasible",
+                message: message(found),
+                since: found.condition.last_transition_time,
+            }),
+            resize_in_progress: held("PodResizeInProgress").map(|found| ResizeInProgress {
+                error: (&*found.reason == "Error").then(|| message(found)),
+                since: found.condition.last_transition_time,
+            }),
+            traits: Traits {
+                is_static: annotations.contains_key(MIRROR),
+                is_windows: spec.os.is_some_and(|os| &*os.name == "windows"),
+                has_claims: !spec.resource_claims.is_empty(),
+                has_pod_level_resources: !Amounts::read(&spec.resources).is_empty(),
+            },
+            meta,
+        };
+        let kind = pod.meta.controller.as_ref().map(|owner| &*owner.kind);
+        if kind.is_some_and(|kind| OWNER_KINDS.contains(&kind)) {
+            let texts = annotations.into_iter().filter(|(key, _)| **key != *RECORD_ANNOTATION);
+            pod.annotations = texts.map(|(key, text)| (key, AnnotationValue::new(&text))).collect();
+            let (init, main) = (status.init_container_statuses, status.container_statuses);
+            pod.containers = containers(spec.init_containers, init, true)
+                .chain(containers(spec.containers, main, false))
+                .collect();
+        }
+        pod
+    }
+}
+
+fn find<'a>(conditions: &'a [WireCondition], type_: &str) -> Option<&'a WireCondition> {
+    conditions.iter().find(|found| &*found.condition.type_ == type_)
+}
+
+fn message(condition: &WireCondition) -> Box<str> {
+    bounded_text(condition.condition.message.as_deref().unwrap_or_default(), MESSAGE_MAX_BYTES)
+        .into_boxed_str()
+}
+
+fn qos(text: &str) -> Option<QosClass> {
+    match text {
+        "Guaranteed" => Some(QosClass::Guaranteed),
+        "Burstable" => Some(QosClass::Burstable),
+        "BestEffort" => Some(QosClass::BestEffort),
+        _ => None,
+    }
+}
+
+fn containers(
+    specs: Vec<WireContainer>,
+    statuses: Vec<WireContainerStatus>,
+    is_init: bool,
+) -> impl Iterator<Item = ContainerView> {
+    let mut statuses: BTreeMap<Box<str>, WireContainerStatus> =
+        statuses.into_iter().map(|status| (status.name.clone(), status)).collect();
+    specs.into_iter().map(move |spec| {
+        let role = match (is_init, spec.restart_policy.as_deref()) {
+            (false, _) => Role::Main,
+            (true, Some("Always")) => Role::Sidecar,
+            (true, Some(_) | None) => Role::Init,
+        };
+        let restarts = |resource: &str| {
+            spec.resize_policy.iter().any(|policy| {
+                &*policy.resource_name == resource && &*policy.restart_policy == "RestartContainer"
+            })
+        };
+        ContainerView {
+            role,
+            image: spec.image.unwrap_or_default(),
+            amounts: Amounts::read(&spec.resources),
+            cpu_restarts: restarts("cpu"),
+            memory_restarts: restarts("memory"),
+            status: statuses.remove(&*spec.name).map(|status| Box::new(status.into())),
+            name: spec.name,
+        }
+    })
+}
+
+impl From<WireContainerStatus> for ContainerStatus {
+    fn from(wire: WireContainerStatus) -> Self {
+        let state = match (wire.state.running, wire.state.terminated, wire.state.waiting) {
+            (Some(running), _, _) => ContainerState::Running { started: running.started_at },
+            (None, Some(ended), _) => {
+                ContainerState::Terminated { exit_code: ended.exit_code, reason: ended.reason }
+            }
+            (None, None, waiting) => {
+                let WireWaiting { reason, message } = waiting.unwrap_or_default();
+                let message = bounded_text(&message, MESSAGE_MAX_BYTES).into_boxed_str();
+                ContainerState::Waiting { reason, message }
+            }
+        };
+        Self {
+            container_id: wire.container_id,
+            image_id: wire.image_id,
+            restarts: wire.restart_count,
+            is_ready: wire.ready,
+            state,
+            amounts: wire.resources.filter(|value| !value.is_null()).map(|value| Amounts::read(&value)),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The status, as a pure function of what was observed and decided.
+
+mod report;
+mod summary;
+
+pub use report::Report;
+
+use crate::plan::decision::Decision;
+use crate::plan::situation::{Course, Situation};
+use crate::pre_pull::PrePull;
+use crate::target::Target;
+use crate::verdict::Verdict;
+use jiff::Timestamp;
+use springtide_crds::common::{ConditionStatus, whole_seconds};
+use springtide_crds::in_place_upgrade::{
+    InPlaceUpgradeStatus, LastRun, OnFailure, ReadyReason, RunResult, StepStatus,
+};
+use springtide_crds::reason::Reason;
+use springtide_plumbing::projection::Projection;
+
+/// The status of an object that is served.
+pub fn status(
+    situation: &Situation<'_>,
+    decision: &Decision,
+    pulled: &PrePull,
+    report: &Report,
+    now: Timestamp,
+) -> InPlaceUpgradeStatus {
+    let upgrade = &situation.observed.upgrade;
+    let mut status = upgrade.status.clone();
+    status.observed_generation = upgrade.meta().generation;
+    status.target = target_text(situation.target);
+    status.pods = situation.census.pods;
+    status.pods.drifted = drifted(situation);
+    status.plan = situation.census.plan.clone();
+    status.pre_pull = pulled.counts;
+    status.failures = if situation.course.is_open() { situation.census.failures.clone() } else { Vec::new() };
+    status.next_attempt_time = report.next_attempt.map(whole_seconds);
+    keep_run(situation, decision, &mut status, now);
+    report.set(&mut status.conditions, upgrade.meta().generation, now);
+    status
+}
+
+/// What stands in the status of a run: what later plans rest on.
+fn keep_run(
+    situation: &Situation<'_>,
+    decision: &Decision,
+    status: &mut InPlaceUpgradeStatus,
+    now: Timestamp,
+) {
+    let hash = situation.wish.hash.as_str();
+    match decision {
+        Decision::Open(previous) => {
+            status.target_hash = hash.to_owned();
+            status.previous = Some(previous.clone());
+            status.step = Some(first_step(situation, now));
+        }
+        Decision::Supersede => {
+            status.last_run = Some(last_run(situation, &status.target_hash, RunResult::Superseded, now));
+            status.target_hash = hash.to_owned();
+            status.step = Some(first_step(situation, now));
+        }
+        Decision::Fail => {
+            status.step = match situation.observed.upgrade.spec.rollback.on_failure {
+                OnFailure::Auto => Some(first_step(situation, now)),
+                OnFailure::Hold => Some(situation.step.status.clone()),
+            };
+        }
+        Decision::Close(result) => {
+            status.last_run = Some(last_run(situation, hash, *result, now));
+            status.previous = None;
+            status.step = None;
+        }
+        Decision::Move | Decision::Finalize(_) => status.step = Some(situation.step.status.clone()),
+        Decision::UpToDate
+        | Decision::RolledBack
+        | Decision::PlanOnly
+        | Decision::Paused
+        | Decision::NotLocked
+        | Decision::TemplateNotObserved
+        | Decision::PodsBlocked
+        | Decision::NoWayBack(_)
+        | Decision::Preflight(_)
+        | Decision::Persist(_)
+        | Decision::Raise(_) => {
+            // Of an open run it stays that of its wish.
+            if !situation.course.is_open() {
+                status.target_hash = hash.to_owned();
+                status.step = None;
+            }
+        }
+    }
+}
+
+fn first_step(situation: &Situation<'_>, now: Timestamp) -> StepStatus {
+    let steps = &situation.observed.upgrade.spec.strategy.steps;
+    let total = situation.target.replicas().max(situation.census.pods.total);
+    let pods = steps.first().map_or(total, |step| step.replicas.round_up(total).max(1).min(total));
+    let of = u32::try_from(steps.len()).unwrap_or(u32::MAX).max(1);
+    StepStatus { index: 1, of, pods, start_time: whole_seconds(now), hold_until_time: None }
+}
+
+fn last_run(situation: &Situation<'_>, hash: &str, result: RunResult, now: Timestamp) -> LastRun {
+    // It has not been Ready since the run opened.
+    let ready = situation.observed.upgrade.condition(ReadyReason::CONDITION);
+    let unready = ready.filter(|ready| ready.status == ConditionStatus::False);
+    LastRun {
+        target_hash: hash.to_owned(),
+        start_time: unready.map(|ready| ready.last_transition_time.clone()),
+        completion_time: whole_seconds(now),
+        pods: situation.census.pods.updated,
+        result,
+    }
+}
+
+/// Pods that somebody has changed since the run that made them as they are wished.
+fn drifted(situation: &Situation<'_>) -> u32 {
+    if !situation.is_drift() {
+        return 0;
+    }
+    let differing = situation.members.iter().filter(|member| member.judgement.verdict != Verdict::UpToDate);
+    u32::try_from(differing.count()).unwrap_or(u32::MAX)
+}
+
+fn target_text(target: &Target) -> String {
+    format!("{}/{}", target.kind().as_str(), target.key().name)
+}
+
+/// Whether a run that has gone wrong stays so: its verdict is kept until it ends or another wish comes.
+pub(crate) fn keeps_verdict(course: Course) -> bool {
+    match course {
+        Course::Back | Course::Stopped | Course::RolledBack => true,
+        Course::Closed | Course::Superseded | Course::Forward | Course::Finalizing => false,
+    }
+}

@@ -1,0 +1,82 @@
+//! What is known of a pod from before its patch, as an annotation of the pod.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The most bytes of the annotation's value.
+const MAX_BYTES: usize = 4096;
+/// The most bytes of the name of a run that are read.
+const RUN_MAX_BYTES: usize = 63;
+/// Bytes of a fingerprint: with 40 bits two IDs of one container are the same once in 10^12 times.
+const FINGERPRINT_BYTES: usize = 5;
+
+/// A patch of a live pod, and what its containers were before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The run whose patch it is.
+    pub run: Arc<str>,
+    /// When the patch was made.
+    pub at: Timestamp,
+    /// `metadata.generation` of the pod before it.
+    #[serde(rename = "g")]
+    pub generation: i64,
+    /// The containers that it changes, by name.
+    pub base: BTreeMap<Arc<str>, Base>,
+}
+
+/// A container before the patch: fingerprints of its `containerID` and its `imageID`. They are short, so that the
+/// annotation of a pod of many containers is. An ID that was not there is empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base(Box<str>, Box<str>);
+
+impl Base {
+    /// A container by the IDs of its status; empty if there are none.
+    pub fn of(container_id: &str, image_id: &str) -> Self {
+        Self(fingerprint(container_id), fingerprint(digest_of(image_id)))
+    }
+
+    /// Whether this is the container.
+    pub(super) fn is_container(&self, container_id: &str) -> bool {
+        self.0 == fingerprint(container_id)
+    }
+
+    /// Whether this is surely another image. Where none was known before, the old one may have come in meanwhile.
+    pub(super) fn has_other_image(&self, image_id: &str) -> bool {
+        !self.1.is_empty() && !image_id.is_empty() && self.1 != fingerprint(digest_of(image_id))
+    }
+}
+
+impl Record {
+    /// The annotation's value; `None` if it would be longer than 4 KiB.
+    pub fn encode(&self) -> Option<String> {
+        let text = serde_json::to_string(self).ok()?;
+        (text.len() <= MAX_BYTES).then_some(text)
+    }
+
+    /// Reads an annotation's value. What is damaged, or was written by somebody else, is none.
+    pub fn decode(text: &str) -> Option<Self> {
+        if text.len() > MAX_BYTES {
+            return None;
+        }
+        let record: Self = serde_json::from_str(text).ok()?;
+        let is_run = !record.run.is_empty() && record.run.len() <= RUN_MAX_BYTES;
+        (is_run && record.generation >= 0).then_some(record)
+    }
+}
+
+/// The digest in an image ID: one image may be known under several names, of which the runtime tells any.
+fn digest_of(image_id: &str) -> &str {
+    image_id.rsplit_once('@').map_or(image_id, |(_, digest)| digest)
+}
+
+fn fingerprint(id: &str) -> Box<str> {
+    if id.is_empty() {
+        return Box::default();
+    }
+    let digest = Sha256::digest(id.as_bytes());
+    hex::encode(&digest[..FINGERPRINT_BYTES]).into()
+}

@@ -1,0 +1,81 @@
+//! What the tests of InPlaceUpgrade share: a cluster whose pods follow changes of their spec, and for each test a
+//! namespace with native workloads and oracles.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`workload`] | manifests of native workloads, locked and not |
+//! | [`testbed`] | a namespace, its workloads and upgrades, and waiting for them |
+//! | [`pods`] | every pod of a workload: whether it stays the same, and when it is out of traffic |
+//! | [`slices`] | every EndpointSlice: which pods a Service had at which time |
+//! | [`upgrades`] | every status of every upgrade: what may never be |
+//! | [`native`] | what the native controllers say, and have done |
+//! | [`traffic`] | servers on a real node, and clients that count what they lose |
+//! | [`cost`] | what each pod costs the API server |
+
+pub mod cost;
+pub mod native;
+pub mod pods;
+pub mod slices;
+pub mod testbed;
+pub mod traffic;
+pub mod upgrades;
+pub mod workload;
+
+use anyhow::Result;
+use tokio::sync::OnceCell;
+
+use crate::batch::{GENERAL, pool};
+use crate::kwok::Stages;
+use crate::local_cluster::{Builder, LocalCluster};
+use crate::manager::Manager;
+
+pub use testbed::Testbed;
+pub use workload::{Signal, Workload, image};
+
+/// Readiness gate by which a pod is taken out of traffic.
+pub const GATE: &str = "springtide.dev/upgrade-ready";
+/// Label by which a pod without the gate is taken out of traffic; Services select it.
+pub const SERVING_LABEL: &str = "springtide.dev/upgrade-serving";
+/// Annotation of a changed pod.
+pub const RECORD: &str = "springtide.dev/in-place-upgrade";
+/// Label of a pod of a StatefulSet or DaemonSet: the revision that it has.
+pub const REVISION_LABEL: &str = "controller-revision-hash";
+/// Prefix of the names of pods by which images get to nodes.
+pub const PULLER_PREFIX: &str = "ipu-pull-";
+
+static SHARED: OnceCell<(LocalCluster, Manager)> = OnceCell::const_new();
+
+/// The cluster that all tests of a binary share, with the pool [`GENERAL`] of ten nodes, the CRDs and one manager that
+/// is ready; started by the first caller.
+///
+/// # Errors
+/// A part does not start; the next caller tries again.
+pub async fn shared() -> Result<&'static LocalCluster> {
+    let (cluster, _) = SHARED
+        .get_or_try_init(async || {
+            let cluster = cluster().await?;
+            let mut manager = Manager::start(&cluster, "manager", &[]).await?;
+            manager.wait_ready().await?;
+            Ok::<_, anyhow::Error>((cluster, manager))
+        })
+        .await?;
+    Ok(cluster)
+}
+
+/// A cluster of one's own with the pool [`GENERAL`] and the CRDs, without a manager.
+///
+/// # Errors
+/// A part does not start.
+pub async fn cluster() -> Result<LocalCluster> {
+    with_crds(LocalCluster::builder()).await
+}
+
+/// As [`cluster`], with other options of its control plane.
+///
+/// # Errors
+/// As [`cluster`].
+pub async fn with_crds(builder: Builder) -> Result<LocalCluster> {
+    let cluster = builder.kwok(pool(GENERAL, 10, "32", 110)).stages(Stages::InPlace).start().await?;
+    cluster.install_crds().await?;
+    Ok(cluster)
+}

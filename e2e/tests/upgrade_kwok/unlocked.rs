@@ -1,0 +1,74 @@
+//! Deployments whose own controller begins to roll in mid-run, by somebody else's hand: it has the pods from then on.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use springtide_crds::in_place_upgrade::{FieldOwnership, Lock, LockedReason, StalledReason};
+use springtide_e2e::kwok::RESTART_SECONDS;
+use springtide_e2e::upgrade::cost::workload_writes;
+use springtide_e2e::upgrade::workload::inline;
+use springtide_e2e::upgrade::{Testbed, Workload, image, native, shared};
+use springtide_e2e::write_count::Mark;
+
+use crate::runs::SLOW;
+
+/// Waits until the rollout is over that somebody has begun, and holds that since then the manager has set gates of new
+/// pods and nothing else, and no ReplicaSet at all since the run began.
+async fn only_the_rollout_goes_on(
+    test: &Testbed<'_>,
+    web: &Workload,
+    image: &str,
+    began: Mark,
+    told: Mark,
+) -> Result<()> {
+    let deployment = native::agrees(test, web).await?;
+    test.running(web, image, web.replicas as usize).await?;
+    // Two ReplicaSets of one template would have the second one's hash changed.
+    ensure!(deployment["status"]["collisionCount"].is_null(), "{}", deployment["status"]);
+    let since = test.requests_since(told)?.by_agent(springtide_e2e::manager::USER_AGENT).writes();
+    let on_pods = since.filter(|request| request.resource == "pods" || request.resource == "pods/resize");
+    ensure!(on_pods.is_empty(), "{on_pods}");
+    let written = workload_writes(&since);
+    ensure!(written.is_empty(), "{written}");
+    let sets = workload_writes(&test.requests_since(began)?).of_resource("replicasets");
+    ensure!(sets.is_empty(), "a ReplicaSet of a Deployment that rolls is patched:\n{sets}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_that_is_let_go_in_mid_run_is_its_own_controllers() -> Result<()> {
+    let test = Testbed::new(shared().await?, "unpaused").await?;
+    let web = Workload::deployment("web", 4).annotated(RESTART_SECONDS, SLOW);
+    test.start_paused(&web).await?;
+    test.set_image(&web, &image(2)).await?;
+    let began = test.mark()?;
+    test.upgrade("web", web.one_by_one()).await?;
+    test.under_way(&web, &image(2)).await?;
+    test.patch(&web, json!({"spec": {"paused": false}})).await?;
+    test.told("web", LockedReason::UnlockedDuringRun).await?;
+    test.told("web", StalledReason::NotLocked).await?;
+    let told = test.mark()?;
+    only_the_rollout_goes_on(&test, &web, &image(2), began, told).await
+}
+
+#[tokio::test]
+async fn a_template_that_another_writes_in_a_transient_run_is_rolled_out_as_ever() -> Result<()> {
+    let test = Testbed::new(shared().await?, "restarted").await?;
+    let web = Workload::deployment("web", 4).annotated(RESTART_SECONDS, SLOW);
+    test.start(&web).await?;
+    let began = test.mark()?;
+    let mut spec = web.one_by_one();
+    spec.source = inline(&image(2));
+    spec.policy.lock = Lock::Transient;
+    spec.policy.field_ownership = FieldOwnership::Force;
+    test.upgrade("web", spec).await?;
+    test.under_way(&web, &image(2)).await?;
+    // `kubectl rollout restart`.
+    let annotations = json!({"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"});
+    test.patch(&web, json!({"spec": {"template": {"metadata": {"annotations": annotations}}}})).await?;
+    let upgrade = test.told("web", LockedReason::UnlockedDuringRun).await?;
+    let told = test.mark()?;
+    // Its pods are the template's again.
+    only_the_rollout_goes_on(&test, &web, &image(1), began, told).await?;
+    ensure!(upgrade.status.context("a status")?.last_run.is_none(), "nothing has succeeded");
+    Ok(())
+}
