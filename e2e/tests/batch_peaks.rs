@@ -36,8 +36,13 @@ fn minute_after(seconds: i64) -> Timestamp {
 
 /// A window of one minute in which BestEffort leaves and Standard keeps three tenths.
 fn window(start: Timestamp) -> Value {
+    window_of(start, 1)
+}
+
+/// The same of so many minutes.
+fn window_of(start: Timestamp, minutes: i64) -> Value {
     let time_of_day = |at: Timestamp| at.to_string()[11..16].to_owned();
-    let end = start + SignedDuration::from_secs(60);
+    let end = start + SignedDuration::from_mins(minutes);
     json!({
         "name": "minute",
         "window": {"start": time_of_day(start), "end": time_of_day(end), "timeZone": "UTC"},
@@ -107,10 +112,10 @@ async fn batch_work_is_gone_when_a_window_opens_and_comes_back_when_it_has_close
     test.submit("single", graceful(1)).await?;
     test.running("low", 6).await?;
     test.running("single", 1).await?;
-    // The lead, and what is to be seen before it, in it and after the window, are longer than it takes to see it: a
-    // job tells after half a minute that it waits.
+    // The lead, and what is to be seen before it, in it, inside and after the window, are longer than it takes to see
+    // it: a job tells after half a minute that it waits.
     let start = minute_after(160);
-    let mut minute = window(start);
+    let mut minute = window_of(start, 2);
     minute["leadSeconds"] = json!(60);
     minute["resume"]["rampSeconds"] = json!(40);
     edit(&test, QUEUE, json!({"spec": {"peakWindows": [minute]}})).await?;
