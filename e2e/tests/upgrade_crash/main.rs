@@ -8,11 +8,11 @@ mod scenarios;
 
 use anyhow::Result;
 use scenarios::Upgrading;
-use serde_json::json;
 use springtide_e2e::crash::{Lane, run};
 use springtide_e2e::upgrade;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_write_changes_no_end() -> Result<()> {
-    run("upgrade_crash", &Upgrading::ALL, async || Lane::new(upgrade::cluster().await?, &json!({}))).await
+    let lane = async || Lane::new(upgrade::cluster().await?, &upgrade::manager_configuration());
+    run("upgrade_crash", &Upgrading::ALL, lane).await
 }
