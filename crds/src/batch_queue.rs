@@ -16,9 +16,7 @@ use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use archive::{
-    Archive, ArchiveType, URL_MAX_LENGTH as ARCHIVE_URL_MAX_LENGTH, URL_PATTERN as ARCHIVE_URL_PATTERN,
-};
+pub use archive::{Archive, ArchiveType, URL_MAX_LENGTH as ARCHIVE_URL_MAX_LENGTH};
 use loads::{LOAD_TRIGGERS_MAX, LoadTrigger};
 use peaks::{PEAK_WINDOWS_MAX, PeakOverride, PeakWindow};
 pub use peaks_reasons::{DrainWillMissReason, PeakWindowActiveReason};

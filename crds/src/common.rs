@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use crate::reason::Reason;
 
+pub use crate::decimal::Decimal;
+pub use crate::int_or_percent::IntOrPercent;
 pub use crate::quantity::Quantity;
+pub use crate::url::{ADDRESS_PATTERN, HTTPS_URL_PATTERN};
 pub use crate::window::Window;
 
 /// The API group of every kind.
@@ -17,9 +20,9 @@ pub const GROUP: &str = "springtide.dev";
 /// The version all kinds are served and stored in.
 pub const VERSION: &str = "v1alpha1";
 
-/// Longest reason, in bytes. Our own are shorter; those of containers and
+/// Longest reason, in bytes: `ConflictsWithVerticalPodAutoscaler`. Those of containers and
 /// pods that we copy (`CreateContainerConfigError`) are cut to it.
-pub const REASON_MAX_LENGTH: usize = 32;
+pub const REASON_MAX_LENGTH: usize = 34;
 
 /// Longest condition type, in bytes; the longest of ours is `CapacityStale`.
 const TYPE_MAX_LENGTH: usize = 16;

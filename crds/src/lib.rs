@@ -7,10 +7,14 @@ pub mod batch_job;
 pub mod batch_queue;
 pub mod batch_task_profile;
 pub mod common;
+mod decimal;
+pub mod in_place_upgrade;
+mod int_or_percent;
 mod quantity;
 pub mod reason;
 pub mod samples;
 pub mod schema;
+mod url;
 mod window;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -32,6 +36,8 @@ pub struct Kind {
     pub reasons: Vec<ReasonDoc>,
     /// Fields of the spec that cannot change after creation, by their path.
     pub immutable_fields: &'static [&'static str],
+    /// Numbers of the spec that may only rise, by their path.
+    pub rising_fields: &'static [&'static str],
     /// Examples that the installation ships.
     pub samples: Vec<Sample>,
     /// Folder of the controller, below `controllers/`.
@@ -81,6 +87,7 @@ pub fn all() -> Vec<Kind> {
             crd: batch_job::crd(),
             reasons: batch_job::all_reasons(),
             immutable_fields: &batch_job::IMMUTABLE_FIELDS,
+            rising_fields: &[],
             samples: samples::batch_jobs(),
             controller: "batch-job",
             writers: Writers::Users,
@@ -89,6 +96,7 @@ pub fn all() -> Vec<Kind> {
             crd: batch_queue::crd(),
             reasons: batch_queue::all_reasons(),
             immutable_fields: &batch_queue::IMMUTABLE_FIELDS,
+            rising_fields: &[],
             samples: samples::batch_queues(),
             controller: "batch-job",
             writers: Writers::ClusterAdministrators,
@@ -97,9 +105,19 @@ pub fn all() -> Vec<Kind> {
             crd: batch_task_profile::crd(),
             reasons: batch_task_profile::all_reasons(),
             immutable_fields: &[],
+            rising_fields: &[],
             samples: samples::batch_task_profiles(),
             controller: "batch-job",
             writers: Writers::Administrators,
+        },
+        Kind {
+            crd: in_place_upgrade::crd(),
+            reasons: in_place_upgrade::all_reasons(),
+            immutable_fields: &in_place_upgrade::IMMUTABLE_FIELDS,
+            rising_fields: &in_place_upgrade::RISING_FIELDS,
+            samples: samples::in_place_upgrades(),
+            controller: "in-place-upgrade",
+            writers: Writers::Users,
         },
     ]
 }

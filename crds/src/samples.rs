@@ -4,6 +4,7 @@
 //! arguments say; the demo builds it.
 
 mod queues;
+mod upgrades;
 
 use serde_json::{Value, json};
 
@@ -16,6 +17,7 @@ use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileM
 use crate::common::{Quantity, Tier};
 
 pub use queues::batch_queues;
+pub use upgrades::in_place_upgrades;
 
 /// The image of the examples.
 pub const IMAGE: &str = "localhost/springtide-box:1";

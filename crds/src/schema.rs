@@ -64,6 +64,21 @@ pub(crate) fn add_immutability(spec: &mut Value, fields: &[&str], remedy: &str) 
     }
 }
 
+/// Makes numbers of a spec rise alone: one transition rule each. Each needs a default.
+pub(crate) fn add_rising(spec: &mut Value, fields: &[&str], remedy: &str) {
+    for path in fields {
+        add_rules(
+            spec,
+            vec![
+                Rule::new(format!("self.{path} >= oldSelf.{path}"))
+                    .message(format!("{path} may only rise; {remedy}").as_str())
+                    .reason(Reason::FieldValueInvalid)
+                    .field_path(format!(".{path}")),
+            ],
+        );
+    }
+}
+
 fn is_required(spec: &Value, path: &str) -> bool {
     spec["required"].as_array().is_some_and(|required| required.iter().any(|name| name == path))
 }

@@ -14,7 +14,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{BatchJob, BatchJobSpec, PodTemplate};
-use springtide_crds::common::Window;
+use springtide_crds::common::{ConditionWriter, Window, whole_seconds};
+use springtide_crds::in_place_upgrade::{InPlaceUpgradeStatus, PodCounts, ReadyReason, StepStatus};
 use springtide_e2e::local_cluster::LocalCluster;
 
 /// Most bytes of a status; the executor refuses more.
@@ -113,7 +114,7 @@ async fn server_agrees(cluster: &LocalCluster, file: &str) {
 
 #[tokio::test]
 async fn every_rule_accepts_and_refuses_its_examples() {
-    for file in ["batchjobs.yaml", "batchqueues.yaml", "batchtaskprofiles.yaml"] {
+    for file in ["batchjobs.yaml", "batchqueues.yaml", "batchtaskprofiles.yaml", "inplaceupgrades.yaml"] {
         server_agrees(cluster().await, file).await;
     }
 }
@@ -309,4 +310,56 @@ async fn jobs_are_listed_by_tier_and_read_well() {
     let output = cluster.kubectl(&["explain", "bj.spec.pendingDeadlineSeconds"]).await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("From 5 to 3600.") && text.contains("Default: 30."), "{text}");
+}
+
+#[tokio::test]
+async fn upgrades_are_selected_by_their_target_and_read_well() {
+    let cluster = cluster().await;
+    let base = examples("inplaceupgrades.yaml").base;
+    let api = objects(cluster, &base).await;
+    for (name, target) in [("web", "web"), ("other", "api")] {
+        let patch = json!({"metadata": {"name": name}, "spec": {"targetRef": {"name": target}}});
+        let upgrade = serde_json::from_value(merged(&base, &patch)).unwrap();
+        api.create(&PostParams::default(), &upgrade).await.unwrap();
+    }
+    let by = "spec.targetRef.kind=Deployment,spec.targetRef.name=web";
+    let listed = api.list(&ListParams::default().fields(by)).await.unwrap();
+    let names: Vec<_> = listed.items.iter().filter_map(|upgrade| upgrade.metadata.name.as_deref()).collect();
+    assert_eq!(names, ["web"]);
+
+    let mut status = InPlaceUpgradeStatus {
+        observed_generation: 1,
+        target: "Deployment/web".to_owned(),
+        pods: PodCounts { total: 300, updated: 1, ..PodCounts::default() },
+        ..InPlaceUpgradeStatus::default()
+    };
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let writer = ConditionWriter { observed_generation: 1, now, message_max_bytes: 160 };
+    writer.set(&mut status.conditions, ReadyReason::Held, "step 1 is done");
+    let start_time = whole_seconds(now);
+    status.step = Some(StepStatus { index: 1, of: 3, pods: 1, start_time, hold_until_time: None });
+    let patch = Patch::Merge(json!({"status": status}));
+    api.patch_status("web", &PatchParams::default(), &patch).await.unwrap();
+    let namespace = listed.items[0].metadata.namespace.clone().unwrap();
+    let output = cluster.kubectl(&["get", "ipu", "web", "-n", &namespace]).await.unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["NAME", "TARGET", "READY", "UPDATED", "TOTAL", "STEP", "BLOCKED", "AGE"], "{table}");
+    assert_eq!(rows[1][..7], ["web", "Deployment/web", "Held", "1", "300", "1", "0"], "{table}");
+}
+
+#[tokio::test]
+async fn a_number_or_part_is_held_to_the_bounds_of_either() {
+    let cluster = cluster().await;
+    let base = examples("inplaceupgrades.yaml").base;
+    let api = objects(cluster, &base).await;
+    let of = |value: &Value| merged(&base, &json!({"spec": {"strategy": {"maxUnavailable": value}}}));
+    for value in [json!(0), json!(20_000), json!("0%"), json!("7%"), json!("100%")] {
+        assert_eq!(answer(&api, None, of(&value)).await, Ok(()), "{value}");
+    }
+    for value in [json!(-1), json!(20_001), json!("101%"), json!("7"), json!("07%"), json!("-7%"), json!(1.5)]
+    {
+        let answer = answer(&api, None, of(&value)).await;
+        assert!(answer.is_err_and(|error| error.contains("maxUnavailable")), "{value}");
+    }
 }

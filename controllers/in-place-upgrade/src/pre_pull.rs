@@ -114,6 +114,11 @@ pub fn pre_pull(input: &PrePullInput<'_>, now: Timestamp) -> PrePull {
         PrePullMode::Auto | PrePullMode::ImageVolume | PrePullMode::InitContainer if !input.sees_nodes => {
             Some("nodes are not visible to this installation")
         }
+        PrePullMode::Auto | PrePullMode::ImageVolume | PrePullMode::InitContainer
+            if input.recipe.tools_image.is_empty() =>
+        {
+            Some("the manager's configuration names no pullerImage")
+        }
         PrePullMode::Auto | PrePullMode::ImageVolume | PrePullMode::InitContainer => None,
     };
     if let Some(message) = none {

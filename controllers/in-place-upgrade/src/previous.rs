@@ -127,7 +127,7 @@ fn old_values(old: &Template, wish: &Template) -> Value {
         if own.amounts != other.amounts {
             fields.insert("resources".to_owned(), own.amounts.to_json());
         }
-        (fields.len() > 1).then(|| (own.role, Value::Object(fields)))
+        (fields.len() > 1).then_some((own.role, Value::Object(fields)))
     });
     let mut template = in_lists(values);
     let changed = |own: &crate::content::Metadata, other: &crate::content::Metadata| {

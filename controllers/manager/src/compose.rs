@@ -10,6 +10,7 @@ use springtide_batch_job::archive::{Delivery, DeliverySettings};
 use springtide_batch_job::{
     BatchJobReconciler, BatchJobWarrants, BatchQueueReconciler, ProfileReconciler, Settings, Stores,
 };
+use springtide_in_place_upgrade::{GateKeeper, InPlaceUpgradeReconciler, InPlaceUpgradeWarrants};
 use springtide_plumbing::brake::{self, Brake};
 use springtide_plumbing::breaker::{self, Breaker, BreakerKeeper};
 use springtide_plumbing::budget::WriteBudget;
@@ -27,6 +28,7 @@ use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::lease::{
     Elector, LEASE_NAME, Leadership, LeaseConfig, LeaseView, boot_clock, observe,
 };
+use springtide_plumbing::metric_query::{MetricQueries, QuerySettings};
 use springtide_plumbing::metrics::{BudgetSource, GuardSource, LeaderSource, Metrics, StoreSource};
 use springtide_plumbing::queue::WorkQueue;
 use springtide_plumbing::rights::{self, Rights};
@@ -52,6 +54,7 @@ impl ControllerName {
             Self::BatchJob => {
                 &[BatchJobReconciler::NAME, BatchQueueReconciler::NAME, ProfileReconciler::NAME]
             }
+            Self::InPlaceUpgrade => &[InPlaceUpgradeReconciler::NAME, GateKeeper::NAME],
         }
     }
 
@@ -59,6 +62,7 @@ impl ControllerName {
     fn rights(self) -> Rights {
         match self {
             Self::BatchJob => springtide_batch_job::RIGHTS,
+            Self::InPlaceUpgrade => springtide_in_place_upgrade::RIGHTS,
         }
     }
 
@@ -66,6 +70,9 @@ impl ControllerName {
     fn register(self, watches: &mut WatchSet, scope: &Scope) -> Result<Registered, RegistrationError> {
         Ok(match self {
             Self::BatchJob => Registered::BatchJob(Stores::register(watches, scope)?),
+            Self::InPlaceUpgrade => {
+                Registered::InPlaceUpgrade(springtide_in_place_upgrade::Stores::register(watches, scope)?)
+            }
         })
     }
 }
@@ -73,6 +80,7 @@ impl ControllerName {
 /// A controller that is to run, with the stores of its own. Those of several controllers may be filled by one watch.
 enum Registered {
     BatchJob(Stores),
+    InPlaceUpgrade(springtide_in_place_upgrade::Stores),
 }
 
 /// Runs the manager until `shutdown` resolves, then drains: passes under way end, the Lease is given back.
@@ -287,6 +295,39 @@ pub async fn run(
                 let queue = WorkQueue::new(seed);
                 let (views, wired) = (profiles.views(), profiles.wire(&queue));
                 let part = Part { reconciler: profiles, queue, views: &views, guard, workers: 1 };
+                shared.start(part, wired, &agent, &mut tasks)?;
+            }
+            Registered::InPlaceUpgrade(stores) => {
+                let controller = ControllerName::InPlaceUpgrade;
+                let config = &configuration.controllers.in_place_upgrade;
+                let mode = mode(controller, &configuration);
+                let queries = Arc::new(MetricQueries::new(QuerySettings::from(&configuration.metric_queries)));
+                let reconciler = InPlaceUpgradeReconciler::new(
+                    stores.clone(),
+                    Some(queries.clone()),
+                    config.settings.puller_image.as_str(),
+                );
+                shared.metrics.add_population(reconciler.clone());
+                let told = Arc::downgrade(&reconciler);
+                let leading = shared.leadership.leading.clone();
+                let asking = queries.run(Clock::system(), leading, move |key| {
+                    if let Some(reconciler) = told.upgrade() {
+                        reconciler.metric_has_news(key);
+                    }
+                });
+                services.spawn("metrics of upgrades", until(&stop.end, asking));
+                // It destroys nothing, and works on pods of no object as well.
+                let gates = GateKeeper::new(stores.clone());
+                let keys = WorkQueue::new(seed);
+                let (views, wired) = (gates.views(), gates.wire(&keys));
+                let guard = shared.guard(mode, Arc::new(NoWarrants));
+                let part = Part { reconciler: gates, queue: keys, views: &views, guard, workers: config.workers };
+                shared.start(part, wired, &agent, &mut tasks)?;
+                let queue = WorkQueue::new(seed);
+                let wired = reconciler.wire(&queue);
+                let guard = shared.guard(mode, Arc::new(InPlaceUpgradeWarrants::new(stores.clone())));
+                let (views, workers) = (&stores.views(), config.workers);
+                let part = Part { reconciler, queue, views, guard, workers };
                 shared.start(part, wired, &agent, &mut tasks)?;
             }
         }

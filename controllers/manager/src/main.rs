@@ -36,7 +36,10 @@ enum Command {
     Release(cli::release::ReleaseArgs),
     /// Writes a program that does nothing: for the containers by which images are pulled.
     #[command(hide = true)]
-    Noop(cli::noop::NoopArgs),
+    CopyNoop(cli::noop::CopyNoopArgs),
+    /// Does nothing until SIGTERM or SIGINT: for the pods by which images are pulled.
+    #[command(hide = true)]
+    Idle,
 }
 
 #[tokio::main]
@@ -75,7 +78,8 @@ async fn main() -> ExitCode {
         Command::Status(args) => cli::status::run(args).await.map(ExitCode::from),
         Command::Plan(args) => cli::plan::run(args).await.map(ExitCode::from),
         Command::Release(args) => cli::release::run(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Noop(args) => cli::noop::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::CopyNoop(args) => cli::noop::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Idle => signalled().await.map(|()| ExitCode::SUCCESS),
     };
     match ran {
         Ok(code) => code,

@@ -69,6 +69,8 @@ pub struct ManagerArgs {
 pub(crate) enum ControllerName {
     /// BatchJob.
     BatchJob,
+    /// InPlaceUpgrade.
+    InPlaceUpgrade,
 }
 
 /// The controllers that are to run.
@@ -76,6 +78,7 @@ pub(crate) fn enabled(configuration: &ManagerConfiguration) -> Vec<ControllerNam
     let controllers = &configuration.controllers;
     let is_enabled = |name: &ControllerName| match name {
         ControllerName::BatchJob => controllers.batch_job.enabled,
+        ControllerName::InPlaceUpgrade => controllers.in_place_upgrade.enabled,
     };
     ControllerName::value_variants().iter().copied().filter(is_enabled).collect()
 }
@@ -84,6 +87,7 @@ pub(crate) fn enabled(configuration: &ManagerConfiguration) -> Vec<ControllerNam
 pub(crate) fn mode(controller: ControllerName, configuration: &ManagerConfiguration) -> Mode {
     match controller {
         ControllerName::BatchJob => configuration.controllers.batch_job.mode,
+        ControllerName::InPlaceUpgrade => configuration.controllers.in_place_upgrade.mode,
     }
 }
 
@@ -173,12 +177,17 @@ impl ManagerArgs {
             configuration;
         if !self.controllers.is_empty() {
             controllers.batch_job.enabled = self.controllers.contains(&ControllerName::BatchJob);
+            controllers.in_place_upgrade.enabled = self.controllers.contains(&ControllerName::InPlaceUpgrade);
         }
         if self.observe.contains(&ControllerName::BatchJob) {
             controllers.batch_job.mode = Mode::Observe;
         }
+        if self.observe.contains(&ControllerName::InPlaceUpgrade) {
+            controllers.in_place_upgrade.mode = Mode::Observe;
+        }
         if let Some(workers) = self.workers {
             controllers.batch_job.workers = workers;
+            controllers.in_place_upgrade.workers = workers;
         }
         if let Some(factor) = self.write_budget_factor {
             *write_budget = std::mem::take(write_budget).scaled(factor);
@@ -273,7 +282,8 @@ mod tests {
         assert_eq!(mode(ControllerName::BatchJob, &twice), Mode::Act);
         let observes = configuration(&["--observe", "batch-job"], None).unwrap();
         assert_eq!(mode(ControllerName::BatchJob, &observes), Mode::Observe);
-        let disabled = FILE.replace("workers: 3", "enabled: false");
+        let disabled =
+            FILE.replace("workers: 3", "enabled: false").replace("}}", "}, inPlaceUpgrade: {enabled: false}}");
         configuration(&[], Some(&disabled)).unwrap_err();
         let named = configuration(&["--controllers", "batch-job"], Some(&disabled)).unwrap();
         assert_eq!(enabled(&named), [ControllerName::BatchJob]);

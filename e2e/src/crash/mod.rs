@@ -20,6 +20,7 @@
 //! | panics | none |
 
 mod case;
+mod driver;
 mod facts;
 mod in_process;
 mod lane;
@@ -34,6 +35,7 @@ use anyhow::Result;
 use crate::local_cluster::LocalCluster;
 
 pub use case::{CASE_VARIABLE, Case, Point, Recovery, Subset};
+pub use driver::run;
 pub use facts::Facts;
 pub use lane::{Lane, Verdict};
 pub use reference::Reference;

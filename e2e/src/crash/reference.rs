@@ -49,7 +49,7 @@ impl Lane {
     /// something against it, or two runs of it come to different facts.
     pub async fn references<S: Scenario>(
         &self,
-        scenarios: &[S],
+        scenarios: &[&S],
         watched: &[Duration],
     ) -> Result<Vec<Result<Reference>>> {
         let mut runs: Vec<Vec<Result<Ended>>> = scenarios.iter().map(|_| Vec::new()).collect();
@@ -57,7 +57,7 @@ impl Lane {
             self.begin();
             let before = self.panics();
             let manager = self.manager(0).await?;
-            let ends = join_all(scenarios.iter().map(|scenario| self.undisturbed(scenario, *watched))).await;
+            let ends = join_all(scenarios.iter().map(|scenario| self.undisturbed(*scenario, *watched))).await;
             manager.crash().await?;
             let panicked = self.panics() - before;
             ensure!(panicked == 0, "{panicked} panics without a crash");

@@ -9,12 +9,17 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::fault_proxy::{Class, Entry};
+use crate::upgrade::PULLER_PREFIX;
 use crate::write_count::{Request, Verb};
 
 /// Their names are made of random numbers, ...
 const EVENTS: &str = "events";
 /// ... and so is a part of these: digits of their job's UID.
 const POD_GROUPS: &str = "podgroups";
+/// The letters that the API server takes for the end of a name that it makes, and how many of them
+/// (k8s.io/apimachinery/pkg/util/rand, k8s.io/apiserver/pkg/storage/names).
+const RANDOM_LETTERS: &str = "bcdfghjklmnpqrstvwxz2456789";
+const RANDOM_LENGTH: usize = 5;
 /// In place of a name that a random number is part of.
 const ANY_NAME: &str = "*";
 
@@ -38,7 +43,8 @@ impl WriteId {
     pub(super) fn of_all<'a>(requests: impl Iterator<Item = &'a Request>) -> Vec<Self> {
         let mut occurrences: BTreeMap<Self, u64> = BTreeMap::new();
         let named = requests.map(|request| {
-            let is_random = [EVENTS, POD_GROUPS].contains(&request.resource.as_str());
+            let is_random = [EVENTS, POD_GROUPS].contains(&request.resource.as_str())
+                || (is_of_pod(&request.resource) && is_made_up(&request.name));
             let alike = Self {
                 verb: request.verb,
                 resource: request.resource.clone(),
@@ -55,7 +61,7 @@ impl WriteId {
 
     /// Whether it is a status.
     pub(super) fn is_status(&self) -> bool {
-        self.resource.ends_with("/status")
+        is_status(&self.resource)
     }
 
     /// Whether it is neither a status nor an event, of which there are more or fewer by the pace of changes.
@@ -83,6 +89,24 @@ impl WriteId {
         let class = class.verb(self.verb).resource(&self.resource).says(&self.says);
         if self.name.is_empty() { class } else { class.name(&self.name) }
     }
+}
+
+/// Whether a resource is the status of a kind of ours, which tells what was done; that of a pod does something.
+pub(super) fn is_status(resource: &str) -> bool {
+    resource.ends_with("/status") && !is_of_pod(resource)
+}
+
+fn is_of_pod(resource: &str) -> bool {
+    resource == "pods" || resource.starts_with("pods/")
+}
+
+/// Whether the API server has made the end of a pod's name, or it follows from the node that the scheduler has chosen.
+fn is_made_up(name: &str) -> bool {
+    if name.starts_with(PULLER_PREFIX) {
+        return true;
+    }
+    let end = name.rsplit_once('-').map_or("", |(_, end)| end);
+    end.len() == RANDOM_LENGTH && end.chars().all(|letter| RANDOM_LETTERS.contains(letter))
 }
 
 impl fmt::Display for WriteId {
@@ -222,6 +246,45 @@ mod tests {
         {
             assert!(wrong.parse::<WriteId>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_pod_whose_name_the_server_makes_is_any_of_its_kind() {
+        let request = |resource: &str, name: &str| Request {
+            user: String::new(),
+            user_agent: String::new(),
+            verb: Verb::Patch,
+            group: String::new(),
+            resource: resource.to_owned(),
+            namespace: "a".to_owned(),
+            name: name.to_owned(),
+            code: 200,
+            dry_run: false,
+            query: String::new(),
+            received: None,
+            says: String::new(),
+        };
+        let requests = [
+            request("pods/status", "web-7c9f21ab04-x2bqz"),
+            request("pods/status", "web-7c9f21ab04-zzzzz"),
+            request("pods", "db-0"),
+            request("replicasets", "web-x2bqz"),
+            request("pods", "job-0-worke"),
+            request("pods", "ipu-pull-7c9f21ab04de-0a1b"),
+        ];
+        let named: Vec<_> = WriteId::of_all(requests.iter()).iter().map(WriteId::to_string).collect();
+        assert_eq!(
+            named,
+            [
+                "patch/pods/status/*",
+                "patch/pods/status/*#2",
+                "patch/pods/db-0",
+                "patch/replicasets/web-x2bqz",
+                "patch/pods/job-0-worke",
+                "patch/pods/*",
+            ]
+        );
+        assert!(WriteId::of_all(requests.iter()).iter().all(WriteId::is_deed));
     }
 
     fn course(writes: &[&str], stages: &[&[&str]]) -> Course {

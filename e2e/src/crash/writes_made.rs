@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::write_id::is_status;
 use crate::fault_proxy::Entry;
 use crate::write_count::WriteCount;
 
@@ -70,10 +71,6 @@ impl WritesMade {
             )
         })
     }
-}
-
-fn is_status(resource: &str) -> bool {
-    resource.ends_with("/status")
 }
 
 #[cfg(test)]

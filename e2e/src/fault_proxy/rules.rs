@@ -15,6 +15,8 @@ pub struct Class {
     agent: Option<String>,
     query: Option<String>,
     says: Option<String>,
+    /// Dry runs are not of it.
+    stored: bool,
 }
 
 impl Class {
@@ -30,10 +32,10 @@ impl Class {
         Self { verbs: verbs.into_iter().collect(), ..Self::default() }
     }
 
-    /// Those that change stored objects.
+    /// Those that change stored objects: no dry runs.
     #[must_use]
     pub fn writes() -> Self {
-        Self::of([Verb::Create, Verb::Update, Verb::Patch, Verb::Delete, Verb::DeleteCollection])
+        Self { stored: true, ..Self::of(Verb::WRITES) }
     }
 
     /// Only those with this verb.
@@ -101,6 +103,7 @@ impl Class {
             && is(&self.name, &request.name)
             && is(&self.user, &request.user)
             && is(&self.says, &request.says)
+            && !(self.stored && request.dry_run)
             && self.agent.as_ref().is_none_or(|prefix| request.user_agent.starts_with(prefix))
             && self.query.as_ref().is_none_or(|part| request.query.contains(part))
     }
@@ -311,6 +314,8 @@ mod tests {
         for class in others {
             assert!(!class.holds(&pod), "{class:?}");
         }
+        let dry = Request { dry_run: true, ..pod };
+        assert!(Class::any().holds(&dry) && !Class::writes().holds(&dry));
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub mod traffic;
 pub mod upgrades;
 pub mod workload;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::batch::{GENERAL, pool};
@@ -54,12 +55,35 @@ pub async fn shared() -> Result<&'static LocalCluster> {
     let (cluster, _) = SHARED
         .get_or_try_init(async || {
             let cluster = cluster().await?;
-            let mut manager = Manager::start(&cluster, "manager", &[]).await?;
-            manager.wait_ready().await?;
+            let manager = manager(&cluster).await?;
             Ok::<_, anyhow::Error>((cluster, manager))
         })
         .await?;
     Ok(cluster)
+}
+
+/// The configuration of a manager by which images may be pulled to nodes before a container there is stopped, by an image
+/// that KWOK plays.
+#[must_use]
+pub fn manager_configuration() -> Value {
+    json!({
+        "apiVersion": "config.springtide.dev/v1alpha1", "kind": "ManagerConfiguration",
+        "controllers": {"inPlaceUpgrade": {"settings": {"pullerImage": "example.com/springtide:v1"}}},
+    })
+}
+
+/// Starts a manager of this configuration, and waits until it is ready.
+///
+/// # Errors
+/// As [`Manager::start`] and [`Manager::wait_ready`].
+pub async fn manager(cluster: &LocalCluster) -> Result<Manager> {
+    let file = cluster.folder().join("upgrade-configuration.yaml");
+    std::fs::write(&file, manager_configuration().to_string())
+        .with_context(|| format!("write {}", file.display()))?;
+    let path = file.to_str().context("a path in UTF-8")?;
+    let mut manager = Manager::start(cluster, "manager", &["--config", path]).await?;
+    manager.wait_ready().await?;
+    Ok(manager)
 }
 
 /// A cluster of one's own with the pool [`GENERAL`] and the CRDs, without a manager.

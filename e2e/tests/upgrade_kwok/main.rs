@@ -6,6 +6,7 @@
 
 mod deployments;
 mod limits;
+mod neighbours;
 mod runs;
 mod sets;
 mod signals;

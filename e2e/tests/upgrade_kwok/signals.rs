@@ -8,13 +8,12 @@ use serde_json::json;
 use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::{OnFailure, OnTimeout, StalledReason};
 use springtide_e2e::local_cluster::Component;
-use springtide_e2e::manager::Manager;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::polling::until_seen;
 use springtide_e2e::upgrade::pods::{Pods, is_false, is_true};
 use springtide_e2e::upgrade::slices::{SliceFeed, Slices};
 use springtide_e2e::upgrade::{
-    GATE, SERVING_LABEL, Signal, Testbed, Workload, cluster, image, native, shared,
+    GATE, SERVING_LABEL, Signal, Testbed, Workload, cluster, image, manager, native, shared,
 };
 
 /// A Service of a workload's pods.
@@ -91,8 +90,7 @@ async fn without_a_manager_pods_with_the_label_serve_and_pods_with_the_gate_wait
     .await?;
     ensure!(test.pods.now().of("gated").iter().all(|life| !life.is_ready()));
 
-    let mut manager = Manager::start(&cluster, "manager", &[]).await?;
-    manager.wait_ready().await?;
+    let manager = manager(&cluster).await?;
     native::agrees(&test, &gated).await?;
     serves(&slices, "gated", 3).await?;
     let before = test.ready(&labelled, 3).await?;
@@ -151,8 +149,7 @@ async fn a_pod_is_changed_when_no_service_has_it_but_those_that_publish_what_is_
 #[tokio::test]
 async fn a_drain_that_is_not_proved_in_time_ends_as_it_is_said() -> Result<()> {
     let cluster = cluster().await?;
-    let mut manager = Manager::start(&cluster, "manager", &[]).await?;
-    manager.wait_ready().await?;
+    let manager = manager(&cluster).await?;
     let test = Testbed::new(&cluster, "late").await?;
     let slices = SliceFeed::start(test.api()).await?;
     let outcomes = [("skip", OnTimeout::Skip), ("proceed", OnTimeout::Proceed), ("fail", OnTimeout::Fail)];

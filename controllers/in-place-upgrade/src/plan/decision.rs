@@ -52,7 +52,7 @@ pub enum Decision {
 
 /// Decides. Writes that must not be forgotten come with a status of their own before anything rests on them.
 pub fn decide(situation: &Situation<'_>, now: Timestamp) -> Decision {
-    if situation.course.is_open() { in_run(situation) } else { without_run(situation, now) }
+    if situation.course.is_open() { in_run(situation, now) } else { without_run(situation, now) }
 }
 
 fn without_run(situation: &Situation<'_>, now: Timestamp) -> Decision {
@@ -103,7 +103,7 @@ fn plan_only(situation: &Situation<'_>, now: Timestamp) -> Decision {
     if asked.questions.is_empty() { Decision::PlanOnly } else { Decision::Preflight(asked) }
 }
 
-fn in_run(situation: &Situation<'_>) -> Decision {
+fn in_run(situation: &Situation<'_>, now: Timestamp) -> Decision {
     let spec = &situation.observed.upgrade.spec;
     let course = situation.course;
     if course == Course::Superseded {
@@ -135,6 +135,11 @@ fn in_run(situation: &Situation<'_>) -> Decision {
         }
         if !situation.target.is_template_observed() {
             return Decision::TemplateNotObserved;
+        }
+        // Of a wish that took the place of another, and by a process that has just begun to lead.
+        let asked = preflight(situation, now);
+        if !asked.questions.is_empty() {
+            return Decision::Preflight(asked);
         }
     }
     let is_done = situation.census.is_done() && situation.census.pods.blocked == ignored(situation);

@@ -1,3 +1,4 @@
+mod kinds;
 mod world;
 
 use crate::fixtures::overlay;

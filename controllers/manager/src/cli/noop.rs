@@ -1,4 +1,4 @@
-//! `springtide noop`: writes a program that does nothing, for containers of images that shall be pulled and not run.
+//! `springtide copy-noop`: writes a program that does nothing, for containers of images that shall be pulled and not run.
 //!
 //! An image need not hold anything that ends by itself, and a container of it runs what a volume holds as well. The
 //! program is the smallest that the kernel takes: an ELF header, one segment, and the system call `exit_group(0)`
@@ -12,19 +12,23 @@ use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Options of `springtide noop`.
+/// Name of the program in its folder.
+const NAME: &str = "noop";
+
+/// Options of `springtide copy-noop`.
 #[derive(Args)]
-pub(crate) struct NoopArgs {
-    /// File to write.
-    file: PathBuf,
+pub(crate) struct CopyNoopArgs {
+    /// Folder that gets the program `noop`.
+    folder: PathBuf,
 }
 
 /// Writes the program, for everybody to run.
 ///
 /// # Errors
 /// The file cannot be written.
-pub(crate) fn run(args: &NoopArgs) -> Result<()> {
-    write(&args.file).with_context(|| format!("write {}", args.file.display()))
+pub(crate) fn run(args: &CopyNoopArgs) -> Result<()> {
+    let file = args.folder.join(NAME);
+    write(&file).with_context(|| format!("write {}", file.display()))
 }
 
 fn write(path: &Path) -> Result<()> {
@@ -94,18 +98,17 @@ mod tests {
     #[test]
     fn the_program_runs_without_anything_and_ends_well() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("noop");
+        let file = folder.path().join(NAME);
         // One that is there already is replaced, with its rights.
         fs::write(&file, vec![0; 4096]).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        run(&NoopArgs { file: file.clone() }).unwrap();
+        run(&CopyNoopArgs { folder: folder.path().to_owned() }).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o755);
         assert_eq!(fs::read(&file).unwrap(), program());
         let output = Command::new(&file).arg("whatever").env_clear().output().unwrap();
         assert_eq!(output.status.code(), Some(0));
         assert!(output.stdout.is_empty() && output.stderr.is_empty());
-        let missing = folder.path().join("no/folder");
-        let error = run(&NoopArgs { file: missing }).unwrap_err();
-        assert!(format!("{error:#}").contains("no/folder"), "{error:#}");
+        let error = run(&CopyNoopArgs { folder: folder.path().join("no/folder") }).unwrap_err();
+        assert!(format!("{error:#}").contains("no/folder/noop"), "{error:#}");
     }
 }

@@ -7,6 +7,7 @@
 mod archive;
 mod bounds;
 mod diff;
+mod in_place_upgrade;
 mod metric_queries;
 pub mod schema;
 mod scope;
@@ -16,6 +17,7 @@ mod tests;
 pub use archive::ArchiveSettings;
 pub use bounds::Violation;
 pub use diff::{Changes, is_live};
+pub use in_place_upgrade::InPlaceUpgradeSettings;
 pub use metric_queries::MetricQueriesConfig;
 pub use scope::{ScopeConfig, ScopeType};
 
@@ -97,6 +99,8 @@ pub enum ConfigurationKind {
 pub struct Controllers {
     /// The controller of BatchJob.
     pub batch_job: ControllerConfig<BatchJobSettings>,
+    /// The controller of InPlaceUpgrade.
+    pub in_place_upgrade: ControllerConfig<InPlaceUpgradeSettings>,
 }
 
 /// One controller.
@@ -365,7 +369,11 @@ impl ManagerConfiguration {
         let Self { controllers, leader_election: election, logging, tracing, .. } = self;
         let write_seconds = seconds(WRITE_DEADLINE);
         let rules = [
-            (!controllers.batch_job.enabled, "controllers", "are all disabled; enable one".to_owned()),
+            (
+                !controllers.batch_job.enabled && !controllers.in_place_upgrade.enabled,
+                "controllers",
+                "are all disabled; enable one".to_owned(),
+            ),
             (
                 election.renew_deadline_seconds.saturating_add(write_seconds)
                     > election.lease_duration_seconds,

@@ -151,7 +151,10 @@ fn what_is_out_of_bounds_is_named_with_the_bounds() {
             "scope: {type: Namespaces, namespaces: ['']}",
             "scope.namespaces[0] must be 1 to 63 characters long",
         ),
-        ("controllers: {batchJob: {enabled: false}}", "controllers are all disabled; enable one"),
+        (
+            "controllers: {batchJob: {enabled: false}, inPlaceUpgrade: {enabled: false}}",
+            "controllers are all disabled; enable one",
+        ),
         ("tracing: {otlpEndpoint: 'collector:4318'}", "tracing.otlpEndpoint must begin with http://"),
         ("tracing: {otlpEndpoint: 'https://collector'}", "tracing.otlpEndpoint must begin with http://"),
         ("tracing: {otlpEndpoint: 'http://a b'}", "tracing.otlpEndpoint must be a URL like http://"),

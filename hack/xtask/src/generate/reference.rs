@@ -87,6 +87,7 @@ fn field_row(kind: &Kind, root: &Value, in_spec: bool, node: Node<'_>) -> String
         in_spec
             && (path == *field || path.strip_prefix(field).is_some_and(|rest| rest.starts_with(['.', '['])))
     });
+    let rises = in_spec && kind.rising_fields.contains(&path);
     let text = node.schema["description"].as_str().unwrap_or_default();
     let declared = kind.immutable_fields.contains(&path) && in_spec;
     let meaning = text.strip_suffix(&constraints(node.schema, declared)).unwrap_or(text).trim();
@@ -99,7 +100,12 @@ fn field_row(kind: &Kind, root: &Value, in_spec: bool, node: Node<'_>) -> String
             Value::Object(_) | Value::Array(_) => "by field".to_owned(),
             scalar @ (Value::Bool(_) | Value::Number(_)) => format!("`{scalar}`"),
         };
-        row.push_str(&format!(" {default} | {} |", if immutable { "no" } else { "yes" }));
+        let changes = match (immutable, rises) {
+            (true, _) => "no",
+            (false, true) => "upwards",
+            (false, false) => "yes",
+        };
+        row.push_str(&format!(" {default} | {changes} |"));
     }
     row.push_str(&format!(" {} |", escape(meaning)));
     row
@@ -132,7 +138,11 @@ pub(super) fn type_of(node: Node<'_>) -> String {
         "object" if schema["additionalProperties"].is_object() => "map of string".to_owned(),
         "string" if schema["format"] == "date-time" => "time (RFC 3339)".to_owned(),
         "integer" if node.name.contains("Seconds") => "integer (seconds)".to_owned(),
-        "" if schema["x-kubernetes-int-or-string"] == true => "quantity".to_owned(),
+        // Of the two that are numbers or texts a quantity has no bound as a number.
+        "" if schema["x-kubernetes-int-or-string"] == true && schema["maximum"].is_null() => {
+            "quantity".to_owned()
+        }
+        "" if schema["x-kubernetes-int-or-string"] == true => "number or percentage".to_owned(),
         other => other.to_owned(),
     }
 }

@@ -6,6 +6,7 @@ mod queues;
 mod staged;
 #[cfg(test)]
 mod tests;
+mod upgrades;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,22 +37,19 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
         let names = &kind.crd.spec.names;
         let folder = Path::new(FOLDER).join(names.kind.to_lowercase());
         let staged = staged(kind)?;
-        for (staged, action, file, policy) in
-            [("running", "paused", "Hold"), ("suspended", "resumed", "None")].into_iter().filter_map(
-                |(name, done, policy)| {
-                    let staged = staged.iter().find(|staged| staged.name == name)?;
-                    Some((staged, done, format!("testdata/actions/{name}-{done}.yaml"), policy))
-                },
-            )
-        {
-            let mut object = staged.object.clone();
-            object["spec"]["stopPolicy"] = json!(policy);
-            let comment = format!("{}.yaml, {action}.", staged.name);
-            files.insert(folder.join(file), yaml::document(&object, &[&comment])?);
+        if let Some(hold) = hold_of_users(kind) {
+            for (name, done, value) in [("running", "paused", hold.on), ("suspended", "resumed", hold.off)] {
+                let Some(staged) = staged.iter().find(|staged| staged.name == name) else { continue };
+                let mut object = staged.object.clone();
+                object["spec"][hold.field] = json!(value);
+                let comment = format!("{name}.yaml, {done}.");
+                let file = folder.join(format!("testdata/actions/{name}-{done}.yaml"));
+                files.insert(file, yaml::document(&object, &[&comment])?);
+            }
         }
         for staged in staged {
             let path = folder.join("testdata").join(format!("{}.yaml", staged.name));
-            let comment = format!("{:?}, as the controller's planner leaves it.", staged.situation);
+            let comment = format!("{:?}, as the controller{} leaves it.", staged.situation, author(kind));
             files.insert(path, yaml::document(&staged.object, &[&comment])?);
         }
         let read = |file: &str| {
@@ -62,7 +60,7 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
         let health = health(kind)?;
         customizations.insert(format!("resource.customizations.health.{of_kind}"), json!(health));
         files.insert(folder.join("health.lua"), format!("-- {MARK}; edits are lost.\n{health}"));
-        if !is_held_by_users(kind) {
+        if hold_of_users(kind).is_none() {
             continue;
         }
         let definitions: Vec<Value> = ACTIONS
@@ -99,9 +97,32 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
     Ok(files)
 }
 
-/// Whether users can hold the objects of a kind: only then there are actions, and something is ever Suspended.
-fn is_held_by_users(kind: &Kind) -> bool {
-    schema::root(&json!(kind.crd))["properties"]["spec"]["properties"]["stopPolicy"].is_object()
+/// Who wrote the statuses of a kind's staged objects: the planner, or whoever wrote down what the controller is to do.
+fn author(kind: &Kind) -> &'static str {
+    if kind.controller == "in-place-upgrade" { "" } else { "'s planner" }
+}
+
+/// The field of a spec by which users hold an object.
+struct Hold {
+    field: &'static str,
+    /// Its value that holds.
+    on: &'static str,
+    /// Its value that lets go on.
+    off: &'static str,
+}
+
+/// How users hold the objects of a kind, if they can: only then there are actions, and something is ever Suspended.
+fn hold_of_users(kind: &Kind) -> Option<Hold> {
+    let root = schema::root(&json!(kind.crd));
+    [
+        Hold { field: "stopPolicy", on: "Hold", off: "None" },
+        Hold { field: "mode", on: "Paused", off: "Apply" },
+    ]
+    .into_iter()
+    .find(|hold| {
+        let values = root["properties"]["spec"]["properties"][hold.field]["enum"].as_array();
+        values.is_some_and(|values| values.contains(&json!(hold.on)))
+    })
 }
 
 /// The health check of Argo CD for a kind: what holds for all of them, then the verdict by its own conditions.
@@ -111,9 +132,10 @@ fn health(kind: &Kind) -> Result<String> {
         "BatchJob" => include_str!("health/batchjob.lua"),
         "BatchQueue" => include_str!("health/batchqueue.lua"),
         "BatchTaskProfile" => include_str!("health/batchtaskprofile.lua"),
+        "InPlaceUpgrade" => include_str!("health/inplaceupgrade.lua"),
         other => bail!("{other} has no health check: add one in hack/xtask/src/gitops/health"),
     };
-    let held = if is_held_by_users(kind) { ", and Suspended beside them" } else { "" };
+    let held = if hold_of_users(kind).is_some() { ", and Suspended beside them" } else { "" };
     let common = include_str!("health/common.lua");
     Ok(format!("-- Health of a {name} for Argo CD: the same verdicts as kstatus{held}.\n{common}\n{verdict}"))
 }
@@ -124,6 +146,7 @@ fn staged(kind: &Kind) -> Result<Vec<staged::Staged>> {
         "BatchJob" => staged::batch_jobs(kind),
         "BatchQueue" => queues::batch_queues(kind),
         "BatchTaskProfile" => profiles::staged(kind),
+        "InPlaceUpgrade" => upgrades::staged(kind),
         other => anyhow::bail!("{other} has no staged objects: add them in hack/xtask/src/gitops/staged.rs"),
     }
 }

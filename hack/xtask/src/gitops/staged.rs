@@ -32,6 +32,10 @@ pub(crate) enum Situation {
     NeedsPerson,
     /// The user holds it.
     Held,
+    /// Nothing is under way until the user resumes or approves it.
+    AwaitsPerson,
+    /// Nothing is under way until an hour comes, or others are available; it goes on by itself.
+    Waiting,
     /// The user closed it, and there is nothing else that it is to do.
     Closed,
     /// Deletion was asked for.

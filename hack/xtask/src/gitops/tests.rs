@@ -12,7 +12,7 @@ use springtide_crds::Kind;
 use springtide_crds::batch_job::MESSAGE_MAX_BYTES;
 
 use super::staged::{Situation, Staged};
-use super::{FOLDER, is_held_by_users, staged};
+use super::{FOLDER, hold_of_users, staged};
 
 /// What a row of the contract asks of the conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ fn contract(situation: Situation) -> (Holds, Holds, Holds, &'static str, &'stati
         Situation::Converged => (True, Absent, Absent, "Current", "Healthy"),
         Situation::NeedsPerson => (NotTrue, Absent, True, "Failed", "Degraded"),
         Situation::Held => (NotTrue, True, Absent, "InProgress", "Suspended"),
+        Situation::AwaitsPerson => (NotTrue, Absent, Absent, "InProgress", "Suspended"),
+        Situation::Waiting => (NotTrue, Absent, Absent, "InProgress", "Progressing"),
         Situation::Closed => (True, Absent, Absent, "Current", "Suspended"),
         Situation::Deleting => (Any, Any, Any, "Terminating", "Progressing"),
     }
@@ -82,12 +84,12 @@ fn every_situation_has_the_conditions_of_its_row() {
             Situation::NeedsPerson,
             Situation::Deleting,
         ] {
-            let is_possible = situation != Situation::Held || is_held_by_users(&kind);
+            let is_possible = situation != Situation::Held || hold_of_users(&kind).is_some();
             let is_staged = staged.iter().any(|object| object.situation == situation);
             assert_eq!(is_staged, is_possible, "{situation:?}");
         }
         let is_stopped = |object: &Staged| matches!(object.situation, Situation::Held | Situation::Closed);
-        assert!(!is_held_by_users(&kind) || staged.iter().any(is_stopped), "none is stopped");
+        assert!(hold_of_users(&kind).is_none() || staged.iter().any(is_stopped), "none is stopped");
         for Staged { name, situation, object } in &staged {
             let (ready, reconciling, stalled, ..) = contract(*situation);
             for (type_, expected) in
@@ -144,7 +146,7 @@ fn kubectl_wait_ends_for_what_has_converged_and_for_nothing_else() {
 
 /// The verdict of kstatus on a kind that it does not know, by the rules of
 /// sigs.k8s.io/cli-utils/pkg/kstatus: deletion, then the generation, then the first of Reconciling and
-/// Stalled that is true, in the order of the list; then current.
+/// Stalled that is true, in the order of the list; then whether Ready is true, if there is one; then current.
 fn kstatus(object: &Value) -> &'static str {
     if object["metadata"]["deletionTimestamp"].is_string() {
         return "Terminating";
@@ -160,7 +162,10 @@ fn kstatus(object: &Value) -> &'static str {
             Some("Stalled") => Some("Failed"),
             Some(_) | None => None,
         })
-        .unwrap_or("Current")
+        .unwrap_or(match holds(object, "Ready") {
+            Holds::NotTrue => "InProgress",
+            Holds::True | Holds::Absent | Holds::Any => "Current",
+        })
 }
 
 #[test]
@@ -243,7 +248,7 @@ fn the_tests_of_the_health_check_pass_and_cover_every_staged_object() {
         let verdicts: std::collections::BTreeSet<&str> =
             tests.iter().map(|test| test.health_status.status.as_str()).collect();
         let all = ["Degraded", "Healthy", "Progressing", "Suspended"];
-        assert_eq!(Vec::from_iter(verdicts), all[..if is_held_by_users(&kind) { 4 } else { 3 }]);
+        assert_eq!(Vec::from_iter(verdicts), all[..if hold_of_users(&kind).is_some() { 4 } else { 3 }]);
     }
 }
 
@@ -299,7 +304,7 @@ fn the_tests_of_the_actions_pass_and_cover_every_staged_object() {
         disabled: bool,
     }
     let config = documents("argo-cd/health-checks.yaml").pop().unwrap();
-    for (kind, staged) in kinds().into_iter().filter(|(kind, _)| is_held_by_users(kind)) {
+    for (kind, staged) in kinds().into_iter().filter(|(kind, _)| hold_of_users(kind).is_some()) {
         let key =
             format!("resource.customizations.actions.{}_{}", kind.crd.spec.group, kind.crd.spec.names.kind);
         let actions: Actions = serde_yaml::from_str(config["data"][key].as_str().unwrap()).unwrap();

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use springtide_batch_job::{BatchJobReconciler, BatchQueueReconciler, ProfileReconciler, Stores};
+use springtide_in_place_upgrade::{GateKeeper, InPlaceUpgradeReconciler};
 use springtide_manager::ReloadMeasures;
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::Reconciler;
@@ -12,9 +13,16 @@ use crate::check::Finding;
 
 /// What a manager with all controllers registers.
 pub(super) fn families() -> Result<Vec<Family>> {
-    let metrics =
-        catalogue::specimen(&[BatchJobReconciler::NAME, BatchQueueReconciler::NAME, ProfileReconciler::NAME]);
-    let stores = Stores::register(&mut WatchSet::new(0), &Scope::All)?;
+    let metrics = catalogue::specimen(&[
+        BatchJobReconciler::NAME,
+        BatchQueueReconciler::NAME,
+        ProfileReconciler::NAME,
+        InPlaceUpgradeReconciler::NAME,
+        GateKeeper::NAME,
+    ]);
+    let mut watches = WatchSet::new(0);
+    let stores = Stores::register(&mut watches, &Scope::All)?;
+    let of_upgrades = springtide_in_place_upgrade::Stores::register(&mut watches, &Scope::All)?;
     let profiles = ProfileReconciler::new(stores.clone(), Clock::system());
     let batch_job = BatchJobReconciler::new(stores);
     metrics.register(|registry| {
@@ -25,6 +33,7 @@ pub(super) fn families() -> Result<Vec<Family>> {
     metrics.add_population(BatchQueueReconciler::new(batch_job.clone()));
     metrics.add_population(batch_job);
     metrics.add_population(profiles);
+    metrics.add_population(InPlaceUpgradeReconciler::new(of_upgrades, None, ""));
     Ok(catalogue::families(&metrics)?)
 }
 

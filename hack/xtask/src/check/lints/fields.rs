@@ -50,7 +50,8 @@ pub(super) fn banned(subject: &Subject) -> Vec<Problem> {
         if node.name == "namespace" {
             ban("references stay in the namespace");
         }
-        if node.type_() == "string" && is_duration(node.name) {
+        // A choice may be named after what it follows, as `onTimeout` is.
+        if node.type_() == "string" && node.schema["enum"].is_null() && is_duration(node.name) {
             ban("a duration is an integer whose name ends in Seconds");
         }
     });

@@ -1,12 +1,13 @@
 //! CEL rules speak to people, have examples, and cover what is immutable.
 
 use serde_json::Value;
+use springtide_crds::Kind;
 
 use super::{Problem, Subject};
 use crate::schema;
 
 /// Every rule has a message that names a field, a reason and examples; every
-/// immutable field has its transition rule.
+/// field that is immutable or may only rise has its transition rule.
 pub(super) fn rules(subject: &Subject) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut known = Vec::new();
@@ -37,7 +38,7 @@ pub(super) fn rules(subject: &Subject) -> Vec<Problem> {
     }
     let transitions: Vec<&str> =
         known.iter().map(|(_, rule)| rule.as_str()).filter(|rule| rule.contains("oldSelf")).collect();
-    problems.extend(immutability(subject, &transitions));
+    problems.extend(guarded(subject, &transitions));
     problems
 }
 
@@ -55,26 +56,30 @@ fn example_problem(subject: &Subject, message: &str, transition: bool) -> Option
     None
 }
 
-fn immutability(subject: &Subject, transitions: &[&str]) -> Vec<Problem> {
+fn guarded(subject: &Subject, transitions: &[&str]) -> Vec<Problem> {
+    let Kind { immutable_fields, rising_fields, .. } = &subject.kind;
+    let declared = [("immutable", "==", immutable_fields), ("rising", ">=", rising_fields)];
     let mut problems = Vec::new();
-    for field in subject.kind.immutable_fields {
-        let schema = field
-            .split('.')
-            .fold(&subject.root["properties"]["spec"], |schema, name| &schema["properties"][name]);
-        let equal = format!("self.{field} == oldSelf.{field}");
-        if schema["type"].is_null() {
-            problems.push((format!("spec.{field}"), "is listed as immutable but does not exist".to_owned()));
-        } else if !transitions.iter().any(|rule| rule.contains(&equal)) {
-            problems.push((
-                format!("spec.{field}"),
-                "is listed as immutable but no transition rule guards it".to_owned(),
-            ));
+    for (what, relation, fields) in declared {
+        for field in *fields {
+            let schema = field
+                .split('.')
+                .fold(&subject.root["properties"]["spec"], |schema, name| &schema["properties"][name]);
+            let kept = format!("self.{field} {relation} oldSelf.{field}");
+            if schema["type"].is_null() {
+                problems.push((format!("spec.{field}"), format!("is listed as {what} but does not exist")));
+            } else if !transitions.iter().any(|rule| rule.contains(&kept)) {
+                problems.push((
+                    format!("spec.{field}"),
+                    format!("is listed as {what} but no transition rule guards it"),
+                ));
+            }
         }
     }
-    if transitions.len() != subject.kind.immutable_fields.len() {
+    if transitions.len() != immutable_fields.len() + rising_fields.len() {
         problems.push((
             "spec".to_owned(),
-            "there must be one transition rule per immutable field, no more".to_owned(),
+            "there must be one transition rule per immutable or rising field, no more".to_owned(),
         ));
     }
     problems

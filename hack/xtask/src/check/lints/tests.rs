@@ -198,6 +198,7 @@ fn all_broken() -> Vec<Broken> {
         broken("rules", |s| s.examples.rules[0].message.push('!'), "which no rule says"),
         broken("rules", |s| s.kind.immutable_fields = &["priority"], "no transition rule guards it"),
         broken("rules", |s| s.kind.immutable_fields = &["prioritee"], "does not exist"),
+        broken("rules", |s| s.kind.rising_fields = &["priority"], "rising but no transition rule guards it"),
         broken(
             "wiring",
             |s| s.sources.0 = s.sources.0.replace(".stop_policy,", ""),

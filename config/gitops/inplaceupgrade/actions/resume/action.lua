@@ -1,0 +1,2 @@
+obj.spec.mode = "Apply"
+return obj
