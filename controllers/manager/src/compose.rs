@@ -301,7 +301,8 @@ pub async fn run(
                 let controller = ControllerName::InPlaceUpgrade;
                 let config = &configuration.controllers.in_place_upgrade;
                 let mode = mode(controller, &configuration);
-                let queries = Arc::new(MetricQueries::new(QuerySettings::from(&configuration.metric_queries)));
+                let queries =
+                    Arc::new(MetricQueries::new(QuerySettings::from(&configuration.metric_queries)));
                 let reconciler = InPlaceUpgradeReconciler::new(
                     stores.clone(),
                     Some(queries.clone()),
@@ -321,7 +322,8 @@ pub async fn run(
                 let keys = WorkQueue::new(seed);
                 let (views, wired) = (gates.views(), gates.wire(&keys));
                 let guard = shared.guard(mode, Arc::new(NoWarrants));
-                let part = Part { reconciler: gates, queue: keys, views: &views, guard, workers: config.workers };
+                let part =
+                    Part { reconciler: gates, queue: keys, views: &views, guard, workers: config.workers };
                 shared.start(part, wired, &agent, &mut tasks)?;
                 let queue = WorkQueue::new(seed);
                 let wired = reconciler.wire(&queue);

@@ -282,8 +282,9 @@ mod tests {
         assert_eq!(mode(ControllerName::BatchJob, &twice), Mode::Act);
         let observes = configuration(&["--observe", "batch-job"], None).unwrap();
         assert_eq!(mode(ControllerName::BatchJob, &observes), Mode::Observe);
-        let disabled =
-            FILE.replace("workers: 3", "enabled: false").replace("}}", "}, inPlaceUpgrade: {enabled: false}}");
+        let disabled = FILE
+            .replace("workers: 3", "enabled: false")
+            .replace("}}", "}, inPlaceUpgrade: {enabled: false}}");
         configuration(&[], Some(&disabled)).unwrap_err();
         let named = configuration(&["--controllers", "batch-job"], Some(&disabled)).unwrap();
         assert_eq!(enabled(&named), [ControllerName::BatchJob]);

@@ -43,6 +43,7 @@ pub mod metrics;
 pub mod outbound;
 mod panic_text;
 pub mod plan;
+pub mod pool;
 pub mod projection;
 pub mod quantity;
 pub mod queue;

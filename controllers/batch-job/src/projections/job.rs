@@ -1,7 +1,6 @@
 //! BatchJob, as its own controller reads it.
 
 use super::job_status::{StoredCondition, StoredStatus};
-use super::pool::Pool;
 use super::templates;
 use crate::growth;
 use crate::profiles::fitting::Fitting;
@@ -16,6 +15,7 @@ use springtide_crds::batch_task_profile::ProfileMode;
 use springtide_crds::common::{ConditionStatus, GROUP, VERSION};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
+use springtide_plumbing::pool::Pool;
 use springtide_plumbing::projection::{Meta, Projection};
 use springtide_plumbing::text::shared_text;
 use springtide_plumbing::warrant::Protection;

@@ -3,7 +3,6 @@
 //! Jobs that wait mostly have one status, but for the times of its conditions: these are each job's own, and all the rest
 //! is kept once.
 
-use super::pool::Pool;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use springtide_crds::batch_job::{
 };
 use springtide_crds::common::{Condition, ConditionStatus};
 use springtide_crds::reason::Reason;
+use springtide_plumbing::pool::Pool;
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 

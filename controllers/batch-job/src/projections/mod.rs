@@ -4,7 +4,6 @@ pub mod job;
 pub mod job_status;
 pub mod node;
 pub mod pod;
-mod pool;
 pub mod priority_class;
 pub mod profile;
 pub mod queue;

@@ -1,7 +1,7 @@
 //! Pod templates that are alike are kept once.
 
 use super::job::Template;
-use super::pool::Pool;
+use springtide_plumbing::pool::Pool;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// Of the process, as whoever decodes an object knows of nothing else.

@@ -3,21 +3,11 @@
 
 use crate::content::{Content, Digest, POD_TEMPLATE_HASH, Role, role};
 use serde_json::Value;
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
-
-/// Entries from which on those that nobody uses are looked for.
-const FIRST_SWEEP: usize = 64;
+use springtide_plumbing::pool::Pool;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// Of the process, as whoever decodes an object knows of nothing else.
-static TEMPLATES: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
-
-#[derive(Debug, Default)]
-struct Pool {
-    by_text: HashMap<Digest, Weak<Template>>,
-    /// Entries after the last sweep.
-    left: usize,
-}
+static TEMPLATES: LazyLock<Mutex<Pool<Digest, Template>>> = LazyLock::new(Mutex::default);
 
 /// A pod template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +37,8 @@ impl Template {
         }
         let text = template.to_string();
         let mut pool = TEMPLATES.lock().unwrap_or_else(PoisonError::into_inner);
-        pool.get(Digest::of(&text), || Self::new(&template, text))
+        // A digest stands for its text.
+        pool.get(Digest::of(&text), |_| true, || Self::new(&template, text))
     }
 
     fn new(template: &Value, text: String) -> Self {
@@ -99,22 +90,6 @@ fn rest(template: &Value) -> Value {
         }
     }
     rest
-}
-
-impl Pool {
-    fn get(&mut self, text: Digest, make: impl FnOnce() -> Template) -> Arc<Template> {
-        if let Some(known) = self.by_text.get(&text).and_then(Weak::upgrade) {
-            return known;
-        }
-        let made = Arc::new(make());
-        self.by_text.insert(text, Arc::downgrade(&made));
-        // Each time that they have doubled: a constant cost for each.
-        if self.by_text.len() >= FIRST_SWEEP.max(2 * self.left) {
-            self.by_text.retain(|_, template| template.strong_count() > 0);
-            self.left = self.by_text.len();
-        }
-        made
-    }
 }
 
 #[cfg(test)]
@@ -203,24 +178,5 @@ mod tests {
         ] {
             assert!(Template::shared(&odd).content.containers.is_empty(), "{odd}");
         }
-    }
-
-    #[test]
-    fn templates_that_nobody_uses_any_more_are_forgotten() {
-        let mut pool = Pool::default();
-        let make = |image: usize| {
-            let text =
-                json!({"spec": {"containers": [{"name": "a", "image": format!("a:{image}")}]}}).to_string();
-            (Digest::of(&text), Template::new(&serde_json::from_str(&text).unwrap(), text))
-        };
-        let mut get = |image| {
-            let (digest, template) = make(image);
-            let got = pool.get(digest, || template);
-            (got, pool.by_text.len())
-        };
-        let (used, _) = get(0);
-        let most = (1..1000).map(|image| get(image).1).max();
-        assert!(most < Some(2 * FIRST_SWEEP), "{most:?}");
-        assert!(Arc::ptr_eq(&used, &get(0).0), "one that is used stays");
     }
 }

@@ -12,10 +12,8 @@ use springtide_plumbing::rights::{OWN, Reach, Right, Rights};
 use super::{MARK, yaml};
 
 /// The tables of the controllers, under the keys that they have in the chart's values.
-pub(crate) const CONTROLLERS: &[(&str, Rights)] = &[
-    ("batchJob", springtide_batch_job::RIGHTS),
-    ("inPlaceUpgrade", springtide_in_place_upgrade::RIGHTS),
-];
+pub(crate) const CONTROLLERS: &[(&str, Rights)] =
+    &[("batchJob", springtide_batch_job::RIGHTS), ("inPlaceUpgrade", springtide_in_place_upgrade::RIGHTS)];
 
 /// Name of everything that the manager is installed as, when nobody chooses another.
 const NAME: &str = "springtide";

@@ -1,5 +1,5 @@
-//! Values that are alike are kept once. Ten thousand jobs that wait are often of one template, one spec and one status but
-//! for times, and each job is read anew with every change of its status.
+//! Values that are alike are kept once, as those that a projection has in common with others. Ten thousand objects are often
+//! of one template, one spec and one status but for times, and each is read anew with every change of its status.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,7 +10,7 @@ const FIRST_SWEEP: usize = 64;
 
 /// Values in use, by a hash of each. It keeps none of them alive.
 #[derive(Debug)]
-pub(super) struct Pool<K, T> {
+pub struct Pool<K, T> {
     by_hash: HashMap<K, Weak<T>>,
     /// Entries after the last sweep.
     left: usize,
@@ -24,12 +24,7 @@ impl<K, T> Default for Pool<K, T> {
 
 impl<K: Hash + Eq, T> Pool<K, T> {
     /// The value of this hash that is the wanted one; `make` makes one that is not there yet.
-    pub(super) fn get(
-        &mut self,
-        hash: K,
-        is_wanted: impl FnOnce(&T) -> bool,
-        make: impl FnOnce() -> T,
-    ) -> Arc<T> {
+    pub fn get(&mut self, hash: K, is_wanted: impl FnOnce(&T) -> bool, make: impl FnOnce() -> T) -> Arc<T> {
         match self.find(&hash, is_wanted) {
             Some(known) => known,
             None => self.insert(hash, make()),
@@ -55,7 +50,7 @@ impl<K: Hash + Eq, T> Pool<K, T> {
 
 impl<T: PartialEq> Pool<u64, T> {
     /// This value, or one that equals it. `json` says the same of equal values.
-    pub(super) fn equal(&mut self, json: &[u8], value: T) -> Arc<T> {
+    pub fn equal(&mut self, json: &[u8], value: T) -> Arc<T> {
         let mut hasher = DefaultHasher::new();
         hasher.write(json);
         let hash = hasher.finish();
