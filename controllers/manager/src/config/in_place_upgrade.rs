@@ -9,6 +9,6 @@ use serde::{Deserialize, Serialize};
 pub struct InPlaceUpgradeSettings {
     /// Image of the pods that pull images to nodes before a container there is stopped: the manager's own, under a name
     /// that nodes can pull. When empty nothing is pulled ahead, whatever spec.prePull of an object says.
-    #[schemars(length(max = 512))]
+    #[schemars(length(min = 0, max = 512))]
     pub puller_image: String,
 }
