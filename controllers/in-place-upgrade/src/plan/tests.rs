@@ -1,3 +1,4 @@
+mod conditions;
 mod kinds;
 mod world;
 
