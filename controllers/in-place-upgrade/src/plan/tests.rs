@@ -1,5 +1,6 @@
 mod conditions;
 mod kinds;
+mod summary;
 mod world;
 
 use crate::fixtures::overlay;
