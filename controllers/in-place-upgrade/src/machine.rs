@@ -30,6 +30,8 @@ pub struct Pace {
     pub resize_timeout: SignedDuration,
     /// How long it may take from its patch to being available.
     pub pod_deadline: SignedDuration,
+    /// Restarts that a changed container may have beyond the upgrade's own.
+    pub max_restarts: u32,
 }
 
 impl Pace {
@@ -42,6 +44,7 @@ impl Pace {
             min_ready: seconds(strategy.min_ready_seconds.max(min_ready_seconds)),
             resize_timeout: seconds(strategy.resize_timeout_seconds),
             pod_deadline: seconds(strategy.pod_deadline_seconds),
+            max_restarts: spec.health.max_restarts,
         }
     }
 }
@@ -255,6 +258,9 @@ fn settling(
             let failure = failure::of_container(container, record.at);
             return failed_or(failure, record, pace.pod_deadline, done_at, now);
         }
+    }
+    if let Some(failure) = record.and_then(|record| failure::of_restarts(pod, record, pace.max_restarts)) {
+        return Stand::at(PodState::Failed(failure));
     }
     // Of a patch that restarts nothing its containers know nothing.
     let record = record.filter(|record| !record.base.is_empty());

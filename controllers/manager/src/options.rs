@@ -266,7 +266,8 @@ mod tests {
     #[test]
     fn what_an_option_says_is_held_against_the_same_bounds() {
         let error = configuration(&["--workers", "0", "--config", "a.yaml"], Some(FILE)).unwrap_err();
-        let text = "--config a.yaml: controllers.batchJob.workers must be 1 to 256, is 0";
+        let text = "--config a.yaml: controllers.batchJob.workers must be 1 to 256, is 0; \
+                    controllers.inPlaceUpgrade.workers must be 1 to 256, is 0";
         assert_eq!(format!("{error:#}"), text);
         let error = configuration(&["--log-level", "a=loud"], None).unwrap_err();
         assert!(format!("{error:#}").starts_with("the options: logging.level is no filter"), "{error:#}");

@@ -246,12 +246,8 @@ fn a_pod_fails_by_what_its_kubelet_says_or_by_its_deadline_and_may_recover() {
         let state = json!({"running": null, "waiting": {"reason": reason, "message": "not found"}});
         both(run.patched(json!({"state": state, "ready": false})), readiness(false, 1))
     };
-    match run.state(waiting("ImagePullBackOff"), 10) {
-        PodState::Failed(failure) => {
-            assert_eq!((failure.reason(), failure.since()), ("ImagePullBackOff", at(0)))
-        }
-        other => panic!("{other:?}"),
-    }
+    let PodState::Failed(failure) = run.state(waiting("ImagePullBackOff"), 10) else { panic!() };
+    assert_eq!((failure.reason(), failure.since()), ("ImagePullBackOff", at(0)));
     assert_eq!(run.state(waiting("ContainerCreating"), 10), PodState::Patched);
     assert_eq!(run.stand(waiting("ContainerCreating"), 10).wake, Some(at(300)));
     assert!(matches!(
@@ -260,6 +256,18 @@ fn a_pod_fails_by_what_its_kubelet_says_or_by_its_deadline_and_may_recover() {
     ));
     let late = both(run.patched(json!({})), readiness(true, 400));
     assert_eq!(run.state(late, 400), PodState::Updated);
+}
+
+#[test]
+fn a_container_that_restarts_beyond_the_upgrades_own_fails() {
+    let mut run = Run::images();
+    let restarted =
+        |run: &Run, count: u32| both(run.patched(json!({"restartCount": count})), readiness(true, 8));
+    assert_eq!(run.state(restarted(&run, 1), 9), PodState::Updated);
+    let PodState::Failed(failure) = run.state(restarted(&run, 2), 9) else { panic!() };
+    assert_eq!(failure.reason(), "TooManyRestarts");
+    run.pace.max_restarts = 1;
+    assert_eq!(run.state(restarted(&run, 2), 9), PodState::Updated);
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, rests: bool, 
         }
         let Some(what) = next_write(&member.pod, &member.judgement, member.state(), leave) else { continue };
         let write = patch::write(&member.pod, &member.judgement, &situation.goal, what, now);
+        let is_free = leave == Leave::Start && !member.is_available;
+        let write = write.map(|write| if is_free { patch::pinned(write, &member.pod) } else { write });
         found.steps.extend(write.map(Step::from));
     }
     if let Some(step) = lower_partition(situation) {
