@@ -8,11 +8,12 @@ mod failure;
 pub use failure::Failure;
 
 use crate::projections::pod::{ContainerState, ContainerView, PodView};
+use crate::trace::Trace;
 use crate::verdict::{Judgement, Verdict};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::InPlaceUpgradeSpec;
 use springtide_plumbing::clock::after;
-use springtide_plumbing::done_rule::{ContainerNow, DoneVerdict, Record};
+use springtide_plumbing::done_rule::{ContainerNow, DoneVerdict, NotYet, Record};
 use springtide_plumbing::first_seen::Sighting;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::traffic::{DrainRule, DrainVerdict, Draining, Exposure, Lever, Traffic};
@@ -204,6 +205,9 @@ fn changing(
     if let Some(record) = pod.trace.of_run(run).filter(|record| is_overridden(record)) {
         return Stand::at(PodState::Failed(Failure::Overridden { since: record.at }));
     }
+    if let Some(until) = undone_until(pod, judgement, pace, now) {
+        return Stand::until(PodState::Patched, until);
+    }
     let off_since = match judgement.lever.map(|lever| pod.signals.traffic(lever)) {
         Some(Traffic::Off { run: Some(by), since }) if *by == *run => since,
         Some(Traffic::Off { .. } | Traffic::On | Traffic::Unset) | None => {
@@ -224,6 +228,26 @@ fn changing(
             Stand::at(PodState::Failed(Failure::DrainTimedOut { since, waits_for }))
         }
     }
+}
+
+/// Until when a patch of another run is waited for that the kubelet has not carried out yet.
+///
+/// A kubelet that sees two patches at once, the second of which takes the first one back, restarts nothing, and nobody
+/// could tell whether the second is done.
+fn undone_until(pod: &PodView, judgement: &Judgement, pace: &Pace, now: Timestamp) -> Option<Timestamp> {
+    let Trace::Record(record) = &pod.trace else { return None };
+    let until = after(record.at, pace.pod_deadline);
+    let is_undone = judgement.differences.images.iter().any(|name| {
+        let Some(container) = pod.container(name).filter(|_| record.base.contains_key(name)) else {
+            return false;
+        };
+        match record.judge(name, &container_now(pod, container), SignedDuration::ZERO, None, now) {
+            DoneVerdict::NotYet { reason: NotYet::NotObserved | NotYet::OldContainer, .. } => true,
+            DoneVerdict::NotYet { reason: NotYet::NotRunning | NotYet::SameImage, .. }
+            | DoneVerdict::Done => false,
+        }
+    });
+    (is_undone && now < until).then_some(until)
 }
 
 /// What is known of a pod that is out of traffic.
