@@ -383,6 +383,19 @@ pub fn is_available(pod: &PodView, lever: Option<Lever>, min_ready: SignedDurati
         })
 }
 
+/// Until when a pod that its kubelet is about to start is left alone; `None` for any other.
+///
+/// A patch that meets its start would have a container end that has just come into traffic. One that cannot start, or does
+/// not within the deadline, is changed all the same.
+pub fn about_to_start(pod: &PodView, pace: &Pace, now: Timestamp) -> Option<Timestamp> {
+    let created = pod.meta().creation_time;
+    let until = after(created, pace.pod_deadline);
+    let cannot =
+        || pod.containers.iter().any(|container| failure::of_container(container, created).is_some());
+    let is_starting = pod.node.is_some() && pod.has_not_started() && now < until && !cannot();
+    is_starting.then_some(until)
+}
+
 /// What is written to a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PodWrite {

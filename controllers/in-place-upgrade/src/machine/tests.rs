@@ -298,6 +298,21 @@ fn a_pod_is_available_only_when_it_has_been_ready_for_long_enough() {
 }
 
 #[test]
+fn a_pod_that_is_about_to_start_is_left_alone_for_as_long_as_it_may_take() {
+    let until = |over: Value, now: i64| {
+        let created = json!({"metadata": {"creationTimestamp": at(0).to_string()}});
+        about_to_start(&pod("web-1", both(created, over)), &pace(), at(now))
+    };
+    let bound = |state: Value| json!({"status": {"containerStatuses": [{"name": "app", "state": state}]}});
+    let creating = || bound(json!({"waiting": {"reason": "ContainerCreating"}}));
+    assert_eq!(until(creating(), 1), Some(at(300)));
+    assert_eq!(until(creating(), 300), None, "its node may be gone");
+    assert_eq!(until(bound(json!({"waiting": {"reason": "ImagePullBackOff"}})), 1), None, "it never will");
+    assert_eq!(until(both(creating(), json!({"spec": {"nodeName": null}})), 1), None, "no kubelet has it");
+    assert_eq!(until(json!({}), 1), None, "it runs");
+}
+
+#[test]
 fn images_that_somebody_writes_otherwise_are_not_written_again_and_again() {
     let run = Run::images();
     let mut pod = run.patched(json!({}));
