@@ -91,8 +91,12 @@ pub struct Census {
     pub left: u32,
     /// Pods that lost their readiness after they were in traffic again, of those that failed.
     pub readiness_lost: u32,
+    /// Pods that restart too often, of those that failed.
+    pub restarting: u32,
     /// Pods that do not leave traffic.
     pub not_drained: u32,
+    /// Pods that failed as they do not leave traffic.
+    pub drain_failed: u32,
     /// Pods that failed and are not as they are wished: nothing is done to them any more.
     pub failed_unchanged: u32,
 }
@@ -122,6 +126,8 @@ impl Census {
                     pods.failed += 1;
                     census.failed_unchanged += u32::from(member.judgement.verdict != Verdict::UpToDate);
                     census.readiness_lost += u32::from(matches!(failure, Failure::ReadinessLost { .. }));
+                    census.drain_failed += u32::from(matches!(failure, Failure::DrainTimedOut { .. }));
+                    census.restarting += u32::from(matches!(failure, Failure::Restarts { .. }));
                     failures.push(pod_failure(member, failure));
                 }
                 PodState::Resizing

@@ -5,6 +5,7 @@
 
 use crate::RIGHTS;
 use crate::names::TRAFFIC;
+use crate::patch::pinned;
 use crate::projections::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
 use crate::watches::{Stores, UPGRADES_BY_TARGET, target_kind, upgrades_of};
@@ -111,7 +112,7 @@ fn plan(gated: &Gated, now: Timestamp) -> Plan {
         let action = TRAFFIC.turn_on(Lever::ReadinessGate, &pod.meta().uid, &pod.signals, now);
         let key = pod.meta().key.clone();
         let write = Write { resource: Resource::POD, key, class: WriteClass::Protective, action };
-        plan.stages = vec![vec![write.into()]];
+        plan.stages = vec![vec![pinned(write, pod).into()]];
         plan.outcome = Outcome::Progressing;
     }
     plan

@@ -57,6 +57,8 @@ pub fn health(census: &Census, spec: &HealthSpec, metrics: &[Metric]) -> Health 
             first.map(|failure| format!(", first {}: {}", failure.pod, failure.reason)).unwrap_or_default();
         let reason = if census.readiness_lost > most {
             HealthyReason::ReadinessLost
+        } else if census.restarting > most {
+            HealthyReason::TooManyRestarts
         } else {
             HealthyReason::TooManyFailures
         };

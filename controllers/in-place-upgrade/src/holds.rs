@@ -211,11 +211,8 @@ mod tests {
         let freezes = [freeze("night", "01:00", "06:00", "Europe/Berlin")];
         let at = |text: &str| {
             let now: Timestamp = text.parse().unwrap();
-            match hold(&HoldInput { freezes: &freezes, ..FREE }, now) {
-                Some(Hold::Freeze { until, .. }) => Some(until.duration_since(now)),
-                None => None,
-                other => panic!("{other:?}"),
-            }
+            let held = hold(&HoldInput { freezes: &freezes, ..FREE }, now);
+            held.map(|hold| hold.ends().unwrap().duration_since(now))
         };
         assert_eq!(at("2026-11-23T00:00:00Z"), Some(SignedDuration::from_hours(5)), "an ordinary night");
         assert_eq!(at("2026-03-29T00:00:00Z"), Some(SignedDuration::from_hours(4)), "clocks go forward");

@@ -138,9 +138,7 @@ impl Reconciler for InPlaceUpgradeReconciler {
         let mut settled = Settled::Default;
         for WriteResult { outcome, .. } in results {
             if let Err(WriteError::FieldConflict(conflicts)) = outcome {
-                let message = conflicts.first().map_or_else(String::new, |first| {
-                    format!("{first}; change it there, or set policy.fieldOwnership to Force")
-                });
+                let message = conflicts.first().map(plan::preflight::ownership).unwrap_or_default();
                 let upgrade = self.stores.upgrades.get(key);
                 let observed = upgrade.map(|upgrade| self.generations_of(&upgrade));
                 if let (Some(of), Some(memory)) = (observed, lock(&self.memories).get_mut(key)) {

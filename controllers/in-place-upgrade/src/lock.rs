@@ -36,6 +36,8 @@ pub struct Terms<'a> {
     pub persist: Persist,
     /// Whether a run is open: what was locked when it began is to stay so.
     pub is_run_open: bool,
+    /// Whether the lock was taken away in the open run, and nobody has changed our object since.
+    pub was_unlocked: bool,
     /// UID of our object, by which a pause of ours is known.
     pub uid: &'a str,
     /// Partition that the open run has recorded: from there it is lowered by us, as pods are done.
@@ -95,6 +97,13 @@ fn of_kind(target: &Target, terms: &Terms<'_>) -> LockVerdict {
             if deployment.is_paused {
                 let message = "the Deployment's controller has not seen that it is paused yet";
                 return LockVerdict::new(LockedReason::NotPaused, message);
+            }
+            // Once its controller has rolled in mid-run, what pods are is no longer what the run began with.
+            if leaves_template && !is_ours && terms.is_run_open && terms.was_unlocked {
+                return LockVerdict::new(
+                    LockedReason::NotPaused,
+                    "the Deployment was rolled out in mid-run: pause it, or change the upgrade",
+                );
             }
             if leaves_template && !is_ours {
                 // Its pods are of its template, and stay so for its controller.
@@ -163,6 +172,7 @@ mod tests {
         lock: Lock::Require,
         persist: Persist::Template,
         is_run_open: false,
+        was_unlocked: false,
         uid: "ipu",
         recorded_partition: None,
     };
@@ -196,6 +206,16 @@ mod tests {
             assert_eq!(lock(&web("app:1", unpaused()), &terms).reason, LockedReason::Unneeded);
             assert_eq!(lock(&web("app:2", unpaused()), &terms).reason, LockedReason::NotPaused);
         }
+    }
+
+    #[test]
+    fn a_rollout_in_the_midst_of_a_transient_run_ends_it_until_somebody_says_so() {
+        let unpaused = || web("app:1", json!({"spec": {"paused": false}}));
+        let open = Terms { lock: Lock::Transient, is_run_open: true, ..TERMS };
+        assert!(lock(&unpaused(), &open).is_locked());
+        let rolled = Terms { was_unlocked: true, ..open };
+        assert_eq!(lock(&unpaused(), &rolled).reason, LockedReason::UnlockedDuringRun);
+        assert!(lock(&web("app:1", json!({})), &rolled).is_locked(), "it is paused");
     }
 
     #[test]

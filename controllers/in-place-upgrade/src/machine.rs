@@ -8,11 +8,12 @@ mod failure;
 pub use failure::Failure;
 
 use crate::projections::pod::{ContainerState, ContainerView, PodView};
+use crate::trace::Trace;
 use crate::verdict::{Judgement, Verdict};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::InPlaceUpgradeSpec;
 use springtide_plumbing::clock::after;
-use springtide_plumbing::done_rule::{ContainerNow, DoneVerdict, Record};
+use springtide_plumbing::done_rule::{ContainerNow, DoneVerdict, NotYet, Record};
 use springtide_plumbing::first_seen::Sighting;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::traffic::{DrainRule, DrainVerdict, Draining, Exposure, Lever, Traffic};
@@ -30,6 +31,8 @@ pub struct Pace {
     pub resize_timeout: SignedDuration,
     /// How long it may take from its patch to being available.
     pub pod_deadline: SignedDuration,
+    /// Restarts that a changed container may have beyond the upgrade's own.
+    pub max_restarts: u32,
 }
 
 impl Pace {
@@ -42,6 +45,7 @@ impl Pace {
             min_ready: seconds(strategy.min_ready_seconds.max(min_ready_seconds)),
             resize_timeout: seconds(strategy.resize_timeout_seconds),
             pod_deadline: seconds(strategy.pod_deadline_seconds),
+            max_restarts: spec.health.max_restarts,
         }
     }
 }
@@ -201,6 +205,9 @@ fn changing(
     if let Some(record) = pod.trace.of_run(run).filter(|record| is_overridden(record)) {
         return Stand::at(PodState::Failed(Failure::Overridden { since: record.at }));
     }
+    if let Some(until) = undone_until(pod, judgement, pace, now) {
+        return Stand::until(PodState::Patched, until);
+    }
     let off_since = match judgement.lever.map(|lever| pod.signals.traffic(lever)) {
         Some(Traffic::Off { run: Some(by), since }) if *by == *run => since,
         Some(Traffic::Off { .. } | Traffic::On | Traffic::Unset) | None => {
@@ -221,6 +228,26 @@ fn changing(
             Stand::at(PodState::Failed(Failure::DrainTimedOut { since, waits_for }))
         }
     }
+}
+
+/// Until when a patch of another run is waited for that the kubelet has not carried out yet.
+///
+/// A kubelet that sees two patches at once, the second of which takes the first one back, restarts nothing, and nobody
+/// could tell whether the second is done.
+fn undone_until(pod: &PodView, judgement: &Judgement, pace: &Pace, now: Timestamp) -> Option<Timestamp> {
+    let Trace::Record(record) = &pod.trace else { return None };
+    let until = after(record.at, pace.pod_deadline);
+    let is_undone = judgement.differences.images.iter().any(|name| {
+        let Some(container) = pod.container(name).filter(|_| record.base.contains_key(name)) else {
+            return false;
+        };
+        match record.judge(name, &container_now(pod, container), SignedDuration::ZERO, None, now) {
+            DoneVerdict::NotYet { reason: NotYet::NotObserved | NotYet::OldContainer, .. } => true,
+            DoneVerdict::NotYet { reason: NotYet::NotRunning | NotYet::SameImage, .. }
+            | DoneVerdict::Done => false,
+        }
+    });
+    (is_undone && now < until).then_some(until)
 }
 
 /// What is known of a pod that is out of traffic.
@@ -255,6 +282,9 @@ fn settling(
             let failure = failure::of_container(container, record.at);
             return failed_or(failure, record, pace.pod_deadline, done_at, now);
         }
+    }
+    if let Some(failure) = record.and_then(|record| failure::of_restarts(pod, record, pace.max_restarts)) {
+        return Stand::at(PodState::Failed(failure));
     }
     // Of a patch that restarts nothing its containers know nothing.
     let record = record.filter(|record| !record.base.is_empty());
@@ -351,6 +381,19 @@ pub fn is_available(pod: &PodView, lever: Option<Lever>, min_ready: SignedDurati
         && ready.is_some_and(|condition| {
             after(condition.since.map_or(now, |since| since.min(now)), min_ready) <= now
         })
+}
+
+/// Until when a pod that its kubelet is about to start is left alone; `None` for any other.
+///
+/// A patch that meets its start would have a container end that has just come into traffic. One that cannot start, or does
+/// not within the deadline, is changed all the same.
+pub fn about_to_start(pod: &PodView, pace: &Pace, now: Timestamp) -> Option<Timestamp> {
+    let created = pod.meta().creation_time;
+    let until = after(created, pace.pod_deadline);
+    let cannot =
+        || pod.containers.iter().any(|container| failure::of_container(container, created).is_some());
+    let is_starting = pod.node.is_some() && pod.has_not_started() && now < until && !cannot();
+    is_starting.then_some(until)
 }
 
 /// What is written to a pod.

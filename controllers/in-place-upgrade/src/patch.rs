@@ -44,6 +44,17 @@ pub fn write(
     Some(Write { resource: Resource::POD, key: pod.meta().key.clone(), class, action })
 }
 
+/// Makes a write one for the version of the pod that was looked at.
+///
+/// Whoever is unavailable takes nothing from anybody, and so starts whatever limits say: if that is no longer so, it is
+/// to be looked at again. A gate is opened as nobody has closed it: the same.
+pub fn pinned(mut write: Write, pod: &PodView) -> Write {
+    if let Action::Patch { patch: Patch::Strategic(fields), .. } = &mut write.action {
+        fields.resource_version = Some(pod.meta().resource_version);
+    }
+    write
+}
+
 /// W0. It is for one UID and any version: whoever else resizes the pod has no business to.
 fn resize(pod: &PodView, judgement: &Judgement, wish: &Wish) -> Option<Action> {
     let spec = containers(pod, &judgement.differences.amounts, |name| {
@@ -96,8 +107,10 @@ fn patch(pod: &PodView, judgement: &Judgement, wish: &Wish, now: Timestamp) -> O
 /// What the pod was before its patch.
 fn record(pod: &PodView, judgement: &Judgement, wish: &Wish, now: Timestamp) -> Record {
     let base = judgement.differences.images.iter().filter_map(|name| {
-        let before = container_now(pod, pod.container(name)?);
-        Some((name.clone(), Base::of(before.container_id, before.image_id)))
+        let container = pod.container(name)?;
+        let before = container_now(pod, container);
+        let restarts = container.status.as_ref().map_or(0, |status| status.restarts);
+        Some((name.clone(), Base::of(before.container_id, before.image_id).restarted(restarts)))
     });
     Record {
         run: wish.hash.as_str().into(),
@@ -155,10 +168,8 @@ mod tests {
             is_denied: false,
         };
         let written = write(pod, &judge(pod, None, &court), &wish, what, at(0)).unwrap();
-        match written.action {
-            Action::Patch { part, patch: Patch::Strategic(fields) } => (part, fields),
-            other => panic!("{other:?}"),
-        }
+        let Action::Patch { part, patch: Patch::Strategic(fields) } = written.action else { panic!() };
+        (part, fields)
     }
 
     #[test]

@@ -80,6 +80,7 @@ fn keep_run(
         | Decision::TemplateNotObserved
         | Decision::PodsBlocked
         | Decision::NoWayBack(_)
+        | Decision::FieldConflict(_)
         | Decision::Preflight(_)
         | Decision::Persist(_)
         | Decision::Raise(_) => {

@@ -9,7 +9,7 @@ use crate::projections::workloads::{DEPLOYMENT, DeploymentView, REPLICA_SET, REV
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Value, json};
-use springtide_crds::in_place_upgrade::{FinalizedReason, History, Lock};
+use springtide_crds::in_place_upgrade::{FinalizedReason, History, Inline, Lock};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::plan::{Action, Step, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
@@ -90,24 +90,25 @@ fn prepare(target: &Target, deployment: &DeploymentView, terms: &Terms<'_>) -> F
         // The lock was looked at before.
         return Finalize::waiting("the Deployment is not paused with the wished template");
     };
-    let template = inline_template(inline);
-    let (fields, message) = match terms.lock {
-        Lock::Require => {
-            (json!({"spec": {"template": template}}), "the wish is written into the paused Deployment")
-        }
-        Lock::Transient if deployment.is_paused && deployment.paused_by.is_none() => {
-            // Somebody else's pause stays.
-            (json!({"spec": {"template": template}}), "the wish is written into the paused Deployment")
-        }
-        Lock::Transient => (
-            json!({
-                "metadata": {"annotations": {PAUSED_BY_ANNOTATION: terms.uid}},
-                "spec": {"paused": true, "template": template},
-            }),
-            "the wish is written into the Deployment, which is paused with the same write",
-        ),
+    let fields = wish_fields(deployment, inline, terms);
+    let message = match fields["spec"].get("paused") {
+        None => "the wish is written into the paused Deployment",
+        Some(_) => "the wish is written into the Deployment, which is paused with the same write",
     };
     Finalize::write(vec![vec![apply(target, fields, terms, WriteClass::Spec).into()]], message)
+}
+
+/// The fields by which an inline wish comes into a Deployment; a pause of somebody else's is used, and stays.
+pub(super) fn wish_fields(deployment: &DeploymentView, inline: &Inline, terms: &Terms<'_>) -> Value {
+    let template = inline_template(inline);
+    let is_foreign_pause = deployment.is_paused && deployment.paused_by.is_none();
+    match terms.lock {
+        Lock::Transient if !is_foreign_pause => json!({
+            "metadata": {"annotations": {PAUSED_BY_ANNOTATION: terms.uid}},
+            "spec": {"paused": true, "template": template},
+        }),
+        Lock::Transient | Lock::Require => json!({"spec": {"template": template}}),
+    }
 }
 
 /// Everything is written; what is left is that its controller says so, and that our own pause ends.

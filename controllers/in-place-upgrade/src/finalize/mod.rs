@@ -89,7 +89,9 @@ pub fn finalize(target: &Target, wish: &Wish, terms: &Terms<'_>) -> Finalize {
                 return Finalize::Done { reason: FinalizedReason::Unneeded };
             }
             match persist(target, terms) {
-                Some(step) => Finalize::write(vec![vec![step]], "the template of the ReplicaSet is written"),
+                Some(write) => {
+                    Finalize::write(vec![vec![write.into()]], "the template of the ReplicaSet is written")
+                }
                 None => Finalize::Done { reason: FinalizedReason::Unneeded },
             }
         }
@@ -118,9 +120,15 @@ pub fn finalize(target: &Target, wish: &Wish, terms: &Terms<'_>) -> Finalize {
 }
 
 /// The write of an inline wish into the workload's template, by server-side apply; `None` where no inline wish is.
-pub fn persist(target: &Target, terms: &Terms<'_>) -> Option<Step> {
-    let spec = json!({"template": inline_template(terms.inline?)});
-    Some(apply(target, json!({"spec": spec}), terms, WriteClass::Spec).into())
+pub fn persist(target: &Target, terms: &Terms<'_>) -> Option<Write> {
+    let inline = terms.inline?;
+    let fields = match target {
+        Target::Deployment { deployment, .. } => deployment::wish_fields(deployment, inline, terms),
+        Target::ReplicaSet(_) | Target::StatefulSet { .. } | Target::DaemonSet { .. } => {
+            json!({"spec": {"template": inline_template(inline)}})
+        }
+    };
+    Some(apply(target, fields, terms, WriteClass::Spec))
 }
 
 /// An apply of these fields to the workload itself.

@@ -120,12 +120,11 @@ mod tests {
     }
 
     fn applied(step: &Step) -> u64 {
-        match &step.writes()[0].action {
-            Action::Apply { fields, force: true, manager: PARTITION_MANAGER, .. } => {
-                fields["spec"]["updateStrategy"]["rollingUpdate"]["partition"].as_u64().unwrap()
-            }
-            other => panic!("{other:?}"),
-        }
+        let Action::Apply { fields, force: true, manager: PARTITION_MANAGER, .. } = &step.writes()[0].action
+        else {
+            panic!("{step:?}")
+        };
+        fields["spec"]["updateStrategy"]["rollingUpdate"]["partition"].as_u64().unwrap()
     }
 
     fn next(set: Arc<StatefulSetView>, relabelled: &[u32]) -> Finalize {

@@ -1,7 +1,8 @@
 //! Why a pod has failed.
 
-use crate::projections::pod::{ContainerState, ContainerView};
+use crate::projections::pod::{ContainerState, ContainerView, PodView};
 use jiff::Timestamp;
+use springtide_plumbing::done_rule::Record;
 use std::sync::Arc;
 
 /// Reasons of waiting containers that do not go away by waiting for what the pod asks for.
@@ -46,6 +47,15 @@ pub enum Failure {
         /// Since when.
         since: Timestamp,
     },
+    /// One of its changed containers restarts again and again.
+    Restarts {
+        /// When the pod was changed.
+        since: Timestamp,
+        /// Name of the container.
+        container: Arc<str>,
+        /// Its restarts beyond the upgrade's own.
+        count: u32,
+    },
     /// Its node can never carry out the resize.
     ResizeInfeasible {
         /// Since when.
@@ -83,6 +93,7 @@ impl Failure {
             Self::CannotStart { reason, .. } => reason,
             Self::DeadlineExceeded { .. } => "DeadlineExceeded",
             Self::ReadinessLost { .. } => "ReadinessLost",
+            Self::Restarts { .. } => "TooManyRestarts",
             Self::ResizeInfeasible { .. } => "ResizeInfeasible",
             Self::ResizeTimedOut { is_deferred: true, .. } => "ResizeDeferred",
             Self::ResizeTimedOut { is_deferred: false, .. } => "ResizeInProgress",
@@ -97,6 +108,7 @@ impl Failure {
             Self::CannotStart { since, .. }
             | Self::DeadlineExceeded { since }
             | Self::ReadinessLost { since }
+            | Self::Restarts { since, .. }
             | Self::ResizeInfeasible { since, .. }
             | Self::ResizeTimedOut { since, .. }
             | Self::DrainTimedOut { since, .. }
@@ -111,9 +123,23 @@ impl Failure {
             Self::CannotStart { .. }
             | Self::DeadlineExceeded { .. }
             | Self::ReadinessLost { .. }
+            | Self::Restarts { .. }
             | Self::Overridden { .. } => false,
         }
     }
+}
+
+/// Which of the changed containers has restarted more often than it may.
+pub(super) fn of_restarts(pod: &PodView, record: &Record, most: u32) -> Option<Failure> {
+    pod.containers.iter().find_map(|container| {
+        let restarts = container.status.as_ref()?.restarts;
+        let count = record.further_restarts(&container.name, restarts);
+        (count > most).then(|| Failure::Restarts {
+            since: record.at,
+            container: Arc::clone(&container.name),
+            count,
+        })
+    })
 }
 
 /// Why a container cannot start, if it says so.

@@ -246,12 +246,8 @@ fn a_pod_fails_by_what_its_kubelet_says_or_by_its_deadline_and_may_recover() {
         let state = json!({"running": null, "waiting": {"reason": reason, "message": "not found"}});
         both(run.patched(json!({"state": state, "ready": false})), readiness(false, 1))
     };
-    match run.state(waiting("ImagePullBackOff"), 10) {
-        PodState::Failed(failure) => {
-            assert_eq!((failure.reason(), failure.since()), ("ImagePullBackOff", at(0)))
-        }
-        other => panic!("{other:?}"),
-    }
+    let PodState::Failed(failure) = run.state(waiting("ImagePullBackOff"), 10) else { panic!() };
+    assert_eq!((failure.reason(), failure.since()), ("ImagePullBackOff", at(0)));
     assert_eq!(run.state(waiting("ContainerCreating"), 10), PodState::Patched);
     assert_eq!(run.stand(waiting("ContainerCreating"), 10).wake, Some(at(300)));
     assert!(matches!(
@@ -260,6 +256,18 @@ fn a_pod_fails_by_what_its_kubelet_says_or_by_its_deadline_and_may_recover() {
     ));
     let late = both(run.patched(json!({})), readiness(true, 400));
     assert_eq!(run.state(late, 400), PodState::Updated);
+}
+
+#[test]
+fn a_container_that_restarts_beyond_the_upgrades_own_fails() {
+    let mut run = Run::images();
+    let restarted =
+        |run: &Run, count: u32| both(run.patched(json!({"restartCount": count})), readiness(true, 8));
+    assert_eq!(run.state(restarted(&run, 1), 9), PodState::Updated);
+    let PodState::Failed(failure) = run.state(restarted(&run, 2), 9) else { panic!() };
+    assert_eq!(failure.reason(), "TooManyRestarts");
+    run.pace.max_restarts = 1;
+    assert_eq!(run.state(restarted(&run, 2), 9), PodState::Updated);
 }
 
 #[test]
@@ -287,6 +295,21 @@ fn a_pod_is_available_only_when_it_has_been_ready_for_long_enough() {
     assert_eq!(run.state(ready, 40), PodState::Updated);
     let flapping = both(run.patched(json!({})), readiness(true, 325));
     assert!(matches!(run.state(flapping, 330), PodState::Failed(Failure::DeadlineExceeded { .. })));
+}
+
+#[test]
+fn a_pod_that_is_about_to_start_is_left_alone_for_as_long_as_it_may_take() {
+    let until = |over: Value, now: i64| {
+        let created = json!({"metadata": {"creationTimestamp": at(0).to_string()}});
+        about_to_start(&pod("web-1", both(created, over)), &pace(), at(now))
+    };
+    let bound = |state: Value| json!({"status": {"containerStatuses": [{"name": "app", "state": state}]}});
+    let creating = || bound(json!({"waiting": {"reason": "ContainerCreating"}}));
+    assert_eq!(until(creating(), 1), Some(at(300)));
+    assert_eq!(until(creating(), 300), None, "its node may be gone");
+    assert_eq!(until(bound(json!({"waiting": {"reason": "ImagePullBackOff"}})), 1), None, "it never will");
+    assert_eq!(until(both(creating(), json!({"spec": {"nodeName": null}})), 1), None, "no kubelet has it");
+    assert_eq!(until(json!({}), 1), None, "it runs");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub enum Decision {
     PodsBlocked,
     /// What a rollback would go back to cannot be recorded or found.
     NoWayBack(String),
+    /// Nothing until a field of the workload may be written.
+    FieldConflict(Preflight),
     /// The API server is asked.
     Preflight(Preflight),
     /// A run opens: the status says so first.
@@ -89,6 +91,9 @@ fn without_run(situation: &Situation<'_>, now: Timestamp) -> Decision {
     if !asked.questions.is_empty() {
         return Decision::Preflight(asked);
     }
+    if asked.conflict.is_some() {
+        return Decision::FieldConflict(asked);
+    }
     if census.pods.blocked > ignored(situation) {
         return Decision::PodsBlocked;
     }
@@ -106,11 +111,12 @@ fn plan_only(situation: &Situation<'_>, now: Timestamp) -> Decision {
 fn in_run(situation: &Situation<'_>, now: Timestamp) -> Decision {
     let spec = &situation.observed.upgrade.spec;
     let course = situation.course;
-    if course == Course::Superseded {
-        return Decision::Supersede;
-    }
+    // First of all: a template that another writes into a workload that is not locked looks like another wish.
     if !situation.lock.is_locked() {
         return Decision::NotLocked;
+    }
+    if course == Course::Superseded {
+        return Decision::Supersede;
     }
     if spec.mode == Mode::Plan {
         return Decision::PlanOnly;
@@ -172,6 +178,7 @@ impl Decision {
             | Self::TemplateNotObserved
             | Self::PodsBlocked
             | Self::NoWayBack(_)
+            | Self::FieldConflict(_)
             | Self::Preflight(_)
             | Self::Open(_)
             | Self::Supersede
@@ -193,6 +200,7 @@ impl Decision {
             | Self::TemplateNotObserved
             | Self::PodsBlocked
             | Self::NoWayBack(_)
+            | Self::FieldConflict(_)
             | Self::Preflight(_)
             | Self::Open(_)
             | Self::Supersede
@@ -231,7 +239,7 @@ fn persist(situation: &Situation<'_>) -> Option<Step> {
     if !(is_first && is_missing) {
         return None;
     }
-    finalize::persist(situation.target, &situation.terms(&[]))
+    finalize::persist(situation.target, &situation.terms(&[])).map(Step::from)
 }
 
 /// The write that raises a partition which the run has lowered.

@@ -56,6 +56,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         | Decision::TemplateNotObserved
         | Decision::PodsBlocked
         | Decision::NoWayBack(_)
+        | Decision::FieldConflict(_)
         | Decision::Preflight(_)
         | Decision::Open(_)
         | Decision::Supersede
@@ -80,7 +81,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
 
 fn wake_of(decision: &Decision) -> Option<Timestamp> {
     match decision {
-        Decision::Preflight(asked) => asked.wake,
+        Decision::Preflight(asked) | Decision::FieldConflict(asked) => asked.wake,
         Decision::UpToDate
         | Decision::RolledBack
         | Decision::PlanOnly
@@ -130,6 +131,7 @@ fn stages(observed: &Observed, decision: &Decision, made: &Moves, pulled: &PrePu
         | Decision::TemplateNotObserved
         | Decision::PodsBlocked
         | Decision::NoWayBack(_)
+        | Decision::FieldConflict(_)
         | Decision::Open(_)
         | Decision::Supersede
         | Decision::Fail
@@ -169,6 +171,7 @@ fn finalizer(upgrade: &UpgradeView, decision: &Decision) -> Option<Step> {
         | Decision::TemplateNotObserved
         | Decision::PodsBlocked
         | Decision::NoWayBack(_)
+        | Decision::FieldConflict(_)
         | Decision::Preflight(_)
         | Decision::Supersede
         | Decision::Fail
@@ -198,6 +201,7 @@ fn pulls(situation: &Situation<'_>, decision: &Decision, now: Timestamp) -> PreP
         | Decision::NotLocked
         | Decision::PodsBlocked
         | Decision::NoWayBack(_)
+        | Decision::FieldConflict(_)
         | Decision::Preflight(_)
         | Decision::Open(_)
         | Decision::Fail

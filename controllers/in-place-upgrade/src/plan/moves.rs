@@ -5,7 +5,7 @@ use crate::census::Member;
 use crate::finalize::partition;
 use crate::health::MetricState;
 use crate::holds::{Hold, HoldInput, hold};
-use crate::machine::{Leave, PodState, next_write};
+use crate::machine::{Leave, PodState, about_to_start, next_write};
 use crate::patch;
 use crate::pre_pull::PrePull;
 use crate::projections::workloads::StatefulSetStrategy;
@@ -53,7 +53,7 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, rests: bool, 
         rests || situation.course == Course::Stopped || found.hold.as_ref().is_some_and(Hold::brings_to_rest);
     let mut chosen = HashSet::new();
     if found.hold.is_none() && !rests && !is_stopped {
-        let (started, obstacle) = start(situation, pre_pull);
+        let (started, obstacle) = start(situation, pre_pull, now);
         let is_idle = started.is_empty() && situation.census.pods.in_flight == 0;
         found.hold = obstacle.as_ref().filter(|_| is_idle).and_then(|obstacle| held_by(obstacle, situation));
         found.waits_for_images = is_idle && obstacle == Some(Obstacle::Images);
@@ -68,8 +68,15 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, rests: bool, 
         if let Some(wake) = member.stand.wake {
             found.wake = Some(found.wake.map_or(wake, |earlier| earlier.min(wake)));
         }
+        if *member.state() == PodState::Old
+            && let Some(until) = about_to_start(&member.pod, &situation.pace, now)
+        {
+            found.wake = Some(found.wake.map_or(until, |earlier| earlier.min(until)));
+        }
         let Some(what) = next_write(&member.pod, &member.judgement, member.state(), leave) else { continue };
         let write = patch::write(&member.pod, &member.judgement, &situation.goal, what, now);
+        let is_free = leave == Leave::Start && !member.is_available;
+        let write = write.map(|write| if is_free { patch::pinned(write, &member.pod) } else { write });
         found.steps.extend(write.map(Step::from));
     }
     if let Some(step) = lower_partition(situation) {
@@ -98,7 +105,11 @@ fn lower_partition(situation: &Situation<'_>) -> Option<Step> {
 }
 
 /// Places of the members that start, and what keeps the first one that does not.
-fn start(situation: &Situation<'_>, pre_pull: &PrePull) -> (HashSet<usize>, Option<Obstacle>) {
+fn start(
+    situation: &Situation<'_>,
+    pre_pull: &PrePull,
+    now: Timestamp,
+) -> (HashSet<usize>, Option<Obstacle>) {
     let spec = &situation.observed.upgrade.spec;
     let strategy = &spec.strategy;
     let nodes = &situation.observed.nodes;
@@ -116,7 +127,8 @@ fn start(situation: &Situation<'_>, pre_pull: &PrePull) -> (HashSet<usize>, Opti
     let mut candidates = Vec::new();
     for (place, member) in situation.members.iter().enumerate() {
         let is_put_off = member.stand.wake.is_some();
-        if *member.state() != PodState::Old || is_put_off {
+        let is_starting = about_to_start(&member.pod, &situation.pace, now).is_some();
+        if *member.state() != PodState::Old || is_put_off || is_starting {
             continue;
         }
         let uid = &member.pod.meta().uid;

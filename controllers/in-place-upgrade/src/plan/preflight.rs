@@ -2,12 +2,15 @@
 
 use super::situation::Situation;
 use crate::content::Digest;
+use crate::finalize;
 use crate::machine::PodWrite;
 use crate::patch;
 use crate::wish::Wish;
 use jiff::{SignedDuration, Timestamp};
+use springtide_crds::in_place_upgrade::Persist;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::dry_run::{Answers, Verdict};
+use springtide_plumbing::error::FieldConflict;
 use springtide_plumbing::plan::Step;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,6 +25,8 @@ pub struct Preflight {
     pub questions: Vec<Step>,
     /// Why the API server refuses a change, in its words.
     pub refusal: Option<String>,
+    /// Which field of the workload belongs to another manager, so that the run could not come to its end.
+    pub conflict: Option<String>,
     /// When a refusal is asked for again.
     pub wake: Option<Timestamp>,
 }
@@ -84,5 +89,40 @@ pub(super) fn preflight(situation: &Situation<'_>, now: Timestamp) -> Preflight 
             }
         }
     }
+    ask_for_template(situation, &mut found, now);
     found
+}
+
+/// Whether the wish can be written into the workload's template: what cannot be in the end is not begun.
+fn ask_for_template(situation: &Situation<'_>, found: &mut Preflight, now: Timestamp) {
+    let is_missing = situation.wish.persist == Persist::Template
+        && situation.target.template().whole != situation.wish.whole();
+    let terms = situation.terms(&[]);
+    let Some(mut write) = is_missing.then(|| finalize::persist(situation.target, &terms)).flatten() else {
+        return;
+    };
+    let question: Arc<str> = format!("template/{}", situation.wish.hash).into();
+    let mut is_due = true;
+    if let Some(answer) = situation.observed.answers.get(&question) {
+        let conflict = match &answer.verdict {
+            Verdict::FieldConflict(conflicts) => conflicts.first().map(ownership),
+            Verdict::Refused(refusal) => Some(refusal.message.clone()),
+            Verdict::Accepted(()) | Verdict::DisruptionBudget(_) => None,
+        };
+        let again = after(answer.at, ASK_AGAIN);
+        is_due = conflict.is_some() && again <= now;
+        if conflict.is_some() && !is_due {
+            found.wake = Some(found.wake.map_or(again, |wake| wake.min(again)));
+        }
+        found.conflict = conflict;
+    }
+    if is_due {
+        write.action = write.action.dry_run(question);
+        found.questions.push(write.into());
+    }
+}
+
+/// Whose field it is, and what helps.
+pub(crate) fn ownership(conflict: &FieldConflict) -> String {
+    format!("{conflict}; change it there, or set policy.fieldOwnership to Force")
 }

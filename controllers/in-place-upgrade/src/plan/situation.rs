@@ -20,7 +20,7 @@ use crate::wish::Wish;
 use jiff::Timestamp;
 use springtide_crds::common::ConditionStatus;
 use springtide_crds::in_place_upgrade::{
-    FinalizedReason, HealthyReason, OnFailure, Previous, RunResult, StepStatus,
+    FinalizedReason, HealthyReason, LockedReason, OnFailure, Previous, RunResult, StepStatus,
 };
 use springtide_crds::reason::Reason;
 use springtide_plumbing::projection::Projection;
@@ -157,6 +157,8 @@ impl<'a> Situation<'a> {
             lock: spec.policy.lock,
             persist: wish.persist,
             is_run_open: course.is_open(),
+            was_unlocked: upgrade.reason::<LockedReason>() == Some(LockedReason::UnlockedDuringRun)
+                && status.observed_generation == upgrade.meta().generation,
             uid: &upgrade.meta().uid.0,
             recorded_partition: stored.and_then(|previous| previous.partition),
         };

@@ -140,6 +140,25 @@ fn a_lock_that_is_taken_away_in_mid_run_stops_every_write() {
 }
 
 #[test]
+fn a_wish_that_is_taken_back_before_the_kubelet_has_seen_it_is_waited_for() {
+    let mut world = World::new(3, false, json!({}));
+    while !world.images().contains(&ALL_NEW) {
+        world.pass(usize::MAX);
+        world.now += 1;
+    }
+    // Its kubelet has not looked since.
+    world.deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("app:1");
+    for _ in 0..5 {
+        world.pass(usize::MAX);
+        world.now += 1;
+    }
+    assert!(world.images().contains(&ALL_NEW), "nobody could tell what comes of it");
+    world.run_until("UpToDate", |_| {});
+    assert_eq!(world.images(), ["app:1"; 3]);
+    assert_eq!(world.replica_sets.len(), 1);
+}
+
+#[test]
 fn who_pauses_in_mid_drain_leaves_nobody_out_of_traffic() {
     let mut world = World::new(4, true, json!({}));
     while world.out_of_traffic() == 0 {

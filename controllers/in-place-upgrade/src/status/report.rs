@@ -67,6 +67,7 @@ impl Report {
             | Decision::NotLocked
             | Decision::PodsBlocked
             | Decision::NoWayBack(_)
+            | Decision::FieldConflict(_)
             | Decision::Preflight(_)
             | Decision::Open(_)
             | Decision::Supersede
@@ -262,6 +263,7 @@ impl Report {
             | Decision::NotLocked
             | Decision::PodsBlocked
             | Decision::NoWayBack(_)
+            | Decision::FieldConflict(_)
             | Decision::Preflight(_)
             | Decision::Open(_)
             | Decision::Supersede

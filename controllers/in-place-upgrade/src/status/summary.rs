@@ -2,6 +2,7 @@
 
 use crate::finalize::Finalize;
 use crate::holds::Hold;
+use crate::machine::PodState;
 use crate::plan::decision::Decision;
 use crate::plan::moves::{Moves, is_blocked};
 use crate::plan::situation::{Course, Situation};
@@ -10,6 +11,8 @@ use springtide_crds::in_place_upgrade::{
     HealthyReason, OnFailure, ReadyReason, RefusalReason, RunResult, StalledReason,
 };
 use springtide_crds::reason::Reason;
+use springtide_plumbing::projection::Projection;
+use std::collections::BTreeSet;
 
 /// Reason and message of condition Ready, and those of condition Stalled where a person is needed.
 pub(super) type Summary = (ReadyReason, String, Option<(StalledReason, String)>);
@@ -52,12 +55,20 @@ pub(super) fn summary(
         Decision::NoWayBack(why) => {
             needs(ReadyReason::Blocked, StalledReason::Refused(RefusalReason::InvalidSpec), why.clone())
         }
+        Decision::FieldConflict(asked) => {
+            let message = asked.conflict.clone().unwrap_or_default();
+            needs(ReadyReason::Blocked, StalledReason::FieldOwnershipConflict, message)
+        }
         Decision::Preflight(_) => goes(ReadyReason::Planning, "the API server is asked first".to_owned()),
         Decision::Open(_) | Decision::Supersede => goes(ReadyReason::Upgrading, "a run begins".to_owned()),
         Decision::Fail => match situation.observed.upgrade.spec.rollback.on_failure {
             OnFailure::Auto => goes(ReadyReason::RollingBack, situation.health.message.clone()),
             OnFailure::Hold => {
-                needs(ReadyReason::Failed, StalledReason::HealthFailed, situation.health.message.clone())
+                let census = &situation.census;
+                let is_of_drains = census.drain_failed > 0 && census.drain_failed == census.pods.failed;
+                let reason =
+                    if is_of_drains { StalledReason::DrainFailed } else { StalledReason::HealthFailed };
+                needs(ReadyReason::Failed, reason, situation.health.message.clone())
             }
         },
         Decision::Persist(_) => {
@@ -88,7 +99,10 @@ fn moving(situation: &Situation<'_>, made: &Moves, pulled: &PrePull, counted: St
     let census = &situation.census;
     let is_idle = census.pods.in_flight == 0 && made.steps.is_empty();
     if situation.course == Course::Stopped {
-        return needs(ReadyReason::Failed, StalledReason::HealthFailed, verdict(situation));
+        // Pods that did not leave traffic are in it again: what was said of them first is all that is left.
+        let first = situation.observed.upgrade.reason::<StalledReason>();
+        let reason = first.filter(|reason| *reason == StalledReason::DrainFailed);
+        return needs(ReadyReason::Failed, reason.unwrap_or(StalledReason::HealthFailed), verdict(situation));
     }
     if is_blocked(situation) {
         return needs(ReadyReason::Blocked, StalledReason::PodsBlocked, blocked(situation));
@@ -110,7 +124,31 @@ fn moving(situation: &Situation<'_>, made: &Moves, pulled: &PrePull, counted: St
     }
     let ready =
         if situation.course == Course::Back { ReadyReason::RollingBack } else { ReadyReason::Upgrading };
-    (ready, counted, None)
+    let message = match traffic(situation) {
+        Some(traffic) => format!("{counted}; {traffic}"),
+        None => counted,
+    };
+    (ready, message, None)
+}
+
+/// Which Services send traffic to pods that are to be out of it.
+fn traffic(situation: &Situation<'_>) -> Option<String> {
+    let (mut waits, mut left_out) = (BTreeSet::new(), BTreeSet::new());
+    for member in &situation.members {
+        if let PodState::Draining { waits_for } = member.state() {
+            waits.extend(waits_for.iter().map(AsRef::as_ref));
+        }
+        let evidence = situation.observed.evidence.get(&member.pod.meta().uid);
+        if let Some(evidence) = evidence.filter(|_| member.state().is_in_flight()) {
+            left_out.extend(evidence.exposure.left_out.iter().map(AsRef::as_ref));
+        }
+    }
+    let names = |services: BTreeSet<&str>| services.into_iter().collect::<Vec<_>>().join(", ");
+    match (waits.is_empty(), left_out.is_empty()) {
+        (true, true) => None,
+        (false, true) => Some(format!("still listed by Services {}", names(waits))),
+        (_, false) => Some(format!("left out, as they publish pods that are not ready: {}", names(left_out))),
+    }
 }
 
 pub(super) fn hold_text(situation: &Situation<'_>, hold: &Hold) -> String {

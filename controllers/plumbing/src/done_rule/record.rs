@@ -28,15 +28,21 @@ pub struct Record {
     pub base: BTreeMap<Arc<str>, Base>,
 }
 
-/// A container before the patch: fingerprints of its `containerID` and its `imageID`. They are short, so that the
-/// annotation of a pod of many containers is. An ID that was not there is empty.
+/// A container before the patch: fingerprints of its `containerID` and its `imageID`, and its `restartCount`. They are
+/// short, so that the annotation of a pod of many containers is. An ID that was not there is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Base(Box<str>, Box<str>);
+pub struct Base(Box<str>, Box<str>, #[serde(default)] u32);
 
 impl Base {
-    /// A container by the IDs of its status; empty if there are none.
+    /// A container by the IDs of its status, empty if there are none, that was never restarted.
     pub fn of(container_id: &str, image_id: &str) -> Self {
-        Self(fingerprint(container_id), fingerprint(digest_of(image_id)))
+        Self(fingerprint(container_id), fingerprint(digest_of(image_id)), 0)
+    }
+
+    /// The same, restarted so often.
+    #[must_use]
+    pub fn restarted(self, restarts: u32) -> Self {
+        Self(self.0, self.1, restarts)
     }
 
     /// Whether this is the container.
@@ -51,6 +57,12 @@ impl Base {
 }
 
 impl Record {
+    /// How often a container has been restarted since the patch beside the one restart that the patch asks for, by the
+    /// `restartCount` of its status. One that the patch did not touch is nobody's concern.
+    pub fn further_restarts(&self, container: &str, restarts: u32) -> u32 {
+        self.base.get(container).map_or(0, |base| restarts.saturating_sub(base.2).saturating_sub(1))
+    }
+
     /// The annotation's value; `None` if it would be longer than 4 KiB.
     pub fn encode(&self) -> Option<String> {
         let text = serde_json::to_string(self).ok()?;

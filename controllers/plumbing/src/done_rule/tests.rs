@@ -108,6 +108,15 @@ fn a_record_of_twenty_containers_of_the_longest_names_fits_and_is_read_back() {
 }
 
 #[test]
+fn restarts_are_counted_from_the_patch_on_and_its_own_is_none() {
+    let base = [(Arc::from(APP), Base::of("a", "b").restarted(3))].into();
+    let record = Record { base, ..record("", "") };
+    let read = Record::decode(&record.encode().unwrap()).unwrap();
+    assert_eq!([3, 4, 5, 0].map(|now| read.further_restarts(APP, now)), [0, 0, 1, 0]);
+    assert_eq!(read.further_restarts("sidecar", 9), 0);
+}
+
+#[test]
 fn what_is_damaged_or_foreign_is_no_record() {
     let good = record("a", "b").encode().unwrap();
     for text in ["", "{}", "null", "7", &good[1..], &good.replace("\"g\":3", "\"g\":-3"), &"[".repeat(10_000)]

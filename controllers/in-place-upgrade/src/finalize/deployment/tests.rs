@@ -29,26 +29,18 @@ fn next(deployment: Arc<DeploymentView>, sets: Vec<Arc<ReplicaSetView>>, terms: 
 }
 
 fn writes(finalize: &Finalize) -> Vec<Vec<&Write>> {
-    match finalize {
-        Finalize::Write { stages, .. } => {
-            stages.iter().map(|stage| stage.iter().flat_map(Step::writes).collect()).collect()
-        }
-        other => panic!("{other:?}"),
-    }
+    let Finalize::Write { stages, .. } = finalize else { panic!("{finalize:?}") };
+    stages.iter().map(|stage| stage.iter().flat_map(Step::writes).collect()).collect()
 }
 
 fn operations(write: &Write) -> &Value {
-    match &write.action {
-        Action::Patch { patch: Patch::Json { operations }, .. } => operations,
-        other => panic!("{other:?}"),
-    }
+    let Action::Patch { patch: Patch::Json { operations }, .. } = &write.action else { panic!("{write:?}") };
+    operations
 }
 
 fn manifest(write: &Write) -> &Value {
-    match &write.action {
-        Action::Create { manifest } => manifest,
-        other => panic!("{other:?}"),
-    }
+    let Action::Create { manifest } = &write.action else { panic!("{write:?}") };
+    manifest
 }
 
 fn with_revision(set: &Arc<ReplicaSetView>, revision: i64) -> Arc<ReplicaSetView> {
@@ -143,9 +135,9 @@ fn a_transient_lock_pauses_with_the_write_of_the_template_and_ends_by_leaving_it
         serde_json::from_value(json!({"containers": [{"name": "app", "image": "app:2"}]})).unwrap();
     let terms = Terms { lock: Lock::Transient, inline: Some(&inline), ..terms(&uid) };
     let rs = |image| vec![replica_set("rs", 4, 3, image)];
-    let fields = |next: &Finalize| match &writes(next)[0][0].action {
-        Action::Apply { fields, force, .. } => (fields.clone(), *force),
-        other => panic!("{other:?}"),
+    let fields = |next: &Finalize| {
+        let Action::Apply { fields, force, .. } = &writes(next)[0][0].action else { panic!() };
+        (fields.clone(), *force)
     };
     let wished = json!({"spec": {"containers": [{"name": "app", "image": "app:2"}]}});
     let first = next(deployment(3, "app:1", json!({"spec": {"paused": false}})), rs("app:1"), &terms);
@@ -168,10 +160,8 @@ fn a_foreign_pause_is_used_and_left_alone() {
     let terms = Terms { inline: Some(&inline), ..terms(&uid) };
     let sets = || vec![replica_set("rs", 4, 3, "app:1")];
     let written = next(deployment(3, "app:1", json!({})), sets(), &terms);
-    match &writes(&written)[0][0].action {
-        Action::Apply { fields, .. } => assert!(fields["spec"].get("paused").is_none()),
-        other => panic!("{other:?}"),
-    }
+    let Action::Apply { fields, .. } = &writes(&written)[0][0].action else { panic!() };
+    assert!(fields["spec"].get("paused").is_none());
     let flipped = vec![replica_set("rs", 4, 3, "app:2")];
     assert_eq!(next(deployment(3, "app:2", json!({})), flipped, &terms), Finalize::agreed());
 }

@@ -41,7 +41,9 @@ fn observed(kind: &str, target: Target, pods: Vec<Arc<PodView>>, over: Value) ->
         pods.iter().filter_map(|pod| target.template_of(pod)).map(|old| old.whole).collect();
     let of_bare = match &target {
         Target::ReplicaSet(set) => content_of_pods(set, &pods).whole,
-        other => other.template().whole,
+        Target::Deployment { .. } | Target::StatefulSet { .. } | Target::DaemonSet { .. } => {
+            target.template().whole
+        }
     };
     for digest in digests.into_iter().chain([of_bare]) {
         for what in ["patch", "resize"] {
@@ -82,10 +84,8 @@ fn writes(plan: &Plan) -> Vec<&Write> {
 }
 
 fn status(plan: &Plan) -> InPlaceUpgradeStatus {
-    match &plan.status.as_ref().unwrap().action {
-        Action::Status { status, .. } => serde_json::from_value(status.clone()).unwrap(),
-        other => panic!("{other:?}"),
-    }
+    let Action::Status { status, .. } = &plan.status.as_ref().unwrap().action else { panic!() };
+    serde_json::from_value(status.clone()).unwrap()
 }
 
 fn reason(plan: &Plan, type_: &str) -> String {
@@ -95,10 +95,10 @@ fn reason(plan: &Plan, type_: &str) -> String {
 }
 
 fn labels(write: &Write) -> &Value {
-    match &write.action {
-        Action::Patch { patch: Patch::Strategic(Fields { fields, .. }), .. } => &fields["metadata"]["labels"],
-        other => panic!("{other:?}"),
-    }
+    let Action::Patch { patch: Patch::Strategic(Fields { fields, .. }), .. } = &write.action else {
+        panic!("{write:?}")
+    };
+    &fields["metadata"]["labels"]
 }
 
 fn old_pods() -> Vec<Arc<PodView>> {
@@ -144,11 +144,9 @@ fn the_partition_follows_at_the_end_of_a_step_and_is_raised_before_pods_go_back(
     let mut over = in_run();
     overlay(&mut over, steps);
     let lowered = plan(&observed("StatefulSet", db(100_000, 1, 1), pods(), over.clone()), at(0));
-    let applied = |plan: &Plan| match &writes(plan)[0].action {
-        Action::Apply { fields, .. } => {
-            fields["spec"]["updateStrategy"]["rollingUpdate"]["partition"].clone()
-        }
-        other => panic!("{other:?}"),
+    let applied = |plan: &Plan| {
+        let Action::Apply { fields, .. } = &writes(plan)[0].action else { panic!() };
+        fields["spec"]["updateStrategy"]["rollingUpdate"]["partition"].clone()
     };
     assert_eq!((writes(&lowered).len(), applied(&lowered)), (1, json!(2)));
     assert_eq!(reason(&lowered, "Held"), "ApprovalRequired");

@@ -412,7 +412,9 @@ fn without_nulls(value: Value) -> Value {
                 .map(|(key, value)| (key, without_nulls(value)))
                 .collect(),
         ),
-        other => other,
+        scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            scalar
+        }
     }
 }
 
@@ -468,7 +470,9 @@ fn json_patch(object: &mut Value, operations: &Value) -> bool {
                     Value::Object(fields) => drop(fields.insert(last, operation["value"].clone())),
                     Value::Array(items) if op == "remove" => drop(items.remove(last.parse().unwrap())),
                     Value::Array(items) => items.push(operation["value"].clone()),
-                    other => panic!("{other}"),
+                    scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                        panic!("{scalar}")
+                    }
                 }
             }
         }

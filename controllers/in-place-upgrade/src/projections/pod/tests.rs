@@ -60,10 +60,8 @@ fn a_pod_of_a_workload_is_kept_with_containers_and_what_their_kubelet_reports() 
     assert!(pod.are_containers_ready() && !pod.is_ready() && pod.is_live() && !pod.has_not_started());
     assert!(pod.resize_pending.as_ref().unwrap().is_infeasible && pod.resize_in_progress.is_none());
     assert_eq!((&pod.trace, pod.annotations.len()), (&Trace::Damaged, 0));
-    match pod.signals.traffic(Lever::ReadinessGate) {
-        Traffic::Off { run, .. } => assert_eq!(run.as_deref(), Some("7c9f21ab04de")),
-        other => panic!("{other:?}"),
-    }
+    let Traffic::Off { run, .. } = pod.signals.traffic(Lever::ReadinessGate) else { panic!() };
+    assert_eq!(run.as_deref(), Some("7c9f21ab04de"));
 }
 
 #[test]
