@@ -373,11 +373,13 @@ fn is_off(pod: &PodView, lever: Option<Lever>) -> bool {
 }
 
 /// Whether a pod counts as available: its containers are ready for `min_ready`, and it is in traffic as far as we have
-/// a say. Gates of others are not judged.
+/// a say. Gates of others are not judged; without any, its kubelet has to say so too, which follows our gate a moment
+/// later.
 pub fn is_available(pod: &PodView, lever: Option<Lever>, min_ready: SignedDuration, now: Timestamp) -> bool {
     let ready = pod.containers_ready.filter(|condition| condition.holds);
     pod.is_live()
         && !is_off(pod, lever)
+        && (pod.is_ready() || pod.traits.has_foreign_gates)
         && ready.is_some_and(|condition| {
             after(condition.since.map_or(now, |since| since.min(now)), min_ready) <= now
         })

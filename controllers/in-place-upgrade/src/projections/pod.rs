@@ -69,6 +69,8 @@ pub struct Traits {
     pub is_windows: bool,
     /// It has claims of dynamic resource allocation.
     pub has_claims: bool,
+    /// It has readiness gates that are not ours.
+    pub has_foreign_gates: bool,
     /// It has requests or limits as a whole.
     pub has_pod_level_resources: bool,
 }

@@ -181,6 +181,10 @@ impl From<Wire> for PodView {
                 is_static: annotations.contains_key(MIRROR),
                 is_windows: spec.os.is_some_and(|os| &*os.name == "windows"),
                 has_claims: !spec.resource_claims.is_empty(),
+                has_foreign_gates: spec
+                    .readiness_gates
+                    .iter()
+                    .any(|gate| *gate.condition_type != *TRAFFIC.gate),
                 has_pod_level_resources: !Amounts::read(&spec.resources).is_empty(),
             },
             meta,
