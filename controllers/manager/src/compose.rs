@@ -306,7 +306,7 @@ pub async fn run(
                 let reconciler = InPlaceUpgradeReconciler::new(
                     stores.clone(),
                     Some(queries.clone()),
-                    config.settings.puller_image.as_deref().unwrap_or_default(),
+                    config.settings.puller_image.as_str(),
                 );
                 shared.metrics.add_population(reconciler.clone());
                 let told = Arc::downgrade(&reconciler);

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct InPlaceUpgradeSettings {
     /// Image of the pods that pull images to nodes before a container there is stopped: the manager's own, under a name
-    /// that nodes can pull. When absent nothing is pulled ahead, whatever spec.prePull of an object says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 512))]
-    pub puller_image: Option<String>,
+    /// that nodes can pull. When empty nothing is pulled ahead, whatever spec.prePull of an object says.
+    #[schemars(length(min = 0, max = 512))]
+    pub puller_image: String,
 }

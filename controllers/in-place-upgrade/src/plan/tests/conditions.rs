@@ -217,7 +217,13 @@ fn a_pod_that_is_edited_after_its_run_is_named_as_drift() {
 fn a_changed_container_that_restarts_too_often_fails_the_run_and_is_named() {
     let mut world = World::new(4, false, json!({"health": {"maxRestarts": 1}}));
     go_on_until(&mut world, |world| world.images().contains(&"app:2"));
-    let name = world.pods.iter().find(|(_, pod)| pod["spec"]["containers"][0]["image"] == "app:2").unwrap().0.clone();
+    let name = world
+        .pods
+        .iter()
+        .find(|(_, pod)| pod["spec"]["containers"][0]["image"] == "app:2")
+        .unwrap()
+        .0
+        .clone();
     // One restart is the upgrade's own.
     world.pods.get_mut(&name).unwrap()["status"]["containerStatuses"][0]["restartCount"] = json!(3);
     let planned = plan(&world.observe(), at(world.now));
