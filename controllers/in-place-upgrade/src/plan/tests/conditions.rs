@@ -29,7 +29,7 @@ fn assert_told<R: Reason>(status: &Value, expected: R, holds: &str, words: &[&st
     assert!(words.iter().all(|word| message.contains(word)), "{message}");
 }
 
-fn planned_status(plan: &Plan) -> &Value {
+pub(super) fn planned_status(plan: &Plan) -> &Value {
     let Action::Status { status, .. } = &plan.status.as_ref().unwrap().action else { panic!("{plan:?}") };
     status
 }

@@ -1,5 +1,6 @@
 //! What the summary says: how far a run is, why a spec is not served, and what needs a person.
 
+use super::conditions::planned_status;
 use super::world::World;
 use crate::fixtures::{at, node, overlay};
 use crate::observed::{Observed, Resizer};
@@ -19,10 +20,7 @@ use std::sync::Arc;
 /// A plan's condition has the status and the reason; returns its message.
 #[track_caller]
 fn says<R: Reason>(plan: &Plan, reason: R) -> String {
-    let status: InPlaceUpgradeStatus = match &plan.status.as_ref().unwrap().action {
-        Action::Status { status, .. } => serde_json::from_value(status.clone()).unwrap(),
-        other => panic!("{other:?}"),
-    };
+    let status: InPlaceUpgradeStatus = serde_json::from_value(planned_status(plan).clone()).unwrap();
     let found = status.conditions.iter().find(|condition| condition.type_ == R::CONDITION);
     let found = found.unwrap_or_else(|| panic!("no {}: {:#?}", R::CONDITION, status.conditions));
     assert_eq!(
@@ -44,12 +42,7 @@ fn needs(plan: &Plan, ready: ReadyReason, stalled: StalledReason) -> String {
 }
 
 fn has(plan: &Plan, condition: &str) -> bool {
-    match &plan.status.as_ref().unwrap().action {
-        Action::Status { status, .. } => {
-            status["conditions"].as_array().unwrap().iter().any(|found| found["type"] == condition)
-        }
-        other => panic!("{other:?}"),
-    }
+    planned_status(plan)["conditions"].as_array().unwrap().iter().any(|found| found["type"] == condition)
 }
 
 fn count_writes(plan: &Plan) -> usize {
