@@ -251,7 +251,8 @@ mod tests {
             let rest: Vec<_> = in_namespaces(rights).collect();
             let lacking: BTreeSet<_> =
                 rights.table.iter().filter(|right| !rest.contains(right)).map(Right::path).collect();
-            assert_eq!(lacking, BTreeSet::from(["nodes".to_owned(), "priorityclasses".to_owned()]), "{name}");
+            let outside = BTreeSet::from(["nodes".to_owned(), "priorityclasses".to_owned()]);
+            assert!(lacking.contains("nodes") && lacking.is_subset(&outside), "{name}: {lacking:?}");
         }
     }
 
