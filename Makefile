@@ -28,8 +28,9 @@ XTASK := $(BUILT)/xtask
 # A real node takes root; without it the demo does not need its binaries.
 DEMO_TOOLS := $(if $(filter 0,$(shell id -u)),,control-plane kwok)
 
-# What the bench runs. Nothing else needs the peers, which take minutes to build.
-BENCH_TOOLS := control-plane kwok peers $(if $(filter off,$(SPRINGTIDE_NODE)),,node)
+# What the benches run. Nothing but the one of BatchJob needs the peers, which take minutes to build.
+UPGRADE_TOOLS := control-plane kwok $(if $(filter off,$(SPRINGTIDE_NODE)),,node)
+BENCH_TOOLS := $(UPGRADE_TOOLS) peers
 
 # KEEP=1 leaves the demo's cluster running.
 KEEP_FLAG := $(if $(filter-out 0 no false,$(KEEP)),--keep)
@@ -48,6 +49,11 @@ demo-batch-job: demo ## The demo of BatchJob: the same as demo.
 demo-batch: deps xtask ## Show a queue with a peak window that drains and opens again, on simulated nodes (three minutes).
 	cargo build --workspace --bins
 	bin=$$($(XTASK) tools --print-path control-plane kwok) && SPRINGTIDE_BIN=$$bin $(BUILT)/demo-batch
+
+.PHONY: demo-upgrade
+demo-upgrade: deps xtask ## Upgrade a service in place on a real node while requests run, and roll back (root; two minutes).
+	cargo build --workspace --bins
+	bin=$(if $(filter 0,$(shell id -u)),$$($(XTASK) tools --print-path control-plane node)) && SPRINGTIDE_BIN=$$bin $(BUILT)/demo-upgrade
 
 .PHONY: clean-local
 clean-local: ## End what `make demo KEEP=1` left running, and remove all of it.
@@ -75,6 +81,12 @@ bench-batch-admission: deps xtask ## Measure the admission on the loads of Kueue
 	cargo build --release -p springtide-manager
 	cargo build --release -p springtide-e2e --bin bench-batch
 	bin=$$($(XTASK) tools --print-path) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-batch admission $(BENCH_ARGS)
+
+.PHONY: bench-upgrade
+bench-upgrade: deps xtask ## Measure InPlaceUpgrade on ten thousand pods, and on a real node (release build); BENCH_ARGS=--help tells of parts.
+	cargo build --release -p springtide-manager
+	cargo build --release -p springtide-e2e --bin bench-upgrade
+	bin=$$($(XTASK) tools --print-path $(UPGRADE_TOOLS)) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-upgrade $(BENCH_ARGS)
 
 .PHONY: bench-plumbing
 bench-plumbing: deps xtask ## Measure what the plumbing costs: memory per pod, leases, write budget, hand-over (release build).

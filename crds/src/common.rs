@@ -100,6 +100,11 @@ impl Condition {
     pub fn is<R: Reason>(&self, reason: R) -> bool {
         self.type_ == R::CONDITION && self.reason == reason.as_str()
     }
+
+    /// Whether it is the API server's default, which no controller has written: generations begin at 1.
+    fn is_never_seen(&self) -> bool {
+        self.observed_generation == 0 && self.last_transition_time.0 == Timestamp::UNIX_EPOCH
+    }
 }
 
 /// Finds the condition of a type.
@@ -130,13 +135,16 @@ impl ConditionWriter {
     /// Sets the condition of `R` to `reason` and the status that goes with it.
     ///
     /// `lastTransitionTime` moves only when the status changes, so that an
-    /// unchanged situation gives an identical status and hence no write.
+    /// unchanged situation gives an identical status and hence no write. What
+    /// the API server's default says since [`NEVER_SEEN_TIME`] begins now.
     /// Too long a message is cut.
     pub fn set<R: Reason>(&self, conditions: &mut Vec<Condition>, reason: R, message: &str) {
         let status = reason.status();
         let previous = conditions.iter_mut().find(|condition| condition.type_ == R::CONDITION);
         let last_transition_time = match &previous {
-            Some(previous) if previous.status == status => previous.last_transition_time.clone(),
+            Some(previous) if previous.status == status && !previous.is_never_seen() => {
+                previous.last_transition_time.clone()
+            }
             Some(_) | None => whole_seconds(self.now),
         };
         let next = Condition {

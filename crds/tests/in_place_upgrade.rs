@@ -9,10 +9,10 @@ use defaults::with_defaults;
 use serde_json::{Value, json};
 use springtide_crds::common::{ConditionStatus, IntOrPercent};
 use springtide_crds::in_place_upgrade::{
-    AcceptedReason, BLOCKED_REASONS_MAX, DriftedReason, FinalizedReason, HealthyReason, HeldReason,
-    InPlaceUpgrade, InPlaceUpgradeSpec, InPlaceUpgradeStatus, Lock, LockedReason, Mode, OnFailure, OnTimeout,
-    PrePullScope, PrePulledReason, ReadyReason, ReconcilingReason, RefusalReason, SourceType, StalledReason,
-    TARGET_MAX_LENGTH, TargetKind, TrafficMode, crd,
+    AcceptedReason, BLOCKED_REASONS_MAX, BlockedReason, DriftedReason, FinalizedReason, HealthyReason,
+    HeldReason, InPlaceUpgrade, InPlaceUpgradeSpec, InPlaceUpgradeStatus, Lock, LockedReason, Mode,
+    OnFailure, OnTimeout, PrePullScope, PrePulledReason, ReadyReason, ReconcilingReason, RefusalReason,
+    SourceType, StalledReason, TARGET_MAX_LENGTH, TargetKind, TrafficMode, crd,
 };
 use springtide_crds::reason::Reason;
 
@@ -92,6 +92,10 @@ fn every_reason_of_a_blocked_pod_has_its_row() {
     let values = reasons["items"]["properties"]["reason"]["enum"].as_array().unwrap();
     assert_eq!(values.len(), BLOCKED_REASONS_MAX);
     assert!(values.contains(&json!("QoSClassWouldChange")), "{values:?}");
+    for value in values {
+        let reason: BlockedReason = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(reason.as_str(), *value, "it is written as it is named");
+    }
     let longest = format!("StatefulSet/{}", "x".repeat(253));
     assert_eq!(longest.len(), TARGET_MAX_LENGTH);
 }

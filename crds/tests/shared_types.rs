@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 use jiff::Timestamp;
+use serde_json::json;
 use springtide_crds::batch_job::{
     CompleteReason, FailedReason, MESSAGE_MAX_BYTES, QueuedReason, ReconcilingReason, StalledReason,
 };
 use springtide_crds::common::{
-    Condition, ConditionStatus, ConditionWriter, REASON_MAX_LENGTH, Window, bounded_text, condition,
-    remove_condition,
+    Condition, ConditionStatus, ConditionWriter, NEVER_SEEN_TIME, REASON_MAX_LENGTH, Window, bounded_text,
+    condition, remove_condition,
 };
 use springtide_crds::reason::Reason;
 
@@ -41,6 +42,18 @@ fn the_transition_time_moves_with_the_status_only() {
     assert_eq!(condition(&conditions, "Queued").unwrap().status, ConditionStatus::False);
     assert_eq!(transition(&conditions, "Queued"), 30);
     assert_eq!(conditions.len(), 1);
+}
+
+#[test]
+fn what_the_schemas_default_says_begins_when_a_controller_sees_it() {
+    let reason = ReconcilingReason(CompleteReason::Running);
+    let mut conditions = Vec::new();
+    writer(0, 0).set(&mut conditions, reason, "The controller has not seen the job yet.");
+    conditions[0].last_transition_time = serde_json::from_value(json!(NEVER_SEEN_TIME)).unwrap();
+    writer(1, 20).set(&mut conditions, reason, "");
+    assert_eq!(transition(&conditions, "Reconciling"), 20);
+    writer(1, 30).set(&mut conditions, reason, "");
+    assert_eq!(transition(&conditions, "Reconciling"), 20, "from then on only a change of status counts");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A server that leaves without losing a request, and clients that count what they lose.
 
 use std::collections::BTreeMap;
+use std::fs::{File, read_to_string};
 use std::io::{Error, ErrorKind, Read as _, Result, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -22,10 +23,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 const HEAD_MAX: usize = 4096;
 /// Failures that are told word by word: the termination message has 4 kB.
 const FAILURES_SHOWN: usize = 8;
+/// What is asked for to get the lines of a server's file.
+const LINES: &str = "/lines";
 
-/// Answers every request by `text`. After SIGTERM each connection is closed with its next answer, as the header then
-/// says, and the program ends when none is open; whoever does not want to wait for idle ones kills it.
-pub(super) fn serve(port: u16, text: &str) -> i32 {
+/// Answers every request by `text`, and one for [`LINES`] by the lines of `file`, to which it adds `text` first. After
+/// SIGTERM each connection is closed with its next answer, as the header then says, and the program ends when none is
+/// open; whoever does not want to wait for idle ones kills it.
+pub(super) fn serve(port: u16, text: &str, file: Option<&str>) -> i32 {
     // Before there are threads, so that it holds for all of them.
     let signals = signals::Blocked::new(&[signals::TERM, signals::INT]);
     let listener = match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
@@ -35,14 +39,20 @@ pub(super) fn serve(port: u16, text: &str) -> i32 {
             return FAILED;
         }
     };
-    let text = text.to_owned();
+    if let Some(file) = file
+        && let Err(error) = note(file, text)
+    {
+        // It serves all the same: not every pod has a volume there.
+        eprintln!("springtide-box: {file}: {error}");
+    }
+    let (text, file) = (text.to_owned(), file.map(str::to_owned));
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
             OPEN.fetch_add(1, SeqCst);
-            let text = text.clone();
+            let (text, file) = (text.clone(), file.clone());
             std::thread::spawn(move || {
                 // The other side is gone, or says what no client of ours would.
-                let _ = answer(connection, &text);
+                let _ = answer(connection, &text, file.as_deref());
                 OPEN.fetch_sub(1, SeqCst);
             });
         }
@@ -58,10 +68,18 @@ pub(super) fn serve(port: u16, text: &str) -> i32 {
     0
 }
 
-fn answer(mut connection: TcpStream, text: &str) -> Result<()> {
+/// Adds a line to a file, which is made where there is none.
+pub(super) fn note(file: &str, line: &str) -> Result<()> {
+    File::options().append(true).create(true).open(file)?.write_all(format!("{line}\n").as_bytes())
+}
+
+fn answer(mut connection: TcpStream, text: &str, file: Option<&str>) -> Result<()> {
     connection.set_nodelay(true)?;
     let mut read = Vec::new();
-    while head(&mut connection, &mut read)?.is_some() {
+    while let Some(head) = head(&mut connection, &mut read)? {
+        let asks_for_lines = head.split(' ').nth(1) == Some(LINES);
+        let lines = file.filter(|_| asks_for_lines).map(read_to_string).transpose()?;
+        let text = lines.as_deref().unwrap_or(text);
         let closing = CLOSING.load(SeqCst);
         let close = if closing { "Connection: close\r\n" } else { "" };
         let length = text.len();
@@ -162,7 +180,7 @@ pub(super) fn load(address: &str, rate: u32, seconds: u32) -> i32 {
                 break;
             }
             let begun = Instant::now();
-            match request(address, kept.take(), &mut seen) {
+            match request(address, "/", kept.take(), &mut seen) {
                 Ok((text, connection)) => {
                     seen.answered += 1;
                     *seen.texts.entry(text).or_default() += 1;
@@ -193,15 +211,32 @@ pub(super) fn load(address: &str, rate: u32, seconds: u32) -> i32 {
             Err(_) => return FAILED,
         }
     }
-    let seen = format!(r#"{{"new":{},"kept":{}}}"#, new.json(), kept.json());
+    let millis = start.elapsed().as_millis();
+    let seen = format!(r#"{{"new":{},"kept":{},"millis":{millis}}}"#, new.json(), kept.json());
     terminate_with(Some(&seen));
     print(&seen)
+}
+
+/// Prints what a server answers to one request.
+pub(super) fn get(address: &str, path: &str) -> i32 {
+    let Ok(address) = address.parse::<SocketAddr>() else {
+        eprintln!("springtide-box: {address:?} is no address with a port");
+        return super::USAGE;
+    };
+    match request(address, path, None, &mut Seen::default()) {
+        Ok((text, _)) => print(text.trim_end()),
+        Err(error) => {
+            eprintln!("springtide-box: {address}: {error}");
+            FAILED
+        }
+    }
 }
 
 /// One request on a connection that was kept, or a new one; the text of its answer, and the connection where the server
 /// lets it be kept.
 fn request(
     address: SocketAddr,
+    path: &str,
     kept: Option<TcpStream>,
     seen: &mut Seen,
 ) -> Result<(String, Option<TcpStream>)> {
@@ -215,7 +250,7 @@ fn request(
             connection
         }
     };
-    write!(connection, "GET / HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
     let mut read = Vec::new();
     let head = head(&mut connection, &mut read)?.ok_or(Error::from(ErrorKind::ConnectionAborted))?;
     if !head.starts_with("HTTP/1.1 200 ") {

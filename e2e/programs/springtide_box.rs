@@ -17,7 +17,10 @@
 //! springtide-box burn BYTES SECONDS [MESSAGE]   as hold, with a processor kept busy for SECONDS
 //! springtide-box serve PORT ROUNDS         answer each byte on a connection by one, after ROUNDS of arithmetic
 //! springtide-box ask ADDRESS RATE SECONDS  send RATE requests a second to such a server; print each one's microseconds
-//! springtide-box http PORT TEXT            answer HTTP requests by TEXT; leave in peace on SIGTERM
+//! springtide-box http PORT TEXT [FILE]     answer HTTP requests by TEXT, and /lines by FILE, to which TEXT is added first;
+//!                                          leave in peace on SIGTERM
+//! springtide-box get ADDRESS PATH          print what such a server answers
+//! springtide-box note FILE TEXT [SECONDS]  add the line TEXT to FILE, and end with 0 after SECONDS
 //! springtide-box load ADDRESS RATE SECONDS send RATE requests a second to such a server; print how many had no answer
 //! ```
 //!
@@ -89,10 +92,18 @@ fn main() {
                 usage(&format!("{rate:?} or {seconds:?} is no number, or 0"))
             }
         },
-        ["http", port, text] => match port.parse() {
-            Ok(port) => http::serve(port, text),
+        ["http", port, text, file @ ..] if file.len() <= 1 => match port.parse() {
+            Ok(port) => http::serve(port, text, file.first().copied()),
             Err(_) => usage(&format!("{port:?} is no port")),
         },
+        ["get", address, path] => http::get(address, path),
+        ["note", file, text, seconds @ ..] if seconds.len() <= 1 => {
+            let seconds = seconds.first().copied().unwrap_or("0");
+            match seconds.parse().map(Duration::try_from_secs_f64) {
+                Ok(Ok(time)) => note(file, text, time),
+                Ok(Err(_)) | Err(_) => usage(&format!("SECONDS: {seconds:?} is no number of seconds")),
+            }
+        }
         ["load", address, rate, seconds] => match (rate.parse(), seconds.parse()) {
             (Ok(rate), Ok(seconds)) if rate > 0 => http::load(address, rate, seconds),
             (Ok(_), Ok(_)) | (Err(_), _) | (_, Err(_)) => {
@@ -107,7 +118,7 @@ fn main() {
 fn usage(why: &str) -> i32 {
     eprintln!("springtide-box: {why}");
     eprintln!(
-        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT... | burn [BYTES SECONDS [MESSAGE]] | serve PORT ROUNDS | ask ADDRESS RATE SECONDS | http PORT TEXT | load ADDRESS RATE SECONDS"
+        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT... | burn [BYTES SECONDS [MESSAGE]] | serve PORT ROUNDS | ask ADDRESS RATE SECONDS | http PORT TEXT [FILE] | get ADDRESS PATH | note FILE TEXT [SECONDS] | load ADDRESS RATE SECONDS"
     );
     USAGE
 }
@@ -150,6 +161,16 @@ fn sleep(time: Duration, message: Option<&str>) -> i32 {
     match signals.wait(Some(time)) {
         Some(_) => TERMINATED,
         None => 0,
+    }
+}
+
+fn note(file: &str, text: &str, time: Duration) -> i32 {
+    match http::note(file, text) {
+        Ok(()) => sleep(time, None),
+        Err(error) => {
+            eprintln!("springtide-box: {file}: {error}");
+            FAILED
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 //! | [`kwok`] | nodes and pods that exist only in the API |
 //! | [`manager`] | the real `springtide manager` as a child process |
 //! | [`manager_image`] | the same as an image for a real node |
+//! | [`command_line`] | the commands for people |
 //! | [`helm`] | the real helm, and what it renders |
 //! | [`write_count`] | requests by user agent, verb and resource, from the audit log |
 //! | [`rights`] | what an account was granted, and what of it was used |
@@ -38,6 +39,7 @@ pub mod batch;
 pub mod bench;
 pub mod binaries;
 mod cargo;
+pub mod command_line;
 pub mod crash;
 pub mod fault_proxy;
 pub mod flow_control;

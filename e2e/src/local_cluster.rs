@@ -3,6 +3,7 @@
 
 mod access;
 mod components;
+mod controller_manager;
 mod etcd;
 mod second;
 mod shared;

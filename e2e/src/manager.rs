@@ -6,6 +6,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::Api;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
@@ -161,6 +163,16 @@ impl Manager {
     pub fn kill(self) -> Result<ExitStatus> {
         self.child.stop(Signal::SIGKILL, BOUND)
     }
+}
+
+/// Who holds the lease of the managers that have it in this namespace, by the name of its identity.
+///
+/// # Errors
+/// The API server does not answer.
+pub async fn lease_holder(client: kube::Client, namespace: &str) -> Result<Option<String>> {
+    let leases: Api<Lease> = Api::namespaced(client, namespace);
+    let holder = leases.get_opt(LEASE_NAME).await?.and_then(|lease| lease.spec?.holder_identity);
+    Ok(holder.filter(|holder| !holder.is_empty()))
 }
 
 /// Reads the port that the manager chose from its log.

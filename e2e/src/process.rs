@@ -361,7 +361,8 @@ impl Drop for Child {
     }
 }
 
-fn tail(path: &Path) -> io::Result<String> {
+/// The last lines of a log.
+pub(crate) fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;

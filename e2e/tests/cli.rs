@@ -4,8 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::{Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
@@ -17,46 +15,10 @@ use springtide_crds::batch_queue::{BatchQueue, BatchQueueSpec, PeakWindowActiveR
 use springtide_crds::common::Quantity;
 use springtide_crds::reason::Reason;
 use springtide_e2e::batch::{Task, Testbed, pool, queues, shared};
-use springtide_e2e::helm::checkout;
-use springtide_e2e::local_cluster::LocalCluster;
+use springtide_e2e::command_line::{ERROR, FINE, NOT_READY, STALLED, answer, asked, springtide, viewer};
 use springtide_e2e::manager::{USER_AGENT, springtide_binary};
 use springtide_e2e::oracle::feed::PATIENCE;
-use springtide_e2e::write_count::{Verb, WriteCount};
-use tokio::io::AsyncWriteExt;
-
-/// Exit codes, as docs/cli.md has them.
-const FINE: i32 = 0;
-const ERROR: i32 = 1;
-const NOT_READY: i32 = 2;
-const STALLED: i32 = 3;
-
-/// Runs a command in a namespace, with this on its standard input.
-async fn springtide(kubeconfig: &Path, namespace: &str, args: &[&str], input: &str) -> Result<Output> {
-    let mut child = tokio::process::Command::new(springtide_binary().await?)
-        .args(args)
-        .args(["--namespace", namespace, "--kubeconfig"])
-        .arg(kubeconfig)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read its input says why on stderr.
-        let _ = stdin.write_all(input.as_bytes()).await;
-    }
-    tokio::time::timeout(PATIENCE, child.wait_with_output()).await?.context("run springtide")
-}
-
-/// The JSON of a command that ends with this code.
-async fn answer(kubeconfig: &Path, namespace: &str, args: &[&str], input: &str, code: i32) -> Result<Value> {
-    let args = [args, &["-o", "json"]].concat();
-    let output = springtide(kubeconfig, namespace, &args, input).await?;
-    let said =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.code() == Some(code), "{args:?} ended with {}: {said}", output.status);
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{args:?}: {said}"))
-}
+use springtide_e2e::write_count::Verb;
 
 async fn explained(test: &Testbed<'_>, job: &str, code: i32) -> Result<Value> {
     let target = format!("bj/{job}");
@@ -122,12 +84,6 @@ async fn comes_true(test: &Testbed<'_>, plan: &Value, before: usize) -> Result<(
         }
     };
     tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("planned {expected:?}"))?
-}
-
-/// All requests of a command, of whichever test: most are on no namespace.
-fn asked(cluster: &LocalCluster, command: &str) -> Result<WriteCount> {
-    let ours = |agent: &str| agent.starts_with(USER_AGENT) && agent.split(' ').nth(1) == Some(command);
-    Ok(cluster.audit_log()?.all()?.filter(|request| ours(&request.user_agent)))
 }
 
 /// Waits until so many pods of a job run, and no object of another one is left.
@@ -405,21 +361,8 @@ async fn status_shows_queues_and_what_waits_in_them() -> Result<()> {
 async fn who_may_only_view_is_told_what_the_manager_knows() -> Result<()> {
     let cluster = shared().await?;
     let test = Testbed::new(cluster, "viewer").await?;
-    for role in ["batchjob-viewer-role", "batchqueue-viewer-role", "batchtaskprofile-viewer-role"] {
-        let path = checkout("config/rbac").join(format!("{role}.yaml"));
-        cluster
-            .apply(&std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?)
-            .await?;
-    }
-    let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {"name": "viewer", "namespace": test.namespace},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "viewer"}],
-    });
-    cluster.apply(&binding.to_string()).await?;
-    let kubeconfig = cluster.kubeconfig_for("viewer", "viewers")?;
-    may_view(cluster, &kubeconfig, &test.namespace).await?;
+    let kubeconfig =
+        viewer(cluster, &test.namespace, &["batchjob", "batchqueue", "batchtaskprofile"]).await?;
     let ask = |args: Vec<String>, input: String, code: i32| {
         let (kubeconfig, namespace) = (kubeconfig.clone(), test.namespace.clone());
         async move {
@@ -469,25 +412,4 @@ async fn who_may_only_view_is_told_what_the_manager_knows() -> Result<()> {
         test.delete(job).await?;
     }
     test.verify()
-}
-
-/// Waits until the role `view` has what is added to it.
-async fn may_view(cluster: &LocalCluster, kubeconfig: &Path, namespace: &str) -> Result<()> {
-    let path = kubeconfig.to_str().context("a path")?;
-    let wait = async {
-        loop {
-            let mut able = true;
-            let ours = ["batchjobs", "batchqueues", "batchtaskprofiles"]
-                .map(|kind| format!("{kind}.springtide.dev"));
-            for kind in ours.iter().map(String::as_str).chain(["pods"]) {
-                let args = ["--kubeconfig", path, "--namespace", namespace, "auth", "can-i", "list", kind];
-                able &= cluster.kubectl(&args).await?.status.success();
-            }
-            if able {
-                return Ok(());
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.context("the role view does not come to have our kinds")?
 }

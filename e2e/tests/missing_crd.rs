@@ -1,11 +1,17 @@
-//! A manager whose kind is not served: it is not ready and says why, and goes on by itself when the CRD is there.
+//! A manager whose kind is not served: it is not ready and says why, and goes on by itself when the CRD is there. Of a kind
+//! of others that it can do without, it sees the objects from when their CRD is there.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use springtide_crds::batch_job::BatchJobSpec;
+use springtide_crds::in_place_upgrade::{Mode, ReadyReason, RefusalReason, StalledReason};
 use springtide_e2e::batch::{GENERAL, Task, Testbed, pool};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 use springtide_e2e::oracle::feed::PATIENCE;
+use springtide_e2e::polling::until_seen;
+use springtide_e2e::upgrade;
+use springtide_e2e::upgrade::workload::{CONTAINER, Workload};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -55,4 +61,59 @@ async fn a_manager_waits_for_its_crd_at_the_start_and_when_it_is_deleted() -> Re
     let ended = manager.stop()?;
     ensure!(ended.success(), "{ended}");
     Ok(())
+}
+
+/// The CRD of the autoscaler project, without what its schema says of the spec.
+const AUTOSCALER_CRD: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: verticalpodautoscalers.autoscaling.k8s.io
+  annotations: {api-approved.kubernetes.io: https://github.com/kubernetes/kubernetes/pull/63797}
+spec:
+  group: autoscaling.k8s.io
+  names: {kind: VerticalPodAutoscaler, listKind: VerticalPodAutoscalerList, plural: verticalpodautoscalers, singular: verticalpodautoscaler}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+";
+
+#[tokio::test]
+async fn an_autoscaler_whose_kind_comes_while_the_manager_runs_is_respected_from_then_on() -> Result<()> {
+    let cluster = upgrade::cluster().await?;
+    // It does not wait for the kind.
+    let manager = upgrade::manager(&cluster).await?;
+    let test = upgrade::Testbed::new(&cluster, "autoscaled").await?;
+    let web = Workload::deployment("web", 2);
+    test.start_paused(&web).await?;
+    let mut spec = web.upgrade();
+    spec.mode = Mode::Paused;
+    let container = json!({"name": CONTAINER, "resources": {"requests": {"cpu": "1"}}});
+    spec.source = serde_json::from_value(json!({"type": "Inline", "inline": {"containers": [container]}}))?;
+    test.upgrade("web", spec).await?;
+    test.told("web", ReadyReason::Paused).await?;
+
+    cluster.apply(AUTOSCALER_CRD).await?;
+    let autoscaler = json!({
+        "apiVersion": "autoscaling.k8s.io/v1", "kind": "VerticalPodAutoscaler",
+        "metadata": {"name": "web", "namespace": test.namespace},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
+    });
+    let manifest = autoscaler.to_string();
+    until_seen(PATIENCE, "the kind is served", async || {
+        Ok(cluster.apply(&manifest).await.map_err(|error| format!("{error:#}")))
+    })
+    .await?;
+    let conflict = StalledReason::Refused(RefusalReason::ConflictsWithVerticalPodAutoscaler);
+    test.told("web", conflict).await?;
+
+    let deleted =
+        cluster.kubectl(&["delete", "crd", "verticalpodautoscalers.autoscaling.k8s.io"]).await.context("kubectl")?;
+    ensure!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
+    test.told("web", ReadyReason::Paused).await?;
+    ensure!(manager.is_ready().await, "{}", manager.readiness().await?);
+    test.verify()
 }

@@ -47,6 +47,7 @@ impl Member {
             | PodState::Started
             | PodState::Updated
             | PodState::Unavailable
+            | PodState::Renewed
             | PodState::Ineligible => None,
         }
     }
@@ -65,7 +66,7 @@ impl Member {
     }
 
     /// Whether its spec and metadata are as they are wished.
-    fn is_updated(&self) -> bool {
+    pub fn is_updated(&self) -> bool {
         self.judgement.differences.is_content_equal()
             && self.blocked().is_none()
             && !self.is_to_be_recreated()
@@ -87,14 +88,14 @@ pub struct Census {
     pub failures: Vec<PodFailure>,
     /// Available pods.
     pub available: u32,
-    /// Pods that are changed in place and have not been started.
+    /// Pods that are changed in place or made anew, and have not been started.
     pub left: u32,
+    /// Pods that are waited for as they are still to come in the place of those that were evicted.
+    pub missing: u32,
     /// Pods that lost their readiness after they were in traffic again, of those that failed.
     pub readiness_lost: u32,
     /// Pods that restart too often, of those that failed.
     pub restarting: u32,
-    /// Pods that do not leave traffic.
-    pub not_drained: u32,
     /// Pods that failed as they do not leave traffic.
     pub drain_failed: u32,
     /// Pods that failed and are not as they are wished: nothing is done to them any more.
@@ -112,16 +113,14 @@ impl Census {
             pods.total += 1;
             census.available += u32::from(member.is_available);
             pods.updated += u32::from(member.is_updated());
-            pods.updated_ready += u32::from(member.is_updated() && member.is_available);
+            // One that is patched has its old container for a moment, which is ready all the while.
+            pods.updated_ready +=
+                u32::from(*member.state() == PodState::Updated && member.is_updated() && member.is_available);
             pods.in_flight += u32::from(member.state().is_in_flight());
             pods.next_restart_only += u32::from(member.awaits_restart);
             match member.state() {
                 PodState::Draining { .. } | PodState::Drained => pods.draining += 1,
-                PodState::NotDrained { .. } => {
-                    census.not_drained += 1;
-                    census.left += 1;
-                }
-                PodState::Old => census.left += 1,
+                PodState::Old | PodState::NotDrained { .. } => census.left += 1,
                 PodState::Failed(failure) => {
                     pods.failed += 1;
                     census.failed_unchanged += u32::from(member.judgement.verdict != Verdict::UpToDate);
@@ -135,6 +134,7 @@ impl Census {
                 | PodState::Started
                 | PodState::Updated
                 | PodState::Unavailable
+                | PodState::Renewed
                 | PodState::Ineligible => {}
             }
             if let Some(reason) = member.blocked() {
@@ -159,20 +159,20 @@ impl Census {
             Ineligible::Ignore => self.pods.blocked,
             Ineligible::Block | Ineligible::Recreate => 0,
         };
-        let changing = self.left.saturating_add(self.plan.recreate).saturating_add(self.pods.blocked);
-        let taken = self.pods.total.saturating_sub(changing);
+        let changing = self.left.saturating_add(self.pods.blocked);
+        let taken = self.pods.total.saturating_add(self.missing).saturating_sub(changing);
         Progress {
             total: self.pods.total.max(replicas).saturating_sub(ignored),
             taken,
             // What was born as it is wished and is not ready yet has been changed by nobody: no step waits for it alone.
-            settled: taken.saturating_sub(self.pods.in_flight),
+            settled: taken.saturating_sub(self.pods.in_flight).saturating_sub(self.missing),
             left: self.left,
         }
     }
 
-    /// Whether nothing is left to be changed in place, and nothing is on its way.
+    /// Whether no pod is left to be changed or made anew, and none is on its way.
     pub fn is_done(&self) -> bool {
-        self.left == 0 && self.pods.in_flight == 0 && self.plan.recreate == 0 && self.failed_unchanged == 0
+        self.left == 0 && self.pods.in_flight == 0 && self.missing == 0 && self.failed_unchanged == 0
     }
 }
 
@@ -260,7 +260,34 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_status_names_ten_failures_and_counts_all() {
+    fn pods_that_are_made_anew_are_left_until_they_are_evicted_and_on_their_way_until_they_are_available() {
+        let members = [
+            member("a", Verdict::Recreate, PodState::Old),
+            member("b", Verdict::UpToDate, PodState::Renewed),
+            member("c", Verdict::UpToDate, PodState::Updated),
+        ];
+        let census = Census::of(&members);
+        assert_eq!((census.plan.recreate, census.left, census.pods.in_flight), (1, 1, 1));
+        // One of four is evicted, and nothing has come in its place.
+        let evicted = Census { missing: 1, ..census.clone() };
+        let progress_of = |taken, settled| Progress { total: 4, taken, settled, left: 1 };
+        assert_eq!(evicted.progress(4, Ineligible::Recreate), progress_of(3, 1));
+        assert!(!census.is_done() && !Census::of(&members[1..]).is_done());
+        let done = Census::of(&members[2..]);
+        assert!(done.is_done() && !Census { missing: 1, ..done }.is_done());
+    }
+
+    #[test]
+    fn a_patched_pod_counts_as_ready_only_once_its_kubelet_has_acted() {
+        let mut patched = member("a", Verdict::UpToDate, PodState::Patched);
+        patched.is_available = true;
+        let updated = member("b", Verdict::UpToDate, PodState::Updated);
+        let pods = Census::of(&[patched, updated]).pods;
+        assert_eq!((pods.updated, pods.updated_ready, pods.in_flight), (2, 1, 1));
+    }
+
+    #[test]
+    fn a_status_names_the_oldest_failures_and_counts_all() {
         let failed = PodState::Failed(Failure::DeadlineExceeded { since: at(0) });
         let members: Vec<_> = (0..30)
             .map(|number| member(&format!("p{number:02}"), Verdict::UpToDate, failed.clone()))
@@ -278,7 +305,7 @@ pub(crate) mod tests {
                 1 => member("p", Verdict::InPlace, PodState::Drained),
                 2 => member("p", Verdict::UpToDate, PodState::Updated),
                 3 => member("p", Verdict::UpToDate, PodState::Unavailable),
-                4 => member("p", Verdict::Recreate, PodState::Ineligible),
+                4 => member("p", Verdict::Recreate, PodState::Old),
                 _ => member("p", Verdict::Blocked(BlockedReason::StaticPod), PodState::Ineligible),
             }).collect();
             let census = Census::of(&members);

@@ -35,6 +35,17 @@ pub struct ContainerContent {
     pub amounts: Amounts,
     /// What it is.
     pub role: Role,
+    /// Labels and annotations of its pod that its environment is made of when it starts.
+    pub environment: FieldKeys,
+}
+
+/// Keys of labels and annotations that a container reads by the downward API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FieldKeys {
+    /// Keys of labels.
+    pub labels: BTreeSet<Arc<str>>,
+    /// Keys of annotations.
+    pub annotations: BTreeSet<Arc<str>>,
 }
 
 /// What of a pod, or of a template, can be changed in place.
@@ -71,6 +82,13 @@ impl Digest {
         Self(digest)
     }
 
+    /// The digest of this text, as it is shown.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut digest = [0; 16];
+        hex::decode_to_slice(text, &mut digest).ok()?;
+        Some(Self(digest))
+    }
+
     /// The digest of a JSON tree, whatever the order of its fields; empty fields count as absent.
     pub fn of_json(value: &Value) -> Self {
         let mut text = String::new();
@@ -91,6 +109,26 @@ impl fmt::Debug for Digest {
     }
 }
 
+impl FieldKeys {
+    /// Reads `env` of a container. A volume of the downward API follows by itself, and whole maps cannot be read into a
+    /// variable.
+    fn of_container(container: &Value) -> Self {
+        let mut keys = Self::default();
+        for variable in container["env"].as_array().into_iter().flatten() {
+            let Some(path) = variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() else { continue };
+            let Some((field, key)) = path.strip_suffix("']").and_then(|path| path.split_once("['")) else {
+                continue;
+            };
+            match field {
+                "metadata.labels" => keys.labels.insert(key.into()),
+                "metadata.annotations" => keys.annotations.insert(key.into()),
+                _ => continue,
+            };
+        }
+        keys
+    }
+}
+
 impl Content {
     /// What can be changed in place of a pod template.
     pub fn of_template(template: &Value) -> Self {
@@ -106,6 +144,7 @@ impl Content {
                         Role::Init => Amounts::default(),
                     },
                     role,
+                    environment: FieldKeys::of_container(container),
                 };
                 containers.insert(name.into(), content);
             }
@@ -247,6 +286,28 @@ mod tests {
     }
 
     #[test]
+    fn the_environment_names_the_labels_and_annotations_that_it_is_made_of() {
+        let variable =
+            |path: &str| serde_json::json!({"name": "V", "valueFrom": {"fieldRef": {"fieldPath": path}}});
+        let paths = [
+            "metadata.annotations['config']",
+            "metadata.labels['team.example/name']",
+            "metadata.name",
+            "metadata.annotations",
+            "status.podIP",
+            "metadata.other['x']",
+        ];
+        let env: Vec<Value> =
+            paths.map(variable).into_iter().chain([serde_json::json!({"name": "A", "value": "b"})]).collect();
+        let container = serde_json::json!({"name": "app", "image": "app:1", "env": env});
+        let template = serde_json::json!({"spec": {"containers": [container]}});
+        let content = Content::of_template(&template);
+        let FieldKeys { labels, annotations } = &content.containers["app"].environment;
+        assert_eq!(labels.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["team.example/name"]);
+        assert_eq!(annotations.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["config"]);
+    }
+
+    #[test]
     fn digests_of_what_writers_spell_differently_are_equal() {
         let digest = |text: &str| Digest::of_json(&json(text));
         assert_eq!(
@@ -258,6 +319,9 @@ mod tests {
         assert_ne!(digest("{a: [1, 2]}"), digest("{a: [2, 1]}"));
         assert_ne!(digest("{a: ''}"), digest("{}"), "an empty text is one");
         assert_ne!(digest("{a: [{}]}"), digest("{a: []}"), "a rule without conditions is a rule");
+        let shown = digest("{a: 1}").to_string();
+        assert_eq!(Digest::parse(&shown), Some(digest("{a: 1}")));
+        assert!(["", "0", &shown[2..]].iter().all(|text| Digest::parse(text).is_none()));
     }
 
     #[test]

@@ -4,14 +4,17 @@
 //! of its own. So what the wish leaves as it was is not held against a pod, unless it was us who changed it: the pod's
 //! record says so, or (for amounts, which are resized without one) a run is open.
 
+use crate::amounts::Amounts;
 use crate::change::{Change, KeyChange};
+use crate::claims::{Claim, share};
 use crate::content::{ContainerContent, Metadata, Role};
-use crate::names::CONTROLLER_REVISION_HASH;
+use crate::names::{CONTROLLER_REVISION_HASH, turns_traffic};
 use crate::projections::pod::{ContainerView, PodView};
 use crate::projections::template::Template;
-use crate::trace::Trace;
+use crate::trace::{Kind, Trace};
+use jiff::Timestamp;
 use springtide_plumbing::projection::Projection;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What pods are held against.
@@ -23,9 +26,10 @@ pub struct Against<'a> {
     pub change: &'a Change,
     /// The revision that the pod is to name, of the kinds whose pods name one.
     pub revision: Option<&'a Arc<str>>,
-    /// Whether amounts that the wish leaves as they were are held against a pod all the same: a run is open, and
-    /// nobody else resizes these pods.
+    /// Whether amounts that the wish leaves as they were are held against a pod all the same: a run is open.
     pub is_strict_on_amounts: bool,
+    /// Amounts that somebody else decides: they are not held against a pod at all.
+    pub claims: &'a [Claim],
 }
 
 /// What of a pod is not as it is wished.
@@ -35,8 +39,8 @@ pub struct Differences {
     pub images: Vec<Arc<str>>,
     /// Plain init containers with another image: nothing restarts them.
     pub init_images: Vec<Arc<str>>,
-    /// Containers with other cpu or memory in the spec.
-    pub amounts: Vec<Arc<str>>,
+    /// Containers with other cpu or memory in the spec, and all that each is to have.
+    pub amounts: BTreeMap<Arc<str>, Amounts>,
     /// Whether a container states amounts that the wish takes away, which no resize does.
     pub keeps_amounts: bool,
     /// Whether the resize of one of these restarts it.
@@ -55,6 +59,12 @@ pub struct Differences {
     pub revision: Option<Arc<str>>,
     /// Containers that the wish has and the pod has not.
     pub missing: Vec<Arc<str>>,
+    /// The restart that it has yet to have; see [`restarts`](crate::restarts).
+    pub restart: Option<Timestamp>,
+    /// Containers that are restarted with the image that they have, and the other name of it.
+    pub flips: BTreeMap<Arc<str>, Arc<str>>,
+    /// Whether one is to be restarted of whose image no other name is known.
+    pub is_digest_unknown: bool,
 }
 
 impl Differences {
@@ -65,7 +75,15 @@ impl Differences {
 
     /// Whether the pod itself is to be patched: anything but a resize.
     pub fn needs_patch(&self) -> bool {
-        !self.images.is_empty() || !self.init_images.is_empty() || self.has_metadata()
+        !self.images.is_empty()
+            || !self.init_images.is_empty()
+            || !self.flips.is_empty()
+            || self.has_metadata()
+    }
+
+    /// Containers that the patch restarts.
+    pub fn restarting(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.images.iter().chain(self.flips.keys())
     }
 
     /// Whether labels, annotations or revision differ.
@@ -80,41 +98,58 @@ impl Differences {
 
 /// In what a pod differs from the wish.
 pub fn differences(pod: &PodView, against: &Against<'_>) -> Differences {
-    let Against { wish, change, revision, is_strict_on_amounts } = *against;
+    let Against { wish, change, revision, is_strict_on_amounts, claims } = *against;
     let mut found = Differences::default();
+    let mut changes_amounts = false;
     for (name, wished) in &wish.content.containers {
         let Some(own) = pod.container(name) else {
             found.missing.push(name.clone());
             continue;
         };
         let image_counts = change.images.contains(name) || pod.trace.has_changed_image_of(name);
-        if image_counts && own.image != wished.image {
+        let is_other = own.image != wished.image && !pod.trace.is_renamed(name, &wished.image, &own.image);
+        if image_counts && is_other {
             match own.role {
                 Role::Main | Role::Sidecar => found.images.push(name.clone()),
                 Role::Init => found.init_images.push(name.clone()),
             }
         }
+        let claimed = share(claims, name, own.role);
+        let amounts = claimed.rest(wished.amounts);
         found.keeps_amounts |=
-            change.amounts_removed.contains(name) && own.amounts.states_more_than(&wished.amounts);
-        let amounts_count = change.amounts.contains(name) || is_strict_on_amounts;
-        if amounts_count && resizes(own, wished) && !own.amounts.has(&wished.amounts) {
-            found.amounts.push(name.clone());
-            let (cpu, memory) = own.amounts.changes_to(&wished.amounts);
-            found.resize_restarts |= (cpu && own.cpu_restarts) || (memory && own.memory_restarts);
+            change.amounts_removed.contains(name) && claimed.rest(own.amounts).states_more_than(&amounts);
+        let is_changed = change.amounts.contains(name);
+        changes_amounts |= is_changed && !amounts.is_empty();
+        if (is_changed || is_strict_on_amounts) && resizes(own, wished) {
+            found.is_resize_open |= is_open(own, &amounts);
+            if !own.amounts.has(&amounts) {
+                let (cpu, memory) = own.amounts.changes_to(&amounts);
+                found.resize_restarts |= (cpu && own.cpu_restarts) || (memory && own.memory_restarts);
+                found.amounts.insert(name.clone(), amounts);
+            }
         }
-        found.is_resize_open |= amounts_count && is_open(own, wished);
     }
     found.is_resize_open |=
-        !change.amounts.is_empty() && (pod.resize_pending.is_some() || pod.resize_in_progress.is_some());
+        changes_amounts && (pod.resize_pending.is_some() || pod.resize_in_progress.is_some());
     let is_traced = pod.trace != Trace::None;
-    let labels = |key: &str, value: &str| pod.meta().labels.get(key).is_some_and(|own| **own == *value);
+    let labels = |key: &str, value: &str| {
+        // Its template says how a pod is born, and its controller turns it from then on.
+        pod.meta().labels.get(key).is_some_and(|own| **own == *value || turns_traffic(key))
+    };
     let has_label = |key: &str| pod.meta().labels.contains_key(key);
     (found.labels, found.labels_removed) =
         keys(&wish.content.labels, &change.labels, is_traced, labels, has_label);
+    found.labels_removed.extend(added(&wish.content.labels, pod.meta().labels.keys(), pod, Kind::Label));
     let annotation = |key: &str, value: &str| pod.annotations.get(key).is_some_and(|own| own.is(value));
     let has_annotation = |key: &str| pod.annotations.contains_key(key);
     (found.annotations, found.annotations_removed) =
         keys(&wish.content.annotations, &change.annotations, is_traced, annotation, has_annotation);
+    found.annotations_removed.extend(added(
+        &wish.content.annotations,
+        pod.annotations.keys(),
+        pod,
+        Kind::Annotation,
+    ));
     let named = pod.meta().labels.get(CONTROLLER_REVISION_HASH);
     found.revision = revision.filter(|wished| named != Some(*wished)).cloned();
     found
@@ -129,10 +164,10 @@ fn resizes(own: &ContainerView, wished: &ContainerContent) -> bool {
 }
 
 /// Whether the kubelet has yet to put in force what the spec of a running container asks for.
-fn is_open(own: &ContainerView, wished: &ContainerContent) -> bool {
+fn is_open(own: &ContainerView, wished: &Amounts) -> bool {
     let in_force = own.status.as_ref().filter(|status| !status.container_id.is_empty());
     let in_force = in_force.and_then(|status| status.amounts);
-    resizes(own, wished) && in_force.is_some_and(|amounts| !amounts.has(&wished.amounts))
+    in_force.is_some_and(|amounts| !amounts.has(wished))
 }
 
 fn keys(
@@ -148,6 +183,16 @@ fn keys(
     (set.map(|(key, value)| (key.clone(), value.clone())).collect(), removed.cloned().collect())
 }
 
+/// Keys that have come to the pod by us, and are not wished any more: what it was made from never had them.
+fn added<'a>(
+    wished: &'a Metadata,
+    own: impl Iterator<Item = &'a Arc<str>> + 'a,
+    pod: &'a PodView,
+    kind: Kind,
+) -> impl Iterator<Item = Arc<str>> + 'a {
+    own.filter(move |key| !wished.contains_key(*key) && pod.trace.has_added(kind, key)).cloned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,7 +202,8 @@ mod tests {
 
     fn found(old: &Template, wish: &Template, over: Value) -> Differences {
         let change = Change::between(old, wish);
-        let against = Against { wish, change: &change, revision: None, is_strict_on_amounts: false };
+        let against =
+            Against { wish, change: &change, revision: None, is_strict_on_amounts: false, claims: &[] };
         let pod = pod("web-1", over);
         differences(&pod, &against)
     }
@@ -212,7 +258,8 @@ mod tests {
         let change = Change::default();
         let pod = pod("web-1", with("2"));
         let of = |is_strict_on_amounts| {
-            let against = Against { wish: &wish, change: &change, revision: None, is_strict_on_amounts };
+            let against =
+                Against { wish: &wish, change: &change, revision: None, is_strict_on_amounts, claims: &[] };
             differences(&pod, &against).amounts.len()
         };
         assert_eq!((of(false), of(true)), (0, 1), "an autoscaler may have resized it");

@@ -4,6 +4,7 @@ use crate::content::POD_TEMPLATE_HASH;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
 use crate::projections::template::Template;
+use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use crate::projections::workloads::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
@@ -142,6 +143,15 @@ pub(crate) fn pod(name: &str, over: Value) -> Arc<PodView> {
                 "restartCount": 0, "state": {"running": {"startedAt": since}}, "resources": {},
             }],
         },
+    });
+    object(whole, over)
+}
+
+/// A VerticalPodAutoscaler of the Deployment `web` that says nothing but that; its UID is its name.
+pub(crate) fn autoscaler(name: &str, over: Value) -> Arc<VerticalPodAutoscalerView> {
+    let whole = json!({
+        "metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": "7", "generation": 1},
+        "spec": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
     });
     object(whole, over)
 }

@@ -1,6 +1,7 @@
 //! Whether a run goes well.
 
 use crate::census::Census;
+use crate::message::count;
 use springtide_crds::in_place_upgrade::{Health as HealthSpec, HealthyReason};
 
 /// What a metric says.
@@ -35,14 +36,23 @@ pub struct Health {
 impl Health {
     /// Whether every bound is kept.
     pub fn is_passing(&self) -> bool {
-        match self.reason {
-            HealthyReason::GatesPassing | HealthyReason::NotObserved => true,
-            HealthyReason::TooManyFailures
-            | HealthyReason::TooManyRestarts
-            | HealthyReason::ReadinessLost
-            | HealthyReason::MetricBreached
-            | HealthyReason::AdmissionDenied => false,
-        }
+        !ends_run(self.reason)
+    }
+}
+
+/// Whether a run that is found so goes no further, but back where `rollback.onFailure` is Auto.
+///
+/// That admission refuses the change says nothing about what runs: pods that are changed are well, those that are not
+/// are what they were, and a rollback would be one more change for it to refuse. A policy that has come in mid-run, or a
+/// webhook that is out of order for a while, must not undo healthy pods. So the run stands as it is, and goes on by
+/// itself once it may.
+pub fn ends_run(reason: HealthyReason) -> bool {
+    match reason {
+        HealthyReason::TooManyFailures
+        | HealthyReason::TooManyRestarts
+        | HealthyReason::ReadinessLost
+        | HealthyReason::MetricBreached => true,
+        HealthyReason::NotObserved | HealthyReason::GatesPassing | HealthyReason::AdmissionDenied => false,
     }
 }
 
@@ -55,22 +65,26 @@ pub fn health(census: &Census, spec: &HealthSpec, metrics: &[Metric]) -> Health 
         let first = census.failures.first();
         let example =
             first.map(|failure| format!(", first {}: {}", failure.pod, failure.reason)).unwrap_or_default();
-        let reason = if census.readiness_lost > most {
-            HealthyReason::ReadinessLost
+        let (reason, bound) = if census.readiness_lost > most {
+            (HealthyReason::ReadinessLost, "spec.health.failureThreshold")
         } else if census.restarting > most {
-            HealthyReason::TooManyRestarts
+            (HealthyReason::TooManyRestarts, "spec.health.maxRestarts and failureThreshold")
         } else {
-            HealthyReason::TooManyFailures
+            (HealthyReason::TooManyFailures, "spec.health.failureThreshold")
         };
-        return Health { reason, message: format!("{failed} pods failed, of {most} that may{example}") };
+        let failed = count(failed, "pod");
+        return Health {
+            reason,
+            message: format!("{failed} failed, of {most} that may by {bound}{example}"),
+        };
     }
     if let Some(metric) = metrics.iter().find(|metric| metric.state == MetricState::Breached) {
-        let message = format!("metric {} is beyond its bound", metric.name);
+        let message = format!("metric {} is beyond its bound in spec.health.metrics", metric.name);
         return Health { reason: HealthyReason::MetricBreached, message };
     }
     let message = match failed {
         0 => "every bound of spec.health is kept".to_owned(),
-        failed => format!("{failed} pods failed, of {most} that may"),
+        failed => format!("{} failed, of {most} that may", count(failed, "pod")),
     };
     Health { reason: HealthyReason::GatesPassing, message }
 }
@@ -83,6 +97,7 @@ mod tests {
     use crate::machine::{Failure, PodState};
     use crate::verdict::Verdict;
     use springtide_crds::common::IntOrPercent;
+    use springtide_crds::reason::Reason;
 
     fn census(failures: usize, lost: bool) -> Census {
         let since = at(0);
@@ -123,5 +138,12 @@ mod tests {
         assert_eq!(breached.reason, HealthyReason::MetricBreached);
         assert!(breached.message.contains("errors") && !breached.is_passing());
         assert!(health(&census(0, false), &spec, &[metric(MetricState::NoData)]).is_passing());
+    }
+
+    #[test]
+    fn what_admission_refuses_is_no_verdict_over_pods() {
+        let ending: Vec<_> = HealthyReason::all().into_iter().filter(|reason| ends_run(*reason)).collect();
+        assert!(!ending.contains(&HealthyReason::AdmissionDenied), "{ending:?}");
+        assert_eq!(ending.len(), 4, "{ending:?}");
     }
 }

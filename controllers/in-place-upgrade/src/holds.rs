@@ -2,19 +2,9 @@
 
 use crate::spec_rules::Freeze;
 use crate::steps::StepHold;
+use crate::time_share::TimeShare;
 use jiff::Timestamp;
 use springtide_crds::in_place_upgrade::{HeldReason, Mode, TimeSharePolicy};
-
-/// What a TimeShareGroup says of a workload that is a member of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TimeShare {
-    /// Whether the group is switching.
-    pub is_switching: bool,
-    /// Until when a window or an override makes it the member's time; its time as default member is none.
-    pub peak_until: Option<Timestamp>,
-    /// The group's name.
-    pub group: String,
-}
 
 /// What holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +91,7 @@ pub fn hold(input: &HoldInput<'_>, now: Timestamp) -> Option<Hold> {
         TimeSharePolicy::HoldDuringPeak => input.time_share,
         TimeSharePolicy::HoldDuringSwitch => None,
     };
-    let peak = peak.and_then(|share| Some((share, share.peak_until.filter(|until| *until > now)?)));
+    let peak = peak.and_then(|share| Some((share, share.peak(now)?)));
     if let Some((share, until)) = peak {
         return Some(Hold::Peak { group: share.group.clone(), until });
     }
@@ -130,23 +120,34 @@ impl Hold {
     /// For people.
     pub fn message(&self, hash: &str, step: u32) -> String {
         match self {
-            Self::Paused => "spec.mode is Paused: no further pod starts".to_owned(),
-            Self::Freeze { name, until } => format!("freeze window {name} is open until {until}"),
-            Self::Switch { group } => format!("TimeShareGroup {group} is switching"),
-            Self::Peak { group, until } => {
-                format!("it is a peak hour in TimeShareGroup {group} until {until}")
+            Self::Paused => "spec.mode is Paused: no further pod starts; set it to Apply to go on".to_owned(),
+            Self::Freeze { name, until } => {
+                format!("freeze window {name} of spec.freezeWindows is open until {until}")
             }
-            Self::NoMetricData { metric } => format!("metric {metric} has no value"),
+            Self::Switch { group } => {
+                format!("TimeShareGroup {group} is switching; it goes on when that has ended")
+            }
+            Self::Peak { group, until } => format!(
+                "it is a peak hour in TimeShareGroup {group} until {until}; it goes on then, or at once with \
+                 spec.policy.timeShare HoldDuringSwitch"
+            ),
+            Self::NoMetricData { metric } => format!(
+                "metric {metric} has no value: see its query in spec.health.metrics, or set its onNoData to Ignore"
+            ),
             Self::Step(StepHold::Approval) => {
                 format!("step {step} is done: set spec.approval to targetHash {hash}, throughStep {step}")
             }
             Self::Step(StepHold::Until(until)) => {
                 format!("step {step} is done: the next one begins at {until}")
             }
-            Self::Budget { name } => format!("PodDisruptionBudget {name} allows no pod less"),
-            Self::Unavailable { count, max } => {
-                format!("{count} pods are unavailable or missing, of {max} that may be; none by this run")
-            }
+            Self::Budget { name } => format!(
+                "PodDisruptionBudget {name} allows no pod less: it goes on when more of its pods are ready, or with \
+                 spec.strategy.disruptionBudgets Ignore"
+            ),
+            Self::Unavailable { count, max } => format!(
+                "{count} pods are unavailable or missing, of {max} that may be; none by this run: see why, or raise \
+                 spec.strategy.maxUnavailable"
+            ),
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! The grammar is that of
 //! [distribution/reference](https://github.com/distribution/reference/blob/v0.6.0/reference.go), which the container
-//! runtimes use: `[domain/]path[:tag][@digest]`. Nothing is completed (no `docker.io/library/`, no `:latest`): names
-//! are compared as they are written, and never with those in a pod's status.
+//! runtimes use: `[domain/]path[:tag][@digest]`. Names are compared as they are written: nothing is completed (no
+//! `docker.io/library/`, no `:latest`) but where the digest of what runs is looked for in a pod's status.
 
 use std::fmt;
 
@@ -13,6 +13,12 @@ const REPOSITORY_MAX_BYTES: usize = 255;
 const TAG_MAX_BYTES: usize = 128;
 /// Fewest hexadecimal digits of a digest.
 const DIGEST_MIN_DIGITS: usize = 32;
+/// Tag beside a digest, which alone says what is meant.
+const RESTART_TAG: &str = "restart";
+/// Where a repository is that names no host.
+const DEFAULT_DOMAIN: &str = "docker.io";
+/// Where it is there, if it has a single component.
+const DEFAULT_NAMESPACE: &str = "library/";
 
 /// The parts of an image's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,17 +75,31 @@ impl<'a> ImageName<'a> {
         Ok(Self { repository, tag, digest })
     }
 
-    /// The name that tells the kubelet of a change where there is none: a tag alone gets the digest that it stands
-    /// for, a tag with digest loses it. `None` where one of the two is not known: a digest alone has no other name.
-    pub fn flip(&self, digest_of_tag: Option<&str>) -> Option<String> {
-        let tag = self.tag?;
-        match self.digest {
-            Some(_) => Some(Self { digest: None, ..*self }.to_string()),
-            None => {
-                let digest = digest_of_tag.filter(|digest| is_digest(digest))?;
-                Some(format!("{}:{tag}@{digest}", self.repository))
+    /// Another name of the image that runs under this one: the kubelet takes a new name for a change, and restarts.
+    ///
+    /// A tag alone gets the digest that `running` says it stands for. A digest decides by itself, so that a tag beside it
+    /// goes, and one comes where none is. `None` where the digest is not known, and of a name without either.
+    pub fn flip(&self, running: Option<&str>) -> Option<String> {
+        let flipped = match (self.tag, self.digest) {
+            (Some(_), None) => {
+                let digest = running.filter(|digest| is_digest(digest))?;
+                return Some(format!("{self}@{digest}"));
             }
-        }
+            (Some(_), Some(_)) => Self { tag: None, ..*self },
+            (None, Some(_)) => Self { tag: Some(RESTART_TAG), ..*self },
+            (None, None) => return None,
+        };
+        Some(flipped.to_string())
+    }
+
+    /// The digest by which the runtime knows what runs under this name, of an `imageID`; `None` where that is of another
+    /// repository, whose digest of the same image may be another one, or of none, as of an image that was loaded.
+    pub fn digest_in<'b>(&self, image_id: &'b str) -> Option<&'b str> {
+        let (name, digest) = image_id.rsplit_once('@')?;
+        // As Docker wrote it.
+        let name = name.strip_prefix("docker-pullable://").unwrap_or(name);
+        let known = ImageName::parse(name).ok()?;
+        (is_digest(digest) && completed(known.repository) == completed(self.repository)).then_some(digest)
     }
 }
 
@@ -96,14 +116,30 @@ impl fmt::Display for ImageName<'_> {
     }
 }
 
-/// Whether two names are equal but for a digest that one of them has behind the same tag: what [`ImageName::flip`]
-/// makes of one another. Names without a tag are never, as then the digest is all that tells them apart.
-pub fn same_but_for_digest(one: &str, other: &str) -> bool {
-    let (Ok(one), Ok(other)) = (ImageName::parse(one), ImageName::parse(other)) else { return false };
-    one.repository == other.repository
-        && one.tag.is_some()
-        && one.tag == other.tag
-        && one.digest.is_none() != other.digest.is_none()
+/// Whether one name is what [`ImageName::flip`] may have made of the other, whatever digest was running.
+pub fn is_flip(name: &str, flipped: &str) -> bool {
+    let (Ok(name), Ok(flipped)) = (ImageName::parse(name), ImageName::parse(flipped)) else { return false };
+    name.repository == flipped.repository
+        && match (name.tag, name.digest) {
+            (Some(_), None) => flipped.tag == name.tag && flipped.digest.is_some(),
+            (Some(_), Some(_)) => flipped.tag.is_none() && flipped.digest == name.digest,
+            (None, Some(_)) => flipped.tag == Some(RESTART_TAG) && flipped.digest == name.digest,
+            (None, None) => false,
+        }
+}
+
+/// Domain and path of a repository, as the runtimes complete it.
+fn completed(repository: &str) -> (&str, String) {
+    match repository.split_once('/') {
+        Some(("index.docker.io", path)) => (DEFAULT_DOMAIN, path.to_owned()),
+        Some((domain, path)) if is_host_like(domain) && domain != DEFAULT_DOMAIN => (domain, path.to_owned()),
+        Some((_, path)) if repository.starts_with(DEFAULT_DOMAIN) => {
+            let prefix = if path.contains('/') { "" } else { DEFAULT_NAMESPACE };
+            (DEFAULT_DOMAIN, format!("{prefix}{path}"))
+        }
+        Some(_) => (DEFAULT_DOMAIN, repository.to_owned()),
+        None => (DEFAULT_DOMAIN, format!("{DEFAULT_NAMESPACE}{repository}")),
+    }
 }
 
 fn is_repository(text: &str) -> bool {
@@ -245,18 +281,46 @@ mod tests {
     }
 
     #[test]
-    fn a_flip_takes_the_digest_away_or_adds_it() {
-        let tagged = ImageName::parse("reg.example/app:v1").unwrap();
-        let pinned = format!("reg.example/app:v1@{DIGEST}");
-        assert_eq!(tagged.flip(Some(DIGEST)).as_deref(), Some(&*pinned));
-        assert_eq!(ImageName::parse(&pinned).unwrap().flip(None).as_deref(), Some("reg.example/app:v1"));
-        assert_eq!(tagged.flip(None), None);
-        let digest_only = format!("app@{DIGEST}");
-        assert_eq!(ImageName::parse(&digest_only).unwrap().flip(Some(DIGEST)), None);
-        assert!(same_but_for_digest("reg.example/app:v1", &pinned));
-        assert!(!same_but_for_digest("reg.example/app:v2", &pinned));
-        assert!(!same_but_for_digest(&pinned, &pinned), "they are equal");
-        assert!(!same_but_for_digest("app", &digest_only));
+    fn a_flip_is_another_name_of_the_same_image() {
+        let pinned = format!("reg.example:5000/app:v1@{DIGEST}");
+        let alone = format!("reg.example:5000/app@{DIGEST}");
+        let restarted = format!("reg.example:5000/app:restart@{DIGEST}");
+        for (name, expected) in
+            [("reg.example:5000/app:v1", &pinned), (&*pinned, &alone), (&*alone, &restarted)]
+        {
+            let flipped = ImageName::parse(name).unwrap().flip(Some(DIGEST));
+            assert_eq!(flipped.as_ref(), Some(expected), "{name}");
+            assert!(is_flip(name, expected) && !is_flip(expected, name) && !is_flip(name, name), "{name}");
+        }
+        assert_eq!(ImageName::parse("app:v1").unwrap().flip(None), None);
+        assert_eq!(ImageName::parse("app:v1").unwrap().flip(Some("sha256:1")), None);
+        assert_eq!(ImageName::parse("app").unwrap().flip(Some(DIGEST)), None, "its tag may move");
+        let other = DIGEST.replace('0', "1");
+        assert!(is_flip("app:v1", &format!("app:v1@{other}")), "whatever was running");
+        assert!(!is_flip("app:v2", &format!("app:v1@{DIGEST}")));
+        assert!(!is_flip(&format!("app:v1@{other}"), &format!("app@{DIGEST}")), "that is another image");
+        assert!(!is_flip("app:v1", "app@"));
+    }
+
+    #[test]
+    fn the_digest_of_what_runs_is_that_of_the_same_repository() {
+        let digest = |name: &str, image_id: &str| {
+            ImageName::parse(name).unwrap().digest_in(image_id).map(str::to_owned)
+        };
+        let of = |repository: &str| format!("{repository}@{DIGEST}");
+        for (name, repository) in [
+            ("app:1", "docker.io/library/app"),
+            ("app:1", "index.docker.io/library/app"),
+            ("docker.io/app:1", "docker.io/library/app"),
+            ("team/app:1", "docker.io/team/app"),
+            ("reg:5000/app:1", "reg:5000/app"),
+            ("reg:5000/app:1", "docker-pullable://reg:5000/app"),
+        ] {
+            assert_eq!(digest(name, &of(repository)).as_deref(), Some(DIGEST), "{name} {repository}");
+        }
+        for image_id in [&*of("reg/app"), &*of("docker.io/team/app"), DIGEST, "", "app@sha256:1"] {
+            assert_eq!(digest("app:1", image_id), None, "{image_id}");
+        }
     }
 
     proptest! {

@@ -4,17 +4,22 @@
 //! - [`observe`](observed) gathers plain data about one object; [`memory`] knows since when things are as they are.
 //! - [`plan`] decides, as a pure function: what is wished ([`wish`]), what that changes ([`change`], [`differences`]), what
 //!   is to be done to each pod ([`verdict`]), where it stands ([`machine`]), who starts ([`steps`], [`holds`], [`starts`]).
+//! - [`claims`] are cpu and memory that others decide: a VerticalPodAutoscaler, a [TimeShareGroup](time_share).
 //! - [`pre_pull`] has images on a node before anything there is stopped.
 //! - [`finalize`] brings the workload's own controller to see the work.
 //! - [`status`] says in the object's status where it stands.
 //! - [`GateKeeper`] keeps gates of pods open that no run has closed.
+//! - [`pod_times`] is how long things take, for metrics.
+//! - [`rehearsal`] is the same code over a snapshot, for people who ask.
 //! - [`RIGHTS`] is the table of what may be asked of the API server, [`InPlaceUpgradeWarrants`] of what may be destroyed.
 
 pub mod amounts;
 pub mod census;
 pub mod change;
+pub mod claims;
 pub mod content;
 pub mod differences;
+pub mod earlier;
 pub mod finalize;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -24,21 +29,28 @@ pub mod holds;
 pub mod image_name;
 pub mod lock;
 pub mod machine;
+mod measures;
 pub mod memory;
+pub mod message;
 pub mod names;
 mod observe;
 pub mod observed;
 pub mod patch;
 pub mod plan;
+pub mod pod_times;
 pub mod pre_pull;
 pub mod previous;
 pub mod projections;
+pub mod recreation;
+pub mod rehearsal;
+pub mod restarts;
 mod rights;
 pub mod spec_rules;
 pub mod starts;
 pub mod status;
 pub mod steps;
 pub mod target;
+pub mod time_share;
 pub mod trace;
 pub mod verdict;
 mod warrants;
@@ -51,20 +63,24 @@ pub use warrants::InPlaceUpgradeWarrants;
 pub use watches::Stores;
 
 use jiff::Timestamp;
+use measures::Measures;
 use memory::Memory;
 use observed::Observed;
+use prometheus_client::registry::Registry;
 use projections::upgrade::IN_PLACE_UPGRADE;
-use springtide_crds::in_place_upgrade::{MAX_PER_CLUSTER, MAX_PER_NAMESPACE, ReadyReason, StalledReason};
+use springtide_crds::in_place_upgrade::{
+    MAX_PER_CLUSTER, MAX_PER_NAMESPACE, OnFailure, ReadyReason, StalledReason,
+};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::controller::{Reconciler, Settled};
 use springtide_plumbing::dry_run::Verdicts;
 use springtide_plumbing::error::WriteError;
 use springtide_plumbing::executor::WriteResult;
 use springtide_plumbing::failing::{Failing, Telling};
-use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::metric_query::MetricQueries;
 use springtide_plumbing::metrics::{Census, Population};
-use springtide_plumbing::plan::Plan;
+use springtide_plumbing::plan::{Action, Plan};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::rights::Rights;
@@ -83,6 +99,7 @@ pub struct InPlaceUpgradeReconciler {
     /// The image of pods that pull images.
     tools_image: Arc<str>,
     queue: OnceLock<WorkQueue<ObjectKey>>,
+    measures: Measures,
 }
 
 impl InPlaceUpgradeReconciler {
@@ -99,7 +116,35 @@ impl InPlaceUpgradeReconciler {
             queries,
             tools_image: tools_image.into(),
             queue: OnceLock::new(),
+            measures: Measures::default(),
         })
+    }
+
+    /// Makes what this controller measures part of what is scraped.
+    pub fn register(&self, registry: &mut Registry) {
+        self.measures.register(registry, self.stores.upgrades.clone());
+    }
+
+    /// Measures what was written.
+    fn measure(&self, key: &ObjectKey, results: &[WriteResult], now: Timestamp) {
+        let written = results.iter().filter(|result| matches!(&result.outcome, Ok(done) if !done.noop));
+        for WriteResult { write, .. } in written {
+            if let Action::Create { .. } = &write.action
+                && write.resource == Resource::POD
+                && let Some(memory) = lock(&self.memories).get_mut(key)
+            {
+                memory.pulls(&write.key.name, now);
+            }
+            if let Action::Status { status, stored, .. } = &write.action
+                && measures::goes_wrong(stored, status)
+                && let Some(upgrade) = self.stores.upgrades.get(key)
+            {
+                match upgrade.spec.rollback.on_failure {
+                    OnFailure::Auto => self.measures.rolled_back(),
+                    OnFailure::Hold => {}
+                }
+            }
+        }
     }
 
     /// Wakes the object of this key, as there is news of its metrics.
@@ -135,8 +180,23 @@ impl Reconciler for InPlaceUpgradeReconciler {
 
     fn settle(&self, key: &ObjectKey, results: &[WriteResult], now: Timestamp) -> Settled {
         self.answers.settle(key, results, now);
+        self.measure(key, results, now);
         let mut settled = Settled::Default;
-        for WriteResult { outcome, .. } in results {
+        if plan::preflight::is_outdated(&self.answers.of(key), results, now) {
+            self.answers.forget(key);
+            settled = Settled::Handled;
+        }
+        for WriteResult { write, outcome } in results {
+            if matches!((&write.action, outcome), (Action::Status { .. }, Ok(done)) if !done.noop)
+                && let Some(memory) = lock(&self.memories).get_mut(key)
+            {
+                memory.status_written = Some(now);
+            }
+            if let (Action::Evict { uid, .. }, Err(WriteError::DisruptionBudget(_))) = (&write.action, outcome)
+                && let Some(memory) = lock(&self.memories).get_mut(key)
+            {
+                memory.put_off(uid, now);
+            }
             if let Err(WriteError::FieldConflict(conflicts)) = outcome {
                 let message = conflicts.first().map(plan::preflight::ownership).unwrap_or_default();
                 let upgrade = self.stores.upgrades.get(key);

@@ -76,7 +76,8 @@ fn of_kind(target: &Target, terms: &Terms<'_>) -> LockVerdict {
             if target.one_active().is_none() {
                 let active = target.active().len();
                 let message = match active {
-                    0 => "no ReplicaSet of the Deployment has been scaled up yet".to_owned(),
+                    0 => "the Deployment has no ReplicaSet yet: let it roll out once before it is paused"
+                        .to_owned(),
                     active => {
                         format!("{active} ReplicaSets of the Deployment have pods: let its rollout end first")
                     }

@@ -62,7 +62,7 @@ pub struct Evidence {
     pub candidates: BTreeMap<Arc<str>, Sighting>,
     /// Since when a resize of it has been open.
     pub resizing_since: Option<Timestamp>,
-    /// Until when it is not tried again, as its drain was given up.
+    /// Until when it is not tried again, as its drain was given up, or its eviction was refused.
     pub put_off_until: Option<Timestamp>,
 }
 
@@ -93,9 +93,11 @@ pub enum PodState {
     Updated,
     /// It is as it is wished, but not available; this run has not made it so.
     Unavailable,
+    /// Its controller is about to make it anew, or has just made it as it is wished, and it is not available yet.
+    Renewed,
     /// Something has gone wrong.
     Failed(Failure),
-    /// It is not changed in place.
+    /// It cannot be changed.
     Ineligible,
 }
 
@@ -103,7 +105,12 @@ impl PodState {
     /// Whether it has been started and is not where it is to be.
     pub fn is_in_flight(&self) -> bool {
         match self {
-            Self::Resizing | Self::Draining { .. } | Self::Drained | Self::Patched | Self::Started => true,
+            Self::Resizing
+            | Self::Draining { .. }
+            | Self::Drained
+            | Self::Patched
+            | Self::Started
+            | Self::Renewed => true,
             Self::Old
             | Self::NotDrained { .. }
             | Self::Updated
@@ -143,7 +150,8 @@ pub fn stand(
     now: Timestamp,
 ) -> Stand {
     match judgement.verdict {
-        Verdict::Blocked(_) | Verdict::Recreate => return Stand::at(PodState::Ineligible),
+        Verdict::Blocked(_) => return Stand::at(PodState::Ineligible),
+        Verdict::Recreate => return old(evidence, now),
         Verdict::UpToDate
         | Verdict::Metadata
         | Verdict::Resize
@@ -210,12 +218,7 @@ fn changing(
     }
     let off_since = match judgement.lever.map(|lever| pod.signals.traffic(lever)) {
         Some(Traffic::Off { run: Some(by), since }) if *by == *run => since,
-        Some(Traffic::Off { .. } | Traffic::On | Traffic::Unset) | None => {
-            return match evidence.put_off_until.filter(|until| *until > now) {
-                Some(until) => Stand::until(PodState::Old, until),
-                None => Stand::at(PodState::Old),
-            };
-        }
+        Some(Traffic::Off { .. } | Traffic::On | Traffic::Unset) | None => return old(evidence, now),
     };
     match draining(pod, judgement, evidence, off_since).verdict(&pace.drain, now) {
         DrainVerdict::Drained => Stand::at(PodState::Drained),
@@ -230,6 +233,27 @@ fn changing(
     }
 }
 
+/// Nothing has begun, or it was given up for a while.
+fn old(evidence: &Evidence, now: Timestamp) -> Stand {
+    match evidence.put_off_until.filter(|until| *until > now) {
+        Some(until) => Stand::until(PodState::Old, until),
+        None => Stand::at(PodState::Old),
+    }
+}
+
+/// Where a pod stands that was born as it is wished in the place of one that could not become so: its controller is to
+/// have it available within the deadline, as if we had changed it.
+pub fn renewed(pod: &PodView, stand: Stand, pace: &Pace, now: Timestamp) -> Stand {
+    if stand.state != PodState::Unavailable {
+        return stand;
+    }
+    let deadline = after(pod.meta().creation_time, pace.pod_deadline.saturating_add(pace.min_ready));
+    if now >= deadline {
+        return Stand::at(PodState::Failed(Failure::DeadlineExceeded { since: deadline }));
+    }
+    Stand::until(PodState::Renewed, stand.wake.map_or(deadline, |wake| wake.min(deadline)))
+}
+
 /// Until when a patch of another run is waited for that the kubelet has not carried out yet.
 ///
 /// A kubelet that sees two patches at once, the second of which takes the first one back, restarts nothing, and nobody
@@ -237,7 +261,7 @@ fn changing(
 fn undone_until(pod: &PodView, judgement: &Judgement, pace: &Pace, now: Timestamp) -> Option<Timestamp> {
     let Trace::Record(record) = &pod.trace else { return None };
     let until = after(record.at, pace.pod_deadline);
-    let is_undone = judgement.differences.images.iter().any(|name| {
+    let is_undone = judgement.differences.restarting().any(|name| {
         let Some(container) = pod.container(name).filter(|_| record.base.contains_key(name)) else {
             return false;
         };
@@ -363,7 +387,7 @@ pub fn container_now<'a>(pod: &PodView, container: &'a ContainerView) -> Contain
 }
 
 /// Whether a lever keeps traffic from a pod.
-fn is_off(pod: &PodView, lever: Option<Lever>) -> bool {
+pub(crate) fn is_off(pod: &PodView, lever: Option<Lever>) -> bool {
     lever.is_some_and(|lever| match pod.signals.traffic(lever) {
         Traffic::Off { .. } => true,
         // A gate that nobody has set keeps traffic away, a label that is not there is no lever.
@@ -409,6 +433,8 @@ pub enum PodWrite {
     Patch,
     /// W3: traffic is turned on.
     TrafficOn,
+    /// It is evicted, so that its controller makes it anew.
+    Evict,
 }
 
 /// What a pod may do now.
@@ -433,6 +459,7 @@ pub fn next_write(pod: &PodView, judgement: &Judgement, state: &PodState, leave:
     };
     match state {
         PodState::Old => match leave {
+            Leave::Start if judgement.verdict == Verdict::Recreate => Some(PodWrite::Evict),
             Leave::Start => {
                 let resizes_first = !differences.amounts.is_empty() && !differences.resize_restarts;
                 let drains = judgement.verdict.restarts()
@@ -454,7 +481,11 @@ pub fn next_write(pod: &PodView, judgement: &Judgement, state: &PodState, leave:
         },
         PodState::NotDrained { .. } | PodState::Started | PodState::Ineligible => traffic_back,
         PodState::Failed(failure) => traffic_back.filter(|_| failure.leaves_pod_as_it_was()),
-        PodState::Unavailable | PodState::Resizing | PodState::Patched | PodState::Updated => None,
+        PodState::Unavailable
+        | PodState::Resizing
+        | PodState::Patched
+        | PodState::Updated
+        | PodState::Renewed => None,
     }
 }
 

@@ -1,11 +1,14 @@
 //! What the process remembers of an object: since when things have been as they are. A new leader has none of it, and
 //! waits for longer; nothing is decided otherwise.
 
+use crate::claims::{Claim, share};
 use crate::machine::{Evidence, container_now};
+use crate::pod_times::{Passed, PodTimes};
+use crate::pre_pull::Puller;
 use crate::projections::pod::PodView;
 use crate::trace::Trace;
-use jiff::Timestamp;
-use springtide_crds::in_place_upgrade::{Drain, TrafficMode};
+use jiff::{SignedDuration, Timestamp};
+use springtide_crds::in_place_upgrade::{Traffic as TrafficSpec, TrafficMode};
 use springtide_plumbing::clock::after;
 use springtide_plumbing::first_seen::FirstSeen;
 use springtide_plumbing::key::Uid;
@@ -16,6 +19,9 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+/// So long a pod is left alone whose eviction was refused: a pass comes before, in which the status is written.
+const EVICTION_PAUSE: SignedDuration = SignedDuration::from_secs(15);
+
 /// A memory of one object.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -25,17 +31,28 @@ pub struct Memory {
     candidates: FirstSeen<(Uid, Arc<str>), String>,
     /// Since when resizes are open.
     resizes: FirstSeen<Uid>,
-    /// Until when pods are put off whose drain was given up.
+    /// Until when pods are put off whose drain was given up, or whose eviction was refused.
     put_off: HashMap<Uid, Timestamp>,
     /// Since when the target is missing.
     missing: FirstSeen<()>,
     /// Since when nothing has moved.
     still: FirstSeen<(), u64>,
+    /// How long parts of the ways of pods take, for metrics.
+    times: PodTimes,
+    /// When pods that pull images were created, by name, for metrics.
+    pulls: HashMap<Arc<str>, Timestamp>,
     /// Which field of the workload belongs to whom, and of which generations of object and workload that was told.
     pub field_conflict: Option<(String, (i64, i64))>,
+    /// When the status was written last.
+    pub status_written: Option<Timestamp>,
 }
 
 impl Memory {
+    /// An eviction was refused for a PodDisruptionBudget.
+    pub fn put_off(&mut self, uid: &Uid, now: Timestamp) {
+        self.put_off.insert(uid.clone(), after(now, EVICTION_PAUSE));
+    }
+
     /// Takes in whether the target is there; since when it is not.
     pub fn look_for_target(&mut self, is_there: bool, now: Timestamp) -> Option<Timestamp> {
         let seen = self.missing.look((), (!is_there).then_some(()), now);
@@ -47,11 +64,11 @@ impl Memory {
         &mut self,
         pods: &[Arc<PodView>],
         mut exposures: HashMap<Uid, Exposure>,
-        mode: TrafficMode,
-        drain: &Drain,
+        traffic: &TrafficSpec,
+        claims: &[Claim],
         now: Timestamp,
     ) -> HashMap<Uid, Evidence> {
-        let rule = DrainRule::from(drain);
+        let (mode, rule) = (traffic.mode, DrainRule::from(&traffic.drain));
         let known: HashSet<&Uid> = pods.iter().map(|pod| &pod.meta().uid).collect();
         self.proofs.retain(|uid| known.contains(uid));
         self.candidates.retain(|(uid, _)| known.contains(uid));
@@ -61,7 +78,7 @@ impl Memory {
         for pod in pods {
             let uid = &pod.meta().uid;
             let exposure = exposures.remove(uid).unwrap_or_default();
-            let known = self.look_at(pod, exposure, mode, &rule, now);
+            let known = self.look_at(pod, exposure, mode, &rule, claims, now);
             evidence.insert(uid.clone(), known);
         }
         evidence
@@ -73,6 +90,7 @@ impl Memory {
         exposure: Exposure,
         mode: TrafficMode,
         rule: &DrainRule,
+        claims: &[Claim],
         now: Timestamp,
     ) -> Evidence {
         let uid = &pod.meta().uid;
@@ -100,7 +118,9 @@ impl Memory {
         evidence.put_off_until = self.put_off.get(uid).copied();
         let is_resizing = pod.containers.iter().any(|container| {
             let in_force = container.status.as_ref().and_then(|status| status.amounts);
-            in_force.is_some_and(|in_force| !in_force.has(&container.amounts))
+            // Those of others are not ours to time.
+            let ours = share(claims, &container.name, container.role).rest(container.amounts);
+            in_force.is_some_and(|in_force| !in_force.has(&ours))
         });
         let resizing = self.resizes.look(uid.clone(), is_resizing.then_some(()), now);
         evidence.resizing_since = resizing.map(|seen| seen.since);
@@ -117,6 +137,47 @@ impl Memory {
         evidence
     }
 
+    /// Takes in how far pods are on their way, and says what has come to its end; `None` as evidence while no run is open.
+    pub fn look_at_times(
+        &mut self,
+        pods: &[Arc<PodView>],
+        evidence: Option<&HashMap<Uid, Evidence>>,
+        mode: TrafficMode,
+        now: Timestamp,
+    ) -> Passed {
+        match evidence {
+            Some(evidence) => self.times.look(pods, evidence, mode, now),
+            None => {
+                self.times.clear();
+                Passed::default()
+            }
+        }
+    }
+
+    /// A pod that pulls images was created.
+    pub fn pulls(&mut self, name: &Arc<str>, now: Timestamp) {
+        self.pulls.insert(Arc::clone(name), now);
+    }
+
+    /// Takes in the pods that pull images, and says how long those took that have pulled them.
+    pub fn look_at_pullers(&mut self, pullers: &[Arc<PodView>], now: Timestamp) -> Vec<SignedDuration> {
+        let mut took = Vec::new();
+        if self.pulls.is_empty() {
+            return took;
+        }
+        let by_name: HashMap<&Arc<str>, &PodView> =
+            pullers.iter().map(|puller| (&puller.meta().key.name, &**puller)).collect();
+        self.pulls.retain(|name, created| match by_name.get(name).map(|puller| Puller::of(puller)) {
+            Some(Puller::Pulling { .. } | Puller::Failed { .. }) => true,
+            Some(Puller::Pulled) => {
+                took.push(now.duration_since(*created));
+                false
+            }
+            None => false,
+        });
+        took
+    }
+
     /// Takes in how everything stands; since when it has stood so.
     pub fn look_for_moves(
         &mut self,
@@ -128,7 +189,8 @@ impl Memory {
         target_version.hash(&mut hasher);
         for pod in pods {
             let meta = pod.meta();
-            (&meta.uid, meta.generation, pod.is_ready(), pod.are_containers_ready()).hash(&mut hasher);
+            // Its readiness comes and goes with each drain, also with those that lead nowhere.
+            (&meta.uid, meta.generation).hash(&mut hasher);
             for container in &pod.containers {
                 container
                     .status
@@ -167,7 +229,7 @@ mod tests {
         let uid = pod.meta().uid.clone();
         let exposures = HashMap::from([(uid.clone(), exposure)]);
         let mut known =
-            memory.look(std::slice::from_ref(pod), exposures, TrafficMode::Auto, &Drain::default(), at(now));
+            memory.look(std::slice::from_ref(pod), exposures, &TrafficSpec::default(), &[], at(now));
         known.remove(&uid).unwrap()
     }
 
@@ -194,6 +256,50 @@ mod tests {
         let on = pod("web-1", json!({}));
         assert_eq!(look(&mut memory, &on, Exposure::default(), 70).put_off_until, Some(at(120)));
         assert_eq!(look(&mut memory, &on, Exposure::default(), 120).put_off_until, None);
+    }
+
+    #[test]
+    fn a_pod_whose_eviction_was_refused_is_put_off() {
+        let mut memory = Memory::default();
+        let on = pod("web-1", json!({}));
+        memory.put_off(&on.meta().uid, at(0));
+        assert_eq!(look(&mut memory, &on, Exposure::default(), 14).put_off_until, Some(at(15)));
+        assert_eq!(look(&mut memory, &on, Exposure::default(), 15).put_off_until, None);
+    }
+
+    #[test]
+    fn a_resize_of_amounts_that_are_of_others_is_not_timed() {
+        let resources = |cpu: &str| json!({"requests": {"cpu": cpu}});
+        let resized = pod(
+            "web-1",
+            json!({
+                "spec": {"containers": [{"name": "app", "image": "app:1", "resources": resources("2")}]},
+                "status": {"containerStatuses": [
+                    {"name": "app", "containerID": "c", "imageID": "i", "resources": resources("1")},
+                ]},
+            }),
+        );
+        let since = |claims: &[Claim]| {
+            let pods = std::slice::from_ref(&resized);
+            let evidence =
+                Memory::default().look(pods, HashMap::new(), &TrafficSpec::default(), claims, at(1));
+            evidence[&resized.meta().uid].resizing_since
+        };
+        let of_autoscaler = [crate::fixtures::autoscaler("vpa", json!({})).claim.clone()];
+        assert_eq!((since(&[]), since(&of_autoscaler)), (Some(at(1)), None));
+    }
+
+    #[test]
+    fn a_node_is_timed_from_the_creation_of_its_puller_until_that_runs() {
+        let mut memory = Memory::default();
+        let puller = |phase: &str| [pod("ipu-pull-1", json!({"status": {"phase": phase}}))];
+        assert!(memory.look_at_pullers(&puller("Running"), at(0)).is_empty(), "another process made it");
+        memory.pulls(&"ipu-pull-1".into(), at(1));
+        assert!(memory.look_at_pullers(&puller("Pending"), at(2)).is_empty());
+        assert_eq!(memory.look_at_pullers(&puller("Running"), at(9)), [SignedDuration::from_secs(8)]);
+        assert!(memory.look_at_pullers(&puller("Running"), at(10)).is_empty(), "once");
+        memory.pulls(&"ipu-pull-2".into(), at(11));
+        assert!(memory.look_at_pullers(&[], at(12)).is_empty() && memory.pulls.is_empty(), "it is gone");
     }
 
     #[test]

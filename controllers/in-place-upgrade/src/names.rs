@@ -12,8 +12,20 @@ pub const TRAFFIC: Names = Names {
     annotation: "springtide.dev/upgrade-drain",
 };
 
+/// Label by which a TimeShareGroup turns traffic of its members' pods off and on.
+const TIME_SHARE_LABEL: &str = "springtide.dev/traffic-serving";
+
+/// Whether a label is one by which traffic of a live pod is turned off and on: its template says how a pod is born, and
+/// what it is from then on is not held against it.
+pub fn turns_traffic(label: &str) -> bool {
+    label == TRAFFIC.label || label == TIME_SHARE_LABEL
+}
+
 /// Annotation of a Deployment that we have paused for the end of a run: UID of the object whose run it is.
 pub const PAUSED_BY_ANNOTATION: &str = "springtide.dev/paused-by-upgrade";
+
+/// Annotation of a ReplicaSet whose template was changed under its pods; see [`earlier`](crate::earlier).
+pub const EARLIER_ANNOTATION: &str = "springtide.dev/earlier-templates";
 
 /// Label of a pod by which StatefulSet and DaemonSet tell its revision.
 pub const CONTROLLER_REVISION_HASH: &str = "controller-revision-hash";

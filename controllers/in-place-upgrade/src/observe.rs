@@ -3,11 +3,13 @@
 use crate::health::{Metric, MetricState};
 use crate::names::TRAFFIC;
 use crate::observed::{BudgetRoom, Observed};
-use crate::projections::pod::PodView;
+use crate::projections::pod::{PodPhase, PodView};
 use crate::projections::upgrade::UpgradeView;
+use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use crate::target::Target;
 use crate::watches::{
-    PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, UPGRADES_BY_TARGET, upgrades_of,
+    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, UPGRADES_BY_TARGET,
+    upgrades_of,
 };
 use crate::{InPlaceUpgradeReconciler, lock};
 use jiff::Timestamp;
@@ -43,6 +45,7 @@ impl InPlaceUpgradeReconciler {
         observed.excess = self.excess(&upgrade);
         observed.rival = self.rival(&upgrade);
         observed.target = self.target(&upgrade);
+        observed.autoscaler = self.autoscaler(&upgrade);
         observed.pods = observed.target.as_ref().map(|target| self.pods_of(target)).unwrap_or_default();
         observed.nodes = self.nodes_of(&observed.pods);
         observed.budgets = match upgrade.spec.strategy.disruption_budgets {
@@ -52,18 +55,24 @@ impl InPlaceUpgradeReconciler {
         observed.pullers = self.stores.pods.by_index(&PODS_BY_OWNER, &IndexKey::from(&upgrade.meta().uid));
         self.ask_metrics(&upgrade, &mut observed, now);
         observed.answers = self.answers.of(key);
-        let exposed = self.exposures_of(&upgrade, &observed.pods);
+        let (exposed, claims) = (self.exposures_of(&upgrade, &observed.pods), observed.claims());
         let mut memories = lock(&self.memories);
         let memory = memories.entry(key.clone()).or_default();
         observed.target_missing_since = memory.look_for_target(observed.target.is_some(), now);
         let traffic = &upgrade.spec.traffic;
-        observed.evidence = memory.look(&observed.pods, exposed, traffic.mode, &traffic.drain, now);
-        let version = version(observed.target.as_ref());
+        observed.evidence = memory.look(&observed.pods, exposed, traffic, &claims, now);
+        let evidence = upgrade.is_run_open().then_some(&observed.evidence);
+        self.measures.passed(&memory.look_at_times(&observed.pods, evidence, traffic.mode, now));
+        for took in memory.look_at_pullers(&observed.pullers, now) {
+            self.measures.pulled(took);
+        }
+        let version = version(&observed);
         observed.still_since = memory.look_for_moves(version, &observed.pods, now);
         let generations = generations(&upgrade, observed.target.as_ref());
         // Who has edited either may have settled it.
         drop(memory.field_conflict.take_if(|(_, of)| *of != generations));
         observed.field_conflict = memory.field_conflict.as_ref().map(|(message, _)| message.clone());
+        observed.status_written = memory.status_written;
         Some(observed)
     }
 
@@ -182,6 +191,19 @@ impl InPlaceUpgradeReconciler {
         (age(oldest) < age(upgrade)).then(|| oldest.meta().key.clone())
     }
 
+    /// The VerticalPodAutoscaler that resizes the target's pods. Of several it is the oldest, then that of the first name,
+    /// as the autoscaler itself has it (`GetControllingVPAForPod`): the others are never asked.
+    fn autoscaler(&self, upgrade: &UpgradeView) -> Option<Arc<VerticalPodAutoscalerView>> {
+        let target = &upgrade.spec.target_ref;
+        let index = upgrades_of(target.kind, &upgrade.meta().key.namespace, &target.name);
+        let all = self.stores.autoscalers.by_index(&AUTOSCALERS_BY_TARGET, &index);
+        let age = |autoscaler: &Arc<VerticalPodAutoscalerView>| {
+            let meta = autoscaler.meta();
+            (meta.creation_time, meta.key.name.clone())
+        };
+        all.into_iter().filter(|autoscaler| autoscaler.resizes).min_by_key(age)
+    }
+
     /// What maximum it is beyond: the oldest objects are served.
     fn excess(&self, upgrade: &UpgradeView) -> Option<String> {
         let upgrades = &self.stores.upgrades;
@@ -248,20 +270,36 @@ fn generations(upgrade: &UpgradeView, target: Option<&Target>) -> (i64, i64) {
     (upgrade.meta().generation, of_target)
 }
 
-/// A number that changes when the workload or one of its ReplicaSets does.
-fn version(target: Option<&Target>) -> u64 {
+/// A number that changes with the spec, and when the workload, one of its ReplicaSets or a puller moves. How many of its
+/// pods are ready says nothing: that comes and goes with each drain that leads nowhere.
+fn version(observed: &Observed) -> u64 {
     let mut hasher = DefaultHasher::new();
-    match target {
+    // Whoever edits the object begins anew, and an image that has come is a move too.
+    observed.upgrade.meta().generation.hash(&mut hasher);
+    for puller in &observed.pullers {
+        (&puller.meta().uid, puller.phase == PodPhase::Running).hash(&mut hasher);
+    }
+    match &observed.target {
         None => {}
         Some(Target::Deployment { deployment, replica_sets }) => {
-            deployment.meta().resource_version.hash(&mut hasher);
+            let counted = (deployment.replicas, deployment.status_replicas, deployment.updated_replicas);
+            (deployment.meta().generation, deployment.observed_generation, counted).hash(&mut hasher);
             for set in replica_sets {
-                set.meta().resource_version.hash(&mut hasher);
+                let meta = set.meta();
+                (&meta.uid, meta.generation, set.revision, set.status_replicas).hash(&mut hasher);
             }
         }
-        Some(Target::ReplicaSet(set)) => set.meta().resource_version.hash(&mut hasher),
-        Some(Target::StatefulSet { set, .. }) => set.meta().resource_version.hash(&mut hasher),
-        Some(Target::DaemonSet { set, .. }) => set.meta().resource_version.hash(&mut hasher),
+        Some(Target::ReplicaSet(set)) => {
+            (set.meta().generation, set.observed_generation, set.status_replicas).hash(&mut hasher);
+        }
+        Some(Target::StatefulSet { set, .. }) => {
+            let counted = (set.replicas, set.updated_replicas);
+            let revisions = (&set.current_revision, &set.update_revision);
+            (set.meta().generation, set.observed_generation, counted, revisions).hash(&mut hasher);
+        }
+        Some(Target::DaemonSet { set, .. }) => {
+            (set.meta().generation, set.observed_generation, set.desired, set.updated).hash(&mut hasher);
+        }
     }
     hasher.finish()
 }

@@ -1,12 +1,14 @@
 //! What is known of one InPlaceUpgrade: plain data, gathered by [`observe`](crate::observe), that a plan rests on.
 
+use crate::claims::Claim;
 use crate::health::Metric;
-use crate::holds::TimeShare;
 use crate::machine::Evidence;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
+use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use crate::target::Target;
+use crate::time_share::TimeShare;
 use jiff::Timestamp;
 use springtide_plumbing::dry_run::Answers;
 use springtide_plumbing::failing::Failing;
@@ -27,9 +29,9 @@ pub struct Observed {
     pub rival: Option<ObjectKey>,
     /// What maximum it is beyond, for people.
     pub excess: Option<String>,
-    /// Who else decides on cpu and memory of the target's pods.
-    pub resizer: Option<Resizer>,
-    /// What the TimeShareGroup says that the target is a member of.
+    /// The VerticalPodAutoscaler that resizes the target's pods.
+    pub autoscaler: Option<Arc<VerticalPodAutoscalerView>>,
+    /// What the TimeShareGroup says that the target is a member of; see [`time_share`](crate::time_share).
     pub time_share: Option<TimeShare>,
     /// Live pods of the target, by name.
     pub pods: Vec<Arc<PodView>>,
@@ -51,19 +53,12 @@ pub struct Observed {
     pub still_since: Option<Timestamp>,
     /// Which field of the workload belongs to another manager, as an apply was told.
     pub field_conflict: Option<String>,
+    /// When this process has written the status last.
+    pub status_written: Option<Timestamp>,
     /// What its writes fail at.
     pub failing: Option<Failing>,
     /// The image of the pods that pull images.
     pub tools_image: Arc<str>,
-}
-
-/// Who decides on cpu and memory of a workload's pods.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resizer {
-    /// A TimeShareGroup of this name.
-    TimeShareGroup(String),
-    /// A VerticalPodAutoscaler of this name.
-    VerticalPodAutoscaler(String),
 }
 
 /// A PodDisruptionBudget, as far as it is about these pods.
@@ -86,7 +81,7 @@ impl Observed {
             target_missing_since: None,
             rival: None,
             excess: None,
-            resizer: None,
+            autoscaler: None,
             time_share: None,
             pods: Vec::new(),
             evidence: HashMap::new(),
@@ -98,8 +93,16 @@ impl Observed {
             pullers: Vec::new(),
             still_since: None,
             field_conflict: None,
+            status_written: None,
             failing: None,
             tools_image: Arc::default(),
         }
+    }
+
+    /// Cpu and memory of the target's pods that somebody else decides.
+    pub fn claims(&self) -> Vec<Claim> {
+        let of_group = self.time_share.as_ref().map(TimeShare::claim);
+        let of_autoscaler = self.autoscaler.as_ref().map(|autoscaler| autoscaler.claim.clone());
+        [of_group, of_autoscaler].into_iter().flatten().collect()
     }
 }

@@ -159,7 +159,7 @@ pub fn pre_pull(input: &PrePullInput<'_>, now: Timestamp) -> PrePull {
                 }
                 counts.failed += 1;
                 let (reason, what) = if is_scheduled {
-                    (PrePulledReason::TimedOut, "has not pulled in time")
+                    (PrePulledReason::TimedOut, "has not pulled within spec.prePull.timeoutSeconds")
                 } else {
                     (PrePulledReason::PullerNotScheduled, "does not take the pod that pulls")
                 };
@@ -224,6 +224,7 @@ fn needed(input: &PrePullInput<'_>) -> BTreeMap<Arc<str>, Need> {
             | PodState::Started
             | PodState::Updated
             | PodState::Unavailable
+            | PodState::Renewed
             | PodState::Failed(_)
             | PodState::Ineligible => continue,
         };
@@ -257,7 +258,9 @@ fn remove(puller: &PodView) -> Step {
 pub fn images_of(goal: &Wish, members: &[Member]) -> Vec<Vec<Arc<str>>> {
     let containers = &goal.template.content.containers;
     let of = |member: &Member| {
-        let names = member.judgement.differences.images.iter();
+        // Where one goes that is made anew nobody knows.
+        let stays = member.judgement.verdict.changes_in_place();
+        let names = member.judgement.differences.images.iter().filter(|_| stays);
         names.filter_map(|name| containers.get(name)).map(|content| content.image.clone()).collect()
     };
     members.iter().map(of).collect()

@@ -1,6 +1,7 @@
 //! What a rollback goes back to: recorded before the first pod is changed, and found again by what was recorded.
 
-use crate::content::Role;
+use crate::content::{Metadata, Role};
+use crate::names::turns_traffic;
 use crate::projections::pod::PodView;
 use crate::projections::template::Template;
 use crate::projections::workloads::{ReplicaSetView, StatefulSetStrategy};
@@ -11,19 +12,43 @@ use springtide_plumbing::projection::Projection;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is recorded when a run opens; `None` where what is there cannot be recorded: too many values for a status.
+/// Why what a rollback would go back to cannot be recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRecorded {
+    /// There is no one revision that all pods are of.
+    #[error(
+        "the pods are not all of one revision, which a rollback would go back to: let the rollout end first"
+    )]
+    NoRevision,
+    /// The old values do not fit into a status.
+    #[error(
+        "the old values of what the wish changes take {bytes} bytes of status.previous.content, of {max} at most: change \
+         fewer containers, labels and annotations in one wish",
+        max = CONTENT_MAX_BYTES
+    )]
+    TooLong {
+        /// Bytes of their JSON form as a text.
+        bytes: usize,
+    },
+}
+
+/// What is recorded when a run opens.
 ///
 /// `old` is what pods are made from, as far as they all are.
+///
+/// # Errors
+/// Why it cannot be recorded.
 pub fn record(
     target: &Target,
     pods: &[Arc<PodView>],
     old: Option<&Template>,
     wish: &Template,
-) -> Option<Previous> {
+) -> Result<Previous, NotRecorded> {
     let mut previous = Previous::default();
     match target {
         Target::Deployment { .. } => {
-            previous.revision = target.one_active()?.meta().key.name.to_string();
+            let active = target.one_active().ok_or(NotRecorded::NoRevision)?;
+            previous.revision = active.meta().key.name.to_string();
         }
         Target::StatefulSet { set, .. } => {
             previous.revision = if set.current_revision.is_empty() {
@@ -38,16 +63,16 @@ pub fn record(
         }
         Target::DaemonSet { .. } => previous.revision = most_named(target, pods).unwrap_or_default(),
         Target::ReplicaSet(_) => {
-            let content = old_values(old?, wish).to_string();
+            let content = old_values(old.ok_or(NotRecorded::NoRevision)?, wish).to_string();
             // It is a text inside of a JSON text: quotes take two bytes.
             let bytes = Value::String(content.clone()).to_string().len();
             if bytes > CONTENT_MAX_BYTES {
-                return None;
+                return Err(NotRecorded::TooLong { bytes });
             }
             previous.content = content;
         }
     }
-    Some(previous)
+    Ok(previous)
 }
 
 /// The template that a rollback goes back to; `None` where what was recorded is gone.
@@ -111,11 +136,29 @@ fn pod_values(set: &ReplicaSetView, pod: &PodView) -> Value {
             }),
         ))
     });
-    in_lists(values)
+    let labels = own_entries(&set.template.content.labels, |key, value| {
+        let own = pod.meta().labels.get(key);
+        // What turns traffic is as it is for now.
+        (own.map(AsRef::as_ref) != Some(value) && !turns_traffic(key)).then(|| json!(own))
+    });
+    let annotations = own_entries(&set.template.content.annotations, |key, value| {
+        match pod.annotations.get(key) {
+            None => Some(Value::Null),
+            Some(own) if own.is(value) => None,
+            // Of a long one nobody knows what it says.
+            Some(own) => own.text().map(|own| json!(own)),
+        }
+    });
+    with_metadata(in_lists(values), labels, annotations)
 }
 
-/// The values of `old` that `wish` changes, in the form of a template. Labels and annotations that only `old` or only
-/// the wish has are left out: what comes back by a rollback is what runs.
+/// What a pod has otherwise of the labels or annotations of its template; `null` where it has none.
+fn own_entries(template: &Metadata, other: impl Fn(&Arc<str>, &str) -> Option<Value>) -> Map<String, Value> {
+    template.iter().filter_map(|(key, value)| Some((key.to_string(), other(key, value)?))).collect()
+}
+
+/// The values of `old` that `wish` changes, in the form of a template; `null` for labels and annotations that only the
+/// wish has.
 fn old_values(old: &Template, wish: &Template) -> Value {
     let (from, to) = (&old.content, &wish.content);
     let values = from.containers.iter().filter_map(|(name, own)| {
@@ -129,13 +172,18 @@ fn old_values(old: &Template, wish: &Template) -> Value {
         }
         (fields.len() > 1).then_some((own.role, Value::Object(fields)))
     });
-    let mut template = in_lists(values);
-    let changed = |own: &crate::content::Metadata, other: &crate::content::Metadata| {
-        let entries = own.iter().filter(|(key, value)| other.get(*key).is_some_and(|new| new != *value));
-        entries.map(|(key, value)| (key.to_string(), json!(value))).collect::<Map<_, _>>()
+    let changed = |own: &Metadata, other: &Metadata| {
+        let old = own.iter().filter(|(key, value)| other.get(*key) != Some(*value));
+        let old = old.map(|(key, value)| (key.to_string(), json!(value)));
+        let new = other.keys().filter(|key| !own.contains_key(*key));
+        old.chain(new.map(|key| (key.to_string(), Value::Null))).collect::<Map<_, _>>()
     };
     let labels = changed(&from.labels, &to.labels);
     let annotations = changed(&from.annotations, &to.annotations);
+    with_metadata(in_lists(values), labels, annotations)
+}
+
+fn with_metadata(mut template: Value, labels: Map<String, Value>, annotations: Map<String, Value>) -> Value {
     for (name, entries) in [("labels", labels), ("annotations", annotations)] {
         if !entries.is_empty() {
             template["metadata"][name] = Value::Object(entries);
@@ -189,7 +237,10 @@ fn laid_over(set: &ReplicaSetView, values: &str) -> Arc<Template> {
                 template.as_object_mut().map(|fields| fields.entry("metadata").or_insert_with(|| json!({})));
             let entries = metadata.and_then(Value::as_object_mut);
             let entries = entries.map(|fields| fields.entry(kind).or_insert_with(|| json!({})));
-            if let Some(entries) = entries.and_then(Value::as_object_mut) {
+            let Some(entries) = entries.and_then(Value::as_object_mut) else { continue };
+            if value.is_null() {
+                entries.remove(key);
+            } else {
                 entries.insert(key.clone(), value.clone());
             }
         }
@@ -236,6 +287,41 @@ mod tests {
     }
 
     #[test]
+    fn labels_and_annotations_that_a_wish_adds_or_takes_away_are_recorded_and_found_again() {
+        let set = |metadata: Value| {
+            let mut set = ReplicaSetView::clone(&replica_set("rs", 0, 3, "app:1"));
+            set.template = template("app:1", json!({"metadata": metadata}));
+            Arc::new(set)
+        };
+        let old = set(json!({"labels": {"v": "1"}, "annotations": {"gone": "x", "kept": "y"}}));
+        let new = set(json!({"labels": {"v": "2", "new": "z"}, "annotations": {"kept": "y"}}));
+        let target = Target::ReplicaSet(Arc::clone(&new));
+        let previous = record(&target, &[], Some(&old.template), &new.template).unwrap();
+        let values: Value = serde_json::from_str(&previous.content).unwrap();
+        let expected = json!({"labels": {"v": "1", "new": null}, "annotations": {"gone": "x"}});
+        assert_eq!(values["metadata"], expected);
+        assert_eq!(goal(&target, &previous).unwrap().content, old.template.content);
+    }
+
+    #[test]
+    fn pods_of_a_bare_replica_set_have_labels_and_annotations_of_their_own() {
+        let mut set = ReplicaSetView::clone(&replica_set("rs", 0, 1, "app:1"));
+        let metadata = json!({
+            "labels": {"v": "2", "new": "z", "springtide.dev/upgrade-serving": "true"},
+            "annotations": {"config": "v2", "long": "x".repeat(2000)},
+        });
+        set.template = template("app:1", json!({"metadata": metadata}));
+        let own = json!({
+            "labels": {"v": "1", "springtide.dev/upgrade-serving": "false"}, "annotations": {"long": "y".repeat(2000)},
+        });
+        let content = content_of_pods(&set, &[pod("a", json!({"metadata": own}))]).content.clone();
+        let labels: Vec<_> = content.labels.iter().map(|(key, value)| (&**key, &**value)).collect();
+        assert_eq!(labels, [("app", "web"), ("springtide.dev/upgrade-serving", "true"), ("v", "1")]);
+        assert_eq!(content.annotations.keys().map(AsRef::as_ref).collect::<Vec<&str>>(), ["long"]);
+        assert_eq!(content_of_pods(&set, &[]).whole, set.template.whole);
+    }
+
+    #[test]
     fn of_pods_that_differ_the_content_of_most_ready_ones_counts() {
         let set = replica_set("rs", 0, 3, "app:3");
         let with = |name: &str, image: &str| {
@@ -255,6 +341,18 @@ mod tests {
             template("app:1", json!({"spec": {"containers": containers}}))
         };
         let target = Target::ReplicaSet(replica_set("rs", 0, 3, "app:2"));
-        assert_eq!(record(&target, &[], Some(&many("a")), &many("b")), None);
+        let found = record(&target, &[], Some(&many("a")), &many("b"));
+        let Err(error @ NotRecorded::TooLong { bytes }) = found else { panic!("{found:?}") };
+        assert!(bytes > CONTENT_MAX_BYTES);
+        let message = error.to_string();
+        assert!(message.contains("status.previous.content") && message.contains("fewer"), "{message}");
+    }
+
+    #[test]
+    fn pods_of_two_revisions_have_nothing_to_go_back_to() {
+        let sets = vec![replica_set("a", 1, 1, "app:1"), replica_set("b", 2, 2, "app:2")];
+        let target = Target::deployment(deployment(3, "app:2", json!({})), sets);
+        let found = record(&target, &[], None, &template("app:2", json!({})));
+        assert_eq!(found, Err(NotRecorded::NoRevision));
     }
 }

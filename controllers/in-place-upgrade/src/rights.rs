@@ -1,6 +1,7 @@
 //! What this controller may ask of the API server, verb by verb.
 
 use crate::projections::upgrade::IN_PLACE_UPGRADE;
+use crate::projections::vertical_pod_autoscaler::VERTICAL_POD_AUTOSCALER;
 use crate::projections::workloads::{CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET};
 use springtide_plumbing::disruption::POD_DISRUPTION_BUDGET;
 use springtide_plumbing::key::Resource;
@@ -41,6 +42,12 @@ const TABLE: &[Right] = &[
     Right::new(Resource::POD, Verb::Patch, "cpu and memory of live pods are changed").on("resize"),
     Right::new(Resource::POD, Verb::Create, "images are pulled to a node before anything there is stopped"),
     Right::new(Resource::POD, Verb::Delete, "pods that have pulled images go"),
+    Right::new(
+        Resource::POD,
+        Verb::Create,
+        "pods that cannot be changed in place are evicted where the policy says so, as budgets allow",
+    )
+    .on("eviction"),
     Right::new(DEPLOYMENT, Verb::Watch, "its template is the wish, its pause the lock"),
     Right::new(DEPLOYMENT, Verb::List, FALLBACK),
     Right::new(DEPLOYMENT, Verb::Get, CONFIRM),
@@ -70,6 +77,12 @@ const TABLE: &[Right] = &[
     Right::new(SERVICE, Verb::List, FALLBACK),
     Right::new(ENDPOINT_SLICE, Verb::Watch, "a pod is drained when no slice lists it as ready"),
     Right::new(ENDPOINT_SLICE, Verb::List, FALLBACK),
+    Right::new(
+        VERTICAL_POD_AUTOSCALER,
+        Verb::Watch,
+        "cpu and memory that an autoscaler decides are left to it; a cluster may do without the kind",
+    ),
+    Right::new(VERTICAL_POD_AUTOSCALER, Verb::List, FALLBACK),
     Right::new(
         Resource::NODE,
         Verb::Watch,

@@ -1,11 +1,15 @@
 //! What of a spec no schema can check.
 
 use crate::image_name::ImageName;
-use springtide_crds::common::IntOrPercent;
-use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, Inline};
+use crate::message::quoting;
+use springtide_crds::common::{IntOrPercent, bounded_text};
+use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, Inline, MESSAGE_MAX_BYTES};
 use springtide_plumbing::quantity::parse_amount;
 use springtide_plumbing::window::Schedule;
 use std::collections::BTreeSet;
+
+/// Of a longer problem the end is cut, so that something is left of the field's name.
+const PROBLEM_MAX_BYTES: usize = MESSAGE_MAX_BYTES / 3 * 2;
 
 /// A window in which no pod starts.
 #[derive(Clone, Debug)]
@@ -18,9 +22,9 @@ pub struct Freeze {
 
 /// What is wrong with a spec, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {problem}")]
+#[error("spec.{field}: {problem}")]
 pub struct InvalidSpec {
-    /// The field, as a path from `spec`.
+    /// The field, as a path below `spec`.
     pub field: String,
     /// What is wrong and what helps.
     pub problem: String,
@@ -29,6 +33,12 @@ pub struct InvalidSpec {
 impl InvalidSpec {
     fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
+    }
+
+    /// The same as the message of a condition: of a long one the field's name is cut first.
+    pub fn message(&self) -> String {
+        let problem = bounded_text(&self.problem, PROBLEM_MAX_BYTES);
+        quoting("spec.", &self.field, &format!(": {problem}"))
     }
 }
 
@@ -53,7 +63,7 @@ pub fn check(
         for (name, bound) in bounds {
             if bound.as_ref().is_some_and(|bound| bound.value().is_none()) {
                 let field = format!("health.metrics[{}].{name}", metric.name);
-                return Err(InvalidSpec::new(field, "it is no decimal number"));
+                return Err(InvalidSpec::new(field, "it is no decimal number: write it like \"0.01\""));
             }
         }
     }
@@ -76,12 +86,12 @@ fn steps_rise(spec: &InPlaceUpgradeSpec) -> Result<(), InvalidSpec> {
         };
         let field = || format!("strategy.steps[{index}].replicas");
         if value == 0 {
-            return Err(InvalidSpec::new(field(), "a step changes at least one pod"));
+            return Err(InvalidSpec::new(field(), "it is zero, and a step changes at least one pod"));
         }
         if last.is_some_and(|last| last >= value) {
             return Err(InvalidSpec::new(
                 field(),
-                "steps are cumulative, so each is larger than the one before",
+                "steps are cumulative: make it larger than the one before, or take the step out",
             ));
         }
         *last = Some(value);
@@ -94,7 +104,7 @@ fn inline_is_valid(inline: &Inline) -> Result<(), InvalidSpec> {
     for container in &inline.containers {
         let field = format!("source.inline.containers[{}]", container.name);
         if !names.insert(&container.name) {
-            return Err(InvalidSpec::new(field, "the container is named twice"));
+            return Err(InvalidSpec::new(field, "the container is named twice: keep one of them"));
         }
         if let Some(Err(error)) = container.image.as_deref().map(ImageName::parse) {
             return Err(InvalidSpec::new(format!("{field}.image"), error.to_string()));
@@ -105,7 +115,10 @@ fn inline_is_valid(inline: &Inline) -> Result<(), InvalidSpec> {
             for (name, amount) in [("cpu", &amounts.cpu), ("memory", &amounts.memory)] {
                 if amount.as_ref().is_some_and(|amount| parse_amount(name, amount.as_str()).is_none()) {
                     let field = format!("{field}.resources.{list}.{name}");
-                    return Err(InvalidSpec::new(field, "it is no quantity that is not negative"));
+                    return Err(InvalidSpec::new(
+                        field,
+                        "it is no quantity from 0 on: write it like \"500m\" or \"2Gi\"",
+                    ));
                 }
             }
         }
@@ -118,7 +131,10 @@ fn inline_is_valid(inline: &Inline) -> Result<(), InvalidSpec> {
                 return Err(InvalidSpec::new(field(), "the key is no qualified name: [<DNS name>/]<name>"));
             }
             if key.split_once('/').is_some_and(|(prefix, _)| prefix == springtide_crds::common::GROUP) {
-                return Err(InvalidSpec::new(field(), "keys of springtide.dev are the controller's own"));
+                return Err(InvalidSpec::new(
+                    field(),
+                    "keys of springtide.dev are the controllers' own: take it out",
+                ));
             }
             if list == "labels" && !value.is_empty() && !is_name(value) {
                 return Err(InvalidSpec::new(
@@ -230,9 +246,43 @@ mod tests {
                 "health.metrics[m].prometheus.address",
             ),
             (metric(json!({"failureBelow": "many"})), "health.metrics[m].failureBelow"),
+            (metric(json!({"failureAbove": "1%"})), "health.metrics[m].failureAbove"),
+            (
+                inline(
+                    json!({"containers": [{"name": "app", "image": "a:1"}, {"name": "app", "image": "a:2"}]}),
+                ),
+                "source.inline.containers[app]",
+            ),
+            (
+                inline(
+                    json!({"containers": [{"name": "app", "resources": {"requests": {"memory": "1Zi"}}}]}),
+                ),
+                "source.inline.containers[app].resources.requests.memory",
+            ),
+            (inline(json!({"metadata": {"labels": {"a/b/c": "d"}}})), "source.inline.metadata.labels[a/b/c]"),
+            (window(json!({"start": "24:00", "end": "20:00", "timeZone": "UTC"})), "freezeWindows[w].window"),
+            (
+                window(json!({"cron": "0 0 31 2 *", "durationSeconds": 60, "timeZone": "UTC"})),
+                "freezeWindows[w].window",
+            ),
         ] {
             let found = problem(spec).unwrap_or_default();
-            assert!(found.starts_with(&format!("{field}: ")), "{field}: {found:?}");
+            assert!(found.starts_with(&format!("spec.{field}: ")), "{field}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_message_says_what_is_wrong_and_what_helps_however_long_the_name_of_the_field_is() {
+        let long = format!("example.com/{}", "x".repeat(300));
+        let spec = inline(json!({"metadata": {"labels": {long: "v"}}}));
+        let mut whole = json!({"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}});
+        crate::fixtures::overlay(&mut whole, spec);
+        let invalid = check(&serde_json::from_value(whole).unwrap(), |_| None).unwrap_err();
+        let message = invalid.message();
+        assert!(message.starts_with("spec.source.inline.metadata.labels[example.com/"), "{message}");
+        assert!(message.ends_with("the key is no qualified name: [<DNS name>/]<name>"), "{message}");
+        assert!(message.len() <= MESSAGE_MAX_BYTES, "{message}");
+        let wordy = InvalidSpec::new("freezeWindows[w].window", "cron ".repeat(200));
+        assert!(wordy.message().starts_with("spec.freezeWindows[w].window: cron"), "{}", wordy.message());
     }
 }

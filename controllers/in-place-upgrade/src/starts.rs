@@ -103,14 +103,12 @@ impl Limits<'_> {
     /// Takes room for a pod everywhere, or nowhere.
     fn admit(&mut self, candidate: &Candidate<'_>) -> Result<(), Obstacle> {
         let (restarts, moves) = match candidate.verdict {
-            Verdict::InPlace | Verdict::Restart => (true, true),
+            Verdict::InPlace | Verdict::Restart | Verdict::Recreate => (true, true),
             Verdict::Resize => (false, true),
             // Nothing of the pod is busy with it.
-            Verdict::Metadata
-            | Verdict::NextRestart
-            | Verdict::UpToDate
-            | Verdict::Recreate
-            | Verdict::Blocked(_) => (false, false),
+            Verdict::Metadata | Verdict::NextRestart | Verdict::UpToDate | Verdict::Blocked(_) => {
+                (false, false)
+            }
         };
         let topology = Arc::from(candidate.topology);
         if moves {
@@ -252,6 +250,25 @@ mod tests {
         assert_eq!(names(&candidates, tight(0)), ["c", "a"]);
         let full = starts(&candidates, tight(1));
         assert_eq!((full.started.len(), full.obstacle), (1, Some(Obstacle::Unavailable)));
+    }
+
+    #[test]
+    fn who_is_made_anew_is_bounded_like_who_restarts() {
+        let node: Arc<str> = "n1".into();
+        let anew = |name, budgets: &[usize]| Candidate {
+            verdict: Verdict::Recreate,
+            node: Some(&node),
+            budgets: budgets.to_vec(),
+            ..candidate(name)
+        };
+        let candidates = [anew("a", &[0]), anew("b", &[])];
+        let obstacle = |limits| starts(&candidates, limits).obstacle;
+        let none = || Limits { budgets: vec![Budget { name: "pdb", room: 2 }], ..limits() };
+        assert_eq!(obstacle(none()), None);
+        assert_eq!(obstacle(Limits { max_unavailable: 1, ..none() }), Some(Obstacle::Unavailable));
+        assert_eq!(obstacle(Limits { per_node: InFlight::new(1), ..none() }), Some(Obstacle::Place));
+        let full = Limits { budgets: vec![Budget { name: "pdb", room: 0 }], ..limits() };
+        assert_eq!(obstacle(full), Some(Obstacle::Budget("pdb".to_owned())));
     }
 
     #[test]

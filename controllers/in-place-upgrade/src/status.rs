@@ -1,14 +1,19 @@
 //! The status, as a pure function of what was observed and decided.
 
+mod conditions;
+mod events;
+mod obstacles;
 mod report;
+mod standstill;
 mod summary;
 
+pub use events::events;
+pub(crate) use events::of_stalled;
 pub use report::Report;
 
 use crate::plan::decision::Decision;
 use crate::plan::situation::{Course, Situation};
 use crate::pre_pull::PrePull;
-use crate::target::Target;
 use crate::verdict::Verdict;
 use jiff::Timestamp;
 use springtide_crds::common::{ConditionStatus, whole_seconds};
@@ -29,7 +34,7 @@ pub fn status(
     let upgrade = &situation.observed.upgrade;
     let mut status = upgrade.status.clone();
     status.observed_generation = upgrade.meta().generation;
-    status.target = target_text(situation.target);
+    status.target = upgrade.target_text();
     status.pods = situation.census.pods;
     status.pods.drifted = drifted(situation);
     status.plan = situation.census.plan.clone();
@@ -79,11 +84,13 @@ fn keep_run(
         | Decision::NotLocked
         | Decision::TemplateNotObserved
         | Decision::PodsBlocked
-        | Decision::NoWayBack(_)
-        | Decision::FieldConflict(_)
-        | Decision::Preflight(_)
+        | Decision::NotRecorded(_)
+        | Decision::NoWayBack
+        | Decision::TemplateRefused
+        | Decision::Preflight
         | Decision::Persist(_)
-        | Decision::Raise(_) => {
+        | Decision::Raise(_)
+        | Decision::Flip(_) => {
             // Of an open run it stays that of its wish.
             if !situation.course.is_open() {
                 status.target_hash = hash.to_owned();
@@ -116,15 +123,11 @@ fn last_run(situation: &Situation<'_>, hash: &str, result: RunResult, now: Times
 
 /// Pods that somebody has changed since the run that made them as they are wished.
 fn drifted(situation: &Situation<'_>) -> u32 {
-    if !situation.is_drift() {
+    if !situation.has_succeeded() {
         return 0;
     }
     let differing = situation.members.iter().filter(|member| member.judgement.verdict != Verdict::UpToDate);
     u32::try_from(differing.count()).unwrap_or(u32::MAX)
-}
-
-fn target_text(target: &Target) -> String {
-    format!("{}/{}", target.kind().as_str(), target.key().name)
 }
 
 /// Whether a run that has gone wrong stays so: its verdict is kept until it ends or another wish comes.

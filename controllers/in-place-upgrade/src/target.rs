@@ -1,5 +1,6 @@
 //! The workload whose pods are changed: what its own controller knows of it, and from what it makes pods.
 
+use crate::content::Digest;
 use crate::names::CONTROLLER_REVISION_HASH;
 use crate::projections::pod::PodView;
 use crate::projections::template::Template;
@@ -178,12 +179,15 @@ impl Target {
         }
     }
 
-    /// The revision of a name.
+    /// The template of the revision of a name: of a ReplicaSet the one that all of its pods were of last.
     pub fn revision(&self, name: &str) -> Option<&Arc<Template>> {
         match self {
             Self::Deployment { replica_sets, .. } => {
-                let found = replica_sets.iter().find(|set| &*set.meta().key.name == name);
-                found.map(|set| &set.template)
+                let found = replica_sets.iter().find(|set| &*set.meta().key.name == name)?;
+                match found.earlier.first() {
+                    Some(first) => self.kept(first.whole),
+                    None => Some(&found.template),
+                }
             }
             Self::ReplicaSet(_) => None,
             Self::StatefulSet { revisions, .. } | Self::DaemonSet { revisions, .. } => {
@@ -198,8 +202,11 @@ impl Target {
     pub fn template_of(&self, pod: &PodView) -> Option<&Arc<Template>> {
         match self {
             Self::Deployment { replica_sets, .. } => {
-                let owner = replica_sets.iter().find(|set| Some(&set.meta().uid) == pod.owner());
-                owner.map(|set| &set.template)
+                let owner = replica_sets.iter().find(|set| Some(&set.meta().uid) == pod.owner())?;
+                match owner.earlier.of(pod.meta().creation_time) {
+                    Some(earlier) => self.kept(earlier.whole),
+                    None => Some(&owner.template),
+                }
             }
             Self::ReplicaSet(_) => None,
             Self::StatefulSet { revisions, .. } | Self::DaemonSet { revisions, .. } => {
@@ -208,6 +215,22 @@ impl Target {
                 found.map(|revision| &revision.template)
             }
         }
+    }
+
+    /// What of a pod's template could not be changed in place, where that is all that is known of it: nobody keeps the
+    /// template any more.
+    pub fn rest_of_lost(&self, pod: &PodView) -> Option<Digest> {
+        let Self::Deployment { replica_sets, .. } = self else { return None };
+        let owner = replica_sets.iter().find(|set| Some(&set.meta().uid) == pod.owner())?;
+        let earlier = owner.earlier.of(pod.meta().creation_time)?;
+        self.kept(earlier.whole).is_none().then_some(earlier.rest)
+    }
+
+    /// The template of a digest, as far as the Deployment or one of its ReplicaSets has it.
+    fn kept(&self, whole: Digest) -> Option<&Arc<Template>> {
+        let Self::Deployment { deployment, replica_sets } = self else { return None };
+        let mut templates = replica_sets.iter().map(|set| &set.template).chain([&deployment.template]);
+        templates.find(|template| template.whole == whole)
     }
 
     /// Number of a StatefulSet's pod, by its name; `None` of other workloads and of foreign names.
@@ -228,7 +251,8 @@ fn in_order(mut revisions: Vec<Arc<ControllerRevisionView>>) -> Vec<Arc<Controll
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{daemon_set, deployment, pod, replica_set, revision, stateful_set};
+    use crate::earlier::EarlierTemplates;
+    use crate::fixtures::{at, daemon_set, deployment, pod, replica_set, revision, stateful_set};
     use serde_json::json;
 
     #[test]
@@ -244,6 +268,27 @@ mod tests {
         assert_eq!(&*empty.one_active().unwrap().meta().key.name, "old");
         let unmade = Target::deployment(deployment(3, "app:2", json!({})), none.to_vec());
         assert!(unmade.one_active().is_none(), "its controller has yet to scale one up");
+    }
+
+    #[test]
+    fn a_pod_of_a_replica_set_whose_template_was_changed_is_of_that_of_its_time() {
+        let old = replica_set("kept", 1, 0, "app:1");
+        let mut set = ReplicaSetView::clone(&replica_set("rs", 2, 3, "app:2"));
+        set.earlier = EarlierTemplates::default().opened(&old.template).closed(Some(at(0)));
+        let target =
+            |sets: Vec<Arc<ReplicaSetView>>| Target::deployment(deployment(3, "app:2", json!({})), sets);
+        let image = |target: &Target, second: i64| {
+            let created = json!({"metadata": {"creationTimestamp": at(second).to_string()}});
+            let template = target.template_of(&pod("web-1", created));
+            template.map(|template| template.content.containers["app"].image.to_string())
+        };
+        let kept = target(vec![Arc::new(set.clone()), old.clone()]);
+        assert_eq!((image(&kept, 0).as_deref(), image(&kept, 1).as_deref()), (Some("app:1"), Some("app:2")));
+        assert_eq!(&*kept.revision("rs").unwrap().content.containers["app"].image, "app:1");
+        let lost = target(vec![Arc::new(set)]);
+        assert_eq!((image(&lost, 0), image(&lost, 1).as_deref()), (None, Some("app:2")));
+        assert_eq!(lost.rest_of_lost(&pod("web-1", json!({}))), Some(old.template.rest));
+        assert_eq!(kept.rest_of_lost(&pod("web-1", json!({}))), None);
     }
 
     #[test]

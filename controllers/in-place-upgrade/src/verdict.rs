@@ -2,10 +2,12 @@
 
 use crate::amounts::Amounts;
 use crate::change::Change;
+use crate::claims::Claim;
 use crate::content::{Role, qos_class};
 use crate::differences::{Against, Differences, differences};
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
+use crate::restarts;
 use crate::wish::Wish;
 use springtide_crds::in_place_upgrade::{BlockedReason, Ineligible, TrafficMode};
 use springtide_plumbing::traffic::Lever;
@@ -22,7 +24,7 @@ pub enum Verdict {
     Resize,
     /// Images.
     InPlace,
-    /// A restart that is not for an image.
+    /// A restart that is not for another image.
     Restart,
     /// The image of a plain init container: it has effect when the pod restarts.
     NextRestart,
@@ -66,9 +68,11 @@ pub struct Court<'a> {
     pub revision: Option<&'a Arc<str>>,
     /// See [`Against::is_strict_on_amounts`].
     pub is_strict_on_amounts: bool,
+    /// See [`Against::claims`].
+    pub claims: &'a [Claim],
     /// `traffic.mode`.
     pub traffic: TrafficMode,
-    /// `policy.ineligible`.
+    /// `policy.ineligible`, but for pods that would not become as they are wished by being made anew.
     pub ineligible: Ineligible,
     /// Whether the API server has refused this change in a dry run.
     pub is_denied: bool,
@@ -87,9 +91,10 @@ pub struct Judgement {
 
 /// Judges one pod. `node` is the node that it is on, as far as nodes are seen.
 pub fn judge(pod: &PodView, node: Option<&NodeView>, court: &Court<'_>) -> Judgement {
-    let Court { wish, change, revision, is_strict_on_amounts, .. } = *court;
-    let against = Against { wish: &wish.template, change, revision, is_strict_on_amounts };
-    let differences = differences(pod, &against);
+    let Court { wish, change, revision, is_strict_on_amounts, claims, .. } = *court;
+    let against = Against { wish: &wish.template, change, revision, is_strict_on_amounts, claims };
+    let mut differences = differences(pod, &against);
+    restarts::add(pod, wish, &mut differences);
     let lever = pod.signals.lever(court.traffic);
     let verdict = verdict(pod, node, court, &differences, lever.is_err());
     Judgement { verdict, differences, lever: lever.ok().flatten() }
@@ -106,7 +111,10 @@ fn verdict(
     if !wish.unknown_containers.is_empty() {
         return Verdict::Blocked(BlockedReason::ContainerMissing);
     }
-    let is_changed = !differences.is_content_equal() || differences.keeps_amounts || change.rest;
+    let is_changed = !differences.is_content_equal()
+        || differences.keeps_amounts
+        || differences.is_digest_unknown
+        || change.rest;
     if !is_changed {
         return if differences.is_resize_open { resize_verdict(differences) } else { Verdict::UpToDate };
     }
@@ -119,8 +127,10 @@ fn verdict(
         Some(BlockedReason::ContainerMissing)
     } else if differences.keeps_amounts {
         Some(BlockedReason::ResourceRemoved)
+    } else if differences.is_digest_unknown {
+        Some(BlockedReason::DigestUnknown)
     } else if !differences.amounts.is_empty() {
-        resize_obstacle(pod, node, wish, differences)
+        resize_obstacle(pod, node, differences)
     } else {
         None
     };
@@ -133,12 +143,14 @@ fn verdict(
     if court.is_denied {
         return Verdict::Blocked(BlockedReason::AdmissionDenied);
     }
-    let restarts = !differences.images.is_empty() || differences.resize_restarts;
+    let restarts = differences.restarting().next().is_some() || differences.resize_restarts;
     if restarts && lacks_lever && !pod.has_not_started() {
         return Verdict::Blocked(BlockedReason::GateMissing);
     }
     if !differences.images.is_empty() {
         Verdict::InPlace
+    } else if !differences.flips.is_empty() {
+        Verdict::Restart
     } else if !differences.amounts.is_empty() || differences.is_resize_open {
         resize_verdict(differences)
     } else if !differences.init_images.is_empty() {
@@ -156,11 +168,10 @@ fn resize_verdict(differences: &Differences) -> Verdict {
 fn resize_obstacle(
     pod: &PodView,
     node: Option<&NodeView>,
-    wish: &Wish,
     differences: &Differences,
 ) -> Option<BlockedReason> {
     let traits = &pod.traits;
-    let is_unreported = differences.amounts.iter().any(|name| {
+    let is_unreported = differences.amounts.keys().any(|name| {
         let status = pod.container(name).and_then(|container| container.status.as_ref());
         // Before its first start there is nothing in force.
         status.is_some_and(|status| !status.container_id.is_empty() && status.amounts.is_none())
@@ -168,7 +179,7 @@ fn resize_obstacle(
     if traits.is_windows || traits.has_claims || traits.has_pod_level_resources || is_unreported {
         return Some(BlockedReason::ResizeUnsupported);
     }
-    let after = amounts_after(pod, wish, differences);
+    let after = amounts_after(pod, differences);
     let before: Vec<Amounts> = pod.containers.iter().map(|container| container.amounts).collect();
     if qos_class(&before) != qos_class(&after) {
         return Some(BlockedReason::QosClassWouldChange);
@@ -189,13 +200,10 @@ fn resize_obstacle(
 }
 
 /// Amounts of all containers once those that differ are as they are wished.
-fn amounts_after(pod: &PodView, wish: &Wish, differences: &Differences) -> Vec<Amounts> {
-    let wished = |name: &Arc<str>| {
-        let is_resized = differences.amounts.contains(name);
-        wish.template.content.containers.get(name).filter(|_| is_resized)
-    };
+fn amounts_after(pod: &PodView, differences: &Differences) -> Vec<Amounts> {
     let after = pod.containers.iter().map(|container| {
-        wished(&container.name).map_or(container.amounts, |wished| container.amounts.overlaid(wished.amounts))
+        let wished = differences.amounts.get(&container.name).copied();
+        container.amounts.overlaid(wished.unwrap_or_default())
     });
     after.collect()
 }

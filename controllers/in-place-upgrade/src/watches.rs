@@ -9,19 +9,24 @@
 //! | ControllerRevision | [`ControllerRevisionView`] | [`REVISIONS_BY_OWNER`] | the object of its owner |
 //! | PodDisruptionBudget, Service, EndpointSlice | of plumbing | - | objects of the namespace with an open run |
 //! | Node | [`NodeView`] | - | objects with an open run, when its images change |
+//! | VerticalPodAutoscaler, if there is such a kind | [`VerticalPodAutoscalerView`] | [`AUTOSCALERS_BY_TARGET`] | the object of its target, when it says something else |
 
+#[cfg(test)]
+pub(crate) mod rig;
 mod stores;
 
 use crate::InPlaceUpgradeReconciler;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
-use crate::projections::upgrade::UpgradeView;
-use crate::projections::workloads::{ControllerRevisionView, ReplicaSetView};
+use crate::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
+use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use crate::projections::workloads::{self, ControllerRevisionView, ReplicaSetView};
 use springtide_crds::in_place_upgrade::TargetKind;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::{OwnerRef, Projection};
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::store::{Change, Index, IndexKey};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use stores::Stores;
@@ -40,21 +45,20 @@ pub const UPGRADES_BY_TARGET: Index<UpgradeView> = Index::new("target", |upgrade
     let target = &upgrade.spec.target_ref;
     Some(upgrades_of(target.kind, &upgrade.meta().key.namespace, &target.name))
 });
+/// VerticalPodAutoscalers by their target: see [`upgrades_of`].
+pub const AUTOSCALERS_BY_TARGET: Index<VerticalPodAutoscalerView> = Index::new("target", |autoscaler| {
+    let (kind, name) = autoscaler.target.as_ref()?;
+    Some(upgrades_of(*kind, &autoscaler.meta().key.namespace, name))
+});
 
-/// The key of [`UPGRADES_BY_TARGET`] for one workload.
+/// The key of [`UPGRADES_BY_TARGET`] and [`AUTOSCALERS_BY_TARGET`] for one workload.
 pub fn upgrades_of(kind: TargetKind, namespace: &str, name: &str) -> IndexKey {
     IndexKey::from(format!("{namespace}/{}/{name}", kind.as_str()).as_str())
 }
 
 /// The kind of an owner that may be a target.
 pub(crate) fn target_kind(owner: &OwnerRef) -> Option<TargetKind> {
-    match &*owner.kind {
-        "Deployment" => Some(TargetKind::Deployment),
-        "ReplicaSet" => Some(TargetKind::ReplicaSet),
-        "StatefulSet" => Some(TargetKind::StatefulSet),
-        "DaemonSet" => Some(TargetKind::DaemonSet),
-        _ => None,
-    }
+    workloads::target_kind(&owner.kind)
 }
 
 impl InPlaceUpgradeReconciler {
@@ -110,6 +114,7 @@ impl InPlaceUpgradeReconciler {
         if let Some(nodes) = &stores.nodes {
             on!(nodes, this, change => this.node_changed(change));
         }
+        on!(stores.autoscalers, this, change => this.autoscaler_changed(change));
         on!(stores.upgrades, this, change => this.upgrade_changed(change));
     }
 
@@ -142,7 +147,7 @@ impl InPlaceUpgradeReconciler {
         let pod = change.object();
         let Some(owner) = &pod.meta().controller else { return };
         let namespace = &pod.meta().key.namespace;
-        if &*owner.kind == crate::projections::upgrade::IN_PLACE_UPGRADE.kind {
+        if &*owner.kind == IN_PLACE_UPGRADE.kind {
             let key = ObjectKey { namespace: namespace.clone(), name: owner.name.clone() };
             self.wake(key, priority(change), Urgency::Routine);
             return;
@@ -176,6 +181,20 @@ impl InPlaceUpgradeReconciler {
         let index = upgrades_of(kind, &key.namespace, &key.name);
         for upgrade in self.stores.upgrades.by_index(&UPGRADES_BY_TARGET, &index) {
             self.wake(upgrade.meta().key.clone(), priority, Urgency::Routine);
+        }
+    }
+
+    fn autoscaler_changed(&self, change: &Change<VerticalPodAutoscalerView>) {
+        let (before, now) = match change {
+            Change::Apply { old: Some(old), new, .. } if old.says_the_same(new) => return,
+            Change::Apply { old, new, .. } => (old.as_ref(), Some(new)),
+            Change::Delete { last } => (Some(last), None),
+        };
+        // One that has another target lets the workload go that it had.
+        let targets: BTreeSet<_> = [before, now].into_iter().flatten().filter_map(|one| one.target.as_ref()).collect();
+        for (kind, name) in targets {
+            let namespace = change.object().meta().key.namespace.clone();
+            self.workload_changed(*kind, &ObjectKey { namespace, name: name.clone() }, priority(change));
         }
     }
 
@@ -213,3 +232,6 @@ fn priority<P>(change: &Change<P>) -> Priority {
         Change::Apply { .. } | Change::Delete { .. } => Priority::Normal,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,12 @@
 
 use crate::content::Digest;
 use crate::projections::template::Template;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use springtide_crds::in_place_upgrade::{
-    ContainerResources, InPlaceUpgradeSpec, Inline, Persist, ResourceAmounts, SourceType, TARGET_HASH_LENGTH,
+    ContainerResources, InPlaceUpgradeSpec, Inline, Persist, ResourceAmounts, Restart, SourceType,
+    TARGET_HASH_LENGTH,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -41,6 +43,8 @@ pub struct Wish {
     pub hash: TargetHash,
     /// Whether the workload's template is to become this one, or stays as it is.
     pub persist: Persist,
+    /// What is to be restarted for its own sake.
+    pub restart: Option<Restart>,
     /// Containers that the wish names and the workload has not.
     pub unknown_containers: Vec<String>,
     /// Whether it is what a rollback goes back to.
@@ -69,7 +73,14 @@ impl Wish {
             &unknown_containers.join(","),
         ]);
         let persist = inline.map_or(Persist::Template, |inline| inline.persist);
-        Self { template: wished, hash, persist, unknown_containers, is_rollback: false }
+        Self {
+            template: wished,
+            hash,
+            persist,
+            restart: spec.restart.clone(),
+            unknown_containers,
+            is_rollback: false,
+        }
     }
 
     /// The wish to go back to a template from this one, under a name of its own: pods that were changed forth bear
@@ -80,9 +91,18 @@ impl Wish {
             template: Arc::clone(template),
             hash: TargetHash::of(&[self.hash.as_str(), "rollback", &template.whole.to_string()]),
             persist: self.persist,
+            // What was restarted is running again.
+            restart: None,
             unknown_containers: Vec::new(),
             is_rollback: true,
         }
+    }
+
+    /// The same wish once more after a run of it came to its end at an instant, under a name of its own: what pods bear of
+    /// that run says nothing of this one.
+    #[must_use]
+    pub fn again(&self, after: Timestamp) -> Self {
+        Self { hash: TargetHash::of(&[self.hash.as_str(), "again", &after.to_string()]), ..self.clone() }
     }
 
     /// Digest of the template.
@@ -256,5 +276,15 @@ mod tests {
             "the same template by a new wish is another run"
         );
         assert_eq!(back.hash, forth.back_to(&old).hash);
+        assert_eq!(back.restart, None);
+    }
+
+    #[test]
+    fn a_wish_that_comes_up_again_has_a_name_of_its_own_each_time() {
+        let first = Wish::of(&spec(json!({})), &template("app:2", json!({})));
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let (second, third) = (first.again(at(1)), first.again(at(2)));
+        assert!(first.hash != second.hash && second.hash != third.hash);
+        assert_eq!((second.hash.clone(), second.whole()), (first.again(at(1)).hash, first.whole()));
     }
 }

@@ -308,6 +308,10 @@ pub async fn run(
                     Some(queries.clone()),
                     config.settings.puller_image.as_str(),
                 );
+                shared.metrics.register(|registry| {
+                    reconciler.register(registry);
+                    queries.register(registry);
+                });
                 shared.metrics.add_population(reconciler.clone());
                 let told = Arc::downgrade(&reconciler);
                 let leading = shared.leadership.leading.clone();

@@ -26,12 +26,14 @@ struct Cli {
 enum Command {
     /// Runs the controllers until SIGTERM or SIGINT.
     Manager(Box<ManagerArgs>),
-    /// Says why a BatchJob is where it is: what it waits for, what lets it go on, and what to do.
+    /// Says why a BatchJob or an InPlaceUpgrade is where it is: what it waits for, what lets it go on, and what to do.
     Explain(cli::explain::ExplainArgs),
-    /// Shows queues: what they have, use and hold back, and what waits in them.
+    /// Shows queues, with what waits in them, or upgrades, with what holds them.
     Status(cli::status::StatusArgs),
-    /// Says what a manifest would lead to: the writes of the manager, and what would wait. Stores nothing.
+    /// Says what an InPlaceUpgrade or a manifest leads to: the writes of the manager, and what would wait. Stores nothing.
     Plan(cli::plan::PlanArgs),
+    /// Follows an InPlaceUpgrade until its run ends; the exit code tells how.
+    Watch(cli::watch::WatchArgs),
     /// Gives finalizers back where no manager does it any more: before CRDs or namespaces are removed.
     Release(cli::release::ReleaseArgs),
     /// Writes a program that does nothing: for the containers by which images are pulled.
@@ -77,6 +79,7 @@ async fn main() -> ExitCode {
         Command::Explain(args) => cli::explain::run(args).await.map(ExitCode::from),
         Command::Status(args) => cli::status::run(args).await.map(ExitCode::from),
         Command::Plan(args) => cli::plan::run(args).await.map(ExitCode::from),
+        Command::Watch(args) => cli::watch::run(args, signalled()).await.map(ExitCode::from),
         Command::Release(args) => cli::release::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::CopyNoop(args) => cli::noop::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Idle => signalled().await.map(|()| ExitCode::SUCCESS),
@@ -102,8 +105,8 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> 
 
 /// Of commands whose exit code tells how things stand, 2 is taken.
 fn usage_code(error: &clap::Error, command: Option<OsString>) -> ExitCode {
-    let tells =
-        command.is_some_and(|word| ["explain", "status", "plan"].iter().any(|command| word == *command));
+    let tells = command
+        .is_some_and(|word| ["explain", "status", "plan", "watch"].iter().any(|command| word == *command));
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
         _ if tells => ExitCode::FAILURE,

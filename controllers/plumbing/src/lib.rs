@@ -47,6 +47,7 @@ pub mod pool;
 pub mod projection;
 pub mod quantity;
 pub mod queue;
+pub mod rehearsal;
 pub mod rights;
 pub mod store;
 pub mod text;

@@ -46,7 +46,8 @@ reasons! {
         TargetNotFound => False,
         /// An older InPlaceUpgrade has the same target; delete one of them.
         TargetTaken => False,
-        /// There are more objects than the declared maximum, or more pods than 20000; nothing is done.
+        /// There are more objects than the declared maximum, more pods than 20000, or more old values than
+        /// status.previous.content holds; nothing is done.
         LimitExceeded => False,
         /// The wish changes cpu or memory, which a TimeShareGroup decides for this workload; leave them out.
         ConflictsWithTimeShareGroup => False,
@@ -162,7 +163,8 @@ reasons! {
         ReadinessLost => False,
         /// A metric is beyond its bound; the message names it.
         MetricBreached => False,
-        /// The API server refuses the change of pods; the message quotes it.
+        /// The API server refuses the change of pods; the message quotes it. Nothing is rolled back for that: no further
+        /// pod starts, and it is asked again by itself, at status.nextAttemptTime.
         AdmissionDenied => False,
     }
 }
@@ -205,6 +207,9 @@ reasons! {
         /// A field of the template belongs to another field manager: change it there, or set policy.fieldOwnership to
         /// Force. The message names the field and the manager.
         FieldOwnershipConflict => True,
+        /// The API server refuses the wish in the workload's template, for another reason than who owns the field; the
+        /// message quotes it. It is asked again by itself, at status.nextAttemptTime.
+        TemplateRefused => True,
         /// Pods cannot be changed in place; status.plan.reasons says why, and policy.ineligible what else is possible.
         PodsBlocked => True,
         /// Images cannot be pulled; condition PrePulled says why. Nothing was stopped.

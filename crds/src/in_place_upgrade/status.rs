@@ -9,17 +9,17 @@ use super::{MAX_PODS, STEPS_MAX, TARGET_HASH_LENGTH};
 use crate::common::{Condition, MAX_GENERATION, REASON_MAX_LENGTH, conditions_schema, time_schema};
 
 /// Longest condition message of an InPlaceUpgrade, in bytes of its JSON form.
-pub const MESSAGE_MAX_BYTES: usize = 160;
+pub const MESSAGE_MAX_BYTES: usize = 240;
 /// Longest [`InPlaceUpgradeStatus::target`]: a kind, a slash and a name.
 pub const TARGET_MAX_LENGTH: usize = "StatefulSet/".len() + 253;
 /// Most rows of [`InPlaceUpgradeStatus::failures`].
-pub const FAILURES_MAX: usize = 10;
+pub const FAILURES_MAX: usize = 8;
 /// Longest name of a pod or a node that is kept; a longer one is cut.
 pub const NAME_MAX_LENGTH: usize = 63;
 /// Most rows of [`PlanCounts::reasons`]: as many as there are reasons.
 pub const BLOCKED_REASONS_MAX: usize = 10;
 /// Longest [`Previous::content`], in bytes of its JSON form as a text.
-pub const CONTENT_MAX_BYTES: usize = 2300;
+pub const CONTENT_MAX_BYTES: usize = 1900;
 /// Bound of counters of pods that existed at some time.
 const COUNT_MAX: u32 = 1_000_000;
 
@@ -68,7 +68,7 @@ pub struct InPlaceUpgradeStatus {
     /// The last run that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
-    /// When something that failed is tried again; absent while nothing waits for that.
+    /// When what the API server refused is asked for again; absent while nothing waits for that.
     #[schemars(schema_with = "time_schema")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
@@ -108,7 +108,7 @@ pub struct PodCounts {
     /// Those that are as the wish has it.
     #[schemars(range(max = COUNT_MAX))]
     pub updated: u32,
-    /// Those of them that are available.
+    /// Those of them that run so, by what their kubelets report, and are available.
     #[schemars(range(max = COUNT_MAX))]
     pub updated_ready: u32,
     /// Those that have been started and are not available yet.
@@ -203,6 +203,25 @@ pub enum BlockedReason {
     AdmissionDenied,
     /// It is the mirror of a static pod.
     StaticPod,
+}
+
+impl BlockedReason {
+    /// The reason as it stands in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TemplateFieldNotInPlace => "TemplateFieldNotInPlace",
+            Self::QosClassWouldChange => "QoSClassWouldChange",
+            Self::ResourceRemoved => "ResourceRemoved",
+            Self::ResizeUnsupported => "ResizeUnsupported",
+            Self::ExceedsNodeAllocatable => "ExceedsNodeAllocatable",
+            Self::GateMissing => "GateMissing",
+            Self::ContainerMissing => "ContainerMissing",
+            Self::DigestUnknown => "DigestUnknown",
+            Self::AdmissionDenied => "AdmissionDenied",
+            Self::StaticPod => "StaticPod",
+        }
+    }
 }
 
 /// Nodes that pull images.

@@ -22,7 +22,7 @@ const RESTART_BEFORE: Timestamp = Timestamp::constant(1_795_428_000, 0);
 /// The examples of InPlaceUpgrade.
 #[must_use]
 pub fn in_place_upgrades() -> Vec<Sample> {
-    [of_templates(), of_patches()].concat()
+    [of_templates(), of_single_features(), of_patches()].concat()
 }
 
 fn sample(file: &'static str, doc: &'static str, name: &str, spec: InPlaceUpgradeSpec) -> Sample {
@@ -171,6 +171,55 @@ fn of_templates() -> Vec<Sample> {
     ]
 }
 
+/// As the ones above, each for one thing that a workload may need.
+fn of_single_features() -> Vec<Sample> {
+    vec![
+        sample(
+            "inplaceupgrade-shop",
+            "For a Deployment shop that is paused in Git, whose pods have the label springtide.dev/upgrade-serving: \"true\", \
+             which their Service selects beside app: shop. New pods then need nobody to become ready. A load balancer \
+             addresses pods by itself and takes half a minute to let one go, so each serves for 40 s after the proof; one \
+             that does not leave traffic in three minutes gets it back, and has its turn later. Becomes Ready, reason \
+             UpToDate.",
+            "shop",
+            InPlaceUpgradeSpec {
+                traffic: Traffic {
+                    mode: TrafficMode::ServiceLabel,
+                    drain: Drain {
+                        confirm: DrainConfirm::EndpointSlice,
+                        min_seconds: 40,
+                        timeout_seconds: 180,
+                        on_timeout: OnTimeout::Skip,
+                    },
+                },
+                ..InPlaceUpgradeSpec::new(TargetKind::Deployment, "shop")
+            },
+        ),
+        sample(
+            "inplaceupgrade-search",
+            "For a StatefulSet search of type OnDelete: most changes of its template reach the live pods; a pod that cannot \
+             take one on, as of a volume or a node selector, is evicted instead, and comes back with the template. One pod at \
+             a time, a tenth first, an hour to look at it. Becomes Ready, reason UpToDate.",
+            "search",
+            InPlaceUpgradeSpec {
+                policy: Policy { ineligible: Ineligible::Recreate, ..Policy::default() },
+                strategy: Strategy {
+                    steps: vec![
+                        step(
+                            IntOrPercent::Percent(10),
+                            Some(Hold { type_: HoldType::Duration, duration_seconds: Some(3600) }),
+                        ),
+                        step(IntOrPercent::ALL, None),
+                    ],
+                    max_unavailable: IntOrPercent::Int(1),
+                    ..Strategy::default()
+                },
+                ..InPlaceUpgradeSpec::new(TargetKind::StatefulSet, "search")
+            },
+        ),
+    ]
+}
+
 /// The wish stands in the object.
 fn of_patches() -> Vec<Sample> {
     vec![
@@ -200,6 +249,41 @@ fn of_patches() -> Vec<Sample> {
                 },
                 pre_pull: PrePull { mode: PrePullMode::None, ..PrePull::default() },
                 ..InPlaceUpgradeSpec::new(TargetKind::Deployment, "web")
+            },
+        ),
+        sample(
+            "inplaceupgrade-cache",
+            "For a Deployment cache that nobody has paused: more cpu and memory for its live pods, and for its template \
+             after them. A container is resized as it runs, so nothing is drained and nothing restarts; a node that has no \
+             room for it now is given ten minutes. One pod first, and a quarter of an hour to look at it. Becomes Ready, reason \
+             UpToDate.",
+            "cache",
+            InPlaceUpgradeSpec {
+                source: Source {
+                    type_: SourceType::Inline,
+                    inline: Some(Inline {
+                        persist: Persist::Template,
+                        containers: vec![InlineContainer {
+                            name: "app".to_owned(),
+                            image: None,
+                            resources: Some(more_memory()),
+                        }],
+                        metadata: None,
+                    }),
+                },
+                policy: Policy { lock: Lock::Transient, ..Policy::default() },
+                strategy: Strategy {
+                    steps: vec![
+                        step(
+                            IntOrPercent::Int(1),
+                            Some(Hold { type_: HoldType::Duration, duration_seconds: Some(900) }),
+                        ),
+                        step(IntOrPercent::ALL, None),
+                    ],
+                    resize_timeout_seconds: 600,
+                    ..Strategy::default()
+                },
+                ..InPlaceUpgradeSpec::new(TargetKind::Deployment, "cache")
             },
         ),
         sample(
@@ -234,6 +318,14 @@ fn of_patches() -> Vec<Sample> {
             },
         ),
     ]
+}
+
+fn more_memory() -> ContainerResources {
+    let amounts = |cpu: &str, memory: &str| ResourceAmounts {
+        cpu: Some(Quantity::new(cpu)),
+        memory: Some(Quantity::new(memory)),
+    };
+    ContainerResources { requests: Some(amounts("1", "2Gi")), limits: Some(amounts("2", "2Gi")) }
 }
 
 fn two_cpus() -> ContainerResources {

@@ -19,10 +19,21 @@ pub struct Count {
     pub what: String,
     /// Random steps, or clocks, or whatever it has tried.
     pub tries: u64,
-    /// Pods that were started in them.
+    /// What was started in them: pods, or managers after a crash.
     pub starts: u64,
     /// How often something was that may not be.
     pub violations: u64,
+}
+
+impl Count {
+    /// Prints it, as [`run`] finds it.
+    ///
+    /// # Errors
+    /// Never, as it is plain.
+    pub fn tell(&self) -> Result<()> {
+        println!("{MARKER}{}", serde_json::to_string(self)?);
+        Ok(())
+    }
 }
 
 /// Runs these tests, which are named in full, with their long loops; they are tests of the libraries of the workspace

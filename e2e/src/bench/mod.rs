@@ -1,15 +1,44 @@
-//! What the benches share: the commit that is measured, the use of a process, what random tests count, and the form in
-//! which they report.
+//! What the benches share.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`parts`] | a bench in parts, and what becomes of each |
+//! | [`stored`] | parts that were measured before |
+//! | [`checkout`] | the commit that is measured |
+//! | [`lives`] | chains of requests that are led side by side: raw limits |
+//! | [`processes`], [`usage`] | what processes use |
+//! | [`progress`] | waiting for many things |
+//! | [`scrape`] | what manager and API server count |
+//! | [`counted`] | what random tests count |
+//! | [`stats`] | what is computed of figures |
+//! | [`report`] | the form in which they report |
 
 pub mod checkout;
 pub mod counted;
+pub mod lives;
+pub mod parts;
+pub mod processes;
+pub mod progress;
 pub mod report;
+pub mod scrape;
+pub mod stats;
+pub mod stored;
 pub mod usage;
+
+use std::time::Duration;
 
 use anyhow::Result;
 use kube::Client;
 use kube::core::Request;
 use serde_json::Value;
+use tokio::time::timeout;
+
+/// Flags of the controller manager and of the scheduler, so that no limit of theirs is what is measured.
+pub const TUNED: [&str; 2] = ["--kube-api-qps=5000", "--kube-api-burst=10000"];
+/// How kubelets patch.
+pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
+/// Bound of one request: far above any that makes sense.
+const REQUEST: Duration = Duration::from_secs(60);
 
 /// Creates an object.
 ///
@@ -18,4 +47,15 @@ use serde_json::Value;
 pub async fn post(client: &Client, collection: &str, object: &Value) -> Result<Value> {
     let request = Request::new(collection).create(&Default::default(), serde_json::to_vec(object)?)?;
     Ok(client.request(request).await?)
+}
+
+/// Patches an object or its subresource.
+///
+/// # Errors
+/// It is refused, or not answered within a minute.
+pub async fn patch(client: &Client, path: &str, patch: &Value, content_type: &str) -> Result<()> {
+    let request =
+        http::Request::patch(path).header("content-type", content_type).body(serde_json::to_vec(patch)?)?;
+    timeout(REQUEST, client.request::<Value>(request)).await??;
+    Ok(())
 }

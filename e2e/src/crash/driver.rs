@@ -15,6 +15,7 @@ use super::lane::{Lane, Verdict};
 use super::reference::Reference;
 use super::strike::Struck;
 use crate::batch::long;
+use crate::bench::counted::Count;
 
 /// Control planes side by side: three for each processor, as a case waits more than it computes; ...
 const LANES_MAX: usize = 8;
@@ -170,8 +171,17 @@ pub async fn run<S: Scenario>(
         verdicts.len(),
         began.elapsed().as_secs()
     );
-    ensure!(broken.is_empty(), "{}", broken.join("\n"));
     let bad: Vec<_> = verdicts.iter().filter(|verdict| !verdict.violations.is_empty()).collect();
+    if selection.long {
+        Count {
+            what: format!("{program}-ends"),
+            tries: (verdicts.len() + unrun) as u64,
+            starts: verdicts.iter().filter(|verdict| verdict.crashed.is_some()).count() as u64,
+            violations: (broken.len() + bad.len() + unrun) as u64,
+        }
+        .tell()?;
+    }
+    ensure!(broken.is_empty(), "{}", broken.join("\n"));
     if !bad.is_empty() {
         let commands = bad.iter().map(|verdict| command(program, &verdict.case));
         bail!(

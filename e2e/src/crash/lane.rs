@@ -23,7 +23,7 @@ use super::writes_made::WritesMade;
 use super::{Scenario, World};
 use crate::fault_proxy::{Class, Entry, EventFault, FaultProxy, Protocols, When};
 use crate::local_cluster::LocalCluster;
-use crate::manager::{LEASE_NAME, Manager};
+use crate::manager::{LEASE_NAME, Manager, lease_holder};
 use crate::oracle::feed::PATIENCE;
 use crate::write_count::{Mark, Verb, WriteCount};
 
@@ -420,9 +420,7 @@ impl Lane {
 
     /// Who holds the lease.
     async fn holder(&self, namespace: &str) -> Result<Option<String>> {
-        let lease = self.leases(namespace).get_opt(LEASE_NAME).await?;
-        let holder = lease.and_then(|lease| lease.spec?.holder_identity);
-        Ok(holder.filter(|holder| !holder.is_empty()))
+        lease_holder(self.client.clone(), namespace).await
     }
 
     /// Waits until somebody else than `before` holds the lease.

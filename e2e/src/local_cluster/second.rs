@@ -1,8 +1,10 @@
 //! A second API server on the same etcd, which can be made to lag behind the first.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -16,6 +18,10 @@ use crate::process::Child;
 
 /// Bytes that are taken from a connection at once.
 const CHUNK: usize = 64 << 10;
+/// What stands before the resource in a key of etcd. Requests have keys as they are.
+const REGISTRY: &[u8] = b"/registry/";
+/// Bytes of a request that are kept to find a key in two pieces: as many as a resource's name has at most, and more.
+const TAIL: usize = 128;
 
 /// Another API server of a cluster, on a loopback port of its own and without an audit log. It is to be dropped
 /// before the cluster, as an API server without etcd hangs.
@@ -70,19 +76,67 @@ impl SecondApiServer {
     /// From now on nothing passes between it and etcd, though their connections stay: what it serves from its
     /// caches grows old, and what needs etcd waits.
     pub fn cut_off(&self) {
-        self.link.cut.send_replace(true);
+        self.link.cut.send_replace(Cut::All);
+    }
+
+    /// As [`SecondApiServer::cut_off`], of the connections alone on which it has asked for this built-in resource, such as
+    /// `replicasets`: it has one for each. It says that it is well, and all else is new.
+    pub fn cut_off_from(&self, resource: &str) {
+        self.link.cut.send_replace(Cut::Resource(resource.to_owned()));
     }
 
     /// Nothing stands between it and etcd any more: what has waited passes.
     pub fn rejoin(&self) {
-        self.link.cut.send_replace(false);
+        self.link.cut.send_replace(Cut::Nothing);
+    }
+}
+
+/// What does not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cut {
+    Nothing,
+    All,
+    /// Connections on which this resource was asked for.
+    Resource(String),
+}
+
+impl Cut {
+    fn holds(&self, asked: &Asked) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::Resource(resource) => asked.lock().contains(resource),
+        }
+    }
+}
+
+/// The resources that a connection has asked for so far.
+#[derive(Clone, Debug, Default)]
+struct Asked(Arc<Mutex<BTreeSet<String>>>);
+
+impl Asked {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks for keys in the end of what was sent.
+    fn look(&self, sent: &[u8]) {
+        for (place, window) in sent.windows(REGISTRY.len()).enumerate() {
+            if window != REGISTRY {
+                continue;
+            }
+            let key = &sent[place + REGISTRY.len()..];
+            if let Some(end) = key.iter().position(|byte| *byte == b'/') {
+                self.lock().insert(String::from_utf8_lossy(&key[..end]).into_owned());
+            }
+        }
     }
 }
 
 /// A Unix socket that leads to another one, and can be made to pass nothing. It has a runtime of its own, so that it
 /// works on while the caller's is busy; dropping it ends its connections.
 struct Link {
-    cut: watch::Sender<bool>,
+    cut: watch::Sender<Cut>,
     runtime: Option<Runtime>,
 }
 
@@ -108,7 +162,7 @@ impl Link {
             let _entered = runtime.enter();
             UnixListener::bind(socket).with_context(|| format!("listen on {}", socket.display()))?
         };
-        let cut = watch::Sender::new(false);
+        let cut = watch::Sender::new(Cut::Nothing);
         let listening = cut.subscribe();
         runtime.spawn(async move {
             // It fails for good only with the runtime; a client sees its connection closed.
@@ -120,15 +174,16 @@ impl Link {
     }
 }
 
-async fn carry(client: UnixStream, target: PathBuf, cut: watch::Receiver<bool>) {
+async fn carry(client: UnixStream, target: PathBuf, cut: watch::Receiver<Cut>) {
     let Ok(server) = UnixStream::connect(&target).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let asked = Asked::default();
     // An error ends both ways, which is how the two peers learn of it.
     let both = async {
         tokio::try_join!(
-            one_way(from_client, to_server, cut.clone()),
-            one_way(from_server, to_client, cut.clone())
+            one_way(from_client, to_server, &asked, true, cut.clone()),
+            one_way(from_server, to_client, &asked, false, cut.clone())
         )
     };
     if let Err(error) = both.await {
@@ -139,13 +194,21 @@ async fn carry(client: UnixStream, target: PathBuf, cut: watch::Receiver<bool>) 
 async fn one_way(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    mut cut: watch::Receiver<bool>,
+    asked: &Asked,
+    asks: bool,
+    mut cut: watch::Receiver<Cut>,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
+    let mut sent = Vec::new();
     loop {
         let length = from.read(&mut chunk).await?;
+        if asks {
+            sent.extend_from_slice(&chunk[..length]);
+            asked.look(&sent);
+            sent.drain(..sent.len().saturating_sub(TAIL));
+        }
         // What was on its way waits with what comes behind it.
-        if cut.wait_for(|cut| !cut).await.is_err() {
+        if cut.wait_for(|cut| !cut.holds(asked)).await.is_err() {
             return Ok(());
         }
         if length == 0 {
@@ -172,11 +235,11 @@ mod tests {
         client.write_all(b"one").await.unwrap();
         served.read_exact(&mut three).await.unwrap();
         assert_eq!(&three, b"one");
-        link.cut.send_replace(true);
+        link.cut.send_replace(Cut::All);
         client.write_all(b"two").await.unwrap();
         let early = tokio::time::timeout(Duration::from_millis(200), served.read_exact(&mut three)).await;
         assert!(early.is_err(), "it has passed all the same");
-        link.cut.send_replace(false);
+        link.cut.send_replace(Cut::Nothing);
         served.read_exact(&mut three).await.unwrap();
         assert_eq!(&three, b"two");
         served.write_all(b"end").await.unwrap();
@@ -184,5 +247,35 @@ mod tests {
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"end");
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_cut_that_has_asked_for_the_resource_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (near, far) = (folder.path().join("near"), folder.path().join("far"));
+        let server = UnixListener::bind(&far).unwrap();
+        let link = Link::start(&near, far).unwrap();
+        let mut ends = Vec::new();
+        for key in ["/registry/pods/a", "/registry/replicasets/a"] {
+            let mut client = UnixStream::connect(&near).await.unwrap();
+            let (mut served, _) = server.accept().await.unwrap();
+            // A key may come in two pieces.
+            for piece in [&key[..14], &key[14..]] {
+                client.write_all(piece.as_bytes()).await.unwrap();
+                let mut passed = vec![0; piece.len()];
+                served.read_exact(&mut passed).await.unwrap();
+                assert_eq!(passed, piece.as_bytes());
+            }
+            ends.push((client, served));
+        }
+        link.cut.send_replace(Cut::Resource("replicasets".to_owned()));
+        let mut passes = Vec::new();
+        for (client, served) in &mut ends {
+            served.write_all(b"more").await.unwrap();
+            let mut four = [0; 4];
+            let read = tokio::time::timeout(Duration::from_millis(200), client.read_exact(&mut four)).await;
+            passes.push(read.is_ok());
+        }
+        assert_eq!(passes, [true, false]);
     }
 }

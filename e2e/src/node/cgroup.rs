@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::guardian::{Cleanup, Guarded, guard};
 
@@ -150,6 +150,59 @@ pub(super) fn groups_named(name: &str) -> Result<Vec<PathBuf>> {
     Ok(groups.filter(|group| group.exists()).collect())
 }
 
+/// What the kernel holds a pod to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodLimits {
+    /// CPU in millicores; `None` without a limit.
+    pub cpu_millis: Option<u64>,
+    /// Memory in bytes; `None` without a limit.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Where a kubelet puts the groups of pods, by their QoS class: Burstable, BestEffort, Guaranteed.
+const QOS_GROUPS: [&str; 3] = ["kubepods/burstable", "kubepods/besteffort", "kubepods"];
+
+/// The limits of the group that a pod of this UID has below the groups of this name.
+///
+/// # Errors
+/// There is no such group, or it does not say.
+pub(super) fn limits_of_pod(name: &str, uid: &str) -> Result<PodLimits> {
+    let groups = groups_named(name)?;
+    let of_pod = |group: &PathBuf| {
+        let places = QOS_GROUPS.map(|qos| group.join(qos).join(format!("pod{uid}")));
+        places.into_iter().find(|place| place.is_dir())
+    };
+    let found: Vec<PathBuf> = groups.iter().filter_map(of_pod).collect();
+    let file = |name: &str| found.iter().map(|group| group.join(name)).find(|path| path.is_file());
+    let read = |path: PathBuf| fs::read_to_string(&path).with_context(|| format!("read {}", path.display()));
+    if let (Some(quota), Some(period), Some(memory)) =
+        (file("cpu.cfs_quota_us"), file("cpu.cfs_period_us"), file("memory.limit_in_bytes"))
+    {
+        return limits(read(quota)?.trim(), read(period)?.trim(), read(memory)?.trim());
+    }
+    let (Some(cpu), Some(memory)) = (file("cpu.max"), file("memory.max")) else {
+        bail!("no group of pod {uid} below {name}");
+    };
+    let cpu = read(cpu)?;
+    let (quota, period) = cpu.trim().split_once(' ').context("quota and period")?;
+    limits(quota, period, read(memory)?.trim())
+}
+
+/// Limits as either version writes them: no quota is `-1` or `max`, and so is no memory limit `max` or, in whole pages,
+/// the largest number (`cgroups(7)`).
+fn limits(quota: &str, period: &str, memory: &str) -> Result<PodLimits> {
+    let number = |text: &str| text.parse::<u64>().with_context(|| format!("{text:?} is no number"));
+    let cpu_millis = match quota {
+        "-1" | "max" => None,
+        quota => Some(number(quota)? * 1000 / number(period)?.max(1)),
+    };
+    let memory_bytes = match memory {
+        "max" => None,
+        memory => Some(number(memory)?).filter(|bytes| *bytes < u64::MAX / 4),
+    };
+    Ok(PodLimits { cpu_millis, memory_bytes })
+}
+
 /// Removes a group and those below it, once their processes are gone.
 fn remove(group: &Path) -> io::Result<()> {
     let deadline = Instant::now() + REMOVAL;
@@ -200,6 +253,20 @@ mod tests {
             Hierarchy { root: "/sys/fs/cgroup/unified".into(), controllers: None },
         ];
         assert_eq!(hierarchies(table), expected);
+    }
+
+    #[test]
+    fn limits_are_read_as_both_versions_write_them() {
+        let some = |cpu_millis, memory_bytes| PodLimits { cpu_millis, memory_bytes };
+        for (quota, period, memory, expected) in [
+            ("40000", "100000", "134217728", some(Some(400), Some(128 << 20))),
+            ("-1", "100000", "9223372036854771712", some(None, None)),
+            ("max", "100000", "max", some(None, None)),
+        ] {
+            assert_eq!(limits(quota, period, memory).unwrap(), expected, "{quota} {memory}");
+        }
+        limits("soon", "100000", "max").unwrap_err();
+        limits_of_pod("springtide-none", "uid").unwrap_err();
     }
 
     #[test]

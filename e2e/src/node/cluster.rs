@@ -4,15 +4,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::cgroup::{PodLimits, limits_of_pod};
 use super::cpus::Cpus;
+use super::ctr::Ctr;
 use super::leftovers::Footprint;
 use super::machine::{ADDRESS, Machine};
 use super::program::base_images;
 use super::real_node::{Allocatable, Containerd, NodeOptions, RealNode};
 use crate::binaries::Binaries;
 use crate::local_cluster::{self, LocalCluster};
-use crate::process::Child;
 use springtide_image::Image;
+use tokio::sync::Mutex;
 
 /// Options of a [`NodeCluster`].
 #[derive(Debug)]
@@ -78,12 +80,13 @@ impl Builder {
             control_plane.in_namespaces(machine.namespaces(), ADDRESS.into()).start(),
             async {
                 let containerd = Containerd::start(&machine, &binaries).await?;
-                containerd.import(&machine, &images).await?;
+                containerd.ctr().import(&machine, &images).await?;
                 Ok(containerd)
             }
         )?;
+        let ctr = containerd.ctr().clone();
         let node = RealNode::start(&machine, containerd, &control_plane, &options).await?;
-        Ok(NodeCluster { node, control_plane, machine })
+        Ok(NodeCluster { node: Mutex::new(node), ctr, control_plane, machine })
     }
 }
 
@@ -91,7 +94,8 @@ impl Builder {
 /// and namespace of it, and removes its state.
 pub struct NodeCluster {
     // Dropped in this order: the machine's first process ends only after all others.
-    node: RealNode,
+    node: Mutex<RealNode>,
+    ctr: Ctr,
     control_plane: LocalCluster,
     machine: Machine,
 }
@@ -119,10 +123,20 @@ impl NodeCluster {
         &mut self.control_plane
     }
 
-    /// The kubelet's process, to pause it or to read its log.
-    #[must_use]
-    pub fn kubelet(&self) -> &Child {
-        self.node.kubelet()
+    /// Stops the kubelet in its tracks: it keeps its connections, and does nothing; containers go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub async fn pause_kubelet(&self) -> Result<()> {
+        self.node.lock().await.kubelet().pause()
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub async fn resume_kubelet(&self) -> Result<()> {
+        self.node.lock().await.kubelet().resume()
     }
 
     /// Runs the kubelet by the way of `kubeconfig` from now on, which must lead to an address on this machine.
@@ -131,7 +145,58 @@ impl NodeCluster {
     /// # Errors
     /// It does not end, or another one does not start.
     pub async fn run_kubelet_through(&mut self, kubeconfig: &Path) -> Result<()> {
-        self.node.run_kubelet_through(&self.machine, &self.control_plane, kubeconfig).await
+        self.node.get_mut().run_kubelet_through(&self.machine, &self.control_plane, kubeconfig).await
+    }
+
+    /// Ends the kubelet and starts it again; containers stay. It is back when it answers what the API server has meanwhile.
+    ///
+    /// # Errors
+    /// It does not end, or another one does not start.
+    pub async fn restart_kubelet(&self) -> Result<()> {
+        self.node.lock().await.restart_kubelet(&self.machine, &self.control_plane).await
+    }
+
+    /// Ends containerd and starts it again; containers stay.
+    ///
+    /// # Errors
+    /// It does not end, or another one does not come to answer.
+    pub async fn restart_containerd(&self) -> Result<()> {
+        self.node.lock().await.restart_containerd(&self.machine, &self.control_plane).await
+    }
+
+    /// Has the node lose its power and start again: all containers end at once, and pods get other addresses, while the
+    /// control plane goes on. What is on the node's disk stays, the volumes of its pods too.
+    ///
+    /// # Errors
+    /// Something does not end, or does not start.
+    pub async fn reboot(&self) -> Result<()> {
+        self.node.lock().await.reboot(&self.machine, &self.control_plane).await
+    }
+
+    /// Kills the processes of a container, by the ID that its status has.
+    ///
+    /// # Errors
+    /// There is no such container, or it does not run.
+    pub fn kill_container(&self, id: &str) -> Result<()> {
+        let id = id.strip_prefix("containerd://").unwrap_or(id);
+        let arguments = ["tasks", "kill", "--all", "--signal", "SIGKILL", id];
+        self.ctr.run(&self.machine, &arguments).map(drop)
+    }
+
+    /// What the kernel holds a pod of this UID to.
+    ///
+    /// # Errors
+    /// It has no control group.
+    pub fn limits_of_pod(&self, uid: &str) -> Result<PodLimits> {
+        limits_of_pod(self.machine.footprint().id(), uid)
+    }
+
+    /// Takes an image off the node, under every name that it has.
+    ///
+    /// # Errors
+    /// The node has no image of this name, or containerd refuses.
+    pub fn remove_image(&self, reference: &str) -> Result<()> {
+        self.ctr.remove(&self.machine, reference)
     }
 
     /// Puts a further image on the node.
@@ -139,7 +204,7 @@ impl NodeCluster {
     /// # Errors
     /// containerd refuses the archive.
     pub async fn import(&self, image: Image) -> Result<()> {
-        self.node.containerd().import(&self.machine, &[image]).await
+        self.ctr.import(&self.machine, &[image]).await
     }
 
     /// Ids of the containers that containerd has for pods of a namespace, those of
@@ -149,7 +214,7 @@ impl NodeCluster {
     /// containerd does not answer.
     pub fn containers(&self, namespace: &str) -> Result<Vec<String>> {
         let filter = format!(r#"labels."io.kubernetes.pod.namespace"=={namespace}"#);
-        let listed = self.node.containerd().ctr(&self.machine, &["containers", "ls", "-q", &filter])?;
+        let listed = self.ctr.run(&self.machine, &["containers", "ls", "-q", &filter])?;
         Ok(listed.lines().map(str::to_owned).collect())
     }
 
@@ -179,8 +244,8 @@ impl NodeCluster {
     /// # Errors
     /// A process cannot be waited for; the others are still ended.
     pub fn stop(self) -> Result<()> {
-        let Self { node, control_plane, machine } = self;
-        let node = node.stop();
+        let Self { node, ctr: _, control_plane, machine } = self;
+        let node = node.into_inner().stop();
         let control_plane = control_plane.stop();
         drop(machine);
         node.context("stop the node")?;

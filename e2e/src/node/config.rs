@@ -59,6 +59,8 @@ impl Kubelet<'_> {
             "failSwapOn": false,
             "maxPods": self.max_pods,
             "podLogsDir": format!("{NODE}/logs"),
+            // There is no registry here that others pull from.
+            "registryPullQPS": 0,
             // How late a mounted ConfigMap follows; the default is a minute and more.
             "syncFrequency": "5s",
             // The machine's resolver means nothing in the private network.
@@ -91,6 +93,8 @@ pub(super) fn containerd() -> Result<String> {
             "io.containerd.cri.v1.images": {
                 "snapshotter": "overlayfs",
                 "pinned_images": { "sandbox": PAUSE_IMAGE },
+                // Read at each pull, and empty where no registry is started.
+                "registry": { "config_path": format!("{NODE}/certs.d") },
             },
             "io.containerd.cri.v1.runtime": {
                 // Without CAP_SYS_RESOURCE nobody may lower a score, and every

@@ -71,6 +71,8 @@ pub struct Seen {
     pub new: Half,
     /// Those that keep theirs until the server ends it by `Connection: close`.
     pub kept: Half,
+    /// From the first request to the last answer, in milliseconds.
+    pub millis: u64,
 }
 
 impl Seen {
@@ -80,18 +82,32 @@ impl Seen {
         self.new.answered + self.kept.answered
     }
 
+    /// Requests that were not.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.new.failed + self.kept.failed
+    }
+
+    /// Requests a second, answered or not.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        (self.answered() + self.failed()) * 1000 / self.millis.max(1)
+    }
+
     /// # Errors
     /// A request was not answered.
     pub fn ensure_none_failed(&self) -> Result<()> {
-        ensure!(self.new.failed + self.kept.failed == 0, "requests failed: {self:?}");
+        ensure!(self.failed() == 0, "requests failed: {self:?}");
         Ok(())
     }
 }
 
-/// A pod that sends requests from its own network namespace until it is told to end.
+/// A pod that sends requests from its own network namespace until it is told to end, or has sent all.
 pub struct Load {
     pods: Api<Pod>,
     name: String,
+    /// For how long it sends them.
+    time: Duration,
 }
 
 impl Load {
@@ -108,7 +124,22 @@ impl Load {
         rate: u32,
     ) -> Result<Self> {
         // Longer than anything that is tested; `end` is its end.
-        let seconds = u32::MAX / rate.max(1);
+        Self::start_for(client, namespace, name, address, rate, u32::MAX / rate.max(1)).await
+    }
+
+    /// As [`Load::start`], for so many seconds: `rate * seconds` requests, some of which come later where the machine has no
+    /// time. [`Load::all_sent`] waits for the last one.
+    ///
+    /// # Errors
+    /// As [`Load::start`].
+    pub async fn start_for(
+        client: kube::Client,
+        namespace: &str,
+        name: &str,
+        address: &str,
+        rate: u32,
+        seconds: u32,
+    ) -> Result<Self> {
         let pod = serde_json::from_value(json!({
             "metadata": {"name": name, "finalizers": [FINALIZER]},
             "spec": {
@@ -122,9 +153,21 @@ impl Load {
         .context("the manifest of the clients")?;
         let pods: Api<Pod> = Api::namespaced(client, namespace);
         pods.create(&PostParams::default(), &pod).await.with_context(|| format!("create the pod {name}"))?;
-        let load = Self { pods, name: name.to_owned() };
-        load.until(conditions::is_pod_running()).await.context("the clients run")?;
+        let load = Self { pods, name: name.to_owned(), time: Duration::from_secs(seconds.into()) };
+        load.until(BOUND, conditions::is_pod_running()).await.context("the clients run")?;
         Ok(load)
+    }
+
+    /// Waits until it has sent all of its requests, and gives what its clients have seen.
+    ///
+    /// # Errors
+    /// It takes more than thrice its time, or has not told what it has seen.
+    pub async fn all_sent(self) -> Result<Seen> {
+        let ended = |pod: Option<&Pod>| pod.is_some_and(|pod| end(pod).is_some());
+        self.until(BOUND.saturating_add(self.time.saturating_mul(3)), ended)
+            .await
+            .context("all requests are sent")?;
+        self.end().await
     }
 
     /// Ends it, and gives what its clients have seen.
@@ -133,7 +176,7 @@ impl Load {
     /// It does not end, or has not told what it has seen.
     pub async fn end(self) -> Result<Seen> {
         self.pods.delete(&self.name, &DeleteParams::default()).await?;
-        let pod = self.until(|pod: Option<&Pod>| pod.is_some_and(|pod| end(pod).is_some())).await;
+        let pod = self.until(BOUND, |pod: Option<&Pod>| pod.is_some_and(|pod| end(pod).is_some())).await;
         let release = json!({"metadata": {"finalizers": null}});
         self.pods.patch(&self.name, &PatchParams::default(), &Patch::Merge(release)).await?;
         let pod = pod.context("the clients end")?.context("the pod of the clients is gone")?;
@@ -143,9 +186,13 @@ impl Load {
             .with_context(|| format!("not what clients say: {end:?}"))
     }
 
-    async fn until(&self, condition: impl kube::runtime::wait::Condition<Pod>) -> Result<Option<Pod>> {
-        let waited = tokio::time::timeout(BOUND, await_condition(self.pods.clone(), &self.name, condition));
-        Ok(waited.await.with_context(|| format!("not within {BOUND:?}"))??)
+    async fn until(
+        &self,
+        bound: Duration,
+        condition: impl kube::runtime::wait::Condition<Pod>,
+    ) -> Result<Option<Pod>> {
+        let waited = tokio::time::timeout(bound, await_condition(self.pods.clone(), &self.name, condition));
+        Ok(waited.await.with_context(|| format!("not within {bound:?}"))??)
     }
 }
 
@@ -169,8 +216,9 @@ mod tests {
     fn a_failed_request_of_either_half_is_an_error() {
         let half =
             r#"{"answered":7,"failed":0,"connections":1,"slowestMicros":9,"texts":{"v1":7},"failures":[]}"#;
-        let mut seen: Seen = serde_json::from_str(&format!(r#"{{"new":{half},"kept":{half}}}"#)).unwrap();
-        assert_eq!(seen.answered(), 14);
+        let mut seen: Seen =
+            serde_json::from_str(&format!(r#"{{"new":{half},"kept":{half},"millis":500}}"#)).unwrap();
+        assert_eq!((seen.answered(), seen.rate()), (14, 28));
         seen.ensure_none_failed().unwrap();
         seen.kept.failed = 1;
         seen.ensure_none_failed().unwrap_err();

@@ -134,7 +134,14 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&message).unwrap(), "grows");
         assert_eq!(run(program, &["burn", "1Mi", "0.01", "burns"], &message), Some(0));
         assert_eq!(std::fs::read_to_string(&message).unwrap(), "burns");
-        for wrong in [&["exit", "256"][..], &["alloc", "1Ti"], &["sleep", "-1"], &["burn", "1Mi"], &[]] {
+        for wrong in [
+            &["exit", "256"][..],
+            &["alloc", "1Ti"],
+            &["sleep", "-1"],
+            &["note", "a", "b", "c"],
+            &["burn", "1Mi"],
+            &[],
+        ] {
             assert_eq!(run(program, wrong, &message), Some(64), "{wrong:?}");
         }
     }
@@ -232,6 +239,36 @@ mod tests {
         assert_eq!(server.wait().unwrap().code(), Some(0));
         let told = load();
         assert_eq!((&told["new"]["failed"], &told["kept"]["answered"]), (&160.into(), &0.into()), "{told}");
+    }
+
+    #[test]
+    fn a_server_tells_who_has_written_into_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lines");
+        let file = file.to_str().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let program = box_program().unwrap();
+        assert_eq!(run(&program, &["note", file, "before"], Path::new(file)), Some(0));
+        let mut server =
+            Command::new(&program).args(["http", &port.to_string(), "v1", file]).spawn().unwrap();
+        let address = format!("127.0.0.1:{port}");
+        while std::net::TcpStream::connect(&address).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let get = |path: &str| {
+            let output = Command::new(&program).args(["get", &address, path]).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        };
+        assert_eq!(get("/"), (Some(0), "v1\n".to_owned()));
+        // It listens a moment before it writes.
+        while get("/lines").1 != "before\nv1\n" {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(run(&program, &["note", file, "after", "0.01"], Path::new(file)), Some(0));
+        assert_eq!(get("/lines").1, "before\nv1\nafter\n");
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert_eq!(get("/").0, Some(1));
     }
 
     #[test]

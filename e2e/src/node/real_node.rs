@@ -1,8 +1,7 @@
 //! The node itself: containerd, the kubelet and kube-proxy.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,21 +12,26 @@ use procfs::{Current, Meminfo};
 
 use super::config::{self, Kubelet, NODE};
 use super::cpus::Cpus;
+use super::ctr::Ctr;
 use super::machine::{ADDRESS, Machine};
+use crate::binaries::Binaries;
 use crate::local_cluster::LocalCluster;
 use crate::process::Child;
-use springtide_image::Image;
 
 /// Name of the node object.
 pub const NODE_NAME: &str = "node1";
 /// The user agent of the node's own questions to the API server.
 const USER_AGENT: &str = "springtide-node";
 /// The kubelet registers within 2 s on an idle machine; tests share theirs with compilers.
-const READY: Duration = Duration::from_secs(120);
+pub(super) const READY: Duration = Duration::from_secs(120);
 /// Bound for the kubelet's reaction to SIGTERM: it ends at once.
 const STOP: Duration = Duration::from_secs(10);
 /// The kubelet's own default.
 const MAX_PODS: u32 = 110;
+/// Between two looks at a process that is about to end.
+const POLL: Duration = Duration::from_millis(50);
+/// What a loss of power does to a node.
+const POWER_OFF: &str = include_str!("power_off.sh");
 /// Plugins that [`config::cni`] names.
 const PLUGINS: [&str; 4] = ["bridge", "loopback", "host-local", "portmap"];
 
@@ -58,7 +62,7 @@ impl Default for NodeOptions {
 #[derive(Debug)]
 pub(super) struct Containerd {
     process: Child,
-    ctr: PathBuf,
+    ctr: Ctr,
 }
 
 /// A node of a running cluster.
@@ -72,7 +76,7 @@ pub(super) struct RealNode {
 
 impl Containerd {
     /// Starts it inside the machine and waits until it answers.
-    pub(super) async fn start(machine: &Machine, binaries: &crate::binaries::Binaries) -> Result<Self> {
+    pub(super) async fn start(machine: &Machine, binaries: &Binaries) -> Result<Self> {
         let folder = machine.node_folder();
         let plugins = folder.join("cni/bin");
         fs::create_dir_all(&plugins)?;
@@ -82,50 +86,22 @@ impl Containerd {
         }
         write(&folder.join("cni/net.d/10-pods.conflist"), &config::cni().to_string())?;
         write(&folder.join("containerd.toml"), &config::containerd()?)?;
-        let process = machine
-            .command("containerd", &binaries.path("containerd")?)
-            .args(["--config", &format!("{NODE}/containerd.toml")])
-            .spawn()?;
-        let mut containerd = Self { process, ctr: binaries.path("ctr")? };
-        let ctr = containerd.ctr.clone();
-        let answers = async || machine.run(&ctr, &["version"]);
-        containerd.process.wait_ready(READY, answers).await?;
-        Ok(containerd)
+        let program = binaries.path("ctr")?;
+        let process = run_containerd(machine, binaries, &program).await?;
+        let ctr = Ctr { program, log: process.log_path().to_owned() };
+        Ok(Self { process, ctr })
     }
 
-    /// Imports images and waits until the kubelet's side of containerd knows them.
-    pub(super) async fn import(&self, machine: &Machine, images: &[Image]) -> Result<()> {
-        for (number, image) in images.iter().enumerate() {
-            let name = format!("image-{number}.tar");
-            let path = machine.node_folder().join(&name);
-            fs::write(&path, &image.archive).with_context(|| format!("write {}", path.display()))?;
-            let imported = self.ctr(machine, &["images", "import", &format!("{NODE}/{name}")]);
-            fs::remove_file(&path)?;
-            imported.with_context(|| format!("import the image {}", image.reference))?;
-        }
-        // Its own store follows the import by an event.
-        let wanted: BTreeSet<&str> = images.iter().map(|image| &*image.reference).collect();
-        let deadline = tokio::time::Instant::now() + READY;
-        loop {
-            let known =
-                self.ctr(machine, &["images", "ls", "-q", r#"labels."io.cri-containerd.image"==managed"#])?;
-            let known: BTreeSet<&str> = known.lines().collect();
-            let missing: Vec<&&str> = wanted.difference(&known).collect();
-            if missing.is_empty() {
-                return Ok(());
-            }
-            ensure!(
-                tokio::time::Instant::now() < deadline,
-                "containerd does not offer {missing:?} to the kubelet; its log ends with:\n{}",
-                self.process.log_tail()
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    /// Its client.
+    pub(super) fn ctr(&self) -> &Ctr {
+        &self.ctr
     }
 
-    /// Runs `ctr` in the namespace of Kubernetes.
-    pub(super) fn ctr(&self, machine: &Machine, arguments: &[&str]) -> Result<String> {
-        machine.run(&self.ctr, &[&["--namespace", "k8s.io"], arguments].concat())
+    /// Ends its process, and starts another one. Shims and containers stay.
+    async fn restart(&mut self, machine: &Machine, binaries: &Binaries) -> Result<()> {
+        end(&self.process, Signal::SIGTERM).await?;
+        self.process = run_containerd(machine, binaries, &self.ctr.program).await?;
+        Ok(())
     }
 }
 
@@ -159,10 +135,7 @@ impl RealNode {
             let certificate = cluster.pki().client(name, &user, group)?;
             cluster.pki().kubeconfig(&folder.join(format!("{name}.kubeconfig")), &server, &certificate)?;
         }
-        let kube_proxy = machine
-            .command("kube-proxy", &cluster.binaries().path("kube-proxy")?)
-            .args(["--config", &format!("{NODE}/kube-proxy.yaml")])
-            .spawn()?;
+        let kube_proxy = start_kube_proxy(machine, cluster)?;
         let kubelet = start_kubelet(machine, cluster)?;
         let mut node = Self { kubelet, kube_proxy, containerd };
         let nodes: Api<Node> = Api::all(cluster.client(USER_AGENT)?);
@@ -179,21 +152,52 @@ impl RealNode {
         kubeconfig: &Path,
     ) -> Result<()> {
         fs::copy(kubeconfig, machine.node_folder().join("kubelet.kubeconfig"))?;
-        self.kubelet.signal(Signal::SIGTERM)?;
-        let deadline = tokio::time::Instant::now() + STOP;
-        while self.kubelet.is_running() {
-            ensure!(tokio::time::Instant::now() < deadline, "the kubelet does not end");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        self.restart_kubelet(machine, cluster).await
+    }
+
+    /// Ends the kubelet, and starts it again. Containers stay.
+    pub(super) async fn restart_kubelet(&mut self, machine: &Machine, cluster: &LocalCluster) -> Result<()> {
+        end(&self.kubelet, Signal::SIGTERM).await?;
         self.kubelet = start_kubelet(machine, cluster)?;
         Ok(())
     }
 
-    pub(super) fn containerd(&self) -> &Containerd {
-        &self.containerd
+    /// Ends containerd, and starts it again. Containers stay.
+    pub(super) async fn restart_containerd(
+        &mut self,
+        machine: &Machine,
+        cluster: &LocalCluster,
+    ) -> Result<()> {
+        self.containerd.restart(machine, cluster.binaries()).await
     }
 
-    /// The kubelet's process, for faults and logs.
+    /// Ends everything of the node as a loss of power does, forgets what a machine keeps in memory alone, and starts it
+    /// again. What is on its disk stays.
+    pub(super) async fn reboot(&mut self, machine: &Machine, cluster: &LocalCluster) -> Result<()> {
+        for process in [&self.kubelet, &self.kube_proxy, &self.containerd.process] {
+            end(process, Signal::SIGKILL).await?;
+        }
+        let script = machine
+            .command("power-off", Path::new("/bin/sh"))
+            .args(["-c", POWER_OFF, "power-off"])
+            .arg(machine.cgroup_root())
+            .arg(NODE)
+            .spawn()?;
+        let deadline = tokio::time::Instant::now() + READY;
+        while script.is_running() {
+            ensure!(tokio::time::Instant::now() < deadline, "containers do not end");
+            tokio::time::sleep(POLL).await;
+        }
+        let said = script.log_tail();
+        ensure!(said.lines().last() == Some("off"), "the node is not off: {said}");
+        self.containerd.process =
+            run_containerd(machine, cluster.binaries(), &self.containerd.ctr.program).await?;
+        self.kube_proxy = start_kube_proxy(machine, cluster)?;
+        self.kubelet = start_kubelet(machine, cluster)?;
+        Ok(())
+    }
+
+    /// The kubelet's process.
     pub(super) fn kubelet(&self) -> &Child {
         &self.kubelet
     }
@@ -205,6 +209,35 @@ impl RealNode {
         self.containerd.process.stop(Signal::SIGTERM, STOP)?;
         Ok(())
     }
+}
+
+async fn run_containerd(machine: &Machine, binaries: &Binaries, ctr: &Path) -> Result<Child> {
+    let mut process = machine
+        .command("containerd", &binaries.path("containerd")?)
+        .args(["--config", &format!("{NODE}/containerd.toml")])
+        // A proxy of the machine is not there for the private one.
+        .env("NO_PROXY", "*")
+        .spawn()?;
+    process.wait_ready(READY, async || machine.run(ctr, &["version"])).await?;
+    Ok(process)
+}
+
+/// Ends a process, and waits until it has.
+async fn end(process: &Child, signal: Signal) -> Result<()> {
+    process.signal(signal)?;
+    let deadline = tokio::time::Instant::now() + STOP;
+    while process.is_running() {
+        ensure!(tokio::time::Instant::now() < deadline, "{} does not end", process.name());
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(())
+}
+
+fn start_kube_proxy(machine: &Machine, cluster: &LocalCluster) -> Result<Child> {
+    machine
+        .command("kube-proxy", &cluster.binaries().path("kube-proxy")?)
+        .args(["--config", &format!("{NODE}/kube-proxy.yaml")])
+        .spawn()
 }
 
 fn start_kubelet(machine: &Machine, cluster: &LocalCluster) -> Result<Child> {

@@ -9,17 +9,25 @@
 //! | [`slices`] | every EndpointSlice: which pods a Service had at which time |
 //! | [`upgrades`] | every status of every upgrade: what may never be |
 //! | [`native`] | what the native controllers say, and have done |
+//! | [`replacements`] | every ReplicaSet that is made, and every pod that is made or ended |
+//! | [`disturbed`] | a cluster whose controllers see late what changes, and come and go |
+//! | [`real_node`] | a real node with a registry and a manager that pulls ahead |
 //! | [`traffic`] | servers on a real node, and clients that count what they lose |
 //! | [`cost`] | what each pod costs the API server |
 
 pub mod cost;
+pub mod disturbed;
 pub mod native;
 pub mod pods;
+pub mod real_node;
+pub mod replacements;
 pub mod slices;
 pub mod testbed;
 pub mod traffic;
 pub mod upgrades;
 pub mod workload;
+
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -77,11 +85,25 @@ pub fn manager_configuration() -> Value {
 /// # Errors
 /// As [`Manager::start`] and [`Manager::wait_ready`].
 pub async fn manager(cluster: &LocalCluster) -> Result<Manager> {
+    manager_through(cluster, &cluster.kubeconfig_path(), "manager", &[]).await
+}
+
+/// As [`manager`], by the way of `kubeconfig`, with `args` beside those that tests always need. `name` is of this one alone.
+///
+/// # Errors
+/// As [`manager`].
+pub async fn manager_through(
+    cluster: &LocalCluster,
+    kubeconfig: &Path,
+    name: &str,
+    args: &[&str],
+) -> Result<Manager> {
     let file = cluster.folder().join("upgrade-configuration.yaml");
     std::fs::write(&file, manager_configuration().to_string())
         .with_context(|| format!("write {}", file.display()))?;
     let path = file.to_str().context("a path in UTF-8")?;
-    let mut manager = Manager::start(cluster, "manager", &["--config", path]).await?;
+    let args = [&["--config", path], args].concat();
+    let mut manager = Manager::start_with(cluster, kubeconfig, name, &args).await?;
     manager.wait_ready().await?;
     Ok(manager)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -19,7 +19,8 @@ use super::pods::{Identity, Life, PodFeed, Pods};
 use super::upgrades::{UpgradeFeed, Upgrades, says};
 use super::workload::{CONTAINER, Workload};
 use crate::local_cluster::LocalCluster;
-use crate::oracle::feed::Fold;
+use crate::oracle::feed::{Fold, PATIENCE};
+use crate::polling::until_seen;
 use crate::write_count::{Mark, WriteCount};
 
 /// User agent of a test's own requests.
@@ -332,6 +333,26 @@ impl<'a> Testbed<'a> {
         let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
         self.api::<Pod>().patch(pod, &PatchParams::default(), &patch).await?;
         Ok(())
+    }
+
+    /// Deletes all upgrades and workloads while a manager runs, and waits until they are gone with their pods.
+    ///
+    /// # Errors
+    /// They stay.
+    pub async fn clear(&self) -> Result<()> {
+        let (all, params) = (ListParams::default(), DeleteParams::default());
+        self.api::<InPlaceUpgrade>().delete_collection(&params, &all).await?;
+        self.api::<Deployment>().delete_collection(&params, &all).await?;
+        self.api::<StatefulSet>().delete_collection(&params, &all).await?;
+        self.api::<DaemonSet>().delete_collection(&params, &all).await?;
+        self.api::<ReplicaSet>().delete_collection(&params, &all).await?;
+        until_seen(PATIENCE, &format!("{} is empty", self.namespace), async || {
+            let upgrades = self.api::<InPlaceUpgrade>().list(&all).await?.items.len();
+            let pods = self.api::<Pod>().list(&all).await?.items.len();
+            let left = format!("{upgrades} upgrades and {pods} pods stay");
+            Ok(if (upgrades, pods) == (0, 0) { Ok(()) } else { Err(left) })
+        })
+        .await
     }
 
     /// All requests on objects of the namespace since it was made.

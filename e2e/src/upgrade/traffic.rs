@@ -10,11 +10,16 @@ use springtide_image::{Image, ImageSpec};
 use super::slices::{SliceFeed, Slices};
 use super::testbed::Testbed;
 use super::workload::Workload;
+use crate::node::NodeCluster;
 use crate::node::load::{Load, Seen};
-use crate::node::program::{BOX, box_program};
+use crate::node::program::box_program;
 
 /// Where servers listen.
 pub const PORT: u16 = 8080;
+/// Path of the program inside images.
+pub const PROGRAM: &str = "/bin/springtide-box";
+/// Where a server of [`server`] adds what it answers when it starts, if its pod has a volume at `/scratch`.
+pub const LINES: &str = "/scratch/lines";
 /// For the node's proxy to follow an EndpointSlice, before the first request.
 const PROXY: Duration = Duration::from_secs(2);
 
@@ -35,12 +40,46 @@ pub fn server_text(version: u32) -> String {
 /// # Errors
 /// As [`box_program`].
 pub fn server_image(version: u32) -> Result<Image> {
+    server(&server_reference(version), &server_text(version))
+}
+
+/// The image of a server that answers by `text`, and leaves in peace when it is told to end.
+///
+/// # Errors
+/// As [`box_program`].
+pub fn server(reference: &str, text: &str) -> Result<Image> {
+    box_image(reference, &["http", &PORT.to_string(), text, LINES])
+}
+
+/// An image whose containers run `springtide-box` with these words, before those of the pod.
+///
+/// # Errors
+/// As [`box_program`].
+pub fn box_image(reference: &str, words: &[&str]) -> Result<Image> {
     let program = box_program()?;
     let content = std::fs::read(&program).with_context(|| format!("read {}", program.display()))?;
-    let path = format!("/bin/{BOX}");
-    let (port, text) = (PORT.to_string(), server_text(version));
-    let words = [&*path, "http", &port, &text];
-    ImageSpec::new(&server_reference(version)).file(&path, content).entrypoint(words).build()
+    let words = [PROGRAM].into_iter().chain(words.iter().copied());
+    ImageSpec::new(reference).file(PROGRAM, content).entrypoint(words).build()
+}
+
+/// What a server at an IP address answers for a path, asked from its node. Blocks the thread.
+///
+/// # Errors
+/// It does not.
+pub fn ask(cluster: &NodeCluster, ip: &str, path: &str) -> Result<String> {
+    let program = box_program()?;
+    let program = program.to_str().context("the path of springtide-box")?;
+    let answer = cluster.run_inside(program, &["get", &format!("{ip}:{PORT}"), path])?;
+    Ok(answer.trim_end().to_owned())
+}
+
+/// What the volume of a server's pod has kept: what it has answered since each start, and what others have added to
+/// [`LINES`]. Blocks the thread.
+///
+/// # Errors
+/// It does not answer.
+pub fn lines(cluster: &NodeCluster, ip: &str) -> Result<Vec<String>> {
+    Ok(ask(cluster, ip, "/lines")?.lines().map(str::to_owned).collect())
 }
 
 /// Requests to a workload of the kind [`Workload::serving`] by way of a Service of its name.
@@ -54,6 +93,22 @@ impl Traffic {
     /// # Errors
     /// The Service does not get them, or the clients do not start.
     pub async fn start(test: &Testbed<'_>, workload: &Workload, rate: u32) -> Result<Self> {
+        let (name, address) = Self::service(test, workload).await?;
+        Ok(Self { load: Load::start(test.client(), &test.namespace, &name, &address, rate).await? })
+    }
+
+    /// As [`Traffic::start`], `rate * seconds` requests.
+    ///
+    /// # Errors
+    /// As [`Traffic::start`].
+    pub async fn start_for(test: &Testbed<'_>, workload: &Workload, rate: u32, seconds: u32) -> Result<Self> {
+        let (name, address) = Self::service(test, workload).await?;
+        let (client, namespace) = (test.client(), &test.namespace);
+        Ok(Self { load: Load::start_for(client, namespace, &name, &address, rate, seconds).await? })
+    }
+
+    /// Makes the Service. Gives a name for its clients, and its address.
+    async fn service(test: &Testbed<'_>, workload: &Workload) -> Result<(String, String)> {
         let name = &workload.name;
         let service: Service = test
             .create(json!({
@@ -67,9 +122,15 @@ impl Traffic {
         let all = |slices: &Slices| (slices.ready(name).len() == pods).then_some(());
         slices.until(&format!("the Service has {pods} pods"), all).await?;
         tokio::time::sleep(PROXY).await;
-        let clients = format!("{name}-clients");
-        let address = format!("{address}:{PORT}");
-        Ok(Self { load: Load::start(test.client(), &test.namespace, &clients, &address, rate).await? })
+        Ok((format!("{name}-clients"), format!("{address}:{PORT}")))
+    }
+
+    /// Waits until all requests are sent, and gives what the clients have seen.
+    ///
+    /// # Errors
+    /// As [`Load::all_sent`].
+    pub async fn all_sent(self) -> Result<Seen> {
+        self.load.all_sent().await
     }
 
     /// Ends the clients, and gives what they have seen.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::{
-    InPlaceUpgradeSpec, Inline, InlineContainer, PrePullMode, Source, SourceType, TargetKind,
+    FieldOwnership, InPlaceUpgradeSpec, Inline, InlineContainer, Lock, PrePullMode, Source, SourceType, Step,
+    TargetKind,
 };
 
 use super::traffic::{PORT, server_reference};
@@ -32,6 +33,13 @@ pub fn inline(image: &str) -> Source {
         type_: SourceType::Inline,
         inline: Some(Inline { containers: vec![container], ..Inline::default() }),
     }
+}
+
+/// A first step of so many pods, and all others after it.
+#[must_use]
+pub fn in_two_steps(first: u32) -> Vec<Step> {
+    let step = |replicas| Step { replicas, hold: None };
+    vec![step(IntOrPercent::Int(first)), step(IntOrPercent::ALL)]
 }
 
 /// How a pod is taken out of traffic.
@@ -225,6 +233,17 @@ impl Workload {
         spec.strategy.max_in_flight_per_node = 110;
         spec.traffic.drain.min_seconds = 0;
         spec.pre_pull.mode = PrePullMode::None;
+        spec
+    }
+
+    /// As [`Workload::upgrade`], of a Deployment to another image by its own patch: it is paused at the end alone. The field
+    /// is taken from whoever has created the Deployment.
+    #[must_use]
+    pub fn transient(&self, image: &str) -> InPlaceUpgradeSpec {
+        let mut spec = self.upgrade();
+        spec.source = inline(image);
+        spec.policy.lock = Lock::Transient;
+        spec.policy.field_ownership = FieldOwnership::Force;
         spec
     }
 

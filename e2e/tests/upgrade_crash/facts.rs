@@ -1,22 +1,18 @@
 //! What a run of a scenario comes to, in comparable form, and what may be in none.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Result, ensure};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::ListParams;
 use serde_json::Value;
 use springtide_crds::common::condition;
 use springtide_crds::in_place_upgrade::{InPlaceUpgrade, TargetKind};
 use springtide_e2e::crash::{Facts, World};
-use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::upgrade::pods::{Life, is_false};
 use springtide_e2e::upgrade::{GATE, PULLER_PREFIX, REVISION_LABEL, Testbed, native};
 use springtide_e2e::write_count::Verb;
 
-use crate::scenarios::{UPGRADE, Upgrading};
+use crate::scenarios::Upgrading;
 
 /// Fields of a status that differ between runs by nature: names that the API server has made, and what is said in words.
 const BY_NATURE: [&str; 4] = ["message", "pod", "node", "observedGeneration"];
@@ -138,16 +134,6 @@ impl World for Namespace<'_> {
     }
 
     async fn clear(&self) -> Result<()> {
-        let (test, all, params) = (&self.test, ListParams::default(), DeleteParams::default());
-        test.api::<InPlaceUpgrade>().delete_collection(&params, &all).await?;
-        test.api::<Deployment>().delete_collection(&params, &all).await?;
-        test.api::<StatefulSet>().delete_collection(&params, &all).await?;
-        test.api::<ReplicaSet>().delete_collection(&params, &all).await?;
-        let deadline = Instant::now() + PATIENCE;
-        while !self.upgrades().await?.is_empty() || !self.pods().await?.is_empty() {
-            ensure!(Instant::now() < deadline, "{UPGRADE} or pods of {} stay", test.namespace);
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
+        self.test.clear().await
     }
 }

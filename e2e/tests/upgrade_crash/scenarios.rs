@@ -4,12 +4,12 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::{
-    FieldOwnership, HeldReason, InPlaceUpgradeSpec, Lock, PrePull, ReadyReason, StalledReason, Step,
+    FieldOwnership, HeldReason, InPlaceUpgradeSpec, PrePull, ReadyReason, StalledReason,
 };
 use springtide_e2e::crash::Scenario;
 use springtide_e2e::kwok::{IMAGE_OUTCOMES, ImageOutcome, RESTART_SECONDS, image_outcomes};
 use springtide_e2e::local_cluster::LocalCluster;
-use springtide_e2e::upgrade::workload::{CONTAINER, inline};
+use springtide_e2e::upgrade::workload::{CONTAINER, in_two_steps, inline};
 use springtide_e2e::upgrade::{Signal, Testbed, Workload, image, native};
 
 use crate::facts::Namespace;
@@ -136,9 +136,7 @@ async fn play(scenario: Upgrading, test: &Testbed<'_>) -> Result<()> {
         }
         Upgrading::Transient => {
             test.start(&workload).await?;
-            let mut spec = InPlaceUpgradeSpec { source: inline(&image(2)), ..spec };
-            spec.policy.lock = Lock::Transient;
-            spec.policy.field_ownership = FieldOwnership::Force;
+            let spec = InPlaceUpgradeSpec { strategy: spec.strategy, ..workload.transient(&image(2)) };
             test.upgrade(UPGRADE, spec).await?;
             ended(test, &workload).await
         }
@@ -157,7 +155,9 @@ async fn play(scenario: Upgrading, test: &Testbed<'_>) -> Result<()> {
         }
         Upgrading::Partition => {
             test.start(&workload).await?;
-            upgraded(test, &workload, in_two_steps(spec, 1)).await
+            let mut spec = spec;
+            spec.strategy.steps = in_two_steps(1);
+            upgraded(test, &workload, spec).await
         }
         Upgrading::OnDelete => {
             test.start(&workload).await?;
@@ -191,7 +191,8 @@ async fn play(scenario: Upgrading, test: &Testbed<'_>) -> Result<()> {
             let missing = image_outcomes(&[(&image(2), ImageOutcome::Missing)]);
             test.annotate("db-0", json!({IMAGE_OUTCOMES: missing})).await?;
             test.set_image(&workload, &image(2)).await?;
-            let mut spec = in_two_steps(spec, workload.replicas - 1);
+            let mut spec = spec;
+            spec.strategy.steps = in_two_steps(workload.replicas - 1);
             spec.health.failure_threshold = IntOrPercent::Int(0);
             test.upgrade(UPGRADE, spec).await?;
             test.told(UPGRADE, StalledReason::RolledBack).await?;
@@ -233,14 +234,6 @@ async fn play(scenario: Upgrading, test: &Testbed<'_>) -> Result<()> {
             test.all_in_traffic(&workload).await
         }
     }
-}
-
-fn in_two_steps(mut spec: InPlaceUpgradeSpec, first: u32) -> InPlaceUpgradeSpec {
-    spec.strategy.steps = vec![
-        Step { replicas: IntOrPercent::Int(first), hold: None },
-        Step { replicas: IntOrPercent::ALL, hold: None },
-    ];
-    spec
 }
 
 /// To another image of the workload's own template.

@@ -7,14 +7,12 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 use springtide_crds::common::IntOrPercent;
-use springtide_crds::in_place_upgrade::{
-    FieldOwnership, FinalizedReason, Lock, LockedReason, PrePullMode, StalledReason,
-};
+use springtide_crds::in_place_upgrade::{FinalizedReason, LockedReason, PrePullMode, StalledReason};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::polling::until_seen;
 use springtide_e2e::upgrade::cost::{GATED, PLAIN, ensure_each_pod_cost, workload_writes, writes_by_pod};
 use springtide_e2e::upgrade::pods::is_true;
-use springtide_e2e::upgrade::workload::{CONTAINER, inline};
+use springtide_e2e::upgrade::workload::CONTAINER;
 use springtide_e2e::upgrade::{GATE, PULLER_PREFIX, Signal, Testbed, Workload, image, native, shared};
 
 #[tokio::test]
@@ -67,11 +65,7 @@ async fn a_deployment_that_is_not_paused_is_so_for_the_end_of_a_run() -> Result<
     let before = test.start(&web).await?;
     let active = native::active(&test, "web").await?;
     let mark = test.mark()?;
-    let mut spec = web.upgrade();
-    spec.source = inline(&image(2));
-    spec.policy.lock = Lock::Transient;
-    // Whoever has created the Deployment has the field.
-    spec.policy.field_ownership = FieldOwnership::Force;
+    let mut spec = web.transient(&image(2));
     spec.strategy.max_unavailable = IntOrPercent::Percent(50);
     test.upgrade("web", spec).await?;
     test.succeeded("web", "").await?;

@@ -4,12 +4,18 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
+mod blocked;
 mod deployments;
+mod histories;
 mod limits;
 mod neighbours;
+mod ordered;
+mod revisions;
+mod rivals;
 mod runs;
 mod sets;
 mod signals;
+mod states;
 mod unlocked;
 
 use serde_json::{Value, json};

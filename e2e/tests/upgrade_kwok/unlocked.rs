@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use springtide_crds::in_place_upgrade::{FieldOwnership, Lock, LockedReason, StalledReason};
+use springtide_crds::common::IntOrPercent;
+use springtide_crds::in_place_upgrade::{LockedReason, StalledReason};
 use springtide_e2e::kwok::RESTART_SECONDS;
 use springtide_e2e::upgrade::cost::workload_writes;
-use springtide_e2e::upgrade::workload::inline;
 use springtide_e2e::upgrade::{Testbed, Workload, image, native, shared};
 use springtide_e2e::write_count::Mark;
 
@@ -56,10 +56,8 @@ async fn a_template_that_another_writes_in_a_transient_run_is_rolled_out_as_ever
     let web = Workload::deployment("web", 4).annotated(RESTART_SECONDS, SLOW);
     test.start(&web).await?;
     let began = test.mark()?;
-    let mut spec = web.one_by_one();
-    spec.source = inline(&image(2));
-    spec.policy.lock = Lock::Transient;
-    spec.policy.field_ownership = FieldOwnership::Force;
+    let mut spec = web.transient(&image(2));
+    spec.strategy.max_unavailable = IntOrPercent::Int(1);
     test.upgrade("web", spec).await?;
     test.under_way(&web, &image(2)).await?;
     // `kubectl rollout restart`.

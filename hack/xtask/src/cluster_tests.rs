@@ -24,8 +24,8 @@ pub(crate) const LANES: usize = 5;
 
 /// Programs that start real nodes run one after the other, in this order, beside the others: containers of several
 /// real nodes on two processors stand still for so long that their probes end them.
-const ON_REAL_NODES: [&str; 6] =
-    ["install", "demo", "batch_real_node", "real_node", "upgrade_real_node", "fault_proxy"];
+const ON_REAL_NODES: [&str; 7] =
+    ["upgrade_real_node", "install", "demo", "demo_upgrade", "batch_real_node", "real_node", "fault_proxy"];
 
 /// These start real nodes too, but their containers have no probes, and they wait for what a metrics server tells
 /// every few seconds: one of them may run beside one of the others, where the machine lets so many components watch
@@ -33,10 +33,14 @@ const ON_REAL_NODES: [&str; 6] =
 const MEASURED_ON_REAL_NODES: [&str; 2] = ["batch_load", "batch_usage"];
 
 /// What takes longest begins first, so that no lane waits for it in the end; the others follow by name.
-const LONGEST: [&str; 9] = [
+const LONGEST: [&str; 13] = [
+    "upgrade_kwok",
     "batch_peaks",
     "batch_profile",
     "demo_batch",
+    "upgrade_stale",
+    "upgrade_random",
+    "upgrade_crash",
     "plumbing_brake",
     "batch_citizen",
     "plumbing_conditions",

@@ -2,10 +2,9 @@
 
 use super::advice::{self, Wait};
 use super::explanation::{
-    Basis, Deadline, Explanation, PodLine, QueueStanding, QuotaUse, Reported, RetryWait, Said, State, Tasks,
-    Waits,
+    Deadline, Explanation, PodLine, QueueStanding, QuotaUse, RetryWait, State, Tasks, Waits,
 };
-use super::{PlannedWrite, Rehearsal, remembered};
+use super::{Basis, PlannedWrite, Rehearsal, Reported, Said, remembered};
 use crate::admission::{FitReport, QueueId};
 use crate::lock;
 use crate::plan::{Attempt, Course, JobState, active_deadline, demand, queue_deadline};

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use springtide_crds::batch_job::{ExitCodeCount, FailureRecord, TaskResult};
 use springtide_crds::common::Tier;
-use springtide_crds::reason::Reason;
+use springtide_plumbing::rehearsal::{Basis, Reported, Said};
 
 /// Why a job is where it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -82,38 +82,6 @@ pub enum State {
     Foreign,
     /// What is seen does not say.
     Unknown,
-}
-
-/// What an answer rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Basis {
-    /// The manager's own planner, run on what the cluster has now.
-    Computed,
-    /// What the manager has written into the job's status, as something could not be read.
-    Reported,
-}
-
-/// A reason with its words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Said {
-    /// The documented reason.
-    pub reason: String,
-    /// What it is in this case.
-    pub message: String,
-    /// What the reason means.
-    pub meaning: String,
-}
-
-impl Said {
-    /// A reason with what it is in one case.
-    pub fn of<R: Reason>(reason: R, message: &str) -> Self {
-        Self {
-            reason: reason.as_str().to_owned(),
-            message: message.to_owned(),
-            meaning: reason.doc().to_owned(),
-        }
-    }
 }
 
 /// What a job waits for.
@@ -227,18 +195,4 @@ pub struct Deadline {
     pub what: String,
     /// When.
     pub time: Timestamp,
-}
-
-/// What the manager wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Reported {
-    /// Reason of condition Queued.
-    pub reason: String,
-    /// Its message.
-    pub message: String,
-    /// When its status last changed.
-    pub since: Timestamp,
-    /// Whether it is about the job as it is now, not as it was before an edit.
-    pub is_current: bool,
 }

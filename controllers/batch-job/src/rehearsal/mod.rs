@@ -18,10 +18,10 @@ mod tests;
 
 pub use difference::{Difference, caused_by};
 pub use explanation::{
-    Basis, Deadline, Explanation, PodLine, QueueStanding, QuotaUse, Reported, RetryWait, Said, State, Tasks,
-    Waits,
+    Deadline, Explanation, PodLine, QueueStanding, QuotaUse, RetryWait, State, Tasks, Waits,
 };
 pub use perform::PlannedWrite;
+pub use springtide_plumbing::rehearsal::{Basis, Reported, Said};
 
 use crate::BatchJobReconciler;
 use crate::observe::Observed;
@@ -40,8 +40,8 @@ use springtide_plumbing::key::{ObjectKey, ResourceVersion};
 use springtide_plumbing::plan::{Plan, Write};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Next, Priority, Urgency, WorkQueue};
+use springtide_plumbing::rehearsal::fill;
 use springtide_plumbing::store::{Store, StoreWriter};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Passes after which a rehearsal ends, whatever is left: as many as a full cluster needs several times over.
@@ -221,12 +221,4 @@ impl Rehearsal {
             self.writes.push(write);
         }
     }
-}
-
-fn fill<P: Projection>(writer: &mut StoreWriter<P>, objects: &[Arc<P>], seen: &mut ResourceVersion) {
-    let list: BTreeMap<ObjectKey, Arc<P>> =
-        objects.iter().map(|object| (object.meta().key.clone(), Arc::clone(object))).collect();
-    *seen =
-        list.values().map(|object| object.meta().resource_version).max().max(Some(*seen)).unwrap_or_default();
-    writer.replace(list, *seen);
 }

@@ -1,8 +1,11 @@
 //! A Deployment: its one active ReplicaSet gets the Deployment's template, so that its controller finds its pods to be of
 //! it. It does so on a paused Deployment alone, where a template that matches nothing makes no ReplicaSet.
 
+pub(super) mod ahead;
+
 use super::{Finalize, Terms, apply, inline_template};
 use crate::content::{Digest, POD_TEMPLATE_HASH};
+use crate::earlier::EarlierTemplates;
 use crate::names::PAUSED_BY_ANNOTATION;
 use crate::projections::template::Template;
 use crate::projections::workloads::{DEPLOYMENT, DeploymentView, REPLICA_SET, REVISION, ReplicaSetView};
@@ -45,10 +48,12 @@ pub(super) fn finalize(
     // Its controller takes the oldest ReplicaSet that matches for the new one: an older one that does changes places
     // with the active one first.
     let matching: Vec<_> = others().filter(|set| set.template.whole == wish.whole()).collect();
-    let flip = flip(active, &wish.template, None);
+    let flip = flip(active, &wish.template, None, None);
     if !matching.is_empty() {
-        let swaps =
-            matching.iter().map(|set| self::flip(set, &active.template, Some(active.revision))).collect();
+        let swaps = matching
+            .iter()
+            .map(|set| self::flip(set, &active.template, Some(active.revision), None))
+            .collect();
         return Finalize::Write {
             stages: vec![swaps, vec![flip]],
             reason: FinalizedReason::OlderReplicaSetMatches,
@@ -132,6 +137,9 @@ fn agree(
             deployment.updated_replicas, deployment.replicas
         ));
     }
+    if let Some(forget) = ahead::forget(active) {
+        return forget;
+    }
     if deployment.paused_by.as_deref() == Some(&*terms.uid.0) {
         let template = terms.inline.map(inline_template);
         return Finalize::write(
@@ -153,8 +161,14 @@ fn unpause(target: &Target, template: Option<Value>, terms: &Terms<'_>) -> Step 
     write.into()
 }
 
-/// Gives a ReplicaSet a template, with the label by which it finds its own pods, and a revision where one is named.
-fn flip(set: &ReplicaSetView, template: &Template, revision: Option<i64>) -> Step {
+/// Gives a ReplicaSet a template, with the label by which it finds its own pods, and a revision and what its pods were made
+/// from where these are named.
+fn flip(
+    set: &ReplicaSetView,
+    template: &Template,
+    revision: Option<i64>,
+    earlier: Option<&EarlierTemplates>,
+) -> Step {
     let mut value = template.value();
     if let Some(hash) = &set.meta().labels.pod_template_hash
         && let Some(labels) = labels(&mut value)
@@ -170,6 +184,9 @@ fn flip(set: &ReplicaSetView, template: &Template, revision: Option<i64>) -> Ste
     if let Some(revision) = revision {
         let path = format!("/metadata/annotations/{}", REVISION.replace('/', "~1"));
         operations.push(json!({"op": "add", "path": path, "value": revision.to_string()}));
+    }
+    if let Some(earlier) = earlier {
+        operations.push(json!({"op": "add", "path": ahead::path(), "value": earlier.text()}));
     }
     let action = Action::json_patch(Value::Array(operations));
     Write { resource: REPLICA_SET, key: meta.key.clone(), class: WriteClass::Spec, action }.into()

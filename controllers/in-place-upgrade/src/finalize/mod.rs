@@ -7,6 +7,7 @@ pub mod deployment;
 pub mod partition;
 
 use crate::names::FIELD_MANAGER;
+use crate::projections::pod::PodView;
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Map, Value, json};
@@ -14,6 +15,7 @@ use springtide_crds::in_place_upgrade::{FieldOwnership, FinalizedReason, History
 use springtide_plumbing::key::{Resource, Uid};
 use springtide_plumbing::plan::{Action, Part, Step, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
+use std::sync::Arc;
 
 /// What is next.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +42,14 @@ pub enum Finalize {
 }
 
 impl Finalize {
+    /// What is done or waited for, for people; empty where nothing is.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Done { .. } => "",
+            Self::Waiting { message } | Self::Write { message, .. } => message,
+        }
+    }
+
     fn agreed() -> Self {
         Self::Done { reason: FinalizedReason::NativeControllerAgrees }
     }
@@ -79,7 +89,10 @@ pub fn finalize(target: &Target, wish: &Wish, terms: &Terms<'_>) -> Finalize {
     }
     match target {
         // Its template was never touched: it is still that of its pods' revision, or one that a person has to decide on.
-        Target::Deployment { .. } if wish.is_rollback => Finalize::agreed(),
+        Target::Deployment { .. } if wish.is_rollback => target
+            .one_active()
+            .and_then(|active| deployment::ahead::forget(active))
+            .unwrap_or_else(Finalize::agreed),
         Target::Deployment { deployment, replica_sets } => {
             deployment::finalize(target, deployment, replica_sets, wish, terms)
         }
@@ -116,6 +129,40 @@ pub fn finalize(target: &Target, wish: &Wish, terms: &Terms<'_>) -> Finalize {
                 ))
             }
         }
+    }
+}
+
+/// What is to be done for pods that are made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// One is to be made anew that would not yet come as it is wished.
+    Pods,
+    /// None is.
+    None,
+    /// Nothing new is to begin, whatever pods need.
+    Rest,
+}
+
+/// What is next to do to the workload before pods are made anew, so that they come as they are wished; `None` when
+/// nothing is. A partition is lowered pod by pod instead ([`partition::lower_past`]).
+pub fn ahead(
+    target: &Target,
+    goal: &Wish,
+    terms: &Terms<'_>,
+    pods: &[Arc<PodView>],
+    need: Need,
+) -> Option<Finalize> {
+    match target {
+        Target::Deployment { deployment, replica_sets } => {
+            deployment::ahead::ahead(target, deployment, replica_sets, goal, terms, pods, need)
+        }
+        Target::ReplicaSet(_) => {
+            let write = (need == Need::Pods).then(|| persist(target, terms)).flatten()?;
+            let message = "the template of the ReplicaSet is written, so that pods are made anew by it";
+            Some(Finalize::write(vec![vec![write.into()]], message))
+        }
+        // Their templates are written first anyway.
+        Target::StatefulSet { .. } | Target::DaemonSet { .. } => None,
     }
 }
 

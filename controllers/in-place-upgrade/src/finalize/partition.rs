@@ -62,9 +62,25 @@ pub fn lower(set: &StatefulSetView, partition: u32, relabelled: &[u32]) -> Optio
     let from_top = (set.first_ordinal..end).rev().take_while(|ordinal| relabelled.contains(ordinal));
     let reached = u32::try_from(from_top.count()).unwrap_or(u32::MAX);
     let next = set.replicas.saturating_sub(reached);
-    let is_counted = set.observed_generation >= set.meta().generation
-        && u32::try_from(relabelled.len()).is_ok_and(|count| set.updated_replicas >= count);
-    (next < partition.min(set.replicas) && is_counted).then(|| apply(set, next, WriteClass::Spec))
+    (next < partition.min(set.replicas) && is_counted(set, relabelled))
+        .then(|| apply(set, next, WriteClass::Spec))
+}
+
+/// The write that lowers the partition past a pod which is not of the new revision, so that the StatefulSet's controller
+/// makes it anew; `None` where that is not right yet: it would make anew all above it that are not of the revision too.
+pub fn lower_past(set: &StatefulSetView, relabelled: &[u32], ordinal: u32) -> Option<Step> {
+    let StatefulSetStrategy::RollingUpdate { partition } = set.strategy else { return None };
+    let place =
+        ordinal.checked_sub(set.first_ordinal).filter(|place| *place < set.replicas.min(partition))?;
+    let end = set.first_ordinal.checked_add(set.replicas)?;
+    let are_above = (ordinal..end).skip(1).all(|above| relabelled.contains(&above));
+    (are_above && is_counted(set, relabelled)).then(|| apply(set, place, WriteClass::Spec))
+}
+
+/// Whether the StatefulSet's controller has counted so many pods of the new revision, by a status of its present spec.
+fn is_counted(set: &StatefulSetView, relabelled: &[u32]) -> bool {
+    set.observed_generation >= set.meta().generation
+        && u32::try_from(relabelled.len()).is_ok_and(|count| set.updated_replicas >= count)
 }
 
 /// The write that raises a partition again that we have lowered; `None` where it is as high as it was.
@@ -153,6 +169,17 @@ mod tests {
         assert!(lower(&counted(4), 100_000, &[5, 6, 7]).is_none(), "the last one is missing");
         let unseen = set(4, 100_000, json!({"updatedReplicas": 4, "observedGeneration": 0}));
         assert!(lower(&unseen, 100_000, &[7, 8]).is_none());
+    }
+
+    #[test]
+    fn the_partition_is_lowered_past_a_pod_that_is_made_anew_once_all_above_it_are_done() {
+        let counted = |updated: u32| set(4, 100_000, json!({"updatedReplicas": updated}));
+        assert_eq!(applied(&lower_past(&counted(2), &[7, 8], 6).unwrap()), 1);
+        assert_eq!(applied(&lower_past(&counted(0), &[], 8).unwrap()), 3, "it is the last one");
+        assert!(lower_past(&counted(2), &[7, 8], 5).is_none(), "number 6 would be made anew as well");
+        assert!(lower_past(&counted(1), &[7, 8], 6).is_none(), "its controller has not seen both");
+        assert!(lower_past(&set(4, 1, json!({"updatedReplicas": 2})), &[7, 8], 6).is_none(), "it is there");
+        assert!(lower_past(&counted(0), &[], 9).is_none() && lower_past(&counted(0), &[], 4).is_none());
     }
 
     #[test]

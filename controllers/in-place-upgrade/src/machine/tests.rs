@@ -42,6 +42,7 @@ impl Run {
             change: &change,
             revision: None,
             is_strict_on_amounts: true,
+            claims: &[],
             traffic: TrafficMode::Auto,
             ineligible: Ineligible::Block,
             is_denied: false,
@@ -85,7 +86,15 @@ impl Run {
             springtide_plumbing::done_rule::Base::of("containerd://1", "reg/app@sha256:1"),
         )];
         let run = Arc::from(self.wish.hash.as_str());
-        let record = Record { run, at: at(0), generation: 1, base: base.into() };
+        let record = Record {
+            run,
+            at: at(0),
+            generation: 1,
+            base: base.into(),
+            restarted: None,
+            renamed: std::collections::BTreeSet::new(),
+            added: std::collections::BTreeSet::new(),
+        };
         let mut status = json!({
             "name": "app", "containerID": "containerd://2", "imageID": "reg/app@sha256:2", "ready": true,
             "state": {"running": {"startedAt": at(5).to_string()}}, "resources": {},
@@ -336,6 +345,40 @@ fn a_pod_that_was_born_as_it_is_wished_is_updated_or_waited_for() {
         ]}})),
     );
     assert_eq!(run.write(ungated, 0, Leave::GoOn), Some(PodWrite::TrafficOn), "nobody has set its gate yet");
+}
+
+#[test]
+fn a_pod_that_is_made_anew_is_evicted_when_it_starts_and_not_while_it_is_put_off() {
+    let mut run = Run::images();
+    let pod = pod("web-1", json!({}));
+    let judgement = Judgement { verdict: Verdict::Recreate, ..run.judgement(&pod) };
+    let old = machine_stand(&pod, &judgement, &run, 0);
+    assert_eq!(old, Stand::at(PodState::Old));
+    assert_eq!(next_write(&pod, &judgement, &old.state, Leave::Start), Some(PodWrite::Evict));
+    assert_eq!(next_write(&pod, &judgement, &old.state, Leave::GoOn), None);
+    run.evidence.put_off_until = Some(at(15));
+    let stand = |now| machine_stand(&pod, &judgement, &run, now);
+    assert_eq!((stand(0).wake, stand(15).wake), (Some(at(15)), None));
+}
+
+fn machine_stand(pod: &PodView, judgement: &Judgement, run: &Run, now: i64) -> Stand {
+    stand(pod, judgement, run.wish.hash.as_str(), &run.pace, &run.evidence, at(now))
+}
+
+#[test]
+fn who_was_made_anew_is_on_its_way_until_it_is_available_and_fails_by_the_deadline() {
+    let created = json!({"metadata": {"creationTimestamp": at(0).to_string()}});
+    let pod = pod("web-1", created);
+    let of = |state: PodState, now| renewed(&pod, Stand::at(state), &pace(), at(now));
+    assert_eq!(of(PodState::Unavailable, 1), Stand::until(PodState::Renewed, at(300)));
+    assert!(PodState::Renewed.is_in_flight());
+    assert!(matches!(
+        of(PodState::Unavailable, 300).state,
+        PodState::Failed(Failure::DeadlineExceeded { .. })
+    ));
+    for other in [PodState::Updated, PodState::Started] {
+        assert_eq!(of(other.clone(), 999).state, other);
+    }
 }
 
 proptest! {

@@ -1,16 +1,20 @@
 //! Whether a spec is served at all.
 
-use crate::amounts::Amounts;
-use crate::content::Content;
-use crate::observed::{Observed, Resizer};
-use crate::previous;
+use super::situation::Course;
+use crate::claims::Claim;
+use crate::message::quoting;
+use crate::observed::Observed;
+use crate::projections::pod::PodView;
 use crate::spec_rules::{self, Freeze};
 use crate::target::Target;
 use crate::wish::Wish;
 use jiff::{SignedDuration, Timestamp};
-use springtide_crds::in_place_upgrade::{MAX_PODS, RefusalReason};
+use springtide_crds::in_place_upgrade::{MAX_PODS, RefusalReason, TargetKind};
 use springtide_plumbing::clock::after;
 use springtide_plumbing::plan::Outcome;
+use springtide_plumbing::projection::Projection;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A target that does not show up within this time counts as missing: who applies a manifest may apply both at once.
 const TARGET_GRACE: SignedDuration = SignedDuration::from_secs(60);
@@ -62,13 +66,16 @@ pub(crate) fn accept(observed: &Observed, now: Timestamp) -> Result<(&Target, Ve
     let spec = &observed.upgrade.spec;
     let refuses = |address: &str| observed.refused_addresses.get(address).cloned();
     let freezes = spec_rules::check(spec, refuses)
-        .map_err(|invalid| Refused::new(RefusalReason::InvalidSpec, invalid.to_string()))?;
+        .map_err(|invalid| Refused::new(RefusalReason::InvalidSpec, invalid.message()))?;
     if let Some(excess) = &observed.excess {
-        return Err(Refused::new(RefusalReason::LimitExceeded, excess.clone()));
+        let message = format!("{excess}: delete those that nobody needs, as the oldest are served first");
+        return Err(Refused::new(RefusalReason::LimitExceeded, message));
     }
     if let Some(rival) = &observed.rival {
-        let message =
-            format!("InPlaceUpgrade {} is older and has the same target: delete one of them", rival.name);
+        let message = format!(
+            "InPlaceUpgrade {} is older and has the same spec.targetRef: delete one of them",
+            rival.name
+        );
         return Err(Refused::new(RefusalReason::TargetTaken, message));
     }
     let Some(target) = &observed.target else {
@@ -76,41 +83,78 @@ pub(crate) fn accept(observed: &Observed, now: Timestamp) -> Result<(&Target, Ve
         if now < until {
             return Err(Refused::TargetAwaited { until });
         }
-        let reference = &spec.target_ref;
-        let message = format!("there is no {} {}", reference.kind.as_str(), reference.name);
-        return Err(Refused::new(RefusalReason::TargetNotFound, message));
+        return Err(Refused::new(RefusalReason::TargetNotFound, missing(observed)));
     };
     let pods = observed.pods.len();
     if u32::try_from(pods).is_ok_and(|pods| pods > MAX_PODS) {
-        let message = format!("the target has {pods} pods, of {MAX_PODS} at most");
+        let message = format!(
+            "the target has {pods} pods, of {MAX_PODS} at most: scale it down, or split it into several workloads"
+        );
         return Err(Refused::new(RefusalReason::LimitExceeded, message));
     }
-    if let Some(resizer) = &observed.resizer
-        && resizes(observed, target)
-    {
-        let (reason, name) = match resizer {
-            Resizer::TimeShareGroup(name) => (RefusalReason::ConflictsWithTimeShareGroup, name),
-            Resizer::VerticalPodAutoscaler(name) => (RefusalReason::ConflictsWithVerticalPodAutoscaler, name),
-        };
-        let message = format!("the wish changes cpu or memory, which {name} decides for these pods");
-        return Err(Refused::new(reason, message));
+    match conflict(observed, target) {
+        Some(conflict) => Err(conflict),
+        None => Ok((target, freezes)),
     }
-    Ok((target, freezes))
 }
 
-/// Whether the wish changes cpu or memory of what pods are made from: what it leaves is nobody's concern.
-fn resizes(observed: &Observed, target: &Target) -> bool {
+/// That there is no target, and what helps.
+fn missing(observed: &Observed) -> String {
+    let reference = &observed.upgrade.spec.target_ref;
+    let namespace = &observed.upgrade.meta().key.namespace;
+    let (kind, name) = (reference.kind.as_str(), &reference.name);
+    let what = match reference.kind {
+        TargetKind::Deployment | TargetKind::StatefulSet | TargetKind::DaemonSet => "",
+        // One that a Deployment owns is changed by way of that.
+        TargetKind::ReplicaSet => " that has no owner",
+    };
+    let remedy = "create it, or delete this upgrade, as its spec.targetRef cannot be changed";
+    quoting(&format!("there is no {kind} "), name, &format!(" in namespace {namespace}{what}: {remedy}"))
+}
+
+/// Who else decides cpu or memory that the wish changes.
+fn conflict(observed: &Observed, target: &Target) -> Option<Refused> {
+    let group = observed.time_share.as_ref().map(|share| {
+        let reason = RefusalReason::ConflictsWithTimeShareGroup;
+        (reason, format!("TimeShareGroup {}", share.group), share.claim())
+    });
+    let autoscaler = observed.autoscaler.as_ref().map(|autoscaler| {
+        let reason = RefusalReason::ConflictsWithVerticalPodAutoscaler;
+        let name = &autoscaler.meta().key.name;
+        (reason, format!("VerticalPodAutoscaler {name}"), autoscaler.claim.clone())
+    });
+    let others: Vec<_> = [group, autoscaler].into_iter().flatten().collect();
+    if others.is_empty() {
+        return None;
+    }
     let wish = Wish::of(&observed.upgrade.spec, target.template());
-    let amounts = |content: &Content| -> Vec<Amounts> {
-        content.containers.values().map(|container| container.amounts).collect()
-    };
-    let wished = amounts(&wish.template.content);
-    let of_bare = match target {
-        Target::ReplicaSet(set) => Some(previous::content_of_pods(set, &observed.pods)),
-        Target::Deployment { .. } | Target::StatefulSet { .. } | Target::DaemonSet { .. } => None,
-    };
-    observed.pods.iter().any(|pod| {
-        let old = of_bare.as_ref().or_else(|| target.template_of(pod));
-        old.is_some_and(|old| amounts(&old.content) != wished)
+    match Course::of(&observed.upgrade, &wish) {
+        // What is claimed is left alone, and the rest has to come to its end.
+        Course::Back | Course::Finalizing => return None,
+        Course::Closed | Course::RolledBack | Course::Superseded | Course::Forward | Course::Stopped => {}
+    }
+    others.into_iter().find_map(|(reason, who, claim)| {
+        let container = contested(observed, target, &wish, &claim)?;
+        let message = format!(
+            "the wish changes cpu or memory of container {container}, which {who} decides: leave its resources in the \
+             wish as they are in what the pods are made from"
+        );
+        Some(Refused::new(reason, message))
     })
+}
+
+/// The container of which the wish changes what is claimed, held against what pods are made from: what they have become
+/// is the doing of whoever claims it.
+fn contested(observed: &Observed, target: &Target, wish: &Wish, claim: &Claim) -> Option<Arc<str>> {
+    let made_from = |pod: &PodView| match target {
+        // What its pods were made from nobody knows; only an inline wish says what it changes.
+        Target::ReplicaSet(set) => Some(Arc::clone(&set.template)),
+        Target::Deployment { .. } | Target::StatefulSet { .. } | Target::DaemonSet { .. } => {
+            target.template_of(pod).cloned()
+        }
+    };
+    let mut looked_at = BTreeSet::new();
+    let templates = observed.pods.iter().filter_map(|pod| made_from(pod));
+    let mut templates = templates.filter(|template| looked_at.insert(template.whole));
+    templates.find_map(|old| claim.contested(&old.content, &wish.template.content).cloned())
 }

@@ -1,10 +1,12 @@
 //! What is done next, of all that could be.
 
-use super::preflight::{Preflight, preflight};
 use super::situation::{Course, Situation};
-use crate::finalize::{self, Finalize, partition};
+use crate::census::Member;
+use crate::finalize::{self, Finalize, Need, partition};
+use crate::previous::NotRecorded;
+use crate::recreation::Renewal;
 use crate::target::Target;
-use jiff::Timestamp;
+use crate::verdict::Verdict;
 use springtide_crds::in_place_upgrade::{
     DriftPolicy, Ineligible, Mode, Persist, Previous, RunResult, SourceType,
 };
@@ -28,12 +30,14 @@ pub enum Decision {
     TemplateNotObserved,
     /// Nothing until pods that cannot be changed are dealt with.
     PodsBlocked,
-    /// What a rollback would go back to cannot be recorded or found.
-    NoWayBack(String),
-    /// Nothing until a field of the workload may be written.
-    FieldConflict(Preflight),
+    /// Nothing: what a rollback would go back to cannot be recorded.
+    NotRecorded(NotRecorded),
+    /// Nothing: what a rollback goes back to is gone.
+    NoWayBack,
+    /// Nothing until the wish may be written into the workload's template.
+    TemplateRefused,
     /// The API server is asked.
-    Preflight(Preflight),
+    Preflight,
     /// A run opens: the status says so first.
     Open(Previous),
     /// The run goes on with another wish: the status says so first.
@@ -44,6 +48,8 @@ pub enum Decision {
     Persist(Step),
     /// A partition that was lowered is raised, ahead of pods.
     Raise(Step),
+    /// What pods are made anew from becomes what is wished, ahead of them.
+    Flip(Finalize),
     /// Pods are changed.
     Move,
     /// The workload's controller is brought to see it.
@@ -53,11 +59,11 @@ pub enum Decision {
 }
 
 /// Decides. Writes that must not be forgotten come with a status of their own before anything rests on them.
-pub fn decide(situation: &Situation<'_>, now: Timestamp) -> Decision {
-    if situation.course.is_open() { in_run(situation, now) } else { without_run(situation, now) }
+pub fn decide(situation: &Situation<'_>) -> Decision {
+    if situation.course.is_open() { in_run(situation) } else { without_run(situation) }
 }
 
-fn without_run(situation: &Situation<'_>, now: Timestamp) -> Decision {
+fn without_run(situation: &Situation<'_>) -> Decision {
     let spec = &situation.observed.upgrade.spec;
     let census = &situation.census;
     if situation.course == Course::RolledBack {
@@ -77,7 +83,7 @@ fn without_run(situation: &Situation<'_>, now: Timestamp) -> Decision {
         return Decision::UpToDate;
     }
     match spec.mode {
-        Mode::Plan => return plan_only(situation, now),
+        Mode::Plan => return plan_only(situation),
         Mode::Paused => return Decision::Paused,
         Mode::Apply => {}
     }
@@ -87,28 +93,26 @@ fn without_run(situation: &Situation<'_>, now: Timestamp) -> Decision {
     if persist(situation).is_none() && !situation.target.is_template_observed() {
         return Decision::TemplateNotObserved;
     }
-    let asked = preflight(situation, now);
-    if !asked.questions.is_empty() {
-        return Decision::Preflight(asked);
+    if !situation.asked.questions.is_empty() {
+        return Decision::Preflight;
     }
-    if asked.conflict.is_some() {
-        return Decision::FieldConflict(asked);
+    if situation.asked.template.is_some() {
+        return Decision::TemplateRefused;
     }
     if census.pods.blocked > ignored(situation) {
         return Decision::PodsBlocked;
     }
     match situation.to_be_recorded() {
-        Some(previous) => Decision::Open(previous),
-        None => Decision::NoWayBack("what pods are now does not fit into a status".to_owned()),
+        Ok(previous) => Decision::Open(previous),
+        Err(not_recorded) => Decision::NotRecorded(not_recorded),
     }
 }
 
-fn plan_only(situation: &Situation<'_>, now: Timestamp) -> Decision {
-    let asked = preflight(situation, now);
-    if asked.questions.is_empty() { Decision::PlanOnly } else { Decision::Preflight(asked) }
+fn plan_only(situation: &Situation<'_>) -> Decision {
+    if situation.asked.questions.is_empty() { Decision::PlanOnly } else { Decision::Preflight }
 }
 
-fn in_run(situation: &Situation<'_>, now: Timestamp) -> Decision {
+fn in_run(situation: &Situation<'_>) -> Decision {
     let spec = &situation.observed.upgrade.spec;
     let course = situation.course;
     // First of all: a template that another writes into a workload that is not locked looks like another wish.
@@ -126,7 +130,7 @@ fn in_run(situation: &Situation<'_>, now: Timestamp) -> Decision {
     }
     if course == Course::Back {
         if situation.is_goal_lost {
-            return Decision::NoWayBack("the revision that pods were of is gone".to_owned());
+            return Decision::NoWayBack;
         }
         if let Some(step) = raise(situation) {
             return Decision::Raise(step);
@@ -143,10 +147,12 @@ fn in_run(situation: &Situation<'_>, now: Timestamp) -> Decision {
             return Decision::TemplateNotObserved;
         }
         // Of a wish that took the place of another, and by a process that has just begun to lead.
-        let asked = preflight(situation, now);
-        if !asked.questions.is_empty() {
-            return Decision::Preflight(asked);
+        if !situation.asked.questions.is_empty() {
+            return Decision::Preflight;
         }
+    }
+    if let Some(next) = flip(situation) {
+        return Decision::Flip(next);
     }
     let is_done = situation.census.is_done() && situation.census.pods.blocked == ignored(situation);
     match course {
@@ -177,14 +183,16 @@ impl Decision {
             | Self::NotLocked
             | Self::TemplateNotObserved
             | Self::PodsBlocked
-            | Self::NoWayBack(_)
-            | Self::FieldConflict(_)
-            | Self::Preflight(_)
+            | Self::NoWayBack
+            | Self::NotRecorded(_)
+            | Self::TemplateRefused
+            | Self::Preflight
             | Self::Open(_)
             | Self::Supersede
             | Self::Fail
             | Self::Persist(_)
             | Self::Raise(_)
+            | Self::Flip(_)
             | Self::Move
             | Self::Close(_) => None,
         }
@@ -199,14 +207,16 @@ impl Decision {
             | Self::NotLocked
             | Self::TemplateNotObserved
             | Self::PodsBlocked
-            | Self::NoWayBack(_)
-            | Self::FieldConflict(_)
-            | Self::Preflight(_)
+            | Self::NoWayBack
+            | Self::NotRecorded(_)
+            | Self::TemplateRefused
+            | Self::Preflight
             | Self::Open(_)
             | Self::Supersede
             | Self::Fail
             | Self::Persist(_)
             | Self::Raise(_)
+            | Self::Flip(_)
             | Self::Move
             | Self::Finalize(_) => false,
         }
@@ -215,10 +225,40 @@ impl Decision {
 
 /// Blocked pods that are nobody's concern.
 fn ignored(situation: &Situation<'_>) -> u32 {
-    match situation.observed.upgrade.spec.policy.ineligible {
-        Ineligible::Ignore => situation.census.pods.blocked,
-        Ineligible::Block | Ineligible::Recreate => 0,
+    match (situation.observed.upgrade.spec.policy.ineligible, situation.course) {
+        (Ineligible::Ignore, _) => situation.census.pods.blocked,
+        // Those that were made anew and whose controller would make the same again do not go back; all others have.
+        (Ineligible::Recreate, Course::Back) => situation.census.pods.blocked,
+        (
+            Ineligible::Block | Ineligible::Recreate,
+            Course::Back
+            | Course::Closed
+            | Course::RolledBack
+            | Course::Superseded
+            | Course::Forward
+            | Course::Finalizing
+            | Course::Stopped,
+        ) => 0,
     }
+}
+
+/// What is next before a pod is made anew, so that it comes as it is wished.
+fn flip(situation: &Situation<'_>) -> Option<Finalize> {
+    match situation.course {
+        Course::Forward | Course::Finalizing | Course::Back => {}
+        Course::Closed | Course::RolledBack | Course::Superseded | Course::Stopped => return None,
+    }
+    let waits = |member: &Member| {
+        member.judgement.verdict == Verdict::Recreate
+            && situation.renewal(&member.pod) == Some(Renewal::AfterWorkload)
+    };
+    let need = match situation.observed.upgrade.spec.mode {
+        Mode::Apply if situation.members.iter().any(waits) => Need::Pods,
+        Mode::Apply => Need::None,
+        Mode::Plan | Mode::Paused => Need::Rest,
+    };
+    let pods = &situation.observed.pods;
+    finalize::ahead(situation.target, &situation.goal, &situation.terms(&[]), pods, need)
 }
 
 /// What is next at the end of the run.
@@ -268,21 +308,29 @@ impl<'a> Situation<'a> {
         }
     }
 
-    /// Whether pods differ that a run has made as they are wished: somebody has changed them since. A hotfix is no run
-    /// that ends: pods that are made anew are changed again.
+    /// Whether pods that differ are left alone: a run has made them as they are wished, and somebody has changed them
+    /// since.
     #[must_use]
     pub fn is_drift(&self) -> bool {
-        let upgrade = &self.observed.upgrade;
-        let has_succeeded = upgrade.status.last_run.as_ref().is_some_and(|run| {
-            run.target_hash == self.wish.hash.as_str() && run.result == RunResult::Succeeded
-        });
-        let reports = match upgrade.spec.policy.drift {
+        let reports = match self.observed.upgrade.spec.policy.drift {
             DriftPolicy::Report => true,
             DriftPolicy::Repair => false,
         };
-        self.course == Course::Closed
-            && has_succeeded
-            && reports
+        self.course == Course::Closed && reports && self.has_succeeded()
+    }
+
+    /// Whether a run has made all pods as they are wished, so that those that differ were changed by somebody since; a run
+    /// that is open repairs them. A hotfix is no run that ends: pods that are made anew are changed again.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        let last = self.observed.upgrade.status.last_run.as_ref();
+        let has_succeeded = last.is_some_and(|run| {
+            run.target_hash == self.wish.hash.as_str() && run.result == RunResult::Succeeded
+        });
+        // A restart whose time has come since is nobody's change.
+        let is_due = |member: &Member| member.judgement.differences.restart.is_some();
+        has_succeeded
+            && !self.members.iter().any(is_due)
             && self.wish.persist == Persist::Template
             && self.target.template().whole == self.wish.whole()
     }

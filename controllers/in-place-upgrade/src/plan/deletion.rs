@@ -1,12 +1,14 @@
 //! An object that is deleted in mid-run gives back what is of its making: traffic, partition, pause, pullers. What pods
 //! have become they stay.
 
-use super::own_write;
+use super::{own_write, status_write};
 use crate::finalize::{Finalize, Terms, finalize, partition};
+use crate::message::{count, quoting};
 use crate::names::TRAFFIC;
 use crate::observed::Observed;
 use crate::projections::pod::PodView;
 use crate::projections::upgrade::FINALIZER;
+use crate::status::Report;
 use crate::target::Target;
 use crate::wish::Wish;
 use jiff::Timestamp;
@@ -22,29 +24,50 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let upgrade = &observed.upgrade;
     let meta = upgrade.meta();
     let mut plan = Plan::idle(Outcome::Progressing);
-    plan.why = vec![Why { reason: "Deleting", message: "what is of its making is given back".to_owned() }];
     if !upgrade.is_held() {
+        plan.why = vec![Why { reason: DELETING, message: "nothing of its making is left".to_owned() }];
         return plan;
     }
-    plan.stages.push(observed.pods.iter().filter_map(|pod| traffic_on(pod, now)).collect());
-    let work = workload(observed);
-    let is_waiting = matches!(work, Work::Waiting);
-    match work {
-        Work::Done | Work::Waiting => {}
-        Work::Write(stages) => plan.stages.extend(stages),
+    let mut left = Vec::new();
+    let traffic: Vec<Step> = observed.pods.iter().filter_map(|pod| traffic_on(pod, now)).collect();
+    if !traffic.is_empty() {
+        let pods = u32::try_from(traffic.len()).unwrap_or(u32::MAX);
+        left.push(format!("traffic of {}", count(pods, "pod")));
     }
-    plan.stages.push(observed.pullers.iter().filter_map(|puller| delete(puller)).collect());
-    plan.stages.retain(|stage: &Vec<Step>| !stage.is_empty());
-    if plan.stages.is_empty() && !is_waiting {
+    plan.stages.push(traffic);
+    match workload(observed) {
+        Work::Done => {}
+        Work::Waiting { message } => left.push(message),
+        Work::Write { stages, message } => {
+            left.push(message);
+            plan.stages.extend(stages);
+        }
+    }
+    let pullers: Vec<Step> = observed.pullers.iter().filter_map(|puller| delete(puller)).collect();
+    if !pullers.is_empty() {
+        left.push("pods that pull images".to_owned());
+    }
+    plan.stages.push(pullers);
+    plan.stages.retain(|stage| !stage.is_empty());
+    if left.is_empty() {
+        plan.why = vec![Why { reason: DELETING, message: "nothing of its making is left".to_owned() }];
         let removal = remove_finalizer(&meta.uid, &meta.finalizers, FINALIZER);
         let removal = removal.map(|action| own_write(upgrade, action, WriteClass::Protective));
         plan.stages = removal.into_iter().map(|write| vec![write.into()]).collect();
+        return plan;
     }
+    let report =
+        Report::of_deleted(upgrade, quoting("what is of its making is given back: ", &left.join("; "), ""));
+    plan.why = vec![report.why()];
+    plan.status = Some(status_write(upgrade, report.onto(upgrade, now)));
     plan
 }
 
+/// Reason of what is said of an object that goes.
+const DELETING: &str = "Deleting";
+
 /// Gives a pod its traffic back that a run has taken, by whichever lever.
-fn traffic_on(pod: &PodView, now: Timestamp) -> Option<Step> {
+pub(super) fn traffic_on(pod: &PodView, now: Timestamp) -> Option<Step> {
     let lever = [Lever::ReadinessGate, Lever::ServiceLabel].into_iter().find(|lever| {
         let has = match lever {
             Lever::ReadinessGate => pod.signals.has_gate,
@@ -86,21 +109,22 @@ fn workload(observed: &Observed) -> Work {
             };
             return match finalize(target, &Wish::of(spec, target.template()), &terms) {
                 Finalize::Done { .. } => Work::Done,
-                Finalize::Waiting { .. } => Work::Waiting,
-                Finalize::Write { stages, .. } => Work::Write(stages),
+                Finalize::Waiting { message } => Work::Waiting { message },
+                Finalize::Write { stages, message, .. } => Work::Write { stages, message },
             };
         }
         Some(Target::StatefulSet { set, .. }) => partition::raise(set, recorded_partition),
         Some(Target::DaemonSet { .. } | Target::ReplicaSet(_)) | None => None,
     };
-    step.map_or(Work::Done, |step| Work::Write(vec![vec![step]]))
+    let message = "the partition is as high again as it was";
+    step.map_or(Work::Done, |step| Work::Write { stages: vec![vec![step]], message: message.to_owned() })
 }
 
 /// What is left to do to the workload.
 enum Work {
     Done,
-    Waiting,
-    Write(Vec<Vec<Step>>),
+    Waiting { message: String },
+    Write { stages: Vec<Vec<Step>>, message: String },
 }
 
 fn delete(puller: &PodView) -> Option<Step> {

@@ -7,6 +7,7 @@ pub(crate) mod accept;
 pub mod decision;
 mod deletion;
 pub mod moves;
+mod pace;
 pub mod preflight;
 pub mod situation;
 
@@ -14,7 +15,7 @@ use crate::finalize::Finalize;
 use crate::observed::Observed;
 use crate::pre_pull::{PrePull, PrePullInput, Recipe, images_of, pre_pull};
 use crate::projections::upgrade::{FINALIZER, IN_PLACE_UPGRADE, UpgradeView};
-use crate::status::{Report, status};
+use crate::status::{Report, events, of_stalled, status};
 use accept::{Refused, accept};
 use decision::{Decision, decide};
 use jiff::Timestamp;
@@ -36,7 +37,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         Err(refused) => return refusal(observed, &refused, now),
     };
     let situation = Situation::new(observed, target, freezes, now);
-    let decision = decide(&situation, now);
+    let decision = decide(&situation);
     if let Some(step) = finalizer(upgrade, &decision) {
         // By itself: it makes a version of the object on which no status of this pass could rest.
         let mut plan = Plan::idle(Outcome::Progressing);
@@ -55,61 +56,54 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         | Decision::NotLocked
         | Decision::TemplateNotObserved
         | Decision::PodsBlocked
-        | Decision::NoWayBack(_)
-        | Decision::FieldConflict(_)
-        | Decision::Preflight(_)
+        | Decision::NoWayBack
+        | Decision::NotRecorded(_)
+        | Decision::TemplateRefused
+        | Decision::Preflight
         | Decision::Open(_)
         | Decision::Supersede
         | Decision::Fail
         | Decision::Persist(_)
         | Decision::Raise(_)
+        | Decision::Flip(_)
         | Decision::Finalize(_)
         | Decision::Close(_) => Moves::default(),
     };
     let mut plan = Plan::idle(Outcome::Progressing);
-    plan.stages = stages(observed, &decision, &made, &pulled);
+    plan.stages = stages(&situation, &decision, &made, &pulled);
     let report = Report::of(&situation, &decision, &made, &pulled, now);
     plan.outcome = report.outcome();
     plan.why = vec![report.why()];
-    for wake in [made.wake, pulled.wake, wake_of(&decision), report.wake].into_iter().flatten() {
+    for wake in [made.wake, pulled.wake, report.wake, situation.restart_at].into_iter().flatten() {
         plan.wake_at(wake);
     }
-    plan.events = report.events(upgrade);
-    plan.status = Some(status_write(upgrade, status(&situation, &decision, &pulled, &report, now)));
+    let status = status(&situation, &decision, &pulled, &report, now);
+    match pace::due(&upgrade.status, &status, observed.status_written, now) {
+        // What is told stands in the same status.
+        pace::Due::Now => {
+            plan.events = events(&situation, &decision, &report, &status);
+            plan.status = Some(status_write(upgrade, status));
+        }
+        pace::Due::At(time) => plan.wake_at(time),
+    }
     plan
 }
 
-fn wake_of(decision: &Decision) -> Option<Timestamp> {
-    match decision {
-        Decision::Preflight(asked) | Decision::FieldConflict(asked) => asked.wake,
-        Decision::UpToDate
-        | Decision::RolledBack
-        | Decision::PlanOnly
-        | Decision::Paused
-        | Decision::NotLocked
-        | Decision::TemplateNotObserved
-        | Decision::PodsBlocked
-        | Decision::NoWayBack(_)
-        | Decision::Open(_)
-        | Decision::Supersede
-        | Decision::Fail
-        | Decision::Persist(_)
-        | Decision::Raise(_)
-        | Decision::Move
-        | Decision::Finalize(_)
-        | Decision::Close(_) => None,
-    }
-}
-
 /// The writes of a decision, in order.
-fn stages(observed: &Observed, decision: &Decision, made: &Moves, pulled: &PrePull) -> Vec<Vec<Step>> {
+fn stages(
+    situation: &Situation<'_>,
+    decision: &Decision,
+    made: &Moves,
+    pulled: &PrePull,
+) -> Vec<Vec<Step>> {
     let mut stages = Vec::new();
-    let conflicts = observed.field_conflict.is_some();
+    let conflicts = situation.observed.field_conflict.is_some();
     match decision {
-        Decision::Preflight(asked) => stages.push(asked.questions.clone()),
+        Decision::Preflight => stages.push(situation.asked.questions.clone()),
         Decision::Persist(step) if !conflicts => stages.push(vec![step.clone()]),
         Decision::Raise(step) => stages.push(vec![step.clone()]),
-        Decision::Finalize(Finalize::Write { stages: further, .. }) => {
+        Decision::Flip(Finalize::Write { stages: further, .. })
+        | Decision::Finalize(Finalize::Write { stages: further, .. }) => {
             let is_refused = |step: &Step| {
                 conflicts
                     && step
@@ -122,7 +116,8 @@ fn stages(observed: &Observed, decision: &Decision, made: &Moves, pulled: &PrePu
             }
         }
         Decision::Move | Decision::PlanOnly => stages.push(made.steps.clone()),
-        Decision::Finalize(Finalize::Waiting { .. } | Finalize::Done { .. })
+        Decision::Flip(Finalize::Waiting { .. } | Finalize::Done { .. })
+        | Decision::Finalize(Finalize::Waiting { .. } | Finalize::Done { .. })
         | Decision::Persist(_)
         | Decision::UpToDate
         | Decision::RolledBack
@@ -130,8 +125,9 @@ fn stages(observed: &Observed, decision: &Decision, made: &Moves, pulled: &PrePu
         | Decision::NotLocked
         | Decision::TemplateNotObserved
         | Decision::PodsBlocked
-        | Decision::NoWayBack(_)
-        | Decision::FieldConflict(_)
+        | Decision::NoWayBack
+        | Decision::NotRecorded(_)
+        | Decision::TemplateRefused
         | Decision::Open(_)
         | Decision::Supersede
         | Decision::Fail
@@ -170,13 +166,15 @@ fn finalizer(upgrade: &UpgradeView, decision: &Decision) -> Option<Step> {
         | Decision::NotLocked
         | Decision::TemplateNotObserved
         | Decision::PodsBlocked
-        | Decision::NoWayBack(_)
-        | Decision::FieldConflict(_)
-        | Decision::Preflight(_)
+        | Decision::NoWayBack
+        | Decision::NotRecorded(_)
+        | Decision::TemplateRefused
+        | Decision::Preflight
         | Decision::Supersede
         | Decision::Fail
         | Decision::Persist(_)
         | Decision::Raise(_)
+        | Decision::Flip(_)
         | Decision::Move
         | Decision::Finalize(_)
         | Decision::Close(_) => return None,
@@ -191,7 +189,14 @@ fn pulls(situation: &Situation<'_>, decision: &Decision, now: Timestamp) -> PreP
     let moves = match decision {
         Decision::Move => situation.lock.is_locked(),
         // Those that are there stay for as long as the run may go on with them.
-        Decision::Persist(_) | Decision::Raise(_) | Decision::TemplateNotObserved | Decision::Supersede => {
+        Decision::Persist(_)
+        | Decision::Raise(_)
+        | Decision::Flip(_)
+        | Decision::TemplateNotObserved
+        | Decision::Supersede => {
+            return PrePull::unneeded("the run is not at its pods yet");
+        }
+        Decision::Preflight if situation.course.is_open() => {
             return PrePull::unneeded("the run is not at its pods yet");
         }
         Decision::UpToDate
@@ -200,9 +205,10 @@ fn pulls(situation: &Situation<'_>, decision: &Decision, now: Timestamp) -> PreP
         | Decision::Paused
         | Decision::NotLocked
         | Decision::PodsBlocked
-        | Decision::NoWayBack(_)
-        | Decision::FieldConflict(_)
-        | Decision::Preflight(_)
+        | Decision::NoWayBack
+        | Decision::NotRecorded(_)
+        | Decision::TemplateRefused
+        | Decision::Preflight
         | Decision::Open(_)
         | Decision::Fail
         | Decision::Finalize(_)
@@ -240,8 +246,15 @@ fn pulls(situation: &Situation<'_>, decision: &Decision, now: Timestamp) -> PreP
 fn refusal(observed: &Observed, refused: &Refused, now: Timestamp) -> Plan {
     let mut plan = Plan::idle(refused.outcome());
     plan.wake = refused.wake();
+    if observed.upgrade.is_run_open() && observed.rival.is_none() {
+        // However long it stands: nobody stays out of traffic for a run that does not go on. Pods of an older object's
+        // run are that one's.
+        let back: Vec<Step> = observed.pods.iter().filter_map(|pod| deletion::traffic_on(pod, now)).collect();
+        plan.stages = if back.is_empty() { Vec::new() } else { vec![back] };
+    }
     let report = Report::of_refused(&observed.upgrade, refused);
     plan.why = vec![report.why()];
+    plan.events = of_stalled(&observed.upgrade, &report).into_iter().collect();
     plan.status = Some(status_write(&observed.upgrade, report.onto(&observed.upgrade, now)));
     plan
 }

@@ -2,21 +2,24 @@
 
 use super::situation::{Course, Situation};
 use crate::census::Member;
+use crate::claims::share;
 use crate::finalize::partition;
 use crate::health::MetricState;
 use crate::holds::{Hold, HoldInput, hold};
-use crate::machine::{Leave, PodState, about_to_start, next_write};
+use crate::machine::{Leave, PodState, PodWrite, about_to_start, next_write};
 use crate::patch;
 use crate::pre_pull::PrePull;
 use crate::projections::workloads::StatefulSetStrategy;
+use crate::recreation::Renewal;
 use crate::starts::{Budget, Candidate, Limits, Obstacle, starts};
 use crate::target::Target;
+use crate::verdict::Verdict;
 use jiff::Timestamp;
 use springtide_crds::in_place_upgrade::{DisruptionBudgets, Ineligible};
 use springtide_plumbing::disruption::InFlight;
 use springtide_plumbing::plan::Step;
 use springtide_plumbing::projection::Projection;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// What is written to pods now.
@@ -52,11 +55,14 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, rests: bool, 
     let rests =
         rests || situation.course == Course::Stopped || found.hold.as_ref().is_some_and(Hold::brings_to_rest);
     let mut chosen = HashSet::new();
+    let lowering = lowering(situation);
     if found.hold.is_none() && !rests && !is_stopped {
-        let (started, obstacle) = start(situation, pre_pull, now);
+        let (started, obstacle) =
+            start(situation, pre_pull, lowering.as_ref().map(|(ordinal, _)| *ordinal), now);
         let is_idle = started.is_empty() && situation.census.pods.in_flight == 0;
         found.hold = obstacle.as_ref().filter(|_| is_idle).and_then(|obstacle| held_by(obstacle, situation));
         found.waits_for_images = is_idle && obstacle == Some(Obstacle::Images);
+        found.hold = found.hold.take().or_else(|| is_idle.then(|| refused_eviction(situation)).flatten());
         chosen = started;
     }
     for (index, member) in situation.members.iter().enumerate() {
@@ -74,6 +80,15 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, rests: bool, 
             found.wake = Some(found.wake.map_or(until, |earlier| earlier.min(until)));
         }
         let Some(what) = next_write(&member.pod, &member.judgement, member.state(), leave) else { continue };
+        if what == PodWrite::Evict
+            && let Some((_, step)) = lowering
+                .as_ref()
+                .filter(|(ordinal, _)| situation.target.ordinal(&member.pod) == Some(*ordinal))
+        {
+            // Its controller does it.
+            found.steps.push(step.clone());
+            continue;
+        }
         let write = patch::write(&member.pod, &member.judgement, &situation.goal, what, now);
         let is_free = leave == Leave::Start && !member.is_available;
         let write = write.map(|write| if is_free { patch::pinned(write, &member.pod) } else { write });
@@ -85,12 +100,45 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, rests: bool, 
     found
 }
 
-/// Pods that cannot be changed stop the run, unless they are ignored or made anew.
+/// Pods that cannot be changed stop the run, unless they are ignored. Those that were made anew and do not come otherwise
+/// stop no rollback.
 pub(crate) fn is_blocked(situation: &Situation<'_>) -> bool {
+    let are_any = situation.census.pods.blocked > 0;
     match situation.observed.upgrade.spec.policy.ineligible {
-        Ineligible::Block => situation.census.pods.blocked > 0,
-        Ineligible::Ignore | Ineligible::Recreate => false,
+        Ineligible::Block => are_any,
+        Ineligible::Recreate => are_any && situation.course != Course::Back,
+        Ineligible::Ignore => false,
     }
+}
+
+/// The pod of a StatefulSet that its controller may make anew, by its number, and the write that lowers the partition past
+/// it. It is the last one that is not done: to all above it the partition is nothing any more.
+fn lowering(situation: &Situation<'_>) -> Option<(u32, Step)> {
+    let Target::StatefulSet { set, .. } = situation.target else { return None };
+    if situation.census.plan.recreate == 0 {
+        return None;
+    }
+    let relabelled = situation.relabelled();
+    let done: BTreeSet<u32> = relabelled.iter().copied().collect();
+    let end = set.first_ordinal.checked_add(set.replicas)?;
+    let ordinal = (set.first_ordinal..end).rev().find(|ordinal| !done.contains(ordinal))?;
+    let member =
+        situation.members.iter().find(|member| situation.target.ordinal(&member.pod) == Some(ordinal))?;
+    let is_of_partition = situation.renewal(&member.pod) == Some(Renewal::AfterWorkload);
+    let step = is_of_partition.then(|| partition::lower_past(set, &relabelled, ordinal)).flatten()?;
+    Some((ordinal, step))
+}
+
+/// That evictions were refused for a PodDisruptionBudget, and are tried again later.
+fn refused_eviction(situation: &Situation<'_>) -> Option<Hold> {
+    let is_refused =
+        |member: &&Member| member.judgement.verdict == Verdict::Recreate && member.stand.wake.is_some();
+    let first = situation.members.iter().find(is_refused)?;
+    let uid = &first.pod.meta().uid;
+    let budget = situation.observed.budgets.iter().find(|budget| budget.pods.contains(uid));
+    let name =
+        budget.map_or_else(|| format!("of pod {}", first.pod.meta().key.name), |budget| budget.name.clone());
+    Some(Hold::Budget { name })
 }
 
 /// At the end of a step the partition follows, so that a pod that is made anew is of the new revision.
@@ -98,7 +146,13 @@ fn lower_partition(situation: &Situation<'_>) -> Option<Step> {
     let Target::StatefulSet { set, .. } = situation.target else { return None };
     let StatefulSetStrategy::RollingUpdate { partition } = set.strategy else { return None };
     let is_end_of_step = situation.step.room == 0 && situation.census.pods.in_flight == 0;
-    if situation.course != Course::Forward || !is_end_of_step || situation.census.pods.updated == 0 {
+    // Where both revisions are one it decides nothing.
+    let is_current = set.current_revision == set.update_revision;
+    if situation.course != Course::Forward
+        || !is_end_of_step
+        || is_current
+        || situation.census.pods.updated == 0
+    {
         return None;
     }
     partition::lower(set, partition, &situation.relabelled())
@@ -108,6 +162,7 @@ fn lower_partition(situation: &Situation<'_>) -> Option<Step> {
 fn start(
     situation: &Situation<'_>,
     pre_pull: &PrePull,
+    lowering: Option<u32>,
     now: Timestamp,
 ) -> (HashSet<usize>, Option<Obstacle>) {
     let spec = &situation.observed.upgrade.spec;
@@ -128,7 +183,11 @@ fn start(
     for (place, member) in situation.members.iter().enumerate() {
         let is_put_off = member.stand.wake.is_some();
         let is_starting = about_to_start(&member.pod, &situation.pace, now).is_some();
-        if *member.state() != PodState::Old || is_put_off || is_starting {
+        let ordinal = situation.target.ordinal(&member.pod);
+        let waits_for_workload = member.judgement.verdict == Verdict::Recreate
+            && situation.renewal(&member.pod) != Some(Renewal::Eviction)
+            && (ordinal.is_none() || ordinal != lowering);
+        if *member.state() != PodState::Old || is_put_off || is_starting || waits_for_workload {
             continue;
         }
         let uid = &member.pod.meta().uid;
@@ -142,7 +201,7 @@ fn start(
             is_begun: is_begun(situation, member),
             node: member.pod.node.as_ref(),
             topology: topology(member),
-            ordinal: situation.target.ordinal(&member.pod),
+            ordinal,
             has_images: pre_pull.has_images(member),
             budgets: selected.map(|(place, _)| place).collect(),
         });
@@ -175,17 +234,20 @@ fn start(
 /// Whether the resize of a pod is made whose image is still to come.
 fn is_begun(situation: &Situation<'_>, member: &Member) -> bool {
     let differences = &member.judgement.differences;
-    let is_resized = |name: &Arc<str>| !differences.amounts.contains(name);
+    let is_resized = |name: &Arc<str>| !differences.amounts.contains_key(name);
     let containers = &situation.goal.template.content.containers;
     !differences.images.is_empty()
         && differences.amounts.is_empty()
-        && situation.observed.resizer.is_none()
         && situation.course.is_open()
         && containers.keys().any(|name| {
-            let own = member.pod.container(name).map(|own| own.amounts);
+            let own = member.pod.container(name);
             let before = situation.target.template_of(&member.pod);
-            let before = before.and_then(|old| old.content.containers.get(name)).map(|old| old.amounts);
-            is_resized(name) && before.is_some_and(|before| own.is_some_and(|own| !own.has(&before)))
+            let before = before.and_then(|old| old.content.containers.get(name));
+            let is_moved = own.zip(before).is_some_and(|(own, before)| {
+                let claimed = share(&situation.claims, name, own.role);
+                !own.amounts.has(&claimed.rest(before.amounts))
+            });
+            is_resized(name) && is_moved
         })
 }
 

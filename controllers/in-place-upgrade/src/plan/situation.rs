@@ -1,28 +1,31 @@
 //! All that follows from what was observed, before anything is decided.
 
-use super::preflight;
+use super::preflight::{self, Preflight};
 use crate::census::{Census, Member};
 use crate::change::Change;
+use crate::claims::Claim;
 use crate::content::{Digest, Role};
-use crate::health::{Health, health};
+use crate::health::{Health, ends_run, health};
 use crate::lock::{self, LockVerdict};
-use crate::machine::{self, Evidence, Pace};
+use crate::machine::{self, Evidence, Pace, PodState, Stand};
 use crate::observed::Observed;
-use crate::previous;
+use crate::previous::{self, NotRecorded};
 use crate::projections::pod::PodView;
 use crate::projections::template::Template;
 use crate::projections::upgrade::UpgradeView;
+use crate::recreation::{self, Renewal};
+use crate::restarts;
 use crate::spec_rules::Freeze;
 use crate::steps::{StepInput, StepNow, step_now};
 use crate::target::Target;
-use crate::verdict::{Court, judge};
+use crate::verdict::{Court, Verdict, judge};
 use crate::wish::Wish;
 use jiff::Timestamp;
-use springtide_crds::common::ConditionStatus;
 use springtide_crds::in_place_upgrade::{
-    FinalizedReason, HealthyReason, LockedReason, OnFailure, Previous, RunResult, StepStatus,
+    FinalizedReason, HealthyReason, Ineligible, LockedReason, OnFailure, Previous, RunResult, SourceType,
+    StepStatus,
 };
-use springtide_crds::reason::Reason;
+use springtide_plumbing::clock::after;
 use springtide_plumbing::projection::Projection;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,9 +63,7 @@ impl Course {
         if !is_same {
             return Self::Superseded;
         }
-        let is_unhealthy =
-            upgrade.reason::<HealthyReason>().is_some_and(|reason| reason.status() == ConditionStatus::False);
-        if is_unhealthy {
+        if upgrade.reason::<HealthyReason>().is_some_and(ends_run) {
             return match upgrade.spec.rollback.on_failure {
                 OnFailure::Auto => Self::Back,
                 OnFailure::Hold => Self::Stopped,
@@ -112,6 +113,8 @@ pub struct Situation<'a> {
     pub lock: LockVerdict,
     /// How a pod goes its way.
     pub pace: Pace,
+    /// Cpu and memory that somebody else decides.
+    pub claims: Vec<Claim>,
     /// The workload's live pods, by name.
     pub members: Vec<Member>,
     /// What each of them was made from, in the same order: what dry runs are asked by.
@@ -122,6 +125,10 @@ pub struct Situation<'a> {
     pub step: StepNow,
     /// Whether the run goes well.
     pub health: Health,
+    /// What the API server says to the change, and what it is still to be asked.
+    pub asked: Preflight,
+    /// When a restart that is asked for is due, where that is still to come.
+    pub restart_at: Option<Timestamp>,
 }
 
 /// What a pod was made from.
@@ -141,17 +148,27 @@ impl<'a> Situation<'a> {
         let wish = Wish::of(spec, target.template());
         let course = Course::of(upgrade, &wish);
         let stored = status.previous.as_ref();
+        // Once a run of this wish has succeeded, what pods bear of it says nothing of one that repairs them.
+        let succeeded = status.last_run.as_ref().filter(|run| {
+            run.target_hash == wish.hash.as_str() && run.result == RunResult::Succeeded
+        });
+        let mut this = succeeded.map_or_else(|| wish.clone(), |run| wish.again(run.completion_time.0));
+        let restart_at = wish.restart.as_ref().map(|restart| restart.before_time.0).filter(|at| *at > now);
+        if restart_at.is_some() {
+            // Whatever is created until then is to be restarted, and no pod twice.
+            this.restart = None;
+        }
         let (goal, is_goal_lost) = match course {
             Course::Back => match stored.and_then(|previous| previous::goal(target, previous)) {
-                Some(template) => (wish.back_to(&template), false),
-                None => (wish.clone(), true),
+                Some(template) => (this.back_to(&template), false),
+                None => (this, true),
             },
             Course::Closed
             | Course::RolledBack
             | Course::Superseded
             | Course::Forward
             | Course::Finalizing
-            | Course::Stopped => (wish.clone(), false),
+            | Course::Stopped => (this, false),
         };
         let terms = lock::Terms {
             lock: spec.policy.lock,
@@ -164,8 +181,10 @@ impl<'a> Situation<'a> {
         };
         let lock = lock::lock(target, &terms);
         let pace = Pace::of(spec, target.min_ready_seconds());
-        let (members, origins) = members(observed, target, &goal, course, &pace, now);
-        let census = Census::of(&members);
+        let claims = observed.claims();
+        let (members, origins) = members(observed, target, &goal, course, &pace, &claims, now);
+        let mut census = Census::of(&members);
+        census.missing = missing(observed, target, &census, &pace, now);
         let is_same = status.target_hash == wish.hash.as_str() && course.is_open();
         let input = StepInput {
             steps: &spec.strategy.steps,
@@ -177,7 +196,7 @@ impl<'a> Situation<'a> {
         let progress = census.progress(target.replicas(), spec.policy.ineligible);
         let step = step_now(&input, progress, now);
         let health = health(&census, &spec.health, &observed.metrics);
-        Self {
+        let mut situation = Self {
             observed,
             target,
             freezes,
@@ -187,16 +206,24 @@ impl<'a> Situation<'a> {
             course,
             lock,
             pace,
+            claims,
             members,
             origins,
             census,
             step,
             health,
-        }
+            asked: Preflight::default(),
+            restart_at,
+        };
+        situation.asked = preflight::preflight(&situation, now);
+        situation
     }
 
     /// What a rollback would go back to, if the run opened now.
-    pub fn to_be_recorded(&self) -> Option<Previous> {
+    ///
+    /// # Errors
+    /// Why it cannot be recorded.
+    pub fn to_be_recorded(&self) -> Result<Previous, NotRecorded> {
         let old = match self.target {
             Target::ReplicaSet(set) => Some(previous::content_of_pods(set, &self.observed.pods)),
             Target::Deployment { .. } | Target::StatefulSet { .. } | Target::DaemonSet { .. } => None,
@@ -222,12 +249,14 @@ impl<'a> Situation<'a> {
         spec.strategy.max_unavailable.round_down(self.target.replicas()).max(1)
     }
 
+    /// How a pod is made anew; see [`recreation`](crate::recreation).
+    pub fn renewal(&self, pod: &PodView) -> Option<Renewal> {
+        renewal_in(self.observed, self.target, &self.goal, pod)
+    }
+
     /// Ordinals of a StatefulSet's pods that are of the wished revision and available.
     pub fn relabelled(&self) -> Vec<u32> {
-        let done = self
-            .members
-            .iter()
-            .filter(|member| member.is_available && member.judgement.differences.is_content_equal());
+        let done = self.members.iter().filter(|member| member.is_available && member.is_updated());
         done.filter_map(|member| self.target.ordinal(&member.pod)).collect()
     }
 }
@@ -239,11 +268,14 @@ fn members(
     goal: &Wish,
     course: Course,
     pace: &Pace,
+    claims: &[Claim],
     now: Timestamp,
 ) -> (Vec<Member>, Vec<Origin>) {
     let spec = &observed.upgrade.spec;
     let stored = observed.upgrade.status.previous.as_ref();
     let of_bare = match target {
+        // It is its own template that a pod which goes back may have been born of.
+        Target::ReplicaSet(set) if goal.is_rollback => Some(Arc::clone(&set.template)),
         Target::ReplicaSet(set) => Some(match stored {
             Some(previous) => previous::goal(target, previous).unwrap_or_else(|| Arc::clone(&set.template)),
             None => previous::content_of_pods(set, &observed.pods),
@@ -255,28 +287,71 @@ fn members(
         (true, None) | (false, _) => target.update_revision().map(|revision| revision.pod_label().clone()),
     };
     let unknown = Evidence::default();
-    let mut changes: BTreeMap<Digest, Change> = BTreeMap::new();
+    let mut changes: BTreeMap<Option<Digest>, (Change, bool)> = BTreeMap::new();
+    // What was born before has been looked at by whoever went before.
+    let begun = stored.and(observed.upgrade.status.step.as_ref()).map(|step| step.start_time.0);
     let live = observed.pods.iter().filter(|pod| pod.is_live());
     let judged = live.map(|pod| {
         let made_from = of_bare.as_ref().or_else(|| target.template_of(pod));
         let template = made_from.map_or(goal.whole(), |template| template.whole);
-        let change = changes.entry(template).or_insert_with(|| match made_from {
-            Some(old) => Change::between(old, &goal.template),
-            None => Change::of_unknown(&goal.template),
+        let key = made_from.map(|template| template.whole);
+        let (change, is_denied) = &*changes.entry(key).or_insert_with(|| {
+            let change = match made_from {
+                Some(old) => Change::between(old, &goal.template),
+                None => Change {
+                    rest: target.rest_of_lost(pod).is_some_and(|rest| rest != goal.template.rest),
+                    ..Change::of_unknown(&goal.template)
+                },
+            };
+            (change, preflight::is_denied(&observed.answers, goal, template))
         });
+        // One that was made from the wish comes out the same again, but for its age.
+        let is_old = made_from.is_none_or(|template| template.whole != goal.whole())
+            || restarts::due(pod, goal).is_some();
+        let policy = spec.policy.ineligible;
+        let (renewal, ineligible) = match policy {
+            Ineligible::Block | Ineligible::Ignore => (None, policy),
+            Ineligible::Recreate => match renewal_in(observed, target, goal, pod).filter(|_| is_old) {
+                Some(renewal) => (Some(renewal), policy),
+                None => (None, Ineligible::Block),
+            },
+        };
         let court = Court {
             wish: goal,
             change,
             revision: revision.as_ref(),
-            is_strict_on_amounts: course.is_open() && observed.resizer.is_none(),
+            is_strict_on_amounts: course.is_open(),
+            claims,
             traffic: spec.traffic.mode,
-            ineligible: spec.policy.ineligible,
-            is_denied: preflight::is_denied(&observed.answers, goal, template),
+            ineligible,
+            is_denied: *is_denied,
         };
         let node = pod.node.as_ref().and_then(|node| observed.nodes.get(node));
         let judgement = judge(pod, node.map(AsRef::as_ref), &court);
         let evidence = observed.evidence.get(&pod.meta().uid).unwrap_or(&unknown);
         let stand = machine::stand(pod, &judgement, goal.hash.as_str(), pace, evidence, now);
+        let stand = match (judgement.verdict, renewal, policy) {
+            (Verdict::Recreate, Some(Renewal::Controller), _) => {
+                Stand { state: PodState::Renewed, wake: None }
+            }
+            (Verdict::UpToDate, _, Ineligible::Recreate)
+                if begun.is_some_and(|begun| pod.meta().creation_time >= begun) =>
+            {
+                machine::renewed(pod, stand, pace, now)
+            }
+            (
+                Verdict::UpToDate
+                | Verdict::Metadata
+                | Verdict::Resize
+                | Verdict::InPlace
+                | Verdict::Restart
+                | Verdict::NextRestart
+                | Verdict::Recreate
+                | Verdict::Blocked(_),
+                _,
+                _,
+            ) => stand,
+        };
         let is_available = machine::is_available(pod, judgement.lever, pace.min_ready, now);
         let awaits_restart = awaits_restart(pod, change, &goal.template, goal.hash.as_str());
         let images = judgement.differences.images.iter();
@@ -285,6 +360,26 @@ fn members(
         (Member { pod: Arc::clone(pod), judgement, stand, is_available, awaits_restart }, origin)
     });
     judged.unzip()
+}
+
+/// Pods that are waited for, as some may have been evicted whose place is still empty. Nobody knows which are missing for
+/// that, so that they are waited for as long as for one that was changed, and no longer.
+fn missing(observed: &Observed, target: &Target, census: &Census, pace: &Pace, now: Timestamp) -> u32 {
+    let is_awaited = observed.still_since.is_none_or(|since| after(since, pace.pod_deadline) > now);
+    match observed.upgrade.spec.policy.ineligible {
+        Ineligible::Recreate if is_awaited && observed.upgrade.is_run_open() => target.replicas().saturating_sub(census.pods.total),
+        Ineligible::Recreate | Ineligible::Block | Ineligible::Ignore => 0,
+    }
+}
+
+/// How a pod is made anew.
+fn renewal_in(observed: &Observed, target: &Target, goal: &Wish, pod: &PodView) -> Option<Renewal> {
+    let spec = &observed.upgrade.spec;
+    let has_inline = match spec.source.type_ {
+        SourceType::Inline => spec.source.inline.is_some(),
+        SourceType::Template => false,
+    };
+    recreation::renewal(target, goal, spec.policy.lock, has_inline, pod)
 }
 
 /// Whether a plain init container has got its image by this run: nothing runs it before the pod restarts.

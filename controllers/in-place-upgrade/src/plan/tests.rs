@@ -1,5 +1,16 @@
 mod conditions;
 mod kinds;
+mod bad_input;
+mod bounds;
+mod deletion;
+mod events;
+mod neighbours;
+mod reasons;
+mod refusals;
+mod renewal;
+mod repair;
+mod restarts;
+mod scenes;
 mod summary;
 mod world;
 

@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub const PULLER_PREFIX: &str = "ipu-pull-";
 /// Label of pullers, so that people know what they are; its value is the object's name.
 pub const PULLER_LABEL: &str = "springtide.dev/in-place-upgrade-puller";
+/// The manager's program in its own image.
+const PROGRAM: &str = "/bin/springtide";
 /// Longest value of a label.
 const LABEL_MAX_BYTES: usize = 63;
 
@@ -32,7 +34,7 @@ pub struct Recipe<'a> {
     pub mode: PrePullMode,
     /// The workload's template: pull secrets and service account are its.
     pub template: &'a Template,
-    /// An image with a program that does nothing, `/pause` or `/noop`.
+    /// The manager's own image.
     pub tools_image: &'a str,
 }
 
@@ -142,14 +144,14 @@ pub fn manifest(recipe: &Recipe<'_>, name: &str, node: &str, images: &[Arc<str>]
     }
     let idle = |mounts: Value| {
         json!({
-            "name": "idle", "image": recipe.tools_image, "command": ["/springtide", "idle"],
+            "name": "idle", "image": recipe.tools_image, "command": [PROGRAM, "idle"],
             "securityContext": security, "volumeMounts": mounts,
         })
     };
     match recipe.mode {
         PrePullMode::InitContainer => {
             let copy = json!({
-                "name": "copy", "image": recipe.tools_image, "command": ["/springtide", "copy-noop", "/noop"],
+                "name": "copy", "image": recipe.tools_image, "command": [PROGRAM, "copy-noop", "/noop"],
                 "securityContext": security, "volumeMounts": [{"name": "noop", "mountPath": "/noop"}],
             });
             let pulls = images.iter().enumerate().map(|(place, image)| {

@@ -4,6 +4,7 @@ pub mod node;
 pub mod pod;
 pub mod template;
 pub mod upgrade;
+pub mod vertical_pod_autoscaler;
 pub mod workloads;
 
 use serde::Deserialize;

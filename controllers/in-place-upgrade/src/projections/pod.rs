@@ -20,8 +20,9 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 const OWNER_KINDS: [&str; 4] = ["ReplicaSet", "StatefulSet", "DaemonSet", "InPlaceUpgrade"];
 /// Longest annotation that is kept as it is; of a longer one its digest tells whether it is as it should be.
 const VALUE_MAX_BYTES: usize = 1024;
-/// Longest message of a container that waits, and of a resize that does, as kept.
-const MESSAGE_MAX_BYTES: usize = 256;
+/// Longest message of a container that waits, and of a resize that does, as kept: what a registry says comes last, after
+/// the image's name three times over.
+const MESSAGE_MAX_BYTES: usize = 1024;
 /// What a pod has where its spec does not say.
 const DEFAULT_GRACE_SECONDS: u32 = 30;
 
@@ -175,6 +176,8 @@ pub struct ContainerView {
 /// What a kubelet reports of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerStatus {
+    /// Its place in the list of the status.
+    pub place: u16,
     /// `containerID`; empty before the first start.
     pub container_id: Box<str>,
     /// `imageID`; empty before the first start.

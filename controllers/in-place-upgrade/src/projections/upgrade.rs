@@ -4,7 +4,7 @@ use serde::Deserialize;
 use springtide_crds::common::{Condition, GROUP, VERSION, condition};
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, InPlaceUpgradeStatus};
 use springtide_crds::reason::Reason;
-use springtide_plumbing::key::{ObjectKey, Resource};
+use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 
 /// `springtide.dev/v1alpha1` InPlaceUpgrade.
@@ -37,6 +37,12 @@ impl UpgradeView {
         ObjectKey::new(self.meta.key.namespace.clone(), self.spec.target_ref.name.as_str())
     }
 
+    /// Kind and name of its target, as `status.target` has them.
+    pub fn target_text(&self) -> String {
+        let target = &self.spec.target_ref;
+        format!("{}/{}", target.kind.as_str(), target.name)
+    }
+
     /// A condition as stored.
     pub fn condition(&self, type_: &str) -> Option<&Condition> {
         condition(&self.status.conditions, type_)
@@ -56,6 +62,24 @@ impl UpgradeView {
     /// Whether it holds our finalizer.
     pub fn is_held(&self) -> bool {
         self.meta.finalizers.iter().any(|held| held.as_ref() == FINALIZER)
+    }
+
+    /// The same with another status, as another version.
+    #[must_use]
+    pub fn with_status(&self, status: InPlaceUpgradeStatus, resource_version: ResourceVersion) -> Self {
+        Self { meta: Meta { resource_version, ..self.meta.clone() }, spec: self.spec.clone(), status }
+    }
+
+    /// The same with our finalizer, or without it where it is there, as another version.
+    #[must_use]
+    pub fn with_finalizer_turned(&self, resource_version: ResourceVersion) -> Self {
+        let mut turned = Self { meta: Meta { resource_version, ..self.meta.clone() }, ..self.clone() };
+        if self.is_held() {
+            turned.meta.finalizers.retain(|held| held.as_ref() != FINALIZER);
+        } else {
+            turned.meta.finalizers.push(FINALIZER.into());
+        }
+        turned
     }
 }
 

@@ -2,8 +2,10 @@
 
 use super::Annotated;
 use super::template::Template;
+use crate::earlier::EarlierTemplates;
 use serde::Deserialize;
 use serde_json::Value;
+use springtide_crds::in_place_upgrade::TargetKind;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use std::sync::Arc;
@@ -26,6 +28,17 @@ const DEFAULT_HISTORY_LIMIT: u32 = 10;
 
 const fn apps(kind: &'static str, plural: &'static str) -> Resource {
     Resource { group: "apps", version: "v1", kind, plural, namespaced: true }
+}
+
+/// The kind of workload that an object of `apps` of this kind is; `None` where it is none whose pods are changed.
+pub(crate) fn target_kind(kind: &str) -> Option<TargetKind> {
+    match kind {
+        "Deployment" => Some(TargetKind::Deployment),
+        "ReplicaSet" => Some(TargetKind::ReplicaSet),
+        "StatefulSet" => Some(TargetKind::StatefulSet),
+        "DaemonSet" => Some(TargetKind::DaemonSet),
+        _ => None,
+    }
 }
 
 /// One Deployment.
@@ -70,6 +83,10 @@ pub struct ReplicaSetView {
     pub revision: i64,
     /// Pods that it has.
     pub status_replicas: u32,
+    /// `status.observedGeneration`.
+    pub observed_generation: i64,
+    /// Templates that it had, where it got its own under its pods.
+    pub earlier: EarlierTemplates,
 }
 
 /// The labels of a ReplicaSet that are read.
@@ -202,6 +219,8 @@ struct DeploymentAnnotations {
 struct ReplicaSetAnnotations {
     #[serde(rename = "deployment.kubernetes.io/revision", default)]
     revision: Option<Box<str>>,
+    #[serde(rename = "springtide.dev/earlier-templates", default)]
+    earlier: Option<Box<str>>,
 }
 
 /// Of the others.
@@ -294,6 +313,8 @@ impl From<Wire<ReplicaSetLabels, ReplicaSetAnnotations>> for ReplicaSetView {
             template: Template::shared(&spec.template),
             revision: annotations.revision.and_then(|text| text.parse().ok()).unwrap_or(0),
             status_replicas: status.replicas,
+            observed_generation: status.observed_generation,
+            earlier: annotations.earlier.as_deref().map(EarlierTemplates::read).unwrap_or_default(),
         }
     }
 }
@@ -361,7 +382,7 @@ impl From<RevisionWire> for ControllerRevisionView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::{CONTROLLER_REVISION_HASH, PAUSED_BY_ANNOTATION};
+    use crate::names::{CONTROLLER_REVISION_HASH, EARLIER_ANNOTATION, PAUSED_BY_ANNOTATION};
 
     fn view<P: serde::de::DeserializeOwned>(text: &str) -> P {
         serde_yaml::from_str(text).unwrap()
@@ -428,6 +449,7 @@ revision: 3
     fn the_names_in_the_wire_are_those_that_are_written() {
         // The attributes of serde take no constants.
         assert_eq!(PAUSED_BY_ANNOTATION, "springtide.dev/paused-by-upgrade");
+        assert_eq!(EARLIER_ANNOTATION, "springtide.dev/earlier-templates");
         assert_eq!(REVISION, "deployment.kubernetes.io/revision");
         assert_eq!(CONTROLLER_REVISION_HASH, "controller-revision-hash");
     }

@@ -47,6 +47,7 @@ impl Case {
             change: &change,
             revision: None,
             is_strict_on_amounts: true,
+            claims: &[],
             traffic: TrafficMode::Auto,
             ineligible: Ineligible::Block,
             is_denied: false,
@@ -149,6 +150,35 @@ fn containers_that_are_not_there_block() {
     let mut denied = Case::images("app:1", "app:2");
     denied.edit = |court| court.is_denied = true;
     assert_eq!(denied.verdict(), Verdict::Blocked(BlockedReason::AdmissionDenied));
+}
+
+#[test]
+fn a_restart_without_a_digest_blocks_or_recreates() {
+    let case = |image_id: &str, ineligible| {
+        let template = template("app:1", json!({}));
+        let mut wish = wish(&template);
+        wish.restart = serde_json::from_value(json!({"beforeTime": "2026-11-23T10:00:00Z"})).unwrap();
+        let change = Change::default();
+        let court = Court {
+            wish: &wish,
+            change: &change,
+            revision: None,
+            is_strict_on_amounts: true,
+            claims: &[],
+            traffic: TrafficMode::Auto,
+            ineligible,
+            is_denied: false,
+        };
+        let status = json!([{"name": "app", "containerID": "containerd://1", "imageID": image_id}]);
+        let created = json!({"creationTimestamp": "2026-11-23T09:00:00Z"});
+        let pod = pod("web-1", json!({"metadata": created, "status": {"containerStatuses": status}}));
+        judge(&pod, None, &court).verdict
+    };
+    let known = format!("docker.io/library/app@sha256:{}", "0".repeat(64));
+    assert_eq!(case(&known, Ineligible::Block), Verdict::Restart);
+    let unknown = "sha256:0123";
+    assert_eq!(case(unknown, Ineligible::Block), Verdict::Blocked(BlockedReason::DigestUnknown));
+    assert_eq!(case(unknown, Ineligible::Recreate), Verdict::Recreate);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! The stores behind the plans of this controller.
 
-use super::{PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, UPGRADES_BY_TARGET};
+use super::{
+    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, UPGRADES_BY_TARGET,
+};
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
+use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use crate::projections::workloads::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
@@ -38,6 +41,8 @@ pub struct Stores {
     pub slices: Store<EndpointSliceView>,
     /// All nodes; absent where only some namespaces are watched, as a node belongs to none. Then nothing is pulled ahead.
     pub nodes: Option<Store<NodeView>>,
+    /// All VerticalPodAutoscalers of the scope; empty where the server has no such kind.
+    pub autoscalers: Store<VerticalPodAutoscalerView>,
 }
 
 impl Stores {
@@ -62,6 +67,7 @@ impl Stores {
                 Scope::All => Some(watches.add(Scope::All, all(), &[])?),
                 Scope::Namespaces(_) => None,
             },
+            autoscalers: watches.add_optional(scope.clone(), all(), &[AUTOSCALERS_BY_TARGET])?,
         })
     }
 
@@ -78,6 +84,7 @@ impl Stores {
             Arc::new(self.budgets.clone()),
             Arc::new(self.services.clone()),
             Arc::new(self.slices.clone()),
+            Arc::new(self.autoscalers.clone()),
         ];
         views.extend(self.nodes.clone().map(|nodes| Arc::new(nodes) as Arc<dyn StoreView>));
         views
@@ -91,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_plan_rests_on_every_store_of_this_controller_and_on_no_other() {
-        for (scope, kinds) in [(Scope::All, 11), (Scope::of(["a", "b"]), 10)] {
+        for (scope, kinds) in [(Scope::All, 12), (Scope::of(["a", "b"]), 11)] {
             let mut watches = WatchSet::new(1).within([RIGHTS]);
             let stores = Stores::register(&mut watches, &scope).expect("one watch each");
             assert_eq!(stores.views().len(), kinds);

@@ -1,22 +1,25 @@
 //! The commands for people, beside the manager itself.
 //!
 //! Those that only read ([`explain`], [`status`], [`plan`]) say all that they have to say in one value, which is
-//! printed as text, JSON or YAML; what could not be read for want of rights is part of it.
+//! printed as text, JSON or YAML; what could not be read for want of rights is part of it. [`watch`] says it as it comes.
+//! A verb has its options here, and what it says of a kind in that kind's room: [`batch`], [`upgrade`].
 
+mod batch;
 pub(crate) mod explain;
+mod manifest;
 pub(crate) mod noop;
 pub(crate) mod plan;
-mod plan_text;
 mod read;
 pub(crate) mod release;
 pub(crate) mod status;
 mod text;
+mod upgrade;
+pub(crate) mod watch;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde::Serialize;
-use springtide_batch_job::Settings;
 use springtide_manager::config::ManagerConfiguration;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +47,8 @@ pub(crate) struct RehearsalArgs {
     /// Computes as if it were this time (RFC 3339), and nothing else had happened until then.
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
-    /// The manager's configuration file, where it changes the built-in queue or how long finished jobs stay.
+    /// The manager's configuration file, where it changes the built-in queue, how long finished jobs stay, or by which
+    /// image images are pulled ahead.
     #[arg(long, value_name = "FILE")]
     manager_config: Option<PathBuf>,
 }
@@ -54,12 +58,12 @@ impl RehearsalArgs {
         self.at.unwrap_or_else(Timestamp::now)
     }
 
-    fn settings(&self) -> Result<Settings> {
-        let Some(path) = &self.manager_config else { return Ok(Settings::default()) };
+    /// The manager's configuration, where a file of it is named.
+    fn configuration(&self) -> Result<Option<ManagerConfiguration>> {
+        let Some(path) = &self.manager_config else { return Ok(None) };
         let name = || format!("--manager-config {}", path.display());
         let text = std::fs::read_to_string(path).with_context(name)?;
-        let configuration = ManagerConfiguration::parse(&text).with_context(name)?;
-        Ok(Settings::from(&configuration.controllers.batch_job.settings))
+        ManagerConfiguration::parse(&text).with_context(name).map(Some)
     }
 }
 
@@ -117,6 +121,7 @@ impl From<Verdict> for ExitCode {
 pub(crate) enum TargetKind {
     BatchJob,
     BatchQueue,
+    InPlaceUpgrade,
 }
 
 /// One object, as a command line names it.
@@ -126,21 +131,47 @@ pub(crate) struct Target {
     pub(crate) name: String,
 }
 
+/// One object, or all of a kind, as a command line names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) kind: TargetKind,
+    pub(crate) name: Option<String>,
+}
+
+impl std::str::FromStr for TargetKind {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let word = text.to_ascii_lowercase();
+        Ok(match word.strip_suffix(".springtide.dev").unwrap_or(&word) {
+            "bj" | "batchjob" | "batchjobs" => Self::BatchJob,
+            "bq" | "batchqueue" | "batchqueues" => Self::BatchQueue,
+            "ipu" | "inplaceupgrade" | "inplaceupgrades" => Self::InPlaceUpgrade,
+            _ => bail!("{text} is neither batchjob (bj), batchqueue (bq) nor inplaceupgrade (ipu)"),
+        })
+    }
+}
+
 impl std::str::FromStr for Target {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let Some((kind, name)) = text.split_once('/').filter(|(_, name)| !name.is_empty()) else {
-            bail!("KIND/NAME is asked for, such as bj/hello or bq/default")
+            bail!("KIND/NAME is asked for, such as bj/hello, bq/default or ipu/web")
         };
-        let word = kind.to_ascii_lowercase();
-        let word = word.strip_suffix(".springtide.dev").unwrap_or(&word);
-        let kind = match word {
-            "bj" | "batchjob" | "batchjobs" => TargetKind::BatchJob,
-            "bq" | "batchqueue" | "batchqueues" => TargetKind::BatchQueue,
-            _ => bail!("{kind} is neither batchjob (bj) nor batchqueue (bq)"),
-        };
-        Ok(Self { kind, name: name.to_owned() })
+        Ok(Self { kind: kind.parse()?, name: name.to_owned() })
+    }
+}
+
+impl std::str::FromStr for Subject {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if !text.contains('/') {
+            return Ok(Self { kind: text.parse()?, name: None });
+        }
+        let Target { kind, name } = text.parse()?;
+        Ok(Self { kind, name: Some(name) })
     }
 }
 
@@ -155,8 +186,22 @@ mod tests {
             assert_eq!((target.kind, target.name.as_str()), (TargetKind::BatchJob, "a"));
         }
         assert_eq!("bq/default".parse::<Target>().unwrap().kind, TargetKind::BatchQueue);
+        for text in ["ipu/web", "InPlaceUpgrade/web", "inplaceupgrades.springtide.dev/web"] {
+            assert_eq!(text.parse::<Target>().unwrap().kind, TargetKind::InPlaceUpgrade);
+        }
         for text in ["a", "bj/", "job/a"] {
             text.parse::<Target>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_kind_alone_names_all_of_it() {
+        let all: Subject = "ipu".parse().unwrap();
+        assert_eq!(all, Subject { kind: TargetKind::InPlaceUpgrade, name: None });
+        let one: Subject = "bq/default".parse().unwrap();
+        assert_eq!(one, Subject { kind: TargetKind::BatchQueue, name: Some("default".to_owned()) });
+        for text in ["", "jobs", "ipu/", "a/b"] {
+            text.parse::<Subject>().unwrap_err();
         }
     }
 }

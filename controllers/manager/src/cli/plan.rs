@@ -1,28 +1,32 @@
-//! `springtide plan -f FILE`: what a manifest would lead to.
+//! `springtide plan`: what the manager would write, for an object that is there or for a manifest.
 
-use super::plan_text::text;
-use super::read::{Cluster, DryRun, Unread};
-use super::{API_VERSION, ConnectionArgs, OutputArgs, RehearsalArgs, Verdict};
-use anyhow::{Context, Result, bail};
+use super::manifest::{self, Applied, Trial};
+use super::read::{Cluster, Unread};
+use super::text::unread;
+use super::upgrade::plan::UpgradePlan;
+use super::{
+    API_VERSION, ConnectionArgs, OutputArgs, RehearsalArgs, Target, TargetKind, Verdict, batch, upgrade,
+};
+use anyhow::{Result, bail};
 use clap::Args;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use springtide_batch_job::projections::job::{BATCH_JOB, JobView};
-use springtide_batch_job::projections::queue::{BATCH_QUEUE, QueueView};
-use springtide_batch_job::rehearsal::{Explanation, PlannedWrite, caused_by};
-use springtide_plumbing::key::{ObjectKey, Resource};
+use serde::Serialize;
+use springtide_batch_job::rehearsal::{Explanation, PlannedWrite};
+use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
-use std::io::Read as _;
+use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Options of `springtide plan`.
 #[derive(Args)]
 pub(crate) struct PlanArgs {
-    /// Manifest of BatchJobs and BatchQueues (YAML or JSON, any number of documents); - reads standard input.
+    /// The upgrade, as ipu/NAME.
+    #[arg(value_name = "KIND/NAME", required_unless_present = "filename", conflicts_with = "filename")]
+    target: Option<Target>,
+    /// Manifest of BatchJobs, BatchQueues and InPlaceUpgrades (YAML or JSON, any number of documents); - reads standard
+    /// input.
     #[arg(short, long, value_name = "FILE")]
-    filename: PathBuf,
+    filename: Option<PathBuf>,
     /// As whom `kubectl apply --server-side` would write: what the manifest leaves out goes where it was this one's.
     #[arg(long, default_value = "kubectl")]
     field_manager: String,
@@ -44,233 +48,126 @@ pub(super) struct Answer {
     pub(super) time: Timestamp,
     /// The objects of the manifest.
     pub(super) objects: Vec<Applied>,
-    /// Writes of the manager that they lead to now, in their order; those of statuses aside.
+    /// Writes of the manager for jobs that they lead to now, in their order; those of statuses aside.
     pub(super) writes: Vec<PlannedWrite>,
-    /// Writes that are due now, and would be no longer.
+    /// Writes for jobs that are due now, and would be no longer.
     pub(super) spared: Vec<PlannedWrite>,
     /// How the jobs of the manifest stand after these writes.
     pub(super) jobs: Vec<Explanation>,
+    /// The plans of upgrades, with their writes.
+    pub(super) upgrades: Vec<UpgradePlan>,
     /// Whether there are more writes than were looked at.
     pub(super) is_cut: bool,
-    /// Whether it is known what fits on the nodes; where not, the writes are the most that there could be at first.
+    /// Whether nodes are seen: for jobs, what fits on them; where not, their writes are the most that there could be at
+    /// first.
     pub(super) sees_nodes: bool,
     /// What could not be read, and what that means.
     pub(super) not_seen: Vec<Unread>,
 }
 
-/// One object of the manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Applied {
-    pub(super) kind: String,
-    pub(super) namespace: String,
-    pub(super) name: String,
-    /// Whether there is none of its name yet.
-    pub(super) is_new: bool,
-    /// Whether the API server has tried it: defaults are filled in, and all rules hold.
-    pub(super) is_checked: bool,
-    /// Why not; empty where it has.
-    pub(super) unchecked_because: String,
-}
+impl Answer {
+    /// A plan of nothing.
+    pub(super) fn new(time: Timestamp, objects: Vec<Applied>) -> Self {
+        Self {
+            api_version: API_VERSION,
+            kind: "WritePlan",
+            time,
+            objects,
+            writes: Vec::new(),
+            spared: Vec::new(),
+            jobs: Vec::new(),
+            upgrades: Vec::new(),
+            is_cut: false,
+            sees_nodes: true,
+            not_seen: Vec::new(),
+        }
+    }
 
-/// What is planned of.
-enum Object {
-    Job(Arc<JobView>),
-    Queue(Arc<QueueView>),
+    /// Whether anything of BatchJobs is planned.
+    fn is_of_jobs(&self) -> bool {
+        self.objects.iter().any(|object| object.kind != "InPlaceUpgrade")
+    }
 }
 
 /// Reads, asks the server to try, computes, prints. Nothing is stored.
 ///
 /// # Errors
-/// The manifest is no such manifest, the server refuses it, or cannot be asked.
+/// There is no such object, the manifest is no such manifest, the server refuses it, or cannot be asked.
 pub(crate) async fn run(args: PlanArgs) -> Result<Verdict> {
-    let settings = args.rehearsal.settings()?;
-    let manifests = documents(&read(&args.filename)?)?;
-    let cluster = Cluster::connect(&args.connection, "plan").await?;
-    let now = args.rehearsal.time();
-    let mut objects = Vec::new();
-    let (mut jobs, mut queues) = (Vec::new(), Vec::new());
-    for (number, manifest) in manifests.into_iter().enumerate() {
-        let (applied, object) = apply(&cluster, &args, manifest, number, now).await?;
-        objects.push(applied);
-        match object {
-            Object::Job(job) => jobs.push(job),
-            Object::Queue(queue) => queues.push(queue),
+    let answer = match (&args.target, &args.filename) {
+        (Some(Target { kind: TargetKind::InPlaceUpgrade, name }), _) => of_upgrade(&args, name).await?,
+        (Some(Target { kind: TargetKind::BatchJob, name }), _) => {
+            bail!("of a job that is there tells `springtide explain bj/{name}`")
         }
-    }
-    let seen = cluster.world(settings).await?;
-    let sees_nodes = seen.world.nodes.is_some();
-    let keys: Vec<ObjectKey> = jobs.iter().map(|job| job.meta().key.clone()).collect();
-    let difference = caused_by(&seen.world, jobs, queues, now);
-    let jobs: Vec<Explanation> = keys.iter().filter_map(|key| difference.after.explain(key)).collect();
-    let verdict = verdict(&jobs);
-    let answer = Answer {
-        api_version: API_VERSION,
-        kind: "WritePlan",
-        time: now,
-        objects,
-        writes: difference.writes,
-        spared: difference.spared,
-        jobs,
-        is_cut: difference.is_cut,
-        sees_nodes,
-        not_seen: seen.unread,
+        (Some(Target { kind: TargetKind::BatchQueue, name }), _) => {
+            bail!("of a queue that is there tells `springtide status bq/{name}`")
+        }
+        (None, Some(file)) => of_manifest(&args, manifest::read(file)?).await?,
+        // The command line asks for one of them.
+        (None, None) => bail!("give an upgrade, as ipu/NAME, or a manifest with --filename"),
     };
+    let verdict = verdict(&answer);
     print!("{}", args.output.render(&answer, || text(&answer))?);
     Ok(verdict)
 }
 
-fn verdict(jobs: &[Explanation]) -> Verdict {
-    if jobs.iter().any(|job| job.stalled.is_some()) {
-        Verdict::Stalled
-    } else if jobs.iter().any(|job| job.waits.is_some()) {
-        Verdict::NotReady
-    } else {
-        Verdict::Fine
-    }
+async fn of_upgrade(args: &PlanArgs, name: &str) -> Result<Answer> {
+    let cluster = Cluster::connect(&args.connection, "plan").await?;
+    let mut answer = Answer::new(args.rehearsal.time(), Vec::new());
+    let key = ObjectKey::new(cluster.namespace.as_str(), name);
+    upgrade::plan::add(&mut answer, &cluster, &args.rehearsal, &key.namespace, Vec::new(), &[key.clone()])
+        .await?;
+    Ok(answer)
 }
 
-fn read(path: &PathBuf) -> Result<String> {
+async fn of_manifest(args: &PlanArgs, manifests: Vec<serde_json::Value>) -> Result<Answer> {
+    let cluster = Cluster::connect(&args.connection, "plan").await?;
+    let trial = Trial {
+        cluster: &cluster,
+        asked_namespace: args.connection.namespace.as_deref(),
+        field_manager: &args.field_manager,
+        now: args.rehearsal.time(),
+    };
+    let manifest::Objects { applied, jobs, queues, upgrades } = trial.run(manifests).await?;
+    let mut answer = Answer::new(trial.now, applied);
+    if !jobs.is_empty() || !queues.is_empty() {
+        batch::plan::add(&mut answer, &cluster, &args.rehearsal, jobs, queues).await?;
+    }
+    let mut keys: Vec<ObjectKey> = upgrades.iter().map(|upgrade| upgrade.meta().key.clone()).collect();
+    keys.sort();
+    for of_one in keys.chunk_by(|a, b| a.namespace == b.namespace) {
+        if let Some(first) = of_one.first() {
+            let changed = upgrades.iter().filter(|upgrade| upgrade.meta().key.namespace == first.namespace);
+            let changed = changed.cloned().collect();
+            upgrade::plan::add(&mut answer, &cluster, &args.rehearsal, &first.namespace, changed, of_one)
+                .await?;
+        }
+    }
+    Ok(answer)
+}
+
+fn verdict(answer: &Answer) -> Verdict {
+    let of_jobs = answer.jobs.iter().map(batch::plan::verdict);
+    let of_upgrades = answer.upgrades.iter().map(|plan| upgrade::verdict(&plan.explanation));
+    of_jobs.chain(of_upgrades).max().unwrap_or(Verdict::Fine)
+}
+
+fn text(answer: &Answer) -> String {
     let mut text = String::new();
-    if path.as_os_str() == "-" {
-        std::io::stdin().read_to_string(&mut text).context("read standard input")?;
-    } else {
-        text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    manifest::text(&mut text, &answer.objects);
+    if answer.is_of_jobs() {
+        let _ = writeln!(text);
+        batch::plan::text(&mut text, answer);
     }
-    Ok(text)
-}
-
-/// The documents of a file; those of a List count one by one.
-fn documents(text: &str) -> Result<Vec<Value>> {
-    let mut documents = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(text) {
-        let value = Value::deserialize(document).context("the manifest is neither YAML nor JSON")?;
-        if value["kind"] == "List" {
-            let items = value["items"].as_array().context("a List without items")?;
-            documents.extend(items.iter().cloned());
-        } else if !value.is_null() {
-            documents.push(value);
+    for (place, plan) in answer.upgrades.iter().enumerate() {
+        if place > 0 || !text.is_empty() {
+            let _ = writeln!(text);
         }
+        upgrade::plan::text(&mut text, plan, answer.time);
     }
-    if documents.is_empty() {
-        bail!("the manifest has no objects");
-    }
-    Ok(documents)
-}
-
-fn resource_of(manifest: &Value) -> Result<Resource> {
-    let (version, kind) = (manifest["apiVersion"].as_str(), manifest["kind"].as_str());
-    [BATCH_JOB, BATCH_QUEUE]
-        .into_iter()
-        .find(|resource| version == Some(resource.api_version().as_str()) && kind == Some(resource.kind))
-        .with_context(|| {
-            let kind = kind.unwrap_or("an object without kind");
-            format!("{kind} of {} is neither BatchJob nor BatchQueue", version.unwrap_or("no apiVersion"))
-        })
-}
-
-/// The object as it would be stored: by the server's word, or, where the caller may not ask it, by the defaults of
-/// this program.
-async fn apply(
-    cluster: &Cluster,
-    args: &PlanArgs,
-    mut manifest: Value,
-    number: usize,
-    now: Timestamp,
-) -> Result<(Applied, Object)> {
-    let resource = resource_of(&manifest)?;
-    let name = manifest["metadata"]["name"]
-        .as_str()
-        .with_context(|| format!("document {}: metadata.name is missing", number + 1))?
-        .to_owned();
-    let own = manifest["metadata"]["namespace"].as_str();
-    match (own, &args.connection.namespace) {
-        (Some(own), Some(asked)) if own != asked => {
-            bail!("{} {name} is in namespace {own}, and --namespace says {asked}", resource.kind)
-        }
-        (Some(_) | None, _) => {}
-    }
-    let namespace = own.unwrap_or(&cluster.namespace).to_owned();
-    manifest["metadata"]["namespace"] = json!(namespace);
-    let key = ObjectKey::new(namespace.as_str(), name.as_str());
-    let present = cluster.get(resource, &key).await?;
-    let is_new = present.is_none();
-    let (object, unchecked_because) =
-        match cluster.try_apply(resource, &key, &args.field_manager, &manifest).await? {
-            DryRun::Accepted(object) => (object, String::new()),
-            DryRun::Invalid(problem) => bail!("the API server refuses {} {name}: {problem}", resource.kind),
-            DryRun::Forbidden(problem) => (merged(manifest, present, number, now), problem),
-        };
-    let applied = Applied {
-        kind: resource.kind.to_owned(),
-        namespace,
-        name: name.clone(),
-        is_new,
-        is_checked: unchecked_because.is_empty(),
-        unchecked_because,
-    };
-    let unreadable = || format!("{} {name} is not as its schema wants it", resource.kind);
-    let object = if resource == BATCH_JOB {
-        Object::Job(Arc::new(serde_json::from_value(object).with_context(unreadable)?))
-    } else {
-        Object::Queue(Arc::new(serde_json::from_value(object).with_context(unreadable)?))
-    };
-    Ok((applied, object))
-}
-
-/// What the server would make of a manifest, as far as that can be guessed: the identity and status of what is there,
-/// and the spec of the manifest.
-fn merged(mut manifest: Value, present: Option<Value>, number: usize, now: Timestamp) -> Value {
-    match present {
-        Some(mut present) => {
-            let is_edited = present["spec"] != manifest["spec"];
-            present["spec"] = manifest["spec"].take();
-            if is_edited {
-                let generation = present["metadata"]["generation"].as_i64().unwrap_or(0);
-                present["metadata"]["generation"] = json!(generation + 1);
-            }
-            present
-        }
-        None => {
-            manifest["metadata"]["uid"] = json!(format!("planned-{number}"));
-            manifest["metadata"]["resourceVersion"] = json!("0");
-            manifest["metadata"]["generation"] = json!(1);
-            manifest["metadata"]["creationTimestamp"] = json!(now);
-            manifest
-        }
-    }
+    unread(&mut text, &answer.not_seen);
+    text
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const JOB: &str = "{apiVersion: springtide.dev/v1alpha1, kind: BatchJob, metadata: {name: a}, spec: {}}";
-
-    #[test]
-    fn a_manifest_has_any_number_of_documents_and_lists() {
-        let text = format!("---\n{JOB}\n---\n---\n{{kind: List, items: [{JOB}, {JOB}]}}\n");
-        let found = documents(&text).unwrap();
-        assert_eq!(found.len(), 3);
-        assert!(found.iter().all(|object| resource_of(object).unwrap() == BATCH_JOB));
-        for wrong in ["", "---\n", "{kind: List}", "a: [1"] {
-            documents(wrong).unwrap_err();
-        }
-        let other = documents("{apiVersion: v1, kind: Pod}").unwrap();
-        let error = resource_of(&other[0]).unwrap_err().to_string();
-        assert_eq!(error, "Pod of v1 is neither BatchJob nor BatchQueue");
-    }
-
-    #[test]
-    fn without_the_server_the_spec_is_that_of_the_manifest_and_the_rest_as_it_was() {
-        let manifest = json!({"metadata": {"name": "a"}, "spec": {"priority": 1}});
-        let present = json!({
-            "metadata": {"name": "a", "uid": "u", "generation": 3}, "spec": {}, "status": {"active": 2},
-        });
-        let edited = merged(manifest.clone(), Some(present), 0, Timestamp::UNIX_EPOCH);
-        assert_eq!(edited["metadata"], json!({"name": "a", "uid": "u", "generation": 4}));
-        assert_eq!((&edited["spec"], &edited["status"]), (&manifest["spec"], &json!({"active": 2})));
-        let new = merged(manifest, None, 7, Timestamp::UNIX_EPOCH);
-        assert_eq!(new["metadata"]["uid"], "planned-7");
-    }
-}
+mod tests;

@@ -7,16 +7,10 @@ use http::Request;
 use kube::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use springtide_batch_job::Settings;
-use springtide_batch_job::projections::job::JobView;
-use springtide_batch_job::projections::node::NodeView;
-use springtide_batch_job::projections::pod::PodView;
-use springtide_batch_job::projections::priority_class::PriorityClassView;
-use springtide_batch_job::projections::profile::ProfileView;
-use springtide_batch_job::projections::queue::QueueView;
-use springtide_batch_job::rehearsal::World;
 use springtide_plumbing::client::Connection;
+use springtide_plumbing::executor::{WriteResult, ask};
 use springtide_plumbing::key::{ObjectKey, Resource};
+use springtide_plumbing::plan::Write;
 use springtide_plumbing::projection::Projection;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +22,8 @@ const PAGE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A connection with the caller's rights.
 pub(super) struct Cluster {
-    client: Client,
+    /// For what is not read once: a watch.
+    pub(super) client: Client,
     /// The namespace that is meant.
     pub(super) namespace: String,
 }
@@ -47,16 +42,12 @@ pub(crate) struct Unread {
     pub(crate) consequence: String,
 }
 
-/// What could be read.
-pub(super) struct Seen {
-    pub(super) world: World,
-    pub(super) unread: Vec<Unread>,
-}
-
 /// Why a list could not be read.
-enum Refused {
+pub(super) enum Refused {
     /// The caller may not.
     Forbidden(String),
+    /// The server has no such kind.
+    NotServed(anyhow::Error),
     /// Anything else.
     Failed(anyhow::Error),
 }
@@ -79,63 +70,19 @@ impl Cluster {
         Ok(Self { client, namespace })
     }
 
-    /// Everything that decisions about BatchJobs rest on.
-    pub(super) async fn world(&self, settings: Settings) -> Result<Seen> {
-        let (jobs, pods, nodes, queues, classes, profiles) = tokio::join!(
-            self.widest::<JobView>(),
-            self.widest::<PodView>(),
-            self.list::<NodeView>(None),
-            self.widest::<QueueView>(),
-            self.list::<PriorityClassView>(None),
-            self.widest::<ProfileView>(),
-        );
-        let mut unread = Vec::new();
-        let (mut jobs, _) =
-            jobs?.or_note(&mut unread, "other namespaces may have jobs that take the same room first")?;
-        let (pods, all_pods) = pods?.or_note(
-            &mut unread,
-            "what the pods of other namespaces take on the nodes is not known, so whether a pod fits is not computed",
-        )?;
-        let (queues, all_queues) = queues?.or_note(&mut unread, "jobs of other namespaces are left out")?;
-        if !all_queues {
-            jobs.retain(|job| *job.meta().key.namespace == *self.namespace);
-        }
-        let nodes = optional(nodes, "nodes", &mut unread, "whether a pod fits is not computed")?;
-        let names_a_class =
-            |queue: &Arc<QueueView>| queue.tiers().iter().any(|tier| tier.priority_class_name.is_some());
-        let before = unread.len();
-        let consequence = "the PriorityClasses that queues name are taken to be there";
-        let priority_classes = optional(classes, "priorityclasses", &mut unread, consequence)?;
-        if !queues.iter().any(names_a_class) {
-            unread.truncate(before);
-        }
-        let nodes = nodes.filter(|_| all_pods);
-        let (profiles, _) =
-            profiles?.or_note(&mut unread, "what profiles of other namespaces give is not known")?;
-        Ok(Seen { world: World { jobs, pods, nodes, queues, profiles, priority_classes, settings }, unread })
-    }
-
-    /// BatchJobs and BatchQueues of a namespace, or of all.
-    pub(super) async fn queues_and_jobs(&self, all: bool) -> Result<Seen> {
-        let namespace = (!all).then_some(self.namespace.as_str());
-        let (queues, jobs) = tokio::join!(self.list::<QueueView>(namespace), self.list::<JobView>(namespace));
-        let (queues, jobs) = (queues.map_err(failure)?, jobs.map_err(failure)?);
-        Ok(Seen { world: World { queues, jobs, ..World::default() }, unread: Vec::new() })
-    }
-
     /// A kind in all namespaces, or in the one that is meant where the caller may not see all.
-    async fn widest<P: Projection>(&self) -> Result<Widest<P>> {
+    pub(super) async fn widest<P: Projection>(&self) -> Result<Widest<P>> {
         let problem = match self.list(None).await {
             Ok(objects) => return Ok(Widest { objects, narrowed: None, namespace: String::new() }),
             Err(Refused::Forbidden(problem)) => problem,
-            Err(Refused::Failed(error)) => return Err(error),
+            Err(refused @ (Refused::NotServed(_) | Refused::Failed(_))) => return Err(failure(refused)),
         };
         let objects = self.list(Some(&self.namespace)).await.map_err(failure)?;
         Ok(Widest { objects, narrowed: Some(problem), namespace: self.namespace.clone() })
     }
 
     /// All pages of a list. An object that cannot be read is left out: it is one that no controller reads either.
-    async fn list<P: Projection>(&self, namespace: Option<&str>) -> Result<Vec<Arc<P>>, Refused> {
+    pub(super) async fn list<P: Projection>(&self, namespace: Option<&str>) -> Result<Vec<Arc<P>>, Refused> {
         #[derive(Deserialize)]
         struct Page {
             #[serde(default)]
@@ -167,9 +114,10 @@ impl Cluster {
                 Err(kube::Error::Api(status)) if status.code == 403 => {
                     return Err(Refused::Forbidden(status.message.clone()));
                 }
-                Err(kube::Error::Api(status)) if status.code == 404 && P::RESOURCE.is_custom() => {
-                    let error = anyhow!("the API server has no {}: are the CRDs installed?", P::RESOURCE);
-                    return Err(Refused::Failed(error));
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    let hint = if P::RESOURCE.is_custom() { ": are the CRDs installed?" } else { "" };
+                    let error = anyhow!("the API server has no {}{hint}", P::RESOURCE);
+                    return Err(Refused::NotServed(error));
                 }
                 Err(error) => {
                     return Err(Refused::Failed(anyhow::Error::from(error).context(what())));
@@ -218,6 +166,16 @@ impl Cluster {
         }
     }
 
+    /// Asks the server the questions of a planner, in its own name: who owns which field is part of the answer.
+    pub(super) async fn ask_all(&self, controller: &str, questions: Vec<Write>) -> Vec<WriteResult> {
+        let mut results = Vec::with_capacity(questions.len());
+        for write in questions {
+            let outcome = ask(&self.client, controller, &write).await;
+            results.push(WriteResult { write, outcome });
+        }
+        results
+    }
+
     async fn ask<T: serde::de::DeserializeOwned>(&self, request: Request<Vec<u8>>) -> Result<T, kube::Error> {
         match tokio::time::timeout(PAGE_DEADLINE, self.client.request(request)).await {
             Ok(answer) => answer,
@@ -227,7 +185,7 @@ impl Cluster {
 }
 
 /// A list, and why it is of one namespace alone, if it is.
-struct Widest<P> {
+pub(super) struct Widest<P> {
     objects: Vec<Arc<P>>,
     narrowed: Option<String>,
     namespace: String,
@@ -235,7 +193,7 @@ struct Widest<P> {
 
 impl<P: Projection> Widest<P> {
     /// The objects, and whether they are all.
-    fn or_note(self, unread: &mut Vec<Unread>, consequence: &str) -> Result<(Vec<Arc<P>>, bool)> {
+    pub(super) fn or_note(self, unread: &mut Vec<Unread>, consequence: &str) -> Result<(Vec<Arc<P>>, bool)> {
         let Some(problem) = self.narrowed else { return Ok((self.objects, true)) };
         unread.push(Unread {
             resource: P::RESOURCE.plural.to_owned(),
@@ -247,9 +205,13 @@ impl<P: Projection> Widest<P> {
     }
 }
 
-fn optional<P>(
+/// A list that an answer can do without; `None` where the caller may not see it, or there is no such kind.
+///
+/// # Errors
+/// Anything else went wrong.
+pub(super) fn optional<P: Projection>(
     list: Result<Vec<Arc<P>>, Refused>,
-    resource: &str,
+    scope: &str,
     unread: &mut Vec<Unread>,
     consequence: &str,
 ) -> Result<Option<Vec<Arc<P>>>> {
@@ -257,20 +219,22 @@ fn optional<P>(
         Ok(objects) => Ok(Some(objects)),
         Err(Refused::Forbidden(problem)) => {
             unread.push(Unread {
-                resource: resource.to_owned(),
-                scope: "the cluster".to_owned(),
+                resource: P::RESOURCE.plural.to_owned(),
+                scope: scope.to_owned(),
                 problem,
                 consequence: consequence.to_owned(),
             });
             Ok(None)
         }
+        Err(Refused::NotServed(_)) => Ok(None),
         Err(Refused::Failed(error)) => Err(error),
     }
 }
 
-fn failure(refused: Refused) -> anyhow::Error {
+/// The error of a list that an answer cannot do without.
+pub(super) fn failure(refused: Refused) -> anyhow::Error {
     match refused {
         Refused::Forbidden(problem) => anyhow!("{problem}"),
-        Refused::Failed(error) => error,
+        Refused::NotServed(error) | Refused::Failed(error) => error,
     }
 }

@@ -19,7 +19,7 @@ pub mod record;
 #[cfg(test)]
 mod tests;
 
-pub use record::{Base, Record};
+pub use record::{Base, Record, mark};
 
 use crate::clock::after;
 use crate::first_seen::Sighting;

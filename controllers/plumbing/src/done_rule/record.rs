@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The most bytes of the annotation's value.
@@ -26,6 +26,15 @@ pub struct Record {
     pub generation: i64,
     /// The containers that it changes, by name.
     pub base: BTreeMap<Arc<str>, Base>,
+    /// The last restart for its own sake that the pod has had: what was created before this instant was to be restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<Timestamp>,
+    /// Containers whose image stands in the pod under another of its names than in the wish, as they were restarted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub renamed: BTreeSet<Arc<str>>,
+    /// [Marks](mark) of what this patch and those before it have added to the pod, such as labels.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub added: BTreeSet<Box<str>>,
 }
 
 /// A container before the patch: fingerprints of its `containerID` and its `imageID`, and its `restartCount`. They are
@@ -78,6 +87,11 @@ impl Record {
         let is_run = !record.run.is_empty() && record.run.len() <= RUN_MAX_BYTES;
         (is_run && record.generation >= 0).then_some(record)
     }
+}
+
+/// A short name of something long, for [`Record::added`]: two are the same once in 10^12 times.
+pub fn mark(of: &str) -> Box<str> {
+    fingerprint(of)
 }
 
 /// The digest in an image ID: one image may be known under several names, of which the runtime tells any.

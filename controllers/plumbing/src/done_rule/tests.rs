@@ -1,6 +1,7 @@
 use super::*;
 use crate::first_seen::FirstSeen;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const APP: &str = "app";
@@ -16,7 +17,15 @@ fn seconds(seconds: i64) -> SignedDuration {
 /// Generation 3 before the patch, which is made at 100 s.
 fn record(container_id: &str, image_id: &str) -> Record {
     let base = [(Arc::from(APP), Base::of(container_id, image_id))].into();
-    Record { run: "7c9f21ab04de".into(), at: at(100), generation: 3, base }
+    Record {
+        run: "7c9f21ab04de".into(),
+        at: at(100),
+        generation: 3,
+        base,
+        restarted: None,
+        renamed: BTreeSet::new(),
+        added: BTreeSet::new(),
+    }
 }
 
 fn running<'a>(
@@ -100,7 +109,14 @@ fn a_record_of_twenty_containers_of_the_longest_names_fits_and_is_read_back() {
             (Arc::from(format!("{number:0>63}")), Base::of(&id, &format!("registry/a@sha256:{id}")))
         })
         .collect();
-    let record = Record { base, ..record("", "") };
+    let restarted = Record { base, ..record("", "") };
+    // The same restarted for its own sake, each under another name of its image, with as many keys as a patch may add.
+    let record = Record {
+        restarted: Some(at(90)),
+        renamed: restarted.base.keys().cloned().collect(),
+        added: (0..32).map(|number| mark(&format!("key-{number}"))).collect(),
+        ..restarted
+    };
     let text = record.encode().unwrap();
     assert_eq!(Record::decode(&text), Some(record.clone()));
     let many = (0..200).map(|number| (Arc::from(format!("{number:0>63}")), Base::of("a", "b"))).collect();
@@ -114,6 +130,13 @@ fn restarts_are_counted_from_the_patch_on_and_its_own_is_none() {
     let read = Record::decode(&record.encode().unwrap()).unwrap();
     assert_eq!([3, 4, 5, 0].map(|now| read.further_restarts(APP, now)), [0, 0, 1, 0]);
     assert_eq!(read.further_restarts("sidecar", 9), 0);
+}
+
+#[test]
+fn a_record_that_says_nothing_of_restarts_is_as_short_as_before_they_were_known() {
+    let text = record("a", "b").encode().unwrap();
+    assert!(!text.contains("restarted") && !text.contains("renamed") && !text.contains("added"), "{text}");
+    assert_ne!(mark("label app"), mark("annotation app"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod expectation;
 mod request;
 mod wire;
 
-pub use wire::WRITE_DEADLINE;
+pub use wire::{WRITE_DEADLINE, ask};
 
 use crate::budget::{Permit, Route, WriteBudget, WriteRequest};
 use crate::dry_run::Verdict;

@@ -31,8 +31,27 @@ pub(super) async fn send(
     let level = answer.as_ref().ok().and_then(|answer| answer.priority_level.as_deref());
     let report = Report { route: Route::of(write), level, signal: signal(&answer), sent };
     let hold = permit.report(&report);
+    received(&write.action, answer, hold.unwrap_or_default())
+}
+
+/// Asks what a write would come to, by the rights of the client: for a person, whom no budget bounds. Nothing is stored.
+///
+/// # Errors
+/// The question was not answered. What is no question is not sent.
+#[allow(clippy::disallowed_types, reason = "the one place that writes")]
+pub async fn ask(client: &kube::Client, controller: &str, write: &Write) -> Result<Done, WriteError> {
+    if !matches!(write.action, Action::DryRun { .. }) {
+        return Err(WriteError::NotSent("it is no dry run".to_owned()));
+    }
+    let Request { method, path, content_type, body } = Request::of(controller, write);
+    let answer = send_request(client, method, &path, content_type, body, WRITE_DEADLINE).await;
+    received(&write.action, answer, Duration::ZERO)
+}
+
+/// `hold` is how long a 429 keeps its priority level closed.
+fn received(action: &Action, answer: Result<Answer, SendError>, hold: Duration) -> Result<Done, WriteError> {
     match answer {
-        Ok(answer) => read(&write.action, &answer, hold.unwrap_or_default()),
+        Ok(answer) => read(action, &answer, hold),
         Err(SendError::NotSent(error)) => Err(WriteError::NotSent(error)),
         Err(SendError::Fenced) => Err(WriteError::NotLeading),
         Err(SendError::Lost(error)) => Err(WriteError::Unknown(error)),
@@ -59,7 +78,6 @@ fn signal(answer: &Result<Answer, SendError>) -> Signal {
     }
 }
 
-/// `hold` is how long a 429 keeps its priority level closed.
 fn read(action: &Action, answer: &Answer, hold: Duration) -> Result<Done, WriteError> {
     match action {
         Action::DryRun { of, .. } => read_dry_run(of, answer, hold),
@@ -362,6 +380,22 @@ mod tests {
         assert!(matches!(asked(merge(), 409, json!({})), Err(WriteError::Conflict(_))));
         assert!(matches!(asked(merge(), 429, json!({})), Err(WriteError::Busy { .. })));
         assert!(matches!(asked(merge(), 500, json!({})), Err(WriteError::Unknown(_))));
+    }
+
+    #[tokio::test]
+    async fn only_questions_are_sent_for_a_person() {
+        // Port 1 on loopback: nothing listens there.
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = crate::client::Connection::from_config(config).client("test").unwrap();
+        let asked = |action: Action| {
+            let (resource, key) = (crate::key::Resource::POD, crate::key::ObjectKey::new("ns", "p"));
+            let write = Write { resource, key, class: crate::plan::WriteClass::Spec, action };
+            let client = client.clone();
+            async move { ask(&client, "a", &write).await.unwrap_err().to_string() }
+        };
+        assert_eq!(asked(delete()).await, "not sent: it is no dry run");
+        let sent = asked(delete().dry_run("q")).await;
+        assert!(sent.starts_with("not sent: ") && !sent.contains("dry run"), "{sent}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod answer;
 mod ask;
 mod book;
 mod judge;
+mod measures;
 
 pub use address::{Address, InvalidAddress, addresses_schema};
 pub use judge::{MetricVerdict, judge};
@@ -23,6 +24,8 @@ use book::{Book, Query};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
+use measures::Measures;
+use prometheus_client::registry::Registry;
 use springtide_crds::in_place_upgrade::MetricGate;
 use std::future::pending;
 use std::path::PathBuf;
@@ -71,6 +74,7 @@ pub struct MetricQueries {
     book: Mutex<Book>,
     /// Another query may be due.
     news: Notify,
+    measures: Measures,
 }
 
 impl MetricQueries {
@@ -82,7 +86,13 @@ impl MetricQueries {
             connector: Connector::new(ca_file, AddressPolicy::unrestricted()),
             book: Mutex::default(),
             news: Notify::new(),
+            measures: Measures::default(),
         }
+    }
+
+    /// Makes what is measured of queries part of what is scraped.
+    pub fn register(&self, registry: &mut Registry) {
+        self.measures.register(registry);
     }
 
     /// Why the Prometheus of an address is not asked, with the remedy; `None` if it may be.
@@ -135,8 +145,9 @@ impl MetricQueries {
                     Ok(ticket) => {
                         let queries = Arc::clone(&self);
                         asked.push(async move {
-                            let query = ticket.query();
+                            let (query, begun) = (ticket.query(), Instant::now());
                             let reading = ask(&queries.connector, &query.address, &query.expression).await;
+                            queries.measures.answered(&reading, begun.elapsed());
                             (ticket, reading)
                         });
                     }

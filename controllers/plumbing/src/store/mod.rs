@@ -138,6 +138,11 @@ impl<P: Projection> Store<P> {
         Self::of_watches(scope.parts().into_iter().map(Part::new).collect(), indexes)
     }
 
+    /// The same of a kind that the server may lack: then the store is synced, and empty.
+    pub fn optional(scope: &Scope, indexes: &[Index<P>]) -> (Self, Vec<StoreWriter<P>>) {
+        Self::of_watches(scope.parts().into_iter().map(Part::optional).collect(), indexes)
+    }
+
     /// An empty store beside others that the same watches fill, and a writer to each of its parts.
     pub(crate) fn of_watches(parts: Arc<[Part]>, indexes: &[Index<P>]) -> (Self, Vec<StoreWriter<P>>) {
         let store = Self::of_parts(parts, indexes);

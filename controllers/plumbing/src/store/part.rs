@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Part {
     namespace: Option<Arc<str>>,
+    is_optional: bool,
     last_rv: Mutex<ResourceVersion>,
     standing: Mutex<Standing>,
     stats: WatchStats,
@@ -38,10 +39,21 @@ impl Part {
     pub(super) fn new(namespace: Option<Arc<str>>) -> Self {
         Self {
             namespace,
+            is_optional: false,
             last_rv: Mutex::default(),
             standing: Mutex::default(),
             stats: WatchStats::default(),
         }
+    }
+
+    /// The same of a kind that the server may lack: see [`Part::is_optional`].
+    pub(super) fn optional(namespace: Option<Arc<str>>) -> Self {
+        Self { is_optional: true, ..Self::new(namespace) }
+    }
+
+    /// Whether the server may do without the kind: where it does, the part is listed, and empty.
+    pub fn is_optional(&self) -> bool {
+        self.is_optional
     }
 
     /// The namespace; `None` where the part is the whole cluster.

@@ -88,6 +88,10 @@ pub const PROBE_JITTER: Duration = Duration::from_secs(1);
 pub const UNREACHABLE_WAIT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1500)..=Duration::from_secs(3);
 
+/// The wait, at random, before a server that lacks an optional kind is asked for it again: its CRD may come at any time. Its
+/// answer is a sign of life, so this stays well below [`STALE_AFTER`].
+pub const ABSENT_WAIT: std::ops::RangeInclusive<Duration> = Duration::from_secs(20)..=Duration::from_secs(30);
+
 /// The longest pause that a server can ask for: a store that lags for longer is of no use.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 

@@ -5,7 +5,7 @@ use super::listing::{ListAt, StreamingLists, bookmark_rv};
 use super::sink::{Sink, Watched};
 use super::source::{EventStream, Identity, Source, Unreadable, WatchError, WatchRequest, WatchStart};
 use super::{
-    LIST_SILENCE, LIVENESS, LONGEST_RETRY_AFTER, PROBE_AGE, PROBE_JITTER, PROBE_SILENCE,
+    ABSENT_WAIT, LIST_SILENCE, LIVENESS, LONGEST_RETRY_AFTER, PROBE_AGE, PROBE_JITTER, PROBE_SILENCE,
     PROBE_TIMEOUT_SECONDS, RELIST_INTERVAL, SOUND_CONNECTION, UNREACHABLE_WAIT, WATCH_TIMEOUT_SECONDS,
     relist_jitter,
 };
@@ -38,6 +38,7 @@ pub async fn run<S: Source, W: Sink<Object = S::Object>>(
         probing: false,
         last_relist: None,
         connected_before: false,
+        is_absent: false,
     };
     loop {
         let Err(ended) = watch.attempt().await;
@@ -57,6 +58,8 @@ pub(super) struct Watch<S, W> {
     probing: bool,
     last_relist: Option<Instant>,
     connected_before: bool,
+    /// Whether the server lacks the kind, which is optional.
+    is_absent: bool,
 }
 
 /// What the next attempt begins with.
@@ -127,6 +130,9 @@ impl<S: Source, W: Sink<Object = S::Object>> Watch<S, W> {
         if let Next::List(at) = self.next {
             let following = self.list(at).await?;
             self.next = Next::Resume;
+            if std::mem::take(&mut self.is_absent) {
+                tracing::info!(resource = %self.writer.resource(), "the server has this kind now");
+            }
             if let Some(following) = following {
                 return Err(self.follow(following, LIVENESS).await);
             }
@@ -255,6 +261,7 @@ impl<S: Source, W: Sink<Object = S::Object>> Watch<S, W> {
             Cause::Failed(error) => {
                 let wait = match &error {
                     WatchError::Expired(_) | WatchError::Unreadable(_) => self.relist(),
+                    WatchError::NotServed(_) if self.writer.part().is_optional() => return self.absent(),
                     WatchError::NotServed(_) => {
                         // When the kind comes back it may have another history.
                         self.next = Next::List(ListAt::LastSeen);
@@ -321,6 +328,22 @@ impl<S: Source, W: Sink<Object = S::Object>> Watch<S, W> {
 
     fn back_off(&mut self) -> Duration {
         self.backoff.next(&mut self.rng)
+    }
+
+    /// Takes in that the server lacks the kind, of which there is nothing then; gives the wait before it is asked again.
+    fn absent(&mut self) -> Duration {
+        self.next = Next::List(ListAt::LastSeen);
+        let seen = self.writer.part().last_rv();
+        self.writer.replace(W::Listing::default(), seen);
+        // Who asks again has not lost a connection.
+        self.connected_before = false;
+        if !std::mem::replace(&mut self.is_absent, true) {
+            tracing::info!(
+                resource = %self.writer.resource(),
+                "the server does not have this kind; nothing waits for it, and it is looked for now and then"
+            );
+        }
+        self.rng.random_range(ABSENT_WAIT)
     }
 
     /// Has a list show that nothing was missed; gives the wait before it. It is no relist: nothing says

@@ -87,13 +87,16 @@ struct WatchIdentity {
     resource: Resource,
     scope: Scope,
     selector: Selector,
+    /// Whether the server may lack the kind.
+    is_optional: bool,
     projections: Vec<&'static str>,
 }
 
 impl fmt::Display for WatchIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { resource, scope, selector, projections } = self;
-        write!(f, "{resource} in {scope} ({selector}) as {}", projections.join(" and "))
+        let Self { resource, scope, selector, is_optional, projections } = self;
+        let optional = if *is_optional { ", optional" } else { "" };
+        write!(f, "{resource} in {scope} ({selector}{optional}) as {}", projections.join(" and "))
     }
 }
 
@@ -101,7 +104,8 @@ impl fmt::Display for WatchIdentity {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "two watches of one kind: {first}, and {second}; register it once, with the fields and indexes of both, \
-     and clone its store; or give each a projection of its own, in one scope and with one selector"
+     and clone its store; or give each a projection of its own, in one scope and with one selector, and both optional \
+     or none"
 )]
 pub struct DuplicateWatch {
     /// The one that is registered.
@@ -158,8 +162,34 @@ impl WatchSet {
         selector: Selector,
         indexes: &[Index<P>],
     ) -> Result<Store<P>, RegistrationError> {
+        self.register(scope, selector, indexes, false)
+    }
+
+    /// The same of a kind that the server may lack, as it is of another project. Where it does, the store is synced and
+    /// empty, and nothing waits for it; from when the kind is there on it is a store like any other.
+    ///
+    /// That a role forbids the watch is no such case: nobody knows then whether there is an object.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add); also if the kind is registered as one that is needed.
+    pub fn add_optional<P: Projection>(
+        &mut self,
+        scope: Scope,
+        selector: Selector,
+        indexes: &[Index<P>],
+    ) -> Result<Store<P>, RegistrationError> {
+        self.register(scope, selector, indexes, true)
+    }
+
+    fn register<P: Projection>(
+        &mut self,
+        scope: Scope,
+        selector: Selector,
+        indexes: &[Index<P>],
+        is_optional: bool,
+    ) -> Result<Store<P>, RegistrationError> {
         let projections = vec![type_name::<P>()];
-        let identity = WatchIdentity { resource: P::RESOURCE, scope, selector, projections };
+        let identity = WatchIdentity { resource: P::RESOURCE, scope, selector, is_optional, projections };
         let other = self.watches.iter().position(|other| other.identity.overlaps(&identity));
         if let Some(other) = other.map(|at| &self.watches[at])
             && !other.admits::<P>(&identity)
@@ -170,6 +200,7 @@ impl WatchSet {
         self.check_rights(P::RESOURCE)?;
         let (store, writers) = match other {
             Some(other) => Store::of_watches(Arc::clone(&self.watches[other].parts), indexes),
+            None if is_optional => Store::optional(&identity.scope, indexes),
             None => Store::within(&identity.scope, indexes),
         };
         let registered = Registered {
@@ -239,6 +270,7 @@ impl Registration {
     /// Whether a store of this projection may be filled by these watches too.
     fn admits<P: Projection>(&self, identity: &WatchIdentity) -> bool {
         (&self.identity.scope, &self.identity.selector) == (&identity.scope, &identity.selector)
+            && self.identity.is_optional == identity.is_optional
             && self.stores.iter().all(|registered| registered.projection != TypeId::of::<P>())
     }
 

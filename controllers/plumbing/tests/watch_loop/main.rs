@@ -5,5 +5,6 @@ mod connection;
 mod fallback;
 mod listeners;
 mod model;
+mod optional;
 mod relist;
 mod script;

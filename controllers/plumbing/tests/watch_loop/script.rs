@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::json;
 use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
-use springtide_plumbing::store::{Change, Index, IndexKey, Store};
+use springtide_plumbing::store::{Change, Index, IndexKey, Store, StoreWriter};
 use springtide_plumbing::watch::{
-    EventStream, ListPage, ListRequest, ListVersion, Source, StreamingLists, WatchError, WatchRequest,
+    EventStream, ListPage, ListRequest, ListVersion, Scope, Source, StreamingLists, WatchError, WatchRequest,
     WatchStart, WatchStats, run,
 };
 use std::sync::{Arc, Mutex};
@@ -227,8 +227,21 @@ impl Script {
     }
 
     pub(crate) fn start_with(streaming: &StreamingLists, seed: u64) -> Self {
+        Self::over(Store::new(&[BY_NODE]), streaming, seed)
+    }
+
+    /// The same for a kind that the server may lack.
+    pub(crate) fn start_optional() -> Self {
+        let (store, mut writers) = Store::optional(&Scope::All, &[BY_NODE]);
+        Self::over((store, writers.remove(0)), &StreamingLists::default(), 1)
+    }
+
+    fn over(
+        (store, writer): (Store<Thing>, StoreWriter<Thing>),
+        streaming: &StreamingLists,
+        seed: u64,
+    ) -> Self {
         let (calls, received) = mpsc::unbounded_channel();
-        let (store, writer) = Store::new(&[BY_NODE]);
         let loop_ = run(Scripted { calls }, writer, streaming.clone(), seed);
         let running = tokio::spawn(async move {
             loop_.await;

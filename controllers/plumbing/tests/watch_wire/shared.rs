@@ -11,8 +11,9 @@ use springtide_plumbing::key::{ObjectKey, Resource, ResourceVersion};
 use springtide_plumbing::metrics::{Metrics, StoreSource};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::store::{Change, Index, IndexKey, Store, Trouble};
-use springtide_plumbing::watch::{RunningWatches, Scope, Selector, WatchSet};
+use springtide_plumbing::watch::{ABSENT_WAIT, RunningWatches, Scope, Selector, WatchSet};
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -244,6 +245,25 @@ async fn each_namespace_has_one_watch_for_all_stores_and_one_that_is_forbidden_s
     assert_eq!(format!("{:?}", bench.running).matches("pods in namespace ").count(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_the_server_lacks_leaves_all_stores_of_an_optional_watch_empty_until_it_comes() {
+    let is_there = Arc::new(AtomicBool::new(false));
+    let served = Arc::clone(&is_there);
+    let (client, _requests) = client(move |_| match served.load(Relaxed) {
+        false => refuse(404, "NotFound"),
+        true => crate::wire::held_open(&[event("ADDED", on("n1", "p", 3)), bookmark(9, true)]),
+    });
+    let mut watches = WatchSet::new(1);
+    let pods = watches.add_optional::<Pod>(Scope::All, Selector::default(), &[]).unwrap();
+    let placed = watches.add_optional::<Placed>(Scope::All, Selector::default(), &[BY_NODE]).unwrap();
+    let running = watches.start(client, &CancellationToken::new());
+    running.all_synced().await;
+    assert!(pods.is_empty() && placed.is_empty());
+    is_there.store(true, Relaxed);
+    sleep(*ABSENT_WAIT.end() + Duration::from_secs(1)).await;
+    assert_eq!((pods.len(), placed.len()), (1, 1));
+}
+
 #[test]
 fn only_another_projection_of_exactly_the_same_objects_shares_a_watch() {
     let mut watches = WatchSet::new(1);
@@ -256,6 +276,8 @@ fn only_another_projection_of_exactly_the_same_objects_shares_a_watch() {
     ] {
         watches.add::<Placed>(scope, selector, &[]).unwrap_err();
     }
+    let half = watches.add_optional::<Placed>(Scope::All, labelled.clone(), &[]).unwrap_err().to_string();
+    assert!(half.contains("both optional"), "{half}");
     watches.add::<Placed>(Scope::All, labelled.clone(), &[]).unwrap();
     watches.add::<Placed>(Scope::All, labelled.clone(), &[]).unwrap_err();
     let twice = watches.add::<Pod>(Scope::All, labelled, &[]).unwrap_err().to_string();

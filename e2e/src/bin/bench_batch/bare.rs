@@ -9,12 +9,13 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams, PostParams};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use springtide_e2e::bench::post;
+use springtide_e2e::bench::lives::{Lives, Window, best, lead, middle};
+use springtide_e2e::bench::{STRATEGIC, post};
 use springtide_e2e::local_cluster::LocalCluster;
 use tokio::task::JoinSet;
 
 use crate::comparison::Sweep;
-use crate::generator::{Generator, Lives, Window, lead, middle};
+use crate::generator::Generator;
 use crate::manifests::{self, Task};
 
 /// A node that nobody plays and that has no room, so that only these pods are on it.
@@ -49,8 +50,7 @@ pub(crate) async fn measure(cluster: &LocalCluster, generator: &Generator, plan:
         eprintln!("      R, {in_flight} in flight: {:.1} lives/s, p99 {:.2} s", lives.rate, lives.p99);
         sweep.push(lives);
     }
-    let best =
-        crate::generator::best(&sweep, LONGEST_P99).context("no lives of pods are short enough")?.in_flight;
+    let best = best(&sweep, LONGEST_P99).context("no lives of pods are short enough")?.in_flight;
     let mut watched = Vec::new();
     for count in &plan.watches {
         let mut watches = watch(cluster, *count)?;
@@ -104,9 +104,6 @@ async fn life(generator: &Generator, number: usize) -> Result<()> {
     }
     generator.delete(&pods, &name).await
 }
-
-/// How kubelets patch.
-pub(crate) const STRATEGIC: &str = "application/strategic-merge-patch+json";
 
 /// So many watches on all pods, which are read and not decoded.
 fn watch(cluster: &LocalCluster, count: usize) -> Result<JoinSet<Result<()>>> {

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use springtide_e2e::bench::lives::{Lives, Window, lead};
 use springtide_e2e::bench::post;
 use springtide_e2e::local_cluster::LocalCluster;
 
-use crate::generator::{Generator, Lives, Window, lead};
+use crate::generator::Generator;
 use crate::manifests::{self, System, Task};
 use crate::watcher::{Jobs, Watcher};
 

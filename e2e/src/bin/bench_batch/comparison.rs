@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use springtide_e2e::bench::lives::{Lives, Window, best, middle};
+use springtide_e2e::bench::stats::{mean, median};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
 use crate::bare::{self, Bare};
 use crate::chain;
 use crate::contender::{self, Contender};
-use crate::generator::{Generator, Lives, Window, best, middle};
+use crate::generator::Generator;
 use crate::kueue::{Installation, Kueue, Tuning};
 use crate::kwok;
 use crate::manifests::{System, Task};
 use crate::processes::Beside;
-use crate::stats::{mean, median};
 use crate::throughput::{self, Run};
 use crate::watcher::{Jobs, Seen, Watcher};
 
@@ -394,7 +395,7 @@ async fn warm_up(cluster: &LocalCluster, generator: &Generator, system: System, 
 mod tests {
     use super::*;
     use crate::processes::Spent;
-    use crate::scrape::Served;
+    use crate::served::Served;
 
     #[derive(clap::Parser)]
     struct Only {

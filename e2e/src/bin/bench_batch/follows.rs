@@ -17,18 +17,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use springtide_crds::batch_job::{BatchJob, StalledReason};
 use springtide_e2e::batch::{self, pool};
-use springtide_e2e::bench::post;
+use springtide_e2e::bench::stats::sorted;
+use springtide_e2e::bench::{STRATEGIC, post};
 use springtide_e2e::kwok::{NodeSpec, usable};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::bare::STRATEGIC;
 use crate::generator::Generator;
 use crate::load;
 use crate::manifests::{self, System, Task};
-use crate::stats::sorted;
 use crate::watcher::{Jobs, Seen, Watcher};
 
 /// How often each thing is measured.

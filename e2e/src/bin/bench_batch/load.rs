@@ -92,7 +92,8 @@ pub(crate) async fn remove(cluster: &LocalCluster, namespaces: &[String]) -> Res
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::processes::{MANAGER, Process};
+    use crate::processes::MANAGER;
+    use springtide_e2e::bench::processes::Process;
 
     /// A minute of it.
     pub(crate) fn load() -> Load {

@@ -26,30 +26,30 @@ mod pods;
 mod processes;
 mod queue;
 mod report;
-mod scrape;
-mod stats;
+mod served;
 mod stored;
 mod throughput;
 mod walk;
 mod watcher;
 mod writes;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Measured;
+use serde_json::Value;
+use springtide_e2e::bench::TUNED;
+use springtide_e2e::bench::parts::{self, Bench, Log, wanted};
 use springtide_e2e::bench::report::Report;
+use springtide_e2e::bench::stored::Store;
 use springtide_e2e::kwok::NodeSpec;
 use springtide_e2e::local_cluster::{Component, LocalCluster};
-use stored::Store;
 
 /// Namespaces over which jobs are spread: the declared maximum of one is 1 500.
 const NAMESPACES: usize = 8;
 /// The longest that a part may take: the longest one takes two thirds of that on two cores.
 const BOUND: Duration = Duration::from_secs(180 * 60);
-/// Flags of the controller manager and of the scheduler, so that no limit of theirs is what is measured.
-const TUNED: [&str; 2] = ["--kube-api-qps=5000", "--kube-api-burst=10000"];
 /// Jobs that the controller manager works on at once; five by default.
 const JOB_SYNCS: &str = "--concurrent-job-syncs=50";
 
@@ -149,11 +149,6 @@ impl Part {
         }
     }
 
-    /// As `--only` takes it.
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-
     /// Whether no less of it is measured than the method asks for. More is no harm; of other nodes the figures are
     /// others.
     fn is_whole(self, options: &Options) -> bool {
@@ -223,113 +218,139 @@ async fn main() -> Result<()> {
     let report = Report::new("batch")?;
     let store = Store::open(&report, options.resume)?;
     // The full queue comes last of those on the shared cluster: it is not cleaned up.
-    let is_wanted = |part: &&Part| options.only.is_empty() || options.only.contains(part);
-    let parts: Vec<Part> = Part::value_variants().iter().filter(is_wanted).copied().collect();
-    let mut measured = Measured::new(&options);
-    let mut shared = None;
-    let start = Instant::now();
-    for (number, part) in parts.iter().enumerate() {
-        if !part.is_on_the_shared_cluster() {
-            end(&mut shared, &mut measured);
-        }
-        let minutes = start.elapsed().as_secs_f64() / 60.0;
-        eprintln!("[{}/{}] {} ({minutes:.0} min so far)", number + 1, parts.len(), part.title(&options));
-        if options.resume {
-            match store.take(*part, &options, &mut measured) {
-                Ok(()) => continue,
-                Err(why) => eprintln!("      measured now: {why:#}"),
-            }
-        }
-        let began = Instant::now();
-        let done = tokio::time::timeout(BOUND, measure(*part, &options, &mut shared, &mut measured)).await;
-        let done = done.with_context(|| format!("not done after {} min", BOUND.as_secs() / 60));
-        match done.and_then(|done| done) {
-            Ok(()) => store.keep(*part, &options, &mut measured, began.elapsed()),
-            // What the other parts have measured, and will, is worth a report.
-            Err(error) => {
-                eprintln!("      failed: {error:#}");
-                measured.failures.push((part.title(&options), format!("{error:#}")));
-                store.forget(*part, &options);
-                // What it has left behind would be measured by the next one.
-                drop(shared.take());
-            }
-        }
-    }
-    end(&mut shared, &mut measured);
-    measured.minutes += start.elapsed().as_secs_f64() / 60.0;
-    report::write(&report, &measured, options.is_whole())?;
-    match measured.failures.len() {
+    let parts = wanted(&options.only);
+    let (resumes, is_whole) = (options.resume, options.is_whole());
+    let mut batch = Batch { measured: Measured::new(&options), options, shared: None };
+    parts::run(&mut batch, &parts, &store, resumes, BOUND).await;
+    let measured = &batch.measured;
+    report::write(&report, measured, is_whole)?;
+    match measured.log.failures.len() {
         0 => Ok(()),
         failed => bail!("{failed} failures in {} parts", parts.len()),
     }
 }
 
-/// Ends the shared cluster, if it runs.
-fn end(shared: &mut Option<Shared>, measured: &mut Measured) {
-    if let Some(Err(error)) = shared.take().map(|shared| shared.cluster.stop()) {
-        measured.failures.push(("the end of the shared cluster".to_owned(), format!("{error:#}")));
+/// A run of this bench.
+struct Batch {
+    options: Options,
+    shared: Option<Shared>,
+    measured: Measured,
+}
+
+impl Batch {
+    async fn shared(&mut self) -> Result<&mut Shared> {
+        if self.shared.is_none() {
+            self.shared = Some(Shared::start(self.options.nodes).await?);
+        }
+        self.shared.as_mut().context("the shared cluster")
     }
 }
 
-async fn measure(
-    part: Part,
-    options: &Options,
-    shared: &mut Option<Shared>,
-    measured: &mut Measured,
-) -> Result<()> {
-    if part.is_on_the_shared_cluster() && shared.is_none() {
-        *shared = Some(Shared::start(options.nodes).await?);
+impl Bench for Batch {
+    type Part = Part;
+
+    fn title(&self, part: Part) -> String {
+        part.title(&self.options)
     }
-    let shared = shared.as_mut().context("the shared cluster");
-    match part {
-        Part::Throughput => {
-            let Shared { cluster, namespaces } = shared?;
-            let (comparison, failed) = comparison::measure(cluster, namespaces, &options.comparison).await?;
-            measured.comparison = Some(comparison);
-            failed?;
-        }
-        Part::Latency => {
-            let Shared { cluster, namespaces } = shared?;
-            let latency = latency::on_kwok(cluster, namespaces, options.latency_seconds).await?;
-            measured.latency = Some(latency);
-        }
-        Part::Pending => {
-            let Shared { cluster, namespaces } = shared?;
-            measured.pending = Some(pending::measure(cluster, namespaces).await?);
-        }
-        Part::Load => {
-            let Shared { cluster, namespaces } = shared?;
-            measured.load = Some(load::measure(cluster, namespaces, options.load_minutes).await?);
-        }
-        Part::Drain => measured.drain = Some(drain::measure(&shared?.cluster).await?),
-        Part::Follows => measured.follows = Some(follows::measure(&shared?.cluster).await?),
-        Part::Queue => measured.queue = Some(queue::measure(&shared?.cluster).await?),
-        Part::Flood => {
-            measured.flood = Some(flood::measure(options.nodes, options.flood_jobs as usize).await?);
-        }
-        Part::Containers => {
-            measured.containers = latency::on_a_real_node().await?;
-            if measured.containers.is_none() {
-                measured.left_out.push(part.title(options));
-            }
-        }
-        Part::Online => {
-            measured.online = online::measure().await?;
-            if measured.online.is_none() {
-                measured.left_out.push(part.title(options));
-            }
-        }
-        Part::Writes => measured.writes = Some(writes::per_job().await?),
-        Part::Decision => measured.decision = Some(decision::cpu_time()?),
-        Part::Walk => measured.walk = Some(walk::measure().await?),
+
+    fn is_whole(&self, part: Part) -> bool {
+        part.is_whole(&self.options)
     }
-    Ok(())
+
+    fn options(&self, part: Part) -> Value {
+        stored::shape(part, &self.options)
+    }
+
+    fn end_before(&mut self, next: Option<Part>) -> Result<()> {
+        if next.is_some_and(Part::is_on_the_shared_cluster) {
+            return Ok(());
+        }
+        self.shared.take().map_or(Ok(()), |shared| shared.cluster.stop())
+    }
+
+    async fn measure(&mut self, part: Part) -> Result<()> {
+        match part {
+            Part::Throughput => {
+                let shape = self.options.comparison.clone();
+                let Shared { cluster, namespaces } = self.shared().await?;
+                let (comparison, failed) = comparison::measure(cluster, namespaces, &shape).await?;
+                self.measured.comparison = Some(comparison);
+                failed?;
+            }
+            Part::Latency => {
+                let seconds = self.options.latency_seconds;
+                let Shared { cluster, namespaces } = self.shared().await?;
+                let latency = latency::on_kwok(cluster, namespaces, seconds).await?;
+                self.measured.latency = Some(latency);
+            }
+            Part::Pending => {
+                let Shared { cluster, namespaces } = self.shared().await?;
+                let pending = pending::measure(cluster, namespaces).await?;
+                self.measured.pending = Some(pending);
+            }
+            Part::Load => {
+                let minutes = self.options.load_minutes;
+                let Shared { cluster, namespaces } = self.shared().await?;
+                let load = load::measure(cluster, namespaces, minutes).await?;
+                self.measured.load = Some(load);
+            }
+            Part::Drain => {
+                let drain = drain::measure(&self.shared().await?.cluster).await?;
+                self.measured.drain = Some(drain);
+            }
+            Part::Follows => {
+                let follows = follows::measure(&self.shared().await?.cluster).await?;
+                self.measured.follows = Some(follows);
+            }
+            Part::Queue => {
+                let queue = queue::measure(&self.shared().await?.cluster).await?;
+                self.measured.queue = Some(queue);
+            }
+            Part::Flood => {
+                let Options { nodes, flood_jobs, .. } = &self.options;
+                self.measured.flood = Some(flood::measure(*nodes, *flood_jobs as usize).await?);
+            }
+            Part::Containers => {
+                self.measured.containers = latency::on_a_real_node().await?;
+                if self.measured.containers.is_none() {
+                    self.measured.log.without_node(part.title(&self.options));
+                }
+            }
+            Part::Online => {
+                self.measured.online = online::measure().await?;
+                if self.measured.online.is_none() {
+                    self.measured.log.without_node(part.title(&self.options));
+                }
+            }
+            Part::Writes => self.measured.writes = Some(writes::per_job().await?),
+            Part::Decision => self.measured.decision = Some(decision::cpu_time()?),
+            Part::Walk => self.measured.walk = Some(walk::measure().await?),
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self) {
+        self.shared = None;
+    }
+
+    fn result(&self, part: Part) -> Result<Option<Value>> {
+        stored::result(part, &self.measured)
+    }
+
+    fn put(&mut self, part: Part, result: Value) -> Result<()> {
+        stored::put(part, &mut self.measured, result)
+    }
+
+    fn log(&mut self) -> &mut Log {
+        &mut self.measured.log
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use springtide_e2e::bench::parts::name_of;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -383,7 +404,7 @@ mod tests {
         let are_whole = |args: &[&str]| {
             let options = Options::parse_from(["bench-batch"].iter().chain(args));
             let whole = Part::value_variants().iter().filter(|part| part.is_whole(&options));
-            whole.map(|part| part.name()).collect::<Vec<_>>()
+            whole.map(|part| name_of(*part)).collect::<Vec<_>>()
         };
         let all = are_whole(&[]);
         assert_eq!(all.len(), Part::value_variants().len());

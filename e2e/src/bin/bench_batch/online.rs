@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use springtide_crds::batch_queue::BatchQueue;
 use springtide_e2e::bench::post;
 use springtide_e2e::bench::report::quantile;
+use springtide_e2e::bench::stats::sorted;
 use springtide_e2e::manager::Manager;
 use springtide_e2e::node::cpus::{Cpus, Pinned};
 use springtide_e2e::node::load::latencies;
@@ -20,7 +21,6 @@ use springtide_e2e::node::{NodeCluster, required_or_skipped};
 
 use crate::manifests::{self, System};
 use crate::pods::{Life, Pods};
-use crate::stats::sorted;
 
 /// Requests a second, and seconds of each measurement.
 pub(crate) const RATE: u32 = 200;

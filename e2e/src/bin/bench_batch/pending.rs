@@ -12,12 +12,12 @@ use springtide_crds::batch_queue::{
 use springtide_crds::common::Quantity;
 use springtide_e2e::batch::pool;
 use springtide_e2e::batch::queues::says;
+use springtide_e2e::bench::scrape::Scrape;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
 use crate::generator::Generator;
 use crate::manifests::{System, Task};
-use crate::scrape::Scrape;
 use crate::watcher::{Jobs, Seen, Watcher, spans};
 
 /// Name and label of the nodes, their number, and the pods that each has room for.

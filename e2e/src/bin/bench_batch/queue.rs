@@ -13,15 +13,15 @@ use springtide_crds::batch_job::{BatchJob, BatchJobStatus, CompleteReason};
 use springtide_crds::common::{ConditionStatus, condition};
 use springtide_crds::reason::Reason;
 use springtide_e2e::batch::pool;
+use springtide_e2e::bench::STRATEGIC;
+use springtide_e2e::bench::scrape::Scrape;
 use springtide_e2e::bench::usage;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
-use crate::bare::STRATEGIC;
 use crate::flood;
 use crate::generator::Generator;
 use crate::manifests::{self, System, Task};
-use crate::scrape::Scrape;
 use crate::watcher::{Jobs, Seen, Watcher};
 
 /// Tasks that run. Together with those that wait they are more jobs than the kind declares for a cluster.

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use springtide_e2e::bench::scrape::{Scrape, Traffic};
+use springtide_e2e::bench::stats::{rates_of_tenths, sorted};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
 use crate::generator::Generator;
 use crate::manifests::{System, Task};
 use crate::processes::{Beside, Meter, Spent};
-use crate::scrape::{Scrape, Served, Traffic};
-use crate::stats::{rates_of_tenths, sorted};
+use crate::served::Served;
 use crate::watcher::{Jobs, Watcher, spans};
 
 /// The longest that a run may take.
@@ -52,7 +53,7 @@ pub(crate) async fn run(
     let watcher = Watcher::start(cluster, system, prefix, Jobs::Presence).await?;
     let before = scrape(manager).await?;
     let served = Served::until_now(&generator.client).await?;
-    let meter = Meter::start_beside(cluster, beside)?;
+    let meter = Meter::start_beside(cluster, beside.process())?;
     let start = Instant::now();
     let sent: HashMap<String, Instant> = generator.create(system, prefix, jobs, |_| Task::of("0")).await?;
     eprintln!("      all created after {:.0} s", start.elapsed().as_secs_f64());

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -16,6 +16,8 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use serde::de::DeserializeOwned;
 use springtide_crds::batch_job::BatchJob;
+use springtide_e2e::bench::progress::until_all;
+use springtide_e2e::bench::stats::sorted;
 use springtide_e2e::local_cluster::LocalCluster;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
@@ -28,13 +30,6 @@ use crate::manifests::System;
 const BELLS: usize = 256;
 /// Bound for the first lists.
 const LISTED: Duration = Duration::from_secs(60);
-/// A run in which nothing more is seen for this long has failed. A system that takes in ten thousand jobs before it
-/// ends the first one is not to.
-const SILENCE: Duration = Duration::from_secs(900);
-/// Distance of two lines that say how far a run is.
-const PROGRESS: Duration = Duration::from_secs(15);
-/// How often it is looked whether all has come about; the times themselves are those of the events.
-const POLL: Duration = Duration::from_millis(100);
 
 /// When what was seen of one job, by its namespace and name. Times of pods are those of the first one, unless said
 /// otherwise.
@@ -132,7 +127,7 @@ pub(crate) fn spans(
         // Stored with all its digits a span would take twice the room, and no watch is as exact.
         Some(until(seen)?.saturating_duration_since(since(key, seen)?).as_micros() as f64 / 1e6)
     };
-    crate::stats::sorted(seen.iter().filter_map(span))
+    sorted(seen.iter().filter_map(span))
 }
 
 /// What is watched of the jobs themselves.
@@ -265,28 +260,8 @@ impl Watcher {
         bound: Duration,
         met: impl Fn(&Seen) -> bool,
     ) -> Result<()> {
-        let start = Instant::now();
-        let (mut last, mut news, mut told) = (0, start, start);
-        loop {
-            let now = self.count(&met);
-            if now >= jobs {
-                return Ok(());
-            }
-            if now > last {
-                (last, news) = (now, Instant::now());
-            }
-            if told.elapsed() > PROGRESS {
-                told = Instant::now();
-                eprintln!("      {what}: {now} of {jobs} after {:.0} s", start.elapsed().as_secs_f64());
-            }
-            if news.elapsed() > SILENCE {
-                bail!("{what}: only {now} of {jobs}, and none more for {} s", SILENCE.as_secs());
-            }
-            if start.elapsed() > bound {
-                bail!("{what}: only {now} of {jobs} after {} s", bound.as_secs());
-            }
-            tokio::time::sleep(POLL).await;
-        }
+        // It looks now and then; the times themselves are those of the events.
+        until_all(what, jobs, bound, || self.count(&met)).await
     }
 
     /// A copy of everything seen.

@@ -6,6 +6,7 @@ use springtide_in_place_upgrade::{GateKeeper, InPlaceUpgradeReconciler};
 use springtide_manager::ReloadMeasures;
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::Reconciler;
+use springtide_plumbing::metric_query::{MetricQueries, QuerySettings};
 use springtide_plumbing::metrics::catalogue::{self, Family, FamilyKind};
 use springtide_plumbing::watch::{Scope, WatchSet};
 
@@ -25,15 +26,18 @@ pub(super) fn families() -> Result<Vec<Family>> {
     let of_upgrades = springtide_in_place_upgrade::Stores::register(&mut watches, &Scope::All)?;
     let profiles = ProfileReconciler::new(stores.clone(), Clock::system());
     let batch_job = BatchJobReconciler::new(stores);
+    let upgrade = InPlaceUpgradeReconciler::new(of_upgrades, None, "");
     metrics.register(|registry| {
         batch_job.register(registry);
         profiles.register(registry);
+        upgrade.register(registry);
+        MetricQueries::new(QuerySettings::default()).register(registry);
         ReloadMeasures::default().register(registry);
     });
     metrics.add_population(BatchQueueReconciler::new(batch_job.clone()));
     metrics.add_population(batch_job);
     metrics.add_population(profiles);
-    metrics.add_population(InPlaceUpgradeReconciler::new(of_upgrades, None, ""));
+    metrics.add_population(upgrade);
     Ok(catalogue::families(&metrics)?)
 }
 

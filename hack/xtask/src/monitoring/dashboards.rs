@@ -1,6 +1,7 @@
-//! The two Grafana dashboards.
+//! The Grafana dashboards.
 
 mod panels;
+mod upgrades;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,9 +42,10 @@ struct Panel {
     targets: &'static [(&'static str, &'static str)],
 }
 
-const DASHBOARDS: [Dashboard; 2] = [
+const DASHBOARDS: [Dashboard; 3] = [
     Dashboard { name: "springtide-suite", title: "Springtide / Suite", rows: panels::SUITE },
     Dashboard { name: "springtide-work", title: "Springtide / Work", rows: panels::WORK },
+    Dashboard { name: "springtide-upgrades", title: "Springtide / Upgrades", rows: upgrades::UPGRADES },
 ];
 
 /// The files, by path from the repository's root.

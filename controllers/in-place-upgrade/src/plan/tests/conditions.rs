@@ -227,6 +227,6 @@ fn a_changed_container_that_restarts_too_often_fails_the_run_and_is_named() {
     // One restart is the upgrade's own.
     world.pods.get_mut(&name).unwrap()["status"]["containerStatuses"][0]["restartCount"] = json!(3);
     let planned = plan(&world.observe(), at(world.now));
-    let words = ["1 pods failed, of 0 that may", name.as_str(), "TooManyRestarts"];
+    let words = ["1 pod failed, of 0 that may", name.as_str(), "TooManyRestarts"];
     assert_told(planned_status(&planned), HealthyReason::TooManyRestarts, "False", &words);
 }

@@ -1,8 +1,8 @@
 //! What is planned for workloads other than Deployments, one look at a time.
 
-use crate::fixtures::{at, daemon_set, overlay, pod, replica_set, revision, stateful_set};
+use crate::fixtures::{at, autoscaler, daemon_set, overlay, pod, replica_set, revision, stateful_set};
 use crate::names::{CONTROLLER_REVISION_HASH, RECORD_ANNOTATION};
-use crate::observed::{BudgetRoom, Observed, Resizer};
+use crate::observed::{BudgetRoom, Observed};
 use crate::plan::plan;
 use crate::previous::content_of_pods;
 use crate::projections::pod::PodView;
@@ -11,12 +11,12 @@ use crate::wish::Wish;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::InPlaceUpgradeStatus;
 use springtide_plumbing::dry_run::{Answer, Verdict};
-use springtide_plumbing::plan::{Action, Fields, Patch, Plan, Write};
+use springtide_plumbing::plan::{Action, Patch, Plan, Write};
 use springtide_plumbing::projection::Projection;
 use std::sync::Arc;
 
 /// An object of a target in the middle of a run: what tests lay over it is all that matters to them.
-fn observed(kind: &str, target: Target, pods: Vec<Arc<PodView>>, over: Value) -> Observed {
+pub(super) fn observed(kind: &str, target: Target, pods: Vec<Arc<PodView>>, over: Value) -> Observed {
     let name = target.key().name.clone();
     let spec = json!({
         "targetRef": {"apiVersion": "apps/v1", "kind": kind, "name": name},
@@ -56,7 +56,7 @@ fn observed(kind: &str, target: Target, pods: Vec<Arc<PodView>>, over: Value) ->
     observed
 }
 
-fn db_pod(ordinal: u32, of: &str, image: &str, over: Value) -> Arc<PodView> {
+pub(super) fn db_pod(ordinal: u32, of: &str, image: &str, over: Value) -> Arc<PodView> {
     let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "db", "controller": true}]);
     let mut whole = json!({
         "metadata": {"labels": {CONTROLLER_REVISION_HASH: of}, "ownerReferences": owner},
@@ -66,7 +66,7 @@ fn db_pod(ordinal: u32, of: &str, image: &str, over: Value) -> Arc<PodView> {
     pod(&format!("db-{ordinal}"), whole)
 }
 
-fn db(partition: u32, updated: u32, observed: i64) -> Target {
+pub(super) fn db(partition: u32, updated: u32, observed: i64) -> Target {
     let spec = json!({"updateStrategy": {"rollingUpdate": {"partition": partition}}});
     let status = json!({
         "currentRevision": "db-a", "updateRevision": "db-b", "updatedReplicas": updated, "observedGeneration": observed,
@@ -75,11 +75,11 @@ fn db(partition: u32, updated: u32, observed: i64) -> Target {
     Target::stateful_set(stateful_set(3, "app:2", spec, status), revisions)
 }
 
-fn in_run() -> Value {
+pub(super) fn in_run() -> Value {
     json!({"status": {"previous": {"revision": "db-a", "partition": 100_000}}})
 }
 
-fn writes(plan: &Plan) -> Vec<&Write> {
+pub(super) fn writes(plan: &Plan) -> Vec<&Write> {
     plan.stages.iter().flatten().flat_map(|step| step.writes()).collect()
 }
 
@@ -94,14 +94,18 @@ fn reason(plan: &Plan, type_: &str) -> String {
     found.map(|condition| condition.reason.clone()).unwrap_or_default()
 }
 
-fn labels(write: &Write) -> &Value {
-    let Action::Patch { patch: Patch::Strategic(Fields { fields, .. }), .. } = &write.action else {
-        panic!("{write:?}")
-    };
-    &fields["metadata"]["labels"]
+/// The labels that a patch sets.
+fn labels(write: &Write) -> Value {
+    let Action::Patch { patch: Patch::Json { operations }, .. } = &write.action else { panic!("{write:?}") };
+    let set = operations.as_array().unwrap().iter().filter(|operation| operation["op"] == "add");
+    let set = set.filter_map(|operation| {
+        let key = operation["path"].as_str()?.strip_prefix("/metadata/labels/")?;
+        Some((key.to_owned(), operation["value"].clone()))
+    });
+    Value::Object(set.collect())
 }
 
-fn old_pods() -> Vec<Arc<PodView>> {
+pub(super) fn old_pods() -> Vec<Arc<PodView>> {
     (0..3).map(|ordinal| db_pod(ordinal, "db-a", "app:1", json!({}))).collect()
 }
 
@@ -111,7 +115,7 @@ fn pods_of_a_stateful_set_start_from_the_top_and_get_the_label_of_the_new_revisi
     let writes = writes(&planned);
     let names: Vec<_> = writes.iter().map(|write| &*write.key.name).collect();
     assert_eq!(names, ["db-1", "db-2"], "two of the three may be unavailable");
-    assert_eq!(labels(writes[0]), &json!({CONTROLLER_REVISION_HASH: "db-b"}));
+    assert_eq!(labels(writes[0]), json!({CONTROLLER_REVISION_HASH: "db-b"}));
 }
 
 #[test]
@@ -161,7 +165,7 @@ fn the_partition_follows_at_the_end_of_a_step_and_is_raised_before_pods_go_back(
     assert_eq!((writes(&raised).len(), applied(&raised)), (1, json!(100_000)));
     let back = plan(&observed("StatefulSet", db(100_000, 1, 1), pods(), over), at(0));
     assert_eq!(reason(&back, "Ready"), "RollingBack");
-    let pods: Vec<_> = writes(&back).iter().map(|write| (&*write.key.name, labels(write).clone())).collect();
+    let pods: Vec<_> = writes(&back).iter().map(|write| (&*write.key.name, labels(write))).collect();
     assert_eq!(pods, [("db-2", json!({CONTROLLER_REVISION_HASH: "db-a"}))]);
 }
 
@@ -178,7 +182,7 @@ fn pods_of_a_daemon_set_get_the_hash_of_the_newest_revision() {
     let planned = plan(&observed("DaemonSet", target, vec![log_pod("n1"), log_pod("n2")], over), at(0));
     let writes = writes(&planned);
     assert_eq!(writes.len(), 2);
-    assert!(writes.iter().all(|write| labels(write) == &json!({CONTROLLER_REVISION_HASH: "log-b"})));
+    assert!(writes.iter().all(|write| labels(write) == json!({CONTROLLER_REVISION_HASH: "log-b"})));
 }
 
 #[test]
@@ -211,12 +215,12 @@ fn who_else_resizes_these_pods_is_not_fought() {
         "containers": [{"name": "app", "resources": {"requests": {"cpu": "1"}}}],
     }}}});
     let mut conflicting = observed("StatefulSet", db(100_000, 0, 1), old_pods(), resources);
-    conflicting.resizer = Some(Resizer::VerticalPodAutoscaler("vpa".to_owned()));
+    conflicting.autoscaler = Some(autoscaler("vpa", json!({})));
     let planned = plan(&conflicting, at(0));
     assert!(writes(&planned).is_empty());
     assert_eq!(reason(&planned, "Accepted"), "ConflictsWithVerticalPodAutoscaler");
     let mut images = observed("StatefulSet", db(100_000, 0, 1), old_pods(), in_run());
-    images.resizer = Some(Resizer::TimeShareGroup("day-night".to_owned()));
+    images.autoscaler = Some(autoscaler("vpa", json!({})));
     assert_eq!(writes(&plan(&images, at(0))).len(), 2, "images are nobody's but ours");
 }
 

@@ -1,12 +1,13 @@
 //! What the summary says: how far a run is, why a spec is not served, and what needs a person.
 
 use super::conditions::planned_status;
+use super::scenes::{Scene, draining, opened, pulling, without_images};
 use super::world::World;
-use crate::fixtures::{at, node, overlay};
-use crate::observed::{Observed, Resizer};
+use crate::amounts::Amounts;
+use crate::fixtures::{at, overlay};
 use crate::plan::plan;
-use crate::projections::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
+use crate::time_share::TimeShare;
 use serde_json::{Value, json};
 use springtide_crds::common::ConditionStatus;
 use springtide_crds::in_place_upgrade::{
@@ -47,24 +48,6 @@ fn has(plan: &Plan, condition: &str) -> bool {
 
 fn count_writes(plan: &Plan) -> usize {
     plan.stages.iter().flatten().flat_map(|step| step.writes()).count()
-}
-
-/// An object whose run has just opened: no pod is touched yet.
-fn opened(spec: Value) -> World {
-    let mut world = World::new(3, false, spec);
-    world.run_until("Upgrading", |_| {});
-    assert_eq!(world.images(), ["app:1"; 3]);
-    world
-}
-
-/// The same where nodes are seen, none of which has the image.
-fn without_images() -> Observed {
-    let mut observed = opened(json!({"prePull": {"mode": "Auto"}})).observe();
-    for name in ["node-web-00", "node-web-01", "node-web-02"] {
-        observed.nodes.insert(name.into(), node(name, &["app:1"], json!({})));
-    }
-    observed.tools_image = "springtide:1".into();
-    observed
 }
 
 #[test]
@@ -114,27 +97,8 @@ fn pods_that_wait_for_images_alone_say_so() {
 
 #[test]
 fn an_image_that_does_not_exist_needs_a_person_before_any_pod_is_touched() {
-    let mut observed = without_images();
-    let planned = plan(&observed, at(0));
-    let made = planned.stages.iter().flatten().flat_map(|step| step.writes());
-    let pullers = made.map(|write| {
-        let Action::Create { manifest } = &write.action else { panic!("{write:?}") };
-        let mut puller = manifest.clone();
-        let waiting = json!({"reason": "ErrImagePull", "message": "app:2: not found"});
-        let over = json!({
-            "metadata": {
-                "name": write.key.name, "namespace": "ns", "uid": write.key.name, "resourceVersion": "9",
-                "creationTimestamp": at(0).to_string(),
-            },
-            "status": {"phase": "Pending", "containerStatuses": [{
-                "name": manifest["spec"]["containers"][0]["name"], "state": {"waiting": waiting},
-                "containerID": "", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-            }]},
-        });
-        overlay(&mut puller, over);
-        Arc::new(serde_json::from_value::<PodView>(puller).unwrap())
-    });
-    observed.pullers = pullers.collect();
+    let waiting = json!({"reason": "ErrImagePull", "message": "app:2: not found"});
+    let observed = pulling(&json!({"waiting": waiting}), false);
     assert!(!observed.pullers.is_empty());
     let planned = plan(&observed, at(5));
     let message = needs(&planned, ReadyReason::Blocked, StalledReason::PrePullFailed);
@@ -183,7 +147,8 @@ fn a_spec_that_is_not_served_names_field_or_object_and_remedy() {
     taken.rival = Some(ObjectKey::new("ns", "older"));
     let containers = json!([{"name": "app", "resources": {"requests": {"cpu": "1"}}}]);
     let mut conflicting = seen(json!({"source": {"type": "Inline", "inline": {"containers": containers}}}));
-    conflicting.resizer = Some(Resizer::TimeShareGroup("day-night".to_owned()));
+    let peak = [("app".into(), Amounts::read(&json!({"requests": {"cpu": "4"}})))].into();
+    conflicting.time_share = Some(TimeShare { group: "day-night".to_owned(), peak, ..TimeShare::default() });
     for (observed, reason, line, words) in [
         (
             invalid,
@@ -239,19 +204,60 @@ fn a_spec_is_served_again_when_its_cause_is_gone() {
 
 #[test]
 fn a_run_that_stands_still_for_ten_minutes_needs_a_person() {
-    let mut world = opened(json!({}));
-    // One pod starts, and its kubelet does nothing.
-    world.pass(usize::MAX);
-    let mut observed = world.observe();
-    observed.still_since = Some(at(world.now - 599));
-    let early = plan(&observed, at(world.now));
-    says(&early, ReconcilingReason::Upgrading);
-    assert!(!has(&early, StalledReason::CONDITION) && early.wake == Some(at(world.now + 1)));
-    observed.still_since = Some(at(world.now - 600));
-    let late = plan(&observed, at(world.now));
-    says(&late, ReadyReason::Upgrading);
+    // No node has the image, and nobody makes the pods that pull.
+    let mut observed = without_images();
+    observed.still_since = Some(at(100));
+    let early = plan(&observed, at(699));
+    says(&early, ReconcilingReason::PrePulling);
+    assert!(!has(&early, StalledReason::CONDITION) && early.wake == Some(at(700)));
+    let late = plan(&observed, at(700));
+    says(&late, ReadyReason::PrePulling);
     let message = says(&late, StalledReason::NoProgress);
-    assert!(message.contains("ten minutes") && message.contains("of 3 pods"), "{message}");
+    assert!(message.contains("10 minutes") && message.contains("of 3 nodes"), "{message}");
+    assert!(!has(&late, ReconcilingReason::CONDITION), "what needs a person does not go on by itself");
+}
+
+#[test]
+fn who_was_held_or_has_just_begun_did_not_stand_still() {
+    let mut observed = without_images();
+    observed.still_since = Some(at(100));
+    let mut upgrade = serde_json::to_value(&observed.upgrade.status).unwrap();
+    let held = upgrade["conditions"].as_array_mut().unwrap();
+    let held = held.iter_mut().find(|condition| condition["type"] == "Held").unwrap();
+    overlay(held, json!({"status": "True", "reason": "FreezeWindow"}));
+    let mut view = UpgradeView::clone(&observed.upgrade);
+    view.status = serde_json::from_value(upgrade.clone()).unwrap();
+    observed.upgrade = Arc::new(view.clone());
+    assert!(!has(&plan(&observed, at(9000)), StalledReason::CONDITION), "its window has just been closed");
+    upgrade["conditions"] = json!([]);
+    upgrade["step"]["startTime"] = json!(at(8500).to_string());
+    view.status = serde_json::from_value(upgrade).unwrap();
+    observed.upgrade = Arc::new(view);
+    assert!(!has(&plan(&observed, at(9000)), StalledReason::CONDITION), "its step has just begun");
+    assert!(has(&plan(&observed, at(9100)), StalledReason::CONDITION));
+}
+
+#[test]
+fn drains_that_lead_nowhere_one_after_the_other_need_a_person() {
+    let mut world = draining(json!({}));
+    let begun = json!({"conditions": [], "step": {"startTime": at(-2000).to_string()}});
+    overlay(&mut world.upgrade, json!({"status": begun}));
+    // One was given up, and is in traffic again.
+    let conditions = &mut world.pods.get_mut("web-00").unwrap()["status"]["conditions"];
+    for condition in conditions.as_array_mut().unwrap() {
+        condition["status"] = json!("True");
+    }
+    let scene = Scene::of(world).with(|observed| {
+        observed.still_since = Some(at(-1000));
+        for (uid, evidence) in &mut observed.evidence {
+            evidence.proved_since = None;
+            evidence.exposure.listed_by.insert("shop".into());
+            evidence.put_off_until = (&*uid.0 == "web-00").then(|| at(9000));
+        }
+    });
+    let message = says(&scene.plan(), StalledReason::DrainFailed);
+    let words = ["10 minutes", "web-01 leaves traffic", "shop", "EndpointSlices"];
+    assert!(words.iter().all(|word| message.contains(word)), "{message}");
 }
 
 #[test]
@@ -271,9 +277,9 @@ fn a_controller_that_does_not_come_to_see_the_end_needs_a_person() {
     let what = says(&waits, ReadyReason::Finalizing);
     says(&waits, ReconcilingReason::Finalizing);
     assert!(!what.is_empty());
-    observed.still_since = Some(at(world.now - 600));
-    let message = says(&plan(&observed, at(world.now)), StalledReason::FinalizeFailed);
-    assert!(message.contains("ten minutes") && message.contains(&what), "{message}");
+    observed.still_since = Some(at(world.now));
+    let message = says(&plan(&observed, at(world.now + 600)), StalledReason::FinalizeFailed);
+    assert!(message.contains("10 minutes") && message.contains(&what), "{message}");
 }
 
 #[test]
@@ -282,10 +288,10 @@ fn a_rollback_that_stands_still_or_has_lost_its_revision_needs_a_person() {
     world.bad_images.push("app:2".to_owned());
     world.run_until("RollingBack", |_| {});
     let mut observed = world.observe();
-    observed.still_since = Some(at(world.now - 600));
-    let still = plan(&observed, at(world.now));
+    observed.still_since = Some(at(world.now));
+    let still = plan(&observed, at(world.now + 600));
     says(&still, ReadyReason::RollingBack);
-    assert!(says(&still, StalledReason::RollbackFailed).contains("ten minutes"));
+    assert!(says(&still, StalledReason::RollbackFailed).contains("10 minutes"));
     let mut upgrade = world.upgrade.clone();
     upgrade["status"]["previous"]["revision"] = json!("gone");
     observed.upgrade = Arc::new(serde_json::from_value::<UpgradeView>(upgrade).unwrap());

@@ -1,5 +1,8 @@
-//! A small cluster in memory: an API server that performs plans, a kubelet, and the Deployment controller. It knows what
-//! these tests need, and time passes only when they say so.
+//! A small cluster in memory: an API server that performs plans, a kubelet, and the native controllers. It knows what these
+//! tests need, and time passes only when they say so.
+
+mod controllers;
+mod server;
 
 use crate::fixtures::at;
 use crate::machine::{Evidence, container_now};
@@ -7,16 +10,15 @@ use crate::names::TRAFFIC;
 use crate::observed::Observed;
 use crate::plan::plan;
 use crate::projections::pod::PodView;
-use crate::projections::template::Template;
 use crate::projections::upgrade::UpgradeView;
 use crate::target::Target;
 use crate::trace::Trace;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
-use springtide_plumbing::dry_run::{Answer, Answers, Verdict};
+use serde_json::{Value, json};
+use springtide_plumbing::dry_run::Answers;
 use springtide_plumbing::first_seen::FirstSeen;
 use springtide_plumbing::key::Uid;
-use springtide_plumbing::plan::{Action, Fields, Patch, Plan, Write};
+use springtide_plumbing::plan::Plan;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::traffic::{Exposure, Lever, Traffic};
 use std::collections::{BTreeMap, HashMap};
@@ -44,6 +46,17 @@ pub(super) struct World {
     pub(super) bad_images: Vec<String>,
     /// Verbs and kinds of all writes of ours.
     pub(super) written: Vec<String>,
+    /// A StatefulSet in the place of the Deployment, and its revisions.
+    pub(super) stateful_set: Option<Value>,
+    pub(super) revisions: BTreeMap<String, Value>,
+    /// Pods that its controller has deleted.
+    pub(super) deleted_by_others: Vec<String>,
+    /// Whether a PodDisruptionBudget allows no pod less.
+    pub(super) refuses_evictions: bool,
+    /// Pods that the ReplicaSets' controller has made.
+    births: usize,
+    /// How often a pod of a name has been made.
+    incarnations: BTreeMap<String, usize>,
     versions: i64,
     answers: Answers<()>,
     proofs: FirstSeen<Uid>,
@@ -84,6 +97,12 @@ impl World {
             pods: BTreeMap::new(),
             bad_images: Vec::new(),
             written: Vec::new(),
+            stateful_set: None,
+            revisions: BTreeMap::new(),
+            deleted_by_others: Vec::new(),
+            refuses_evictions: false,
+            births: 0,
+            incarnations: BTreeMap::new(),
             versions: 10,
             answers: Answers::new(),
             proofs: FirstSeen::default(),
@@ -109,6 +128,30 @@ impl World {
         world
     }
 
+    /// A StatefulSet of so many pods of `app:1`, whose template asks for `app:2`, with a partition above them all.
+    pub(super) fn stateful(replicas: usize, spec: Value) -> Self {
+        let mut world = Self::new(0, false, spec);
+        world.upgrade["spec"]["targetRef"] =
+            json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db"});
+        let template = world.deployment["spec"]["template"].clone();
+        let mut old = template.clone();
+        old["spec"]["containers"][0]["image"] = json!("app:1");
+        world.replica_sets.clear();
+        world.revisions = [("db-1", 1, &old), ("db-2", 2, &template)]
+            .map(|(name, number, template)| (name.to_owned(), revision_json(name, number, template)))
+            .into();
+        world.stateful_set = Some(json!({
+            "metadata": {"name": "db", "namespace": "ns", "uid": "db", "generation": 1, "resourceVersion": "1"},
+            "spec": {
+                "replicas": replicas, "template": template,
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 100_000}},
+            },
+            "status": {"currentRevision": "db-1"},
+        }));
+        world.others_act();
+        world
+    }
+
     /// Another pod of the active ReplicaSet.
     pub(super) fn add_pod(&mut self, name: &str) {
         let set = self
@@ -117,13 +160,21 @@ impl World {
             .find(|set| set["spec"]["replicas"].as_u64() > Some(0))
             .cloned()
             .unwrap();
-        let template = &set["spec"]["template"];
+        let owner = set["metadata"]["name"].as_str().unwrap().to_owned();
+        self.make_pod(name, "ReplicaSet", &owner, &set["spec"]["template"]);
+    }
+
+    /// A pod of a workload whose UID is its name.
+    fn make_pod(&mut self, name: &str, kind: &str, owner: &str, template: &Value) {
+        let incarnation = self.incarnations.entry(name.to_owned()).or_default();
+        *incarnation += 1;
+        let uid = if *incarnation == 1 { name.to_owned() } else { format!("{name}/{incarnation}") };
         let pod = json!({
             "metadata": {
-                "name": name, "namespace": "ns", "uid": name, "resourceVersion": "3", "generation": 1,
+                "name": name, "namespace": "ns", "uid": uid, "resourceVersion": "3", "generation": 1,
                 "creationTimestamp": at(self.now).to_string(), "labels": template["metadata"]["labels"],
                 "annotations": template["metadata"]["annotations"],
-                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set["metadata"]["name"], "uid": set["metadata"]["uid"], "controller": true}],
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": owner, "controller": true}],
             },
             "spec": template["spec"],
             "status": {"phase": "Running"},
@@ -131,94 +182,6 @@ impl World {
         let mut pod = without_nulls(pod);
         pod["spec"]["nodeName"] = json!(format!("node-{name}"));
         self.pods.insert(name.to_owned(), pod);
-    }
-
-    /// The kubelet and the Deployment's controller see what is there, and say so.
-    pub(super) fn others_act(&mut self) {
-        let names: Vec<String> = self.pods.keys().cloned().collect();
-        for name in names {
-            self.kubelet(&name);
-        }
-        self.deployment_controller();
-    }
-
-    fn kubelet(&mut self, name: &str) {
-        let version = self.next_version();
-        let now = at(self.now).to_string();
-        let Some(pod) = self.pods.get_mut(name) else { return };
-        let before = pod["status"].clone();
-        let image = pod["spec"]["containers"][0]["image"].clone();
-        let is_new = before["running"] != image;
-        let is_bad = self.bad_images.iter().any(|bad| image == **bad);
-        let mut status = json!({
-            "phase": "Running", "running": image, "qosClass": "BestEffort",
-            "observedGeneration": pod["metadata"]["generation"],
-        });
-        status["containerStatuses"] = if is_bad {
-            json!([{"name": "app", "containerID": "", "imageID": "", "restartCount": 0,
-                    "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}])
-        } else if is_new {
-            json!([{"name": "app", "containerID": format!("containerd://{version}"),
-                    "imageID": format!("reg/{}@sha256:{}", image.as_str().unwrap(), image.as_str().unwrap()),
-                    "ready": true, "restartCount": 0, "resources": {}, "state": {"running": {"startedAt": now}}}])
-        } else {
-            before["containerStatuses"].clone()
-        };
-        let ours = condition(&before, TRAFFIC.gate).cloned();
-        let has_gate = pod["spec"]["readinessGates"].as_array().is_some_and(|gates| !gates.is_empty());
-        let is_open = ours.as_ref().is_some_and(|gate| gate["status"] == "True");
-        let mut conditions = Vec::new();
-        for (type_, holds) in [("ContainersReady", !is_bad), ("Ready", !is_bad && (is_open || !has_gate))] {
-            let word = if holds { "True" } else { "False" };
-            let old = condition(&before, type_)
-                .filter(|old| old["status"] == word && !(is_new && type_ == "ContainersReady"));
-            let since = old.map_or_else(|| json!(now), |old| old["lastTransitionTime"].clone());
-            conditions.push(json!({"type": type_, "status": word, "lastTransitionTime": since}));
-        }
-        conditions.extend(ours);
-        status["conditions"] = Value::Array(conditions);
-        if status != before {
-            pod["status"] = status;
-            pod["metadata"]["resourceVersion"] = json!(version);
-        }
-    }
-
-    fn deployment_controller(&mut self) {
-        let digest = |value: &Value| Template::shared(value).whole;
-        let wished = digest(&self.deployment["spec"]["template"]);
-        let mut sets: Vec<&Value> = self.replica_sets.values().collect();
-        sets.sort_by_key(|set| set["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned());
-        let new = sets.iter().find(|set| digest(&set["spec"]["template"]) == wished);
-        let new = new.map(|set| set["metadata"]["name"].as_str().unwrap().to_owned());
-        assert!(
-            self.deployment["spec"]["paused"] == true || new.is_some(),
-            "the Deployment's controller would make a ReplicaSet"
-        );
-        let revision = |set: &Value| -> i64 {
-            let text = set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str();
-            text.and_then(|text| text.parse().ok()).unwrap_or(0)
-        };
-        let mut updated = json!(0);
-        if let Some(new) = new {
-            let most = self
-                .replica_sets
-                .iter()
-                .filter(|(name, _)| **name != new)
-                .map(|(_, set)| revision(set))
-                .max();
-            let version = self.next_version();
-            let set = self.replica_sets.get_mut(&new).unwrap();
-            if let Some(most) = most.filter(|most| revision(set) <= *most) {
-                set["metadata"]["annotations"]["deployment.kubernetes.io/revision"] =
-                    json!((most + 1).to_string());
-                set["metadata"]["resourceVersion"] = json!(version);
-            }
-            updated = set["spec"]["replicas"].clone();
-        }
-        let replicas = self.deployment["spec"]["replicas"].clone();
-        let generation = self.deployment["metadata"]["generation"].clone();
-        self.deployment["status"] =
-            json!({"observedGeneration": generation, "replicas": replicas, "updatedReplicas": updated});
     }
 
     fn next_version(&mut self) -> String {
@@ -258,8 +221,13 @@ impl World {
         observed.pods = pods;
         observed.evidence = evidence;
         observed.answers = self.answers.clone();
-        let sets = self.replica_sets.values().map(view).collect();
-        observed.target = Some(Target::deployment(view(&self.deployment), sets));
+        observed.target = Some(match &self.stateful_set {
+            Some(set) => Target::stateful_set(view(set), self.revisions.values().map(view).collect()),
+            None => {
+                let sets = self.replica_sets.values().map(view).collect();
+                Target::deployment(view(&self.deployment), sets)
+            }
+        });
         observed
     }
 
@@ -288,77 +256,6 @@ impl World {
             self.perform(status);
         }
         (planned, sent)
-    }
-
-    fn perform(&mut self, write: &Write) -> Sent {
-        let path = format!("{} {}", write.resource.kind, write.action.subresource());
-        if !matches!(write.action, Action::DryRun { .. }) {
-            self.written.push(path.trim_end().to_owned());
-        }
-        let (version, now) = (self.next_version(), at(self.now));
-        if let Action::Create { manifest } = &write.action {
-            let mut object = manifest.clone();
-            let name = write.key.name.to_string();
-            object["metadata"]["uid"] = json!(name);
-            object["metadata"]["resourceVersion"] = json!(version);
-            object["metadata"]["creationTimestamp"] = json!(now.to_string());
-            object["status"] = json!({"replicas": 0});
-            assert_eq!(write.resource.kind, "ReplicaSet");
-            return match self.replica_sets.insert(name, object) {
-                None => Sent::Stored,
-                Some(_) => panic!("made twice"),
-            };
-        }
-        if let Action::DryRun { question, .. } = &write.action {
-            self.answers.insert(question.clone(), Answer { at: now, verdict: Verdict::Accepted(()) });
-            return Sent::Stored;
-        }
-        let object = match write.resource.kind {
-            "Pod" => self.pods.get_mut(&*write.key.name).unwrap(),
-            "ReplicaSet" => self.replica_sets.get_mut(&*write.key.name).unwrap(),
-            "Deployment" => &mut self.deployment,
-            "InPlaceUpgrade" => &mut self.upgrade,
-            other => panic!("{other}"),
-        };
-        assert_eq!(write.action.uid(), object["metadata"]["uid"].as_str(), "a write is for one incarnation");
-        let wanted = write.action.resource_version();
-        if wanted.is_some_and(|wanted| object["metadata"]["resourceVersion"] != wanted.to_string()) {
-            return Sent::Conflict;
-        }
-        let before = object["spec"].clone();
-        match &write.action {
-            Action::Patch { patch: Patch::Strategic(Fields { fields, .. }), .. } => strategic(object, fields),
-            Action::Patch { patch: Patch::Merge(Fields { fields, .. }), .. } => strategic(object, fields),
-            Action::Patch { patch: Patch::Json { operations }, .. } => {
-                if !json_patch(object, operations) {
-                    return Sent::Conflict;
-                }
-            }
-            Action::Apply { fields, .. } => {
-                // What was applied before and is missing now is removed.
-                let annotations = object["metadata"].get_mut("annotations").and_then(Value::as_object_mut);
-                if fields["spec"].get("paused").is_none()
-                    && let Some(annotations) = annotations
-                    && annotations.remove("springtide.dev/paused-by-upgrade").is_some()
-                {
-                    object["spec"]["paused"] = json!(false);
-                }
-                strategic(object, fields);
-            }
-            Action::Status { status, .. } => object["status"] = status.clone(),
-            other @ (Action::Create { .. }
-            | Action::Delete { .. }
-            | Action::Evict { .. }
-            | Action::DryRun { .. }) => {
-                panic!("{other:?}")
-            }
-        }
-        if object["spec"] != before {
-            let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
-            object["metadata"]["generation"] = json!(generation + 1);
-        }
-        object["metadata"]["resourceVersion"] = json!(version);
-        Sent::Stored
     }
 
     /// Reason of a condition of the object.
@@ -395,6 +292,15 @@ impl World {
     }
 }
 
+/// A revision of the StatefulSet.
+fn revision_json(name: &str, number: usize, template: &Value) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "ns", "uid": name},
+        "revision": number,
+        "data": {"spec": {"template": template}},
+    })
+}
+
 fn view<P: DeserializeOwned>(value: &Value) -> Arc<P> {
     Arc::new(serde_json::from_value(value.clone()).unwrap())
 }
@@ -416,66 +322,4 @@ fn without_nulls(value: Value) -> Value {
             scalar
         }
     }
-}
-
-/// A strategic merge: lists of containers and conditions by their keys, `null` removes.
-fn strategic(under: &mut Value, over: &Value) {
-    let Value::Object(over) = over else {
-        *under = over.clone();
-        return;
-    };
-    if !under.is_object() {
-        *under = Value::Object(Map::new());
-    }
-    let Value::Object(fields) = under else { return };
-    for (name, value) in over {
-        let key = match name.as_str() {
-            "containers" | "initContainers" => Some("name"),
-            "conditions" => Some("type"),
-            _ => None,
-        };
-        match (value, key) {
-            (Value::Null, _) => {
-                fields.remove(name);
-            }
-            (Value::Array(items), Some(key)) => {
-                let list = fields.entry(name.clone()).or_insert_with(|| json!([])).as_array_mut().unwrap();
-                for item in items {
-                    match list.iter_mut().find(|own| own[key] == item[key]) {
-                        Some(own) => strategic(own, item),
-                        None => list.push(item.clone()),
-                    }
-                }
-            }
-            (value, _) => strategic(fields.entry(name.clone()).or_insert(Value::Null), value),
-        }
-    }
-}
-
-/// Tests, adds, replaces and removes; whether all tests passed.
-fn json_patch(object: &mut Value, operations: &Value) -> bool {
-    for operation in operations.as_array().unwrap() {
-        let path = operation["path"].as_str().unwrap();
-        match operation["op"].as_str().unwrap() {
-            "test" => {
-                if object.pointer(path) != Some(&operation["value"]) {
-                    return false;
-                }
-            }
-            op => {
-                let (parent, last) = path.rsplit_once('/').unwrap();
-                let last = last.replace("~1", "/");
-                match object.pointer_mut(parent).unwrap() {
-                    Value::Object(fields) if op == "remove" => drop(fields.remove(&last)),
-                    Value::Object(fields) => drop(fields.insert(last, operation["value"].clone())),
-                    Value::Array(items) if op == "remove" => drop(items.remove(last.parse().unwrap())),
-                    Value::Array(items) => items.push(operation["value"].clone()),
-                    scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
-                        panic!("{scalar}")
-                    }
-                }
-            }
-        }
-    }
-    true
 }

@@ -225,8 +225,9 @@ fn containers(
     statuses: Vec<WireContainerStatus>,
     is_init: bool,
 ) -> impl Iterator<Item = ContainerView> {
-    let mut statuses: BTreeMap<Box<str>, WireContainerStatus> =
-        statuses.into_iter().map(|status| (status.name.clone(), status)).collect();
+    let places = 0..=u16::MAX;
+    let mut statuses: BTreeMap<Box<str>, (u16, WireContainerStatus)> =
+        places.zip(statuses).map(|(place, status)| (status.name.clone(), (place, status))).collect();
     specs.into_iter().map(move |spec| {
         let role = match (is_init, spec.restart_policy.as_deref()) {
             (false, _) => Role::Main,
@@ -244,14 +245,15 @@ fn containers(
             amounts: Amounts::read(&spec.resources),
             cpu_restarts: restarts("cpu"),
             memory_restarts: restarts("memory"),
-            status: statuses.remove(&*spec.name).map(|status| Box::new(status.into())),
+            status: statuses.remove(&*spec.name).map(|(place, status)| Box::new(status.at(place))),
             name: spec.name,
         }
     })
 }
 
-impl From<WireContainerStatus> for ContainerStatus {
-    fn from(wire: WireContainerStatus) -> Self {
+impl WireContainerStatus {
+    fn at(self, place: u16) -> ContainerStatus {
+        let wire = self;
         let state = match (wire.state.running, wire.state.terminated, wire.state.waiting) {
             (Some(running), _, _) => ContainerState::Running { started: running.started_at },
             (None, Some(ended), _) => {
@@ -263,7 +265,8 @@ impl From<WireContainerStatus> for ContainerStatus {
                 ContainerState::Waiting { reason, message }
             }
         };
-        Self {
+        ContainerStatus {
+            place,
             container_id: wire.container_id,
             image_id: wire.image_id,
             restarts: wire.restart_count,

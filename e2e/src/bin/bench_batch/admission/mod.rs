@@ -21,6 +21,8 @@ use springtide_crds::common::{ConditionStatus, condition};
 use springtide_crds::reason::Reason;
 use springtide_e2e::bench::post;
 use springtide_e2e::bench::report::{Report, quantile};
+use springtide_e2e::bench::scrape::{Scrape, Traffic};
+use springtide_e2e::bench::stats::{mean, sorted};
 use springtide_e2e::kwok::NodeSpec;
 use springtide_e2e::local_cluster::{Component, LocalCluster};
 use springtide_e2e::manager::Manager;
@@ -30,8 +32,6 @@ use crate::decision::{self, Decision};
 use crate::generator::Generator;
 use crate::manifests::System;
 use crate::processes::{Meter, Spent};
-use crate::scrape::{Scrape, Traffic};
-use crate::stats::{mean, sorted};
 use crate::watcher::{Jobs, Seen, Watcher};
 use crate::{JOB_SYNCS, TUNED};
 pub(crate) use options::Options;
@@ -379,7 +379,7 @@ fn budget(factor: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::Lives;
+    use springtide_e2e::bench::lives::Lives;
 
     #[test]
     fn the_wait_of_who_was_preempted_is_that_until_its_last_pod() {

@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt};
+use springtide_e2e::bench::lives::{Lives, best, lead, middle};
 use springtide_e2e::bench::post;
 
 use crate::comparison::Sweep;
-use crate::generator::{Generator, Lives, best, lead, middle};
+use crate::generator::Generator;
 use crate::manifests::{self, System, Task};
 
 /// Writes of one life.

@@ -10,7 +10,7 @@ use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::json;
-use springtide_e2e::bench::post;
+use springtide_e2e::bench::{STRATEGIC, post};
 use springtide_e2e::kwok::RUN_SECONDS;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -18,7 +18,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::preset::Queue;
-use crate::bare::STRATEGIC;
 use crate::generator::Generator;
 use crate::manifests::{self, System};
 

@@ -280,7 +280,7 @@ fn steady(load: &Load) -> Result<[Goal; 2]> {
 mod tests {
     use super::*;
     use crate::processes::Spent;
-    use crate::scrape::Served;
+    use crate::served::Served;
     use crate::walk::tests::walk;
     use crate::writes::Events;
 

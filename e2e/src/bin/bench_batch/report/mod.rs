@@ -11,6 +11,7 @@ pub(crate) use goals::decisions;
 use std::path::Path;
 
 use anyhow::Result;
+use springtide_e2e::bench::parts::Log;
 use springtide_e2e::bench::report::{self, Report};
 
 use crate::Options;
@@ -24,7 +25,6 @@ use crate::load::Load;
 use crate::online::Online;
 use crate::pending::Pending;
 use crate::queue::Queue;
-use crate::stored::Done;
 use crate::throughput::Run;
 use crate::walk::Walk;
 use crate::writes::Counted;
@@ -59,14 +59,8 @@ pub(crate) struct Measured {
     pub(crate) writes: Option<Counted>,
     pub(crate) decision: Option<Decision>,
     pub(crate) walk: Option<Walk>,
-    /// Parts that nobody wanted here, as no real node is to be started.
-    pub(crate) left_out: Vec<String>,
-    /// Parts that have failed, and why.
-    pub(crate) failures: Vec<(String, String)>,
-    /// When each part was measured, in the order in which this run came to them.
-    pub(crate) done: Vec<Done>,
-    /// How long it took, parts of runs before this one too.
-    pub(crate) minutes: f64,
+    /// What became of its parts.
+    pub(crate) log: Log,
 }
 
 impl Measured {
@@ -95,10 +89,7 @@ impl Measured {
             writes: None,
             decision: None,
             walk: None,
-            left_out: Vec::new(),
-            failures: Vec::new(),
-            done: Vec::new(),
-            minutes: 0.0,
+            log: Log::default(),
         }
     }
 }
@@ -108,7 +99,7 @@ impl Measured {
 pub(crate) fn write(report: &Report, measured: &Measured, is_whole: bool) -> Result<()> {
     let goals = goals::of(measured)?;
     let page = page::of(measured, &goals, &report.origin())?;
-    if !is_whole || !measured.failures.is_empty() || !measured.left_out.is_empty() {
+    if !is_whole || !measured.log.is_complete() {
         return report.publish_partial(&page, &goals);
     }
     if let Some(comparison) = &measured.comparison {

@@ -18,36 +18,16 @@ use crate::load::{JOBS_PER_MINUTE, Load};
 use crate::online::{self, Online, Phases};
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
-use crate::stored::{self, Done};
 use crate::throughput::Run;
 use crate::walk::{self, Walk};
 use crate::writes::{self, Counted, Events, Writes};
 
-/// Where the machine is named at the beginning, and is not that of all parts.
-const ELSEWHERE: &str = " Parts of it were measured before, on another machine, which is named at the end.";
-
 /// All of it.
 pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
-    let Measured { comparison, pending, load, queue, writes, decision, failures, minutes, .. } = measured;
+    let Measured { comparison, pending, load, queue, writes, decision, .. } = measured;
     let mut page = String::new();
-    writeln!(
-        page,
-        "# BatchJob: jobs a second, cost and latency\n\n{origin} It took {minutes:.0} minutes.{}\n",
-        if stored::are_elsewhere(&measured.done) { ELSEWHERE } else { "" }
-    )?;
-    if comparison.is_some() {
-        writeln!(page, "![Jobs a second](batch.svg)\n")?;
-    }
-    for (part, error) in failures {
-        writeln!(page, "**Not measured**: {part}. {error}\n")?;
-    }
-    for part in &measured.left_out {
-        writeln!(page, "**Not measured**: {part}. No real node is wanted (`SPRINGTIDE_NODE=off`).\n")?;
-    }
-    writeln!(page, "## Goals\n\n| goal | figure | measured | target | |\n|---|---|---|---|---|")?;
-    for goal in goals {
-        writeln!(page, "{}", goal.row())?;
-    }
+    let plot = comparison.is_some().then_some("![Jobs a second](batch.svg)");
+    measured.log.open(&mut page, "BatchJob: jobs a second, cost and latency", origin, plot, goals)?;
     if let Some(comparison) = comparison {
         throughput::sections(&mut page, measured, comparison)?;
     }
@@ -375,30 +355,11 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
         ),
         format!(
             "{} Times of single runs vary on a small machine; the shares are within one run.",
-            parts(&measured.done)
+            measured.log.independence()
         ),
     ];
     write!(page, "\n## Method\n\n{}\n", paragraphs.join("\n\n"))?;
     Ok(())
-}
-
-/// That parts are independent, and when and where each was measured if that was not in one go.
-fn parts(done: &[Done]) -> String {
-    let independent = "Parts are independent runs, each with its raw limit, if it has one, beside it";
-    if done.iter().all(|done| !done.is_taken) {
-        return format!("{independent}.");
-    }
-    let differ = stored::are_elsewhere(done);
-    let when = |Done { part, commit, machine, end, .. }: &Done| {
-        let machine = if differ { format!(" on {machine}") } else { String::new() };
-        format!("{part} until {} UTC{machine} (commit {commit})", end.strftime("%Y-%m-%d %H:%M"))
-    };
-    let times: Vec<String> = done.iter().map(when).collect();
-    let within = if differ { " Every comparison is within one part, and so on one machine." } else { "" };
-    format!(
-        "{independent}; they were not measured in one go, but {}, with nothing changed between outside of `docs`.{within}",
-        times.join("; ")
-    )
 }
 
 #[cfg(test)]

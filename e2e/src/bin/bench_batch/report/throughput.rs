@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use springtide_e2e::bench::lives::Lives;
+use springtide_e2e::bench::processes::table;
+use springtide_e2e::bench::scrape::Traffic;
 
 use super::Measured;
 use crate::comparison::{Comparison, Step};
 use crate::contender::Contender;
-use crate::generator::Lives;
 use crate::processes::{MANAGER, NAMES, Spent};
-use crate::scrape::Traffic;
 
 /// Writes them all.
 pub(super) fn sections(page: &mut String, measured: &Measured, comparison: &Comparison) -> Result<()> {
@@ -178,17 +179,5 @@ pub(super) fn processes(page: &mut String, measured: &Measured) -> Result<()> {
     if parts.is_empty() {
         return Ok(());
     }
-    writeln!(page, "\n## Processor time and memory of each process\n")?;
-    writeln!(page, "CPU-seconds, and MiB resident at the end.\n")?;
-    writeln!(page, "| | seconds | {} |", NAMES.join(" | "))?;
-    writeln!(page, "|---|---|{}", "---|".repeat(NAMES.len()))?;
-    for (title, spent) in parts {
-        let used = NAMES.map(|name| {
-            spent
-                .of(name)
-                .map_or(String::new(), |used| format!("{:.1}, {:.0}", used.cpu_seconds, used.resident_mib))
-        });
-        writeln!(page, "| {title} | {:.0} | {} |", spent.seconds, used.join(" | "))?;
-    }
-    Ok(())
+    Ok(table(page, &NAMES, &parts)?)
 }

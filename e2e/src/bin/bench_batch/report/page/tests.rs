@@ -4,13 +4,17 @@ use super::*;
 use crate::bare::Bare;
 use crate::comparison::Step;
 use crate::contender::Contender;
-use crate::generator::Lives;
-use crate::processes::{MANAGER, Process, Spent};
+use crate::processes::{MANAGER, Spent};
 use crate::report::goals;
-use crate::scrape::{Served, Traffic};
+use crate::served::Served;
 use crate::walk::tests::walk;
 use crate::{Options, Part, stored};
 use clap::{Parser, ValueEnum};
+use springtide_e2e::bench::lives::Lives;
+use springtide_e2e::bench::parts::Log;
+use springtide_e2e::bench::processes::Process;
+use springtide_e2e::bench::scrape::Traffic;
+use springtide_e2e::bench::stored::Done;
 
 fn lives(in_flight: usize, rate: f64) -> Lives {
     Lives { in_flight, rate, p50: 0.5, p99: 0.9 }
@@ -198,8 +202,8 @@ fn every_run_has_its_row_in_every_table() {
 #[test]
 fn what_was_not_measured_has_no_section_and_what_failed_is_named() {
     let mut measured = Measured::new(&Options::parse_from(["bench-batch"]));
-    measured.failures.push(("a full queue".to_owned(), "the manager has ended".to_owned()));
-    measured.left_out.push("containers".to_owned());
+    measured.log.failures.push(("a full queue".to_owned(), "the manager has ended".to_owned()));
+    measured.log.without_node("containers".to_owned());
     let page = rendered(&measured);
     assert!(page.contains("**Not measured**: a full queue. the manager has ended"), "{page}");
     assert!(page.contains("**Not measured**: containers. No real node is wanted"), "{page}");
@@ -243,7 +247,7 @@ fn the_page_says_when_parts_were_measured_if_that_was_not_in_one_go() {
     let throughput = |is_taken| done("throughput", "2026-11-11T08:59:59.9Z", "0a1b2c3", is_taken);
     let latency = done("latency", "2026-11-12T17:03:00Z", "4d5e6f7", false);
     let sentence = |done| {
-        let page = rendered(&Measured { done, ..measured() });
+        let page = rendered(&Measured { log: Log { done, ..Log::default() }, ..measured() });
         assert!(!page.contains("on another machine"), "{page}");
         let sentence = page.lines().find(|line| line.starts_with("Parts are independent")).unwrap();
         sentence.to_owned()
@@ -261,7 +265,8 @@ fn the_page_says_when_parts_were_measured_if_that_was_not_in_one_go() {
     assert!(!twice.contains("2 cores"), "the beginning says it: {twice}");
 
     let elsewhere = Done { machine: "4 cores".to_owned(), is_elsewhere: true, ..throughput(true) };
-    let page = rendered(&Measured { done: vec![elsewhere, latency], ..measured() });
+    let log = Log { done: vec![elsewhere, latency], ..Log::default() };
+    let page = rendered(&Measured { log, ..measured() });
     for part in [
         "Parts of it were measured before, on another machine, which is named at the end.",
         "throughput until 2026-11-11 08:59 UTC on 4 cores (commit 0a1b2c3); \
