@@ -110,8 +110,10 @@ async fn an_autoscaler_whose_kind_comes_while_the_manager_runs_is_respected_from
     let conflict = StalledReason::Refused(RefusalReason::ConflictsWithVerticalPodAutoscaler);
     test.told("web", conflict).await?;
 
-    let deleted =
-        cluster.kubectl(&["delete", "crd", "verticalpodautoscalers.autoscaling.k8s.io"]).await.context("kubectl")?;
+    let deleted = cluster
+        .kubectl(&["delete", "crd", "verticalpodautoscalers.autoscaling.k8s.io"])
+        .await
+        .context("kubectl")?;
     ensure!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
     test.told("web", ReadyReason::Paused).await?;
     ensure!(manager.is_ready().await, "{}", manager.readiness().await?);

@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn what_is_claimed_counts_as_not_stated() {
         let share = Share { requests: CPU, limits: MEMORY };
-        let whole = json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}});
+        let whole =
+            json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}});
         let rest = json!({"requests": {"memory": "1Gi"}, "limits": {"cpu": "2"}});
         assert_eq!(share.rest(amounts(whole.clone())), amounts(rest));
         assert_eq!(Share::default().rest(amounts(whole.clone())), amounts(whole));
@@ -130,8 +131,7 @@ mod tests {
     #[test]
     fn only_a_change_of_what_is_claimed_contests_it() {
         let claim = |requests, limits| Claim { others: Share { requests, limits }, ..Claim::default() };
-        let (old, more_cpu, more_memory) =
-            (content("1", "1Gi"), content("2", "1Gi"), content("1", "2Gi"));
+        let (old, more_cpu, more_memory) = (content("1", "1Gi"), content("2", "1Gi"), content("1", "2Gi"));
         let contested = |claim: &Claim, to: &Content| claim.contested(&old, to).map(ToString::to_string);
         let app = Some("app".to_owned());
         assert_eq!(contested(&claim(CPU, CPU), &more_cpu), app);
@@ -145,9 +145,13 @@ mod tests {
     fn a_container_is_claimed_by_its_name_or_as_one_of_all_others_and_a_sidecar_by_name_alone() {
         let (of_app, of_others) =
             (Share { requests: MEMORY, limits: NOTHING }, Share { requests: CPU, limits: CPU });
-        let claim = Claim { named: [("app".into(), of_app), ("setup".into(), of_app)].into(), others: of_others };
+        let claim =
+            Claim { named: [("app".into(), of_app), ("setup".into(), of_app)].into(), others: of_others };
         assert_eq!((claim.of("app", Role::Main), claim.of("b", Role::Main)), (of_app, of_others));
-        assert_eq!((claim.of("app", Role::Sidecar), claim.of("b", Role::Sidecar)), (of_app, Share::default()));
+        assert_eq!(
+            (claim.of("app", Role::Sidecar), claim.of("b", Role::Sidecar)),
+            (of_app, Share::default())
+        );
         assert_eq!(claim.of("setup", Role::Init), Share::default());
     }
 

@@ -66,8 +66,8 @@ use jiff::Timestamp;
 use measures::Measures;
 use memory::Memory;
 use observed::Observed;
-use prometheus_client::registry::Registry;
 use projections::upgrade::IN_PLACE_UPGRADE;
+use prometheus_client::registry::Registry;
 use springtide_crds::in_place_upgrade::{
     MAX_PER_CLUSTER, MAX_PER_NAMESPACE, OnFailure, ReadyReason, StalledReason,
 };
@@ -192,7 +192,8 @@ impl Reconciler for InPlaceUpgradeReconciler {
             {
                 memory.status_written = Some(now);
             }
-            if let (Action::Evict { uid, .. }, Err(WriteError::DisruptionBudget(_))) = (&write.action, outcome)
+            if let (Action::Evict { uid, .. }, Err(WriteError::DisruptionBudget(_))) =
+                (&write.action, outcome)
                 && let Some(memory) = lock(&self.memories).get_mut(key)
             {
                 memory.put_off(uid, now);

@@ -4,7 +4,6 @@ use crate::health::ends_run;
 use crate::pod_times::{Passed, Stretch};
 use crate::projections::upgrade::UpgradeView;
 use jiff::SignedDuration;
-use serde_json::Value;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -12,6 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use serde_json::Value;
 use springtide_crds::in_place_upgrade::{HealthyReason, PlanCounts};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::store::Store;
@@ -200,12 +200,20 @@ mod tests {
     fn every_series_is_there_before_anything_happens() {
         let (_measures, registry, _writer) = registered();
         for step in ["drain", "resize", "start", "ready"] {
-            assert!(shows(&registry, &format!("springtide_ipu_pod_seconds_count{{step=\"{step}\"}} 0")), "{step}");
+            assert!(
+                shows(&registry, &format!("springtide_ipu_pod_seconds_count{{step=\"{step}\"}} 0")),
+                "{step}"
+            );
         }
         for verdict in ["up_to_date", "metadata", "resize", "in_place", "restart", "recreate", "blocked"] {
-            assert!(shows(&registry, &format!("springtide_ipu_pods{{verdict=\"{verdict}\"}} 0")), "{verdict}");
+            assert!(
+                shows(&registry, &format!("springtide_ipu_pods{{verdict=\"{verdict}\"}} 0")),
+                "{verdict}"
+            );
         }
-        for name in ["pod_downtime_seconds_count", "prepull_seconds_count", "restarts_total", "rollbacks_total"] {
+        for name in
+            ["pod_downtime_seconds_count", "prepull_seconds_count", "restarts_total", "rollbacks_total"]
+        {
             assert!(shows(&registry, &format!("springtide_ipu_{name} 0")), "{name}");
         }
     }
@@ -233,9 +241,7 @@ mod tests {
 
     #[test]
     fn a_run_goes_wrong_once_and_only_while_it_is_open() {
-        let status = |reason: HealthyReason, previous: Value| {
-            json!({"previous": previous, "conditions": [{"type": "Healthy", "reason": reason.as_str()}]})
-        };
+        let status = |reason: HealthyReason, previous: Value| json!({"previous": previous, "conditions": [{"type": "Healthy", "reason": reason.as_str()}]});
         let open = || json!({"revision": "web-1"});
         let (well, wrong) = (HealthyReason::GatesPassing, HealthyReason::TooManyFailures);
         assert!(goes_wrong(&status(well, open()), &status(wrong, open())));
@@ -244,7 +250,10 @@ mod tests {
         assert!(!goes_wrong(&status(well, open()), &status(well, open())));
         assert!(!goes_wrong(&status(well, Value::Null), &status(wrong, Value::Null)));
         let denied = HealthyReason::AdmissionDenied;
-        assert!(!goes_wrong(&status(well, open()), &status(denied, open())), "it stands, and does not go back");
+        assert!(
+            !goes_wrong(&status(well, open()), &status(denied, open())),
+            "it stands, and does not go back"
+        );
     }
 
     #[test]

@@ -260,7 +260,8 @@ mod tests {
 
     /// Changed by the run, in a generation that its kubelet has seen or not, with this container.
     fn changed_to(observed: i64, container: &str, image: &str) -> Value {
-        let base = json!({"app": springtide_plumbing::done_rule::Base::of("containerd://1", "reg/app@sha256:1")});
+        let base =
+            json!({"app": springtide_plumbing::done_rule::Base::of("containerd://1", "reg/app@sha256:1")});
         let record = json!({"run": RUN, "at": at(0).to_string(), "g": 1, "base": base}).to_string();
         json!({
             "metadata": {"generation": 2, "annotations": {RECORD_ANNOTATION: record}},
@@ -292,7 +293,11 @@ mod tests {
         assert_eq!(look(&mut times, &gated(false, false, json!({})), false, 2), nothing);
         let drained = look(&mut times, &gated(false, false, json!({})), true, 6);
         assert_eq!(drained.stretches, [took(Stretch::Drain, 5)]);
-        assert_eq!(look(&mut times, &gated(false, false, old()), false, 11), nothing, "the wait before its patch");
+        assert_eq!(
+            look(&mut times, &gated(false, false, old()), false, 11),
+            nothing,
+            "the wait before its patch"
+        );
         let started = look(&mut times, &gated(false, false, new()), false, 14);
         assert_eq!((started.stretches, started.restarts), (vec![took(Stretch::Start, 3)], 1));
         assert_eq!(look(&mut times, &gated(true, false, new()), false, 15), nothing);

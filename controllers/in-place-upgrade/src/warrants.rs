@@ -181,9 +181,8 @@ mod tests {
         put(&mut rig.pods, &pod("ipu-pull-1", owned_by("InPlaceUpgrade", "web", "web")));
         put(&mut rig.pods, &pod("ipu-pull-2", owned_by("InPlaceUpgrade", "web", "web")));
         let warrants = InPlaceUpgradeWarrants::new(rig.stores.clone());
-        let live = |resource| {
-            [Some("ns"), Some("other"), None].map(|namespace| warrants.live(resource, namespace))
-        };
+        let live =
+            |resource| [Some("ns"), Some("other"), None].map(|namespace| warrants.live(resource, namespace));
         assert_eq!(live(Resource::POD), [2, 0, 2]);
         assert_eq!(live(IN_PLACE_UPGRADE), [2, 1, 3]);
     }

@@ -191,7 +191,8 @@ impl InPlaceUpgradeReconciler {
             Change::Delete { last } => (Some(last), None),
         };
         // One that has another target lets the workload go that it had.
-        let targets: BTreeSet<_> = [before, now].into_iter().flatten().filter_map(|one| one.target.as_ref()).collect();
+        let targets: BTreeSet<_> =
+            [before, now].into_iter().flatten().filter_map(|one| one.target.as_ref()).collect();
         for (kind, name) in targets {
             let namespace = change.object().meta().key.namespace.clone();
             self.workload_changed(*kind, &ObjectKey { namespace, name: name.clone() }, priority(change));

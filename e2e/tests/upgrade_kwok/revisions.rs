@@ -89,7 +89,7 @@ async fn equal_revisions_that_a_daemon_set_makes_one_leave_no_pod_out() -> Resul
     twin.metadata.uid = None;
     twin.metadata.managed_fields = None;
     twin.labels_mut().insert(REVISION_LABEL.to_owned(), "twin".to_owned());
-    twin.revision += 1;
+    twin.revision = newest.revision.map(|revision| revision + 1);
     revisions.create(&PostParams::default(), &twin).await?;
     // It looks at its revisions when it looks at itself.
     test.patch(&agent, json!({"metadata": {"annotations": {"example.com/seen": "twin"}}})).await?;

@@ -90,12 +90,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
 }
 
 /// The writes of a decision, in order.
-fn stages(
-    situation: &Situation<'_>,
-    decision: &Decision,
-    made: &Moves,
-    pulled: &PrePull,
-) -> Vec<Vec<Step>> {
+fn stages(situation: &Situation<'_>, decision: &Decision, made: &Moves, pulled: &PrePull) -> Vec<Vec<Step>> {
     let mut stages = Vec::new();
     let conflicts = situation.observed.field_conflict.is_some();
     match decision {

@@ -149,9 +149,10 @@ impl<'a> Situation<'a> {
         let course = Course::of(upgrade, &wish);
         let stored = status.previous.as_ref();
         // Once a run of this wish has succeeded, what pods bear of it says nothing of one that repairs them.
-        let succeeded = status.last_run.as_ref().filter(|run| {
-            run.target_hash == wish.hash.as_str() && run.result == RunResult::Succeeded
-        });
+        let succeeded = status
+            .last_run
+            .as_ref()
+            .filter(|run| run.target_hash == wish.hash.as_str() && run.result == RunResult::Succeeded);
         let mut this = succeeded.map_or_else(|| wish.clone(), |run| wish.again(run.completion_time.0));
         let restart_at = wish.restart.as_ref().map(|restart| restart.before_time.0).filter(|at| *at > now);
         if restart_at.is_some() {
@@ -367,7 +368,9 @@ fn members(
 fn missing(observed: &Observed, target: &Target, census: &Census, pace: &Pace, now: Timestamp) -> u32 {
     let is_awaited = observed.still_since.is_none_or(|since| after(since, pace.pod_deadline) > now);
     match observed.upgrade.spec.policy.ineligible {
-        Ineligible::Recreate if is_awaited && observed.upgrade.is_run_open() => target.replicas().saturating_sub(census.pods.total),
+        Ineligible::Recreate if is_awaited && observed.upgrade.is_run_open() => {
+            target.replicas().saturating_sub(census.pods.total)
+        }
         Ineligible::Recreate | Ineligible::Block | Ineligible::Ignore => 0,
     }
 }

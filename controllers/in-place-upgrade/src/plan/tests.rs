@@ -1,9 +1,9 @@
-mod conditions;
-mod kinds;
 mod bad_input;
 mod bounds;
+mod conditions;
 mod deletion;
 mod events;
+mod kinds;
 mod neighbours;
 mod reasons;
 mod refusals;

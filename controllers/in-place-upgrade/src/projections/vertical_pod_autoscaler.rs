@@ -51,7 +51,8 @@ impl Projection for VerticalPodAutoscalerView {
     }
 
     fn bytes(&self) -> usize {
-        let named: usize = self.claim.named.keys().map(|name| name.len() + size_of::<(Arc<str>, Share)>()).sum();
+        let named: usize =
+            self.claim.named.keys().map(|name| name.len() + size_of::<(Arc<str>, Share)>()).sum();
         let target = self.target.as_ref().map_or(0, |(_, name)| name.len());
         size_of::<Self>() + self.meta.text_bytes() + named + target
     }
@@ -228,7 +229,8 @@ mod tests {
             view.target.clone().map(|(kind, name)| (kind, name.to_string()))
         };
         let web = Some((TargetKind::Deployment, "web".to_owned()));
-        let reference = |version: &str, kind: &str| json!({"apiVersion": version, "kind": kind, "name": "web"});
+        let reference =
+            |version: &str, kind: &str| json!({"apiVersion": version, "kind": kind, "name": "web"});
         assert_eq!(target(reference("apps/v1", "Deployment")), web);
         assert_eq!(target(reference("argoproj.io/v1alpha1", "Rollout")), None);
         assert_eq!(target(reference("apps.kruise.io/v1beta1", "StatefulSet")), None);

@@ -192,15 +192,11 @@ fn a_label_that_turns_traffic_is_not_held_against_a_pod_that_has_it() {
     for label in ["springtide.dev/traffic-serving", "springtide.dev/upgrade-serving"] {
         let wish = template("app:1", json!({"metadata": {"labels": {label: "false"}}}));
         let change = Change::between(&wish, &wish);
-        let against = Against {
-            wish: &wish,
-            change: &change,
-            revision: None,
-            is_strict_on_amounts: true,
-            claims: &[],
-        };
+        let against =
+            Against { wish: &wish, change: &change, revision: None, is_strict_on_amounts: true, claims: &[] };
         // A run has changed it once, so that its labels count.
-        let record = json!({"run": "7c9f21ab04de", "at": "2026-11-23T10:00:00Z", "g": 1, "base": {}}).to_string();
+        let record =
+            json!({"run": "7c9f21ab04de", "at": "2026-11-23T10:00:00Z", "g": 1, "base": {}}).to_string();
         let with = |labels: Value| {
             let metadata = json!({"labels": labels, "annotations": {RECORD_ANNOTATION: record}});
             differences(&pod("web-1", json!({"metadata": metadata})), &against)
