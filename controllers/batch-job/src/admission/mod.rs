@@ -340,8 +340,10 @@ impl Admission {
             self.fits.entry(Arc::clone(&key.shape)).or_default().classes += 1;
             Class::new(&key, self.turn)
         });
+        let mut is_new = false;
         let job = self.jobs.entry(&uid, || {
             class.jobs += 1;
+            is_new = true;
             Job {
                 demand: demand.clone(),
                 class: Arc::clone(&class.key),
@@ -352,6 +354,8 @@ impl Admission {
         });
         // How long its tasks take decides what starts before a peak, and on a node that is kept for others.
         self.dirty |= job.demand.interruption.expected != demand.interruption.expected;
+        // Its pods may be in the way of somebody who was known before it.
+        self.dirty |= is_new && self.live.contains_key(&uid);
         job.demand = demand;
         // A job is planned again when the stores show what was written for it.
         job.unseen.clear();
