@@ -52,7 +52,7 @@ impl Passes {
     /// Asks for a pass.
     pub(crate) fn ask(&self, now: Instant) -> Ask {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.not_before.filter(|at| *at > now && !state.is_hurried) {
+        match state.not_before.filter(|at| *at >= now + SHORTEST_PAUSE && !state.is_hurried) {
             None => {
                 state.is_awaited = false;
                 Ask::Now
@@ -70,11 +70,13 @@ impl Passes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_hurried = true;
     }
 
-    /// A pass has ended that took so long.
+    /// A pass has ended that took so long. Its pause is added to what is left of the one before: many cheap passes in a
+    /// row cost as much as a long one.
     pub(crate) fn took(&self, time: Duration, now: Instant) {
-        let pause = Some((time * PAUSE).min(LONGEST_PAUSE)).filter(|pause| *pause >= SHORTEST_PAUSE);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.not_before, state.is_awaited) = (pause.map(|pause| now + pause), false);
+        let left = state.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let pause = (left + time * PAUSE).min(LONGEST_PAUSE);
+        (state.not_before, state.is_awaited) = (Some(now + pause), false);
     }
 
     /// The next pass is due then by time alone. Returns whether that is sooner than was said before.
@@ -160,6 +162,19 @@ mod tests {
             assert_eq!(passes.ask(now), Ask::Now);
             passes.took(MILLI / 10, now);
         }
+    }
+
+    #[test]
+    fn very_many_cheap_passes_in_a_row_pause_like_a_long_one() {
+        let (passes, now) = (Passes::default(), Instant::now());
+        for _ in 0..10 {
+            passes.took(MILLI / 10, now);
+        }
+        let due = now + 3 * MILLI;
+        assert_eq!(passes.ask(now), Ask::Later(due));
+        assert_eq!(passes.ask(due), Ask::Now);
+        passes.took(MILLI / 10, due);
+        assert_eq!(passes.ask(due), Ask::Now, "what has been paused for counts no more");
     }
 
     #[test]

@@ -489,7 +489,9 @@ fn degraded(state: &JobState, verdict: Option<&Verdict>) -> Option<(DegradedReas
         | None => {}
     }
     let was_degraded = state.job.holds(DegradedReason::CONDITION);
-    let has_all = verdict.is_none_or(|verdict| verdict.waiting.is_none());
+    // What is still on its way out counts as its own to the admission.
+    let has_all = verdict.is_none_or(|verdict| verdict.waiting.is_none())
+        && !state.pods.iter().any(|pod| pod.view.meta().is_deleting());
     (was_degraded && has_all)
         .then_some((DegradedReason::FullParallelism, "the job has every pod that it may have"))
 }

@@ -196,6 +196,11 @@ impl BatchJobReconciler {
             self.wake(job, Priority::Low, Urgency::Routine);
         }
         let (priority, urgency) = match change {
+            // Who waits is known before anybody is written for: that costs no write, and what is free is not only
+            // for those whose turn comes soon.
+            Change::Apply { new, initial: true, .. } if !new.is_finished() && new.status.active == 0 => {
+                (Priority::Normal, Urgency::Routine)
+            }
             Change::Apply { initial: true, .. } => (Priority::Low, Urgency::Routine),
             Change::Apply { old, new, initial: false } => {
                 let edited = old.as_ref().is_some_and(|old| {
@@ -363,6 +368,48 @@ mod tests {
         let expected =
             [("Pending", Priority::Normal), ("Running", Priority::Normal), ("Succeeded", Priority::High)];
         assert_eq!(seen, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_start_who_waits_is_looked_at_before_who_runs_or_has_ended() {
+        let (jobs, mut job_writer) = Store::new(&[JOBS_BY_PROFILE]);
+        let (profiles, _profiles) = Store::new(&[]);
+        let (pods, _pods) = Store::new(&[PODS_BY_JOB]);
+        let (nodes, _nodes) = Store::new(&[]);
+        let (queues, _queues) = Store::new(&[]);
+        let stores = Stores { jobs, pods, profiles, nodes: Some(nodes), queues, priority_classes: None };
+        let reconciler = BatchJobReconciler::new(stores);
+        let queue = WorkQueue::new(1);
+        let _ = reconciler.queue.set(queue.clone());
+        reconciler.listen();
+        let complete = serde_json::json!({
+            "type": "Complete", "status": "True", "reason": "Completed", "message": "", "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        let statuses = [
+            ("a-ended", serde_json::json!({"conditions": [complete]})),
+            ("b-runs", serde_json::json!({"active": 1})),
+            ("c-waits", serde_json::json!({})),
+        ];
+        let stored = statuses.map(|(name, status)| {
+            let job = serde_json::json!({
+                "metadata": {"namespace": "ns", "name": name, "uid": name, "resourceVersion": "1", "generation": 1,
+                    "creationTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {"template": {"spec": {"containers": []}}},
+                "status": status,
+            });
+            let job: JobView = serde_json::from_value(job).expect("a job");
+            (job.meta().key.clone(), Arc::new(job))
+        });
+        job_writer.replace(BTreeMap::from(stored), ResourceVersion(1));
+        let mut seen = Vec::new();
+        while let Some(item) = queue.next().now_or_never().flatten() {
+            if !is_admission(&item.key) {
+                seen.push(item.key.name.to_string());
+            }
+            queue.done(&item.key, springtide_plumbing::queue::Next::Success);
+        }
+        assert_eq!(seen, ["c-waits", "a-ended", "b-runs"]);
     }
 
     #[tokio::test(start_paused = true)]

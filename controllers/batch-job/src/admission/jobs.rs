@@ -1,6 +1,7 @@
 //! The jobs that the admission knows, in the form that takes the least memory.
 
 use super::Job;
+use foldhash::fast::RandomState;
 use springtide_plumbing::key::Uid;
 use std::collections::HashMap;
 #[cfg(test)]
@@ -17,7 +18,10 @@ impl super::Admission {
 
 /// Jobs by UID. Boxed, as a table has up to twice as many places as entries, and given back after a peak.
 #[derive(Debug, Default)]
-pub(super) struct Jobs(HashMap<Uid, Box<Job>>);
+pub(super) struct Jobs(HashMap<Uid, Box<Job>, RandomState>);
+
+/// Numbers of pods by the UID of their job.
+pub(super) type PodCounts = HashMap<Uid, u32, RandomState>;
 
 impl Jobs {
     pub(super) fn get(&self, uid: &Uid) -> Option<&Job> {

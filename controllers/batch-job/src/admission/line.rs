@@ -1,5 +1,6 @@
 //! A line: the jobs that wait in one queue, or in one namespace of the built-in queue.
 
+use super::class::ClassKey;
 use super::queue::{MAX_QUEUED_JOBS, Ordering, QueueId};
 use super::{Admission, Demand, Place};
 use springtide_plumbing::key::{ObjectKey, Uid};
@@ -79,15 +80,14 @@ impl Admission {
     /// Puts a job where its demand says: among those that wait, or not.
     pub(super) fn place_in_line(&mut self, uid: &Uid) {
         let Some(job) = self.jobs.get(uid) else { return };
-        let wants_more = self.granted(uid) < job.demand.target;
-        let place = job.place();
-        let id = job.class.line.clone();
-        if !wants_more || self.queues.refusal(&id, job.class.tier).is_some() {
-            self.leave_line(uid);
+        let wants_more = self.granted_to(job) < job.demand.target;
+        let (place, class) = (job.place(), Arc::clone(&job.class));
+        if !wants_more || self.queues.refusal(&class.line, class.tier).is_some() {
+            self.leave(&class, &[place]);
             return;
         }
-        let bound = self.queues.max_queued_jobs(&id);
-        let line = self.lines.entry(id).or_insert_with(|| Line::new(self.turn));
+        let bound = self.queues.max_queued_jobs(&class.line);
+        let line = self.lines.entry(class.line.clone()).or_insert_with(|| Line::new(self.turn));
         line.bound = bound;
         if line.waiting.contains(&place) || line.outside.contains(&place) {
             return;
@@ -155,22 +155,40 @@ impl Admission {
     /// Takes a job out of the line; the oldest from outside takes its place.
     pub(super) fn leave_line(&mut self, uid: &Uid) {
         let Some(job) = self.jobs.get(uid) else { return };
-        let place = job.place();
-        let id = job.class.line.clone();
-        self.leave_class(&place);
-        let Some(line) = self.lines.get_mut(&id) else { return };
-        line.outside.remove(&place);
-        if line.head.as_ref() == Some(&place) {
-            line.head = None;
+        let (place, class) = (job.place(), Arc::clone(&job.class));
+        self.leave(&class, &[place]);
+    }
+
+    /// The same of several of one class.
+    pub(super) fn leave(&mut self, key: &ClassKey, places: &[Place]) {
+        if let Some(class) = self.classes.get_mut(key) {
+            for place in places {
+                take(&mut class.waiting, place);
+            }
         }
-        if line.waiting.remove(&place)
-            && line.waiting.len() < line.bound
-            && let Some(next) = line.outside.pop_first()
+        let Some(line) = self.lines.get_mut(&key.line) else { return };
+        for place in places {
+            line.outside.remove(place);
+            take(&mut line.waiting, place);
+        }
+        line.head.take_if(|head| places.contains(head));
+        let mut come = Vec::new();
+        while line.waiting.len() + come.len() < line.bound
+            && let Some(oldest) = line.outside.pop_first()
         {
-            let uid = next.1.clone();
-            self.enter(&uid, next);
-        } else if line.waiting.is_empty() && line.outside.is_empty() {
-            self.lines.remove(&id);
+            come.push(oldest);
+        }
+        if line.waiting.is_empty() && line.outside.is_empty() && come.is_empty() {
+            self.lines.remove(&key.line);
+        }
+        for place in come {
+            let uid = place.1.clone();
+            self.enter(&uid, place);
         }
     }
+}
+
+/// Takes a place out; that of the first, who mostly goes, without a search.
+fn take(places: &mut BTreeSet<Place>, place: &Place) -> bool {
+    if places.first() == Some(place) { places.pop_first().is_some() } else { places.remove(place) }
 }

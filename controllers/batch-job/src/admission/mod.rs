@@ -40,7 +40,7 @@ use class::{Class, ClassKey};
 use held::Blocked;
 pub use inspect::{ExcludedNodes, FitReport, NodeExclusion, PlaceInLine};
 use jiff::{SignedDuration, Timestamp};
-use jobs::Jobs;
+use jobs::{Jobs, PodCounts};
 use kept::Kept;
 use line::{Line, LineId};
 use peaks::Drained;
@@ -52,6 +52,7 @@ pub use queue::{
     QuotaRow, Reclaim, ReclaimCause, TierRules, WAITING_CLASSES, WaitingClass,
 };
 use quota::Queues;
+use smallvec::SmallVec;
 use springtide_crds::batch_job::{Interruption, InterruptionPolicy, QueuedReason};
 use springtide_crds::common::Tier;
 use springtide_plumbing::budget::WriteRates;
@@ -195,9 +196,9 @@ pub struct Admission {
     /// What a pass keeps of them from others while it serves.
     blocked: Vec<Blocked>,
     /// Pods alive by job, of jobs not offered yet too.
-    live: HashMap<Uid, u32>,
+    live: PodCounts,
     /// Of these, the ones that are being deleted.
-    leaving: HashMap<Uid, u32>,
+    leaving: PodCounts,
     /// Nobody tells of nodes.
     blind: bool,
     ready: bool,
@@ -224,7 +225,7 @@ struct Job {
     demand: Demand,
     class: Arc<ClassKey>,
     /// Grants whose pods do not exist yet, with the place each is charged to.
-    in_flight: Vec<Option<Slot>>,
+    in_flight: SmallVec<[Option<Slot>; 1]>,
     /// Pods that were made by these grants, but are not seen yet.
     unseen: BTreeSet<ObjectKey>,
     /// When its pod could last not be created; none is older than the job.
@@ -339,18 +340,22 @@ impl Admission {
             self.fits.entry(Arc::clone(&key.shape)).or_default().classes += 1;
             Class::new(&key, self.turn)
         });
+        let mut is_new = false;
         let job = self.jobs.entry(&uid, || {
             class.jobs += 1;
+            is_new = true;
             Job {
                 demand: demand.clone(),
                 class: Arc::clone(&class.key),
-                in_flight: Vec::new(),
+                in_flight: SmallVec::new(),
                 unseen: BTreeSet::new(),
                 set_back: Timestamp::MIN,
             }
         });
         // How long its tasks take decides what starts before a peak, and on a node that is kept for others.
         self.dirty |= job.demand.interruption.expected != demand.interruption.expected;
+        // Its pods may be in the way of somebody who was known before it.
+        self.dirty |= is_new && self.live.contains_key(&uid);
         job.demand = demand;
         // A job is planned again when the stores show what was written for it.
         job.unseen.clear();
@@ -407,8 +412,15 @@ impl Admission {
     }
 
     fn granted(&self, uid: &Uid) -> u32 {
-        let in_flight = self.jobs.get(uid).map_or(0, |job| job.in_flight.len());
-        self.live.get(uid).copied().unwrap_or(0) + u32::try_from(in_flight).unwrap_or(u32::MAX)
+        match self.jobs.get(uid) {
+            Some(job) => self.granted_to(job),
+            None => self.live.get(uid).copied().unwrap_or(0),
+        }
+    }
+
+    fn granted_to(&self, job: &Job) -> u32 {
+        let in_flight = u32::try_from(job.in_flight.len()).unwrap_or(u32::MAX);
+        self.live.get(&job.demand.uid).copied().unwrap_or(0).saturating_add(in_flight)
     }
 
     /// Takes back grants that the job does not want any more.
@@ -421,7 +433,7 @@ impl Admission {
     /// Takes back all grants in flight but `keep`.
     fn give_back(&mut self, uid: &Uid, keep: usize) {
         let Some(job) = self.jobs.get_mut(uid) else { return };
-        let taken = job.in_flight.split_off(keep.min(job.in_flight.len()));
+        let taken: Vec<Option<Slot>> = job.in_flight.drain(keep.min(job.in_flight.len())..).collect();
         if taken.is_empty() {
             return;
         }

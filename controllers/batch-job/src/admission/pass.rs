@@ -15,8 +15,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-/// Grants that a line gets in its turn before the next one has its own.
+/// Grants that a line gets in its turn, at least, before the next one has its own.
 const QUANTUM: usize = 16;
+/// Where there is room for far more, it gets one of so many parts of its share at a time.
+const PARTS: usize = 32;
 /// The same of borrowed capacity: each changes who has borrowed least.
 const BORROWED_QUANTUM: usize = 1;
 /// Classes up to which a job that asks gets a pass of its own; with more of them, jobs share one.
@@ -34,7 +36,8 @@ struct Turn {
 
 impl Admission {
     /// Gives out what can be given out now, where anything has changed since the last pass. Returns the
-    /// jobs whose grant, or whose chance ever to fit, has changed.
+    /// jobs whose grant, or whose chance ever to fit, has changed, in the order of their grants; one that was given
+    /// something twice may stand there twice.
     pub fn pass(&mut self, now: Timestamp) -> Vec<ObjectKey> {
         self.drop_classes(now);
         let mut resumed = false;
@@ -62,7 +65,6 @@ impl Admission {
                 break;
             }
         }
-        woken.sort();
         woken.dedup();
         woken
     }
@@ -223,13 +225,21 @@ impl Admission {
     /// Turn by turn: a line gets a quantum for one of its classes, then the next line.
     fn serve(&mut self, mut turns: VecDeque<Turn>, woken: &mut Vec<ObjectKey>) {
         while let Some(mut turn) = turns.pop_front() {
-            let alone = turns.is_empty();
-            let quantum = if alone { usize::MAX } else { QUANTUM };
+            let quantum = match turns.len() {
+                0 => usize::MAX,
+                others => QUANTUM.max(self.fits_first(&turn) / (PARTS * (others + 1))),
+            };
             self.serve_one(&mut turn, quantum, Fill::Nominal, woken);
             if !turn.classes.is_empty() {
                 turns.push_back(turn);
             }
         }
+    }
+
+    /// Pods of the first class of a line that fit now.
+    fn fits_first(&self, turn: &Turn) -> usize {
+        let fit = turn.classes.front().and_then(|key| self.fits.get(&key.shape));
+        fit.map_or(0, |fit| usize::try_from(fit.table.total()).unwrap_or(usize::MAX))
     }
 
     /// Who has borrowed least, by its weight, gets the next that is to be borrowed.
@@ -337,7 +347,7 @@ impl Admission {
         }
         let (claims, live, leaving, held) = (&self.claims, &self.live, &self.leaving, &self.pods);
         let mut left = allowance.min(quantum).min(room);
-        let mut shares = Vec::new();
+        let mut shares = Vec::with_capacity(left.min(class.waiting.len()));
         for place in class.waiting.iter().take_while(|place| until.is_none_or(|until| *place < until)) {
             let uid = &place.1;
             // Who has to give back is not given meanwhile.
@@ -365,18 +375,18 @@ impl Admission {
             let gang = (job.demand.min_parallelism as usize).saturating_sub(granted).min(wanted);
             if gang > left {
                 if shares.is_empty() && gang <= room {
-                    shares.push((uid.clone(), gang));
+                    shares.push((place.clone(), gang, gang == wanted));
                 }
                 break;
             }
             let share = wanted.min(left);
             left -= share;
-            shares.push((uid.clone(), share));
+            shares.push((place.clone(), share, share == wanted));
             if left == 0 {
                 break;
             }
         }
-        let count = shares.iter().map(|(_, share)| share).sum();
+        let count = shares.iter().map(|(_, share, _)| share).sum();
         let places: Vec<Option<Slot>> = match self.blind {
             true => vec![None; count],
             false => fit.place(count, &key.shape, &mut self.ledger).into_iter().map(Some).collect(),
@@ -392,12 +402,16 @@ impl Admission {
         if let Some(line) = self.lines.get_mut(&key.line) {
             line.served = self.turn;
         }
-        for (uid, share) in shares {
-            let job = self.jobs.get_mut(&uid)?;
+        let mut served = Vec::with_capacity(shares.len());
+        for (place, share, is_all) in shares {
+            let job = self.jobs.get_mut(&place.1)?;
             job.in_flight.extend(places.by_ref().take(share));
             woken.push(job.demand.job.clone());
-            self.place_in_line(&uid);
+            if is_all {
+                served.push(place);
+            }
         }
+        self.leave(key, &served);
         Some(())
     }
 }

@@ -3,6 +3,7 @@
 mod changes;
 
 use super::class::ClassKey;
+use super::jobs::PodCounts;
 use super::line::LineId;
 use super::quota::Queues;
 use crate::ledger::{Ledger, Slot};
@@ -301,8 +302,8 @@ impl Pods {
 }
 
 /// Live pods of a job that are not being deleted.
-pub(super) fn staying(live: &HashMap<Uid, u32>, leaving: &HashMap<Uid, u32>, job: &Uid) -> u32 {
-    let count = |counts: &HashMap<Uid, u32>| counts.get(job).copied().unwrap_or(0);
+pub(super) fn staying(live: &PodCounts, leaving: &PodCounts, job: &Uid) -> u32 {
+    let count = |counts: &PodCounts| counts.get(job).copied().unwrap_or(0);
     count(live).saturating_sub(count(leaving))
 }
 

@@ -3,6 +3,9 @@
 use super::{Ledger, Slot};
 use crate::resources::ResourceList;
 use crate::shape::{Placement, Shape};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 /// The fit of one shape: the sum over eligible nodes of whole pods that fit.
 #[derive(Debug, Default)]
@@ -22,9 +25,15 @@ impl FitTable {
     pub(crate) fn refresh(&mut self, shape: &Shape, ledger: &Ledger) -> bool {
         let before = self.position.is_some().then_some(self.ever);
         match self.position.and_then(|position| ledger.changes_since(position)) {
-            Some(changes) => {
+            Some(changes) if changes.len() < self.times.len() => {
                 for slot in changes {
                     self.update(*slot, shape, ledger);
+                }
+            }
+            // Each once is less than all changes one by one.
+            Some(_) => {
+                for slot in 0..self.times.len() {
+                    self.update(slot, shape, ledger);
                 }
             }
             None => self.rebuild(shape, ledger),
@@ -55,25 +64,32 @@ impl FitTable {
 
     /// Up to `count` places, one pod each, spread over the nodes with most room; charges the ledger.
     pub(crate) fn place(&mut self, count: usize, shape: &Shape, ledger: &mut Ledger) -> Vec<Slot> {
-        let mut heap: std::collections::BinaryHeap<(u32, std::cmp::Reverse<Slot>)> = self
-            .times
-            .iter()
-            .enumerate()
-            .filter(|(_, times)| **times > 0)
-            .map(|(slot, times)| (*times, std::cmp::Reverse(slot)))
-            .collect();
-        let mut places = Vec::with_capacity(count);
+        self.refresh(shape, ledger);
+        let with_room = self.times.iter().enumerate().filter(|(_, times)| **times > 0);
+        let mut heap: BinaryHeap<(u32, Reverse<Slot>)> =
+            with_room.map(|(slot, times)| (*times, Reverse(slot))).collect();
+        let mut places = Vec::with_capacity(count.min(usize::try_from(self.total).unwrap_or(usize::MAX)));
         while places.len() < count
-            && let Some((_, std::cmp::Reverse(slot))) = heap.pop()
+            && let Some(mut roomiest) = heap.peek_mut()
         {
-            ledger.charge(slot, &shape.requests);
-            places.push(slot);
-            self.update(slot, shape, ledger);
-            let left = self.times.get(slot).copied().unwrap_or(0);
-            if left > 0 {
-                heap.push((left, std::cmp::Reverse(slot)));
+            let (times, Reverse(slot)) = &mut *roomiest;
+            places.push(*slot);
+            // Each pod takes exactly one of the times that pods of its shape fit.
+            *times -= 1;
+            self.times[*slot] = *times;
+            if *times == 0 {
+                PeekMut::pop(roomiest);
             }
         }
+        self.total -= places.len() as u64;
+        let mut pods = vec![0_i64; self.times.len()];
+        for slot in &places {
+            pods[*slot] += 1;
+        }
+        for (slot, pods) in pods.into_iter().enumerate().filter(|(_, pods)| *pods > 0) {
+            ledger.charge(slot, &shape.requests.times(pods));
+        }
+        self.position = Some(ledger.position());
         places
     }
 

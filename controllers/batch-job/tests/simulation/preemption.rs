@@ -115,7 +115,7 @@ fn an_elastic_job_loses_the_pods_of_one_node_and_no_more_whoever_leads() {
         let gone = ended(&world, "low");
         let nodes: BTreeSet<String> = gone.iter().map(|pod| node(index(pod))).collect();
         assert_eq!((gone.len(), nodes.len()), (4, 1), "{crash:?}: {gone:?}");
-        assert_eq!(world.reason("low", "Degraded"), "Reclaimed");
+        assert_eq!(world.reason("low", "Degraded"), "Reclaimed", "{crash:?}: {:?}", world.cluster.log);
         assert!(world.pod_names().contains(&"high-0-0"), "{crash:?}: {:?}", world.pod_names());
         // What it lost comes back, and has not failed.
         world.cluster.start_on("high-0-0", nodes.first().unwrap());

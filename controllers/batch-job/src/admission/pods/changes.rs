@@ -4,13 +4,13 @@
 use super::Held;
 use crate::admission::Admission;
 use crate::admission::class::ClassKey;
+use crate::admission::jobs::PodCounts;
 use crate::ledger::Slot;
 use crate::projections::pod::PodView;
 use crate::resources::ResourceList;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Admission {
@@ -208,7 +208,7 @@ impl Admission {
 }
 
 /// Counts for a job; who counts nothing is forgotten.
-fn tally(counts: &mut HashMap<Uid, u32>, job: &Uid, by: i32) {
+fn tally(counts: &mut PodCounts, job: &Uid, by: i32) {
     if by == 0 {
         return;
     }
