@@ -1,6 +1,6 @@
 //! Parts that were measured in full, each as JSON in `docs/benchmarks/data/batch`: a run that was interrupted goes on from
 //! them, and who commits them may go on another day. A part is stored with what its figures depend on, and taken again
-//! where the commit, whatever is different in `docs`, and the options are the same. The machine may be another: every
+//! where what is measured is as at that commit, and the options are the same. The machine may be another: every
 //! comparison is within one part.
 
 use std::path::{Path, PathBuf};
