@@ -225,8 +225,10 @@ fn beside_batch(Online { own, shared, is_ahead: _ }: &Online) -> [Goal; 4] {
 
 /// It is to become no slower the more jobs wait; that the last ones, beside which fewer do, go faster is no fault.
 fn flooded(flood: &Flood) -> Goal {
-    let what =
-        format!("pods/s of the last tenth of {} jobs that are there at once, to those of the first", flood.jobs);
+    let what = format!(
+        "pods/s of the last tenth of {} jobs that are there at once, to those of the first",
+        flood.jobs
+    );
     let ratio = flood.last_to_first();
     Goal::new("flood-last-tenth", &what, ratio, "ratio", ">= 0.8", ratio >= 0.8)
 }

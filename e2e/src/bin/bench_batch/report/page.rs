@@ -254,8 +254,7 @@ fn full_queue(page: &mut String, queue: &Queue) -> Result<()> {
 
 fn flooded(page: &mut String, flood: &Flood) -> Result<()> {
     let Flood { jobs, rate, pods, gone, spent } = flood;
-    let tenths =
-        |rates: &[f64]| rates.iter().map(|rate| format!("{rate:.1}")).collect::<Vec<_>>().join(" ");
+    let tenths = |rates: &[f64]| rates.iter().map(|rate| format!("{rate:.1}")).collect::<Vec<_>>().join(" ");
     writeln!(page, "\n## {jobs} jobs that are there at once\n\n| measure | value |\n|---|---|")?;
     writeln!(page, "| jobs/s, from the start of the manager to all objects gone | {rate:.1} |")?;
     writeln!(page, "| pods/s of each tenth of them, in the order in which they went | {} |", tenths(pods))?;
