@@ -11,6 +11,7 @@ use kube::api::{Api, ListParams, PostParams};
 
 use crate::batch::{GENERAL, pool};
 use crate::helm::checkout;
+use crate::kwok::Stages;
 use crate::local_cluster::{Component, LocalCluster};
 use crate::manager::Manager;
 use crate::write_count::WriteCount;
@@ -64,8 +65,8 @@ pub const ACCOUNT: Account<'_> = Account { namespace: "springtide-system", name:
 pub async fn installed(base: &str, namespaces: &[&str]) -> Result<LocalCluster> {
     let plugin = ["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"];
     let nodes = pool(GENERAL, 2, "32", 110);
-    let cluster =
-        LocalCluster::builder().extra_args(Component::ApiServer, plugin).kwok(nodes).start().await?;
+    let builder = LocalCluster::builder().extra_args(Component::ApiServer, plugin);
+    let cluster = builder.kwok(nodes).stages(Stages::InPlace).start().await?;
     cluster.install_crds().await?;
     for name in [ACCOUNT.namespace].iter().chain(namespaces) {
         have_namespace(&cluster, name).await?;

@@ -52,7 +52,8 @@ impl Member {
         }
     }
 
-    fn blocked(&self) -> Option<BlockedReason> {
+    /// Why it cannot be changed.
+    pub fn blocked(&self) -> Option<BlockedReason> {
         match self.judgement.verdict {
             Verdict::Blocked(reason) => Some(reason),
             Verdict::UpToDate
@@ -74,6 +75,15 @@ impl Member {
 
     fn is_to_be_recreated(&self) -> bool {
         self.judgement.verdict == Verdict::Recreate
+    }
+}
+
+/// Whether pods that cannot be changed for this reason are left as they are. What the API server refuses it may take
+/// later, and it says nothing about the pod: that is waited for, whatever `policy.ineligible` says.
+pub fn is_left_out(reason: BlockedReason, ineligible: Ineligible) -> bool {
+    match ineligible {
+        Ineligible::Ignore => reason != BlockedReason::AdmissionDenied,
+        Ineligible::Block | Ineligible::Recreate => false,
     }
 }
 
@@ -153,12 +163,15 @@ impl Census {
         census
     }
 
-    /// How far a run has come, for its steps. Pods that are ignored as they cannot be changed are nobody's.
+    /// How many pods are left as they are; see [`is_left_out`].
+    pub fn left_out(&self, ineligible: Ineligible) -> u32 {
+        let rows = self.plan.reasons.iter().filter(|row| is_left_out(row.reason, ineligible));
+        rows.map(|row| row.count).sum()
+    }
+
+    /// How far a run has come, for its steps. Pods that are left as they are are nobody's.
     pub fn progress(&self, replicas: u32, ineligible: Ineligible) -> Progress {
-        let ignored = match ineligible {
-            Ineligible::Ignore => self.pods.blocked,
-            Ineligible::Block | Ineligible::Recreate => 0,
-        };
+        let ignored = self.left_out(ineligible);
         let changing = self.left.saturating_add(self.pods.blocked);
         let taken = self.pods.total.saturating_add(self.missing).saturating_sub(changing);
         Progress {
@@ -275,6 +288,24 @@ pub(crate) mod tests {
         assert!(!census.is_done() && !Census::of(&members[1..]).is_done());
         let done = Census::of(&members[2..]);
         assert!(done.is_done() && !Census { missing: 1, ..done }.is_done());
+    }
+
+    #[test]
+    fn pods_that_cannot_be_changed_are_left_out_where_that_is_said_but_not_what_admission_refuses() {
+        let blocked =
+            |name: &str, reason| member(name, Verdict::Blocked(reason), PodState::Ineligible);
+        let members = [
+            blocked("a", BlockedReason::StaticPod),
+            blocked("b", BlockedReason::GateMissing),
+            blocked("c", BlockedReason::AdmissionDenied),
+        ];
+        let census = Census::of(&members);
+        let left_out = |ineligible| census.left_out(ineligible);
+        assert_eq!(
+            [Ineligible::Ignore, Ineligible::Block, Ineligible::Recreate].map(left_out),
+            [2, 0, 0]
+        );
+        assert_eq!(census.progress(3, Ineligible::Ignore).total, 1);
     }
 
     #[test]

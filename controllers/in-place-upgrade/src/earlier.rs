@@ -4,6 +4,9 @@
 //! while. Nothing in a pod says of which it is but its time: those that there were when the ReplicaSet's controller had
 //! seen the change are of the one before. So the change is noted on the ReplicaSet with the write that makes it, and the
 //! time by a later one; until then all of its pods count as of the one before. All times are the API server's.
+//!
+//! A run that leaves pods as they are notes the same, and the note stays: nothing else would tell them from those that
+//! were changed.
 
 use crate::content::Digest;
 use crate::projections::template::Template;
@@ -23,6 +26,8 @@ pub struct Earlier {
     pub whole: Digest,
     /// What of it cannot be changed in place.
     pub rest: Digest,
+    /// Whether a run that has ended since has left pods of it as they were.
+    pub is_left: bool,
 }
 
 /// The templates that a ReplicaSet had since all of its pods were of one, oldest first.
@@ -35,6 +40,8 @@ struct Wire {
     until: Option<Timestamp>,
     whole: String,
     rest: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    left: bool,
 }
 
 impl EarlierTemplates {
@@ -43,7 +50,7 @@ impl EarlierTemplates {
         let wires: Vec<Wire> = serde_json::from_str(text).unwrap_or_default();
         let read = wires.into_iter().take(MOST).filter_map(|wire| {
             let (whole, rest) = (Digest::parse(&wire.whole)?, Digest::parse(&wire.rest)?);
-            Some(Earlier { until: wire.until, whole, rest })
+            Some(Earlier { until: wire.until, whole, rest, is_left: wire.left })
         });
         Self(read.collect())
     }
@@ -54,6 +61,7 @@ impl EarlierTemplates {
             until: earlier.until,
             whole: earlier.whole.to_string(),
             rest: earlier.rest.to_string(),
+            left: earlier.is_left,
         });
         // It is of types that are always written.
         serde_json::to_string(&wires.collect::<Vec<_>>()).unwrap_or_default()
@@ -64,9 +72,21 @@ impl EarlierTemplates {
         self.0.iter().find(|earlier| earlier.until.is_none_or(|until| created <= until))
     }
 
-    /// The one that all pods were of.
+    /// The one that all pods were of, but for those that were left as they were.
     pub fn first(&self) -> Option<&Earlier> {
-        self.0.first()
+        self.0.iter().find(|earlier| !earlier.is_left)
+    }
+
+    /// Whether all that is noted is of pods that were left as they were.
+    pub fn is_left(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|earlier| earlier.is_left)
+    }
+
+    /// What stays of it at the end of a run: all, where that leaves pods as they are, else what earlier runs have left.
+    #[must_use]
+    pub fn settled(&self, leaves: bool) -> Self {
+        let kept = self.0.iter().filter(|earlier| leaves || earlier.is_left);
+        Self(kept.map(|earlier| Earlier { is_left: true, ..*earlier }).collect())
     }
 
     /// Whether none is noted.
@@ -87,9 +107,10 @@ impl EarlierTemplates {
             // The pods that there are are of what was before it, for all that is known.
             last.until.get_or_insert(Timestamp::MAX);
         }
-        earlier.push(Earlier { until: None, whole: template.whole, rest: template.rest });
+        earlier.push(Earlier { until: None, whole: template.whole, rest: template.rest, is_left: false });
         if earlier.len() > MOST {
-            earlier.remove(1);
+            let first = earlier.iter().position(|earlier| !earlier.is_left);
+            earlier.remove(if first == Some(1) { 2 } else { 1 });
         }
         Self(earlier)
     }
@@ -143,6 +164,35 @@ mod tests {
         }
         assert_eq!(noted.first().map(|earlier| earlier.whole), Some(first.whole));
         assert!(noted.text().len() < 2000, "{}", noted.text().len());
+    }
+
+    #[test]
+    fn what_a_run_leaves_is_told_from_what_all_pods_were_of() {
+        let [first, second] = ["app:1", "app:2"].map(|image| template(image, json!({})));
+        let left = EarlierTemplates::default().opened(&first).settled(true);
+        assert!(left.is_left() && left.is_open() && left.first().is_none());
+        assert_eq!(left.settled(false), left, "the next run has not changed that");
+        let next = left.closed(Some(at(10))).opened(&second).closed(Some(at(20)));
+        assert_eq!(next.first().map(|earlier| earlier.whole), Some(second.whole));
+        assert_eq!(next.of(at(5)).map(|earlier| earlier.whole), Some(first.whole));
+        assert!(!next.is_left() && next.settled(true).is_left());
+        assert_eq!(next.settled(false), left.closed(Some(at(10))));
+        assert_eq!(EarlierTemplates::read(&next.text()), next);
+        assert!(!EarlierTemplates::default().is_left());
+        assert!(!EarlierTemplates::default().opened(&first).text().contains("left"));
+    }
+
+    #[test]
+    fn however_much_is_left_the_one_that_all_others_were_of_is_kept() {
+        let template = |number: i64| template(&format!("app:{number}"), json!({}));
+        let mut noted = EarlierTemplates::default();
+        for number in 0..20 {
+            noted = noted.opened(&template(number)).closed(Some(at(number))).settled(true);
+        }
+        for number in 20..40 {
+            noted = noted.opened(&template(number)).closed(Some(at(number)));
+            assert_eq!(noted.first().map(|earlier| earlier.whole), Some(template(20).whole), "{number}");
+        }
     }
 
     proptest! {

@@ -47,7 +47,7 @@ pub struct Terms<'a> {
 /// Whether the workload is locked.
 pub fn lock(target: &Target, terms: &Terms<'_>) -> LockVerdict {
     let verdict = of_kind(target, terms);
-    // Anything else that is missing was missing before, or has been taken away: then nothing further is written.
+    // Anything else that is missing was missing before, or has been taken away: then no pod is changed any more.
     let was_taken = match verdict.reason {
         LockedReason::NotPaused | LockedReason::PartitionTooLow | LockedReason::StrategyNotLockable => true,
         LockedReason::MultipleActiveReplicaSets => true,
@@ -61,7 +61,7 @@ pub fn lock(target: &Target, terms: &Terms<'_>) -> LockVerdict {
     if terms.is_run_open && was_taken {
         return LockVerdict::new(
             LockedReason::UnlockedDuringRun,
-            format!("{}: nothing further is written until it is back", verdict.message),
+            format!("{}: no further pod is changed until it is back", verdict.message),
         );
     }
     verdict
@@ -73,8 +73,10 @@ fn of_kind(target: &Target, terms: &Terms<'_>) -> LockVerdict {
             LockVerdict::new(LockedReason::Unneeded, "a ReplicaSet never compares its pods with its template")
         }
         Target::Deployment { deployment, .. } => {
-            if target.one_active().is_none() {
-                let active = target.active().len();
+            let active = target.active().len();
+            // Its controller will not roll, and has no pods to tell from others.
+            let is_empty = target.awaits_scaling() || target.has_lost_its_replica_sets();
+            if active != 1 && !(is_empty && deployment.is_paused) {
                 let message = match active {
                     0 => "the Deployment has no ReplicaSet yet: let it roll out once before it is paused"
                         .to_owned(),
@@ -200,6 +202,20 @@ mod tests {
     }
 
     #[test]
+    fn a_paused_deployment_whose_replica_sets_are_empty_or_gone_is_locked_if_it_was_ever_rolled_out() {
+        let reason =
+            |over: Value, sets| lock(&Target::deployment(deployment(3, "app:2", over), sets), &TERMS).reason;
+        let rolled_out = || json!({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "4"}}});
+        assert_eq!(reason(rolled_out(), Vec::new()), LockedReason::Paused);
+        let empty = || vec![replica_set("a", 1, 0, "app:1"), replica_set("b", 2, 0, "app:2")];
+        assert_eq!(reason(rolled_out(), empty()), LockedReason::Paused, "one is yet to be scaled up");
+        assert_eq!(reason(json!({}), Vec::new()), LockedReason::MultipleActiveReplicaSets);
+        let mut unpaused = rolled_out();
+        unpaused["spec"] = json!({"paused": false});
+        assert_eq!(reason(unpaused, Vec::new()), LockedReason::MultipleActiveReplicaSets);
+    }
+
+    #[test]
     fn a_transient_lock_and_a_hotfix_need_no_pause_while_the_template_is_that_of_the_pods() {
         let unpaused = || json!({"spec": {"paused": false}});
         for terms in [Terms { lock: Lock::Transient, ..TERMS }, Terms { persist: Persist::PodsOnly, ..TERMS }]
@@ -225,6 +241,18 @@ mod tests {
         let verdict = lock(&web("app:2", json!({"spec": {"paused": false}})), &open);
         assert_eq!(verdict.reason, LockedReason::UnlockedDuringRun);
         assert!(!verdict.is_locked() && verdict.message.contains("spec.paused"), "{}", verdict.message);
+    }
+
+    #[test]
+    fn a_strategy_that_is_changed_in_mid_run_is_a_lock_that_is_taken_away() {
+        let open = Terms { is_run_open: true, ..TERMS };
+        let rolling = json!({"updateStrategy": {"rollingUpdate": {"partition": 0}}});
+        for target in [
+            Target::stateful_set(stateful_set(3, "app:2", rolling, json!({})), Vec::new()),
+            Target::daemon_set(daemon_set(3, "app:2", false), Vec::new()),
+        ] {
+            assert_eq!(lock(&target, &open).reason, LockedReason::UnlockedDuringRun, "{:?}", target.kind());
+        }
     }
 
     #[test]

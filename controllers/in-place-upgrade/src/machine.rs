@@ -4,6 +4,8 @@
 //! itself, on who sends traffic to it, and on the run; never on other pods.
 
 mod failure;
+mod restart_count;
+mod settling;
 
 pub use failure::Failure;
 
@@ -166,7 +168,7 @@ pub fn stand(
     if !differences.is_content_equal() {
         return changing(pod, judgement, run, pace, evidence, now);
     }
-    settling(pod, judgement, run, pace, evidence, now)
+    settling::settling(pod, judgement, run, pace, evidence, now)
 }
 
 /// The spec asks for the wished amounts, and the kubelet has yet to put them in force.
@@ -285,92 +287,6 @@ pub fn draining<'a>(
     Draining { off_since, is_still_ready, exposure: &evidence.exposure, proved_since: evidence.proved_since }
 }
 
-/// All is written; the kubelet and time do the rest.
-fn settling(
-    pod: &PodView,
-    judgement: &Judgement,
-    run: &str,
-    pace: &Pace,
-    evidence: &Evidence,
-    now: Timestamp,
-) -> Stand {
-    let record = pod.trace.of_run(run);
-    let is_off = is_off(pod, judgement.lever);
-    if let Some(record) = record {
-        let undone =
-            pod.containers.iter().find_map(|container| match judge(pod, container, record, evidence, now) {
-                DoneVerdict::Done => None,
-                DoneVerdict::NotYet { wake, .. } => Some((container, wake)),
-            });
-        if let Some((container, done_at)) = undone {
-            let failure = failure::of_container(container, record.at);
-            return failed_or(failure, record, pace.pod_deadline, done_at, now);
-        }
-    }
-    if let Some(failure) = record.and_then(|record| failure::of_restarts(pod, record, pace.max_restarts)) {
-        return Stand::at(PodState::Failed(failure));
-    }
-    // Of a patch that restarts nothing its containers know nothing.
-    let record = record.filter(|record| !record.base.is_empty());
-    let in_flight = if record.is_some() || is_off { PodState::Patched } else { PodState::Unavailable };
-    if let Some(ready) = pod.containers_ready.filter(|condition| condition.holds) {
-        let available = after(ready.since.map_or(now, |since| since.min(now)), pace.min_ready);
-        return match (now >= available, is_off, record) {
-            (true, false, _) => Stand::at(PodState::Updated),
-            (true, true, _) => Stand::at(PodState::Started),
-            // It has to be ready by its deadline, and then stay so: one that comes and goes fails too.
-            (false, _, Some(record)) => {
-                let deadline = pace.pod_deadline.saturating_add(pace.min_ready);
-                failed_or(None, record, deadline, Some(available), now)
-            }
-            (false, _, None) => Stand::until(in_flight, available),
-        };
-    }
-    let failure = |since| pod.containers.iter().find_map(|container| failure::of_container(container, since));
-    let Some(record) = record else {
-        let created = pod.meta().creation_time;
-        return Stand::at(failure(created).map_or(in_flight, PodState::Failed));
-    };
-    // In traffic again: it was available once. Without a lever nothing tells, and the deadline does.
-    let had_traffic = judgement.lever.is_some() && !is_off;
-    if failure(record.at).is_none() && had_traffic && now >= after(record.at, pace.pod_deadline) {
-        let since = pod.containers_ready.and_then(|condition| condition.since).unwrap_or(now);
-        return Stand::at(PodState::Failed(Failure::ReadinessLost { since }));
-    }
-    failed_or(failure(record.at), record, pace.pod_deadline, None, now)
-}
-
-/// Failed by what its container says or by its deadline; else changed and not there yet.
-fn failed_or(
-    failure: Option<Failure>,
-    record: &Record,
-    deadline: SignedDuration,
-    wake: Option<Timestamp>,
-    now: Timestamp,
-) -> Stand {
-    if let Some(failure) = failure {
-        return Stand::at(PodState::Failed(failure));
-    }
-    let deadline = after(record.at, deadline);
-    if now >= deadline {
-        return Stand::at(PodState::Failed(Failure::DeadlineExceeded { since: deadline }));
-    }
-    Stand::until(PodState::Patched, wake.map_or(deadline, |wake| wake.min(deadline)))
-}
-
-/// Whether a container has been started anew since this run's patch.
-fn judge(
-    pod: &PodView,
-    container: &ContainerView,
-    record: &Record,
-    evidence: &Evidence,
-    now: Timestamp,
-) -> DoneVerdict {
-    let grace = SignedDuration::from_secs(pod.grace_seconds.into());
-    let seen = evidence.candidates.get(&container.name).copied();
-    record.judge(&container.name, &container_now(pod, container), grace, seen, now)
-}
-
 /// A container as the done rule looks at it.
 pub fn container_now<'a>(pod: &PodView, container: &'a ContainerView) -> ContainerNow<'a> {
     let status = container.status.as_deref();
@@ -381,7 +297,7 @@ pub fn container_now<'a>(pod: &PodView, container: &'a ContainerView) -> Contain
         running_since: status.and_then(|status| match status.state {
             // A node that does not say since when still says that it runs.
             ContainerState::Running { started } => Some(started.unwrap_or(Timestamp::UNIX_EPOCH)),
-            ContainerState::Waiting { .. } | ContainerState::Terminated { .. } => None,
+            ContainerState::Waiting { .. } | ContainerState::Terminated(_) => None,
         }),
     }
 }
@@ -416,8 +332,8 @@ pub fn is_available(pod: &PodView, lever: Option<Lever>, min_ready: SignedDurati
 pub fn about_to_start(pod: &PodView, pace: &Pace, now: Timestamp) -> Option<Timestamp> {
     let created = pod.meta().creation_time;
     let until = after(created, pace.pod_deadline);
-    let cannot =
-        || pod.containers.iter().any(|container| failure::of_container(container, created).is_some());
+    let is_lasting = |container| failure::of_container(container, created).is_some_and(|found| !found.may_pass);
+    let cannot = || pod.containers.iter().any(is_lasting);
     let is_starting = pod.node.is_some() && pod.has_not_started() && now < until && !cannot();
     is_starting.then_some(until)
 }

@@ -173,7 +173,8 @@ impl Memory {
                 took.push(now.duration_since(*created));
                 false
             }
-            None => false,
+            // Another one pulls in its place.
+            Some(Puller::Unable { .. }) | None => false,
         });
         took
     }
@@ -292,7 +293,10 @@ mod tests {
     #[test]
     fn a_node_is_timed_from_the_creation_of_its_puller_until_that_runs() {
         let mut memory = Memory::default();
-        let puller = |phase: &str| [pod("ipu-pull-1", json!({"status": {"phase": phase}}))];
+        let volumes = json!([{"name": "image-0", "image": {"reference": "app:2"}}]);
+        let puller = |phase: &str| {
+            [pod("ipu-pull-1", json!({"spec": {"volumes": volumes}, "status": {"phase": phase}}))]
+        };
         assert!(memory.look_at_pullers(&puller("Running"), at(0)).is_empty(), "another process made it");
         memory.pulls(&"ipu-pull-1".into(), at(1));
         assert!(memory.look_at_pullers(&puller("Pending"), at(2)).is_empty());

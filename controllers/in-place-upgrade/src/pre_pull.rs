@@ -2,10 +2,15 @@
 //!
 //! A pod per node pulls them, which does nothing else. It stays until the node's pods are changed, so that the kubelet
 //! does not collect the images again. What goes wrong with it goes wrong before any container is touched.
+//!
+//! It has the images as volumes, or runs a program that does nothing in each of them. Which of the two a node can is not
+//! asked but seen: a pod with volumes that comes to nothing is the proof that it cannot, and stays as long as one of the
+//! other kind pulls beside it. So any process sees the same.
 
 mod puller;
 
-pub use puller::{PULLER_LABEL, PULLER_PREFIX, Puller, Recipe, manifest, name};
+pub(crate) use puller::trouble as definite_pull_error;
+pub use puller::{PULLER_LABEL, PULLER_PREFIX, Puller, Recipe, Way, manifest, name};
 
 use crate::census::Member;
 use crate::content::Digest;
@@ -55,6 +60,8 @@ pub struct PrePullInput<'a> {
     pub images: &'a [&'a [Arc<str>]],
     /// Whether a node lists all of these images.
     pub has_images: &'a dyn Fn(&str, &[Arc<str>]) -> bool,
+    /// Whether a node's kubelet is new enough for image volumes.
+    pub mounts_images: &'a dyn Fn(&str) -> bool,
     /// Our pullers.
     pub pullers: &'a [Arc<PodView>],
     /// Pods that the step may still start.
@@ -135,17 +142,22 @@ pub fn pre_pull(input: &PrePullInput<'_>, now: Timestamp) -> PrePull {
     let mut to_make = Vec::new();
     for (node, need) in &needed {
         counts.nodes += 1;
-        let name = name(input.goal, &need.images, node);
-        let puller = input.pullers.iter().find(|puller| puller.meta().key.name == name);
+        let Chosen { way, name, puller, evidence } = choose(input, node, &need.images);
+        keep.extend(evidence);
         keep.insert(Arc::clone(&name));
-        match puller.map(|puller| Puller::of(puller)) {
+        match puller {
             Some(Puller::Pulled) => {
                 ready.insert(Arc::clone(node));
             }
             None if (input.has_images)(node, &need.images) => {
                 ready.insert(Arc::clone(node));
             }
-            None => to_make.push((node, need, name)),
+            None => to_make.push((node, need, way, name)),
+            Some(Puller::Unable { message }) => {
+                counts.failed += 1;
+                let message = format!("node {node} mounts no images as volumes: {message}");
+                trouble.get_or_insert((PrePulledReason::PullerNotScheduled, message));
+            }
             Some(Puller::Failed { reason, message }) => {
                 counts.failed += 1;
                 trouble.get_or_insert_with(|| (reason, format!("node {node}: {message}")));
@@ -168,10 +180,10 @@ pub fn pre_pull(input: &PrePullInput<'_>, now: Timestamp) -> PrePull {
         }
     }
     // Those of the next pods first: needed nodes come in the order of pods that would start.
-    to_make.sort_by_key(|(node, need, _)| (need.first, (*node).clone()));
+    to_make.sort_by_key(|(node, need, ..)| (need.first, (*node).clone()));
     let room = parallelism.saturating_sub(busy);
-    let made = to_make.iter().take(room).map(|(node, need, name)| {
-        let manifest = manifest(input.recipe, name, node, &need.images);
+    let made = to_make.iter().take(room).map(|(node, need, way, name)| {
+        let manifest = manifest(input.recipe, *way, name, node, &need.images);
         let key = springtide_plumbing::key::ObjectKey::new(input.recipe.namespace.clone(), Arc::clone(name));
         let action = Action::Create { manifest };
         Step::from(Write { resource: Resource::POD, key, class: WriteClass::Spec, action })
@@ -195,6 +207,47 @@ pub fn pre_pull(input: &PrePullInput<'_>, now: Timestamp) -> PrePull {
     found.counts = Some(counts);
     found.ready = Some(ready);
     found
+}
+
+/// By which pod a node gets its images.
+struct Chosen {
+    way: Way,
+    name: Arc<str>,
+    /// How far it is; absent where it is yet to be made.
+    puller: Option<Puller>,
+    /// Name of the pod that shows that the node has no image volumes, where one does.
+    evidence: Option<Arc<str>>,
+}
+
+fn choose(input: &PrePullInput<'_>, node: &str, images: &[Arc<str>]) -> Chosen {
+    let of = |way: Way| {
+        let name = name(input.goal, way, images, node);
+        let puller = input.pullers.iter().find(|puller| puller.meta().key.name == name);
+        let puller = puller.map(|puller| Puller::of(puller));
+        Chosen { way, name, puller, evidence: None }
+    };
+    let is_unable = |puller: &Puller| matches!(puller, Puller::Unable { .. });
+    match input.spec.mode {
+        PrePullMode::InitContainer => of(Way::InitContainer),
+        PrePullMode::ImageVolume | PrePullMode::None => of(Way::ImageVolume),
+        PrePullMode::Auto => {
+            let (by_volumes, by_init) = (of(Way::ImageVolume), of(Way::InitContainer));
+            if by_volumes.puller.as_ref().is_some_and(is_unable) {
+                return Chosen { evidence: Some(by_volumes.name), ..by_init };
+            }
+            // What was begun in one way is not begun anew in the other.
+            if by_init.puller.is_some() {
+                return by_init;
+            }
+            // Nodes of a cluster are mostly alike: what one of them cannot do the next one is not asked for.
+            let is_any_unable = || input.pullers.iter().any(|puller| is_unable(&Puller::of(puller)));
+            if by_volumes.puller.is_some() || ((input.mounts_images)(node) && !is_any_unable()) {
+                by_volumes
+            } else {
+                by_init
+            }
+        }
+    }
 }
 
 /// The images that a node needs, and how soon.

@@ -46,6 +46,8 @@ pub fn record(
 ) -> Result<Previous, NotRecorded> {
     let mut previous = Previous::default();
     match target {
+        // It has no pods that could go back to anything.
+        Target::Deployment { .. } if target.has_lost_its_replica_sets() => {}
         Target::Deployment { .. } => {
             let active = target.one_active().ok_or(NotRecorded::NoRevision)?;
             previous.revision = active.meta().key.name.to_string();
@@ -354,5 +356,13 @@ mod tests {
         let target = Target::deployment(deployment(3, "app:2", json!({})), sets);
         let found = record(&target, &[], None, &template("app:2", json!({})));
         assert_eq!(found, Err(NotRecorded::NoRevision));
+    }
+
+    #[test]
+    fn a_deployment_that_has_lost_its_replica_set_has_nothing_to_go_back_to_and_runs_all_the_same() {
+        let over = json!({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "4"}}});
+        let target = Target::deployment(deployment(0, "app:2", over), Vec::new());
+        let found = record(&target, &[], None, &template("app:2", json!({})));
+        assert_eq!(found, Ok(Previous::default()));
     }
 }

@@ -74,7 +74,7 @@ fn not_started(pod: &PodView, wish: &Wish) -> Vec<(Arc<str>, Arc<str>)> {
     let waits = |own: &ContainerView| {
         own.status.as_ref().is_some_and(|status| match status.state {
             ContainerState::Waiting { .. } => true,
-            ContainerState::Running { .. } | ContainerState::Terminated { .. } => false,
+            ContainerState::Running { .. } | ContainerState::Terminated(_) => false,
         })
     };
     let renamed = pod.trace.record().into_iter().flat_map(|record| &record.renamed);

@@ -26,13 +26,6 @@ const TABLE: &[Right] = &[
         "a finalizer is held while a run is open, so that a deletion leaves no pod out of traffic",
     ),
     Right::new(IN_PLACE_UPGRADE, Verb::Patch, "the course of a run stands in the status").on("status"),
-    Right::new(
-        IN_PLACE_UPGRADE,
-        Verb::Update,
-        "pods that pull images are owned by the object, which clusters with the admission plugin \
-         OwnerReferencesPermissionEnforcement allow only to those who could finalize it",
-    )
-    .on("finalizers"),
     Right::new(Resource::POD, Verb::Watch, "pods are held against the wish, and show how a run goes"),
     Right::new(Resource::POD, Verb::List, FALLBACK),
     Right::new(Resource::POD, Verb::Get, CONFIRM),
@@ -56,7 +49,11 @@ const TABLE: &[Right] = &[
     Right::new(REPLICA_SET, Verb::List, FALLBACK),
     Right::new(REPLICA_SET, Verb::Get, CONFIRM),
     Right::new(REPLICA_SET, Verb::Patch, "it gets the template of its Deployment when its pods have it"),
-    Right::new(REPLICA_SET, Verb::Create, "one without pods keeps the old template for an undo"),
+    Right::new(
+        REPLICA_SET,
+        Verb::Create,
+        "one without pods keeps the old template for an undo, or replaces a lost one",
+    ),
     Right::new(STATEFUL_SET, Verb::Watch, "its template is the wish, its partition the lock"),
     Right::new(STATEFUL_SET, Verb::List, FALLBACK),
     Right::new(STATEFUL_SET, Verb::Get, CONFIRM),

@@ -11,16 +11,14 @@ pub use events::events;
 pub(crate) use events::of_stalled;
 pub use report::Report;
 
+use crate::census::Member;
 use crate::plan::decision::Decision;
 use crate::plan::situation::{Course, Situation};
 use crate::pre_pull::PrePull;
 use crate::verdict::Verdict;
 use jiff::Timestamp;
-use springtide_crds::common::{ConditionStatus, whole_seconds};
-use springtide_crds::in_place_upgrade::{
-    InPlaceUpgradeStatus, LastRun, OnFailure, ReadyReason, RunResult, StepStatus,
-};
-use springtide_crds::reason::Reason;
+use springtide_crds::common::whole_seconds;
+use springtide_crds::in_place_upgrade::{InPlaceUpgradeStatus, LastRun, OnFailure, RunResult, StepStatus};
 use springtide_plumbing::projection::Projection;
 
 /// The status of an object that is served.
@@ -58,11 +56,13 @@ fn keep_run(
         Decision::Open(previous) => {
             status.target_hash = hash.to_owned();
             status.previous = Some(previous.clone());
+            status.start_time = Some(whole_seconds(now));
             status.step = Some(first_step(situation, now));
         }
         Decision::Supersede => {
             status.last_run = Some(last_run(situation, &status.target_hash, RunResult::Superseded, now));
             status.target_hash = hash.to_owned();
+            status.start_time = Some(whole_seconds(now));
             status.step = Some(first_step(situation, now));
         }
         Decision::Fail => {
@@ -74,6 +74,7 @@ fn keep_run(
         Decision::Close(result) => {
             status.last_run = Some(last_run(situation, hash, *result, now));
             status.previous = None;
+            status.start_time = None;
             status.step = None;
         }
         Decision::Move | Decision::Finalize(_) => status.step = Some(situation.step.status.clone()),
@@ -94,6 +95,7 @@ fn keep_run(
             // Of an open run it stays that of its wish.
             if !situation.course.is_open() {
                 status.target_hash = hash.to_owned();
+                status.start_time = None;
                 status.step = None;
             }
         }
@@ -109,12 +111,9 @@ fn first_step(situation: &Situation<'_>, now: Timestamp) -> StepStatus {
 }
 
 fn last_run(situation: &Situation<'_>, hash: &str, result: RunResult, now: Timestamp) -> LastRun {
-    // It has not been Ready since the run opened.
-    let ready = situation.observed.upgrade.condition(ReadyReason::CONDITION);
-    let unready = ready.filter(|ready| ready.status == ConditionStatus::False);
     LastRun {
         target_hash: hash.to_owned(),
-        start_time: unready.map(|ready| ready.last_transition_time.clone()),
+        start_time: situation.observed.upgrade.status.start_time.clone(),
         completion_time: whole_seconds(now),
         pods: situation.census.pods.updated,
         result,
@@ -126,8 +125,13 @@ fn drifted(situation: &Situation<'_>) -> u32 {
     if !situation.has_succeeded() {
         return 0;
     }
-    let differing = situation.members.iter().filter(|member| member.judgement.verdict != Verdict::UpToDate);
-    u32::try_from(differing.count()).unwrap_or(u32::MAX)
+    let drifted = situation.members.iter().filter(|member| has_drifted(situation, member));
+    u32::try_from(drifted.count()).unwrap_or(u32::MAX)
+}
+
+/// Whether a pod is not as the run that succeeded last has made it. It has made nothing of those that it has left out.
+fn has_drifted(situation: &Situation<'_>, member: &Member) -> bool {
+    member.judgement.verdict != Verdict::UpToDate && !situation.leaves_out(member)
 }
 
 /// Whether a run that has gone wrong stays so: its verdict is kept until it ends or another wish comes.

@@ -155,6 +155,28 @@ impl Target {
         }
     }
 
+    /// Whether a Deployment is to have pods and none of its ReplicaSets is: its controller has yet to scale one up.
+    pub fn awaits_scaling(&self) -> bool {
+        match self {
+            Self::Deployment { replica_sets, .. } => !replica_sets.is_empty() && self.active().is_empty(),
+            Self::ReplicaSet(_) | Self::StatefulSet { .. } | Self::DaemonSet { .. } => false,
+        }
+    }
+
+    /// Whether a Deployment that was rolled out has no ReplicaSet any more.
+    ///
+    /// Where it keeps no history (`revisionHistoryLimit: 0`) and has no pods, its controller takes the only one for an old
+    /// one as soon as the template is another, and deletes it; while it is paused it makes none, so that nothing would ever
+    /// be scaled up (`cleanupDeployment`, `scale` of pkg/controller/deployment/sync.go, Kubernetes 1.37).
+    pub fn has_lost_its_replica_sets(&self) -> bool {
+        match self {
+            Self::Deployment { deployment, replica_sets } => {
+                deployment.revision > 0 && replica_sets.is_empty()
+            }
+            Self::ReplicaSet(_) | Self::StatefulSet { .. } | Self::DaemonSet { .. } => false,
+        }
+    }
+
     /// The revision that pods of the present template are of, of the kinds whose pods bear one; `None` also where its
     /// controller has not made it yet.
     ///
@@ -204,7 +226,8 @@ impl Target {
             Self::Deployment { replica_sets, .. } => {
                 let owner = replica_sets.iter().find(|set| Some(&set.meta().uid) == pod.owner())?;
                 match owner.earlier.of(pod.meta().creation_time) {
-                    Some(earlier) => self.kept(earlier.whole),
+                    // Of what was left long ago nothing is guessed when nobody keeps it any more.
+                    Some(earlier) => self.kept(earlier.whole).or(earlier.is_left.then_some(&owner.template)),
                     None => Some(&owner.template),
                 }
             }
@@ -222,7 +245,7 @@ impl Target {
     pub fn rest_of_lost(&self, pod: &PodView) -> Option<Digest> {
         let Self::Deployment { replica_sets, .. } = self else { return None };
         let owner = replica_sets.iter().find(|set| Some(&set.meta().uid) == pod.owner())?;
-        let earlier = owner.earlier.of(pod.meta().creation_time)?;
+        let earlier = owner.earlier.of(pod.meta().creation_time).filter(|earlier| !earlier.is_left)?;
         self.kept(earlier.whole).is_none().then_some(earlier.rest)
     }
 
@@ -267,7 +290,21 @@ mod tests {
         let empty = Target::deployment(deployment(0, "app:1", json!({})), none.to_vec());
         assert_eq!(&*empty.one_active().unwrap().meta().key.name, "old");
         let unmade = Target::deployment(deployment(3, "app:2", json!({})), none.to_vec());
-        assert!(unmade.one_active().is_none(), "its controller has yet to scale one up");
+        assert!(
+            unmade.one_active().is_none() && unmade.awaits_scaling(),
+            "its controller has yet to scale one up"
+        );
+        assert!(!empty.awaits_scaling() && !target.awaits_scaling());
+    }
+
+    #[test]
+    fn a_deployment_that_was_rolled_out_and_has_no_replica_set_has_lost_it() {
+        let rolled_out = || json!({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "4"}}});
+        let lost =
+            |over, sets| Target::deployment(deployment(0, "app:2", over), sets).has_lost_its_replica_sets();
+        assert!(lost(rolled_out(), Vec::new()));
+        assert!(!lost(rolled_out(), vec![replica_set("rs", 4, 0, "app:1")]));
+        assert!(!lost(json!({}), Vec::new()), "it never had one");
     }
 
     #[test]
@@ -285,6 +322,16 @@ mod tests {
         let kept = target(vec![Arc::new(set.clone()), old.clone()]);
         assert_eq!((image(&kept, 0).as_deref(), image(&kept, 1).as_deref()), (Some("app:1"), Some("app:2")));
         assert_eq!(&*kept.revision("rs").unwrap().content.containers["app"].image, "app:1");
+        let mut left = set.clone();
+        left.earlier = left.earlier.settled(true);
+        let left_out = target(vec![Arc::new(left.clone()), old.clone()]);
+        assert_eq!(image(&left_out, 0).as_deref(), Some("app:1"));
+        assert_eq!(image(&left_out, 1).as_deref(), Some("app:2"));
+        let revision = left_out.revision("rs").unwrap();
+        assert_eq!(&*revision.content.containers["app"].image, "app:2", "all others are of that");
+        let forgotten = target(vec![Arc::new(left)]);
+        assert_eq!(image(&forgotten, 0).as_deref(), Some("app:2"));
+        assert_eq!(forgotten.rest_of_lost(&pod("web-1", json!({}))), None);
         let lost = target(vec![Arc::new(set)]);
         assert_eq!((image(&lost, 0), image(&lost, 1).as_deref()), (None, Some("app:2")));
         assert_eq!(lost.rest_of_lost(&pod("web-1", json!({}))), Some(old.template.rest));

@@ -1,5 +1,6 @@
-//! What this controller may destroy: pods that pulled images, pods that are made anew, and its own finalizer. Derived from
-//! the stores alone, by code that no planner calls.
+//! What this controller may destroy: pods that pulled images, pods of workloads that a run makes anew (these it evicts,
+//! and nothing else may become of them), and its own finalizer. Derived from the stores alone, by code that no planner
+//! calls.
 
 mod evictions;
 
@@ -81,7 +82,7 @@ impl Warrants for InPlaceUpgradeWarrants {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::pod;
+    use crate::fixtures::{deployment, pod, replica_set};
     use crate::watches::rig::{Rig, put, upgrade};
     use serde_json::{Value, json};
 
@@ -110,14 +111,28 @@ mod tests {
     }
 
     #[test]
-    fn no_pod_of_a_workload_may_be_deleted_whatever_its_name() {
+    fn no_pod_of_a_workload_may_go_whatever_its_name_but_by_a_run_that_makes_pods_anew() {
         let mut rig = Rig::new();
         put(&mut rig.upgrades, &upgrade("web", "Deployment", "web", true, json!({})));
+        put(&mut rig.deployments, &deployment(4, "app:2", json!({})));
+        put(&mut rig.replica_sets, &replica_set("rs", 1, 4, "app:1"));
         put(&mut rig.pods, &pod("web-1", json!({})));
         put(&mut rig.pods, &pod("ipu-pull-of-a-set", json!({})));
         put(&mut rig.pods, &pod("ipu-pull-of-nobody", json!({"metadata": {"ownerReferences": []}})));
         put(&mut rig.pods, &pod("web-of-ours", owned_by("InPlaceUpgrade", "web", "web")));
         for name in ["web-1", "ipu-pull-of-a-set", "ipu-pull-of-nobody", "web-of-ours", "not-there"] {
+            assert_eq!(of_pod(&rig, name), None, "{name}");
+        }
+        let over = json!({
+            "metadata": {"resourceVersion": "2"},
+            "spec": {"policy": {"ineligible": "Recreate"}, "strategy": {"maxUnavailable": "100%"}},
+        });
+        put(&mut rig.upgrades, &upgrade("web", "Deployment", "web", true, over));
+        for name in ["web-1", "ipu-pull-of-a-set"] {
+            assert_eq!(of_pod(&rig, name), Some(Warrant::Declared), "{name}");
+            assert_eq!(warrant(&rig, Resource::POD, name, false), None, "it bears no finalizer of ours");
+        }
+        for name in ["ipu-pull-of-nobody", "web-of-ours", "not-there"] {
             assert_eq!(of_pod(&rig, name), None, "{name}");
         }
     }

@@ -92,7 +92,8 @@ reasons! {
         StrategyNotLockable => False,
         /// More than one ReplicaSet of the Deployment has pods: let its rollout end first.
         MultipleActiveReplicaSets => False,
-        /// The lock was taken away during a run; nothing further is written until it is back.
+        /// The lock was taken away during a run; no further pod is changed until it is back, and none is left out of
+        /// traffic.
         UnlockedDuringRun => False,
     }
 }

@@ -43,6 +43,10 @@ pub struct InPlaceUpgradeStatus {
     #[schemars(length(max = TARGET_HASH_LENGTH))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub target_hash: String,
+    /// When the run began; absent while there is no run.
+    #[schemars(schema_with = "time_schema")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
     /// The step of the run; absent while there is no run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepStatus>,

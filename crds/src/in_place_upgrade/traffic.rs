@@ -91,7 +91,7 @@ pub enum OnTimeout {
 pub struct PrePull {
     /// ImageVolume mounts images in a pod of one container that does nothing; InitContainer runs a program that does
     /// nothing in each of them; None leaves the pull to the kubelet, which stops the container first. Auto is ImageVolume
-    /// where the cluster has it, else InitContainer.
+    /// where the node can, else InitContainer.
     pub mode: PrePullMode,
     /// NextStep pulls on the nodes of the next step's pods; All on the nodes of all pods at the start.
     pub scope: PrePullScope,

@@ -48,14 +48,22 @@ impl<'a> Testbed<'a> {
     pub async fn new(cluster: &'a LocalCluster, prefix: &str) -> Result<Self> {
         let mark = cluster.audit_log()?.mark()?;
         let namespace = cluster.create_namespace(prefix).await?;
+        Ok(Self { mark, ..Self::of(cluster, &namespace).await? })
+    }
+
+    /// A namespace that is there already, with oracles that see it from now on.
+    ///
+    /// # Errors
+    /// The API server refuses something.
+    pub async fn of(cluster: &'a LocalCluster, namespace: &str) -> Result<Self> {
         let client = cluster.client(USER_AGENT)?;
         Ok(Self {
             cluster,
-            pods: PodFeed::start(Api::namespaced(client.clone(), &namespace)).await?,
-            upgrades: UpgradeFeed::start(Api::namespaced(client.clone(), &namespace)).await?,
-            namespace,
+            namespace: namespace.to_owned(),
+            pods: PodFeed::start(Api::namespaced(client.clone(), namespace)).await?,
+            upgrades: UpgradeFeed::start(Api::namespaced(client.clone(), namespace)).await?,
             client,
-            mark,
+            mark: cluster.audit_log()?.mark()?,
         })
     }
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::{
-    FieldOwnership, InPlaceUpgradeSpec, Inline, InlineContainer, Lock, PrePullMode, Source, SourceType, Step,
-    TargetKind,
+    FieldOwnership, FreezeWindow, InPlaceUpgradeSpec, Inline, InlineContainer, Lock, PrePullMode, Source,
+    SourceType, Step, TargetKind,
 };
 
 use super::traffic::{PORT, server_reference};
@@ -40,6 +42,26 @@ pub fn inline(image: &str) -> Source {
 pub fn in_two_steps(first: u32) -> Vec<Step> {
     let step = |replicas| Step { replicas, hold: None };
     vec![step(IntOrPercent::Int(first)), step(IntOrPercent::ALL)]
+}
+
+/// Freeze windows, of which the only one is open for about an hour more.
+///
+/// # Errors
+/// Never.
+pub fn open_window() -> Result<Vec<FreezeWindow>> {
+    let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
+    let [start, end] = [now - hour, now + hour].map(|at| at.strftime("%H:%M").to_string());
+    let window = json!({"start": start, "end": end, "timeZone": "UTC"});
+    Ok(serde_json::from_value(json!([{"name": "now", "window": window}]))?)
+}
+
+/// A workload whose pods are otherwise than usual: `change` gets the spec of its pods. What is said of its pods later has no
+/// effect.
+#[must_use]
+pub fn with_pod(workload: Workload, change: impl FnOnce(&mut Value)) -> Workload {
+    let mut template = workload.manifest()["spec"]["template"].take();
+    change(&mut template["spec"]);
+    workload.spec(json!({"template": template}))
 }
 
 /// How a pod is taken out of traffic.

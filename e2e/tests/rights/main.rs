@@ -1,6 +1,7 @@
 //! The manager under exactly the roles that are installed with it: enough, and no more.
 
 mod namespaced;
+mod upgrades;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,7 +21,10 @@ use springtide_e2e::batch::{Task, Testbed};
 use springtide_e2e::manager::Manager;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::rights::{ACCOUNT, Seldom, Triple, findings, installed, used};
+use springtide_e2e::upgrade;
 use tokio::time::Instant;
+
+use upgrades::every_way;
 
 /// What no quiet run uses. Managers with no other rights make PodGroups in `batch_pod_groups`, and list metrics in
 /// `batch_usage` and `batch_load`.
@@ -29,6 +33,16 @@ const SELDOM: &[Seldom] = &[
     list("springtide.dev", "batchqueues"),
     list("scheduling.k8s.io", "priorityclasses"),
     list("springtide.dev", "batchtaskprofiles"),
+    list("springtide.dev", "inplaceupgrades"),
+    list("apps", "deployments"),
+    list("apps", "replicasets"),
+    list("apps", "statefulsets"),
+    list("apps", "daemonsets"),
+    list("apps", "controllerrevisions"),
+    list("policy", "poddisruptionbudgets"),
+    list("", "services"),
+    list("discovery.k8s.io", "endpointslices"),
+    list("autoscaling.k8s.io", "verticalpodautoscalers"),
     Seldom {
         verb: "list",
         group: "metrics.k8s.io",
@@ -61,6 +75,11 @@ const SELDOM: &[Seldom] = &[
     get("springtide.dev", "batchjobs", "a write of it went out and no answer came"),
     get("springtide.dev", "batchqueues", "a write of it went out and no answer came"),
     get("springtide.dev", "batchtaskprofiles", "a write of it went out and no answer came"),
+    get("springtide.dev", "inplaceupgrades", "a write of it went out and no answer came"),
+    get("apps", "deployments", "a write of it went out and no answer came"),
+    get("apps", "replicasets", "a write of it went out and no answer came"),
+    get("apps", "statefulsets", "a write of it went out and no answer came"),
+    get("apps", "daemonsets", "a write of it went out and no answer came"),
     get("", "pods", "a write of it went out and no answer came"),
     get("scheduling.k8s.io", "podgroups", "a write of it went out and no answer came"),
     Seldom {
@@ -163,6 +182,8 @@ async fn the_installed_roles_are_enough_and_nothing_in_them_is_idle() -> Result<
     standby.wait_ready().await?;
     let test = Testbed::new(&cluster, "rights").await?;
     every_course(&test).await?;
+    let upgrading = upgrade::Testbed::new(&cluster, "upgrades").await?;
+    every_way(&upgrading).await?;
     // The lease is given back and taken.
     first.stop()?;
     test.submit("after", BatchJobSpec::new(Task::quick().template())).await?;
@@ -178,7 +199,8 @@ async fn the_installed_roles_are_enough_and_nothing_in_them_is_idle() -> Result<
     // Not vacuous: the log was that of this account, and the roles were found.
     let writes: BTreeSet<Triple> = used(&requests.writes());
     ensure!(granted.is_superset(&writes) && writes.len() >= 6, "{writes:?}");
-    test.verify()
+    test.verify()?;
+    upgrading.verify()
 }
 
 #[tokio::test]

@@ -12,8 +12,10 @@ use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::rights::{ACCOUNT, Seldom, Triple, apply_base, findings, installed, used};
+use springtide_e2e::upgrade;
 use tokio::time::Instant;
 
+use crate::upgrades::every_way;
 use crate::{SELDOM, every_course};
 
 /// The namespaces of the base, and one that is none of its business.
@@ -75,6 +77,8 @@ async fn roles_in_two_namespaces_are_enough_there_and_nothing_else_is_asked_for(
     let a = Testbed::of(&cluster, SCOPE[0]).await?;
     let b = Testbed::of(&cluster, SCOPE[1]).await?;
     every_course(&a).await?;
+    let upgrading = upgrade::Testbed::of(&cluster, SCOPE[0]).await?;
+    every_way(&upgrading).await?;
     b.submit("job", BatchJobSpec::new(Task::quick().template())).await?;
     b.completed("job").await?;
     // More than the scheduler is given at once.
@@ -107,6 +111,7 @@ async fn roles_in_two_namespaces_are_enough_there_and_nothing_else_is_asked_for(
     ensure!(findings.is_empty(), "{}\n{requests}", findings.join("\n"));
     // Not vacuous: the log was that of this account.
     ensure!(used(&requests.writes()).contains(&Triple::new("create", "", "pods")), "{requests}");
+    upgrading.verify()?;
     a.verify()?;
     b.verify()
 }

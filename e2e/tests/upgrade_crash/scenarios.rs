@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::{
-    FieldOwnership, HeldReason, InPlaceUpgradeSpec, PrePull, ReadyReason, StalledReason,
+    FieldOwnership, HeldReason, Hold, HoldType, InPlaceUpgradeSpec, PrePull, ReadyReason, StalledReason,
 };
 use springtide_e2e::crash::Scenario;
 use springtide_e2e::kwok::{IMAGE_OUTCOMES, ImageOutcome, RESTART_SECONDS, image_outcomes};
@@ -193,6 +193,10 @@ async fn play(scenario: Upgrading, test: &Testbed<'_>) -> Result<()> {
             test.set_image(&workload, &image(2)).await?;
             let mut spec = spec;
             spec.strategy.steps = in_two_steps(workload.replicas - 1);
+            if let (Upgrading::Raised, Some(first)) = (scenario, spec.strategy.steps.first_mut()) {
+                // The partition follows while nothing else happens.
+                first.hold = Some(Hold { type_: HoldType::Duration, duration_seconds: Some(3) });
+            }
             spec.health.failure_threshold = IntOrPercent::Int(0);
             test.upgrade(UPGRADE, spec).await?;
             test.told(UPGRADE, StalledReason::RolledBack).await?;

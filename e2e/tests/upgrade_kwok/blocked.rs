@@ -9,13 +9,14 @@ use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::{
     BlockedReason, InPlaceUpgrade, InPlaceUpgradeSpec, OnFailure, StalledReason, TrafficMode,
 };
+use springtide_e2e::batch::GENERAL;
 use springtide_e2e::kwok::{RESIZE_OUTCOME, ResizeOutcome};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::polling::until_seen;
 use springtide_e2e::upgrade::cost::{workload_writes, writes_by_pod};
 use springtide_e2e::upgrade::pods::is_false;
 use springtide_e2e::upgrade::replacements::Replacements;
-use springtide_e2e::upgrade::workload::{CONTAINER, inline};
+use springtide_e2e::upgrade::workload::{CONTAINER, inline, with_pod};
 use springtide_e2e::upgrade::{GATE, Signal, Testbed, Workload, image, native, shared};
 
 /// An image that the cluster's policy denies.
@@ -37,9 +38,17 @@ impl Case {
         Self { spec: workload.upgrade(), workload, container, reason }
     }
 
+    /// The same with pods that are otherwise than usual.
+    fn of_pods(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        self.workload = with_pod(self.workload, change);
+        self
+    }
+
     fn all() -> Vec<Self> {
         let resources =
             |requests: Value, limits: Value| json!({"resources": {"requests": requests, "limits": limits}});
+        let more_cpu = || resources(json!({"cpu": "300m"}), json!({"cpu": "600m"}));
+        let unsupported = |name: &str| Self::new(name, BlockedReason::ResizeUnsupported, more_cpu());
         let mut gate = Self::new("gate", BlockedReason::GateMissing, json!({"image": image(2)}));
         gate.workload = gate.workload.signal(Signal::None);
         gate.spec.traffic.mode = TrafficMode::ReadinessGate;
@@ -63,6 +72,23 @@ impl Case {
                 resources(json!({"cpu": "33"}), json!({"cpu": "34"})),
             ),
             Self::new("denied", BlockedReason::AdmissionDenied, json!({"image": DENIED})),
+            Self::new(
+                "class",
+                BlockedReason::QosClassWouldChange,
+                resources(json!({"cpu": "100m"}), json!({"cpu": "200m"})),
+            )
+            .of_pods(|pod| {
+                let amounts = json!({"cpu": "100m", "memory": "64Mi"});
+                for container in pod["containers"].as_array_mut().into_iter().flatten() {
+                    container["resources"] = json!({"requests": amounts, "limits": amounts});
+                }
+            }),
+            unsupported("windows").of_pods(|pod| pod["os"] = json!({"name": "windows"})),
+            unsupported("devices").of_pods(|pod| {
+                pod["resourceClaims"] = json!([{"name": "device", "resourceClaimName": "device"}]);
+                // Nobody looks whether there is such a device, as no scheduler is asked.
+                pod["nodeName"] = json!(format!("{GENERAL}-0"));
+            }),
             gate,
             unknown,
         ]

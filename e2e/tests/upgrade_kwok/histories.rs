@@ -4,11 +4,17 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use serde_json::json;
+use springtide_crds::in_place_upgrade::Mode;
 use springtide_e2e::kwok::RESTART_SECONDS;
+use springtide_e2e::oracle::feed::PATIENCE;
+use springtide_e2e::polling::until_seen;
 use springtide_e2e::upgrade::replacements::Replacements;
 use springtide_e2e::upgrade::{Testbed, Workload, image, native, shared};
 
 use crate::runs::SLOW;
+
+/// Annotation of a Deployment: at which revision it is.
+const REVISION: &str = "deployment.kubernetes.io/revision";
 
 #[tokio::test]
 async fn a_deployment_that_keeps_no_history_and_has_no_pods_scales_up_with_the_wish() -> Result<()> {
@@ -26,6 +32,53 @@ async fn a_deployment_that_keeps_no_history_and_has_no_pods_scales_up_with_the_w
     let sets = native::replica_sets(&test, "web").await?;
     let [now] = sets.as_slice() else { anyhow::bail!("{} ReplicaSets", sets.len()) };
     ensure!(native::image_of(now)? == image(2), "{}", now.name_any());
+    test.verify()
+}
+
+/// Waits until the controller of a Deployment has deleted its only ReplicaSet.
+async fn is_lost(test: &Testbed<'_>, deployment: &str) -> Result<()> {
+    until_seen(PATIENCE, &format!("{deployment} has no ReplicaSet any more"), async || {
+        let left = native::replica_sets(test, deployment).await?.len();
+        Ok(if left == 0 { Ok(()) } else { Err(left.to_string()) })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_replica_set_that_is_deleted_as_nobody_keeps_it_is_made_again_with_the_wish() -> Result<()> {
+    let test = Testbed::new(shared().await?, "lost").await?;
+    let without_history = |name: &str| Workload::deployment(name, 0).spec(json!({"revisionHistoryLimit": 0}));
+    let (locked, own) = (without_history("locked"), without_history("own"));
+    test.start_paused(&locked).await?;
+    test.start(&own).await?;
+    let revision = native::object(&test, &locked).await?["metadata"]["annotations"][REVISION].clone();
+    ensure!(revision == "1", "{revision}");
+    let mut spec = locked.upgrade();
+    // Nobody is in the way of its controller.
+    spec.mode = Mode::Paused;
+    test.upgrade("locked", spec).await?;
+    test.set_image(&locked, &image(2)).await?;
+    is_lost(&test, "locked").await?;
+    // Scaled up as it is, it would stay without pods.
+    test.patch(&locked, json!({"spec": {"replicas": 2}})).await?;
+    test.edit("locked", json!({"spec": {"mode": "Apply"}})).await?;
+    test.succeeded("locked", "").await?;
+    test.running(&locked, &image(2), 2).await?;
+    // Its own pause, with another template in the same write, has the same effect.
+    test.upgrade("own", own.transient(&image(2))).await?;
+    test.succeeded("own", "").await?;
+    test.patch(&own, json!({"spec": {"replicas": 2}})).await?;
+    test.running(&own, &image(2), 2).await?;
+    for workload in [&locked, &own] {
+        let object = native::object(&test, workload).await?;
+        ensure!(object["metadata"]["annotations"][REVISION] == "2", "{object}");
+        ensure!(native::template_image(&object) == image(2), "{object}");
+        ensure!(object["spec"]["paused"].as_bool().unwrap_or_default() == (workload.name == "locked"));
+        let sets = native::replica_sets(&test, &workload.name).await?;
+        let [now] = sets.as_slice() else { anyhow::bail!("{} ReplicaSets", sets.len()) };
+        ensure!(native::image_of(now)? == image(2), "{}", now.name_any());
+    }
+    native::is_idle(&test).await?;
     test.verify()
 }
 

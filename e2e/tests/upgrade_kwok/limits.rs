@@ -128,6 +128,14 @@ async fn every_disruption_budget_holds_and_pods_that_are_unready_pass() -> Resul
     ensure!(test.running(&web, &image(2), 9).await?.len() == 9);
     min_available(&test, "one", 9).await?;
     test.succeeded("web", &hash).await?;
+
+    // Whoever says so goes on without.
+    min_available(&test, "one", 10).await?;
+    let hash = test.target_hash("web");
+    test.edit("web", json!({"spec": {"strategy": {"disruptionBudgets": "Ignore"}}})).await?;
+    test.set_image(&web, &image(4)).await?;
+    test.succeeded("web", &hash).await?;
+    test.running(&web, &image(4), 10).await?;
     test.pods.now().ensure_same("web", &before)?;
     test.verify()
 }
@@ -173,6 +181,41 @@ async fn a_node_and_a_zone_have_limits_of_their_own() -> Result<()> {
 #[tokio::test]
 async fn unavailable_pods_of_any_cause_count_against_the_limit() -> Result<()> {
     let test = Testbed::new(shared().await?, "unavailable").await?;
+    let db = Workload::stateful_set("db", 4).on_delete();
+    test.start(&db).await?;
+    test.set_image(&db, &image(2)).await?;
+    until_seen(PATIENCE, "the revision of the second image", async || {
+        let object = native::object(&test, &db).await?;
+        let status = &object["status"];
+        let is_seen = status["observedGeneration"] == object["metadata"]["generation"];
+        let is_there = status["updateRevision"] != status["currentRevision"];
+        Ok(if is_seen && is_there { Ok(()) } else { Err(status.to_string()) })
+    })
+    .await?;
+    // One is made anew as it is wished, and is not ready any more; no run has touched it.
+    let anew = test.recreated("db-0").await?;
+    ensure!(anew.runs(&image(2)), "{:?}", anew.images);
+    test.set_condition("db-0", "ContainersReady", "False").await?;
+    test.pods_until("it is not ready", |pods| {
+        pods.named("db-0").filter(|life| life.is_live() && !life.is_ready()).map(|_| ())
+    })
+    .await?;
+    let before = test.pods.now().identities("db");
+    test.pods.now().count_anew();
+    test.upgrade("db", db.one_by_one()).await?;
+    test.told("db", HeldReason::Unavailable).await?;
+    native::is_idle(&test).await?;
+    ensure!(test.pods.now().changes().is_empty(), "another one is taken out of service");
+    test.set_condition("db-0", "ContainersReady", "True").await?;
+    test.succeeded("db", "").await?;
+    test.running(&db, &image(2), 4).await?;
+    test.pods.now().ensure_same("db", &before)?;
+    test.verify()
+}
+
+#[tokio::test]
+async fn no_more_pods_are_out_at_a_time_than_may_be() -> Result<()> {
+    let test = Testbed::new(shared().await?, "most").await?;
     let web = Workload::deployment("web", 6).annotated(RESTART_SECONDS, SLOW);
     let before = test.start_paused(&web).await?;
     test.set_image(&web, &image(2)).await?;

@@ -6,10 +6,14 @@
 
 mod blocked;
 mod deployments;
+mod drift;
 mod histories;
+mod holds;
 mod limits;
+mod metrics;
 mod neighbours;
 mod ordered;
+mod recreated;
 mod revisions;
 mod rivals;
 mod runs;

@@ -1,13 +1,16 @@
-//! Others who act on the same workload: autoscalers, evictions, owners of fields, deadlines of rollouts.
+//! Others who act on the same workload: autoscalers, evictions, nodes that are lost, owners of fields, deadlines of
+//! rollouts.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Api, DeleteParams};
 use serde_json::json;
 use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::{HeldReason, Lock, StalledReason};
+use springtide_e2e::batch::pool;
 use springtide_e2e::kwok::RESTART_SECONDS;
 use springtide_e2e::upgrade::cost::{workload_writes, writes_by_pod};
+use springtide_e2e::upgrade::pods::Life;
 use springtide_e2e::upgrade::workload::inline;
 use springtide_e2e::upgrade::{Testbed, Workload, image, native, shared};
 
@@ -59,6 +62,46 @@ async fn a_pod_that_is_evicted_in_mid_run_comes_again_and_is_changed() -> Result
     test.succeeded("web", "").await?;
     native::agrees(&test, &web).await?;
     test.all_in_traffic(&web).await?;
+    test.verify()
+}
+
+#[tokio::test]
+async fn pods_of_a_node_that_is_lost_in_mid_run_come_elsewhere_and_are_changed() -> Result<()> {
+    let cluster = shared().await?;
+    let test = Testbed::new(cluster, "lost").await?;
+    cluster.kwok().context("KWOK")?.add_nodes(cluster, &pool("lost", 3, "8", 110)).await?;
+    let mut web = Workload::deployment("web", 6).annotated(RESTART_SECONDS, SLOW);
+    web.pool = "lost".to_owned();
+    let before = test.start_paused(&web).await?;
+    test.set_image(&web, &image(2)).await?;
+    test.upgrade("web", web.one_by_one()).await?;
+    test.under_way(&web, &image(2)).await?;
+    let lost = {
+        let pods = test.pods.now();
+        let waits = |life: &&Life| life.runs(&image(1));
+        let found = pods.of("web").into_iter().find(waits).and_then(Life::identity);
+        found.context("a pod that waits")?.node
+    };
+    Api::<Node>::all(test.client()).delete(&lost, &DeleteParams::default()).await?;
+    // The native controllers take their time until they give its pods up.
+    test.pods_until("the pods of the lost node are gone", |pods| {
+        let is_there = |life: &&Life| life.identity().is_some_and(|pod| pod.node == lost);
+        (!pods.of("web").iter().any(is_there)).then_some(())
+    })
+    .await?;
+    test.running(&web, &image(2), 6).await?;
+    test.succeeded("web", "").await?;
+    native::agrees(&test, &web).await?;
+    test.all_in_traffic(&web).await?;
+    {
+        let pods = test.pods.now();
+        let now = pods.identities("web");
+        let mut kept = before.iter().filter(|(_, pod)| pod.node != lost);
+        ensure!(kept.all(|(name, pod)| now.get(name) == Some(pod)), "{before:?} became {now:?}");
+        // One that came in the place of another may have been changed before its first start.
+        ensure!(pods.of("web").iter().all(|life| life.restarts() <= 1), "{}", pods.of("web").len());
+    }
+    ensure!(native::replica_sets(&test, "web").await?.len() == 2);
     test.verify()
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use springtide_crds::common::IntOrPercent;
-use springtide_crds::in_place_upgrade::{HeldReason, LockedReason, ReadyReason, StalledReason, Step};
+use springtide_crds::in_place_upgrade::{HeldReason, LockedReason, ReadyReason, StalledReason};
 use springtide_e2e::batch::pool;
 use springtide_e2e::kwok::{IMAGE_OUTCOMES, ImageOutcome, NodeSpec, image_outcomes};
 use springtide_e2e::oracle::feed::PATIENCE;
@@ -85,12 +85,13 @@ async fn a_rollback_raises_the_partition_before_it_touches_a_pod() -> Result<()>
     test.set_image(&db, &image(2)).await?;
     let mark = test.mark()?;
     let mut spec = db.upgrade();
-    spec.strategy.steps = vec![
-        Step { replicas: IntOrPercent::Int(2), hold: None },
-        Step { replicas: IntOrPercent::ALL, hold: None },
-    ];
+    spec.strategy.steps = approved_after(2);
     spec.health.failure_threshold = IntOrPercent::Int(0);
     test.upgrade("db", spec).await?;
+    test.told("db", HeldReason::ApprovalRequired).await?;
+    has_partition(&test, &db, 2).await?;
+    let hash = test.target_hash("db");
+    test.edit("db", approval(&hash)).await?;
     test.told("db", ReadyReason::RolledBack).await?;
     test.told("db", StalledReason::RolledBack).await?;
     test.running(&db, &image(1), 4).await?;
@@ -102,6 +103,8 @@ async fn a_rollback_raises_the_partition_before_it_touches_a_pod() -> Result<()>
         replaced.is_empty(),
         "the native controller must not see old pods above its partition:\n{replaced}"
     );
+    let moved = workload_writes(&test.requests_since(mark)?).successful();
+    ensure!(moved.of_resource("statefulsets").len() == 2, "lowered once, and raised once:\n{moved}");
     let set = native::object(&test, &db).await?;
     let old = set["status"]["currentRevision"].as_str().context("a revision")?.to_owned();
     ensure!(test.pods.now().of("db").iter().all(|life| life.revision() == old));

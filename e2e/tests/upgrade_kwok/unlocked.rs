@@ -1,18 +1,30 @@
-//! Deployments whose own controller begins to roll in mid-run, by somebody else's hand: it has the pods from then on.
+//! Workloads whose own controller begins to roll in mid-run, by somebody else's hand: it has the pods from then on.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::{LockedReason, StalledReason};
+use springtide_e2e::batch::pool;
 use springtide_e2e::kwok::RESTART_SECONDS;
+use springtide_e2e::manager::USER_AGENT;
 use springtide_e2e::upgrade::cost::workload_writes;
 use springtide_e2e::upgrade::{Testbed, Workload, image, native, shared};
 use springtide_e2e::write_count::Mark;
 
 use crate::runs::SLOW;
 
-/// Waits until the rollout is over that somebody has begun, and holds that since then the manager has set gates of new
-/// pods and nothing else, and no ReplicaSet at all since the run began.
+/// Holds that since then the manager has set gates of pods and nothing else.
+fn only_gates_are_set(test: &Testbed<'_>, told: Mark) -> Result<()> {
+    let since = test.requests_since(told)?.by_agent(USER_AGENT).writes();
+    let on_pods = since.filter(|request| request.resource == "pods" || request.resource == "pods/resize");
+    ensure!(on_pods.is_empty(), "{on_pods}");
+    let written = workload_writes(&since);
+    ensure!(written.is_empty(), "{written}");
+    Ok(())
+}
+
+/// Waits until the rollout is over that somebody has begun, and holds that since then the manager has set gates of pods
+/// and nothing else, and no ReplicaSet at all since the run began.
 async fn only_the_rollout_goes_on(
     test: &Testbed<'_>,
     web: &Workload,
@@ -24,11 +36,7 @@ async fn only_the_rollout_goes_on(
     test.running(web, image, web.replicas as usize).await?;
     // Two ReplicaSets of one template would have the second one's hash changed.
     ensure!(deployment["status"]["collisionCount"].is_null(), "{}", deployment["status"]);
-    let since = test.requests_since(told)?.by_agent(springtide_e2e::manager::USER_AGENT).writes();
-    let on_pods = since.filter(|request| request.resource == "pods" || request.resource == "pods/resize");
-    ensure!(on_pods.is_empty(), "{on_pods}");
-    let written = workload_writes(&since);
-    ensure!(written.is_empty(), "{written}");
+    only_gates_are_set(test, told)?;
     let sets = workload_writes(&test.requests_since(began)?).of_resource("replicasets");
     ensure!(sets.is_empty(), "a ReplicaSet of a Deployment that rolls is patched:\n{sets}");
     Ok(())
@@ -68,5 +76,32 @@ async fn a_template_that_another_writes_in_a_transient_run_is_rolled_out_as_ever
     // Its pods are the template's again.
     only_the_rollout_goes_on(&test, &web, &image(1), began, told).await?;
     ensure!(upgrade.status.context("a status")?.last_run.is_none(), "nothing has succeeded");
+    Ok(())
+}
+
+#[tokio::test]
+async fn sets_whose_strategy_is_changed_in_mid_run_are_their_own_controllers() -> Result<()> {
+    let cluster = shared().await?;
+    let test = Testbed::new(cluster, "unlocked").await?;
+    cluster.kwok().context("KWOK")?.add_nodes(cluster, &pool("unlocked", 4, "8", 110)).await?;
+    let db = Workload::stateful_set("db", 4).on_delete().annotated(RESTART_SECONDS, SLOW);
+    let agent = Workload::daemon_set("agent", "unlocked", 4).annotated(RESTART_SECONDS, SLOW);
+    for workload in [&db, &agent] {
+        let name = &workload.name;
+        test.start(workload).await?;
+        test.set_image(workload, &image(2)).await?;
+        test.upgrade(name, workload.one_by_one()).await?;
+        test.under_way(workload, &image(2)).await?;
+        test.patch(workload, json!({"spec": {"updateStrategy": {"type": "RollingUpdate"}}})).await?;
+        test.told(name, LockedReason::UnlockedDuringRun).await?;
+        test.told(name, StalledReason::NotLocked).await?;
+        let told = test.mark()?;
+        // The pod that the run has out of traffic comes back into it: the controller of an ordered set would else wait for
+        // it for ever.
+        native::agrees(&test, workload).await?;
+        test.running(workload, &image(2), workload.replicas as usize).await?;
+        test.all_in_traffic(workload).await?;
+        only_gates_are_set(&test, told)?;
+    }
     Ok(())
 }

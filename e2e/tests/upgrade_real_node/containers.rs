@@ -153,12 +153,13 @@ async fn a_sidecar_is_replaced_alone_and_an_init_image_waits_for_the_next_restar
     })
     .await?;
     ensure!(container_ids(&test, &web) == ids, "something was restarted");
-    let pods = test.pods.now();
-    pods.ensure_same("web", &before)?;
-    let life = only(&pods, "web").context("a pod")?;
-    let init = life.pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).context("init")?;
-    ensure!(init[0].image.as_deref() == Some("localhost/prepare:v2") && life.drains == 1);
-    drop(pods);
+    {
+        let pods = test.pods.now();
+        pods.ensure_same("web", &before)?;
+        let life = only(&pods, "web").context("a pod")?;
+        let init = life.pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).context("init")?;
+        ensure!(init[0].image.as_deref() == Some("localhost/prepare:v2") && life.drains == 1);
+    }
     test.verify()?;
     test.clear().await
 }

@@ -21,6 +21,7 @@ use springtide_e2e::node::{NodeCluster, required_or_skipped};
 use springtide_e2e::upgrade::pods::Life;
 use springtide_e2e::upgrade::real_node::NodeBed;
 use springtide_e2e::upgrade::traffic::lines;
+use springtide_e2e::upgrade::workload::with_pod;
 use springtide_e2e::upgrade::{Testbed, Workload};
 use tokio::sync::{OnceCell, RwLock};
 
@@ -34,14 +35,6 @@ async fn shared() -> Result<Option<&'static NodeBed>> {
         return Ok(None);
     }
     SHARED.get_or_try_init(|| NodeBed::start(NodeCluster::builder())).await.map(Some)
-}
-
-/// A workload whose pods are otherwise than usual.
-fn with_pod(workload: Workload, change: impl FnOnce(&mut Value)) -> Workload {
-    let mut manifest = workload.manifest();
-    let mut template = manifest["spec"]["template"].take();
-    change(&mut template["spec"]);
-    workload.spec(json!({"template": template}))
 }
 
 /// A workload whose pods begin with another image.

@@ -2,17 +2,20 @@
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use springtide_crds::in_place_upgrade::{
     HeldReason, PrePullMode, PrePulledReason, ReadyReason, RunResult, StalledReason,
 };
 use springtide_e2e::node::registry::pull_secret;
+use springtide_e2e::oracle::feed::PATIENCE;
+use springtide_e2e::polling::until;
 use springtide_e2e::upgrade::cost::writes_by_pod;
 use springtide_e2e::upgrade::traffic::{server, server_reference};
+use springtide_e2e::upgrade::workload::open_window;
 use springtide_e2e::upgrade::{PULLER_PREFIX, Testbed, Workload, native};
 
 use super::{TURN, container_ids, ensure_lines, shared, with_pod};
@@ -107,18 +110,12 @@ async fn an_image_that_is_collected_after_its_pull_is_pulled_again() -> Result<(
     let mut spec = web.one_by_one();
     spec.pre_pull.mode = PrePullMode::Auto;
     // Pulled, and not yet started.
-    let hour = SignedDuration::from_hours(1);
-    let [start, end] =
-        [Timestamp::now() - hour, Timestamp::now() + hour].map(|at| at.strftime("%H:%M").to_string());
-    spec.freeze_windows = serde_json::from_value(json!([
-        {"name": "now", "window": {"start": start, "end": end, "timeZone": "UTC"}},
-    ]))?;
+    spec.freeze_windows = open_window()?;
     test.upgrade("web", spec).await?;
     test.told("web", PrePulledReason::AllNodes).await?;
     test.told("web", HeldReason::FreezeWindow).await?;
-    let pods = test.api::<Pod>().list(&ListParams::default()).await?;
-    let pullers = pods.iter().filter(|pod| pod.name_any().starts_with(PULLER_PREFIX)).count();
-    ensure!(pullers == 1, "{pullers} pods keep the image in use");
+    let kept = pullers(&test).await?.len();
+    ensure!(kept == 1, "{kept} pods keep the image in use");
     let asked = bed.registry.asked(IMAGE);
     bed.cluster.remove_image(IMAGE)?;
     test.edit("web", json!({"spec": {"freezeWindows": null}})).await?;
@@ -127,10 +124,135 @@ async fn an_image_that_is_collected_after_its_pull_is_pulled_again() -> Result<(
     ensure!(bed.registry.asked(IMAGE) > asked, "the image was there all the time");
     test.pods.now().ensure_same("web", &before)?;
     ensure_lines(bed, &test, &web, &["v1", "collected"])?;
+    ensure!(pullers(&test).await?.is_empty(), "a pod that pulled is left");
+    test.verify()?;
+    test.clear().await
+}
+
+/// The pods of a namespace by which images get to nodes, but those that go.
+async fn pullers(test: &Testbed<'_>) -> Result<Vec<Pod>> {
     let pods = test.api::<Pod>().list(&ListParams::default()).await?;
-    let is_left =
-        |pod: &&Pod| pod.name_any().starts_with(PULLER_PREFIX) && pod.metadata.deletion_timestamp.is_none();
-    ensure!(pods.iter().filter(is_left).count() == 0, "a pod that pulled is left");
+    let is_puller =
+        |pod: &Pod| pod.name_any().starts_with(PULLER_PREFIX) && pod.metadata.deletion_timestamp.is_none();
+    Ok(pods.into_iter().filter(is_puller).collect())
+}
+
+/// Images of the init containers of a pod.
+fn inits_of(pod: &Pod) -> Vec<&str> {
+    let inits = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    inits.filter_map(|container| container.image.as_deref()).collect()
+}
+
+/// A policy by which pods of a namespace are stored without the volumes that are images: as by an API server that is told
+/// not to know them, or by a webhook that does not.
+struct Stripped {
+    name: String,
+    policies: Api<MutatingAdmissionPolicy>,
+    bindings: Api<MutatingAdmissionPolicyBinding>,
+}
+
+impl Stripped {
+    /// Puts it in force.
+    async fn begin(test: &Testbed<'_>) -> Result<Self> {
+        let name = format!("strip-{}", test.namespace);
+        let policies: Api<MutatingAdmissionPolicy> = Api::all(test.client());
+        let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(test.client());
+        let remove = |path: &str| format!("JSONPatch{{op: \"remove\", path: \"{path}\"}}");
+        let patch = format!("[{}, {}]", remove("/spec/volumes"), remove("/spec/containers/0/volumeMounts"));
+        let policy = json!({
+            "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": test.namespace}},
+                    "resourceRules": [
+                        {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]},
+                    ],
+                },
+                "matchConditions": [{
+                    "name": "has-image-volumes",
+                    "expression": "has(object.spec.volumes) && object.spec.volumes.exists(volume, has(volume.image))",
+                }],
+                "failurePolicy": "Fail",
+                "reinvocationPolicy": "Never",
+                "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}],
+            },
+        });
+        policies.create(&PostParams::default(), &serde_json::from_value(policy)?).await?;
+        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
+        bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
+        let probe: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "probe"},
+            "spec": {
+                "automountServiceAccountToken": false,
+                "volumes": [{"name": "image", "image": {"reference": "localhost/probe:v1"}}],
+                "containers": [{
+                    "name": "main", "image": "localhost/probe:v1",
+                    "volumeMounts": [{"name": "image", "mountPath": "/image"}],
+                }],
+            },
+        }))?;
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        // The server says nowhere that a policy is in force.
+        until(PATIENCE, "image volumes are taken away", async || {
+            let made = test.api::<Pod>().create(&dry_run, &probe).await?;
+            let volumes = made.spec.and_then(|spec| spec.volumes).unwrap_or_default();
+            Ok(volumes.iter().all(|volume| volume.image.is_none()).then_some(()))
+        })
+        .await?;
+        Ok(Self { name, policies, bindings })
+    }
+
+    async fn end(self) -> Result<()> {
+        self.bindings.delete(&self.name, &DeleteParams::default()).await?;
+        self.policies.delete(&self.name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn where_image_volumes_are_taken_away_init_containers_pull_and_who_insists_is_told() -> Result<()> {
+    const IMAGE: &str = "localhost/fallen-back:v2";
+    let _turn = TURN.read().await;
+    let Some(bed) = shared().await? else { return Ok(()) };
+    let test = Testbed::new(bed.plane(), "stripped").await?;
+    bed.registry.push(&server(IMAGE, "fallen-back")?)?;
+    let stripped = Stripped::begin(&test).await?;
+    let web = Workload::deployment("web", 2).serving();
+    let strict = Workload::deployment("strict", 1).serving();
+    let before = try_join_all([&web, &strict].map(|workload| test.start_paused(workload))).await?;
+    let ids = container_ids(&test, &strict);
+    test.set_image(&strict, IMAGE).await?;
+    let mut spec = strict.upgrade();
+    spec.pre_pull.mode = PrePullMode::ImageVolume;
+    test.upgrade("strict", spec).await?;
+    test.told("strict", PrePulledReason::PullerNotScheduled).await?;
+    test.told("strict", StalledReason::PrePullFailed).await?;
+    ensure!(bed.registry.asked(IMAGE) == 0, "what runs without its volumes has pulled nothing");
+    ensure!(container_ids(&test, &strict) == ids, "a container was stopped");
+
+    test.set_image(&web, IMAGE).await?;
+    let mut spec = web.one_by_one();
+    spec.pre_pull.mode = PrePullMode::Auto;
+    // Pulled, and not yet started.
+    spec.freeze_windows = open_window()?;
+    test.upgrade("web", spec).await?;
+    test.told("web", PrePulledReason::AllNodes).await?;
+    ensure!(bed.registry.asked(IMAGE) > 0, "the image was there all the time");
+    let mut made = pullers(&test).await?;
+    made.retain(|pod| pod.owner_references().iter().any(|owner| owner.name == "web"));
+    let by_init = made.iter().filter(|pod| inits_of(pod).contains(&IMAGE)).count();
+    ensure!((made.len(), by_init) == (2, 1), "one shows that there are no volumes, one pulls: {made:?}");
+    test.edit("web", json!({"spec": {"freezeWindows": null}})).await?;
+    // Who does not insist any more is served as well.
+    test.edit("strict", json!({"spec": {"prePull": {"mode": "InitContainer"}}})).await?;
+    for (workload, before) in [&web, &strict].into_iter().zip(&before) {
+        test.succeeded(&workload.name, "").await?;
+        native::agrees(&test, workload).await?;
+        test.pods.now().ensure_same(&workload.name, before)?;
+        ensure_lines(bed, &test, workload, &["v1", "fallen-back"])?;
+    }
+    ensure!(pullers(&test).await?.is_empty(), "a pod that pulled is left");
+    stripped.end().await?;
     test.verify()?;
     test.clear().await
 }

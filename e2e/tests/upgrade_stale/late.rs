@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::DeleteParams;
 use serde_json::json;
 use springtide_crds::in_place_upgrade::{FinalizedReason, InPlaceUpgrade, InPlaceUpgradeSpec};
+use springtide_e2e::batch::long;
 use springtide_e2e::manager::USER_AGENT;
 use springtide_e2e::upgrade::disturbed::{Disturbed, Processes, Watcher};
 use springtide_e2e::upgrade::pods::Identity;
@@ -23,8 +24,12 @@ use crate::{is_flipped, is_paused, waits_in_its_pause};
 
 /// By so much ReplicaSets are late.
 const SETS_LATE: Duration = Duration::from_secs(30);
-/// By so much pods are late.
-const PODS_LATE: Duration = Duration::from_secs(10);
+/// By so much pods are late, and with them EndpointSlices: in the long run, ...
+const PODS_LATE: Duration = Duration::from_secs(60);
+/// ... and in the sample.
+const PODS_LATE_SAMPLE: Duration = Duration::from_secs(10);
+/// Seconds for a drain: far more than slices are late.
+const DRAIN: u32 = 300;
 
 /// Whether the controller of Deployments has said what it counts between the last write to a ReplicaSet of this one and the
 /// end of its pause.
@@ -115,6 +120,7 @@ fn pod_first(workload: &Workload) -> InPlaceUpgradeSpec {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_follows_late_counts_and_a_drain_waits_for_late_slices() -> Result<()> {
+    let late = if long() { PODS_LATE } else { PODS_LATE_SAMPLE };
     let stage = Disturbed::start().await?;
     let processes = Processes::start(&stage).await?;
     let test = Testbed::new(&stage.cluster, "pods").await?;
@@ -140,9 +146,11 @@ async fn a_partition_follows_late_counts_and_a_drain_waits_for_late_slices() -> 
         .await?;
     test.pods.now().count_anew();
     let oracle = Replacements::watch(&test).await?;
-    stage.delay(Watcher::ControllerManager, "pods", PODS_LATE);
+    stage.delay(Watcher::ControllerManager, "pods", late);
 
-    let specs = [served.upgrade(), pod_first(&ordered), pod_first(&parallel), on_delete.upgrade()];
+    let mut patient = served.upgrade();
+    patient.traffic.drain.timeout_seconds = DRAIN;
+    let specs = [patient, pod_first(&ordered), pod_first(&parallel), on_delete.upgrade()];
     for (workload, spec) in all.into_iter().zip(specs) {
         test.set_image(workload, &image(2)).await?;
         test.upgrade(&workload.name, spec).await?;
@@ -162,7 +170,7 @@ async fn a_partition_follows_late_counts_and_a_drain_waits_for_late_slices() -> 
 
     stage.proxy.clear();
     // All that is on its way late arrives.
-    tokio::time::sleep(PODS_LATE).await;
+    tokio::time::sleep(late).await;
     native::is_idle(&test).await?;
     oracle.ensure_none()?;
     for (workload, before) in all.into_iter().zip(&before) {

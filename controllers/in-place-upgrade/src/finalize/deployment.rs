@@ -18,7 +18,7 @@ use springtide_plumbing::plan::{Action, Step, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
 use std::sync::Arc;
 
-/// Digits of the digest in the name of a ReplicaSet that keeps an old template.
+/// Digits of the digest in the name of a ReplicaSet that is made here.
 const HASH_DIGITS: usize = 10;
 
 /// What is next.
@@ -29,8 +29,15 @@ pub(super) fn finalize(
     wish: &Wish,
     terms: &Terms<'_>,
 ) -> Finalize {
+    if target.has_lost_its_replica_sets() {
+        return make_again(target, deployment, wish, terms);
+    }
     let Some(active) = target.one_active() else {
-        return Finalize::waiting("more than one ReplicaSet of the Deployment has pods");
+        return Finalize::waiting(if target.active().is_empty() {
+            "the Deployment's controller has not scaled a ReplicaSet up yet"
+        } else {
+            "more than one ReplicaSet of the Deployment has pods"
+        });
     };
     let is_flipped = active.template.whole == wish.whole();
     if is_flipped {
@@ -48,7 +55,16 @@ pub(super) fn finalize(
     // Its controller takes the oldest ReplicaSet that matches for the new one: an older one that does changes places
     // with the active one first.
     let matching: Vec<_> = others().filter(|set| set.template.whole == wish.whole()).collect();
-    let flip = flip(active, &wish.template, None, None);
+    let is_kept = others().any(|set| set.template.whole == active.template.whole);
+    // Pods that stay as they are are known by what they were made from, where somebody keeps that.
+    let leaves = terms.left_out > 0 && (is_kept || !matching.is_empty() || deployment.history_limit > 0);
+    let noted = match (leaves, active.earlier.is_left()) {
+        (true, _) => Some(active.earlier.opened(&active.template).settled(true)),
+        // All are of one template again.
+        (false, true) => Some(EarlierTemplates::default()),
+        (false, false) => None,
+    };
+    let flip = flip(active, &wish.template, None, noted.as_ref());
     if !matching.is_empty() {
         let swaps = matching
             .iter()
@@ -63,10 +79,9 @@ pub(super) fn finalize(
             ),
         };
     }
-    let is_kept = others().any(|set| set.template.whole == active.template.whole);
     let keeps = match terms.history {
         History::Snapshot => deployment.history_limit > 0 && !is_kept,
-        History::None => false,
+        History::None => leaves && !is_kept,
     };
     let mut stages = Vec::new();
     if keeps {
@@ -76,6 +91,23 @@ pub(super) fn finalize(
     Finalize::write(
         stages,
         format!("ReplicaSet {} gets the template of the Deployment", active.meta().key.name),
+    )
+}
+
+/// Makes a ReplicaSet of the wish for a Deployment that has none any more: one for its controller to scale up. It takes it
+/// for the new one, and so leaves it where it is.
+fn make_again(target: &Target, deployment: &DeploymentView, wish: &Wish, terms: &Terms<'_>) -> Finalize {
+    if !is_ready_for_flip(deployment, wish, terms) {
+        return prepare(target, deployment, terms);
+    }
+    // By an older template it would delete this one as well. As long as it counts pods, our store is behind.
+    if !target.is_observed() || deployment.status_replicas > 0 {
+        return Finalize::waiting("the Deployment's controller has not seen the new template yet");
+    }
+    let made = without_pods(deployment, &wish.template, deployment.revision.saturating_add(1));
+    Finalize::write(
+        vec![vec![made]],
+        "a ReplicaSet of the wish is made: its controller has deleted the only one, as it keeps no history",
     )
 }
 
@@ -137,8 +169,8 @@ fn agree(
             deployment.updated_replicas, deployment.replicas
         ));
     }
-    if let Some(forget) = ahead::forget(active) {
-        return forget;
+    if let Some(settle) = ahead::settle(active, terms.left_out > 0) {
+        return settle;
     }
     if deployment.paused_by.as_deref() == Some(&*terms.uid.0) {
         let template = terms.inline.map(inline_template);
@@ -186,7 +218,7 @@ fn flip(
         operations.push(json!({"op": "add", "path": path, "value": revision.to_string()}));
     }
     if let Some(earlier) = earlier {
-        operations.push(json!({"op": "add", "path": ahead::path(), "value": earlier.text()}));
+        operations.push(ahead::note(earlier));
     }
     let action = Action::json_patch(Value::Array(operations));
     Write { resource: REPLICA_SET, key: meta.key.clone(), class: WriteClass::Spec, action }.into()
@@ -199,13 +231,18 @@ fn labels(template: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
 }
 
 /// A ReplicaSet without pods that keeps the old template for `kubectl rollout undo`, as the Deployment's controller
-/// would have left one. Its name follows from the template, so that it is made once.
+/// would have left one.
 fn snapshot(deployment: &DeploymentView, active: &ReplicaSetView) -> Step {
+    without_pods(deployment, &active.template, active.revision)
+}
+
+/// A ReplicaSet of the Deployment without pods. Its name follows from the template, so that it is made once.
+fn without_pods(deployment: &DeploymentView, template: &Template, revision: i64) -> Step {
     let meta = deployment.meta();
-    let digest = Digest::of(&format!("{} {}", meta.uid, active.template.whole)).to_string();
+    let digest = Digest::of(&format!("{} {}", meta.uid, template.whole)).to_string();
     let hash = &digest[..HASH_DIGITS];
     let name = format!("{}-{hash}", meta.key.name);
-    let mut template = active.template.value();
+    let mut template = template.value();
     if let Some(labels) = labels(&mut template) {
         labels.insert(POD_TEMPLATE_HASH.to_owned(), json!(hash));
     }
@@ -222,14 +259,14 @@ fn snapshot(deployment: &DeploymentView, active: &ReplicaSetView) -> Step {
             "name": name,
             "namespace": meta.key.namespace,
             "labels": template["metadata"]["labels"],
-            "annotations": {REVISION: active.revision.to_string()},
+            "annotations": {REVISION: revision.to_string()},
             "ownerReferences": [{
                 "apiVersion": DEPLOYMENT.api_version(),
                 "kind": DEPLOYMENT.kind,
                 "name": meta.key.name,
                 "uid": meta.uid,
+                // Nothing waits for it, so that it takes no right on the Deployment's finalizers to make it.
                 "controller": true,
-                "blockOwnerDeletion": true,
             }],
         },
         "spec": {

@@ -80,6 +80,8 @@ pub struct Terms<'a> {
     pub recorded_partition: Option<u32>,
     /// Pods of a StatefulSet that are of the wished revision and available, by ordinal.
     pub relabelled: &'a [u32],
+    /// How many pods are left as they are, as they cannot be changed.
+    pub left_out: u32,
 }
 
 /// What is next at the end of a run whose pods are all as they are wished.
@@ -91,7 +93,7 @@ pub fn finalize(target: &Target, wish: &Wish, terms: &Terms<'_>) -> Finalize {
         // Its template was never touched: it is still that of its pods' revision, or one that a person has to decide on.
         Target::Deployment { .. } if wish.is_rollback => target
             .one_active()
-            .and_then(|active| deployment::ahead::forget(active))
+            .and_then(|active| deployment::ahead::settle(active, false))
             .unwrap_or_else(Finalize::agreed),
         Target::Deployment { deployment, replica_sets } => {
             deployment::finalize(target, deployment, replica_sets, wish, terms)
@@ -120,7 +122,7 @@ pub fn finalize(target: &Target, wish: &Wish, terms: &Terms<'_>) -> Finalize {
             }
         }
         Target::DaemonSet { set, .. } => {
-            if target.is_observed() && set.updated == set.desired {
+            if target.is_observed() && set.updated.saturating_add(terms.left_out) == set.desired {
                 Finalize::agreed()
             } else {
                 Finalize::waiting(format!(

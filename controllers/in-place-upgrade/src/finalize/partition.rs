@@ -25,7 +25,7 @@ pub(super) fn finalize(set: &StatefulSetView, wish: &Wish, terms: &Terms<'_>) ->
         StatefulSetStrategy::RollingUpdate { partition } => partition,
         StatefulSetStrategy::OnDelete | StatefulSetStrategy::Other => {
             // `currentRevision` follows from Kubernetes 1.37 on; before, it stays what it was.
-            return counted(set, is_observed);
+            return counted(set, is_observed, terms.left_out);
         }
     };
     let is_current = set.current_revision == set.update_revision;
@@ -48,7 +48,8 @@ pub(super) fn finalize(set: &StatefulSetView, wish: &Wish, terms: &Terms<'_>) ->
              all are ready",
             set.updated_replicas, set.replicas
         )),
-        _ => counted(set, is_observed),
+        // Those that are left out would be made anew, were it lowered past them.
+        _ => counted(set, is_observed, 0),
     }
 }
 
@@ -94,8 +95,8 @@ pub fn raise(set: &StatefulSetView, recorded: Option<u32>) -> Option<Step> {
     }
 }
 
-fn counted(set: &StatefulSetView, is_observed: bool) -> Finalize {
-    if is_observed && set.updated_replicas == set.replicas {
+fn counted(set: &StatefulSetView, is_observed: bool, left_out: u32) -> Finalize {
+    if is_observed && set.updated_replicas.saturating_add(left_out) == set.replicas {
         return Finalize::agreed();
     }
     Finalize::waiting(format!(
@@ -144,6 +145,10 @@ mod tests {
     }
 
     fn next(set: Arc<StatefulSetView>, relabelled: &[u32]) -> Finalize {
+        next_leaving(0, set, relabelled)
+    }
+
+    fn next_leaving(left_out: u32, set: Arc<StatefulSetView>, relabelled: &[u32]) -> Finalize {
         let wish =
             Wish::of(&InPlaceUpgradeSpec::new(TargetKind::StatefulSet, "db"), &template("app:2", json!({})));
         let uid = Uid("ipu".into());
@@ -155,6 +160,7 @@ mod tests {
             inline: None,
             recorded_partition: Some(100_000),
             relabelled,
+            left_out,
         };
         finalize_target(&Target::stateful_set(set, Vec::new()), &wish, &terms)
     }
@@ -210,6 +216,7 @@ mod tests {
         };
         assert_eq!(next(on_delete(3), &[0, 1, 2]), Finalize::agreed());
         assert!(matches!(next(on_delete(2), &[0, 1, 2]), Finalize::Waiting { .. }));
+        assert_eq!(next_leaving(1, on_delete(2), &[0, 1]), Finalize::agreed(), "the third is left as it is");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Why a pod has failed.
 
+use super::restart_count;
+use crate::image_name::ImageName;
+use crate::pre_pull::definite_pull_error;
 use crate::projections::pod::{ContainerState, ContainerView, PodView};
 use jiff::Timestamp;
 use springtide_plumbing::done_rule::Record;
@@ -9,19 +12,24 @@ use std::sync::Arc;
 ///
 /// From the [kubelet](https://github.com/kubernetes/kubernetes/blob/v1.37.0/pkg/kubelet/images/types.go) and
 /// [its containers](https://github.com/kubernetes/kubernetes/blob/v1.37.0/pkg/kubelet/container/sync_result.go).
-const CANNOT_START: [&str; 11] = [
-    "ErrImagePull",
-    "ImagePullBackOff",
+const CANNOT_START: [&str; 8] = [
     "ErrImageNeverPull",
     "InvalidImageName",
     "ImageInspectError",
-    "RegistryUnavailable",
     "SignatureValidationFailed",
     "CreateContainerConfigError",
     "CreateContainerError",
-    "RunContainerError",
-    "CrashLoopBackOff",
+    RUN_ERROR,
+    CRASH_LOOP,
 ];
+/// A container ends again and again.
+const CRASH_LOOP: &str = "CrashLoopBackOff";
+/// Its runtime has made a container and could not run it.
+const RUN_ERROR: &str = "RunContainerError";
+/// The tag of a name that has none.
+const LATEST: &str = "latest";
+/// How the message of a kubelet begins that tries a pull again later; what it failed at follows the image.
+const BACK_OFF: &str = "Back-off pulling image \"";
 
 /// Why a pod has failed. It may recover: a failure lasts for as long as its cause is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,32 +137,96 @@ impl Failure {
     }
 }
 
-/// Which of the changed containers has restarted more often than it may.
+/// What keeps a container from starting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// As what the pod has failed, if it lasts.
+    pub(super) failure: Failure,
+    /// Whether it may pass by itself, so that it is waited for.
+    pub(super) may_pass: bool,
+}
+
+/// Which of the changed containers has ended more often than it may.
 pub(super) fn of_restarts(pod: &PodView, record: &Record, most: u32) -> Option<Failure> {
-    pod.containers.iter().find_map(|container| {
-        let restarts = container.status.as_ref()?.restarts;
-        let count = record.further_restarts(&container.name, restarts);
-        (count > most).then(|| Failure::Restarts {
-            since: record.at,
-            container: Arc::clone(&container.name),
-            count,
-        })
+    pod.containers.iter().find_map(|container| of_restarts_of(pod, container, record, most))
+}
+
+fn of_restarts_of(pod: &PodView, container: &ContainerView, record: &Record, most: u32) -> Option<Failure> {
+    let count = restart_count::count(pod, container, record);
+    (count > most).then(|| Failure::Restarts {
+        since: record.at,
+        container: Arc::clone(&container.name),
+        count,
     })
 }
 
+/// What keeps a changed container from running: what the kubelet says of it, or that it has ended more often than it may.
+pub(super) fn of_changed(
+    pod: &PodView,
+    container: &ContainerView,
+    record: &Record,
+    most: u32,
+) -> Option<Trouble> {
+    let restarts = of_restarts_of(pod, container, record, most);
+    let said = of_container(container, record.at).filter(|trouble| match trouble.failure.reason() {
+        // Its kubelet starts the new one without a pause, and says so only then.
+        CRASH_LOOP | RUN_ERROR if is_old(container, record) => false,
+        // So often it may.
+        CRASH_LOOP => restarts.is_some(),
+        _ => true,
+    });
+    said.or_else(|| restarts.map(|failure| Trouble { failure, may_pass: false }))
+}
+
+/// Whether the container that its status tells of is the one from before the patch.
+fn is_old(container: &ContainerView, record: &Record) -> bool {
+    container.status.as_ref().is_some_and(|status| record.is_base(&container.name, &status.container_id))
+}
+
 /// Why a container cannot start, if it says so.
-pub(super) fn of_container(container: &ContainerView, since: Timestamp) -> Option<Failure> {
-    match &container.status.as_ref()?.state {
-        ContainerState::Waiting { reason, message } if CANNOT_START.contains(&&**reason) => {
-            Some(Failure::CannotStart {
-                container: Arc::clone(&container.name),
-                reason: reason.clone(),
-                message: message.clone(),
-                since,
-            })
-        }
-        ContainerState::Waiting { .. }
-        | ContainerState::Running { .. }
-        | ContainerState::Terminated { .. } => None,
-    }
+pub(super) fn of_container(container: &ContainerView, since: Timestamp) -> Option<Trouble> {
+    let (reason, message) = match &container.status.as_ref()?.state {
+        ContainerState::Waiting { reason, message } => (reason, message),
+        ContainerState::Running { .. } | ContainerState::Terminated(_) => return None,
+    };
+    let may_pass = match &**reason {
+        // Of the image before: that stands there until its kubelet has tried the new one.
+        "ErrImagePull" | "ImagePullBackOff" if is_of_another(message, &container.image) => return None,
+        "ErrImagePull" | "ImagePullBackOff" => is_passing(reason, message),
+        "RegistryUnavailable" => true,
+        reason if CANNOT_START.contains(&reason) => false,
+        _ => return None,
+    };
+    let failure = Failure::CannotStart {
+        container: Arc::clone(&container.name),
+        reason: reason.clone(),
+        message: message.clone(),
+        since,
+    };
+    Some(Trouble { failure, may_pass })
+}
+
+/// Whether a pull that failed may succeed later. The kubelet's own limit (`pull QPS exceeded`), and a registry that does
+/// not answer, say nothing about the image; a kubelet that does not say why is taken at its word.
+fn is_passing(reason: &str, message: &str) -> bool {
+    let backs_off = message.strip_prefix(BACK_OFF).and_then(|rest| rest.split_once('"'));
+    let cause = backs_off.map_or(message, |(_, cause)| cause).trim_start_matches([':', ' ']);
+    !cause.is_empty() && definite_pull_error(reason, cause).is_none()
+}
+
+/// Whether a message is about another image. Runtimes complete the host, and leave a tag out beside a digest.
+fn is_of_another(message: &str, image: &str) -> bool {
+    let named = message.split_once("image \"").and_then(|(_, rest)| rest.split_once('"'));
+    let Some(Ok(named)) = named.map(|(named, _)| ImageName::parse(named)) else { return false };
+    let Ok(own) = ImageName::parse(image) else { return false };
+    let is_same = match (named.digest, own.digest) {
+        (Some(named), Some(own)) => named == own,
+        (None, None) => named.tag.unwrap_or(LATEST) == own.tag.unwrap_or(LATEST),
+        (Some(_), None) | (None, Some(_)) => true,
+    };
+    !(is_same && last_component(named.repository) == last_component(own.repository))
+}
+
+fn last_component(repository: &str) -> &str {
+    repository.rsplit_once('/').map_or(repository, |(_, last)| last)
 }

@@ -1,3 +1,5 @@
+mod mishaps;
+
 use super::*;
 use crate::change::Change;
 use crate::fixtures::{at, overlay, pod, template};

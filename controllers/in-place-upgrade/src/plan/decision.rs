@@ -79,7 +79,8 @@ fn without_run(situation: &Situation<'_>) -> Decision {
     if is_equal && is_settled && persist(situation).is_none() {
         return Decision::UpToDate;
     }
-    if situation.is_drift() {
+    // That nothing would make pods any more is no difference of theirs.
+    if situation.is_drift() && !situation.target.has_lost_its_replica_sets() {
         return Decision::UpToDate;
     }
     match spec.mode {
@@ -154,7 +155,10 @@ fn in_run(situation: &Situation<'_>) -> Decision {
     if let Some(next) = flip(situation) {
         return Decision::Flip(next);
     }
-    let is_done = situation.census.is_done() && situation.census.pods.blocked == ignored(situation);
+    // That a Deployment has no pods for a moment while it is scaled up again says nothing of the run.
+    let is_done = situation.census.is_done()
+        && situation.census.pods.blocked == ignored(situation)
+        && !situation.target.awaits_scaling();
     match course {
         Course::Forward | Course::Finalizing | Course::Back if is_done => match end(situation) {
             Finalize::Done { .. } if course == Course::Back => Decision::Close(RunResult::RolledBack),
@@ -226,7 +230,7 @@ impl Decision {
 /// Blocked pods that are nobody's concern.
 fn ignored(situation: &Situation<'_>) -> u32 {
     match (situation.observed.upgrade.spec.policy.ineligible, situation.course) {
-        (Ineligible::Ignore, _) => situation.census.pods.blocked,
+        (Ineligible::Ignore, _) => situation.left_out(),
         // Those that were made anew and whose controller would make the same again do not go back; all others have.
         (Ineligible::Recreate, Course::Back) => situation.census.pods.blocked,
         (
@@ -305,6 +309,7 @@ impl<'a> Situation<'a> {
             inline,
             recorded_partition: upgrade.status.previous.as_ref().and_then(|previous| previous.partition),
             relabelled,
+            left_out: self.left_out(),
         }
     }
 

@@ -106,6 +106,7 @@ fn workload(observed: &Observed) -> Work {
                 },
                 recorded_partition,
                 relabelled: &[],
+                left_out: 0,
             };
             return match finalize(target, &Wish::of(spec, target.template()), &terms) {
                 Finalize::Done { .. } => Work::Done,

@@ -47,8 +47,13 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let pulled = pulls(&situation, &decision, now);
     let made = match &decision {
         Decision::Move => moves::moves(&situation, &pulled, false, now),
-        // Pods in flight are in traffic again, and that is all.
-        Decision::PlanOnly if situation.course.is_open() => moves::moves(&situation, &pulled, true, now),
+        // However long it may be until the run goes on: pods in flight are in traffic again, and that is all.
+        Decision::PlanOnly | Decision::NotLocked | Decision::NoWayBack if situation.course.is_open() => {
+            moves::moves(&situation, &pulled, true, now)
+        }
+        Decision::Persist(_) | Decision::Flip(_) if observed.field_conflict.is_some() => {
+            moves::moves(&situation, &pulled, true, now)
+        }
         Decision::PlanOnly
         | Decision::UpToDate
         | Decision::RolledBack
@@ -91,7 +96,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
 
 /// The writes of a decision, in order.
 fn stages(situation: &Situation<'_>, decision: &Decision, made: &Moves, pulled: &PrePull) -> Vec<Vec<Step>> {
-    let mut stages = Vec::new();
+    let mut stages = vec![made.steps.clone()];
     let conflicts = situation.observed.field_conflict.is_some();
     match decision {
         Decision::Preflight => stages.push(situation.asked.questions.clone()),
@@ -110,8 +115,9 @@ fn stages(situation: &Situation<'_>, decision: &Decision, made: &Moves, pulled: 
                 stages.extend(further.iter().cloned());
             }
         }
-        Decision::Move | Decision::PlanOnly => stages.push(made.steps.clone()),
-        Decision::Flip(Finalize::Waiting { .. } | Finalize::Done { .. })
+        Decision::Move
+        | Decision::PlanOnly
+        | Decision::Flip(Finalize::Waiting { .. } | Finalize::Done { .. })
         | Decision::Finalize(Finalize::Waiting { .. } | Finalize::Done { .. })
         | Decision::Persist(_)
         | Decision::UpToDate
@@ -215,7 +221,6 @@ fn pulls(situation: &Situation<'_>, decision: &Decision, now: Timestamp) -> PreP
         namespace: &meta.key.namespace,
         owner: &meta.key.name,
         uid: &meta.uid,
-        mode: observed.upgrade.spec.pre_pull.mode,
         template: &situation.goal.template,
         tools_image: &observed.tools_image,
     };
@@ -230,6 +235,7 @@ fn pulls(situation: &Situation<'_>, decision: &Decision, now: Timestamp) -> PreP
         has_images: &|node, images| {
             observed.nodes.get(node).is_some_and(|node| images.iter().all(|image| node.has_image(image)))
         },
+        mounts_images: &|node| observed.nodes.get(node).is_none_or(|node| node.mounts_images),
         pullers: &observed.pullers,
         room,
         recipe: &recipe,

@@ -35,8 +35,9 @@ pub struct Moves {
     pub wake: Option<Timestamp>,
 }
 
-/// The writes of a run. With `rests` nothing starts, and what has started comes to rest.
-pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, rests: bool, now: Timestamp) -> Moves {
+/// The writes of a run. With `only_rests` nothing starts, what has started comes to rest, and the workload itself is left
+/// alone.
+pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, only_rests: bool, now: Timestamp) -> Moves {
     let spec = &situation.observed.upgrade.spec;
     let without_data = situation.observed.metrics.iter().find(|metric| metric.state == MetricState::NoData);
     let input = HoldInput {
@@ -52,8 +53,8 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, rests: bool, 
     // A step of time ends by itself, others that are still open may too.
     found.wake = found.hold.as_ref().and_then(Hold::ends);
     let is_stopped = situation.course == Course::Stopped || is_blocked(situation);
-    let rests =
-        rests || situation.course == Course::Stopped || found.hold.as_ref().is_some_and(Hold::brings_to_rest);
+    let is_to_rest = found.hold.as_ref().is_some_and(Hold::brings_to_rest);
+    let rests = only_rests || situation.course == Course::Stopped || is_to_rest;
     let mut chosen = HashSet::new();
     let lowering = lowering(situation);
     if found.hold.is_none() && !rests && !is_stopped {
@@ -94,20 +95,18 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, rests: bool, 
         let write = write.map(|write| if is_free { patch::pinned(write, &member.pod) } else { write });
         found.steps.extend(write.map(Step::from));
     }
-    if let Some(step) = lower_partition(situation) {
-        found.steps.push(step);
-    }
+    found.steps.extend(lower_partition(situation).filter(|_| !only_rests));
     found
 }
 
-/// Pods that cannot be changed stop the run, unless they are ignored. Those that were made anew and do not come otherwise
+/// Pods that cannot be changed stop the run, unless they are left out. Those that were made anew and do not come otherwise
 /// stop no rollback.
 pub(crate) fn is_blocked(situation: &Situation<'_>) -> bool {
     let are_any = situation.census.pods.blocked > 0;
     match situation.observed.upgrade.spec.policy.ineligible {
         Ineligible::Block => are_any,
         Ineligible::Recreate => are_any && situation.course != Course::Back,
-        Ineligible::Ignore => false,
+        Ineligible::Ignore => situation.census.pods.blocked > situation.left_out(),
     }
 }
 

@@ -109,8 +109,8 @@ pub(super) fn preflight(situation: &Situation<'_>, now: Timestamp) -> Preflight 
     let denied_since = since(upgrade, &[HealthyReason::AdmissionDenied]);
     for (member, origin) in situation.members.iter().zip(&situation.origins) {
         let differences = &member.judgement.differences;
-        // Nothing of a pod is changed that is made anew.
-        if member.judgement.verdict == verdict::Verdict::Recreate {
+        // Nothing of a pod is changed that is made anew, or left as it is.
+        if member.judgement.verdict == verdict::Verdict::Recreate || situation.leaves_out(member) {
             continue;
         }
         let writes = [

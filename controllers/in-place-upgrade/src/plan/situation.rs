@@ -1,7 +1,7 @@
 //! All that follows from what was observed, before anything is decided.
 
 use super::preflight::{self, Preflight};
-use crate::census::{Census, Member};
+use crate::census::{Census, Member, is_left_out};
 use crate::change::Change;
 use crate::claims::Claim;
 use crate::content::{Digest, Role};
@@ -248,6 +248,17 @@ impl<'a> Situation<'a> {
     pub fn max_unavailable(&self) -> u32 {
         let spec = &self.observed.upgrade.spec;
         spec.strategy.max_unavailable.round_down(self.target.replicas()).max(1)
+    }
+
+    /// Whether a pod that differs is left as it is, as it cannot be changed.
+    pub fn leaves_out(&self, member: &Member) -> bool {
+        let policy = self.observed.upgrade.spec.policy.ineligible;
+        member.blocked().is_some_and(|reason| is_left_out(reason, policy))
+    }
+
+    /// How many are.
+    pub fn left_out(&self) -> u32 {
+        self.census.left_out(self.observed.upgrade.spec.policy.ineligible)
     }
 
     /// How a pod is made anew; see [`recreation`](crate::recreation).

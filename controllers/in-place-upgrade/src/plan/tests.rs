@@ -1,9 +1,12 @@
+mod at_rest;
 mod bad_input;
 mod bounds;
 mod conditions;
 mod deletion;
 mod events;
+mod histories;
 mod kinds;
+mod left_out;
 mod neighbours;
 mod reasons;
 mod refusals;
@@ -14,10 +17,10 @@ mod scenes;
 mod summary;
 mod world;
 
-use crate::fixtures::overlay;
+use crate::fixtures::{at, overlay};
 use proptest::prelude::*;
 use serde_json::json;
-use springtide_crds::in_place_upgrade::InPlaceUpgradeStatus;
+use springtide_crds::in_place_upgrade::{InPlaceUpgradeStatus, RunResult};
 use world::World;
 
 const ALL_NEW: &str = "app:2";
@@ -78,10 +81,7 @@ fn a_bad_image_is_rolled_back_and_not_tried_again() {
         (world.reason("Healthy"), world.reason("Stalled")),
         ("TooManyFailures".into(), "RolledBack".into())
     );
-    assert_eq!(
-        status(&world).last_run.unwrap().result,
-        springtide_crds::in_place_upgrade::RunResult::RolledBack
-    );
+    assert_eq!(status(&world).last_run.unwrap().result, RunResult::RolledBack);
     let written = world.written.len();
     for _ in 0..20 {
         world.now += 60;
@@ -128,6 +128,54 @@ fn a_step_waits_for_its_approval() {
     let approval = json!({"targetHash": status(&world).target_hash, "throughStep": 1});
     overlay(&mut world.upgrade, json!({"spec": {"approval": approval}}));
     world.run_until("UpToDate", |_| {});
+}
+
+#[test]
+fn a_run_knows_when_it_began_however_long_it_was_waited_for_and_is_held() {
+    let steps = json!([{"replicas": 1, "hold": {"type": "Approval"}}, {"replicas": "100%"}]);
+    let mut world = World::new(3, false, json!({"mode": "Paused", "strategy": {"steps": steps}}));
+    world.run_until("Paused", |_| {});
+    assert_eq!(status(&world).start_time, None);
+    world.now = 500;
+    overlay(&mut world.upgrade, json!({"spec": {"mode": "Apply"}}));
+    world.run_until("Held", |_| {});
+    let began = status(&world).start_time.unwrap();
+    assert!(began.0 >= at(500) && began.0 <= at(world.now), "it was not Ready long before: {began:?}");
+    world.now = 900;
+    let approval = json!({"targetHash": status(&world).target_hash, "throughStep": 1});
+    overlay(&mut world.upgrade, json!({"spec": {"approval": approval}}));
+    world.run_until("UpToDate", |world| {
+        assert!(status(world).start_time.is_none_or(|time| time == began), "it is kept");
+    });
+    let status = status(&world);
+    let last = status.last_run.unwrap();
+    assert_eq!((last.start_time, status.start_time), (Some(began), None));
+    assert!(last.completion_time.0 >= at(900));
+}
+
+#[test]
+fn a_run_that_takes_the_place_of_another_begins_then() {
+    let mut world = World::new(6, false, json!({}));
+    while !world.images().contains(&ALL_NEW) {
+        world.pass(usize::MAX);
+        world.others_act();
+        world.now += 1;
+    }
+    let first = status(&world).start_time.unwrap();
+    world.now = 500;
+    world.deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("app:3");
+    while status(&world).last_run.is_none() {
+        world.pass(usize::MAX);
+        world.others_act();
+        world.now += 1;
+    }
+    let superseded = status(&world);
+    let second = superseded.start_time.unwrap();
+    let last = superseded.last_run.unwrap();
+    assert_eq!((last.result, last.start_time), (RunResult::Superseded, Some(first)));
+    assert!(second.0 >= at(500));
+    world.run_until("UpToDate", |_| {});
+    assert_eq!(status(&world).last_run.unwrap().start_time, Some(second));
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The pod that pulls images to one node.
 
 use super::short;
+use crate::content::Role;
 use crate::projections::pod::{ContainerState, PodPhase, PodView};
 use crate::projections::template::Template;
 use crate::projections::upgrade::IN_PLACE_UPGRADE;
 use crate::wish::Wish;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use springtide_crds::in_place_upgrade::{PrePullMode, PrePulledReason};
+use springtide_crds::in_place_upgrade::PrePulledReason;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
 use std::sync::Arc;
@@ -30,12 +31,28 @@ pub struct Recipe<'a> {
     pub owner: &'a str,
     /// Its UID.
     pub uid: &'a Uid,
-    /// How images are pulled; Auto is image volumes.
-    pub mode: PrePullMode,
     /// The workload's template: pull secrets and service account are its.
     pub template: &'a Template,
     /// The manager's own image.
     pub tools_image: &'a str,
+}
+
+/// How the images get to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As volumes of a pod that does nothing.
+    ImageVolume,
+    /// As init containers of such a pod, in which a program of ours runs that does nothing.
+    InitContainer,
+}
+
+impl Way {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::ImageVolume => "volumes",
+            Self::InitContainer => "init",
+        }
+    }
 }
 
 /// How far a puller is.
@@ -43,6 +60,11 @@ pub struct Recipe<'a> {
 pub enum Puller {
     /// Its node has the images.
     Pulled,
+    /// It has the images as volumes, which there are not where it is.
+    Unable {
+        /// Why, for people.
+        message: String,
+    },
     /// It waits or pulls.
     Pulling {
         /// Whether it has its node.
@@ -63,6 +85,13 @@ impl Puller {
     /// How far a puller is, as its status says.
     pub fn of(pod: &PodView) -> Self {
         let since = pod.meta().creation_time;
+        let is_by_volumes = pod.containers.iter().all(|container| container.role == Role::Main);
+        // An API server that is told not to know them, and a webhook that does not, take them away without a word. Such a
+        // pod runs, and has pulled nothing.
+        if is_by_volumes && !pod.has_image_volumes {
+            let message = "the API server or a webhook takes image volumes out of pods".to_owned();
+            return Self::Unable { message };
+        }
         match pod.phase {
             // It runs for as long as it is there; one that has ended all the same had the images.
             PodPhase::Running | PodPhase::Succeeded => return Self::Pulled,
@@ -72,18 +101,33 @@ impl Puller {
             let ContainerState::Waiting { reason, message } = &container.status.as_ref()?.state else {
                 return None;
             };
+            if is_by_volumes && is_of_mounts(reason) {
+                return Some(Self::Unable { message: format!("{reason}: {message}") });
+            }
             let reason = trouble(reason, message)?;
-            Some(Self::Failed { reason, message: format!("image {}: {message}", container.image) })
+            // Of one with volumes it is not the container's own image: the kubelet's words name it.
+            let message = if is_by_volumes {
+                message.to_string()
+            } else {
+                format!("image {}: {message}", container.image)
+            };
+            Some(Self::Failed { reason, message })
         });
         definite.unwrap_or(Self::Pulling { is_scheduled: pod.node.is_some(), since })
     }
+}
+
+/// Whether a container waits as it cannot be made though its images are there. A container of ours asks for nothing else
+/// but volumes: its runtime mounts no images (containerd before 2.1, cri-dockerd), or its kubelet has no path for them.
+fn is_of_mounts(reason: &str) -> bool {
+    ["CreateContainerError", "CreateContainerConfigError", "RunContainerError"].contains(&reason)
 }
 
 /// What a waiting container says of its image: whether that does not exist, or may not be had. Both come as a pull error
 /// with the registry's words in it, which are those of the
 /// [distribution API](https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes) and of
 /// containerd.
-fn trouble(reason: &str, message: &str) -> Option<PrePulledReason> {
+pub(crate) fn trouble(reason: &str, message: &str) -> Option<PrePulledReason> {
     match reason {
         "InvalidImageName" | "ErrImageNeverPull" => return Some(PrePulledReason::ImageNotFound),
         "ErrImagePull" | "ImagePullBackOff" => {}
@@ -109,13 +153,13 @@ fn trouble(reason: &str, message: &str) -> Option<PrePulledReason> {
 }
 
 /// Name of the puller of these images on a node.
-pub fn name(goal: &Wish, images: &[Arc<str>], node: &str) -> Arc<str> {
-    let wanted = short(&format!("{} {}", goal.hash, images.join(" ")));
+pub fn name(goal: &Wish, way: Way, images: &[Arc<str>], node: &str) -> Arc<str> {
+    let wanted = short(&format!("{} {} {}", goal.hash, way.as_str(), images.join(" ")));
     format!("{PULLER_PREFIX}{wanted}-{}", short(node)).into()
 }
 
 /// The puller, under the restricted profile, without requests, with no token, and tolerating whatever its node bears.
-pub fn manifest(recipe: &Recipe<'_>, name: &str, node: &str, images: &[Arc<str>]) -> Value {
+pub fn manifest(recipe: &Recipe<'_>, way: Way, name: &str, node: &str, images: &[Arc<str>]) -> Value {
     let template = recipe.template.value();
     let spec = &template["spec"];
     let security = json!({
@@ -148,8 +192,8 @@ pub fn manifest(recipe: &Recipe<'_>, name: &str, node: &str, images: &[Arc<str>]
             "securityContext": security, "volumeMounts": mounts,
         })
     };
-    match recipe.mode {
-        PrePullMode::InitContainer => {
+    match way {
+        Way::InitContainer => {
             let copy = json!({
                 "name": "copy", "image": recipe.tools_image, "command": [PROGRAM, "copy-noop", "/noop"],
                 "securityContext": security, "volumeMounts": [{"name": "noop", "mountPath": "/noop"}],
@@ -165,7 +209,7 @@ pub fn manifest(recipe: &Recipe<'_>, name: &str, node: &str, images: &[Arc<str>]
             pod_spec["volumes"] = json!([{"name": "noop", "emptyDir": {}}]);
             pod_spec["containers"] = json!([idle(json!([]))]);
         }
-        PrePullMode::Auto | PrePullMode::ImageVolume | PrePullMode::None => {
+        Way::ImageVolume => {
             let volumes = images.iter().enumerate().map(|(place, image)| {
                 json!({"name": format!("image-{place}"), "image": {"reference": image, "pullPolicy": "IfNotPresent"}})
             });

@@ -11,6 +11,8 @@ struct Run {
     members: Vec<Member>,
     images: Vec<Vec<Arc<str>>>,
     on_nodes: Vec<&'static str>,
+    /// Nodes whose kubelets are too old for image volumes.
+    old_nodes: Vec<&'static str>,
     pullers: Vec<Arc<PodView>>,
     room: usize,
 }
@@ -34,6 +36,7 @@ impl Run {
             members,
             images,
             on_nodes: Vec::new(),
+            old_nodes: Vec::new(),
             pullers: Vec::new(),
             room,
         }
@@ -44,14 +47,24 @@ impl Run {
     }
 
     fn puller(&mut self, node: &str, status: Value) {
-        let name = name(&Self::wish(), &[Arc::from("app:2")], node);
+        let volumes = json!([{"name": "image-0", "image": {"reference": "app:2"}}]);
+        self.puller_by(Way::ImageVolume, node, json!({"volumes": volumes}), status);
+    }
+
+    fn puller_by_init(&mut self, node: &str, status: Value) {
+        let inits = json!([{"name": "copy", "image": "springtide:1"}, {"name": "pull-0", "image": "app:2"}]);
+        self.puller_by(Way::InitContainer, node, json!({"initContainers": inits}), status);
+    }
+
+    fn puller_by(&mut self, way: Way, node: &str, spec: Value, status: Value) {
+        let name = name(&Self::wish(), way, &[Arc::from("app:2")], node);
         let owner = json!([{"apiVersion": "x", "kind": "InPlaceUpgrade", "name": "web", "uid": "ipu", "controller": true}]);
         let mut over = json!({
             "metadata": {"ownerReferences": owner, "creationTimestamp": at(0).to_string()},
             "spec": {"nodeName": node},
             "status": {"phase": "Pending", "containerStatuses": []},
         });
-        overlay(&mut over, json!({"status": status}));
+        overlay(&mut over, json!({"spec": spec, "status": status}));
         self.pullers.push(pod(&name, over));
     }
 
@@ -64,7 +77,6 @@ impl Run {
             namespace: &namespace,
             owner: "web",
             uid: &uid,
-            mode: self.spec.mode,
             template: &wish.template,
             tools_image: "springtide:1",
         };
@@ -75,6 +87,7 @@ impl Run {
             members: &self.members,
             images: &images,
             has_images: &|node, _| self.on_nodes.contains(&node),
+            mounts_images: &|node| !self.old_nodes.contains(&node),
             pullers: &self.pullers,
             room: self.room,
             recipe: &recipe,
@@ -161,6 +174,95 @@ fn what_goes_wrong_is_told_apart_and_stops_nothing_else() {
     assert_eq!(of(waiting("connection refused"), 600).reason, PrePulledReason::TimedOut);
 }
 
+fn is_by_init(manifest: &Value) -> bool {
+    manifest["spec"].get("initContainers").is_some()
+}
+
+/// Nodes that get a puller, and whether it has init containers.
+fn ways(plan: &PrePull) -> Vec<(&str, bool)> {
+    made(plan).into_iter().map(|manifest| (node_of(manifest), is_by_init(manifest))).collect()
+}
+
+#[test]
+fn where_no_image_can_be_mounted_init_containers_pull() {
+    let cannot_be_made = json!({"phase": "Pending", "containerStatuses": [{"name": "app", "state": {
+        "waiting": {"reason": "CreateContainerError", "message": "failed to mkdir \"\": no such file or directory"},
+    }}]});
+    let mut run = Run::new(&["n1"]);
+    assert_eq!(ways(&run.plan(0)), [("n1", false)]);
+    run.puller("n1", cannot_be_made.clone());
+    let fallen_back = run.plan(1);
+    assert_eq!(ways(&fallen_back), [("n1", true)]);
+    assert_eq!(fallen_back.steps.len(), 1, "what shows that it cannot stays");
+    assert_eq!((fallen_back.reason, fallen_back.counts.unwrap().failed), (PrePulledReason::InProgress, 0));
+    run.puller_by_init("n1", json!({}));
+    let waiting = run.plan(2);
+    assert_eq!((waiting.steps.len(), waiting.wake), (0, Some(at(600))));
+    // Its kubelet tries again all the while, and what it says differs.
+    run.pullers.remove(0);
+    assert!(run.plan(3).steps.is_empty(), "what was begun in one way is not begun in the other");
+    run.pullers.clear();
+    run.puller("n1", cannot_be_made.clone());
+    run.puller_by_init("n1", json!({"phase": "Running"}));
+    assert_eq!((run.plan(4).reason, run.plan(4).steps.len()), (PrePulledReason::AllNodes, 0));
+    run.members[0].stand.state = PodState::Updated;
+    assert_eq!(run.plan(5).steps.len(), 2, "both go");
+
+    // Who asks for volumes is told.
+    run.members[0].stand.state = PodState::Old;
+    run.spec.mode = PrePullMode::ImageVolume;
+    run.pullers.pop();
+    let told = run.plan(6);
+    assert_eq!((told.reason, told.steps.len()), (PrePulledReason::PullerNotScheduled, 0));
+    assert!(told.message.contains("n1") && told.message.contains("CreateContainerError"), "{}", told.message);
+    run.spec.mode = PrePullMode::InitContainer;
+    run.pullers.clear();
+    assert_eq!(ways(&run.plan(7)), [("n1", true)]);
+}
+
+#[test]
+fn a_puller_whose_volumes_were_taken_away_has_pulled_nothing_though_it_runs() {
+    let mut run = Run::new(&["n1"]);
+    run.puller_by(Way::ImageVolume, "n1", json!({}), json!({"phase": "Running"}));
+    let plan = run.plan(0);
+    assert_eq!((plan.reason, ways(&plan)), (PrePulledReason::InProgress, vec![("n1", true)]));
+    assert!(!plan.has_images(&run.members[0]));
+}
+
+#[test]
+fn what_one_node_cannot_do_and_what_a_kubelet_is_too_old_for_is_not_tried_elsewhere() {
+    let mut run = Run::new(&["n1", "n2", "n3"]);
+    run.old_nodes.push("n2");
+    assert_eq!(ways(&run.plan(0)), [("n1", false), ("n2", true), ("n3", false)]);
+    run.puller_by(Way::ImageVolume, "n1", json!({}), json!({}));
+    run.puller("n3", json!({}));
+    // What pulls already goes on with it.
+    assert_eq!(ways(&run.plan(1)), [("n1", true), ("n2", true)]);
+    run.pullers.pop();
+    assert_eq!(ways(&run.plan(2)), [("n1", true), ("n2", true), ("n3", true)]);
+}
+
+#[test]
+fn an_image_that_is_not_there_is_told_in_both_ways_by_its_name() {
+    let missing = |name: &str| {
+        let waiting = json!({"reason": "ErrImagePull", "message": "reg.example/app:2: not found"});
+        json!({"initContainerStatuses": [], "containerStatuses": [{"name": name, "state": {"waiting": waiting}}]})
+    };
+    let mut by_volumes = Run::new(&["n1"]);
+    by_volumes.puller("n1", missing("app"));
+    let mut by_init = Run::new(&["n1"]);
+    by_init.spec.mode = PrePullMode::InitContainer;
+    let mut status = missing("pull-0");
+    status["initContainerStatuses"] = status["containerStatuses"].take();
+    status["containerStatuses"] = json!([]);
+    by_init.puller_by_init("n1", status);
+    for run in [by_volumes, by_init] {
+        let plan = run.plan(1);
+        assert_eq!(plan.reason, PrePulledReason::ImageNotFound);
+        assert!(plan.message.contains("app:2") && !plan.message.contains("springtide"), "{}", plan.message);
+    }
+}
+
 #[test]
 fn a_puller_that_nobody_needs_any_more_goes() {
     let mut run = Run::new(&["n1"]);
@@ -180,16 +282,15 @@ fn a_puller_is_restricted_pinned_and_bears_the_secrets_of_the_workload() {
     let template = template("app:2", secrets);
     let namespace = Arc::from("ns");
     let uid = Uid("ipu".into());
-    let recipe = |mode| Recipe {
+    let recipe = Recipe {
         namespace: &namespace,
         owner: "web",
         uid: &uid,
-        mode,
         template: &template,
         tools_image: "springtide:1",
     };
     let images = [Arc::from("app:2"), Arc::from("b:1")];
-    let volumes = manifest(&recipe(PrePullMode::Auto), "ipu-pull-a", "n1", &images);
+    let volumes = manifest(&recipe, Way::ImageVolume, "ipu-pull-a", "n1", &images);
     let spec = &volumes["spec"];
     assert_eq!(
         (&spec["imagePullSecrets"], &spec["serviceAccountName"]),
@@ -199,7 +300,7 @@ fn a_puller_is_restricted_pinned_and_bears_the_secrets_of_the_workload() {
     assert_eq!(spec["tolerations"], json!([{"operator": "Exists"}]));
     assert_eq!(spec["volumes"][1]["image"]["reference"], "b:1");
     assert!(spec["containers"][0].get("resources").is_none(), "it takes no room");
-    let inits = manifest(&recipe(PrePullMode::InitContainer), "ipu-pull-a", "n1", &images);
+    let inits = manifest(&recipe, Way::InitContainer, "ipu-pull-a", "n1", &images);
     let names: Vec<_> =
         inits["spec"]["initContainers"].as_array().unwrap().iter().map(|c| &c["image"]).collect();
     assert_eq!(names, ["springtide:1", "app:2", "b:1"]);

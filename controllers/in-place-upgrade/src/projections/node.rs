@@ -8,6 +8,10 @@ use springtide_plumbing::projection::{Meta, Projection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The first minor version of Kubernetes 1 whose kubelets mount images as volumes unless they are told not to
+/// ([KEP-4639](https://kep.k8s.io/4639)).
+const IMAGE_VOLUMES_SINCE: u32 = 35;
+
 /// All labels of a node: any of them may be a topology key.
 pub type NodeLabels = BTreeMap<Arc<str>, Arc<str>>;
 
@@ -21,6 +25,8 @@ pub struct NodeView {
     pub images: BTreeSet<Box<str>>,
     /// What all its pods may request together.
     pub allocatable: Pair,
+    /// Whether its kubelet is new enough to mount images as volumes, as far as its version says.
+    pub mounts_images: bool,
 }
 
 impl NodeView {
@@ -74,6 +80,14 @@ struct Wire {
 struct WireStatus {
     images: Vec<WireImage>,
     allocatable: Value,
+    #[serde(rename = "nodeInfo")]
+    node_info: WireNodeInfo,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireNodeInfo {
+    kubelet_version: Box<str>,
 }
 
 #[derive(Deserialize)]
@@ -84,9 +98,22 @@ struct WireImage {
 
 impl From<Wire> for NodeView {
     fn from(wire: Wire) -> Self {
-        let images = wire.status.images.into_iter().filter_map(|image| image.names).flatten().collect();
-        Self { meta: wire.metadata, images, allocatable: Pair::read(&wire.status.allocatable) }
+        let WireStatus { images, allocatable, node_info } = wire.status;
+        Self {
+            meta: wire.metadata,
+            images: images.into_iter().filter_map(|image| image.names).flatten().collect(),
+            allocatable: Pair::read(&allocatable),
+            mounts_images: is_new_enough(&node_info.kubelet_version),
+        }
     }
+}
+
+/// Whether a kubelet of this version, such as `v1.35.2+k3s1`, mounts images as volumes; one whose version nobody can read
+/// is asked by a pod.
+fn is_new_enough(version: &str) -> bool {
+    let minor = version.strip_prefix("v1.").and_then(|rest| rest.split(['.', '-', '+']).next());
+    let minor = minor.and_then(|minor| minor.parse::<u32>().ok());
+    minor.is_none_or(|minor| minor >= IMAGE_VOLUMES_SINCE)
 }
 
 #[cfg(test)]
@@ -111,5 +138,23 @@ mod tests {
             assert!(!node.has_image(other), "{other}");
         }
         assert_eq!((node.allocatable.cpu, node.allocatable.memory), (Some(4000), Some(8 << 30)));
+    }
+
+    #[test]
+    fn a_kubelet_says_by_its_version_whether_it_mounts_images() {
+        let mounts = |version: &str| {
+            let text =
+                format!("{{metadata: {{name: n1}}, status: {{nodeInfo: {{kubeletVersion: '{version}'}}}}}}");
+            let node: NodeView = serde_yaml::from_str(&text).unwrap();
+            node.mounts_images
+        };
+        assert!(
+            ["v1.35.0", "v1.36.2-gke.100", "v1.40.1+k3s1", "v1.35", "v2.0.0", "kwok-v0.7.0", ""]
+                .iter()
+                .all(|version| mounts(version))
+        );
+        assert!(!["v1.34.9", "v1.32.0+k3s1", "v1.9.3"].iter().any(|version| mounts(version)));
+        let silent: NodeView = serde_yaml::from_str("{metadata: {name: n1}}").unwrap();
+        assert!(silent.mounts_images);
     }
 }

@@ -23,6 +23,12 @@ const VALUE_MAX_BYTES: usize = 1024;
 /// Longest message of a container that waits, and of a resize that does, as kept: what a registry says comes last, after
 /// the image's name three times over.
 const MESSAGE_MAX_BYTES: usize = 1024;
+/// Condition by which a kubelet says whether a pod has its sandbox.
+const SANDBOX: &str = "PodReadyToStartContainers";
+/// Reasons of an ended container of which nobody has seen the end: containerd's
+/// ([helpers.go](https://github.com/containerd/containerd/blob/v2.1.0/internal/cri/server/helpers.go)), as after a loss of
+/// power, and [the kubelet's](https://github.com/kubernetes/kubernetes/blob/v1.37.0/pkg/kubelet/container/runtime.go).
+const LOST: [&str; 2] = ["Unknown", "ContainerStatusUnknown"];
 /// What a pod has where its spec does not say.
 const DEFAULT_GRACE_SECONDS: u32 = 30;
 
@@ -47,12 +53,17 @@ pub struct PodView {
     pub grace_seconds: u32,
     /// All containers but ephemeral ones, in the order of the spec, init containers first.
     pub containers: Vec<ContainerView>,
+    /// Whether an image is a volume of it.
+    pub has_image_volumes: bool,
     /// Our gate and label.
     pub signals: Signals,
     /// Condition ContainersReady.
     pub containers_ready: Option<Since>,
     /// Condition Ready.
     pub ready: Option<Since>,
+    /// Since when it has its sandbox, or has it no more, as far as its kubelet says: a node that starts again makes it
+    /// anew, and with it every container.
+    pub sandbox_since: Option<Timestamp>,
     /// Condition PodResizePending, where it is true.
     pub resize_pending: Option<ResizePending>,
     /// Condition PodResizeInProgress, where it is true.
@@ -188,6 +199,8 @@ pub struct ContainerStatus {
     pub is_ready: bool,
     /// `state`.
     pub state: ContainerState,
+    /// The container that ran before, as far as one is known.
+    pub last: Option<EndedContainer>,
     /// The amounts that are in force (`resources`); absent where the kubelet does not report them.
     pub amounts: Option<Amounts>,
 }
@@ -208,12 +221,16 @@ pub enum ContainerState {
         started: Option<Timestamp>,
     },
     /// It has ended.
-    Terminated {
-        /// Exit code.
-        exit_code: i32,
-        /// Reason, such as `OOMKilled`.
-        reason: Box<str>,
-    },
+    Terminated(EndedContainer),
+}
+
+/// A container that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedContainer {
+    /// Since when it ran.
+    pub started: Option<Timestamp>,
+    /// Whether nobody knows how it ended: its node or its runtime did so with it.
+    pub is_lost: bool,
 }
 
 impl PodView {

@@ -21,7 +21,7 @@ pub const DAEMON_SET: Resource = apps("DaemonSet", "daemonsets");
 /// `apps/v1` ControllerRevision.
 pub const CONTROLLER_REVISION: Resource = apps("ControllerRevision", "controllerrevisions");
 
-/// Annotation of a ReplicaSet: which revision of its Deployment it is.
+/// Annotation of a ReplicaSet: which revision of its Deployment it is; and of a Deployment: at which it is.
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
 /// What the API server sets where a workload does not say.
 const DEFAULT_HISTORY_LIMIT: u32 = 10;
@@ -60,6 +60,8 @@ pub struct DeploymentView {
     pub history_limit: u32,
     /// `spec.template`.
     pub template: Arc<Template>,
+    /// At which revision it is; 0 before its controller has made a first ReplicaSet.
+    pub revision: i64,
     /// `status.observedGeneration`.
     pub observed_generation: i64,
     /// `status.updatedReplicas`: pods of the ReplicaSet that its controller holds for the new one.
@@ -212,6 +214,8 @@ projections! {
 struct DeploymentAnnotations {
     #[serde(rename = "springtide.dev/paused-by-upgrade", default)]
     paused_by: Option<Arc<str>>,
+    #[serde(rename = "deployment.kubernetes.io/revision", default)]
+    revision: Option<Box<str>>,
 }
 
 /// Of a ReplicaSet.
@@ -284,6 +288,11 @@ struct WireStatus {
     updated_number_scheduled: u32,
 }
 
+/// The number of a revision; 0 where nothing says it.
+fn number(text: Option<Box<str>>) -> i64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 impl From<Wire<NoLabels, DeploymentAnnotations>> for DeploymentView {
     fn from(wire: Wire<NoLabels, DeploymentAnnotations>) -> Self {
         let Wire { metadata: Annotated { meta, annotations }, spec, status } = wire;
@@ -295,6 +304,7 @@ impl From<Wire<NoLabels, DeploymentAnnotations>> for DeploymentView {
             min_ready_seconds: spec.min_ready_seconds,
             history_limit: spec.revision_history_limit.unwrap_or(DEFAULT_HISTORY_LIMIT),
             template: Template::shared(&spec.template),
+            revision: number(annotations.revision),
             selector: spec.selector,
             observed_generation: status.observed_generation,
             updated_replicas: status.updated_replicas,
@@ -311,7 +321,7 @@ impl From<Wire<ReplicaSetLabels, ReplicaSetAnnotations>> for ReplicaSetView {
             replicas: spec.replicas.unwrap_or(1),
             min_ready_seconds: spec.min_ready_seconds,
             template: Template::shared(&spec.template),
-            revision: annotations.revision.and_then(|text| text.parse().ok()).unwrap_or(0),
+            revision: number(annotations.revision),
             status_replicas: status.replicas,
             observed_generation: status.observed_generation,
             earlier: annotations.earlier.as_deref().map(EarlierTemplates::read).unwrap_or_default(),
@@ -392,7 +402,8 @@ mod tests {
     fn a_deployment_and_its_replica_set_share_their_template() {
         let template = "{metadata: {labels: {app: web}}, spec: {containers: [{name: app, image: 'app:1'}]}}";
         let deployment: DeploymentView = view(&format!(
-            "metadata: {{name: web, uid: d, generation: 4, annotations: {{springtide.dev/paused-by-upgrade: u}}}}\n\
+            "metadata: {{name: web, uid: d, generation: 4, annotations: {{springtide.dev/paused-by-upgrade: u, \
+             deployment.kubernetes.io/revision: '6'}}}}\n\
              spec: {{replicas: 3, paused: true, selector: {{matchLabels: {{app: web}}}}, template: {template}}}\n\
              status: {{observedGeneration: 4, updatedReplicas: 3, replicas: 3}}"
         ));
@@ -404,7 +415,8 @@ mod tests {
              spec: {{replicas: 3, template: {hashed}}}"
         ));
         assert!(deployment.is_paused && deployment.paused_by.as_deref() == Some("u"));
-        assert_eq!((deployment.history_limit, deployment.meta().generation), (10, 4));
+        let numbers = (deployment.history_limit, deployment.meta().generation, deployment.revision);
+        assert_eq!(numbers, (10, 4, 6));
         assert_eq!((set.revision, set.meta().labels.pod_template_hash.as_deref()), (7, Some("6d")));
         assert!(Arc::ptr_eq(&deployment.template, &set.template));
     }

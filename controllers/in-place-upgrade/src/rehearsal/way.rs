@@ -17,8 +17,7 @@ pub(super) fn way(member: &Member) -> Vec<PodWrite> {
         }
         PodState::Resizing if back.is_some() => changes(member).chain(back).collect(),
         PodState::Resizing => {
-            let patch = member.judgement.differences.needs_patch();
-            patch.then(|| patching(member)).unwrap_or_default()
+            if member.judgement.differences.needs_patch() { patching(member) } else { Vec::new() }
         }
         PodState::Patched | PodState::Started | PodState::Ineligible => back.into_iter().collect(),
         PodState::Failed(failure) => back.into_iter().filter(|_| failure.leaves_pod_as_it_was()).collect(),

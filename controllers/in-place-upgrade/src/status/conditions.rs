@@ -6,12 +6,11 @@ use crate::differences::Differences;
 use crate::finalize::Finalize;
 use crate::health::ends_run;
 use crate::holds::Hold;
-use crate::message::quoting;
+use crate::message::{count, quoting};
 use crate::plan::decision::Decision;
 use crate::plan::moves::Moves;
 use crate::plan::situation::{Course, Situation};
 use crate::previous::NotRecorded;
-use crate::verdict::Verdict;
 use springtide_crds::in_place_upgrade::{
     AcceptedReason, DriftPolicy, DriftedReason, FinalizedReason, HealthyReason, HeldReason, Persist,
     RefusalReason, TargetKind,
@@ -150,7 +149,12 @@ fn agreed(situation: &Situation<'_>) -> (FinalizedReason, String) {
         (Persist::PodsOnly, _) | (Persist::Template, TargetKind::ReplicaSet) => false,
         (Persist::Template, TargetKind::Deployment | TargetKind::StatefulSet | TargetKind::DaemonSet) => true,
     };
-    if has_say {
+    let left_out = situation.left_out();
+    if has_say && left_out > 0 && situation.target.kind() != TargetKind::Deployment {
+        let pods = count(left_out, "pod");
+        let message = format!("the workload's controller counts all but {pods} left out as of its template");
+        (FinalizedReason::NativeControllerAgrees, message)
+    } else if has_say {
         let message = "the workload's controller counts every pod as of its template";
         (FinalizedReason::NativeControllerAgrees, message.to_owned())
     } else {
@@ -160,7 +164,7 @@ fn agreed(situation: &Situation<'_>) -> (FinalizedReason, String) {
 
 /// Whether pods differ from what a run made them, though the wish is the same.
 pub(super) fn drifted(situation: &Situation<'_>) -> (DriftedReason, String) {
-    let first = situation.members.iter().find(|member| member.judgement.verdict != Verdict::UpToDate);
+    let first = situation.members.iter().find(|member| super::has_drifted(situation, member));
     match first.filter(|_| situation.has_succeeded()) {
         Some(first) => {
             let before = format!(
@@ -175,7 +179,15 @@ pub(super) fn drifted(situation: &Situation<'_>) -> (DriftedReason, String) {
             let remedy = format!(" by its {what}: {remedy}");
             (DriftedReason::PodsDiffer, quoting(&before, &first.pod.meta().key.name, &remedy))
         }
-        None => (DriftedReason::NoDrift, "no pod differs outside of a run".to_owned()),
+        None => match situation.members.iter().find(|member| situation.leaves_out(member)) {
+            Some(first) => {
+                let pods = count(situation.left_out(), "pod");
+                let before = format!("no pod differs outside of a run but {pods} left out, first ");
+                let remedy = " (spec.policy.ineligible): delete it to have it made anew";
+                (DriftedReason::NoDrift, quoting(&before, &first.pod.meta().key.name, remedy))
+            }
+            None => (DriftedReason::NoDrift, "no pod differs outside of a run".to_owned()),
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! What keeps pods from being changed, and what helps.
 
 use super::standstill::is_put_off;
-use crate::census::Member;
+use crate::census::{Member, is_left_out};
 use crate::machine::PodState;
 use crate::message::{count, quoting};
 use crate::names::TRAFFIC;
@@ -15,7 +15,8 @@ use std::collections::BTreeSet;
 /// Which pods cannot be changed in place, for the reason that most of them have.
 pub(super) fn blocked(situation: &Situation<'_>) -> String {
     let census = &situation.census;
-    let Some(row) = census.plan.reasons.first() else {
+    let policy = situation.observed.upgrade.spec.policy.ineligible;
+    let Some(row) = census.plan.reasons.iter().find(|row| !is_left_out(row.reason, policy)) else {
         return format!("{} cannot be changed in place", count(census.pods.blocked, "pod"));
     };
     if row.reason == BlockedReason::AdmissionDenied
@@ -78,7 +79,7 @@ pub(super) fn not_pulled(pulled: &PrePull) -> String {
         PrePulledReason::ImageNotFound => "; correct the image in the wish",
         PrePulledReason::PullDenied => "; correct the image, or the template's imagePullSecrets",
         PrePulledReason::TimedOut => "; see its registry, or raise spec.prePull.timeoutSeconds",
-        PrePulledReason::PullerNotScheduled => "; see that pod's events, or set spec.prePull.mode to None",
+        PrePulledReason::PullerNotScheduled => "; see that pod's events, or set another spec.prePull.mode",
         PrePulledReason::NotObserved
         | PrePulledReason::AllNodes
         | PrePulledReason::NotNeeded

@@ -85,7 +85,7 @@ pub(super) fn look(
         ConditionStatus::True => now,
         ConditionStatus::False | ConditionStatus::Unknown => held.last_transition_time.0,
     });
-    let begun = situation.course.is_open().then(|| situation.step.status.start_time.0);
+    let begun = situation.course.is_open().then_some(situation.step.status.start_time.0);
     let since = [free_since, begun].into_iter().flatten().fold(still_since, Timestamp::max);
     let reason = if decision.finalize().is_some() {
         StalledReason::FinalizeFailed

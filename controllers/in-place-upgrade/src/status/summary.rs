@@ -12,7 +12,7 @@ use crate::pre_pull::PrePull;
 use crate::previous::NotRecorded;
 use crate::target::Target;
 use springtide_crds::in_place_upgrade::{
-    HealthyReason, Ineligible, OnFailure, ReadyReason, RefusalReason, RunResult, StalledReason,
+    HealthyReason, OnFailure, ReadyReason, RefusalReason, RunResult, StalledReason,
 };
 use springtide_crds::reason::Reason;
 use springtide_plumbing::projection::Projection;
@@ -109,7 +109,16 @@ pub(super) fn summary(
             goes(ReadyReason::RollingBack, "the partition is raised before the first pod goes back")
         }
         Decision::Flip(next) => {
-            goes(if is_back { ReadyReason::RollingBack } else { ReadyReason::Upgrading }, next.message())
+            let ready = match situation.course {
+                Course::Back => ReadyReason::RollingBack,
+                Course::Finalizing => ReadyReason::Finalizing,
+                Course::Closed
+                | Course::RolledBack
+                | Course::Superseded
+                | Course::Forward
+                | Course::Stopped => ReadyReason::Upgrading,
+            };
+            goes(ready, next.message())
         }
         Decision::Finalize(next) => {
             let what = next.message();
@@ -134,7 +143,7 @@ fn refused(situation: &Situation<'_>) -> Option<Summary> {
     let are_blocked = if situation.course.is_open() {
         is_blocked(situation)
     } else {
-        situation.census.pods.blocked > 0 && !ignores(situation)
+        situation.census.pods.blocked > situation.left_out()
     };
     are_blocked.then(|| needs(ReadyReason::Blocked, StalledReason::PodsBlocked, blocked(situation)))
 }
@@ -183,8 +192,9 @@ fn counted(situation: &Situation<'_>) -> String {
 /// What is said of an object whose pods are as they are wished.
 fn at_rest(situation: &Situation<'_>) -> String {
     let pods = &situation.census.pods;
-    let left_out = (ignores(situation) && pods.blocked > 0)
-        .then(|| format!("{} left out by spec.policy.ineligible", count(pods.blocked, "pod")));
+    let left_out = situation.left_out();
+    let left_out =
+        (left_out > 0).then(|| format!("{} left out by spec.policy.ineligible", count(left_out, "pod")));
     let later = (pods.next_restart_only > 0)
         .then(|| format!("{} run a new init image when they restart", pods.next_restart_only));
     let parts = [Some(counted(situation)), left_out, later];
@@ -263,13 +273,6 @@ fn traffic(situation: &Situation<'_>) -> Option<String> {
 
 pub(super) fn hold_text(situation: &Situation<'_>, hold: &Hold) -> String {
     hold.message(situation.wish.hash.as_str(), situation.step.status.index)
-}
-
-fn ignores(situation: &Situation<'_>) -> bool {
-    match situation.observed.upgrade.spec.policy.ineligible {
-        Ineligible::Ignore => true,
-        Ineligible::Block | Ineligible::Recreate => false,
-    }
 }
 
 /// What is said of a run that has gone wrong and stands.

@@ -126,18 +126,25 @@ mod tests {
         names.iter().map(|name| evictions.warrant(&rig.stores, &pod(name)).is_some()).collect()
     }
 
+    /// A version of a pod, as the store takes no version twice.
+    fn version(name: &str, version: u32, over: Value) -> Arc<PodView> {
+        let mut whole = json!({"metadata": {"resourceVersion": version.to_string()}});
+        overlay(&mut whole, over);
+        pod(name, whole)
+    }
+
     #[test]
     fn no_more_pods_of_a_run_are_let_go_than_may_be_unavailable_before_the_stores_show_it() {
         let mut rig = rig(true, policy("Recreate", 2));
         let evictions = Evictions::default();
         assert_eq!(given(&evictions, &rig, &["a", "b", "c", "a"]), [true, true, false, true]);
         let unready = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
-        put(&mut rig.pods, &pod("d", unready));
+        put(&mut rig.pods, &version("d", 11, unready));
         assert_eq!(given(&evictions, &rig, &["d"]), [true], "it is in no service");
         // What came in the place of the first two is in service.
         let deleting = json!({"metadata": {"deletionTimestamp": "2026-11-23T10:00:00Z"}});
         for (old, new) in [("a", "e"), ("b", "f"), ("d", "g")] {
-            put(&mut rig.pods, &pod(old, deleting.clone()));
+            put(&mut rig.pods, &version(old, 12, deleting.clone()));
             put(&mut rig.pods, &pod(new, json!({})));
         }
         assert_eq!(given(&evictions, &rig, &["c", "e"]), [true, true]);
@@ -153,11 +160,13 @@ mod tests {
         overlay(&mut paused, json!({"spec": {"mode": "Paused"}}));
         assert!(none(&rig(true, paused)));
         let mut other = rig(true, policy("Recreate", 2));
-        put(&mut other.upgrades, &upgrade("web", "Deployment", "another", true, policy("Recreate", 2)));
-        assert!(none(&other));
+        let mut moved = policy("Recreate", 2);
+        overlay(&mut moved, json!({"metadata": {"resourceVersion": "2"}}));
+        put(&mut other.upgrades, &upgrade("web", "Deployment", "another", true, moved));
+        assert!(none(&other), "it is of another workload");
         let mut orphans = rig(true, policy("Recreate", 2));
         let before = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "x", "controller": true}]);
-        put(&mut orphans.pods, &pod("a", json!({"metadata": {"ownerReferences": before}})));
+        put(&mut orphans.pods, &version("a", 11, json!({"metadata": {"ownerReferences": before}})));
         assert!(none(&orphans), "its owner is another one of the name");
     }
 

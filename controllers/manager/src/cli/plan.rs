@@ -115,8 +115,8 @@ async fn of_upgrade(args: &PlanArgs, name: &str) -> Result<Answer> {
     let cluster = Cluster::connect(&args.connection, "plan").await?;
     let mut answer = Answer::new(args.rehearsal.time(), Vec::new());
     let key = ObjectKey::new(cluster.namespace.as_str(), name);
-    upgrade::plan::add(&mut answer, &cluster, &args.rehearsal, &key.namespace, Vec::new(), &[key.clone()])
-        .await?;
+    let keys = std::slice::from_ref(&key);
+    upgrade::plan::add(&mut answer, &cluster, &args.rehearsal, &key.namespace, Vec::new(), keys).await?;
     Ok(answer)
 }
 

@@ -72,6 +72,12 @@ impl Record {
         self.base.get(container).map_or(0, |base| restarts.saturating_sub(base.2).saturating_sub(1))
     }
 
+    /// Whether this is the very container that ran before the patch. One that the patch did not touch has none.
+    pub fn is_base(&self, container: &str, container_id: &str) -> bool {
+        !container_id.is_empty()
+            && self.base.get(container).is_some_and(|base| base.is_container(container_id))
+    }
+
     /// The annotation's value; `None` if it would be longer than 4 KiB.
     pub fn encode(&self) -> Option<String> {
         let text = serde_json::to_string(self).ok()?;

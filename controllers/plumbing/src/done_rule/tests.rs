@@ -133,6 +133,14 @@ fn restarts_are_counted_from_the_patch_on_and_its_own_is_none() {
 }
 
 #[test]
+fn the_container_from_before_the_patch_is_known() {
+    let read = record("containerd://a", "reg/app@sha256:1");
+    assert!(read.is_base(APP, "containerd://a"));
+    assert!(!read.is_base(APP, "containerd://b") && !read.is_base("sidecar", "containerd://a"));
+    assert!(!record("", "").is_base(APP, ""), "none is no container");
+}
+
+#[test]
 fn a_record_that_says_nothing_of_restarts_is_as_short_as_before_they_were_known() {
     let text = record("a", "b").encode().unwrap();
     assert!(!text.contains("restarted") && !text.contains("renamed") && !text.contains("added"), "{text}");

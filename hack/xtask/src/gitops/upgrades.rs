@@ -152,6 +152,7 @@ fn at(mut object: Value, stand: Stand, now: Timestamp) -> Result<Value> {
         conditions: conditions(earlier.conditions, generation, stand, now),
         target: "Deployment/web".to_owned(),
         target_hash: target_hash.clone(),
+        start_time: (stand.step > 0).then(|| started.clone()),
         step: (stand.step > 0).then(|| StepStatus {
             index: stand.step,
             of: 3,

@@ -2,6 +2,7 @@
 //! and notes what its pods were made from.
 
 use super::{flip, is_ready_for_flip, prepare, snapshot};
+use crate::earlier::EarlierTemplates;
 use crate::finalize::{Finalize, Need, Terms};
 use crate::names::EARLIER_ANNOTATION;
 use crate::projections::pod::PodView;
@@ -78,31 +79,48 @@ fn close(active: &ReplicaSetView, pods: &[Arc<PodView>]) -> Finalize {
         ));
     }
     let closed = active.earlier.closed(own.into_iter().max());
-    let set = json!({"op": "add", "path": path(), "value": closed.text()});
     Finalize::write(
-        vec![vec![noted(active, set)]],
+        vec![vec![noted(active, &closed)]],
         format!("ReplicaSet {name} notes which pods are of its old template"),
     )
 }
 
-/// Forgets what pods were made from, when all are of the ReplicaSet's template; `None` where nothing is noted.
-pub(in crate::finalize) fn forget(active: &ReplicaSetView) -> Option<Finalize> {
-    let remove = json!({"op": "remove", "path": path()});
-    let message = format!("ReplicaSet {} has no pods of another template any more", active.meta().key.name);
-    (!active.earlier.is_empty()).then(|| Finalize::write(vec![vec![noted(active, remove)]], message))
+/// Forgets what pods were made from at the end of a run, when all are of the ReplicaSet's template but those that runs
+/// leave as they are; `None` where nothing else is noted.
+pub(in crate::finalize) fn settle(active: &ReplicaSetView, leaves: bool) -> Option<Finalize> {
+    let kept = active.earlier.settled(leaves);
+    if kept == active.earlier {
+        return None;
+    }
+    let name = &active.meta().key.name;
+    let message = if kept.is_empty() {
+        format!("ReplicaSet {name} has no pods of another template any more")
+    } else {
+        format!("ReplicaSet {name} notes which pods are left as they are")
+    };
+    Some(Finalize::write(vec![vec![noted(active, &kept)]], message))
 }
 
 /// The path of the note.
-pub(super) fn path() -> String {
+fn path() -> String {
     format!("/metadata/annotations/{}", EARLIER_ANNOTATION.replace('/', "~1"))
 }
 
-fn noted(set: &ReplicaSetView, operation: Value) -> Step {
+/// The operation by which the note becomes this one; of nothing none stays.
+pub(super) fn note(earlier: &EarlierTemplates) -> Value {
+    if earlier.is_empty() {
+        json!({"op": "remove", "path": path()})
+    } else {
+        json!({"op": "add", "path": path(), "value": earlier.text()})
+    }
+}
+
+fn noted(set: &ReplicaSetView, earlier: &EarlierTemplates) -> Step {
     let meta = set.meta();
     let action = Action::json_patch(json!([
         {"op": "test", "path": "/metadata/uid", "value": meta.uid},
         {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version.to_string()},
-        operation,
+        note(earlier),
     ]));
     Write { resource: REPLICA_SET, key: meta.key.clone(), class: WriteClass::Spec, action }.into()
 }
@@ -110,7 +128,6 @@ fn noted(set: &ReplicaSetView, operation: Value) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::earlier::EarlierTemplates;
     use crate::fixtures::{at, deployment, pod, replica_set, template};
     use crate::projections::template::Template;
     use springtide_crds::in_place_upgrade::{FieldOwnership, History, InPlaceUpgradeSpec, Lock, TargetKind};
@@ -136,6 +153,7 @@ mod tests {
             inline: None,
             recorded_partition: None,
             relabelled: &[],
+            left_out: 0,
         };
         let target = Target::deployment(deployment(2, "app:2", json!({})), sets);
         let Target::Deployment { deployment, replica_sets } = &target else { panic!("it is one") };
@@ -213,9 +231,14 @@ mod tests {
         assert!(noted.of(at(5)).is_some() && noted.of(at(6)).is_none());
         let closed = changed(&flipped, |set| set.earlier = noted);
         assert_eq!(next(&closed, &pods), None);
-        let forgotten = forget(&closed);
+        let forgotten = settle(&closed, false);
         assert_eq!(operation(writes(&forgotten)[0], &path())["op"], "remove");
-        assert_eq!(forget(&replica_set("rs", 1, 2, "app:2")), None);
+        assert_eq!(settle(&replica_set("rs", 1, 2, "app:2"), false), None);
+        let kept = settle(&closed, true);
+        let left = noted_in(writes(&kept)[0]);
+        assert!(left.is_left() && left.of(at(5)).is_some());
+        let left = changed(&closed, |set| set.earlier = left);
+        assert_eq!((settle(&left, true), settle(&left, false)), (None, None), "it stays until the next change");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixtures::{deployment, replica_set, template};
+use crate::fixtures::{deployment, overlay, replica_set, template};
 use springtide_crds::in_place_upgrade::{FieldOwnership, InPlaceUpgradeSpec, Inline, TargetKind};
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::plan::Patch;
@@ -21,6 +21,7 @@ fn terms(uid: &Uid) -> Terms<'_> {
         inline: None,
         recorded_partition: None,
         relabelled: &[],
+        left_out: 0,
     }
 }
 
@@ -86,6 +87,31 @@ fn no_history_is_kept_where_none_is_wanted_or_there_is_one() {
     assert_eq!(lengths(json!({"spec": {"revisionHistoryLimit": 0}}), &terms(&uid), Vec::new()), [1]);
     assert_eq!(lengths(json!({}), &Terms { history: History::None, ..terms(&uid) }, Vec::new()), [1]);
     assert_eq!(lengths(json!({}), &terms(&uid), vec![replica_set("kept", 3, 0, "app:1")]), [1]);
+}
+
+#[test]
+fn pods_that_are_left_as_they_are_are_noted_with_the_flip_and_what_they_were_made_from_is_kept() {
+    let uid = uid();
+    let leaving = Terms { history: History::None, left_out: 1, ..terms(&uid) };
+    let note = |write: &Write| {
+        let operations = operations(write).as_array().unwrap();
+        let path = "/metadata/annotations/springtide.dev~1earlier-templates";
+        operations.iter().find(|operation| operation["path"] == path).cloned()
+    };
+    let planned = next(deployment(3, "app:2", json!({})), vec![replica_set("rs", 4, 3, "app:1")], &leaving);
+    let flipped = writes(&planned);
+    assert_eq!(flipped.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1], "whatever is said of history");
+    let text = note(flipped[1][0]).unwrap()["value"].as_str().unwrap().to_owned();
+    let noted = EarlierTemplates::read(&text);
+    assert!(noted.is_left() && noted.is_open());
+    let mut left = ReplicaSetView::clone(&replica_set("rs", 4, 3, "app:1"));
+    left.earlier = noted;
+    let all = next(deployment(3, "app:2", json!({})), vec![Arc::new(left)], &terms(&uid));
+    let last = writes(&all);
+    assert_eq!(note(last.last().unwrap()[0]).unwrap()["op"], "remove", "all are of one template again");
+    let unknown = deployment(3, "app:2", json!({"spec": {"revisionHistoryLimit": 0}}));
+    let unkept = next(unknown, vec![replica_set("rs", 4, 3, "app:1")], &leaving);
+    assert_eq!(note(writes(&unkept)[0][0]), None, "nobody would know what they were made from");
 }
 
 #[test]
@@ -164,6 +190,60 @@ fn a_foreign_pause_is_used_and_left_alone() {
     assert!(fields["spec"].get("paused").is_none());
     let flipped = vec![replica_set("rs", 4, 3, "app:2")];
     assert_eq!(next(deployment(3, "app:2", json!({})), flipped, &terms), Finalize::agreed());
+}
+
+#[test]
+fn a_replica_set_that_is_lost_is_made_again_with_the_wish_once_the_new_template_is_seen() {
+    let uid = uid();
+    let lost = |over: Value| {
+        let mut whole = json!({
+            "metadata": {"annotations": {REVISION: "4"}}, "spec": {"revisionHistoryLimit": 0},
+        });
+        overlay(&mut whole, over);
+        next(deployment(0, "app:2", whole), Vec::new(), &terms(&uid))
+    };
+    let made = lost(json!({}));
+    let writes = writes(&made);
+    assert_eq!(writes.iter().map(Vec::len).collect::<Vec<_>>(), [1]);
+    let made = manifest(writes[0][0]);
+    assert_eq!(made["spec"]["template"]["spec"]["containers"][0]["image"], "app:2");
+    assert_eq!(
+        (&made["spec"]["replicas"], &made["metadata"]["annotations"][REVISION]),
+        (&json!(0), &json!("5"))
+    );
+    assert_eq!(made["metadata"]["ownerReferences"][0]["uid"], "web");
+    let unseen = lost(json!({"status": {"observedGeneration": 0}}));
+    assert!(matches!(unseen, Finalize::Waiting { .. }), "its controller would delete this one too");
+    let counted = lost(json!({"status": {"replicas": 3}}));
+    assert!(matches!(counted, Finalize::Waiting { .. }), "it has one that is not seen here yet");
+    let scaled = deployment(3, "app:2", json!({"status": {"replicas": 0, "updatedReplicas": 0}}));
+    let made = vec![replica_set("web-5", 5, 0, "app:2")];
+    assert!(
+        matches!(next(scaled, made, &terms(&uid)), Finalize::Waiting { .. }),
+        "it is yet to be scaled up"
+    );
+    let agreed =
+        next(deployment(3, "app:2", json!({})), vec![replica_set("web-5", 5, 3, "app:2")], &terms(&uid));
+    assert_eq!(agreed, Finalize::agreed());
+}
+
+#[test]
+fn a_transient_wish_comes_into_a_deployment_whose_replica_set_is_lost() {
+    let uid = uid();
+    let inline: Inline =
+        serde_json::from_value(json!({"containers": [{"name": "app", "image": "app:2"}]})).unwrap();
+    let terms = Terms { lock: Lock::Transient, inline: Some(&inline), ..terms(&uid) };
+    let annotations = json!({REVISION: "4", PAUSED_BY_ANNOTATION: "ipu"});
+    let lost = |image: &str| {
+        next(deployment(0, image, json!({"metadata": {"annotations": annotations}})), Vec::new(), &terms)
+    };
+    let first = lost("app:1");
+    assert!(matches!(writes(&first)[0][0].action, Action::Apply { .. }), "{first:?}");
+    let second = lost("app:2");
+    assert_eq!(
+        manifest(writes(&second)[0][0])["spec"]["template"]["spec"]["containers"][0]["image"],
+        "app:2"
+    );
 }
 
 #[test]

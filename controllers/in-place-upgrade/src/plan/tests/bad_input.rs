@@ -51,9 +51,12 @@ fn a_spec_that_cannot_be_served_is_told_at_the_first_look_and_nothing_is_written
     }
 }
 
+/// Something else that is seen.
+type Change = fn(&mut Observed);
+
 #[test]
 fn a_target_that_is_missing_taken_unlocked_or_too_much_is_told_and_nothing_is_written() {
-    let changes: [(fn(&mut Observed), StalledReason); 3] = [
+    let changes: [(Change, StalledReason); 3] = [
         (
             |observed| {
                 observed.target = None;

@@ -145,6 +145,22 @@ fn a_field_that_may_be_taken_by_force_is_asked_for_anew_at_once() {
     assert_eq!(answer(&mut observed, 1, accepted), 1);
 }
 
+#[test]
+fn who_leaves_out_pods_that_cannot_be_changed_waits_for_those_that_admission_refuses() {
+    let mut world = World::new(3, false, json!({"policy": {"ineligible": "Ignore"}}));
+    world.upgrade["metadata"]["finalizers"] = json!(["springtide.dev/in-place-upgrade"]);
+    let mut observed = world.observe();
+    assert_eq!(answer(&mut observed, 0, denied), 1);
+    let told = plan(&observed, at(0));
+    assert_denied(&told);
+    let status = status_of(&told).unwrap();
+    assert_eq!((status.pods.blocked, status.pods.updated, status.plan.up_to_date), (3, 0, 0));
+    assert_eq!((writes(&told).len(), told.wake), (0, Some(at(60))));
+    store(&mut observed, &told);
+    assert_eq!(answer(&mut observed, 60, accepted), 1);
+    assert!(status_of(&plan(&observed, at(60))).unwrap().previous.is_some(), "it begins by itself");
+}
+
 /// A patch of a pod, or the making of one, that the API server has refused.
 fn refused(action: Action) -> WriteResult {
     let mut world = World::new(1, false, json!({}));

@@ -36,6 +36,7 @@ status:
   - {type: springtide.dev/upgrade-ready, status: 'False', message: 'run=7c9f21ab04de', lastTransitionTime: '2026-11-23T10:05:00Z'}
   - {type: PodResizePending, status: 'True', reason: Infeasible, message: 'Node did not have enough capacity'}
   - {type: PodResizeInProgress, status: 'False'}
+  - {type: PodReadyToStartContainers, status: 'True', lastTransitionTime: '2026-11-23T08:00:00Z'}
   containerStatuses:
   - name: app
     containerID: containerd://aa
@@ -65,6 +66,25 @@ fn a_pod_of_a_workload_is_kept_with_containers_and_what_their_kubelet_reports() 
 }
 
 #[test]
+fn what_ran_before_is_known_by_its_start_and_by_whether_anybody_saw_its_end() {
+    let of = |state: &str| {
+        let running = "state: {running: {startedAt: '2026-11-23T09:00:00Z'}}";
+        let pod = pod(&WEB.replace(running, state));
+        (pod.sandbox_since, pod.container("app").unwrap().status.as_deref().unwrap().clone())
+    };
+    let at = |time: &str| Some(time.parse::<Timestamp>().unwrap());
+    let (sandbox, running) = of("lastState: {terminated: {exitCode: 255, reason: Unknown, startedAt: '2026-11-23T07:00:00Z'}}
+    state: {running: {startedAt: '2026-11-23T09:00:00Z'}}");
+    assert_eq!(sandbox, at("2026-11-23T08:00:00Z"));
+    assert_eq!(running.last, Some(EndedContainer { started: at("2026-11-23T07:00:00Z"), is_lost: true }));
+    let (_, ended) = of("state: {terminated: {exitCode: 1, reason: Error, startedAt: '2026-11-23T09:00:00Z'}}");
+    let crashed = EndedContainer { started: at("2026-11-23T09:00:00Z"), is_lost: false };
+    assert_eq!((ended.state, ended.last), (ContainerState::Terminated(crashed), None));
+    let (_, gone) = of("state: {terminated: {exitCode: 137, reason: ContainerStatusUnknown, startedAt: null}}");
+    assert_eq!(gone.state, ContainerState::Terminated(EndedContainer { started: None, is_lost: true }));
+}
+
+#[test]
 fn of_other_pods_only_gates_labels_and_readiness_are_kept() {
     let pod = pod(&WEB.replace("kind: ReplicaSet", "kind: Job"));
     assert!(pod.containers.is_empty() && pod.annotations.is_empty());
@@ -76,6 +96,18 @@ fn of_other_pods_only_gates_labels_and_readiness_are_kept() {
 fn a_pod_of_which_nothing_is_reported_is_live_and_has_not_started() {
     let pod = pod("{metadata: {name: a, namespace: ns}, spec: {containers: [{name: app}]}}");
     assert!(pod.is_live() && pod.has_not_started() && !pod.are_containers_ready());
+}
+
+#[test]
+fn volumes_that_are_images_are_told_from_others() {
+    let has = |volumes: &str| {
+        pod(&WEB.replace("  nodeName: n1", &format!("  nodeName: n1\n  volumes: {volumes}")))
+            .has_image_volumes
+    };
+    assert!(has(
+        "[{name: a, emptyDir: {}}, {name: b, image: {reference: 'app:2', pullPolicy: IfNotPresent}}]"
+    ));
+    assert!(!has("[{name: a, emptyDir: {}}, {name: b}]") && !has("[]") && !pod(WEB).has_image_volumes);
 }
 
 #[test]

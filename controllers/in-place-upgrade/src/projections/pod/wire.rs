@@ -1,9 +1,9 @@
 //! Pod, as the API server serves it.
 
 use super::{
-    AnnotationValue, ContainerState, ContainerStatus, ContainerView, DEFAULT_GRACE_SECONDS,
-    MESSAGE_MAX_BYTES, MIRROR, OWNER_KINDS, PodPhase, PodView, ResizeInProgress, ResizePending, Since,
-    Traits,
+    AnnotationValue, ContainerState, ContainerStatus, ContainerView, DEFAULT_GRACE_SECONDS, EndedContainer,
+    LOST, MESSAGE_MAX_BYTES, MIRROR, OWNER_KINDS, PodPhase, PodView, ResizeInProgress, ResizePending,
+    SANDBOX, Since, Traits,
 };
 use crate::amounts::Amounts;
 use crate::content::{Metadata, QosClass, Role};
@@ -39,6 +39,13 @@ struct WireSpec {
     resource_claims: Vec<IgnoredAny>,
     resources: Value,
     os: Option<WireOs>,
+    volumes: Vec<WireVolume>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireVolume {
+    image: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -107,6 +114,8 @@ struct WireContainerStatus {
     #[serde(default)]
     state: WireState,
     #[serde(default)]
+    last_state: WireState,
+    #[serde(default)]
     resources: Option<Value>,
 }
 
@@ -134,8 +143,14 @@ struct WireRunning {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct WireTerminated {
-    exit_code: i32,
     reason: Box<str>,
+    started_at: Option<Timestamp>,
+}
+
+impl From<WireTerminated> for EndedContainer {
+    fn from(wire: WireTerminated) -> Self {
+        Self { started: wire.started_at, is_lost: LOST.contains(&&*wire.reason) }
+    }
 }
 
 impl From<Wire> for PodView {
@@ -165,9 +180,11 @@ impl From<Wire> for PodView {
             observed_generation: status.observed_generation,
             grace_seconds: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS),
             containers: Vec::new(),
+            has_image_volumes: spec.volumes.iter().any(|volume| volume.image.is_some()),
             signals: TRAFFIC.signals(gates, &gate, label, annotation),
             containers_ready: since("ContainersReady"),
             ready: since("Ready"),
+            sandbox_since: since(SANDBOX).and_then(|condition| condition.since),
             resize_pending: held("PodResizePending").map(|found| ResizePending {
                 is_infeasible: &*found.reason == "Infeasible",
                 message: message(found),
@@ -256,9 +273,7 @@ impl WireContainerStatus {
         let wire = self;
         let state = match (wire.state.running, wire.state.terminated, wire.state.waiting) {
             (Some(running), _, _) => ContainerState::Running { started: running.started_at },
-            (None, Some(ended), _) => {
-                ContainerState::Terminated { exit_code: ended.exit_code, reason: ended.reason }
-            }
+            (None, Some(ended), _) => ContainerState::Terminated(ended.into()),
             (None, None, waiting) => {
                 let WireWaiting { reason, message } = waiting.unwrap_or_default();
                 let message = bounded_text(&message, MESSAGE_MAX_BYTES).into_boxed_str();
@@ -272,6 +287,7 @@ impl WireContainerStatus {
             restarts: wire.restart_count,
             is_ready: wire.ready,
             state,
+            last: wire.last_state.terminated.map(EndedContainer::from),
             amounts: wire.resources.filter(|value| !value.is_null()).map(|value| Amounts::read(&value)),
         }
     }

@@ -17,6 +17,15 @@ pub(super) const UPGRADES: &[Row] = &[
                 )],
             },
             Panel {
+                title: "Upgrades that need a person",
+                description: "By the reason of condition Stalled. They do not go on by themselves.",
+                unit: "short",
+                targets: &[(
+                    r#"max by (reason) (springtide_objects_stalled{job=~"$job",kind="InPlaceUpgrade"}) > 0"#,
+                    "{{reason}}",
+                )],
+            },
+            Panel {
                 title: "Pods by verdict",
                 description: "What is still to be done to them. Those that are blocked cannot be changed in place as they are.",
                 unit: "short",
@@ -24,7 +33,8 @@ pub(super) const UPGRADES: &[Row] = &[
             },
             Panel {
                 title: "Restarts and rollbacks",
-                description: "Containers that were replaced, beside those that restart by themselves; and runs that went wrong.",
+                description: "Containers that were replaced, beside those that restart by themselves; and runs that went wrong \
+                              and were sent back.",
                 unit: "short",
                 targets: &[
                     (
@@ -117,29 +127,6 @@ pub(super) const UPGRADES: &[Row] = &[
                         "p99",
                     ),
                 ],
-            },
-        ],
-    },
-    Row {
-        title: "Metrics of health",
-        panels: &[
-            Panel {
-                title: "Queries of Prometheus",
-                description: "By what came of them. Without a value an upgrade holds, unless its metric says otherwise.",
-                unit: "ops",
-                targets: &[(
-                    r#"sum by (result) (rate(springtide_metric_queries_total{job=~"$job"}[$__rate_interval]))"#,
-                    "{{result}}",
-                )],
-            },
-            Panel {
-                title: "Time of a query, p99",
-                description: "Until the answer, or the end of the wait for it.",
-                unit: "s",
-                targets: &[(
-                    r#"histogram_quantile(0.99, sum by (le) (rate(springtide_metric_query_seconds_bucket{job=~"$job"}[$__rate_interval])))"#,
-                    "p99",
-                )],
             },
         ],
     },

@@ -133,7 +133,7 @@ pub(super) fn locked(reason: &LockedReason) -> Option<Told> {
         LockedReason::UnlockedDuringRun => {
             let mut world = opened(json!({}));
             world.deployment["spec"]["paused"] = json!(false);
-            (Scene::of(world), &["not paused", "set spec.paused to true", "nothing further is written"])
+            (Scene::of(world), &["not paused", "set spec.paused to true", "no further pod is changed"])
         }
     })
 }

@@ -102,8 +102,10 @@ impl World {
         let Some(pod) = self.pods.get_mut(name) else { return };
         let before = pod["status"].clone();
         let image = pod["spec"]["containers"][0]["image"].clone();
-        let is_new = before["running"] != image;
-        let is_bad = self.bad_images.iter().any(|bad| image == **bad);
+        let runs = before.pointer("/containerStatuses/0/state/running").is_some();
+        let is_new = !runs || before["running"] != image;
+        // What runs needs no registry any more.
+        let is_bad = is_new && self.bad_images.iter().any(|bad| image == **bad);
         let mut status = json!({
             "phase": "Running", "running": image, "qosClass": "BestEffort",
             "observedGeneration": pod["metadata"]["generation"],
@@ -125,7 +127,7 @@ impl World {
         for (type_, holds) in [("ContainersReady", !is_bad), ("Ready", !is_bad && (is_open || !has_gate))] {
             let word = if holds { "True" } else { "False" };
             let old = condition(&before, type_)
-                .filter(|old| old["status"] == word && !(is_new && type_ == "ContainersReady"));
+                .filter(|old| old["status"] == word && !(is_new && holds && type_ == "ContainersReady"));
             let since = old.map_or_else(|| json!(now), |old| old["lastTransitionTime"].clone());
             conditions.push(json!({"type": type_, "status": word, "lastTransitionTime": since}));
         }
@@ -134,6 +136,25 @@ impl World {
         if status != before {
             pod["status"] = status;
             pod["metadata"]["resourceVersion"] = json!(version);
+        }
+    }
+
+    /// Of a paused Deployment the oldest ReplicaSets without pods go beyond its `revisionHistoryLimit`, the `new` one left
+    /// out.
+    fn clean_up(&mut self, new: Option<&str>) {
+        let spec = &self.deployment["spec"];
+        let Some(limit) = spec["revisionHistoryLimit"].as_u64().filter(|_| spec["paused"] == true) else {
+            return;
+        };
+        let mut old: Vec<String> =
+            self.replica_sets.keys().filter(|name| Some(name.as_str()) != new).cloned().collect();
+        old.sort_by_key(|name| revision(&self.replica_sets[name]));
+        let beyond = old.len().saturating_sub(usize::try_from(limit).unwrap());
+        for name in old.into_iter().take(beyond) {
+            let set = &self.replica_sets[&name];
+            if set["spec"]["replicas"] == 0 && set["status"]["replicas"] == 0 {
+                self.replica_sets.remove(&name);
+            }
         }
     }
 
@@ -148,10 +169,7 @@ impl World {
             self.deployment["spec"]["paused"] == true || new.is_some(),
             "the Deployment's controller would make a ReplicaSet"
         );
-        let revision = |set: &Value| -> i64 {
-            let text = set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str();
-            text.and_then(|text| text.parse().ok()).unwrap_or(0)
-        };
+        self.clean_up(new.as_deref());
         let mut updated = json!(0);
         if let Some(new) = new {
             let most = self
@@ -174,6 +192,12 @@ impl World {
         self.deployment["status"] =
             json!({"observedGeneration": generation, "replicas": replicas, "updatedReplicas": updated});
     }
+}
+
+/// The number that says of which revision a ReplicaSet is.
+fn revision(set: &Value) -> i64 {
+    let text = set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str();
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn is_ready(pod: &Value) -> bool {
