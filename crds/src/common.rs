@@ -1,4 +1,4 @@
-//! Types that several kinds share: conditions, references, tiers and windows.
+//! Types that several kinds share: conditions, references, amounts, tiers, windows, metrics and drains.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use crate::reason::Reason;
 
 pub use crate::decimal::Decimal;
+pub use crate::drain::{Drain, DrainConfirm, OnTimeout};
 pub use crate::int_or_percent::IntOrPercent;
+pub use crate::metric_gate::{METRICS_MAX, MetricGate, OnNoData, PrometheusQuery, QUERY_MAX_LENGTH};
 pub use crate::quantity::Quantity;
+pub use crate::resource_amounts::ResourceAmounts;
 pub use crate::url::{ADDRESS_PATTERN, HTTPS_URL_PATTERN};
 pub use crate::window::Window;
 
@@ -24,8 +27,8 @@ pub const VERSION: &str = "v1alpha1";
 /// pods that we copy (`CreateContainerConfigError`) are cut to it.
 pub const REASON_MAX_LENGTH: usize = 34;
 
-/// Longest condition type, in bytes; the longest of ours is `CapacityStale`.
-const TYPE_MAX_LENGTH: usize = 16;
+/// Longest condition type, in bytes: `AutoscalerConflict`.
+const TYPE_MAX_LENGTH: usize = 18;
 
 /// Where the API server's default puts `lastTransitionTime` before any
 /// controller has seen the object; Gateway API uses the same instant.

@@ -14,9 +14,7 @@ use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use health::{
-    Health, METRICS_MAX, MetricGate, OnFailure, OnNoData, PrometheusQuery, QUERY_MAX_LENGTH, Rollback,
-};
+pub use health::{Health, OnFailure, Rollback};
 pub use policy::{DriftPolicy, FieldOwnership, History, Ineligible, Lock, Policy, TimeSharePolicy};
 pub use reasons::{
     AcceptedReason, DriftedReason, FinalizedReason, HealthyReason, HeldReason, LockedReason, PrePulledReason,
@@ -25,7 +23,7 @@ pub use reasons::{
 pub use rules::{IMMUTABLE_FIELDS, RISING_FIELDS};
 pub use source::{
     Approval, ContainerResources, IMAGE_MAX_LENGTH, Inline, InlineContainer, InlineMetadata,
-    METADATA_KEYS_MAX, Persist, ResourceAmounts, Restart, Source, SourceType, TargetKind, TargetRef,
+    METADATA_KEYS_MAX, Persist, Restart, Source, SourceType, TargetKind, TargetRef,
 };
 pub use status::{
     BLOCKED_REASONS_MAX, BlockedPods, BlockedReason, CONTENT_MAX_BYTES, FAILURES_MAX, InPlaceUpgradeStatus,
@@ -33,7 +31,7 @@ pub use status::{
     RunResult, StepStatus, TARGET_MAX_LENGTH,
 };
 pub use strategy::{DisruptionBudgets, FreezeWindow, Hold, HoldType, Step, Strategy, TopologyLimit};
-pub use traffic::{Drain, DrainConfirm, OnTimeout, PrePull, PrePullMode, PrePullScope, Traffic, TrafficMode};
+pub use traffic::{PrePull, PrePullMode, PrePullScope, Traffic, TrafficMode};
 
 use crate::schema;
 

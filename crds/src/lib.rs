@@ -8,12 +8,17 @@ pub mod batch_queue;
 pub mod batch_task_profile;
 pub mod common;
 mod decimal;
+mod drain;
 pub mod in_place_upgrade;
 mod int_or_percent;
+mod metric_gate;
 mod quantity;
 pub mod reason;
+pub mod reference_grant;
+mod resource_amounts;
 pub mod samples;
 pub mod schema;
+pub mod time_share_group;
 mod url;
 mod window;
 
@@ -32,18 +37,26 @@ pub const MAX_PER_CLUSTER: &str = "springtide.dev/max-per-cluster";
 pub struct Kind {
     /// The CustomResourceDefinition to install.
     pub crd: CustomResourceDefinition,
-    /// Every condition with every reason its controller may set.
+    /// Every condition with every reason its controller may set; none of a kind without a status.
     pub reasons: Vec<ReasonDoc>,
-    /// Fields of the spec that cannot change after creation, by their path.
+    /// Fields of the spec that cannot change after creation, by their path; `[]` stands for each item of a list.
     pub immutable_fields: &'static [&'static str],
     /// Numbers of the spec that may only rise, by their path.
     pub rising_fields: &'static [&'static str],
     /// Examples that the installation ships.
     pub samples: Vec<Sample>,
-    /// Folder of the controller, below `controllers/`.
+    /// Folder of what reads the spec, below `controllers/`: the kind's controller, or what several of them share.
     pub controller: &'static str,
     /// Who may write objects of the kind, unless the cluster's administrators decide otherwise.
     pub writers: Writers,
+}
+
+impl Kind {
+    /// Whether a controller says in a status where an object stands. What is only looked up by others has none.
+    #[must_use]
+    pub fn has_status(&self) -> bool {
+        !self.reasons.is_empty()
+    }
 }
 
 /// Who may write objects of a kind.
@@ -51,7 +64,7 @@ pub struct Kind {
 pub enum Writers {
     /// Whoever may write the workloads of a namespace.
     Users,
-    /// Those who administer a namespace: an object decides over the tasks of others there.
+    /// Those who administer a namespace: an object decides over what others have there.
     Administrators,
     /// Those alone to whom an administrator of the cluster gives the right: an object takes what others have.
     ClusterAdministrators,
@@ -118,6 +131,24 @@ pub fn all() -> Vec<Kind> {
             samples: samples::in_place_upgrades(),
             controller: "in-place-upgrade",
             writers: Writers::Users,
+        },
+        Kind {
+            crd: time_share_group::crd(),
+            reasons: time_share_group::all_reasons(),
+            immutable_fields: &time_share_group::IMMUTABLE_FIELDS,
+            rising_fields: &[],
+            samples: samples::time_share_groups(),
+            controller: "time-share-group",
+            writers: Writers::Administrators,
+        },
+        Kind {
+            crd: reference_grant::crd(),
+            reasons: Vec::new(),
+            immutable_fields: &[],
+            rising_fields: &[],
+            samples: samples::reference_grants(),
+            controller: "plumbing",
+            writers: Writers::Administrators,
         },
     ]
 }

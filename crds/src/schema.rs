@@ -39,11 +39,20 @@ pub(crate) fn add_rules(schema: &mut Value, rules: Vec<Rule>) {
 
 /// Makes fields of a spec immutable: one transition rule each, presence
 /// included. A field is named by its path from the spec; the objects on the
-/// way need a default.
+/// way need a default. Of `list[].field` each item of a list-map keeps the
+/// field for as long as it has its key.
 pub(crate) fn add_immutability(spec: &mut Value, fields: &[&str], remedy: &str) {
     for path in fields {
-        let required = is_required(spec, path);
-        let field = path.split('.').fold(&*spec, |schema, name| &schema["properties"][name]);
+        let (list, path) = path.split_once("[].").map_or((None, *path), |(list, field)| (Some(list), field));
+        let mut object = &mut *spec;
+        if let Some(list) = list {
+            for name in list.split('.') {
+                object = &mut object["properties"][name];
+            }
+            object = &mut object["items"];
+        }
+        let required = is_required(object, path);
+        let field = path.split('.').fold(&*object, |schema, name| &schema["properties"][name]);
         let always_present = required || !field["default"].is_null();
         let rule = if always_present {
             format!("self.{path} == oldSelf.{path}")
@@ -53,7 +62,7 @@ pub(crate) fn add_immutability(spec: &mut Value, fields: &[&str], remedy: &str) 
             )
         };
         add_rules(
-            spec,
+            object,
             vec![
                 Rule::new(rule)
                     .message(format!("{path} is immutable; {remedy}").as_str())

@@ -4,6 +4,9 @@ use kube::core::{Reason, Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The form of a local date.
+pub(crate) const DATE_PATTERN: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$";
+
 /// A recurring window: `start` and `end`, or `cron` and `durationSeconds`.
 ///
 /// A missing local time (clocks go forward) moves to the next valid instant;
@@ -40,7 +43,7 @@ pub struct Window {
     /// Local dates (YYYY-MM-DD) on which the window starts; absent = every day.
     #[schemars(
         length(min = 1, max = 64),
-        inner(length(max = 10), regex(pattern = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")),
+        inner(length(max = 10), regex(pattern = DATE_PATTERN)),
         extend("x-kubernetes-list-type" = "set")
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -95,7 +95,7 @@ fn text_is_cut_to_its_json_size_at_a_character() {
 #[test]
 fn reasons_fit_and_know_their_status() {
     for row in springtide_crds::all().iter().flat_map(|kind| &kind.reasons) {
-        assert!(row.reason.len() <= REASON_MAX_LENGTH && row.condition.len() <= 16, "{row:?}");
+        assert!(row.reason.len() <= REASON_MAX_LENGTH && row.condition.len() <= 18, "{row:?}");
     }
     assert_eq!(CompleteReason::Failed(FailedReason::FailedIndexes).status(), ConditionStatus::False);
     assert_eq!(CompleteReason::Completed.status(), ConditionStatus::True);

@@ -27,8 +27,9 @@ pub struct PeakWindow {
     /// When the peak is. Give this or fromTimeShareGroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// The peak is whenever a TimeShareGroup of this namespace gives its resources to online services. There is no such
-    /// kind in this version; the tiers that the window would hold or drain start nothing until it has hours of its own.
+    /// The peak is whenever a TimeShareGroup has one by its windows and its override: it begins the group's own lead before
+    /// the window, and leadSeconds before that batch work begins to leave. Give this or window. While there is no such
+    /// group, or its schedule cannot be used, the tiers that the window would hold or drain start nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_time_share_group: Option<TimeShareGroupPeak>,
     /// What the peak means for each tier; a tier without an entry is not affected.
@@ -58,12 +59,17 @@ pub struct PeakWindow {
 #[serde(rename_all = "camelCase")]
 pub struct TimeShareGroupPeak {
     /// Name of the TimeShareGroup.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The member whose peaks count. Absent = those of all members.
     #[schemars(length(min = 1, max = 63))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
+    /// Namespace of the TimeShareGroup. Absent = that of the queue; another one only while a ReferenceGrant there lets
+    /// BatchQueues of the queue's namespace name the group.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }
 
 /// What a peak means for one tier.

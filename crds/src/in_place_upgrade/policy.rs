@@ -24,8 +24,9 @@ pub struct Policy {
     pub history: History,
     /// What happens to pods that differ after a run has ended: Report counts them, Repair changes them.
     pub drift: DriftPolicy,
-    /// When the workload is a member of a TimeShareGroup: HoldDuringPeak starts no pod in the member's peak hours,
-    /// HoldDuringSwitch only while the group switches, which always holds.
+    /// When the workload is a member of a TimeShareGroup: HoldDuringPeak starts no pod while a window or an override gives
+    /// the member the peak, HoldDuringSwitch only while the group switches, which always holds. The peak that a member has
+    /// by default holds nothing.
     pub time_share: TimeSharePolicy,
 }
 

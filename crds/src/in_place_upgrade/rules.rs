@@ -65,10 +65,3 @@ pub(super) fn duration_iff_type_duration() -> Rule {
         .reason(Reason::FieldValueInvalid)
         .field_path(".durationSeconds")
 }
-
-/// A metric fails on one side.
-pub(super) fn one_failure_bound() -> Rule {
-    Rule::new("has(self.failureAbove) != has(self.failureBelow)")
-        .message("give either failureAbove or failureBelow; for a bound on both sides give two metrics")
-        .reason(Reason::FieldValueInvalid)
-}

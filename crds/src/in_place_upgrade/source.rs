@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rules;
 use super::{CONTAINERS_MAX, TARGET_HASH_PATTERN};
-use crate::common::{Quantity, time_schema};
+use crate::common::{ResourceAmounts, time_schema};
 
 /// Longest image in a patch, in bytes.
 pub const IMAGE_MAX_LENGTH: usize = 512;
@@ -140,22 +140,6 @@ pub struct ContainerResources {
     /// What the container gets at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<ResourceAmounts>,
-}
-
-/// Amounts of what can be changed in place.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline, extend("minProperties" = 1))]
-#[serde(rename_all = "camelCase", default)]
-pub struct ResourceAmounts {
-    /// Cores, such as 500m.
-    // `with`: an optional value of no one type would become an `anyOf` with null.
-    #[schemars(with = "Quantity")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<Quantity>,
-    /// Bytes, such as 512Mi.
-    #[schemars(with = "Quantity")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Quantity>,
 }
 
 /// Labels and annotations of pods.

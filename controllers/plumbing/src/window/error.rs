@@ -42,4 +42,7 @@ pub enum WindowError {
     /// The cron expression opens the window on none of the dates.
     #[error("dates: cron {0:?} opens the window on none of them; change one of the two")]
     NoDateMatches(String),
+    /// The window opens on some dates alone, and is not to open on any of them.
+    #[error("dates: all of them are skipped; change one of the two lists")]
+    AllSkipped,
 }

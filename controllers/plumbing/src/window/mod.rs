@@ -4,7 +4,10 @@
 //! instants by one rule: a time that the clocks skip moves to the end of the gap; of a time that they show
 //! twice the start takes the first and the end the second. Cron expressions are matched against local times
 //! (never against instants), so the same rule holds for them. Every search is bounded.
+//!
+//! Windows of several members of a TimeShareGroup are a [`calendar`].
 
+pub mod calendar;
 mod civil;
 mod cron;
 mod error;
@@ -53,6 +56,8 @@ pub struct Schedule {
     zone: TimeZone,
     /// Local dates on which the window opens, ascending; of a cron expression only those that it matches.
     dates: Option<Vec<Date>>,
+    /// Local dates on which it does not open all the same, ascending.
+    skipped: Vec<Date>,
     times: Times,
 }
 
@@ -76,7 +81,7 @@ impl Schedule {
         match (&window.start, &window.end, &window.cron, window.duration_seconds) {
             (Some(start), Some(end), None, None) => {
                 let times = Times::Daily { start: time("start", start)?, end: time("end", end)? };
-                Ok(Self { zone, dates, times })
+                Ok(Self { zone, dates, skipped: Vec::new(), times })
             }
             (None, None, Some(text), Some(seconds)) => {
                 let cron = CronTimes::parse(text, seconds)?;
@@ -92,10 +97,27 @@ impl Schedule {
                         Some(matching)
                     }
                 };
-                Ok(Self { zone, dates, times: Times::Cron(cron) })
+                Ok(Self { zone, dates, skipped: Vec::new(), times: Times::Cron(cron) })
             }
             (_, _, _, _) => Err(WindowError::Form),
         }
+    }
+
+    /// The same window, which opens on none of these local dates; what has opened the day before goes on.
+    ///
+    /// # Errors
+    /// When it opens on some dates alone, and all of them are among these.
+    pub fn except(mut self, skipped: &[Date]) -> Result<Self, WindowError> {
+        if let Some(dates) = &mut self.dates {
+            dates.retain(|date| !skipped.contains(date));
+            if dates.is_empty() {
+                return Err(WindowError::AllSkipped);
+            }
+        }
+        self.skipped.extend_from_slice(skipped);
+        self.skipped.sort_unstable();
+        self.skipped.dedup();
+        Ok(self)
     }
 
     /// The occurrence that contains this instant. Occurrences that overlap or touch are one.
@@ -176,6 +198,18 @@ impl Schedule {
 
     /// The first date of those that the window opens on.
     fn next_date(&self, from: Date, until: Date) -> Option<Date> {
+        let mut from = from;
+        loop {
+            let date = self.next_named(from, until)?;
+            if self.skipped.binary_search(&date).is_err() {
+                return Some(date);
+            }
+            from = date.tomorrow().ok()?;
+        }
+    }
+
+    /// The same, though it may be skipped.
+    fn next_named(&self, from: Date, until: Date) -> Option<Date> {
         match (&self.dates, &self.times) {
             (Some(dates), Times::Daily { .. } | Times::Cron(_)) => {
                 let next = dates.partition_point(|date| *date < from);
