@@ -238,7 +238,11 @@ mod tests {
         let left = noted_in(writes(&kept)[0]);
         assert!(left.is_left() && left.of(at(5)).is_some());
         let left = changed(&closed, |set| set.earlier = left);
-        assert_eq!((settle(&left, true), settle(&left, false)), (None, None), "it stays until the next change");
+        assert_eq!(
+            (settle(&left, true), settle(&left, false)),
+            (None, None),
+            "it stays until the next change"
+        );
     }
 
     #[test]

@@ -55,6 +55,7 @@ fn a_status_has_at_most_ten_kilobytes_of_the_largest_input() {
         "spec": {"rollback": {"onFailure": "Hold"}},
         "status": {
             "targetHash": run.as_str(),
+            "startTime": time,
             "previous": {"content": "x".repeat(CONTENT_MAX_BYTES), "partition": i32::MAX, "revision": "r".repeat(253)},
             "step": {"index": 20, "of": 20, "pods": 20_000, "startTime": time, "holdUntilTime": time},
             "lastRun": {
