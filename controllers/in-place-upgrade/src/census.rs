@@ -1,7 +1,7 @@
 //! The pods of a workload, counted by what is to be done to them and by where they stand.
 
 use crate::machine::{Failure, PodState, Stand};
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::steps::Progress;
 use crate::verdict::{Judgement, Verdict};
 use jiff::Timestamp;

@@ -9,8 +9,8 @@ mod settling;
 
 pub use failure::Failure;
 
-use crate::projections::pod::{ContainerState, ContainerView, PodView};
-use crate::trace::Trace;
+use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
+use springtide_plumbing::workloads::trace::Trace;
 use crate::verdict::{Judgement, Verdict};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::InPlaceUpgradeSpec;

@@ -2,7 +2,7 @@
 
 use super::failure::{self, Trouble};
 use super::{Evidence, Failure, Pace, PodState, Stand, container_now, is_off, restart_count};
-use crate::projections::pod::{ContainerView, PodView};
+use springtide_plumbing::workloads::pod::{ContainerView, PodView};
 use crate::verdict::Judgement;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::clock::after;

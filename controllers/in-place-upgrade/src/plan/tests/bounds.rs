@@ -3,9 +3,9 @@
 use super::kinds::observed;
 use super::scenes::status_of;
 use crate::fixtures::{at, pod, replica_set};
-use crate::names::RECORD_ANNOTATION;
+use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 use crate::plan::plan;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@
 use super::world::World;
 use super::{count, status};
 use crate::fixtures::overlay;
-use crate::names::EARLIER_ANNOTATION;
+use springtide_plumbing::workloads::names::EARLIER_ANNOTATION;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{BlockedPods, BlockedReason};
 

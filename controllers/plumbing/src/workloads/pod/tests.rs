@@ -1,5 +1,5 @@
 use super::*;
-use springtide_plumbing::traffic::{Lever, Traffic};
+use crate::traffic::{Lever, Traffic};
 
 fn pod(text: &str) -> PodView {
     serde_yaml::from_str(text).unwrap()
