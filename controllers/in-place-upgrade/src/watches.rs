@@ -58,7 +58,7 @@ pub fn upgrades_of(kind: TargetKind, namespace: &str, name: &str) -> IndexKey {
 
 /// The kind of an owner that may be a target.
 pub(crate) fn target_kind(owner: &OwnerRef) -> Option<TargetKind> {
-    workloads::target_kind(&owner.kind)
+    kinds::target_kind(&owner.kind)
 }
 
 impl InPlaceUpgradeReconciler {

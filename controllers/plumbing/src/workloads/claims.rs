@@ -1,7 +1,7 @@
 //! Cpu and memory of a workload's pods that somebody else decides: a TimeShareGroup, a VerticalPodAutoscaler.
 //!
 //! What is claimed is neither held against a pod nor written to it, whatever the wish has of it. A wish that changes it
-//! is refused ([`accept`](crate::plan)).
+//! is refused.
 
 use crate::workloads::amounts::{Amounts, Pair};
 use crate::workloads::content::{Content, Role};
