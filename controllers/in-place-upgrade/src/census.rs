@@ -1,7 +1,7 @@
 //! The pods of a workload, counted by what is to be done to them and by where they stand.
 
 use crate::machine::{Failure, PodState, Stand};
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::steps::Progress;
 use crate::verdict::{Judgement, Verdict};
 use jiff::Timestamp;
@@ -292,8 +292,7 @@ pub(crate) mod tests {
 
     #[test]
     fn pods_that_cannot_be_changed_are_left_out_where_that_is_said_but_not_what_admission_refuses() {
-        let blocked =
-            |name: &str, reason| member(name, Verdict::Blocked(reason), PodState::Ineligible);
+        let blocked = |name: &str, reason| member(name, Verdict::Blocked(reason), PodState::Ineligible);
         let members = [
             blocked("a", BlockedReason::StaticPod),
             blocked("b", BlockedReason::GateMissing),
@@ -301,10 +300,7 @@ pub(crate) mod tests {
         ];
         let census = Census::of(&members);
         let left_out = |ineligible| census.left_out(ineligible);
-        assert_eq!(
-            [Ineligible::Ignore, Ineligible::Block, Ineligible::Recreate].map(left_out),
-            [2, 0, 0]
-        );
+        assert_eq!([Ineligible::Ignore, Ineligible::Block, Ineligible::Recreate].map(left_out), [2, 0, 0]);
         assert_eq!(census.progress(3, Ineligible::Ignore).total, 1);
     }
 

@@ -1,7 +1,7 @@
 //! What a wish changes of a template: the kind of change, whatever pods look like.
 
-use crate::content::Metadata;
-use crate::projections::template::Template;
+use springtide_plumbing::workloads::content::Metadata;
+use springtide_plumbing::workloads::template::Template;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -4,14 +4,14 @@
 //! of its own. So what the wish leaves as it was is not held against a pod, unless it was us who changed it: the pod's
 //! record says so, or (for amounts, which are resized without one) a run is open.
 
-use crate::amounts::Amounts;
+use springtide_plumbing::workloads::amounts::Amounts;
 use crate::change::{Change, KeyChange};
-use crate::claims::{Claim, share};
-use crate::content::{ContainerContent, Metadata, Role};
-use crate::names::{CONTROLLER_REVISION_HASH, turns_traffic};
-use crate::projections::pod::{ContainerView, PodView};
-use crate::projections::template::Template;
-use crate::trace::{Kind, Trace};
+use springtide_plumbing::workloads::claims::{Claim, share};
+use springtide_plumbing::workloads::content::{ContainerContent, Metadata, Role};
+use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, turns_traffic};
+use springtide_plumbing::workloads::pod::{ContainerView, PodView};
+use springtide_plumbing::workloads::template::Template;
+use springtide_plumbing::workloads::trace::{Kind, Trace};
 use jiff::Timestamp;
 use springtide_plumbing::projection::Projection;
 use std::collections::{BTreeMap, BTreeSet};
@@ -197,7 +197,7 @@ fn added<'a>(
 mod tests {
     use super::*;
     use crate::fixtures::{pod, template};
-    use crate::names::RECORD_ANNOTATION;
+    use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
     use serde_json::{Value, json};
 
     fn found(old: &Template, wish: &Template, over: Value) -> Differences {

@@ -1,11 +1,11 @@
 //! Objects for tests: short forms of what the API server serves.
 
-use crate::content::POD_TEMPLATE_HASH;
-use crate::projections::node::NodeView;
-use crate::projections::pod::PodView;
-use crate::projections::template::Template;
-use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use crate::projections::workloads::{
+use springtide_plumbing::workloads::content::POD_TEMPLATE_HASH;
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::template::Template;
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use springtide_plumbing::workloads::kinds::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
 use jiff::Timestamp;

@@ -4,9 +4,9 @@
 //! Ready.
 
 use crate::RIGHTS;
-use crate::names::TRAFFIC;
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::patch::pinned;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
 use crate::watches::{Stores, UPGRADES_BY_TARGET, target_kind, upgrades_of};
 use jiff::Timestamp;
@@ -109,7 +109,7 @@ fn plan(gated: &Gated, now: Timestamp) -> Plan {
     let mut plan = Plan::idle(Outcome::Converged);
     let Gated { pod, is_in_run } = gated;
     if pod.is_live() && pod.signals.is_gate_forgotten(|_| *is_in_run) {
-        let action = TRAFFIC.turn_on(Lever::ReadinessGate, &pod.meta().uid, &pod.signals, now);
+        let action = UPGRADE_TRAFFIC.turn_on(Lever::ReadinessGate, &pod.meta().uid, &pod.signals, now);
         let key = pod.meta().key.clone();
         let write = Write { resource: Resource::POD, key, class: WriteClass::Protective, action };
         plan.stages = vec![vec![pinned(write, pod).into()]];
@@ -156,7 +156,7 @@ mod tests {
 
     fn gate(condition: Value) -> Value {
         json!({
-            "spec": {"readinessGates": [{"conditionType": TRAFFIC.gate}]},
+            "spec": {"readinessGates": [{"conditionType": UPGRADE_TRAFFIC.gate}]},
             "status": {"conditions": condition},
         })
     }
@@ -170,9 +170,9 @@ mod tests {
     #[test]
     fn a_gate_that_a_run_has_closed_is_left_to_it_for_as_long_as_it_goes_on() {
         let closed =
-            || gate(json!([{"type": TRAFFIC.gate, "status": "False", "message": "run=7c9f21ab04de"}]));
+            || gate(json!([{"type": UPGRADE_TRAFFIC.gate, "status": "False", "message": "run=7c9f21ab04de"}]));
         assert_eq!((writes(closed(), true), writes(closed(), false)), (0, 1));
-        let open = gate(json!([{"type": TRAFFIC.gate, "status": "True"}]));
+        let open = gate(json!([{"type": UPGRADE_TRAFFIC.gate, "status": "True"}]));
         assert_eq!(writes(open, false), 0);
     }
 }

@@ -4,7 +4,7 @@
 //! - [`observe`](observed) gathers plain data about one object; [`memory`] knows since when things are as they are.
 //! - [`plan`] decides, as a pure function: what is wished ([`wish`]), what that changes ([`change`], [`differences`]), what
 //!   is to be done to each pod ([`verdict`]), where it stands ([`machine`]), who starts ([`steps`], [`holds`], [`starts`]).
-//! - [`claims`] are cpu and memory that others decide: a VerticalPodAutoscaler, a [TimeShareGroup](time_share).
+//! - [`time_share`] is what a TimeShareGroup says of a workload.
 //! - [`pre_pull`] has images on a node before anything there is stopped.
 //! - [`finalize`] brings the workload's own controller to see the work.
 //! - [`status`] says in the object's status where it stands.
@@ -13,20 +13,15 @@
 //! - [`rehearsal`] is the same code over a snapshot, for people who ask.
 //! - [`RIGHTS`] is the table of what may be asked of the API server, [`InPlaceUpgradeWarrants`] of what may be destroyed.
 
-pub mod amounts;
 pub mod census;
 pub mod change;
-pub mod claims;
-pub mod content;
 pub mod differences;
-pub mod earlier;
 pub mod finalize;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod gate_keeping;
 pub mod health;
 pub mod holds;
-pub mod image_name;
 pub mod lock;
 pub mod machine;
 mod measures;
@@ -51,7 +46,6 @@ pub mod status;
 pub mod steps;
 pub mod target;
 pub mod time_share;
-pub mod trace;
 pub mod verdict;
 mod warrants;
 pub mod watches;

@@ -1,6 +1,6 @@
 //! Whether the workload's own controller leaves pods alone that do not match its template.
 
-use crate::projections::workloads::StatefulSetStrategy;
+use springtide_plumbing::workloads::kinds::StatefulSetStrategy;
 use crate::target::Target;
 use springtide_crds::common::ConditionStatus;
 use springtide_crds::in_place_upgrade::{Lock, LockedReason, Persist};

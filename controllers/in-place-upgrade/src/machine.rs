@@ -9,8 +9,8 @@ mod settling;
 
 pub use failure::Failure;
 
-use crate::projections::pod::{ContainerState, ContainerView, PodView};
-use crate::trace::Trace;
+use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
+use springtide_plumbing::workloads::trace::Trace;
 use crate::verdict::{Judgement, Verdict};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::InPlaceUpgradeSpec;
@@ -332,7 +332,8 @@ pub fn is_available(pod: &PodView, lever: Option<Lever>, min_ready: SignedDurati
 pub fn about_to_start(pod: &PodView, pace: &Pace, now: Timestamp) -> Option<Timestamp> {
     let created = pod.meta().creation_time;
     let until = after(created, pace.pod_deadline);
-    let is_lasting = |container| failure::of_container(container, created).is_some_and(|found| !found.may_pass);
+    let is_lasting =
+        |container| failure::of_container(container, created).is_some_and(|found| !found.may_pass);
     let cannot = || pod.containers.iter().any(is_lasting);
     let is_starting = pod.node.is_some() && pod.has_not_started() && now < until && !cannot();
     is_starting.then_some(until)

@@ -1,12 +1,12 @@
 //! What the process remembers of an object: since when things have been as they are. A new leader has none of it, and
 //! waits for longer; nothing is decided otherwise.
 
-use crate::claims::{Claim, share};
+use springtide_plumbing::workloads::claims::{Claim, share};
 use crate::machine::{Evidence, container_now};
 use crate::pod_times::{Passed, PodTimes};
 use crate::pre_pull::Puller;
-use crate::projections::pod::PodView;
-use crate::trace::Trace;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::trace::Trace;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::{Traffic as TrafficSpec, TrafficMode};
 use springtide_plumbing::clock::after;
@@ -208,7 +208,7 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::fixtures::{at, pod};
-    use crate::names::TRAFFIC;
+    use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
     use serde_json::json;
 
     fn off(is_ready: bool) -> Arc<PodView> {
@@ -216,11 +216,11 @@ mod tests {
         pod(
             "web-1",
             json!({
-                "spec": {"readinessGates": [{"conditionType": TRAFFIC.gate}]},
+                "spec": {"readinessGates": [{"conditionType": UPGRADE_TRAFFIC.gate}]},
                 "status": {"conditions": [
                     {"type": "ContainersReady", "status": "True"},
                     {"type": "Ready", "status": ready},
-                    {"type": TRAFFIC.gate, "status": "False", "message": "run=7c9f21ab04de", "lastTransitionTime": at(0).to_string()},
+                    {"type": UPGRADE_TRAFFIC.gate, "status": "False", "message": "run=7c9f21ab04de", "lastTransitionTime": at(0).to_string()},
                 ]},
             }),
         )

@@ -1,11 +1,11 @@
 //! Gathers what the stores and this process know of one object.
 
 use crate::health::{Metric, MetricState};
-use crate::names::TRAFFIC;
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::observed::{BudgetRoom, Observed};
-use crate::projections::pod::{PodPhase, PodView};
+use springtide_plumbing::workloads::pod::{PodPhase, PodView};
 use crate::projections::upgrade::UpgradeView;
-use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use crate::target::Target;
 use crate::watches::{
     AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, UPGRADES_BY_TARGET,
@@ -129,7 +129,7 @@ impl InPlaceUpgradeReconciler {
         pods
     }
 
-    fn nodes_of(&self, pods: &[Arc<PodView>]) -> HashMap<Arc<str>, Arc<crate::projections::node::NodeView>> {
+    fn nodes_of(&self, pods: &[Arc<PodView>]) -> HashMap<Arc<str>, Arc<springtide_plumbing::workloads::node::NodeView>> {
         let Some(nodes) = &self.stores.nodes else { return HashMap::new() };
         let names: HashSet<&Arc<str>> = pods.iter().filter_map(|pod| pod.node.as_ref()).collect();
         let found = names.into_iter().filter_map(|name| {
@@ -178,7 +178,7 @@ impl InPlaceUpgradeReconciler {
         }
         let slices = self.stores.slices.list(Some(&upgrade.meta().key.namespace));
         let service = |key: &ObjectKey| self.stores.services.get(key);
-        exposures(slices.iter().map(AsRef::as_ref), service, |uid| levers.get(uid).copied(), TRAFFIC.label)
+        exposures(slices.iter().map(AsRef::as_ref), service, |uid| levers.get(uid).copied(), UPGRADE_TRAFFIC.label)
     }
 
     /// The older object of the same target, if there is one.

@@ -1,12 +1,12 @@
 //! What is known of one InPlaceUpgrade: plain data, gathered by [`observe`](crate::observe), that a plan rests on.
 
-use crate::claims::Claim;
+use springtide_plumbing::workloads::claims::Claim;
 use crate::health::Metric;
 use crate::machine::Evidence;
-use crate::projections::node::NodeView;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
-use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use crate::target::Target;
 use crate::time_share::TimeShare;
 use jiff::Timestamp;

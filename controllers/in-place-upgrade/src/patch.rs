@@ -1,12 +1,13 @@
 //! The writes to one pod: 3 of a pod with a gate, 1 of any other; image and resources together one more. One that is
 //! made anew is evicted, with 1.
 
-use crate::content::{Metadata, Role};
+use springtide_plumbing::workloads::content::{Metadata, Role};
 use crate::differences::Differences;
 use crate::machine::{PodWrite, container_now};
-use crate::names::{CONTROLLER_REVISION_HASH, DELETION_COST, RECORD_ANNOTATION, SPARED_COST, TRAFFIC};
-use crate::projections::pod::PodView;
-use crate::trace::{Kind, Trace};
+use crate::names::{DELETION_COST, SPARED_COST};
+use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, RECORD_ANNOTATION, UPGRADE_TRAFFIC};
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::trace::{Kind, Trace};
 use crate::verdict::Judgement;
 use crate::wish::Wish;
 use jiff::Timestamp;
@@ -33,9 +34,9 @@ pub fn write(
     let action = match what {
         PodWrite::Resize => resize(pod, judgement)?,
         PodWrite::TrafficOff => {
-            TRAFFIC.turn_off(judgement.lever?, uid, &pod.signals, wish.hash.as_str(), now)
+            UPGRADE_TRAFFIC.turn_off(judgement.lever?, uid, &pod.signals, wish.hash.as_str(), now)
         }
-        PodWrite::TrafficOn => TRAFFIC.turn_on(judgement.lever?, uid, &pod.signals, now),
+        PodWrite::TrafficOn => UPGRADE_TRAFFIC.turn_on(judgement.lever?, uid, &pod.signals, now),
         PodWrite::Patch => patch(pod, judgement, wish, now)?,
         PodWrite::Evict => Action::Evict { uid: uid.clone(), resource_version: None, grace_seconds: None },
     };
@@ -271,8 +272,8 @@ mod tests {
     use super::*;
     use crate::change::Change;
     use crate::fixtures::{at, pod, template};
-    use crate::projections::template::Template;
-    use crate::trace::Trace;
+    use springtide_plumbing::workloads::template::Template;
+    use springtide_plumbing::workloads::trace::Trace;
     use crate::verdict::{Court, judge};
     use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, Ineligible, TargetKind, TrafficMode};
     use springtide_plumbing::key::ResourceVersion;

@@ -4,8 +4,8 @@
 //! begin to its end. A process that begins to lead in the midst of one says nothing of it.
 
 use crate::machine::{Evidence, container_now};
-use crate::projections::pod::PodView;
-use crate::trace::Trace;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::trace::Trace;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::TrafficMode;
 use springtide_plumbing::done_rule::{DoneVerdict, Record};
@@ -237,7 +237,7 @@ fn is_down(pod: &PodView, way: Way) -> bool {
 mod tests {
     use super::*;
     use crate::fixtures::{at, overlay, pod};
-    use crate::names::{RECORD_ANNOTATION, TRAFFIC};
+    use springtide_plumbing::workloads::names::{RECORD_ANNOTATION, UPGRADE_TRAFFIC};
     use serde_json::{Value, json};
 
     const RUN: &str = "7c9f21ab04de";
@@ -247,11 +247,11 @@ mod tests {
         let word = |holds: bool| if holds { "True" } else { "False" };
         let message = if is_on { String::new() } else { format!("run={RUN}") };
         let mut whole = json!({
-            "spec": {"readinessGates": [{"conditionType": TRAFFIC.gate}]},
+            "spec": {"readinessGates": [{"conditionType": UPGRADE_TRAFFIC.gate}]},
             "status": {"conditions": [
                 {"type": "ContainersReady", "status": "True"},
                 {"type": "Ready", "status": word(is_ready)},
-                {"type": TRAFFIC.gate, "status": word(is_on), "message": message},
+                {"type": UPGRADE_TRAFFIC.gate, "status": word(is_on), "message": message},
             ]},
         });
         overlay(&mut whole, over);

@@ -13,9 +13,9 @@ pub(crate) use puller::trouble as definite_pull_error;
 pub use puller::{PULLER_LABEL, PULLER_PREFIX, Puller, Recipe, Way, manifest, name};
 
 use crate::census::Member;
-use crate::content::Digest;
+use springtide_plumbing::workloads::content::Digest;
 use crate::machine::PodState;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::wish::Wish;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::{

@@ -1,10 +1,10 @@
 //! What a rollback goes back to: recorded before the first pod is changed, and found again by what was recorded.
 
-use crate::content::{Metadata, Role};
-use crate::names::turns_traffic;
-use crate::projections::pod::PodView;
-use crate::projections::template::Template;
-use crate::projections::workloads::{ReplicaSetView, StatefulSetStrategy};
+use springtide_plumbing::workloads::content::{Metadata, Role};
+use springtide_plumbing::workloads::names::turns_traffic;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::template::Template;
+use springtide_plumbing::workloads::kinds::{ReplicaSetView, StatefulSetStrategy};
 use crate::target::Target;
 use serde_json::{Map, Value, json};
 use springtide_crds::in_place_upgrade::{CONTENT_MAX_BYTES, Previous};
@@ -116,7 +116,7 @@ fn most_named(target: &Target, pods: &[Arc<PodView>]) -> Option<String> {
         return None;
     };
     let named = |pod: &PodView| {
-        let label = pod.meta().labels.get(crate::names::CONTROLLER_REVISION_HASH)?;
+        let label = pod.meta().labels.get(springtide_plumbing::workloads::names::CONTROLLER_REVISION_HASH)?;
         revisions.iter().position(|revision| revision.pod_label() == label)
     };
     let mut counts = vec![0_usize; revisions.len()];

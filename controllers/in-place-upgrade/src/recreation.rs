@@ -1,9 +1,9 @@
 //! Pods that cannot be changed in place and are made anew: whether their controller would make them as they are wished,
 //! and who has to act first.
 
-use crate::names::CONTROLLER_REVISION_HASH;
-use crate::projections::pod::PodView;
-use crate::projections::workloads::{StatefulSetStrategy, StatefulSetView};
+use springtide_plumbing::workloads::names::CONTROLLER_REVISION_HASH;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::kinds::{StatefulSetStrategy, StatefulSetView};
 use crate::target::Target;
 use crate::wish::Wish;
 use springtide_crds::in_place_upgrade::{Lock, Persist};
@@ -105,9 +105,9 @@ fn of_stateful_set(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::earlier::EarlierTemplates;
+    use springtide_plumbing::workloads::earlier::EarlierTemplates;
     use crate::fixtures::{at, daemon_set, deployment, pod, replica_set, revision, stateful_set, template};
-    use crate::projections::workloads::ReplicaSetView;
+    use springtide_plumbing::workloads::kinds::ReplicaSetView;
     use serde_json::{Value, json};
     use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, TargetKind};
     use std::sync::Arc;

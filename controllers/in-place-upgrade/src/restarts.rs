@@ -4,10 +4,10 @@
 //! is read when it starts. A pod bears in its record for which restart it has been restarted, and which of its images
 //! stand there under another name than in the wish; else no name would be taken for another.
 
-use crate::content::Role;
+use springtide_plumbing::workloads::content::Role;
 use crate::differences::Differences;
-use crate::image_name::ImageName;
-use crate::projections::pod::{ContainerState, ContainerView, PodView};
+use springtide_plumbing::workloads::image_name::ImageName;
+use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
 use crate::wish::Wish;
 use jiff::Timestamp;
 use springtide_plumbing::projection::Projection;

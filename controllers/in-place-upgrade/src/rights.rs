@@ -1,8 +1,8 @@
 //! What this controller may ask of the API server, verb by verb.
 
 use crate::projections::upgrade::IN_PLACE_UPGRADE;
-use crate::projections::vertical_pod_autoscaler::VERTICAL_POD_AUTOSCALER;
-use crate::projections::workloads::{CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET};
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VERTICAL_POD_AUTOSCALER;
+use springtide_plumbing::workloads::kinds::{CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET};
 use springtide_plumbing::disruption::POD_DISRUPTION_BUDGET;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::rights::{Right, Rights, Verb};

@@ -1,6 +1,6 @@
 //! What of a spec no schema can check.
 
-use crate::image_name::ImageName;
+use springtide_plumbing::workloads::image_name::ImageName;
 use crate::message::quoting;
 use springtide_crds::common::{IntOrPercent, bounded_text};
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, Inline, MESSAGE_MAX_BYTES};

@@ -1,10 +1,10 @@
 //! The workload whose pods are changed: what its own controller knows of it, and from what it makes pods.
 
-use crate::content::Digest;
-use crate::names::CONTROLLER_REVISION_HASH;
-use crate::projections::pod::PodView;
-use crate::projections::template::Template;
-use crate::projections::workloads::{
+use springtide_plumbing::workloads::content::Digest;
+use springtide_plumbing::workloads::names::CONTROLLER_REVISION_HASH;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::template::Template;
+use springtide_plumbing::workloads::kinds::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
 use springtide_crds::in_place_upgrade::TargetKind;
@@ -274,7 +274,7 @@ fn in_order(mut revisions: Vec<Arc<ControllerRevisionView>>) -> Vec<Arc<Controll
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::earlier::EarlierTemplates;
+    use springtide_plumbing::workloads::earlier::EarlierTemplates;
     use crate::fixtures::{at, daemon_set, deployment, pod, replica_set, revision, stateful_set};
     use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! What a TimeShareGroup says of a workload that is a member of it.
 //!
 //! This plain data is all of a group that this controller knows, and whatever follows from it is decided where it belongs:
-//! a switch and a peak hold ([`holds`](crate::holds)); the sizes of a member are the group's ([`claims`](crate::claims)),
+//! a switch and a peak hold ([`holds`](crate::holds)); the sizes of a member are the group's ([`claims`](springtide_plumbing::workloads::claims)),
 //! so that a wish of others is refused, and a pod at its peak size is no drift; a pod without the group's traffic is
 //! available all the same ([`machine`](crate::machine)).
 //!
@@ -9,8 +9,8 @@
 //! store belongs beside that of VerticalPodAutoscalers ([`Stores`](crate::Stores)), with an index by the workloads of
 //! its members; `observe` reads it, and its changes wake the objects of these workloads.
 
-use crate::amounts::Amounts;
-use crate::claims::{Claim, Share, Which};
+use springtide_plumbing::workloads::amounts::Amounts;
+use springtide_plumbing::workloads::claims::{Claim, Share, Which};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl TimeShare {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::Role;
+    use springtide_plumbing::workloads::content::Role;
     use crate::fixtures::at;
     use serde_json::json;
 

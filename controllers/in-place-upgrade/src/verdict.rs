@@ -1,12 +1,12 @@
 //! What has to be done to a pod to make it as it is wished, or why it cannot be.
 
-use crate::amounts::Amounts;
+use springtide_plumbing::workloads::amounts::Amounts;
 use crate::change::Change;
-use crate::claims::Claim;
-use crate::content::{Role, qos_class};
+use springtide_plumbing::workloads::claims::Claim;
+use springtide_plumbing::workloads::content::{Role, qos_class};
 use crate::differences::{Against, Differences, differences};
-use crate::projections::node::NodeView;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::restarts;
 use crate::wish::Wish;
 use springtide_crds::in_place_upgrade::{BlockedReason, Ineligible, TrafficMode};

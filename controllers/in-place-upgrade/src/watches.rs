@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | InPlaceUpgrade | [`UpgradeView`] | [`UPGRADES_BY_TARGET`] | itself; others of its target |
 //! | Pod | [`PodView`] | [`PODS_BY_OWNER`] | the object of its workload, or whose puller it is; itself, for its gate |
-//! | Deployment, StatefulSet, DaemonSet | [views](crate::projections::workloads) | - | the object of it |
+//! | Deployment, StatefulSet, DaemonSet | [views](springtide_plumbing::workloads::kinds) | - | the object of it |
 //! | ReplicaSet | [`ReplicaSetView`] | [`REPLICA_SETS_BY_OWNER`] | the object of it, or of its Deployment |
 //! | ControllerRevision | [`ControllerRevisionView`] | [`REVISIONS_BY_OWNER`] | the object of its owner |
 //! | PodDisruptionBudget, Service, EndpointSlice | of plumbing | - | objects of the namespace with an open run |
@@ -16,11 +16,11 @@ pub(crate) mod rig;
 mod stores;
 
 use crate::InPlaceUpgradeReconciler;
-use crate::projections::node::NodeView;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
-use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use crate::projections::workloads::{self, ControllerRevisionView, ReplicaSetView};
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use springtide_plumbing::workloads::kinds::{self, ControllerRevisionView, ReplicaSetView};
 use springtide_crds::in_place_upgrade::TargetKind;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::{OwnerRef, Projection};
@@ -58,7 +58,7 @@ pub fn upgrades_of(kind: TargetKind, namespace: &str, name: &str) -> IndexKey {
 
 /// The kind of an owner that may be a target.
 pub(crate) fn target_kind(owner: &OwnerRef) -> Option<TargetKind> {
-    workloads::target_kind(&owner.kind)
+    kinds::target_kind(&owner.kind)
 }
 
 impl InPlaceUpgradeReconciler {

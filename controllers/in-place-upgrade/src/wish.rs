@@ -1,7 +1,7 @@
 //! What pods are to become.
 
-use crate::content::Digest;
-use crate::projections::template::Template;
+use springtide_plumbing::workloads::content::Digest;
+use springtide_plumbing::workloads::template::Template;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};

@@ -14,7 +14,8 @@
 //!
 //! What those share that work on live pods: [`traffic`] takes a pod out of traffic with proof, [`done_rule`] knows when a
 //! patched container runs anew, [`disruption`] how many pods may be out at once, [`metric_query`] what a Prometheus says of
-//! them. [`outbound`] is the way to whoever is not the API server.
+//! them; [`workloads`] is what is kept of native workloads, their pods and nodes. [`outbound`] is the way to whoever is
+//! not the API server.
 
 pub mod brake;
 pub mod breaker;
@@ -56,3 +57,4 @@ pub mod traffic;
 pub mod warrant;
 pub mod watch;
 pub mod window;
+pub mod workloads;

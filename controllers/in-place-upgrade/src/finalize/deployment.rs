@@ -4,11 +4,11 @@
 pub(super) mod ahead;
 
 use super::{Finalize, Terms, apply, inline_template};
-use crate::content::{Digest, POD_TEMPLATE_HASH};
-use crate::earlier::EarlierTemplates;
-use crate::names::PAUSED_BY_ANNOTATION;
-use crate::projections::template::Template;
-use crate::projections::workloads::{DEPLOYMENT, DeploymentView, REPLICA_SET, REVISION, ReplicaSetView};
+use springtide_plumbing::workloads::content::{Digest, POD_TEMPLATE_HASH};
+use springtide_plumbing::workloads::earlier::EarlierTemplates;
+use springtide_plumbing::workloads::names::PAUSED_BY_ANNOTATION;
+use springtide_plumbing::workloads::template::Template;
+use springtide_plumbing::workloads::kinds::{DEPLOYMENT, DeploymentView, REPLICA_SET, REVISION, ReplicaSetView};
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ pub mod deployment;
 pub mod partition;
 
 use crate::names::FIELD_MANAGER;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Map, Value, json};
@@ -193,7 +193,7 @@ fn apply(target: &Target, fields: Value, terms: &Terms<'_>, class: WriteClass) -
 }
 
 fn resource(target: &Target) -> Resource {
-    use crate::projections::workloads::{DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET};
+    use springtide_plumbing::workloads::kinds::{DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET};
     match target {
         Target::Deployment { .. } => DEPLOYMENT,
         Target::ReplicaSet(_) => REPLICA_SET,

@@ -2,7 +2,7 @@
 //! them, as far as its controller has counted them.
 
 use super::{Finalize, Terms};
-use crate::projections::workloads::{STATEFUL_SET, StatefulSetStrategy, StatefulSetView};
+use springtide_plumbing::workloads::kinds::{STATEFUL_SET, StatefulSetStrategy, StatefulSetView};
 use crate::wish::Wish;
 use serde_json::json;
 use springtide_plumbing::plan::{Action, Part, Step, Write, WriteClass};

@@ -1,9 +1,9 @@
 //! Why a pod has failed.
 
 use super::restart_count;
-use crate::image_name::ImageName;
+use springtide_plumbing::workloads::image_name::ImageName;
 use crate::pre_pull::definite_pull_error;
-use crate::projections::pod::{ContainerState, ContainerView, PodView};
+use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
 use jiff::Timestamp;
 use springtide_plumbing::done_rule::Record;
 use std::sync::Arc;

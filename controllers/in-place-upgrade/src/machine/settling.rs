@@ -2,7 +2,7 @@
 
 use super::failure::{self, Trouble};
 use super::{Evidence, Failure, Pace, PodState, Stand, container_now, is_off, restart_count};
-use crate::projections::pod::{ContainerView, PodView};
+use springtide_plumbing::workloads::pod::{ContainerView, PodView};
 use crate::verdict::Judgement;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::clock::after;
@@ -66,8 +66,7 @@ pub(super) fn settling(
     let trouble = trouble(record.at);
     let unready_since = pod.containers_ready.and_then(|condition| condition.since);
     let in_time = after(begun(pod, record, now), pace.pod_deadline);
-    let deadline =
-        unready_since.map_or(in_time, |since| in_time.max(after(since.min(now), UNREADY_MARGIN)));
+    let deadline = unready_since.map_or(in_time, |since| in_time.max(after(since.min(now), UNREADY_MARGIN)));
     // In traffic again: it was available once. Without a lever nothing tells, and the deadline does.
     let had_traffic = judgement.lever.is_some() && !is_off;
     if trouble.is_none() && had_traffic && now >= deadline {

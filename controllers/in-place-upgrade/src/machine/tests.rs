@@ -3,8 +3,8 @@ mod mishaps;
 use super::*;
 use crate::change::Change;
 use crate::fixtures::{at, overlay, pod, template};
-use crate::names::{RECORD_ANNOTATION, TRAFFIC};
-use crate::projections::template::Template;
+use springtide_plumbing::workloads::names::{RECORD_ANNOTATION, UPGRADE_TRAFFIC};
+use springtide_plumbing::workloads::template::Template;
 use crate::verdict::{Court, judge as verdict_of};
 use crate::wish::Wish;
 use proptest::prelude::*;
@@ -71,11 +71,11 @@ impl Run {
     fn gate(&self, status: &str, run: &str, since: i64) -> Value {
         let run = if run == "this" { self.wish.hash.as_str() } else { run };
         json!({
-            "spec": {"readinessGates": [{"conditionType": TRAFFIC.gate}]},
+            "spec": {"readinessGates": [{"conditionType": UPGRADE_TRAFFIC.gate}]},
             "status": {"conditions": [
                 {"type": "ContainersReady", "status": "True", "lastTransitionTime": at(-100).to_string()},
                 {"type": "Ready", "status": status, "lastTransitionTime": at(since).to_string()},
-                {"type": TRAFFIC.gate, "status": status, "message": format!("run={run}"),
+                {"type": UPGRADE_TRAFFIC.gate, "status": status, "message": format!("run={run}"),
                  "lastTransitionTime": at(since).to_string()},
             ]},
         })

@@ -1,10 +1,10 @@
 //! Whether a spec is served at all.
 
 use super::situation::Course;
-use crate::claims::Claim;
+use springtide_plumbing::workloads::claims::Claim;
 use crate::message::quoting;
 use crate::observed::Observed;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::spec_rules::{self, Freeze};
 use crate::target::Target;
 use crate::wish::Wish;

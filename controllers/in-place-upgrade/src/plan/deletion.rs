@@ -4,9 +4,9 @@
 use super::{own_write, status_write};
 use crate::finalize::{Finalize, Terms, finalize, partition};
 use crate::message::{count, quoting};
-use crate::names::TRAFFIC;
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::observed::Observed;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::FINALIZER;
 use crate::status::Report;
 use crate::target::Target;
@@ -76,7 +76,7 @@ pub(super) fn traffic_on(pod: &PodView, now: Timestamp) -> Option<Step> {
         // A label without a run in its note is the user's own.
         has && matches!(pod.signals.traffic(*lever), Traffic::Off { run: Some(_), .. })
     })?;
-    let action = TRAFFIC.turn_on(lever, &pod.meta().uid, &pod.signals, now);
+    let action = UPGRADE_TRAFFIC.turn_on(lever, &pod.meta().uid, &pod.signals, now);
     let key = pod.meta().key.clone();
     Some(Write { resource: Resource::POD, key, class: WriteClass::Protective, action }.into())
 }

@@ -2,14 +2,14 @@
 
 use super::situation::{Course, Situation};
 use crate::census::Member;
-use crate::claims::share;
+use springtide_plumbing::workloads::claims::share;
 use crate::finalize::partition;
 use crate::health::MetricState;
 use crate::holds::{Hold, HoldInput, hold};
 use crate::machine::{Leave, PodState, PodWrite, about_to_start, next_write};
 use crate::patch;
 use crate::pre_pull::PrePull;
-use crate::projections::workloads::StatefulSetStrategy;
+use springtide_plumbing::workloads::kinds::StatefulSetStrategy;
 use crate::recreation::Renewal;
 use crate::starts::{Budget, Candidate, Limits, Obstacle, starts};
 use crate::target::Target;

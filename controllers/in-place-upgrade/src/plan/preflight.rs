@@ -1,7 +1,7 @@
 //! Dry runs before the first pod is touched: admission and validation say what they think of each kind of change.
 
 use super::situation::Situation;
-use crate::content::Digest;
+use springtide_plumbing::workloads::content::Digest;
 use crate::finalize;
 use crate::machine::PodWrite;
 use crate::message::quoting;

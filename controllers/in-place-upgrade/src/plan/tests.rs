@@ -59,7 +59,7 @@ fn gated_pods_take_three_writes_each_and_no_more_are_out_of_traffic_than_may_be(
     let mut world = World::new(10, true, json!({"strategy": {"maxUnavailable": 2}}));
     // Nobody has set the gates yet.
     for pod in world.pods.values_mut() {
-        let gate = json!({"type": crate::names::TRAFFIC.gate, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let gate = json!({"type": springtide_plumbing::workloads::names::UPGRADE_TRAFFIC.gate, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         pod["status"]["conditions"].as_array_mut().unwrap().push(gate);
     }
     world.others_act();

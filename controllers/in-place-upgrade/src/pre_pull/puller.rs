@@ -1,9 +1,9 @@
 //! The pod that pulls images to one node.
 
 use super::short;
-use crate::content::Role;
-use crate::projections::pod::{ContainerState, PodPhase, PodView};
-use crate::projections::template::Template;
+use springtide_plumbing::workloads::content::Role;
+use springtide_plumbing::workloads::pod::{ContainerState, PodPhase, PodView};
+use springtide_plumbing::workloads::template::Template;
 use crate::projections::upgrade::IN_PLACE_UPGRADE;
 use crate::wish::Wish;
 use jiff::Timestamp;

@@ -90,7 +90,8 @@ pub fn remedies_of_stall(reason: StalledReason) -> &'static [&'static str] {
         StalledReason::TemplateRefused => &["change spec.source.inline, or the policy that refuses it"],
         StalledReason::PodsBlocked => &[
             "look at the pods with verdict Blocked below, and at the reason of each",
-            "set spec.policy.ineligible to Ignore, which leaves them as they are, but for what the API server refuses",
+            "set spec.policy.ineligible to Ignore, which leaves these pods as they are, but for those that the API server \
+             refuses",
             "let the workload's own controller roll instead, by taking the lock away",
         ],
         StalledReason::PrePullFailed => &[

@@ -23,11 +23,11 @@ use crate::observed::Observed;
 use crate::plan::accept::accept;
 use crate::plan::plan;
 use crate::plan::situation::Situation;
-use crate::projections::node::NodeView;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
-use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use crate::projections::workloads::{
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use springtide_plumbing::workloads::kinds::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
 use crate::watches::{

@@ -1,6 +1,6 @@
 use super::*;
 use crate::fixtures::{at, deployment, overlay, pod, replica_set};
-use crate::names::TRAFFIC;
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::watches::rig::upgrade;
 use serde_json::json;
 use springtide_crds::in_place_upgrade::{HeldReason, LockedReason, StalledReason};
@@ -17,11 +17,11 @@ fn gated(name: &str, over: Value) -> Arc<PodView> {
     let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "old", "uid": "old", "controller": true}]);
     let mut whole = json!({
         "metadata": {"ownerReferences": owner},
-        "spec": {"readinessGates": [{"conditionType": TRAFFIC.gate}]},
+        "spec": {"readinessGates": [{"conditionType": UPGRADE_TRAFFIC.gate}]},
         "status": {"conditions": [
             {"type": "ContainersReady", "status": "True", "lastTransitionTime": since},
             {"type": "Ready", "status": "True", "lastTransitionTime": since},
-            {"type": TRAFFIC.gate, "status": "True", "lastTransitionTime": since},
+            {"type": UPGRADE_TRAFFIC.gate, "status": "True", "lastTransitionTime": since},
         ]},
     });
     overlay(&mut whole, over);
@@ -237,15 +237,15 @@ mod ways {
     use crate::differences::Differences;
     use crate::fixtures::pod;
     use crate::machine::{PodState, PodWrite, Stand};
-    use crate::names::TRAFFIC;
+    use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
     use crate::rehearsal::way::way;
     use crate::verdict::{Judgement, Verdict};
     use serde_json::{Value, json};
     use springtide_plumbing::traffic::Lever;
     use std::collections::BTreeMap;
 
-    fn amounts() -> BTreeMap<std::sync::Arc<str>, crate::amounts::Amounts> {
-        let amounts = crate::amounts::Amounts::read(&json!({"requests": {"cpu": "1"}}));
+    fn amounts() -> BTreeMap<std::sync::Arc<str>, springtide_plumbing::workloads::amounts::Amounts> {
+        let amounts = springtide_plumbing::workloads::amounts::Amounts::read(&json!({"requests": {"cpu": "1"}}));
         BTreeMap::from([("app".into(), amounts)])
     }
 
@@ -262,8 +262,8 @@ mod ways {
 
     fn gate(status: &str) -> Value {
         json!({
-            "spec": {"readinessGates": [{"conditionType": TRAFFIC.gate}]},
-            "status": {"conditions": [{"type": TRAFFIC.gate, "status": status, "message": "run=7c9f21ab04de"}]},
+            "spec": {"readinessGates": [{"conditionType": UPGRADE_TRAFFIC.gate}]},
+            "status": {"conditions": [{"type": UPGRADE_TRAFFIC.gate, "status": status, "message": "run=7c9f21ab04de"}]},
         })
     }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::change::Change;
 use crate::differences::{Against, differences};
 use crate::fixtures::{overlay, pod, template};
-use crate::names::RECORD_ANNOTATION;
+use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, TargetKind};
 

@@ -4,7 +4,7 @@ use super::standstill::is_put_off;
 use crate::census::{Member, is_left_out};
 use crate::machine::PodState;
 use crate::message::{count, quoting};
-use crate::names::TRAFFIC;
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::plan::situation::Situation;
 use crate::pre_pull::PrePull;
 use crate::verdict::Verdict;
@@ -55,7 +55,7 @@ fn why(reason: BlockedReason, situation: &Situation<'_>, member: Option<&Member>
             return (format!("it would request more than node {node} has"), "wish less cpu or memory");
         }
         BlockedReason::GateMissing => {
-            let why = format!("it has not what spec.traffic.mode asks for, such as gate {}", TRAFFIC.gate);
+            let why = format!("it has not what spec.traffic.mode asks for, such as gate {}", UPGRADE_TRAFFIC.gate);
             return (why, "add it to the template, or use mode Auto");
         }
         BlockedReason::ContainerMissing => {

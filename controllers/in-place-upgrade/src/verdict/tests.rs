@@ -1,6 +1,6 @@
 use super::*;
 use crate::fixtures::{node, overlay, pod, template};
-use crate::projections::template::Template;
+use springtide_plumbing::workloads::template::Template;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, TargetKind};
 

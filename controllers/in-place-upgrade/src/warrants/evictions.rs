@@ -1,7 +1,7 @@
 //! Which pods of workloads may be evicted: an open run declares that those are made anew which cannot be changed, and by how
 //! many less of them the workload may be at a time.
 
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
 use crate::watches::{PODS_BY_OWNER, Stores, UPGRADES_BY_TARGET, target_kind, upgrades_of};
 use springtide_crds::in_place_upgrade::{Ineligible, Mode, TargetKind};

@@ -5,11 +5,11 @@ use super::{
     UPGRADES_BY_TARGET,
 };
 use crate::fixtures::overlay;
-use crate::projections::node::NodeView;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
-use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use crate::projections::workloads::{
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use springtide_plumbing::workloads::kinds::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
 use serde_json::{Value, json};

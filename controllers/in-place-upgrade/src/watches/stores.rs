@@ -3,11 +3,11 @@
 use super::{
     AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, UPGRADES_BY_TARGET,
 };
-use crate::projections::node::NodeView;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
-use crate::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use crate::projections::workloads::{
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use springtide_plumbing::workloads::kinds::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
 use springtide_plumbing::disruption::DisruptionBudgetView;

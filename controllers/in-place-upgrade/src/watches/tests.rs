@@ -1,7 +1,7 @@
 use super::rig::{Rig, bare, put, upgrade};
 use super::*;
 use crate::fixtures::{autoscaler, daemon_set, deployment, node, overlay, pod, replica_set, stateful_set};
-use crate::projections::workloads::StatefulSetView;
+use springtide_plumbing::workloads::kinds::StatefulSetView;
 use futures::FutureExt;
 use serde_json::{Value, json};
 use springtide_plumbing::queue::Next;

@@ -2,11 +2,11 @@
 //! and notes what its pods were made from.
 
 use super::{flip, is_ready_for_flip, prepare, snapshot};
-use crate::earlier::EarlierTemplates;
+use springtide_plumbing::workloads::earlier::EarlierTemplates;
 use crate::finalize::{Finalize, Need, Terms};
-use crate::names::EARLIER_ANNOTATION;
-use crate::projections::pod::PodView;
-use crate::projections::workloads::{DeploymentView, REPLICA_SET, ReplicaSetView};
+use springtide_plumbing::workloads::names::EARLIER_ANNOTATION;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::kinds::{DeploymentView, REPLICA_SET, ReplicaSetView};
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Value, json};
@@ -129,7 +129,7 @@ fn noted(set: &ReplicaSetView, earlier: &EarlierTemplates) -> Step {
 mod tests {
     use super::*;
     use crate::fixtures::{at, deployment, pod, replica_set, template};
-    use crate::projections::template::Template;
+    use springtide_plumbing::workloads::template::Template;
     use springtide_crds::in_place_upgrade::{FieldOwnership, History, InPlaceUpgradeSpec, Lock, TargetKind};
     use springtide_plumbing::key::Uid;
     use springtide_plumbing::plan::Patch;
@@ -238,7 +238,11 @@ mod tests {
         let left = noted_in(writes(&kept)[0]);
         assert!(left.is_left() && left.of(at(5)).is_some());
         let left = changed(&closed, |set| set.earlier = left);
-        assert_eq!((settle(&left, true), settle(&left, false)), (None, None), "it stays until the next change");
+        assert_eq!(
+            (settle(&left, true), settle(&left, false)),
+            (None, None),
+            "it stays until the next change"
+        );
     }
 
     #[test]

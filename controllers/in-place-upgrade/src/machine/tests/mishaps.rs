@@ -84,7 +84,8 @@ fn a_container_that_ends_as_often_as_it_may_is_waited_for_and_no_longer_than_one
     run.pace.max_restarts = 1;
     assert_eq!(run.stand(crashed(&run), 410), Stand { state: PodState::Patched, wake: Some(at(700)) });
     let looping = |run: &Run| {
-        let mut pod = down(run, 2, 1, waiting("CrashLoopBackOff", "back-off 10s restarting failed container"));
+        let mut pod =
+            down(run, 2, 1, waiting("CrashLoopBackOff", "back-off 10s restarting failed container"));
         pod["status"]["containerStatuses"][0]["lastState"] = json!({"terminated": ended("Error", 5)});
         pod
     };
@@ -112,7 +113,8 @@ fn what_was_said_of_the_old_version_is_not_held_against_the_new_one() {
     ] {
         assert_eq!(run.state(old(waiting(reason, message)), 1), PodState::Patched, "{message}");
     }
-    let own = waiting("ErrImagePull", "failed to pull and unpack image \"docker.io/library/app:2\": not found");
+    let own =
+        waiting("ErrImagePull", "failed to pull and unpack image \"docker.io/library/app:2\": not found");
     assert_eq!(failure(run.state(old(own), 1)), "ErrImagePull");
 }
 

@@ -4,7 +4,7 @@ use super::kinds::{db, db_pod, in_run, observed, writes};
 use super::scenes::draining;
 use super::world::World;
 use crate::fixtures::{at, overlay};
-use crate::names::TRAFFIC;
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::plan::plan;
 use serde_json::{Value, json};
 use springtide_plumbing::plan::Action;
@@ -53,11 +53,11 @@ fn a_rollback_whose_revision_is_gone_leaves_nobody_out_of_traffic() {
 /// A pod that an earlier run has taken out of traffic by its gate.
 fn out_of_traffic() -> Value {
     json!({
-        "spec": {"readinessGates": [{"conditionType": TRAFFIC.gate}]},
+        "spec": {"readinessGates": [{"conditionType": UPGRADE_TRAFFIC.gate}]},
         "status": {"conditions": [
             {"type": "ContainersReady", "status": "True", "lastTransitionTime": at(-60).to_string()},
             {"type": "Ready", "status": "False", "lastTransitionTime": at(-5).to_string()},
-            {"type": TRAFFIC.gate, "status": "False", "message": "run=000000000000",
+            {"type": UPGRADE_TRAFFIC.gate, "status": "False", "message": "run=000000000000",
              "lastTransitionTime": at(-5).to_string()},
         ]},
     })

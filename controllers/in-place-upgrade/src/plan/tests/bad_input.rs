@@ -3,7 +3,7 @@
 use super::scenes::{message_of, status_of};
 use super::world::World;
 use crate::fixtures::at;
-use crate::names::RECORD_ANNOTATION;
+use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 use crate::observed::Observed;
 use crate::plan::plan;
 use serde_json::{Value, json};

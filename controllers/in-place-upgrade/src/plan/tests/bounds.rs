@@ -3,9 +3,9 @@
 use super::kinds::observed;
 use super::scenes::status_of;
 use crate::fixtures::{at, pod, replica_set};
-use crate::names::RECORD_ANNOTATION;
+use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 use crate::plan::plan;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Value, json};
@@ -55,6 +55,7 @@ fn a_status_has_at_most_ten_kilobytes_of_the_largest_input() {
         "spec": {"rollback": {"onFailure": "Hold"}},
         "status": {
             "targetHash": run.as_str(),
+            "startTime": time,
             "previous": {"content": "x".repeat(CONTENT_MAX_BYTES), "partition": i32::MAX, "revision": "r".repeat(253)},
             "step": {"index": 20, "of": 20, "pods": 20_000, "startTime": time, "holdUntilTime": time},
             "lastRun": {

@@ -237,7 +237,8 @@ fn a_container_that_its_node_has_started_again_is_no_failure_of_the_version() {
     go_on_until(&mut world, |world| world.images().contains(&"app:2"));
     let pod = world.pods.values_mut().find(|pod| pod["spec"]["containers"][0]["image"] == "app:2").unwrap();
     let lost = json!({"exitCode": 255, "reason": "Unknown", "startedAt": at(world.now).to_string()});
-    let again = json!({"containerID": "containerd://again", "restartCount": 2, "lastState": {"terminated": lost}});
+    let again =
+        json!({"containerID": "containerd://again", "restartCount": 2, "lastState": {"terminated": lost}});
     overlay(&mut pod["status"]["containerStatuses"][0], again);
     world.run_until("UpToDate", |world| assert_ne!(world.reason("Healthy"), "TooManyRestarts"));
     assert_eq!(world.images(), ["app:2"; 4]);

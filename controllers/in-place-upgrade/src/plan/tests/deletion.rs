@@ -3,7 +3,7 @@
 use super::scenes::{draining, message_of};
 use super::world::World;
 use crate::fixtures::{at, overlay};
-use crate::names::PAUSED_BY_ANNOTATION;
+use springtide_plumbing::workloads::names::PAUSED_BY_ANNOTATION;
 use crate::plan::plan;
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,11 +1,11 @@
 //! What is planned for workloads other than Deployments, one look at a time.
 
 use crate::fixtures::{at, autoscaler, daemon_set, overlay, pod, replica_set, revision, stateful_set};
-use crate::names::{CONTROLLER_REVISION_HASH, RECORD_ANNOTATION};
+use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, RECORD_ANNOTATION};
 use crate::observed::{BudgetRoom, Observed};
 use crate::plan::plan;
 use crate::previous::content_of_pods;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Value, json};

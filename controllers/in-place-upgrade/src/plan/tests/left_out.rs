@@ -4,7 +4,7 @@
 use super::world::World;
 use super::{count, status};
 use crate::fixtures::overlay;
-use crate::names::EARLIER_ANNOTATION;
+use springtide_plumbing::workloads::names::EARLIER_ANNOTATION;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{BlockedPods, BlockedReason};
 
@@ -42,7 +42,11 @@ fn a_pod_that_is_left_out_is_told_from_those_that_were_changed_until_it_is_made_
     assert_eq!((told.pods.total, told.pods.updated, told.pods.updated_ready), (3, 2, 2));
     assert_eq!((told.pods.blocked, told.plan.up_to_date, told.plan.blocked), (1, 2, 1));
     assert_eq!(told.plan.reasons, [BlockedPods { reason: BlockedReason::StaticPod, count: 1 }]);
-    assert_eq!((told.pods.drifted, world.reason("Drifted").as_str()), (0, "NoDrift"), "nobody has changed it");
+    assert_eq!(
+        (told.pods.drifted, world.reason("Drifted").as_str()),
+        (0, "NoDrift"),
+        "nobody has changed it"
+    );
     let ready = message(&world, "Ready");
     assert!(ready.contains("2 of 3 pods are as they are wished; 1 pod left out"), "{ready}");
     assert!(message(&world, "Drifted").contains("1 pod left out, first web-00"));

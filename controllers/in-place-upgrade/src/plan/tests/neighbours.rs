@@ -1,19 +1,19 @@
 //! What is done beside others that have a say in the same pods: a VerticalPodAutoscaler, a TimeShareGroup.
 
 use super::world::World;
-use crate::amounts::Amounts;
+use springtide_plumbing::workloads::amounts::Amounts;
 use crate::change::Change;
-use crate::claims::Claim;
+use springtide_plumbing::workloads::claims::Claim;
 use crate::differences::{Against, differences};
 use crate::fixtures::{at, autoscaler, deployment, overlay, pod, replica_set, template};
 use crate::machine::{PodWrite, is_available};
-use crate::names::RECORD_ANNOTATION;
+use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 use crate::observed::Observed;
 use crate::patch;
 use crate::plan::accept::{Refused, accept};
 use crate::plan::plan;
-use crate::projections::pod::PodView;
-use crate::projections::template::Template;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::template::Template;
 use crate::target::Target;
 use crate::time_share::TimeShare;
 use crate::verdict::{Court, Verdict, judge};

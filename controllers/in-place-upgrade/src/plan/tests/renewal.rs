@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::fixtures::{overlay, pod};
-use crate::names::{CONTROLLER_REVISION_HASH, EARLIER_ANNOTATION};
+use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, EARLIER_ANNOTATION};
 use crate::plan::plan;
 use proptest::prelude::*;
 use serde_json::{Value, json};

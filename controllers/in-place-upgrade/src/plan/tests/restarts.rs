@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::fixtures::{at, overlay};
 use crate::plan::plan;
-use crate::projections::template::Template;
+use springtide_plumbing::workloads::template::Template;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeStatus, RunResult};

@@ -4,7 +4,7 @@ use super::world::World;
 use crate::fixtures::{at, node, overlay};
 use crate::observed::Observed;
 use crate::plan::plan;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::InPlaceUpgradeStatus;
 use springtide_crds::reason::Reason;

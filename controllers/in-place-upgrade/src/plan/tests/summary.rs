@@ -3,7 +3,7 @@
 use super::conditions::planned_status;
 use super::scenes::{Scene, draining, opened, pulling, without_images};
 use super::world::World;
-use crate::amounts::Amounts;
+use springtide_plumbing::workloads::amounts::Amounts;
 use crate::fixtures::{at, overlay};
 use crate::plan::plan;
 use crate::projections::upgrade::UpgradeView;

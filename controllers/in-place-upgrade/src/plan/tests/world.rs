@@ -6,13 +6,13 @@ mod server;
 
 use crate::fixtures::at;
 use crate::machine::{Evidence, container_now};
-use crate::names::TRAFFIC;
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::observed::Observed;
 use crate::plan::plan;
-use crate::projections::pod::PodView;
+use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
 use crate::target::Target;
-use crate::trace::Trace;
+use springtide_plumbing::workloads::trace::Trace;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use springtide_plumbing::dry_run::Answers;
@@ -66,7 +66,7 @@ pub(super) struct World {
 impl World {
     /// A paused Deployment of so many pods of `app:1`, whose template asks for `app:2`.
     pub(super) fn new(replicas: usize, gated: bool, spec: Value) -> Self {
-        let gates = if gated { json!([{"conditionType": TRAFFIC.gate}]) } else { json!([]) };
+        let gates = if gated { json!([{"conditionType": UPGRADE_TRAFFIC.gate}]) } else { json!([]) };
         let template = |image: &str| {
             json!({
                 "metadata": {"labels": {"app": "web"}},
@@ -272,7 +272,7 @@ impl World {
     /// Pods that are out of traffic by us.
     pub(super) fn out_of_traffic(&self) -> usize {
         let off = |pod: &&Value| {
-            condition(&pod["status"], TRAFFIC.gate).is_some_and(|gate| gate["status"] == "False")
+            condition(&pod["status"], UPGRADE_TRAFFIC.gate).is_some_and(|gate| gate["status"] == "False")
         };
         self.pods.values().filter(off).count()
     }

@@ -17,7 +17,7 @@ use springtide_crds::in_place_upgrade::{
 };
 use springtide_crds::reason::Reason;
 use springtide_in_place_upgrade::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
-use springtide_in_place_upgrade::projections::workloads::{
+use springtide_plumbing::workloads::kinds::{
     DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET,
 };
 use springtide_in_place_upgrade::rehearsal::target_hash;

@@ -2,11 +2,11 @@
 
 use crate::cli::read::{Cluster, Unread, failure, optional};
 use anyhow::Result;
-use springtide_in_place_upgrade::projections::node::NodeView;
-use springtide_in_place_upgrade::projections::pod::PodView;
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
 use springtide_in_place_upgrade::projections::upgrade::UpgradeView;
-use springtide_in_place_upgrade::projections::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use springtide_in_place_upgrade::projections::workloads::{
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use springtide_plumbing::workloads::kinds::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
 use springtide_in_place_upgrade::rehearsal::World;

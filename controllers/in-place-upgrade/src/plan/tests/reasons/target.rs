@@ -1,7 +1,7 @@
 //! Whether a spec is served, whether its workload is locked, and whether images are on the nodes.
 
 use super::Told;
-use crate::amounts::Amounts;
+use springtide_plumbing::workloads::amounts::Amounts;
 use crate::fixtures::{at, autoscaler, daemon_set, overlay, pod, replica_set, revision};
 use crate::observed::Observed;
 use crate::plan::tests::kinds::{db, in_run, observed, old_pods};

@@ -1,10 +1,10 @@
 //! Those who act beside us: the kubelet, and the controllers of ReplicaSets, Deployments and StatefulSets.
 
 use super::{World, condition, revision_json};
-use crate::content::Digest;
+use springtide_plumbing::workloads::content::Digest;
 use crate::fixtures::at;
-use crate::names::{CONTROLLER_REVISION_HASH, TRAFFIC};
-use crate::projections::template::Template;
+use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, UPGRADE_TRAFFIC};
+use springtide_plumbing::workloads::template::Template;
 use serde_json::{Value, json};
 
 impl World {
@@ -120,7 +120,7 @@ impl World {
         } else {
             before["containerStatuses"].clone()
         };
-        let ours = condition(&before, TRAFFIC.gate).cloned();
+        let ours = condition(&before, UPGRADE_TRAFFIC.gate).cloned();
         let has_gate = pod["spec"]["readinessGates"].as_array().is_some_and(|gates| !gates.is_empty());
         let is_open = ours.as_ref().is_some_and(|gate| gate["status"] == "True");
         let mut conditions = Vec::new();

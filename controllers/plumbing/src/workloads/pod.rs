@@ -3,14 +3,14 @@
 
 mod wire;
 
-use crate::amounts::Amounts;
-use crate::content::{Digest, Metadata, QosClass, Role};
-use crate::trace::Trace;
+use crate::workloads::amounts::Amounts;
+use crate::workloads::content::{Digest, Metadata, QosClass, Role};
+use crate::workloads::trace::Trace;
 use jiff::Timestamp;
 use serde::Deserialize;
-use springtide_plumbing::key::{Resource, Uid};
-use springtide_plumbing::projection::{Meta, Projection};
-use springtide_plumbing::traffic::Signals;
+use crate::key::{Resource, Uid};
+use crate::projection::{Meta, Projection};
+use crate::traffic::Signals;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

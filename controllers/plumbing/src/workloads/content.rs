@@ -1,7 +1,7 @@
 //! What of a pod can be changed in place, without regard to how it is written: images, cpu and memory, labels and
 //! annotations.
 
-use crate::amounts::Amounts;
+use crate::workloads::amounts::Amounts;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};

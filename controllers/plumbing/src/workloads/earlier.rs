@@ -8,8 +8,8 @@
 //! A run that leaves pods as they are notes the same, and the note stays: nothing else would tell them from those that
 //! were changed.
 
-use crate::content::Digest;
-use crate::projections::template::Template;
+use crate::workloads::content::Digest;
+use crate::workloads::template::Template;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ struct Wire {
 }
 
 impl EarlierTemplates {
-    /// Reads the annotation [`EARLIER_ANNOTATION`](crate::names::EARLIER_ANNOTATION); what is damaged is left out.
+    /// Reads the annotation [`EARLIER_ANNOTATION`](crate::workloads::names::EARLIER_ANNOTATION); what is damaged is left out.
     pub fn read(text: &str) -> Self {
         let wires: Vec<Wire> = serde_json::from_str(text).unwrap_or_default();
         let read = wires.into_iter().take(MOST).filter_map(|wire| {
@@ -130,7 +130,7 @@ impl EarlierTemplates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{at, template};
+    use crate::workloads::fixtures::{at, template};
     use proptest::prelude::*;
     use serde_json::json;
 

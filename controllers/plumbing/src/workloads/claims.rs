@@ -1,10 +1,10 @@
 //! Cpu and memory of a workload's pods that somebody else decides: a TimeShareGroup, a VerticalPodAutoscaler.
 //!
 //! What is claimed is neither held against a pod nor written to it, whatever the wish has of it. A wish that changes it
-//! is refused ([`accept`](crate::plan)).
+//! is refused.
 
-use crate::amounts::{Amounts, Pair};
-use crate::content::{Content, Role};
+use crate::workloads::amounts::{Amounts, Pair};
+use crate::workloads::content::{Content, Role};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ pub fn share(claims: &[Claim], container: &str, role: Role) -> Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::template;
+    use crate::workloads::fixtures::template;
     use serde_json::{Value, json};
 
     const CPU: Which = Which { cpu: true, memory: false };

@@ -5,17 +5,17 @@ use super::{
     LOST, MESSAGE_MAX_BYTES, MIRROR, OWNER_KINDS, PodPhase, PodView, ResizeInProgress, ResizePending,
     SANDBOX, Since, Traits,
 };
-use crate::amounts::Amounts;
-use crate::content::{Metadata, QosClass, Role};
-use crate::names::{RECORD_ANNOTATION, TRAFFIC};
-use crate::projections::Annotated;
-use crate::trace::Trace;
+use crate::workloads::amounts::Amounts;
+use crate::workloads::content::{Metadata, QosClass, Role};
+use crate::workloads::names::{RECORD_ANNOTATION, UPGRADE_TRAFFIC};
+use crate::workloads::Annotated;
+use crate::workloads::trace::Trace;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use springtide_crds::common::{ConditionStatus, bounded_text};
-use springtide_plumbing::traffic::PodCondition;
+use crate::traffic::PodCondition;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -156,10 +156,10 @@ impl From<WireTerminated> for EndedContainer {
 impl From<Wire> for PodView {
     fn from(wire: Wire) -> Self {
         let Wire { metadata: Annotated { meta, annotations }, spec, status } = wire;
-        let label = meta.labels.get(TRAFFIC.label).cloned();
-        let annotation = annotations.get(TRAFFIC.annotation).map(|text| Arc::from(&**text));
+        let label = meta.labels.get(UPGRADE_TRAFFIC.label).cloned();
+        let annotation = annotations.get(UPGRADE_TRAFFIC.annotation).map(|text| Arc::from(&**text));
         let gates = spec.readiness_gates.iter().map(|gate| &*gate.condition_type);
-        let gate = status.conditions.iter().find(|found| &*found.condition.type_ == TRAFFIC.gate);
+        let gate = status.conditions.iter().find(|found| &*found.condition.type_ == UPGRADE_TRAFFIC.gate);
         let gate: Vec<_> = gate.map(|found| found.condition.clone()).into_iter().collect();
         let since = |type_| {
             let found = find(&status.conditions, type_)?;
@@ -181,7 +181,7 @@ impl From<Wire> for PodView {
             grace_seconds: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS),
             containers: Vec::new(),
             has_image_volumes: spec.volumes.iter().any(|volume| volume.image.is_some()),
-            signals: TRAFFIC.signals(gates, &gate, label, annotation),
+            signals: UPGRADE_TRAFFIC.signals(gates, &gate, label, annotation),
             containers_ready: since("ContainersReady"),
             ready: since("Ready"),
             sandbox_since: since(SANDBOX).and_then(|condition| condition.since),
@@ -201,7 +201,7 @@ impl From<Wire> for PodView {
                 has_foreign_gates: spec
                     .readiness_gates
                     .iter()
-                    .any(|gate| *gate.condition_type != *TRAFFIC.gate),
+                    .any(|gate| *gate.condition_type != *UPGRADE_TRAFFIC.gate),
                 has_pod_level_resources: !Amounts::read(&spec.resources).is_empty(),
             },
             meta,

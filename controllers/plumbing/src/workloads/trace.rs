@@ -1,10 +1,10 @@
 //! What a pod says of itself about the run that changed it last.
 
-use crate::image_name::is_flip;
+use crate::workloads::image_name::is_flip;
 use jiff::Timestamp;
-use springtide_plumbing::done_rule::{Record, mark};
+use crate::done_rule::{Record, mark};
 
-/// What stands in the annotation [`RECORD_ANNOTATION`](crate::names::RECORD_ANNOTATION) of a pod.
+/// What stands in the annotation [`RECORD_ANNOTATION`](crate::workloads::names::RECORD_ANNOTATION) of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trace {
     /// Nothing: it was never changed.

@@ -1,10 +1,10 @@
 //! Node, as this controller reads it: which images it has, and how much a pod on it could request at all.
 
-use crate::amounts::Pair;
+use crate::workloads::amounts::Pair;
 use serde::Deserialize;
 use serde_json::Value;
-use springtide_plumbing::key::Resource;
-use springtide_plumbing::projection::{Meta, Projection};
+use crate::key::Resource;
+use crate::projection::{Meta, Projection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl NodeView {
 
 /// The name as runtimes list it: registry and `library` written out, `latest` where there is neither tag nor digest.
 fn canonical(name: &str) -> Option<String> {
-    let parsed = crate::image_name::ImageName::parse(name).ok()?;
+    let parsed = crate::workloads::image_name::ImageName::parse(name).ok()?;
     let tag = if parsed.tag.is_none() && parsed.digest.is_none() { ":latest" } else { "" };
     let has_registry = parsed
         .repository

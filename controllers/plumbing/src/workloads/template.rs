@@ -1,9 +1,9 @@
 //! Pod templates, as workloads and their revisions bear them. Those that are alike are kept once: a ReplicaSet and the
 //! Deployment that made it, a StatefulSet and its revisions.
 
-use crate::content::{Content, Digest, POD_TEMPLATE_HASH, Role, role};
+use crate::workloads::content::{Content, Digest, POD_TEMPLATE_HASH, Role, role};
 use serde_json::Value;
-use springtide_plumbing::pool::Pool;
+use crate::pool::Pool;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// Of the process, as whoever decodes an object knows of nothing else.

@@ -1,5 +1,5 @@
 use super::*;
-use springtide_plumbing::traffic::{Lever, Traffic};
+use crate::traffic::{Lever, Traffic};
 
 fn pod(text: &str) -> PodView {
     serde_yaml::from_str(text).unwrap()
@@ -73,14 +73,18 @@ fn what_ran_before_is_known_by_its_start_and_by_whether_anybody_saw_its_end() {
         (pod.sandbox_since, pod.container("app").unwrap().status.as_deref().unwrap().clone())
     };
     let at = |time: &str| Some(time.parse::<Timestamp>().unwrap());
-    let (sandbox, running) = of("lastState: {terminated: {exitCode: 255, reason: Unknown, startedAt: '2026-11-23T07:00:00Z'}}
-    state: {running: {startedAt: '2026-11-23T09:00:00Z'}}");
+    let (sandbox, running) = of(
+        "lastState: {terminated: {exitCode: 255, reason: Unknown, startedAt: '2026-11-23T07:00:00Z'}}\n    \
+         state: {running: {startedAt: '2026-11-23T09:00:00Z'}}",
+    );
     assert_eq!(sandbox, at("2026-11-23T08:00:00Z"));
     assert_eq!(running.last, Some(EndedContainer { started: at("2026-11-23T07:00:00Z"), is_lost: true }));
-    let (_, ended) = of("state: {terminated: {exitCode: 1, reason: Error, startedAt: '2026-11-23T09:00:00Z'}}");
+    let (_, ended) =
+        of("state: {terminated: {exitCode: 1, reason: Error, startedAt: '2026-11-23T09:00:00Z'}}");
     let crashed = EndedContainer { started: at("2026-11-23T09:00:00Z"), is_lost: false };
     assert_eq!((ended.state, ended.last), (ContainerState::Terminated(crashed), None));
-    let (_, gone) = of("state: {terminated: {exitCode: 137, reason: ContainerStatusUnknown, startedAt: null}}");
+    let (_, gone) =
+        of("state: {terminated: {exitCode: 137, reason: ContainerStatusUnknown, startedAt: null}}");
     assert_eq!(gone.state, ContainerState::Terminated(EndedContainer { started: None, is_lost: true }));
 }
 

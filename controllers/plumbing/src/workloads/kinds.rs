@@ -2,12 +2,12 @@
 
 use super::Annotated;
 use super::template::Template;
-use crate::earlier::EarlierTemplates;
+use crate::workloads::earlier::EarlierTemplates;
 use serde::Deserialize;
 use serde_json::Value;
 use springtide_crds::in_place_upgrade::TargetKind;
-use springtide_plumbing::key::Resource;
-use springtide_plumbing::projection::{Meta, NoLabels, Projection};
+use crate::key::Resource;
+use crate::projection::{Meta, NoLabels, Projection};
 use std::sync::Arc;
 
 /// `apps/v1` Deployment.
@@ -31,7 +31,7 @@ const fn apps(kind: &'static str, plural: &'static str) -> Resource {
 }
 
 /// The kind of workload that an object of `apps` of this kind is; `None` where it is none whose pods are changed.
-pub(crate) fn target_kind(kind: &str) -> Option<TargetKind> {
+pub fn target_kind(kind: &str) -> Option<TargetKind> {
     match kind {
         "Deployment" => Some(TargetKind::Deployment),
         "ReplicaSet" => Some(TargetKind::ReplicaSet),
@@ -392,7 +392,7 @@ impl From<RevisionWire> for ControllerRevisionView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::{CONTROLLER_REVISION_HASH, EARLIER_ANNOTATION, PAUSED_BY_ANNOTATION};
+    use crate::workloads::names::{CONTROLLER_REVISION_HASH, EARLIER_ANNOTATION, PAUSED_BY_ANNOTATION};
 
     fn view<P: serde::de::DeserializeOwned>(text: &str) -> P {
         serde_yaml::from_str(text).unwrap()

@@ -1,7 +1,7 @@
 //! Requests and limits of cpu and memory: the amounts that a live container can be given otherwise.
 
 use serde_json::{Map, Value, json};
-use springtide_plumbing::quantity::{parse_amount, quantity_text};
+use crate::quantity::{parse_amount, quantity_text};
 
 /// Cpu and memory, each where it is stated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,12 +1,12 @@
 //! VerticalPodAutoscaler of the [autoscaler project](https://github.com/kubernetes/autoscaler), as far as it says which cpu
 //! and memory of live pods it decides. Few clusters have the kind.
 
-use super::workloads::target_kind;
-use crate::claims::{Claim, Share, Which};
+use super::kinds::target_kind;
+use crate::workloads::claims::{Claim, Share, Which};
 use serde::Deserialize;
 use springtide_crds::in_place_upgrade::TargetKind;
-use springtide_plumbing::key::Resource;
-use springtide_plumbing::projection::{Meta, NoLabels, Projection};
+use crate::key::Resource;
+use crate::projection::{Meta, NoLabels, Projection};
 use std::sync::Arc;
 
 /// `autoscaling.k8s.io/v1` VerticalPodAutoscaler.
@@ -175,8 +175,8 @@ fn share(policy: &WireContainerPolicy) -> Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::Role;
-    use crate::fixtures::autoscaler;
+    use crate::workloads::content::Role;
+    use crate::workloads::fixtures::autoscaler;
     use serde_json::{Value, json};
 
     const BOTH: Which = Which { cpu: true, memory: true };
