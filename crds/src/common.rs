@@ -116,6 +116,12 @@ pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Con
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
+/// Whether the condition of a type is there and true.
+#[must_use]
+pub fn holds(conditions: &[Condition], type_: &str) -> bool {
+    condition(conditions, type_).is_some_and(|found| found.status == ConditionStatus::True)
+}
+
 /// Takes a condition out of the list: abnormal-true conditions
 /// (`Reconciling`, `Stalled`) are absent when all is normal.
 pub fn remove_condition(conditions: &mut Vec<Condition>, type_: &str) {

@@ -1,7 +1,7 @@
 //! Condition reasons as types: a reason knows its condition, the status it
 //! stands for and its documentation, so that none of the three can disagree.
 
-use crate::common::ConditionStatus;
+use crate::common::{Condition, ConditionStatus, condition};
 
 /// One reason of one condition type.
 ///
@@ -22,6 +22,13 @@ pub trait Reason: Sized {
 
     /// Every reason of this condition, in the order of the documentation.
     fn all() -> Vec<Self>;
+}
+
+/// Reason and message of a condition, where it is there and its reason is one that this program knows.
+pub fn said<R: Reason>(conditions: &[Condition]) -> Option<(R, &str)> {
+    let told = condition(conditions, R::CONDITION)?;
+    let reason = R::all().into_iter().find(|reason| told.reason == reason.as_str())?;
+    Some((reason, &told.message))
 }
 
 /// A row of the reference documentation: one reason without its type.

@@ -74,8 +74,7 @@ impl ReferenceGrantSpec {
     #[must_use]
     pub fn allows(&self, from: (FromKind, &str), to: (ToKind, &str)) -> bool {
         let is_from = |row: &GrantFrom| (row.kind, row.namespace.as_str()) == from;
-        let is_to =
-            |row: &GrantTo| row.kind == to.0 && row.name.as_deref().is_none_or(|name| name == to.1);
+        let is_to = |row: &GrantTo| row.kind == to.0 && row.name.as_deref().is_none_or(|name| name == to.1);
         self.from.iter().any(is_from) && self.to.iter().any(is_to)
     }
 }

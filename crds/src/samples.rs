@@ -4,6 +4,7 @@
 //! arguments say; the demo builds it.
 
 mod queues;
+mod time_shares;
 mod upgrades;
 
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileM
 use crate::common::{Quantity, Tier};
 
 pub use queues::batch_queues;
+pub use time_shares::{reference_grants, time_share_groups};
 pub use upgrades::in_place_upgrades;
 
 /// The image of the examples.

@@ -22,7 +22,9 @@ pub use reasons::{
     ScheduleValidReason, StalledReason, all as all_reasons,
 };
 pub use rules::IMMUTABLE_FIELDS;
-pub use schedule::{MemberWindow, OVERRIDE_REASON_MAX_LENGTH, Override, SKIP_DATES_MAX, Schedule, WINDOWS_MAX};
+pub use schedule::{
+    MemberWindow, OVERRIDE_REASON_MAX_LENGTH, Override, SKIP_DATES_MAX, Schedule, WINDOWS_MAX,
+};
 pub use status::{
     COUNT_MAX, LAST_TRANSITIONS_MAX, LastTransition, MAX_DURATION_SECONDS, MAX_TRANSITION_ID,
     MESSAGE_MAX_BYTES, MemberStatus, NAME_MAX_LENGTH, NextTransition, PREFLIGHT_ROWS_MAX, PreflightRow,

@@ -7,12 +7,12 @@ mod defaults;
 
 use defaults::with_defaults;
 use serde_json::{Value, json};
-use springtide_crds::common::{ConditionStatus, IntOrPercent};
+use springtide_crds::common::{ConditionStatus, IntOrPercent, OnTimeout};
 use springtide_crds::in_place_upgrade::{
     AcceptedReason, BLOCKED_REASONS_MAX, BlockedReason, DriftedReason, FinalizedReason, HealthyReason,
     HeldReason, InPlaceUpgrade, InPlaceUpgradeSpec, InPlaceUpgradeStatus, Lock, LockedReason, Mode,
-    OnFailure, OnTimeout, PrePullScope, PrePulledReason, ReadyReason, ReconcilingReason, RefusalReason,
-    SourceType, StalledReason, TARGET_MAX_LENGTH, TargetKind, TrafficMode, crd,
+    OnFailure, PrePullScope, PrePulledReason, ReadyReason, ReconcilingReason, RefusalReason, SourceType,
+    StalledReason, TARGET_MAX_LENGTH, TargetKind, TrafficMode, crd,
 };
 use springtide_crds::reason::Reason;
 

@@ -29,7 +29,10 @@ fn each_row_of_from_may_name_each_row_of_to_and_nothing_else() {
         assert!(!grant.allows(from, (ToKind::StatefulSet, "payment")), "{from:?}: another kind");
     }
     for from in [(FromKind::TimeShareGroup, "batch"), (FromKind::BatchQueue, "platform")] {
-        assert!(!grant.allows(from, (ToKind::Deployment, "payment")), "{from:?}: kind and namespace belong together");
+        assert!(
+            !grant.allows(from, (ToKind::Deployment, "payment")),
+            "{from:?}: kind and namespace belong together"
+        );
     }
 }
 

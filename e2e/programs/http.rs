@@ -122,6 +122,8 @@ struct Seen {
     failed: u64,
     connections: u64,
     slowest: u128,
+    /// How long each request that was answered took, in microseconds.
+    took: Vec<u32>,
     texts: BTreeMap<String, u64>,
     failures: Vec<String>,
 }
@@ -132,6 +134,7 @@ impl Seen {
         self.failed += other.failed;
         self.connections += other.connections;
         self.slowest = self.slowest.max(other.slowest);
+        self.took.extend(other.took);
         for (text, count) in other.texts {
             *self.texts.entry(text).or_default() += count;
         }
@@ -143,8 +146,11 @@ impl Seen {
         let texts: Vec<String> =
             self.texts.iter().map(|(text, count)| format!("{}:{count}", quoted(text))).collect();
         let failures: Vec<String> = self.failures.iter().map(|failure| quoted(failure)).collect();
+        let mut took = self.took.clone();
+        took.sort_unstable();
+        let [p50, p99] = [50, 99].map(|percent| below(&took, percent));
         format!(
-            r#"{{"answered":{},"failed":{},"connections":{},"slowestMicros":{},"texts":{{{}}},"failures":[{}]}}"#,
+            r#"{{"answered":{},"failed":{},"connections":{},"slowestMicros":{},"p50Micros":{p50},"p99Micros":{p99},"texts":{{{}}},"failures":[{}]}}"#,
             self.answered,
             self.failed,
             self.connections,
@@ -153,6 +159,12 @@ impl Seen {
             failures.join(",")
         )
     }
+}
+
+/// The value that so many percent of sorted ones do not exceed; 0 of none.
+fn below(sorted: &[u32], percent: usize) -> u32 {
+    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(place).copied().unwrap_or_default()
 }
 
 fn quoted(text: &str) -> String {
@@ -183,6 +195,7 @@ pub(super) fn load(address: &str, rate: u32, seconds: u32) -> i32 {
             match request(address, "/", kept.take(), &mut seen) {
                 Ok((text, connection)) => {
                     seen.answered += 1;
+                    seen.took.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
                     *seen.texts.entry(text).or_default() += 1;
                     kept = connection.filter(|_| client % 2 == 1);
                 }

@@ -60,7 +60,7 @@ fn grown(memory: &Value, on_oom: &OnOom, steps: u32) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::PodSpecRequests;
+    use springtide_plumbing::resources::PodSpecRequests;
     use proptest::prelude::*;
     use serde::Deserialize;
 

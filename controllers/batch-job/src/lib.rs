@@ -38,7 +38,6 @@ pub mod projections;
 pub mod queues;
 mod record_turns;
 pub mod rehearsal;
-pub mod resources;
 mod rights;
 pub mod shape;
 pub mod status;

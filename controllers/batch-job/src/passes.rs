@@ -151,6 +151,7 @@ mod tests {
     use springtide_plumbing::key::{ResourceVersion, Uid};
     use springtide_plumbing::queue::{Next, WorkQueue};
     use springtide_plumbing::store::Store;
+    use springtide_plumbing::time_share::TimeShares;
     use std::collections::BTreeMap;
 
     const MILLI: Duration = Duration::from_millis(1);
@@ -213,8 +214,15 @@ mod tests {
         let (pods, mut no_pods) = Store::new(&[watches::PODS_BY_JOB]);
         let (nodes, mut node_writer) = Store::new(&[]);
         let (queues, mut no_queues) = Store::new(&[]);
-        let stores =
-            watches::Stores { jobs, pods, profiles, nodes: Some(nodes), queues, priority_classes: None };
+        let stores = watches::Stores {
+            jobs,
+            pods,
+            profiles,
+            nodes: Some(nodes),
+            queues,
+            priority_classes: None,
+            time_shares: TimeShares::of(&[], &[]),
+        };
         let reconciler = BatchJobReconciler::new(stores);
         let queue = WorkQueue::new(1);
         let _ = reconciler.queue.set(queue.clone());

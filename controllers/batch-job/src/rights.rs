@@ -2,13 +2,14 @@
 
 use crate::loads::sampler::NODE_METRICS;
 use crate::pod_groups::POD_GROUP;
-use crate::profiles::sampler::POD_METRICS;
 use crate::projections::job::BATCH_JOB;
 use crate::projections::priority_class::PRIORITY_CLASS;
 use crate::projections::profile::BATCH_TASK_PROFILE;
 use crate::projections::queue::BATCH_QUEUE;
 use springtide_plumbing::key::Resource;
+use springtide_plumbing::pod_metrics::POD_METRICS;
 use springtide_plumbing::rights::{Right, Rights, Verb};
+use springtide_plumbing::time_share::{REFERENCE_GRANT, TIME_SHARE_GROUP};
 
 /// Why a watch needs `list` beside `watch`.
 const FALLBACK: &str = "stands in for the watch's first list where a server cannot stream it";
@@ -43,6 +44,10 @@ const TABLE: &[Right] = &[
         "jobs wait while the PriorityClass of their queue's tier is missing",
     ),
     Right::new(PRIORITY_CLASS, Verb::List, FALLBACK),
+    Right::new(TIME_SHARE_GROUP, Verb::Watch, "peak windows of queues may follow its peaks"),
+    Right::new(TIME_SHARE_GROUP, Verb::List, FALLBACK),
+    Right::new(REFERENCE_GRANT, Verb::Watch, "a queue follows a group of another namespace by grant alone"),
+    Right::new(REFERENCE_GRANT, Verb::List, FALLBACK),
     Right::new(BATCH_TASK_PROFILE, Verb::Watch, "what is recommended there is given to pods"),
     Right::new(BATCH_TASK_PROFILE, Verb::List, FALLBACK),
     Right::new(BATCH_TASK_PROFILE, Verb::Get, CONFIRM),

@@ -2,7 +2,7 @@
 
 use crate::projections::node::{NodeLabels, NodeView, Taint, TaintEffect};
 use crate::queues::tier;
-use crate::resources::{PodSpecRequests, ResourceList};
+use springtide_plumbing::resources::{PodSpecRequests, ResourceList};
 use serde::Deserialize;
 use springtide_crds::batch_job::PodTemplate;
 use springtide_crds::batch_queue::TierMapping;

@@ -8,7 +8,10 @@
 //! | Node | [`NodeView`](crate::projections::node::NodeView) | all, but none where only some namespaces are watched | - | the admission |
 //! | BatchQueue | [`QueueView`] | all | - | itself, the jobs of its namespace, the admission |
 //! | PriorityClass | [`PriorityClassView`] | as for Node | - | the queues whose tiers name it |
+//! | TimeShareGroup, if there is such a kind | [`TimeShareGroupView`](springtide_plumbing::time_share::TimeShareGroupView) | all | - | the queues that follow its peaks, the admission |
+//! | ReferenceGrant, if there is such a kind | [`ReferenceGrantView`](springtide_plumbing::time_share::ReferenceGrantView) | all | - | the queues that follow groups of its namespace from others |
 
+mod groups;
 mod stores;
 
 use crate::admission::{Admission, QueueId};
@@ -84,7 +87,7 @@ impl BatchJobReconciler {
             };
             let (jobs, pods) = (stores.jobs.synced(), stores.pods.synced());
             let (profiles, queues) = (stores.profiles.synced(), stores.queues.synced());
-            tokio::join!(nodes, classes, pods, jobs, profiles, queues);
+            tokio::join!(nodes, classes, pods, jobs, profiles, queues, stores.time_shares.synced());
             this.listen();
         }
     }
@@ -106,6 +109,13 @@ impl BatchJobReconciler {
         }
         let this = Arc::clone(self);
         self.stores.queues.on_change(Arc::new(move |change| this.queue_changed(change)));
+        let this = Arc::clone(self);
+        self.stores
+            .time_shares
+            .groups
+            .on_change(Arc::new(move |change| this.time_share_group_changed(change)));
+        let this = Arc::clone(self);
+        self.stores.time_shares.grants.on_change(Arc::new(move |change| this.grant_changed(change)));
         if let Some(classes) = &self.stores.priority_classes {
             let this = Arc::clone(self);
             classes.on_change(Arc::new(move |change| this.priority_class_changed(change)));
@@ -246,12 +256,13 @@ impl BatchJobReconciler {
         if !is_edited {
             return;
         }
+        let peaks = queue.map(|queue| self.stores.peaks_of_queue(queue));
         let woken = {
             let rules = queue.map(|queue| rules::rules(queue));
             let id = QueueId::Object(key.clone());
             let mut admission = lock(&self.admission);
             let woken = admission.queue_changed(&id, rules);
-            admission.peaks_changed(&id, queue.map(|queue| Arc::clone(&queue.peaks)), stored);
+            admission.peaks_changed(&id, peaks, stored);
             if let Some(queue) = queue {
                 admission.loads_stored(&key, StoredLoads::of(&queue.status));
             }
@@ -324,6 +335,7 @@ mod tests {
     use futures::FutureExt;
     use springtide_plumbing::key::ResourceVersion;
     use springtide_plumbing::store::Store;
+    use springtide_plumbing::time_share::TimeShares;
     use springtide_plumbing::watch::STALE_AFTER;
     use std::collections::BTreeMap;
 
@@ -349,7 +361,15 @@ mod tests {
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _nodes) = Store::new(&[]);
         let (queues, _queues) = Store::new(&[]);
-        let stores = Stores { jobs, pods, profiles, nodes: Some(nodes), queues, priority_classes: None };
+        let stores = Stores {
+            jobs,
+            pods,
+            profiles,
+            nodes: Some(nodes),
+            queues,
+            priority_classes: None,
+            time_shares: TimeShares::of(&[], &[]),
+        };
         let reconciler = BatchJobReconciler::new(stores);
         let queue = WorkQueue::new(1);
         let _ = reconciler.queue.set(queue.clone());
@@ -377,7 +397,15 @@ mod tests {
         let (pods, _pods) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _nodes) = Store::new(&[]);
         let (queues, _queues) = Store::new(&[]);
-        let stores = Stores { jobs, pods, profiles, nodes: Some(nodes), queues, priority_classes: None };
+        let stores = Stores {
+            jobs,
+            pods,
+            profiles,
+            nodes: Some(nodes),
+            queues,
+            priority_classes: None,
+            time_shares: TimeShares::of(&[], &[]),
+        };
         let reconciler = BatchJobReconciler::new(stores);
         let queue = WorkQueue::new(1);
         let _ = reconciler.queue.set(queue.clone());
@@ -419,7 +447,15 @@ mod tests {
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, _nodes) = Store::new(&[]);
         let (queues, _queues) = Store::new(&[]);
-        let stores = Stores { jobs, pods, profiles, nodes: Some(nodes), queues, priority_classes: None };
+        let stores = Stores {
+            jobs,
+            pods,
+            profiles,
+            nodes: Some(nodes),
+            queues,
+            priority_classes: None,
+            time_shares: TimeShares::of(&[], &[]),
+        };
         let reconciler = BatchJobReconciler::new(stores);
         let _ = reconciler.queue.set(WorkQueue::new(1));
         reconciler.listen();
@@ -444,7 +480,15 @@ mod tests {
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (nodes, mut node_writer) = Store::new(&[]);
         let (queues, _queues) = Store::new(&[]);
-        let stores = Stores { jobs, pods, profiles, nodes: Some(nodes), queues, priority_classes: None };
+        let stores = Stores {
+            jobs,
+            pods,
+            profiles,
+            nodes: Some(nodes),
+            queues,
+            priority_classes: None,
+            time_shares: TimeShares::of(&[], &[]),
+        };
         let reconciler = BatchJobReconciler::new(stores);
         let queue = WorkQueue::new(1);
         let _ = reconciler.queue.set(queue.clone());

@@ -13,7 +13,7 @@ use springtide_batch_job::projections::node::NodeView;
 use springtide_batch_job::projections::pod::PodView;
 use springtide_batch_job::projections::profile::ProfileView;
 use springtide_batch_job::projections::queue::QueueView;
-use springtide_batch_job::resources::{PodSpecRequests, ResourceList};
+use springtide_plumbing::resources::{PodSpecRequests, ResourceList};
 use springtide_batch_job::shape::Shape;
 use springtide_batch_job::watches::{JOBS_BY_PROFILE, PODS_BY_JOB};
 use springtide_batch_job::{BatchJobReconciler, Stores};
@@ -24,6 +24,7 @@ use springtide_plumbing::key::{ObjectKey, ResourceVersion};
 use springtide_plumbing::plan::{Action, Plan};
 use springtide_plumbing::queue::{Next, WorkQueue};
 use springtide_plumbing::store::{Store, StoreWriter};
+use springtide_plumbing::time_share::TimeShares;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -74,6 +75,7 @@ impl Bench {
             nodes: Some(nodes_store),
             queues: queues_store,
             priority_classes: None,
+            time_shares: TimeShares::of(&[], &[]),
         };
         let reconciler = BatchJobReconciler::new(stores.clone());
         let queue = WorkQueue::new(1);

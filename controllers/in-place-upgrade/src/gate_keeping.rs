@@ -1,157 +1,103 @@
 //! Gate keeping: a pod that lists our gate is in traffic, unless a run that goes on has taken it out.
-//!
-//! Every pod of the scope is looked at, with or without an InPlaceUpgrade: one that nobody sets the gate of would never be
-//! Ready.
 
 use crate::RIGHTS;
-use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
-use crate::patch::pinned;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
-use crate::watches::{Stores, UPGRADES_BY_TARGET, target_kind, upgrades_of};
-use jiff::Timestamp;
+use crate::watches::{Stores, UPGRADES_BY_TARGET};
 use springtide_crds::in_place_upgrade::TargetKind;
-use springtide_plumbing::controller::{Reconciler, Settled};
-use springtide_plumbing::executor::WriteResult;
-use springtide_plumbing::failing::{Failing, Telling};
-use springtide_plumbing::key::{ObjectKey, Resource};
-use springtide_plumbing::plan::{Outcome, Plan, Write, WriteClass};
+use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
-use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::rights::Rights;
-use springtide_plumbing::store::{Change, StoreView};
-use springtide_plumbing::traffic::Lever;
+use springtide_plumbing::store::{Change, Store, StoreView};
+use springtide_plumbing::traffic::{Lever, Names, Signals};
+use springtide_plumbing::workloads::gate_keeping::{self, Gates, LookThrough};
+use springtide_plumbing::workloads::indexes::workload_key;
+use springtide_plumbing::workloads::kinds::ReplicaSetView;
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
+use springtide_plumbing::workloads::pod::PodView;
 use std::sync::Arc;
 
 /// The controller of gates. Its keys are those of pods.
-#[derive(Debug)]
-pub struct GateKeeper {
+pub type GateKeeper = gate_keeping::GateKeeper<UpgradeGates>;
+
+/// Who may have taken a pod out of traffic: an object with an open run.
+#[derive(Clone, Debug)]
+pub struct UpgradeGates {
     stores: Stores,
 }
 
-/// A pod, and whether a run that goes on may have taken it out of traffic.
-#[derive(Clone, Debug)]
-pub struct Gated {
-    pod: Arc<PodView>,
-    is_in_run: bool,
-}
-
-impl GateKeeper {
-    /// A controller over these stores.
-    pub fn new(stores: Stores) -> Arc<Self> {
-        Arc::new(Self { stores })
-    }
-
-    /// Lets the stores fill the queue, from the moment all of them are listed.
-    pub fn wire(self: &Arc<Self>, queue: &WorkQueue<ObjectKey>) -> impl Future<Output = ()> + Send + use<> {
-        let (this, queue) = (Arc::clone(self), queue.clone());
-        async move {
-            for view in this.stores.views() {
-                view.wait_synced().await;
-            }
-            let pods = queue.clone();
-            this.stores.pods.on_change(Arc::new(move |change| {
-                let Some(pod) = change.present() else { return };
-                // Almost all pods end here.
-                if pod.signals.is_gate_forgotten(|_| false) {
-                    pods.add(pod.meta().key.clone(), Priority::Normal, Urgency::Routine);
-                }
-            }));
-            let keeper = Arc::clone(&this);
-            this.stores.upgrades.on_change(Arc::new(move |change| keeper.upgrade_changed(change, &queue)));
-        }
-    }
-
-    /// What a run has left out of traffic is found when it ends.
-    fn upgrade_changed(&self, change: &Change<UpgradeView>, queue: &WorkQueue<ObjectKey>) {
-        let has_ended = match change {
-            Change::Apply { old: Some(old), new, .. } => old.is_run_open() && !new.is_run_open(),
-            Change::Apply { old: None, .. } => false,
-            Change::Delete { .. } => true,
-        };
-        if !has_ended {
-            return;
-        }
-        for pod in self.stores.pods.list(Some(&change.object().meta().key.namespace)) {
-            if pod.signals.is_gate_forgotten(|_| false) {
-                queue.add(pod.meta().key.clone(), Priority::Normal, Urgency::Routine);
-            }
-        }
-    }
-
-    /// The stores that its plans rest on, for the gate of the loop.
-    pub fn views(&self) -> Vec<Arc<dyn StoreView>> {
-        vec![Arc::new(self.stores.pods.clone())]
-    }
-
-    /// Whether an object with an open run has this pod's workload as its target.
-    fn is_in_run(&self, pod: &PodView) -> bool {
-        let namespace = &pod.meta().key.namespace;
-        let Some(owner) = &pod.meta().controller else { return false };
-        let has_run = |kind: TargetKind, name: &str| {
-            let index = upgrades_of(kind, namespace, name);
-            let upgrades = self.stores.upgrades.by_index(&UPGRADES_BY_TARGET, &index);
-            upgrades.iter().any(|upgrade| upgrade.is_run_open())
-        };
-        let Some(kind) = target_kind(owner) else { return false };
-        if has_run(kind, &owner.name) {
-            return true;
-        }
-        let key = ObjectKey { namespace: namespace.clone(), name: owner.name.clone() };
-        let set = (kind == TargetKind::ReplicaSet).then(|| self.stores.replica_sets.get(&key)).flatten();
-        let deployment = set.as_ref().and_then(|set| set.meta().controller.as_ref());
-        deployment.is_some_and(|deployment| has_run(TargetKind::Deployment, &deployment.name))
+impl From<Stores> for UpgradeGates {
+    fn from(stores: Stores) -> Self {
+        Self { stores }
     }
 }
 
-/// The plan for one pod.
-fn plan(gated: &Gated, now: Timestamp) -> Plan {
-    let mut plan = Plan::idle(Outcome::Converged);
-    let Gated { pod, is_in_run } = gated;
-    if pod.is_live() && pod.signals.is_gate_forgotten(|_| *is_in_run) {
-        let action = UPGRADE_TRAFFIC.turn_on(Lever::ReadinessGate, &pod.meta().uid, &pod.signals, now);
-        let key = pod.meta().key.clone();
-        let write = Write { resource: Resource::POD, key, class: WriteClass::Protective, action };
-        plan.stages = vec![vec![pinned(write, pod).into()]];
-        plan.outcome = Outcome::Progressing;
-    }
-    plan
-}
-
-impl Reconciler for GateKeeper {
+impl Gates for UpgradeGates {
     const NAME: &'static str = "in-place-upgrade-gates";
     const RIGHTS: Rights = RIGHTS;
-    type Observed = Gated;
+    const NAMES: Names = UPGRADE_TRAFFIC;
 
-    fn observe(&self, key: &ObjectKey, _: Option<&Failing>, _: Timestamp) -> Option<Gated> {
-        let pod = self.stores.pods.get(key)?;
-        Some(Gated { is_in_run: self.is_in_run(&pod), pod })
+    fn signals(pod: &PodView) -> &Signals {
+        &pod.signals
     }
 
-    fn plan(&self, observed: &Gated, now: Timestamp) -> Plan {
-        plan(observed, now)
+    /// What no run has closed is opened in mid-run too. A label needs nobody: its template says `"true"`.
+    fn forgotten(signals: &Signals, is_held: impl FnOnce() -> bool) -> Option<Lever> {
+        signals.is_gate_forgotten(|_| is_held()).then_some(Lever::ReadinessGate)
     }
 
-    fn tell(&self, key: &ObjectKey, failing: &Failing, _: Timestamp) -> Option<Telling> {
-        let pod = self.stores.pods.get(key)?;
-        let event = failing.note(Resource::POD, key.clone(), pod.meta().uid.clone())?;
-        // A pod's status has no place for it.
-        Some(Telling { event, status: None })
+    fn holds(&self, kind: TargetKind, workload: &ObjectKey) -> bool {
+        let index = workload_key(kind, &workload.namespace, &workload.name);
+        let upgrades = self.stores.upgrades.by_index(&UPGRADES_BY_TARGET, &index);
+        upgrades.iter().any(|upgrade| upgrade.is_run_open())
     }
 
-    fn settle(&self, _: &ObjectKey, _: &[WriteResult], _: Timestamp) -> Settled {
-        Settled::Default
+    fn pods(&self) -> &Store<PodView> {
+        &self.stores.pods
+    }
+
+    fn replica_sets(&self) -> &Store<ReplicaSetView> {
+        &self.stores.replica_sets
+    }
+
+    fn views(&self) -> Vec<Arc<dyn StoreView>> {
+        self.stores.views()
+    }
+
+    fn listen(&self, look_through: LookThrough) {
+        self.stores.upgrades.on_change(Arc::new(move |change| {
+            if has_ended(change) {
+                look_through(&change.object().meta().key.namespace);
+            }
+        }));
+    }
+}
+
+/// What a run has left out of traffic is found when it ends.
+fn has_ended(change: &Change<UpgradeView>) -> bool {
+    match change {
+        Change::Apply { old: Some(old), new, .. } => old.is_run_open() && !new.is_run_open(),
+        Change::Apply { old: None, .. } => false,
+        Change::Delete { .. } => true,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{at, pod};
+    use crate::fixtures::{at, pod, replica_set};
+    use crate::watches::rig::{Rig, put, upgrade};
     use serde_json::{Value, json};
+    use springtide_plumbing::controller::Reconciler;
 
+    /// Writes to a pod of the ReplicaSet `rs` of Deployment `web`, which is in a run or not.
     fn writes(over: Value, is_in_run: bool) -> usize {
-        plan(&Gated { pod: pod("web-1", over), is_in_run }, at(0)).writes()
+        let mut rig = Rig::new();
+        put(&mut rig.upgrades, &upgrade("web", "Deployment", "web", is_in_run, json!({})));
+        put(&mut rig.replica_sets, &replica_set("rs", 1, 1, "app:1"));
+        put(&mut rig.pods, &pod("web-1", over));
+        let keeper = GateKeeper::new(rig.stores.clone());
+        let gated = keeper.observe(&ObjectKey::new("ns", "web-1"), None, at(0)).unwrap();
+        keeper.plan(&gated, at(0)).writes()
     }
 
     fn gate(condition: Value) -> Value {
@@ -174,5 +120,16 @@ mod tests {
         assert_eq!((writes(closed(), true), writes(closed(), false)), (0, 1));
         let open = gate(json!([{"type": UPGRADE_TRAFFIC.gate, "status": "True"}]));
         assert_eq!(writes(open, false), 0);
+    }
+
+    #[test]
+    fn a_run_that_ends_or_goes_has_its_namespace_looked_through_and_one_that_begins_has_not() {
+        let (open, over) =
+            (upgrade("web", "Deployment", "web", true, json!({})), upgrade("web", "Deployment", "web", false, json!({})));
+        let apply = |old: Option<&Arc<UpgradeView>>, new: &Arc<UpgradeView>| {
+            has_ended(&Change::Apply { old: old.cloned(), new: Arc::clone(new), initial: false })
+        };
+        assert!(apply(Some(&open), &over) && has_ended(&Change::Delete { last: Arc::clone(&open) }));
+        assert!(!apply(Some(&over), &open) && !apply(Some(&open), &open) && !apply(None, &over));
     }
 }

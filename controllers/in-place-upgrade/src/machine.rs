@@ -9,13 +9,13 @@ mod settling;
 
 pub use failure::Failure;
 
-use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
+use springtide_plumbing::workloads::pod::{PodView, container_now};
 use springtide_plumbing::workloads::trace::Trace;
 use crate::verdict::{Judgement, Verdict};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::InPlaceUpgradeSpec;
 use springtide_plumbing::clock::after;
-use springtide_plumbing::done_rule::{ContainerNow, DoneVerdict, NotYet, Record};
+use springtide_plumbing::done_rule::{DoneVerdict, NotYet, Record};
 use springtide_plumbing::first_seen::Sighting;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::traffic::{DrainRule, DrainVerdict, Draining, Exposure, Lever, Traffic};
@@ -285,21 +285,6 @@ pub fn draining<'a>(
 ) -> Draining<'a> {
     let is_still_ready = judgement.lever == Some(Lever::ReadinessGate) && pod.is_ready();
     Draining { off_since, is_still_ready, exposure: &evidence.exposure, proved_since: evidence.proved_since }
-}
-
-/// A container as the done rule looks at it.
-pub fn container_now<'a>(pod: &PodView, container: &'a ContainerView) -> ContainerNow<'a> {
-    let status = container.status.as_deref();
-    ContainerNow {
-        observed_generation: pod.observed_generation,
-        container_id: status.map_or("", |status| &*status.container_id),
-        image_id: status.map_or("", |status| &*status.image_id),
-        running_since: status.and_then(|status| match status.state {
-            // A node that does not say since when still says that it runs.
-            ContainerState::Running { started } => Some(started.unwrap_or(Timestamp::UNIX_EPOCH)),
-            ContainerState::Waiting { .. } | ContainerState::Terminated(_) => None,
-        }),
-    }
 }
 
 /// Whether a lever keeps traffic from a pod.

@@ -2,10 +2,10 @@
 //! waits for longer; nothing is decided otherwise.
 
 use springtide_plumbing::workloads::claims::{Claim, share};
-use crate::machine::{Evidence, container_now};
+use crate::machine::Evidence;
 use crate::pod_times::{Passed, PodTimes};
 use crate::pre_pull::Puller;
-use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::pod::{PodView, container_now};
 use springtide_plumbing::workloads::trace::Trace;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::{Traffic as TrafficSpec, TrafficMode};

@@ -1,37 +1,11 @@
-//! Messages for people: what somebody else says is cut, so that the remedy behind it is not.
+//! Messages for people, as long as a condition of an InPlaceUpgrade may have them.
 
-use springtide_crds::common::bounded_text;
 use springtide_crds::in_place_upgrade::MESSAGE_MAX_BYTES;
+use springtide_plumbing::message;
+
+pub use springtide_plumbing::message::count;
 
 /// `before`, foreign words and `after` as one message of at most [`MESSAGE_MAX_BYTES`]: it is the words that are cut.
 pub fn quoting(before: &str, words: &str, after: &str) -> String {
-    let room = MESSAGE_MAX_BYTES.saturating_sub(before.len().saturating_add(after.len()));
-    format!("{before}{}{after}", bounded_text(words, room))
-}
-
-/// How many there are of something: `1 pod`, `2 pods`.
-pub fn count(number: u32, noun: &str) -> String {
-    let ending = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{ending}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_words_are_cut_and_the_remedy_is_not() {
-        assert_eq!(quoting("a: ", "b", "; c"), "a: b; c");
-        let message = quoting("refused: ", &"\"word\" ".repeat(100), "; change the wish");
-        assert!(message.starts_with("refused: \"word\"") && message.ends_with("...; change the wish"));
-        let bytes = serde_json::to_string(&message).unwrap().len() - 2;
-        assert!(bytes <= MESSAGE_MAX_BYTES, "{bytes}");
-        let none = quoting(&"x".repeat(MESSAGE_MAX_BYTES), "words", "; remedy");
-        assert!(none.ends_with("; remedy"), "{none}");
-    }
-
-    #[test]
-    fn one_is_not_many() {
-        assert_eq!([0, 1, 2].map(|number| count(number, "pod")), ["0 pods", "1 pod", "2 pods"]);
-    }
+    message::quoting(before, words, after, MESSAGE_MAX_BYTES)
 }

@@ -4,22 +4,23 @@ use crate::health::{Metric, MetricState};
 use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::observed::{BudgetRoom, Observed};
 use springtide_plumbing::workloads::pod::{PodPhase, PodView};
-use crate::projections::upgrade::UpgradeView;
+use crate::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
 use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use crate::target::Target;
-use crate::watches::{
-    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, UPGRADES_BY_TARGET,
-    upgrades_of,
-};
+use crate::time_share::TimeShare;
+use crate::watches::UPGRADES_BY_TARGET;
 use crate::{InPlaceUpgradeReconciler, lock};
 use jiff::Timestamp;
 use springtide_crds::in_place_upgrade::{DisruptionBudgets, MAX_PER_CLUSTER, MAX_PER_NAMESPACE, TargetKind};
 use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::{ObjectKey, Uid};
-use springtide_plumbing::metric_query::{MetricVerdict, judge};
+use springtide_plumbing::metric_query::{MetricVerdict, Owner, judge};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::IndexKey;
 use springtide_plumbing::traffic::{Lever, Traffic, exposures};
+use springtide_plumbing::workloads::indexes::{
+    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, workload_key,
+};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -35,7 +36,7 @@ impl InPlaceUpgradeReconciler {
             lock(&self.memories).remove(key);
             self.answers.forget(key);
             if let Some(queries) = &self.queries {
-                queries.want(key, []);
+                queries.want(&owner(key), []);
             }
             return None;
         };
@@ -46,6 +47,7 @@ impl InPlaceUpgradeReconciler {
         observed.rival = self.rival(&upgrade);
         observed.target = self.target(&upgrade);
         observed.autoscaler = self.autoscaler(&upgrade);
+        observed.time_share = self.time_share(&upgrade, now);
         observed.pods = observed.target.as_ref().map(|target| self.pods_of(target)).unwrap_or_default();
         observed.nodes = self.nodes_of(&observed.pods);
         observed.budgets = match upgrade.spec.strategy.disruption_budgets {
@@ -184,7 +186,7 @@ impl InPlaceUpgradeReconciler {
     /// The older object of the same target, if there is one.
     fn rival(&self, upgrade: &UpgradeView) -> Option<ObjectKey> {
         let target = &upgrade.spec.target_ref;
-        let index = upgrades_of(target.kind, &upgrade.meta().key.namespace, &target.name);
+        let index = workload_key(target.kind, &upgrade.meta().key.namespace, &target.name);
         let age = |upgrade: &UpgradeView| (upgrade.meta().creation_time, upgrade.meta().uid.clone());
         let others = self.stores.upgrades.by_index(&UPGRADES_BY_TARGET, &index);
         let oldest = others.iter().min_by_key(|other| age(other))?;
@@ -195,13 +197,20 @@ impl InPlaceUpgradeReconciler {
     /// as the autoscaler itself has it (`GetControllingVPAForPod`): the others are never asked.
     fn autoscaler(&self, upgrade: &UpgradeView) -> Option<Arc<VerticalPodAutoscalerView>> {
         let target = &upgrade.spec.target_ref;
-        let index = upgrades_of(target.kind, &upgrade.meta().key.namespace, &target.name);
+        let index = workload_key(target.kind, &upgrade.meta().key.namespace, &target.name);
         let all = self.stores.autoscalers.by_index(&AUTOSCALERS_BY_TARGET, &index);
         let age = |autoscaler: &Arc<VerticalPodAutoscalerView>| {
             let meta = autoscaler.meta();
             (meta.creation_time, meta.key.name.clone())
         };
         all.into_iter().filter(|autoscaler| autoscaler.resizes).min_by_key(age)
+    }
+
+    /// What the TimeShareGroup says that the target is a member of.
+    fn time_share(&self, upgrade: &UpgradeView, now: Timestamp) -> Option<TimeShare> {
+        let (kind, workload) = (upgrade.spec.target_ref.kind, upgrade.target_key());
+        let group = self.stores.time_shares.group_of(kind, &workload)?;
+        TimeShare::of(&group, group.member_of(kind, &workload)?, now)
     }
 
     /// What maximum it is beyond: the oldest objects are served.
@@ -227,7 +236,7 @@ impl InPlaceUpgradeReconciler {
     /// Asks for the metrics of an open run, and takes in what is known of them.
     fn ask_metrics(&self, upgrade: &UpgradeView, observed: &mut Observed, now: Timestamp) {
         let metrics = &upgrade.spec.health.metrics;
-        let key = &upgrade.meta().key;
+        let owner = owner(&upgrade.meta().key);
         let Some(queries) = &self.queries else { return };
         let refused = metrics.iter().filter_map(|metric| {
             let address = &metric.prometheus.address;
@@ -235,13 +244,13 @@ impl InPlaceUpgradeReconciler {
         });
         observed.refused_addresses = refused.collect();
         if !upgrade.is_run_open() {
-            queries.want(key, []);
+            queries.want(&owner, []);
             return;
         }
-        queries.want(key, metrics);
+        queries.want(&owner, metrics);
         let begun = upgrade.status.step.as_ref().map_or(now, |step| step.start_time.0);
         let states = metrics.iter().map(|metric| {
-            let state = match judge(metric, &queries.history(key, &metric.name), begun, now) {
+            let state = match judge(metric, &queries.history(&owner, &metric.name), begun, now) {
                 MetricVerdict::Passing | MetricVerdict::Failing { .. } => MetricState::Passing,
                 MetricVerdict::Breached { .. } => MetricState::Breached,
                 MetricVerdict::NoData { .. } => MetricState::NoData,
@@ -250,6 +259,11 @@ impl InPlaceUpgradeReconciler {
         });
         observed.metrics = states.collect();
     }
+}
+
+/// As whom an object asks for its metrics.
+fn owner(key: &ObjectKey) -> Owner {
+    Owner { resource: IN_PLACE_UPGRADE, key: key.clone() }
 }
 
 /// Whether a run has turned its traffic off, whether or not anybody has followed yet.

@@ -101,7 +101,7 @@ impl Observed {
 
     /// Cpu and memory of the target's pods that somebody else decides.
     pub fn claims(&self) -> Vec<Claim> {
-        let of_group = self.time_share.as_ref().map(TimeShare::claim);
+        let of_group = self.time_share.as_ref().map(|share| share.claim.clone());
         let of_autoscaler = self.autoscaler.as_ref().map(|autoscaler| autoscaler.claim.clone());
         [of_group, of_autoscaler].into_iter().flatten().collect()
     }

@@ -3,18 +3,19 @@
 
 use springtide_plumbing::workloads::content::{Metadata, Role};
 use crate::differences::Differences;
-use crate::machine::{PodWrite, container_now};
+use crate::machine::PodWrite;
 use crate::names::{DELETION_COST, SPARED_COST};
 use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, RECORD_ANNOTATION, UPGRADE_TRAFFIC};
-use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::pod::{PodView, container_now};
+use springtide_plumbing::workloads::resize;
 use springtide_plumbing::workloads::trace::{Kind, Trace};
 use crate::verdict::Judgement;
 use crate::wish::Wish;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use springtide_plumbing::done_rule::{Base, Record};
 use springtide_plumbing::key::Resource;
-use springtide_plumbing::plan::{Action, Fields, Part, Patch, Write, WriteClass};
+use springtide_plumbing::plan::{Action, Patch, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ pub fn write(
 ) -> Option<Write> {
     let uid = &pod.meta().uid;
     let action = match what {
-        PodWrite::Resize => resize(pod, judgement)?,
+        // For one UID and any version: whoever else resizes the pod has no business to.
+        PodWrite::Resize => resize::patch(pod, &judgement.differences.amounts, None),
         PodWrite::TrafficOff => {
             UPGRADE_TRAFFIC.turn_off(judgement.lever?, uid, &pod.signals, wish.hash.as_str(), now)
         }
@@ -73,16 +75,6 @@ pub fn pinned(mut write: Write, pod: &PodView) -> Write {
         | Action::DryRun { .. } => {}
     }
     write
-}
-
-/// W0. It is for one UID and any version: whoever else resizes the pod has no business to.
-fn resize(pod: &PodView, judgement: &Judgement) -> Option<Action> {
-    let amounts = &judgement.differences.amounts;
-    let names: Vec<Arc<str>> = amounts.keys().cloned().collect();
-    let spec = containers(pod, &names, |name| Some(("resources", amounts.get(name)?.to_json())))?;
-    let fields =
-        Fields { uid: pod.meta().uid.clone(), resource_version: None, fields: json!({"spec": spec}) };
-    Some(Action::Patch { part: Part::Resize, patch: Patch::Strategic(fields) })
 }
 
 /// W2. It tests what the record says of the containers that are replaced, and no version of the pod: whoever writes its
@@ -143,8 +135,8 @@ fn same_container(pod: &PodView, name: &str) -> Option<Value> {
 
 /// Containers of a pod are neither moved nor made, so that one is known by its place.
 fn replace_image(pod: &PodView, name: &str, image: &str) -> Option<Value> {
-    let list = list_of(pod.container(name)?.role);
-    let mut of_list = pod.containers.iter().filter(|container| list_of(container.role) == list);
+    let list = pod.container(name)?.role.list();
+    let mut of_list = pod.containers.iter().filter(|container| container.role.list() == list);
     let place = of_list.position(|container| &*container.name == name)?;
     Some(json!({"op": "replace", "path": format!("/spec/{list}/{place}/image"), "value": image}))
 }
@@ -244,29 +236,6 @@ fn added(pod: &PodView, differences: &Differences) -> BTreeSet<Box<str>> {
     added
 }
 
-fn list_of(role: Role) -> &'static str {
-    match role {
-        Role::Main => "containers",
-        Role::Sidecar | Role::Init => "initContainers",
-    }
-}
-
-/// Lists of containers with one field each, main and init containers apart; `None` if one of them is not known.
-fn containers(
-    pod: &PodView,
-    names: &[Arc<str>],
-    field: impl Fn(&str) -> Option<(&'static str, Value)>,
-) -> Option<Value> {
-    let mut spec = Map::new();
-    for name in names {
-        let list = list_of(pod.container(name)?.role);
-        let (field, value) = field(name)?;
-        let list = spec.entry(list).or_insert_with(|| json!([])).as_array_mut()?;
-        list.push(json!({"name": name, field: value}));
-    }
-    Some(Value::Object(spec))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +246,7 @@ mod tests {
     use crate::verdict::{Court, judge};
     use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, Ineligible, TargetKind, TrafficMode};
     use springtide_plumbing::key::ResourceVersion;
+    use springtide_plumbing::plan::{Fields, Part};
 
     fn written(old: &Arc<Template>, new: &Arc<Template>, pod: &PodView, what: PodWrite) -> Write {
         let wish = Wish::of(&InPlaceUpgradeSpec::new(TargetKind::Deployment, "web"), new);

@@ -3,8 +3,8 @@
 //! They are read from what the API shows of a pod, at each look at its object, and count when a part was seen from its
 //! begin to its end. A process that begins to lead in the midst of one says nothing of it.
 
-use crate::machine::{Evidence, container_now};
-use springtide_plumbing::workloads::pod::PodView;
+use crate::machine::Evidence;
+use springtide_plumbing::workloads::pod::{PodView, container_now};
 use springtide_plumbing::workloads::trace::Trace;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::TrafficMode;

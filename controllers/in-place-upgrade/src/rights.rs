@@ -6,6 +6,7 @@ use springtide_plumbing::workloads::kinds::{CONTROLLER_REVISION, DAEMON_SET, DEP
 use springtide_plumbing::disruption::POD_DISRUPTION_BUDGET;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::rights::{Right, Rights, Verb};
+use springtide_plumbing::time_share::{REFERENCE_GRANT, TIME_SHARE_GROUP};
 use springtide_plumbing::traffic::{ENDPOINT_SLICE, SERVICE};
 
 /// Why a watch needs `list` beside `watch`.
@@ -80,6 +81,14 @@ const TABLE: &[Right] = &[
         "cpu and memory that an autoscaler decides are left to it; a cluster may do without the kind",
     ),
     Right::new(VERTICAL_POD_AUTOSCALER, Verb::List, FALLBACK),
+    Right::new(
+        TIME_SHARE_GROUP,
+        Verb::Watch,
+        "a run holds while its workload is switched or at peak, and leaves the sizes of members to their group",
+    ),
+    Right::new(TIME_SHARE_GROUP, Verb::List, FALLBACK),
+    Right::new(REFERENCE_GRANT, Verb::Watch, "a group of another namespace has a member by grant alone"),
+    Right::new(REFERENCE_GRANT, Verb::List, FALLBACK),
     Right::new(
         Resource::NODE,
         Verb::Watch,

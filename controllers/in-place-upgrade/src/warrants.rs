@@ -6,12 +6,13 @@ mod evictions;
 
 use crate::pre_pull::PULLER_PREFIX;
 use crate::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
-use crate::watches::{PODS_BY_OWNER, Stores};
+use crate::watches::Stores;
 use evictions::Evictions;
 use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::IndexKey;
 use springtide_plumbing::warrant::{PROTECTION_LABEL, Target, Warrant, Warrants};
+use springtide_plumbing::workloads::indexes::PODS_BY_OWNER;
 
 /// Warrants of the InPlaceUpgrade controller.
 #[derive(Clone, Debug)]

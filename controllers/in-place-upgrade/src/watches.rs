@@ -3,13 +3,17 @@
 //! | kind | projection | index | wakes |
 //! |---|---|---|---|
 //! | InPlaceUpgrade | [`UpgradeView`] | [`UPGRADES_BY_TARGET`] | itself; others of its target |
-//! | Pod | [`PodView`] | [`PODS_BY_OWNER`] | the object of its workload, or whose puller it is; itself, for its gate |
+//! | Pod | [`PodView`] | `PODS_BY_OWNER` | the object of its workload, or whose puller it is; itself, for its gate |
 //! | Deployment, StatefulSet, DaemonSet | [views](springtide_plumbing::workloads::kinds) | - | the object of it |
-//! | ReplicaSet | [`ReplicaSetView`] | [`REPLICA_SETS_BY_OWNER`] | the object of it, or of its Deployment |
-//! | ControllerRevision | [`ControllerRevisionView`] | [`REVISIONS_BY_OWNER`] | the object of its owner |
+//! | ReplicaSet | [`ReplicaSetView`] | `REPLICA_SETS_BY_OWNER` | the object of it, or of its Deployment |
+//! | ControllerRevision | [`ControllerRevisionView`](kinds::ControllerRevisionView) | `REVISIONS_BY_OWNER` | the object of its owner |
 //! | PodDisruptionBudget, Service, EndpointSlice | of plumbing | - | objects of the namespace with an open run |
 //! | Node | [`NodeView`] | - | objects with an open run, when its images change |
-//! | VerticalPodAutoscaler, if there is such a kind | [`VerticalPodAutoscalerView`] | [`AUTOSCALERS_BY_TARGET`] | the object of its target, when it says something else |
+//! | VerticalPodAutoscaler, if there is such a kind | [`VerticalPodAutoscalerView`] | `AUTOSCALERS_BY_TARGET` | the object of its target, when it says something else |
+//! | TimeShareGroup, if there is such a kind | [`TimeShareGroupView`] | `GROUPS_BY_WORKLOAD` | the objects of its members' workloads, when it says something else |
+//! | ReferenceGrant, if there is such a kind | [`ReferenceGrantView`] | - | the objects of workloads of its namespace that groups of others have as members |
+//!
+//! Indexes of kinds that other controllers read too are those of [`indexes`](springtide_plumbing::workloads::indexes).
 
 #[cfg(test)]
 pub(crate) mod rig;
@@ -20,41 +24,24 @@ use springtide_plumbing::workloads::node::NodeView;
 use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
 use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use springtide_plumbing::workloads::kinds::{self, ControllerRevisionView, ReplicaSetView};
+use springtide_plumbing::workloads::kinds::{self, ReplicaSetView};
 use springtide_crds::in_place_upgrade::TargetKind;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::{OwnerRef, Projection};
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
-use springtide_plumbing::store::{Change, Index, IndexKey};
+use springtide_plumbing::store::{Change, Index};
+use springtide_plumbing::time_share::{MemberView, ReferenceGrantView, TimeShareGroupView};
+use springtide_plumbing::workloads::indexes::workload_key;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use stores::Stores;
 
-/// Pods by the UID of their controlling owner.
-pub const PODS_BY_OWNER: Index<PodView> = Index::new("owner", |pod| pod.owner().map(IndexKey::from));
-/// ReplicaSets by the UID of their controlling owner.
-pub const REPLICA_SETS_BY_OWNER: Index<ReplicaSetView> =
-    Index::new("owner", |set| set.meta().controller.as_ref().map(|owner| IndexKey::from(&owner.uid)));
-/// ControllerRevisions by the UID of their controlling owner.
-pub const REVISIONS_BY_OWNER: Index<ControllerRevisionView> = Index::new("owner", |revision| {
-    revision.meta().controller.as_ref().map(|owner| IndexKey::from(&owner.uid))
-});
-/// Objects by their target: see [`upgrades_of`].
+/// Objects by their target: see [`workload_key`].
 pub const UPGRADES_BY_TARGET: Index<UpgradeView> = Index::new("target", |upgrade| {
     let target = &upgrade.spec.target_ref;
-    Some(upgrades_of(target.kind, &upgrade.meta().key.namespace, &target.name))
+    Some(workload_key(target.kind, &upgrade.meta().key.namespace, &target.name))
 });
-/// VerticalPodAutoscalers by their target: see [`upgrades_of`].
-pub const AUTOSCALERS_BY_TARGET: Index<VerticalPodAutoscalerView> = Index::new("target", |autoscaler| {
-    let (kind, name) = autoscaler.target.as_ref()?;
-    Some(upgrades_of(*kind, &autoscaler.meta().key.namespace, name))
-});
-
-/// The key of [`UPGRADES_BY_TARGET`] and [`AUTOSCALERS_BY_TARGET`] for one workload.
-pub fn upgrades_of(kind: TargetKind, namespace: &str, name: &str) -> IndexKey {
-    IndexKey::from(format!("{namespace}/{}/{name}", kind.as_str()).as_str())
-}
 
 /// The kind of an owner that may be a target.
 pub(crate) fn target_kind(owner: &OwnerRef) -> Option<TargetKind> {
@@ -115,6 +102,8 @@ impl InPlaceUpgradeReconciler {
             on!(nodes, this, change => this.node_changed(change));
         }
         on!(stores.autoscalers, this, change => this.autoscaler_changed(change));
+        on!(stores.time_shares.groups, this, change => this.time_share_group_changed(change));
+        on!(stores.time_shares.grants, this, change => this.grant_changed(change));
         on!(stores.upgrades, this, change => this.upgrade_changed(change));
     }
 
@@ -178,7 +167,7 @@ impl InPlaceUpgradeReconciler {
     }
 
     fn workload_changed(&self, kind: TargetKind, key: &ObjectKey, priority: Priority) {
-        let index = upgrades_of(kind, &key.namespace, &key.name);
+        let index = workload_key(kind, &key.namespace, &key.name);
         for upgrade in self.stores.upgrades.by_index(&UPGRADES_BY_TARGET, &index) {
             self.wake(upgrade.meta().key.clone(), priority, Urgency::Routine);
         }
@@ -196,6 +185,36 @@ impl InPlaceUpgradeReconciler {
         for (kind, name) in targets {
             let namespace = change.object().meta().key.namespace.clone();
             self.workload_changed(*kind, &ObjectKey { namespace, name: name.clone() }, priority(change));
+        }
+    }
+
+    fn time_share_group_changed(&self, change: &Change<TimeShareGroupView>) {
+        let (before, now) = match change {
+            Change::Apply { old: Some(old), new, .. } if old.says_the_same(new) => return,
+            Change::Apply { old, new, .. } => (old.as_ref(), Some(new)),
+            Change::Delete { last } => (Some(last), None),
+        };
+        // One that has other members lets the workloads go that it had.
+        let members: BTreeSet<_> = [before, now]
+            .into_iter()
+            .flatten()
+            .flat_map(|group| &group.members)
+            .map(|member| (TargetKind::from(member.kind), &member.workload))
+            .collect();
+        for (kind, workload) in members {
+            self.workload_changed(kind, workload, priority(change));
+        }
+    }
+
+    fn grant_changed(&self, change: &Change<ReferenceGrantView>) {
+        let namespace = &change.object().meta().key.namespace;
+        for group in self.stores.time_shares.groups.list(None) {
+            let is_concerned = |member: &&MemberView| {
+                member.workload.namespace == *namespace && group.meta().key.namespace != *namespace
+            };
+            for member in group.members.iter().filter(is_concerned) {
+                self.workload_changed(TargetKind::from(member.kind), &member.workload, priority(change));
+            }
         }
     }
 

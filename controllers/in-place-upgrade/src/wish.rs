@@ -1,14 +1,14 @@
 //! What pods are to become.
 
-use springtide_plumbing::workloads::content::Digest;
-use springtide_plumbing::workloads::template::Template;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
+use springtide_crds::common::ResourceAmounts;
 use springtide_crds::in_place_upgrade::{
-    ContainerResources, InPlaceUpgradeSpec, Inline, Persist, ResourceAmounts, Restart, SourceType,
-    TARGET_HASH_LENGTH,
+    ContainerResources, InPlaceUpgradeSpec, Inline, Persist, Restart, SourceType, TARGET_HASH_LENGTH,
 };
+use springtide_plumbing::workloads::content::Digest;
+use springtide_plumbing::workloads::template::Template;
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,15 +1,19 @@
 //! The composition root: the one place that shows what runs in the process and what is joined to what.
 
+mod shared;
+
 use crate::logging::LogLevel;
 use crate::options::{Configured, ControllerName, enabled, mode};
 use crate::reload::{Live, Measures, Reloader};
 use crate::tasks::{Joined, Tasks};
 use anyhow::{Context, Result};
 use futures::FutureExt;
+use shared::{Part, Shared};
 use springtide_batch_job::archive::{Delivery, DeliverySettings};
 use springtide_batch_job::{
     BatchJobReconciler, BatchJobWarrants, BatchQueueReconciler, ProfileReconciler, Settings, Stores,
 };
+use springtide_in_place_upgrade::projections::upgrade::IN_PLACE_UPGRADE;
 use springtide_in_place_upgrade::{GateKeeper, InPlaceUpgradeReconciler, InPlaceUpgradeWarrants};
 use springtide_plumbing::brake::{self, Brake};
 use springtide_plumbing::breaker::{self, Breaker, BreakerKeeper};
@@ -17,25 +21,21 @@ use springtide_plumbing::budget::WriteBudget;
 use springtide_plumbing::client::{Connection, Reader};
 use springtide_plumbing::clock::Clock;
 use springtide_plumbing::config_map::ConfigMapView;
-use springtide_plumbing::controller::{Controller, Reconciler};
-use springtide_plumbing::events::EventSink;
-use springtide_plumbing::executor::Executor;
-use springtide_plumbing::failing::Failures;
-use springtide_plumbing::gate::Gate;
-use springtide_plumbing::guard::{Guard, Mode};
+use springtide_plumbing::controller::Reconciler;
+use springtide_plumbing::guard::Mode;
 use springtide_plumbing::health::{Health, HealthServer};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::lease::{
     Elector, LEASE_NAME, Leadership, LeaseConfig, LeaseView, boot_clock, observe,
 };
-use springtide_plumbing::metric_query::{MetricQueries, QuerySettings};
+use springtide_plumbing::metric_query::{MetricQueries, Owner, QuerySettings};
 use springtide_plumbing::metrics::{BudgetSource, GuardSource, LeaderSource, Metrics, StoreSource};
 use springtide_plumbing::queue::WorkQueue;
 use springtide_plumbing::rights::{self, Rights};
-use springtide_plumbing::store::StoreView;
-use springtide_plumbing::warrant::{NoWarrants, Warrants};
+use springtide_plumbing::time_share::TIME_SHARE_GROUP;
+use springtide_plumbing::warrant::NoWarrants;
 use springtide_plumbing::watch::{RegistrationError, Scope, Selector, WatchSet};
-use std::convert::Infallible;
+use springtide_time_share_group::{TimeShareGroupReconciler, TimeShareGroupWarrants};
 use std::future::{pending, ready};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,9 @@ impl ControllerName {
                 &[BatchJobReconciler::NAME, BatchQueueReconciler::NAME, ProfileReconciler::NAME]
             }
             Self::InPlaceUpgrade => &[InPlaceUpgradeReconciler::NAME, GateKeeper::NAME],
+            Self::TimeShareGroup => {
+                &[TimeShareGroupReconciler::NAME, springtide_time_share_group::GateKeeper::NAME]
+            }
         }
     }
 
@@ -63,6 +66,7 @@ impl ControllerName {
         match self {
             Self::BatchJob => springtide_batch_job::RIGHTS,
             Self::InPlaceUpgrade => springtide_in_place_upgrade::RIGHTS,
+            Self::TimeShareGroup => springtide_time_share_group::RIGHTS,
         }
     }
 
@@ -73,6 +77,9 @@ impl ControllerName {
             Self::InPlaceUpgrade => {
                 Registered::InPlaceUpgrade(springtide_in_place_upgrade::Stores::register(watches, scope)?)
             }
+            Self::TimeShareGroup => {
+                Registered::TimeShareGroup(springtide_time_share_group::Stores::register(watches, scope)?)
+            }
         })
     }
 }
@@ -81,7 +88,11 @@ impl ControllerName {
 enum Registered {
     BatchJob(Stores),
     InPlaceUpgrade(springtide_in_place_upgrade::Stores),
+    TimeShareGroup(springtide_time_share_group::Stores),
 }
+
+/// Who is told that there is news of the metrics of an object.
+type Told = Box<dyn Fn(&Owner) + Send + Sync>;
 
 /// Runs the manager until `shutdown` resolves, then drains: passes under way end, the Lease is given back.
 ///
@@ -230,6 +241,8 @@ pub async fn run(
             &mut tasks,
         )?;
     }
+    let queries = Arc::new(MetricQueries::new(QuerySettings::from(&configuration.metric_queries)));
+    let mut told: Vec<Told> = Vec::new();
     for registered in registered {
         match registered {
             Registered::BatchJob(stores) => {
@@ -301,26 +314,21 @@ pub async fn run(
                 let controller = ControllerName::InPlaceUpgrade;
                 let config = &configuration.controllers.in_place_upgrade;
                 let mode = mode(controller, &configuration);
-                let queries =
-                    Arc::new(MetricQueries::new(QuerySettings::from(&configuration.metric_queries)));
                 let reconciler = InPlaceUpgradeReconciler::new(
                     stores.clone(),
                     Some(queries.clone()),
                     config.settings.puller_image.as_str(),
                 );
-                shared.metrics.register(|registry| {
-                    reconciler.register(registry);
-                    queries.register(registry);
-                });
+                shared.metrics.register(|registry| reconciler.register(registry));
                 shared.metrics.add_population(reconciler.clone());
-                let told = Arc::downgrade(&reconciler);
-                let leading = shared.leadership.leading.clone();
-                let asking = queries.run(Clock::system(), leading, move |key| {
-                    if let Some(reconciler) = told.upgrade() {
-                        reconciler.metric_has_news(key);
+                let asking = Arc::downgrade(&reconciler);
+                told.push(Box::new(move |owner| {
+                    if owner.resource == IN_PLACE_UPGRADE
+                        && let Some(reconciler) = asking.upgrade()
+                    {
+                        reconciler.metric_has_news(&owner.key);
                     }
-                });
-                services.spawn("metrics of upgrades", until(&stop.end, asking));
+                }));
                 // It destroys nothing, and works on pods of no object as well.
                 let gates = GateKeeper::new(stores.clone());
                 let keys = WorkQueue::new(seed);
@@ -336,7 +344,48 @@ pub async fn run(
                 let part = Part { reconciler, queue, views, guard, workers };
                 shared.start(part, wired, &agent, &mut tasks)?;
             }
+            Registered::TimeShareGroup(stores) => {
+                let controller = ControllerName::TimeShareGroup;
+                let config = &configuration.controllers.time_share_group;
+                let (workers, settings) = (config.workers, (&config.settings).into());
+                let mode = mode(controller, &configuration);
+                let reconciler =
+                    TimeShareGroupReconciler::with_settings(stores.clone(), Some(queries.clone()), settings);
+                shared.metrics.register(|registry| reconciler.register(registry));
+                shared.metrics.add_population(reconciler.clone());
+                let asking = Arc::downgrade(&reconciler);
+                told.push(Box::new(move |owner| {
+                    if owner.resource == TIME_SHARE_GROUP
+                        && let Some(reconciler) = asking.upgrade()
+                    {
+                        reconciler.metric_has_news(&owner.key);
+                    }
+                }));
+                let reader = Reader::new(shared.connection.client(&agent("memory"))?);
+                let leading = shared.leadership.leading.clone();
+                let sampling = reconciler.clone().sample_usage(reader, Clock::system(), leading);
+                services.spawn("memory of pods", until(&stop.end, sampling));
+                // It destroys nothing, and works on pods of no group.
+                let gates = springtide_time_share_group::GateKeeper::new(stores.clone());
+                let keys = WorkQueue::new(seed);
+                let (views, wired) = (gates.views(), gates.wire(&keys));
+                let guard = shared.guard(mode, Arc::new(NoWarrants));
+                let part = Part { reconciler: gates, queue: keys, views: &views, guard, workers };
+                shared.start(part, wired, &agent, &mut tasks)?;
+                let queue = WorkQueue::new(seed);
+                let wired = reconciler.wire(&queue);
+                let guard = shared.guard(mode, Arc::new(TimeShareGroupWarrants::new(stores.clone())));
+                let views = &stores.views();
+                let part = Part { reconciler, queue, views, guard, workers };
+                shared.start(part, wired, &agent, &mut tasks)?;
+            }
         }
+    }
+    if !told.is_empty() {
+        shared.metrics.register(|registry| queries.register(registry));
+        let leading = shared.leadership.leading.clone();
+        let asking = queries.run(Clock::system(), leading, move |owner| told.iter().for_each(|tell| tell(owner)));
+        services.spawn("metrics of services", until(&stop.end, asking));
     }
     tokio::spawn(async move {
         all_synced.await;
@@ -374,126 +423,10 @@ struct Stop {
     end: CancellationToken,
 }
 
-/// What every controller is joined to.
-struct Shared {
-    connection: Connection,
-    identity: String,
-    leadership: Leadership,
-    metrics: Arc<Metrics>,
-    budget: Arc<WriteBudget>,
-    brake: Brake,
-    breaker: Arc<Breaker>,
-    drain: CancellationToken,
-}
-
-/// What a controller brings of its own.
-struct Part<'a, R> {
-    reconciler: Arc<R>,
-    queue: WorkQueue<ObjectKey>,
-    /// The stores that its plans rest on.
-    views: &'a [Arc<dyn StoreView>],
-    guard: Guard,
-    /// Keys that it works on at once.
-    workers: usize,
-}
-
-impl Shared {
-    fn guard(&self, mode: Mode, warrants: Arc<dyn Warrants>) -> Guard {
-        Guard { mode, brake: self.brake.clone(), breaker: self.breaker.clone(), warrants }
-    }
-
-    /// Starts a controller with a gate, a client and an executor of its own. `wired` joins its queue to
-    /// the stores.
-    fn start<R: Reconciler>(
-        &self,
-        part: Part<'_, R>,
-        wired: impl Future<Output = ()> + Send + 'static,
-        agent: &dyn Fn(&str) -> String,
-        tasks: &mut Tasks,
-    ) -> Result<()> {
-        let Part { reconciler, queue, views, guard, workers } = part;
-        let client = self.connection.writer(&agent(R::NAME), self.leadership.fence.clone())?;
-        let reader = Reader::new(client.clone()).charged_to(self.budget.clone(), R::NAME);
-        let confirm = Box::new(move |resource, key: ObjectKey| {
-            let reader = reader.clone();
-            async move { reader.identity(resource, &key).await }.boxed()
-        });
-        let released = queue.clone();
-        let gate = Gate::new(views, move |key: &ObjectKey| released.release(key), confirm);
-        let granted = queue.clone();
-        self.budget.on_grant(R::NAME, move |key| granted.resume(key));
-        self.metrics.add_queue(R::NAME, queue.clone());
-        let executor = Executor {
-            controller: R::NAME,
-            rights: R::RIGHTS,
-            client,
-            fence: self.leadership.fence.clone(),
-            guard,
-            budget: self.budget.clone(),
-            gate: gate.clone(),
-            metrics: self.metrics.clone(),
-            events: EventSink::new(R::NAME, &self.identity, self.metrics.clone()),
-            fights: Arc::default(),
-        };
-        let controller = Controller {
-            reconciler,
-            queue,
-            gate: gate.clone(),
-            executor,
-            leading: self.leadership.leading.clone(),
-            clock: Clock::system(),
-            metrics: self.metrics.clone(),
-            failures: Failures::default(),
-            workers,
-        };
-        // The gate has no end of its own: it answers for as long as passes are under way.
-        let (run, asks) = (controller.run(self.drain.clone()), gate.run(CancellationToken::new()));
-        tasks.spawn(R::NAME, first_end(wired, run, asks));
-        Ok(())
-    }
-}
-
 /// A service that ends with the process.
 fn until<F: Future<Output = ()> + Send + 'static>(
     end: &CancellationToken,
     service: F,
 ) -> impl Future<Output = Result<()>> + Send + use<F> {
     end.clone().run_until_cancelled_owned(service).map(|_| Ok(()))
-}
-
-/// A controller, its gate and what fills its queue as one task: none is of any use without the others.
-async fn first_end(
-    wired: impl Future<Output = ()>,
-    run: impl Future<Output = ()>,
-    asks: impl Future<Output = ()>,
-) -> Result<()> {
-    tokio::select! {
-        // Once it is done, the watches do the rest.
-        never = wired.then(|()| pending::<Infallible>()) => match never {},
-        () = run => {}
-        () = asks => {}
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_controller_that_ends_by_itself_ends_its_task_though_its_gate_goes_on() {
-        let mut tasks = Tasks::default();
-        tasks.spawn("without a leader", first_end(async {}, async {}, pending()));
-        assert_eq!(tasks.ended().await.to_string(), "without a leader has ended unexpectedly");
-        tasks.spawn("without a gate", first_end(async {}, pending(), async {}));
-        assert_eq!(tasks.ended().await.to_string(), "without a gate has ended unexpectedly");
-        tasks.spawn("without events", first_end(async { panic!("a listener's bug") }, pending(), pending()));
-        assert!(format!("{:#}", tasks.ended().await).starts_with("without events has failed: "));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_controller_goes_on_when_its_queue_is_joined_to_the_stores() {
-        let going = first_end(async {}, pending(), pending());
-        assert!(tokio::time::timeout(Duration::from_secs(60), going).await.is_err());
-    }
 }

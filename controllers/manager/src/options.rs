@@ -71,6 +71,8 @@ pub(crate) enum ControllerName {
     BatchJob,
     /// InPlaceUpgrade.
     InPlaceUpgrade,
+    /// TimeShareGroup.
+    TimeShareGroup,
 }
 
 /// The controllers that are to run.
@@ -79,6 +81,7 @@ pub(crate) fn enabled(configuration: &ManagerConfiguration) -> Vec<ControllerNam
     let is_enabled = |name: &ControllerName| match name {
         ControllerName::BatchJob => controllers.batch_job.enabled,
         ControllerName::InPlaceUpgrade => controllers.in_place_upgrade.enabled,
+        ControllerName::TimeShareGroup => controllers.time_share_group.enabled,
     };
     ControllerName::value_variants().iter().copied().filter(is_enabled).collect()
 }
@@ -88,6 +91,7 @@ pub(crate) fn mode(controller: ControllerName, configuration: &ManagerConfigurat
     match controller {
         ControllerName::BatchJob => configuration.controllers.batch_job.mode,
         ControllerName::InPlaceUpgrade => configuration.controllers.in_place_upgrade.mode,
+        ControllerName::TimeShareGroup => configuration.controllers.time_share_group.mode,
     }
 }
 
@@ -178,6 +182,7 @@ impl ManagerArgs {
         if !self.controllers.is_empty() {
             controllers.batch_job.enabled = self.controllers.contains(&ControllerName::BatchJob);
             controllers.in_place_upgrade.enabled = self.controllers.contains(&ControllerName::InPlaceUpgrade);
+            controllers.time_share_group.enabled = self.controllers.contains(&ControllerName::TimeShareGroup);
         }
         if self.observe.contains(&ControllerName::BatchJob) {
             controllers.batch_job.mode = Mode::Observe;
@@ -185,9 +190,13 @@ impl ManagerArgs {
         if self.observe.contains(&ControllerName::InPlaceUpgrade) {
             controllers.in_place_upgrade.mode = Mode::Observe;
         }
+        if self.observe.contains(&ControllerName::TimeShareGroup) {
+            controllers.time_share_group.mode = Mode::Observe;
+        }
         if let Some(workers) = self.workers {
             controllers.batch_job.workers = workers;
             controllers.in_place_upgrade.workers = workers;
+            controllers.time_share_group.workers = workers;
         }
         if let Some(factor) = self.write_budget_factor {
             *write_budget = std::mem::take(write_budget).scaled(factor);
@@ -267,7 +276,8 @@ mod tests {
     fn what_an_option_says_is_held_against_the_same_bounds() {
         let error = configuration(&["--workers", "0", "--config", "a.yaml"], Some(FILE)).unwrap_err();
         let text = "--config a.yaml: controllers.batchJob.workers must be 1 to 256, is 0; \
-                    controllers.inPlaceUpgrade.workers must be 1 to 256, is 0";
+                    controllers.inPlaceUpgrade.workers must be 1 to 256, is 0; \
+                    controllers.timeShareGroup.workers must be 1 to 256, is 0";
         assert_eq!(format!("{error:#}"), text);
         let error = configuration(&["--log-level", "a=loud"], None).unwrap_err();
         assert!(format!("{error:#}").starts_with("the options: logging.level is no filter"), "{error:#}");
@@ -285,7 +295,7 @@ mod tests {
         assert_eq!(mode(ControllerName::BatchJob, &observes), Mode::Observe);
         let disabled = FILE
             .replace("workers: 3", "enabled: false")
-            .replace("}}", "}, inPlaceUpgrade: {enabled: false}}");
+            .replace("}}", "}, inPlaceUpgrade: {enabled: false}, timeShareGroup: {enabled: false}}");
         configuration(&[], Some(&disabled)).unwrap_err();
         let named = configuration(&["--controllers", "batch-job"], Some(&disabled)).unwrap();
         assert_eq!(enabled(&named), [ControllerName::BatchJob]);

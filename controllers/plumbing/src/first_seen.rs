@@ -15,9 +15,54 @@ pub struct Sighting {
     pub saw_begin: bool,
 }
 
+/// Since when one thing has been as it is, for who keeps other things of it too.
+#[derive(Clone, Debug)]
+pub struct Seen<V = ()> {
+    known: Option<(V, Sighting)>,
+    was_looked_at: bool,
+}
+
+impl<V> Default for Seen<V> {
+    fn default() -> Self {
+        Self { known: None, was_looked_at: false }
+    }
+}
+
+impl<V> Seen<V> {
+    /// What the last look said.
+    pub fn last(&self) -> Option<Sighting> {
+        self.known.as_ref().map(|(_, sighting)| *sighting)
+    }
+}
+
+impl<V: PartialEq> Seen<V> {
+    /// Takes in how it is now, and says since when it has been so, as far as was looked. `None` as its state does not hold
+    /// anything; another state than before begins anew.
+    ///
+    /// A clock that was put back makes no wait longer than it would be from now on.
+    pub fn look(&mut self, state: Option<V>, now: Timestamp) -> Option<Sighting> {
+        let saw_begin = std::mem::replace(&mut self.was_looked_at, true);
+        let Some(state) = state else {
+            self.known = None;
+            return None;
+        };
+        match &mut self.known {
+            Some((held, sighting)) if *held == state => {
+                sighting.since = now.min(sighting.since);
+                Some(*sighting)
+            }
+            Some(_) | None => {
+                let sighting = Sighting { since: now, saw_begin };
+                self.known = Some((state, sighting));
+                Some(sighting)
+            }
+        }
+    }
+}
+
 /// Since when each of many things has been as it is. Part of what a controller observes, never of a planner.
 #[derive(Clone, Debug)]
-pub struct FirstSeen<K, V = ()>(HashMap<K, Option<(V, Sighting)>>);
+pub struct FirstSeen<K, V = ()>(HashMap<K, Seen<V>>);
 
 impl<K, V> Default for FirstSeen<K, V> {
     fn default() -> Self {
@@ -26,28 +71,9 @@ impl<K, V> Default for FirstSeen<K, V> {
 }
 
 impl<K: Eq + Hash, V: PartialEq> FirstSeen<K, V> {
-    /// Takes in how `what` is now, and says since when it has been so, as far as was looked. `None` as its state does
-    /// not hold anything; another state than before begins anew.
-    ///
-    /// A clock that was put back makes no wait longer than it would be from now on.
+    /// Takes in how `what` is now, see [`Seen::look`].
     pub fn look(&mut self, what: K, state: Option<V>, now: Timestamp) -> Option<Sighting> {
-        let saw_begin = self.0.contains_key(&what);
-        let known = self.0.entry(what).or_default();
-        let Some(state) = state else {
-            *known = None;
-            return None;
-        };
-        match known {
-            Some((held, sighting)) if *held == state => {
-                sighting.since = now.min(sighting.since);
-                Some(*sighting)
-            }
-            Some(_) | None => {
-                let sighting = Sighting { since: now, saw_begin };
-                *known = Some((state, sighting));
-                Some(sighting)
-            }
-        }
+        self.0.entry(what).or_default().look(state, now)
     }
 
     /// Keeps what is still of interest.
@@ -86,6 +112,9 @@ mod tests {
         assert_eq!(seen.look("b", Some(()), at(20)), since(20, false));
         assert_eq!(seen.look("a", None, at(30)), None);
         assert_eq!(seen.look("a", Some(()), at(40)), since(40, true));
+        let mut one = Seen::default();
+        assert_eq!((one.look(Some(()), at(50)), one.last()), (since(50, false), since(50, false)));
+        assert_eq!((one.look(None, at(60)), one.last()), (None, None));
     }
 
     #[test]

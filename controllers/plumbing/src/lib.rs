@@ -14,8 +14,9 @@
 //!
 //! What those share that work on live pods: [`traffic`] takes a pod out of traffic with proof, [`done_rule`] knows when a
 //! patched container runs anew, [`disruption`] how many pods may be out at once, [`metric_query`] what a Prometheus says of
-//! them; [`workloads`] is what is kept of native workloads, their pods and nodes. [`outbound`] is the way to whoever is
-//! not the API server.
+//! them; [`workloads`] is what is kept of native workloads, their pods and nodes. [`resources`] is what pods request and
+//! nodes have, [`pod_metrics`] what pods use; [`time_share`] is what TimeShareGroups say to others. [`outbound`] is the way
+//! to whoever is not the API server.
 
 pub mod brake;
 pub mod breaker;
@@ -39,19 +40,23 @@ pub mod health;
 pub mod key;
 pub mod label_selector;
 pub mod lease;
+pub mod message;
 pub mod metric_query;
 pub mod metrics;
 pub mod outbound;
 mod panic_text;
 pub mod plan;
+pub mod pod_metrics;
 pub mod pool;
 pub mod projection;
 pub mod quantity;
 pub mod queue;
 pub mod rehearsal;
+pub mod resources;
 pub mod rights;
 pub mod store;
 pub mod text;
+pub mod time_share;
 pub mod traces;
 pub mod traffic;
 pub mod warrant;

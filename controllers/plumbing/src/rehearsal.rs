@@ -1,11 +1,16 @@
 //! What the rehearsals of controllers share: a controller's own code over a snapshot of a cluster in memory, for people
 //! who ask why an object is where it is, and what would be written for it.
 
+mod planned_write;
+
+pub use planned_write::PlannedWrite;
+
 use crate::key::{ObjectKey, ResourceVersion};
 use crate::projection::Projection;
-use crate::store::StoreWriter;
+use crate::store::{Index, Store, StoreWriter};
 use jiff::Timestamp;
 use serde::Serialize;
+use springtide_crds::common::Condition;
 use springtide_crds::reason::Reason;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,6 +47,33 @@ impl Said {
     }
 }
 
+/// A condition, as it should be now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConditionLine {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Its reason.
+    pub reason: String,
+    /// Its message.
+    pub message: String,
+}
+
+impl ConditionLine {
+    /// A condition as it is told.
+    pub fn of(told: &Condition) -> Self {
+        Self {
+            type_: told.type_.clone(),
+            status: told.status.as_str().to_owned(),
+            reason: told.reason.clone(),
+            message: told.message.clone(),
+        }
+    }
+}
+
 /// What the manager wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,6 +86,29 @@ pub struct Reported {
     pub since: Timestamp,
     /// Whether it is about the object as it is now, not as it was before an edit.
     pub is_current: bool,
+}
+
+impl Reported {
+    /// What a condition says of an object of this generation.
+    pub fn of(told: &Condition, generation: i64) -> Self {
+        Self {
+            reason: told.reason.clone(),
+            message: told.message.clone(),
+            since: told.last_transition_time.0,
+            is_current: told.observed_generation == generation,
+        }
+    }
+}
+
+/// A store that is filled with these, and who fills it further. `seen` as [`fill`] has it.
+pub fn stored<P: Projection>(
+    objects: &[Arc<P>],
+    indexes: &[Index<P>],
+    seen: &mut ResourceVersion,
+) -> (Store<P>, StoreWriter<P>) {
+    let (store, mut writer) = Store::new(indexes);
+    fill(&mut writer, objects, seen);
+    (store, writer)
 }
 
 /// Fills a store with a list. `seen` becomes the highest version so far, which is that of the list too.

@@ -65,6 +65,8 @@ pub struct Right {
     pub name: Option<&'static str>,
     /// Where.
     pub reach: Reach,
+    /// The value below `rbac` of the chart by which it can be left out: who does not use what it is for need not grant it.
+    pub option: Option<&'static str>,
     /// Why it is needed, as a part of a sentence.
     pub why: &'static str,
 }
@@ -72,7 +74,8 @@ pub struct Right {
 impl Right {
     /// A verb on the objects of a resource, everywhere.
     pub const fn new(resource: Resource, verb: Verb, why: &'static str) -> Self {
-        Self { resource, subresource: "", verb, name: None, reach: Reach::Everywhere, why }
+        let reach = Reach::Everywhere;
+        Self { resource, subresource: "", verb, name: None, reach, option: None, why }
     }
 
     /// The same on a sub-resource.
@@ -91,6 +94,12 @@ impl Right {
     #[must_use]
     pub const fn named(self, name: &'static str) -> Self {
         Self { name: Some(name), ..self }
+    }
+
+    /// The same, to be left out by a value of the chart.
+    #[must_use]
+    pub const fn only_with(self, option: &'static str) -> Self {
+        Self { option: Some(option), ..self }
     }
 
     /// `resources` of a rule: the plural, with the sub-resource behind a slash.

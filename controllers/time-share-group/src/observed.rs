@@ -4,6 +4,7 @@
 //! ([`Evidence`]) make waits longer when they are lost, and answers of dry runs are asked for anew; see
 //! [`memory`](crate::memory).
 
+use crate::pod_times::Took;
 use crate::projections::group::GroupView;
 use crate::sizes::{Demand, Level};
 use jiff::Timestamp;
@@ -15,7 +16,6 @@ use springtide_plumbing::metric_query::MetricVerdict;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::traffic::{Exposure, Signals};
 use springtide_plumbing::window::calendar::{CalendarProblem, Surveyed};
-use springtide_plumbing::workloads::content::Metadata;
 use springtide_plumbing::workloads::pod::PodView;
 use springtide_plumbing::workloads::template::Template;
 use std::collections::{BTreeMap, HashMap};
@@ -48,6 +48,8 @@ pub struct Observed {
     pub status_written: Option<Timestamp>,
     /// Nudges of the open transition: those that the status names, and those that this process has sent since.
     pub nudges: u32,
+    /// What the parts of the open switch took its pods until now, as far as this process has looked on; for people alone.
+    pub took: Vec<Took>,
     /// What its writes fail at.
     pub failing: Option<Failing>,
 }
@@ -146,6 +148,8 @@ pub struct Evidence {
     pub asked: Asked,
     /// What its containers use, where pod metrics are there.
     pub usage: Option<Usage>,
+    /// Its kubelet has not taken memory from it: that is not tried again before this time.
+    pub memory_kept_until: Option<Timestamp>,
     /// Whether an InPlaceUpgrade is at work on it: it is not resized.
     pub is_upgrading: bool,
 }
@@ -242,8 +246,6 @@ pub struct Node {
     /// What all live pods on it that are of no member of this group count, as scheduler and kubelet count it: the larger of
     /// spec, allocated and actuated.
     pub others: Demand,
-    /// Its labels, for what a member's placement is told by.
-    pub labels: Metadata,
 }
 
 /// Autoscalers that have a say in a member.
@@ -283,6 +285,8 @@ pub struct Route {
     pub resource_version: ResourceVersion,
     /// Where the backend stands: numbers of rule and of backend in it, and its weight.
     pub backends: Vec<Backend>,
+    /// Since when its weights have been what they are, as far as was looked; a memory of this process.
+    pub steady_since: Option<Timestamp>,
 }
 
 /// A backend of a rule.
@@ -325,6 +329,7 @@ impl Observed {
             still_since: None,
             status_written: None,
             nudges: 0,
+            took: Vec::new(),
             failing: None,
         }
     }

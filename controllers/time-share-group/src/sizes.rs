@@ -24,6 +24,15 @@ impl Level {
             Self::Peak => "peak",
         }
     }
+
+    /// The one that it is not.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Valley => Self::Peak,
+            Self::Peak => Self::Valley,
+        }
+    }
 }
 
 /// Which of the resources move.
@@ -34,6 +43,8 @@ pub enum Scope {
     Whole,
     /// Cpu alone: memory stays what it is, as nobody knows that less of it is enough.
     Cpu,
+    /// Cpu as at one level and memory as at the other one: it was to move, and its node does not let it.
+    MemoryBack,
 }
 
 /// An amount of cpu and memory, or a difference of two; sums are cut at the ends of an `i64`.
@@ -139,18 +150,29 @@ impl Size {
         self.0.values().map(|amounts| Demand::from(amounts.requests)).sum()
     }
 
-    /// As much of it as moves.
+    /// As much of it as moves; see [`Profile::sized`] for memory that is of another size.
     #[must_use]
     pub fn scoped(&self, scope: Scope) -> Self {
         let cut = |pair: Pair| match scope {
             Scope::Whole => pair,
-            Scope::Cpu => Pair { memory: None, ..pair },
+            Scope::Cpu | Scope::MemoryBack => Pair { memory: None, ..pair },
         };
         let containers = self.0.iter().map(|(name, amounts)| {
             let Amounts { requests, limits } = *amounts;
             (Arc::clone(name), Amounts { requests: cut(requests), limits: cut(limits) })
         });
         Self(containers.collect())
+    }
+
+    /// The same with the memory of another size.
+    #[must_use]
+    fn with_memory_of(mut self, other: &Self) -> Self {
+        for (name, amounts) in &mut self.0 {
+            let memory = other.of(name);
+            amounts.requests.memory = memory.requests.memory;
+            amounts.limits.memory = memory.limits.memory;
+        }
+        self
     }
 
     /// Whether a pod's spec asks for it.
@@ -200,6 +222,15 @@ impl Profile {
         }
     }
 
+    /// The size that a pod is to have at a level, as far as that moves.
+    pub fn sized(&self, level: Level, scope: Scope) -> Size {
+        let size = self.size(level).scoped(scope);
+        match scope {
+            Scope::Whole | Scope::Cpu => size,
+            Scope::MemoryBack => size.with_memory_of(self.size(level.other())),
+        }
+    }
+
     /// By how much more a pod requests at peak. It rests on the spec alone, so what is derived from it stays while pods
     /// change.
     pub fn extent(&self) -> Demand {
@@ -209,15 +240,11 @@ impl Profile {
     /// Which size a pod's spec asks for. A profile whose sizes are one and the same is at peak and at valley: it is where
     /// it is looked for, `sought`.
     pub fn asked(&self, pod: &PodView, sought: Level, scope: Scope) -> Standing {
-        let other = match sought {
-            Level::Valley => Level::Peak,
-            Level::Peak => Level::Valley,
-        };
-        let is = |level: Level| self.size(level).scoped(scope).is_asked_by(pod);
+        let is = |level: Level| self.sized(level, scope).is_asked_by(pod);
         if is(sought) {
             Standing::At(sought)
-        } else if is(other) {
-            Standing::At(other)
+        } else if is(sought.other()) {
+            Standing::At(sought.other())
         } else {
             Standing::Between
         }
@@ -299,6 +326,17 @@ mod tests {
         let pod = pod("200m", "200m", json!({}));
         assert_eq!(same.asked(&pod, Level::Peak, Scope::Whole), Standing::At(Level::Peak));
         assert_eq!(same.asked(&pod, Level::Valley, Scope::Whole), Standing::At(Level::Valley));
+    }
+
+    #[test]
+    fn memory_that_cannot_move_is_of_the_other_level() {
+        let profile = profile();
+        assert_eq!(profile.sized(Level::Valley, Scope::MemoryBack), size(200, Some(8 << 30)));
+        assert_eq!(profile.sized(Level::Peak, Scope::MemoryBack), size(4000, Some(1 << 30)));
+        assert_eq!(profile.sized(Level::Valley, Scope::Cpu), size(200, None));
+        assert_eq!(profile.sized(Level::Peak, Scope::Whole), profile.peak);
+        let pod = pod("4", "4", json!({}));
+        assert_eq!(profile.asked(&pod, Level::Peak, Scope::MemoryBack), Standing::At(Level::Peak));
     }
 
     #[test]

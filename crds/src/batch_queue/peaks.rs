@@ -173,7 +173,8 @@ pub struct ActiveWindow {
     /// Name of the window, or of the load trigger; `overridePeak` for the override.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// When the peak starts or has started; absent for the override, and after a load trigger.
+    /// When the peak starts or has started; absent for the override, also that of a TimeShareGroup, and after a load
+    /// trigger.
     #[schemars(schema_with = "time_schema")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,

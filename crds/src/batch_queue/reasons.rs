@@ -85,11 +85,13 @@ reasons! {
 reasons! {
     /// What needs a person.
     pub enum StalledReason for "Stalled" {
-        /// It is not known when a peak window opens: its time zone, cron expression or dates cannot be used. The tiers
-        /// that it would hold or drain start nothing; the message names the window and the remedy.
+        /// It is not known when a peak window opens: its time zone, cron expression or dates cannot be used, or the schedule
+        /// of the TimeShareGroup that it follows. The tiers that it would hold or drain start nothing; the message names the
+        /// window and the remedy.
         InvalidWindow => True,
-        /// A peak window follows a TimeShareGroup that does not exist; in this version none does. The tiers that it
-        /// would hold or drain start nothing: give the window's hours, or set spec.overridePeak to ForceOff.
+        /// A peak window follows a TimeShareGroup that does not exist, has no such member, or is in a namespace without a
+        /// ReferenceGrant for it; the message says which. The tiers that the window would hold or drain start nothing:
+        /// correct the name, have the grant made, give the window's hours, or set spec.overridePeak to ForceOff.
         TimeShareGroupNotFound => True,
         /// A tier cannot be used as it is; its jobs wait. The message names the tier and the field.
         InvalidTier => True,

@@ -9,7 +9,9 @@ use serde_json::json;
 use super::Sample;
 use crate::batch_job::StopPolicy;
 use crate::batch_queue::loads::{LoadResource, LoadTrigger};
-use crate::batch_queue::peaks::{PeakAction, PeakOverride, PeakOverrideMode, PeakWindow, Resume, TierAction};
+use crate::batch_queue::peaks::{
+    PeakAction, PeakOverride, PeakOverrideMode, PeakWindow, Resume, TierAction, TimeShareGroupPeak,
+};
 use crate::batch_queue::{
     Archive, ArchiveType, BatchQueue, BatchQueueSpec, CapacitySource, CapacityType, GangScheduler,
     NodeSelector, Ordering, Preemptible, QuotaRow, Retention, TierMapping,
@@ -25,7 +27,7 @@ const OVERRIDE_ENDS: Timestamp = Timestamp::constant(1_794_412_800, 0);
 /// The examples of BatchQueue.
 #[must_use]
 pub fn batch_queues() -> Vec<Sample> {
-    [with_quota(), with_peaks(), with_tiers(), with_retention()].concat()
+    [with_quota(), with_peaks(), with_groups(), with_tiers(), with_retention()].concat()
 }
 
 fn sample(file: &'static str, doc: &'static str, name: &str, spec: BatchQueueSpec) -> Sample {
@@ -103,7 +105,7 @@ fn with_peaks() -> Vec<Sample> {
                         act(Tier::BestEffort, PeakAction::Drain),
                         TierAction { percent: Some(30), ..act(Tier::Standard, PeakAction::Degrade) },
                     ],
-                    ..peak("evening", daily("20:00", "22:00"))
+                    ..peak("evening", Some(daily("20:00", "22:00")))
                 }],
                 ..BatchQueueSpec::new()
             },
@@ -120,14 +122,14 @@ fn with_peaks() -> Vec<Sample> {
                         actions: vec![act(Tier::BestEffort, PeakAction::Hold)],
                         ..peak(
                             "friday",
-                            Window {
+                            Some(Window {
                                 start: None,
                                 end: None,
                                 cron: Some("30 18 * * 5".to_owned()),
                                 duration_seconds: Some(14_400),
                                 time_zone: ZONE.to_owned(),
                                 dates: None,
-                            },
+                            }),
                         )
                     },
                     PeakWindow {
@@ -135,10 +137,10 @@ fn with_peaks() -> Vec<Sample> {
                         lead_seconds: 3600,
                         ..peak(
                             "promotion",
-                            Window {
+                            Some(Window {
                                 dates: Some(vec!["2026-11-10".to_owned(), "2026-12-11".to_owned()]),
                                 ..daily("23:00", "02:00")
-                            },
+                            }),
                         )
                     },
                 ],
@@ -172,6 +174,45 @@ fn with_peaks() -> Vec<Sample> {
             },
         ),
     ]
+}
+
+fn with_groups() -> Vec<Sample> {
+    let follows = |name: &str, group: TimeShareGroupPeak, action| PeakWindow {
+        from_time_share_group: Some(group),
+        actions: vec![act(Tier::BestEffort, action)],
+        ..peak(name, None)
+    };
+    vec![sample(
+        "batchqueue-valley",
+        "A queue that fills what services leave of their nodes: pods of tier BestEffort are gone before TimeShareGroup \
+         double11 of this namespace begins to give payment its peak, and come back after it. While group routes of \
+         namespace platform has a peak, whoever has it, nothing of that tier starts here; a ReferenceGrant there must let \
+         queues of this namespace name the group.",
+        "valley",
+        BatchQueueSpec {
+            peak_windows: vec![
+                follows(
+                    "payment",
+                    TimeShareGroupPeak {
+                        name: "double11".to_owned(),
+                        member: Some("payment".to_owned()),
+                        namespace: None,
+                    },
+                    PeakAction::Drain,
+                ),
+                follows(
+                    "platform",
+                    TimeShareGroupPeak {
+                        name: "routes".to_owned(),
+                        member: None,
+                        namespace: Some("platform".to_owned()),
+                    },
+                    PeakAction::Hold,
+                ),
+            ],
+            ..BatchQueueSpec::new()
+        },
+    )]
 }
 
 fn with_tiers() -> Vec<Sample> {
@@ -277,10 +318,10 @@ fn daily(start: &str, end: &str) -> Window {
 }
 
 /// A peak without actions, and else at its defaults.
-fn peak(name: &str, window: Window) -> PeakWindow {
+fn peak(name: &str, window: Option<Window>) -> PeakWindow {
     PeakWindow {
         name: name.to_owned(),
-        window: Some(window),
+        window,
         from_time_share_group: None,
         actions: Vec::new(),
         lead_seconds: 600,

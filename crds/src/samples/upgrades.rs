@@ -7,13 +7,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::{IMAGE, Sample};
-use crate::common::{Decimal, IntOrPercent, Quantity, Window};
+use crate::common::{
+    Decimal, Drain, DrainConfirm, IntOrPercent, MetricGate, OnNoData, OnTimeout, PrometheusQuery, Quantity,
+    ResourceAmounts, Window,
+};
 use crate::in_place_upgrade::{
-    ContainerResources, DisruptionBudgets, Drain, DrainConfirm, DriftPolicy, FieldOwnership, FreezeWindow,
-    Health, History, Hold, HoldType, InPlaceUpgrade, InPlaceUpgradeSpec, Ineligible, Inline, InlineContainer,
-    InlineMetadata, Lock, MetricGate, Mode, OnFailure, OnNoData, OnTimeout, Persist, Policy, PrePull,
-    PrePullMode, PrePullScope, PrometheusQuery, ResourceAmounts, Restart, Rollback, Source, SourceType, Step,
-    Strategy, TargetKind, TimeSharePolicy, TopologyLimit, Traffic, TrafficMode,
+    ContainerResources, DisruptionBudgets, DriftPolicy, FieldOwnership, FreezeWindow, Health, History, Hold,
+    HoldType, InPlaceUpgrade, InPlaceUpgradeSpec, Ineligible, Inline, InlineContainer, InlineMetadata, Lock,
+    Mode, OnFailure, Persist, Policy, PrePull, PrePullMode, PrePullScope, Restart, Rollback, Source,
+    SourceType, Step, Strategy, TargetKind, TimeSharePolicy, TopologyLimit, Traffic, TrafficMode,
 };
 
 /// Pods of an example that are older are restarted: 23 November 2026, 10:00 UTC.

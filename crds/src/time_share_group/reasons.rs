@@ -107,8 +107,8 @@ reasons! {
         UnknownTimeZone => False,
         /// A window's cron expression, date or time of day is not understood; the message names the field and the remedy.
         InvalidWindow => False,
-        /// There are windows, and none of them ever opens again: schedule.defaultMember has the peak, or nobody. Change
-        /// their dates or cron expressions, or remove them.
+        /// A window never opens, as its cron expression matches no day or all of its dates are skipped, or no window is
+        /// left, as all dates are past; the message names it. Change its dates or cron expression, or remove it.
         NeverMatches => False,
     }
 }

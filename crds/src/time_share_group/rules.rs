@@ -71,7 +71,9 @@ pub(super) fn memory_equal_unless_move() -> Rule {
         "self.memory == 'Move' || self.containers.all(c, !has(c.peak.memory) || !has(c.valley.memory) || \
          quantity(string(c.peak.memory)).compareTo(quantity(string(c.valley.memory))) == 0)",
     )
-    .message("memory of peak and valley must be equal with memory: Keep; make them equal, or set memory: Move")
+    .message(
+        "memory of peak and valley must be equal with memory: Keep; make them equal, or set memory: Move",
+    )
     .reason(Reason::FieldValueInvalid)
     .field_path(".containers")
 }
@@ -80,7 +82,9 @@ pub(super) fn memory_equal_unless_move() -> Rule {
 pub(super) fn same_keys() -> Rule {
     let same = RESOURCES.map(|resource| format!("has(self.peak.{resource}) == has(self.valley.{resource})"));
     Rule::new(same.join(" && "))
-        .message("peak and valley must have the same of cpu and memory; give each of them in both or in neither")
+        .message(
+            "peak and valley must have the same of cpu and memory; give each of them in both or in neither",
+        )
         .reason(Reason::FieldValueInvalid)
         .field_path(".valley")
 }

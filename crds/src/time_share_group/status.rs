@@ -14,7 +14,9 @@ pub const MESSAGE_MAX_BYTES: usize = 150;
 /// Longest name of a pod or a node that is kept; a longer one is cut.
 pub const NAME_MAX_LENGTH: usize = 63;
 /// Most rows of [`TimeShareGroupStatus::last_transitions`].
-pub const LAST_TRANSITIONS_MAX: usize = 10;
+pub const LAST_TRANSITIONS_MAX: usize = 8;
+/// Longest UID: 32 hexadecimal digits and four dashes.
+const UID_MAX_LENGTH: usize = 36;
 /// Most rows of [`TimeShareGroupStatus::stuck`].
 pub const STUCK_MAX: usize = 5;
 /// Most rows of [`PreflightStatus::failures`].
@@ -52,7 +54,8 @@ pub struct TimeShareGroupStatus {
     /// The present switch, or the last one; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transition: Option<Transition>,
-    /// The pods of each member, those that are ending or have ended left out.
+    /// The pods of each member, those that are ending or have ended left out; also of members that were taken out of the
+    /// spec, until these have the size that their workload makes them with.
     #[schemars(
         length(max = MEMBERS_MAX),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
@@ -187,6 +190,11 @@ pub struct MemberStatus {
     /// Name of the member.
     #[schemars(length(max = MEMBER_NAME_MAX_LENGTH))]
     pub name: String,
+    /// UID of its workload, by which its pods are known when the member is taken out of the spec; absent before the
+    /// workload was found.
+    #[schemars(length(max = UID_MAX_LENGTH))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub workload_uid: String,
     /// All of them.
     #[schemars(range(max = COUNT_MAX))]
     #[serde(default)]

@@ -58,6 +58,10 @@ pub struct Half {
     pub connections: u64,
     /// The slowest request, in microseconds.
     pub slowest_micros: u64,
+    /// Half of the requests that were answered took no longer, in microseconds.
+    pub p50_micros: u64,
+    /// And 99 of a hundred.
+    pub p99_micros: u64,
     /// Answers by their text.
     pub texts: BTreeMap<String, u64>,
     /// The first failures.
@@ -215,7 +219,7 @@ mod tests {
     #[test]
     fn a_failed_request_of_either_half_is_an_error() {
         let half =
-            r#"{"answered":7,"failed":0,"connections":1,"slowestMicros":9,"texts":{"v1":7},"failures":[]}"#;
+            r#"{"answered":7,"failed":0,"connections":1,"slowestMicros":9,"p50Micros":2,"p99Micros":8,"texts":{"v1":7},"failures":[]}"#;
         let mut seen: Seen =
             serde_json::from_str(&format!(r#"{{"new":{half},"kept":{half},"millis":500}}"#)).unwrap();
         assert_eq!((seen.answered(), seen.rate()), (14, 28));

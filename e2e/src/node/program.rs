@@ -220,6 +220,9 @@ mod tests {
                 (&connections.into(), &160.into()),
                 "{half}"
             );
+            let micros =
+                ["p50Micros", "p99Micros", "slowestMicros"].map(|name| half[name].as_u64().unwrap());
+            assert!(micros[0] > 0 && micros.is_sorted(), "{half}");
         }
 
         // A client that has asked before is told that its connection ends, and may go in peace.

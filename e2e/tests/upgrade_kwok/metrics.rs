@@ -8,9 +8,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use serde_json::{Value, json};
-use springtide_crds::in_place_upgrade::{
-    HealthyReason, HeldReason, MetricGate, RefusalReason, RunResult, StalledReason,
-};
+use springtide_crds::common::MetricGate;
+use springtide_crds::in_place_upgrade::{HealthyReason, HeldReason, RefusalReason, RunResult, StalledReason};
 use springtide_e2e::manager::Manager;
 use springtide_e2e::upgrade::{Testbed, Workload, cluster, image, native};
 use tokio::net::TcpListener;

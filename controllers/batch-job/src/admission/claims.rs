@@ -8,7 +8,7 @@ use super::line::LineId;
 use super::pods::Pods;
 use super::queue::{Reclaim, ReclaimCause};
 use super::{Admission, Job, pods};
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::Timestamp;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::{ObjectKey, Uid};

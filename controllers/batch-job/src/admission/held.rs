@@ -7,7 +7,7 @@
 use super::class::ClassKey;
 use super::{Admission, pods};
 use crate::ledger::Slot;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use crate::shape::Placement;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::clock::after;

@@ -5,7 +5,7 @@ use super::figures::digits;
 use super::{Admission, Place};
 use crate::peaks::PeakState;
 use crate::projections::node::{Taint, TaintEffect};
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use crate::shape::{Shape, Unfit};
 use jiff::Timestamp;
 use serde::Serialize;

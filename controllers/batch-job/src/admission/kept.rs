@@ -9,7 +9,7 @@ use super::Admission;
 use super::class::{Class, ClassKey};
 use super::line::LineId;
 use crate::ledger::Slot;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use crate::shape::Placement;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::clock::after;

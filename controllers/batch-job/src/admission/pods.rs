@@ -7,7 +7,7 @@ use super::jobs::PodCounts;
 use super::line::LineId;
 use super::quota::Queues;
 use crate::ledger::{Ledger, Slot};
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::Timestamp;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::{ObjectKey, Uid};

@@ -4,7 +4,7 @@
 //! status. Amounts are those of [`ResourceList`]: thousandths of a core, bytes, whole devices.
 
 use super::peaks::PeakFigures;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

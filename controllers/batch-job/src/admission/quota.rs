@@ -10,7 +10,7 @@ use super::line::LineId;
 use super::queue::{CohortScope, QueueFigures, QueueRules, QuotaRow};
 use crate::ledger::{CapacityKey, CapacityTable, Ledger, NodeSelector, reading};
 use crate::loads::{MOST_AGE, Reading, Usage};
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_crds::common::Tier;

@@ -3,7 +3,7 @@
 use super::class::Class;
 use super::quota::{Bound, Closed, Room};
 use super::{Admission, Job, QueueRules, Reclaim, ReclaimCause, Verdict, Waiting};
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use springtide_crds::batch_job::{QueuedReason, StopPolicy};
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::quantity::format_amount;

@@ -15,6 +15,7 @@ use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::plan::{Action, Plan};
 use springtide_plumbing::queue::{Next, WorkQueue};
 use springtide_plumbing::store::{Store, StoreWriter};
+use springtide_plumbing::time_share::TimeShares;
 use springtide_plumbing::warrant::{Target, Warrants};
 use std::collections::BTreeMap;
 
@@ -40,8 +41,15 @@ impl Rig {
         let (pods, mut pod_writer) = Store::new(&[crate::watches::PODS_BY_JOB]);
         let (queues, mut queue_writer) = Store::<QueueView>::new(&[]);
         let (profiles, mut profile_writer) = Store::new(&[]);
-        let stores =
-            Stores { jobs: jobs.clone(), pods, profiles, nodes: None, queues, priority_classes: None };
+        let stores = Stores {
+            jobs: jobs.clone(),
+            pods,
+            profiles,
+            nodes: None,
+            queues,
+            priority_classes: None,
+            time_shares: TimeShares::of(&[], &[]),
+        };
         profile_writer.replace(BTreeMap::new(), ResourceVersion(1));
         writer.replace(BTreeMap::new(), ResourceVersion(1));
         pod_writer.replace(BTreeMap::new(), ResourceVersion(1));

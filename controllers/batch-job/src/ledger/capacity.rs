@@ -3,7 +3,7 @@
 use super::{Ledger, Slot};
 use crate::loads::{Reading, Usage};
 use crate::projections::node::NodeView;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::SignedDuration;
 use springtide_plumbing::projection::Projection;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! How many pods of one shape fit on each node, kept up to date by what has changed.
 
 use super::{Ledger, Slot};
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use crate::shape::{Placement, Shape};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -10,7 +10,7 @@ pub(crate) use capacity::{CapacityKey, CapacityTable, NodeSelector, counts, read
 pub(crate) use fit::FitTable;
 
 use crate::projections::node::NodeView;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use springtide_plumbing::projection::Projection;
 use std::collections::HashMap;
 use std::sync::Arc;

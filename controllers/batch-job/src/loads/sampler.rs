@@ -4,15 +4,14 @@
 use super::Usage;
 pub use super::usage::NODE_METRICS;
 use crate::pods::JOB_LABEL;
-use crate::profiles::sampler::{POD_METRICS, PodMetrics};
 use crate::projections::queue::QueueView;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use crate::watches::admission as admission_key;
 use crate::{BatchJobReconciler, RIGHTS, lock};
 use springtide_crds::batch_queue::CapacityType;
 use springtide_plumbing::client::{ReadError, Reader};
 use springtide_plumbing::clock::Clock;
-use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::pod_metrics::{POD_METRICS, PodMetrics};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Priority, Urgency};
 use std::collections::HashMap;
@@ -100,8 +99,8 @@ impl BatchJobReconciler {
     fn by_batch(&self, measured: Vec<PodMetrics>) -> HashMap<Arc<str>, ResourceList> {
         let mut by_node: HashMap<Arc<str>, ResourceList> = HashMap::new();
         for metrics in measured {
-            let (key, usage): (ObjectKey, ResourceList) = metrics.total();
-            let pod = self.stores.pods.get(&key).filter(|pod| pod.job_owner().is_some());
+            let usage = metrics.total();
+            let pod = self.stores.pods.get(&metrics.key).filter(|pod| pod.job_owner().is_some());
             if let Some(node) = pod.and_then(|pod| pod.node.clone()) {
                 by_node.entry(node).or_default().add(&usage);
             }

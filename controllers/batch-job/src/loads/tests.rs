@@ -3,7 +3,7 @@
 use super::{Hysteresis, Loads, MOST_AGE, NodeMetrics, Reading, Standing, StoredLoads, Trigger, Usage};
 use crate::peaks::{Action, PeakState, Peaks, Phase};
 use crate::projections::node::NodeView;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! What metrics.k8s.io tells of nodes.
 
 use crate::projections::node::NodeView;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use springtide_plumbing::key::Resource;

@@ -1,6 +1,7 @@
 //! Peak windows: a pure function of a queue's spec and the time.
 //!
 //! - [`Peaks`] is the checked form of `peakWindows` and `overridePeak`; [`Peaks::at`] says what holds now.
+//! - A window may follow a TimeShareGroup: [`Peaks::following`] takes its peaks in, which [`peaks_of`] finds.
 //! - [`PeakState`] is the answer: phase, and for each tier what may start, what has to go and when it must be gone.
 //! - [`degrade`] says which pods exceed what a peak leaves their tier.
 //! - [`drain`] says which pods to end by now, and whether all will be gone in time.
@@ -18,11 +19,13 @@ mod ramp;
 mod state;
 #[cfg(test)]
 mod tests;
+mod times;
 
 pub use finish::Interruption;
 pub use ramp::Ramp;
 pub(crate) use ramp::jitter;
 pub use state::{Active, Ahead, Drain, OVERRIDE_NAME, PeakState, Phase, TierPeak, Upcoming};
+pub use times::{GroupProblem, group_key, peaks_of};
 
 use crate::loads::Trigger;
 use jiff::SignedDuration;
@@ -33,7 +36,9 @@ use springtide_crds::batch_queue::peaks::{
 };
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::Uid;
+use springtide_plumbing::window::calendar::PeakTimes;
 use springtide_plumbing::window::{Schedule, WindowError};
+use times::Times;
 
 /// What a window does to a tier, from the weakest to the strongest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -95,13 +100,13 @@ pub enum PeakProblem {
         /// What is wrong, with the remedy.
         detail: &'static str,
     },
-    /// The group whose peaks it takes does not exist.
-    #[error("peak window {name}: there is no TimeShareGroup {group} in this namespace; give window instead")]
-    TimeShareGroupNotFound {
+    /// The peaks are not known of the group that it follows.
+    #[error("peak window {name}: {problem}")]
+    TimeShareGroup {
         /// Name of the peak window.
         name: String,
-        /// Name of the group.
-        group: String,
+        /// What is wrong, with the remedy.
+        problem: GroupProblem,
     },
 }
 
@@ -111,7 +116,7 @@ impl PeakProblem {
     pub fn reason(&self) -> StalledReason {
         match self {
             Self::InvalidWindow { .. } | Self::InvalidEntry { .. } => StalledReason::InvalidWindow,
-            Self::TimeShareGroupNotFound { .. } => StalledReason::TimeShareGroupNotFound,
+            Self::TimeShareGroup { problem, .. } => problem.reason(),
         }
     }
 }
@@ -128,7 +133,9 @@ pub struct Peaks {
 #[derive(Clone, Debug)]
 struct Peak {
     name: String,
-    schedule: Result<Schedule, PeakProblem>,
+    schedule: Result<Times, PeakProblem>,
+    /// The group that it follows; of an entry that is not whole, none.
+    follows: Option<TimeShareGroupPeak>,
     actions: [Action; TIERS.len()],
     lead: SignedDuration,
     pods_per_second: u32,
@@ -169,6 +176,34 @@ impl Peaks {
         &self.triggers
     }
 
+    /// The TimeShareGroups that its windows follow.
+    pub fn groups(&self) -> impl Iterator<Item = &TimeShareGroupPeak> {
+        self.windows.iter().filter_map(|peak| peak.follows.as_ref())
+    }
+
+    /// The same, with the peaks of the groups that its windows follow; until it has them, they count as not there.
+    #[must_use]
+    pub fn following(&self, find: impl Fn(&TimeShareGroupPeak) -> Result<PeakTimes, GroupProblem>) -> Self {
+        let mut peaks = self.clone();
+        for peak in &mut peaks.windows {
+            if let Some(named) = &peak.follows {
+                peak.schedule = find(named).map(Times::Group).map_err(|problem| peak.without(problem));
+            }
+        }
+        peaks
+    }
+
+    /// What keeps windows from being known when they follow the groups that are found so.
+    pub fn problems_with(
+        &self,
+        find: impl Fn(&TimeShareGroupPeak) -> Result<PeakTimes, GroupProblem>,
+    ) -> impl Iterator<Item = PeakProblem> {
+        self.windows.iter().filter_map(move |peak| match &peak.follows {
+            Some(named) => find(named).err().map(|problem| peak.without(problem)),
+            None => peak.schedule.as_ref().err().cloned(),
+        })
+    }
+
     /// The queue.
     #[must_use]
     pub fn queue(&self) -> &Uid {
@@ -193,9 +228,11 @@ impl Peak {
         let incomplete = |detail| Err(PeakProblem::InvalidEntry { name: name.clone(), detail });
         let schedule = match (&window.window, &window.from_time_share_group) {
             (Some(window), None) => Schedule::parse(window)
+                .map(Times::Window)
                 .map_err(|error| PeakProblem::InvalidWindow { name: name.clone(), error }),
             (None, Some(group)) => {
-                Err(PeakProblem::TimeShareGroupNotFound { name: name.clone(), group: described(group) })
+                let problem = GroupProblem::not_found(group);
+                Err(PeakProblem::TimeShareGroup { name: name.clone(), problem })
             }
             (None, None) | (Some(_), Some(_)) => incomplete("give either window or fromTimeShareGroup"),
         };
@@ -207,9 +244,11 @@ impl Peak {
         }
         let unclear = window.actions.iter().any(|entry| action(entry).is_none());
         let schedule = if unclear { incomplete("action Degrade needs percent, 1 to 99") } else { schedule };
+        let is_whole = !unclear && window.window.is_none();
         Self {
             name: name.clone(),
             schedule,
+            follows: window.from_time_share_group.clone().filter(|_| is_whole),
             actions,
             lead: seconds(window.lead_seconds),
             pods_per_second: window.drain_pods_per_second.max(1),
@@ -221,6 +260,10 @@ impl Peak {
     /// How long before the peak it begins to act: not at all where no pods are to go.
     fn lead(&self) -> SignedDuration {
         if self.actions.iter().any(|action| action.ends_pods()) { self.lead } else { SignedDuration::ZERO }
+    }
+
+    fn without(&self, problem: GroupProblem) -> PeakProblem {
+        PeakProblem::TimeShareGroup { name: self.name.clone(), problem }
     }
 
     fn has_effect(&self) -> bool {
@@ -235,14 +278,6 @@ pub(crate) fn action(entry: &TierAction) -> Option<Action> {
         PeakAction::Degrade => entry.percent.map(|percent| Action::Degrade { percent }),
         PeakAction::Hold => Some(Action::Hold),
         PeakAction::Drain => Some(Action::Drain),
-    }
-}
-
-/// A group as it is called in messages.
-fn described(group: &TimeShareGroupPeak) -> String {
-    match &group.member {
-        Some(member) => format!("{} with member {member}", group.name),
-        None => group.name.clone(),
     }
 }
 

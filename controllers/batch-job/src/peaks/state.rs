@@ -1,6 +1,7 @@
 //! What the peak windows mean at one time.
 
 use super::ramp::jitter;
+use super::times::{Times, known_start};
 use super::{Action, Interruption, Peak, PeakProblem, Peaks, Ramp, TIERS, seconds, slot};
 use crate::loads::TriggerFigures;
 use jiff::{SignedDuration, Timestamp};
@@ -8,7 +9,7 @@ use springtide_crds::batch_queue::PeakWindowActiveReason;
 use springtide_crds::batch_queue::peaks::{ActiveWindow, NextWindow, PeakOverride, PeakOverrideMode};
 use springtide_crds::common::{Tier, whole_seconds};
 use springtide_plumbing::clock::after;
-use springtide_plumbing::window::{Occurrence, Schedule};
+use springtide_plumbing::window::Occurrence;
 
 /// What `status.activeWindow` calls the override; no window can have this name.
 pub const OVERRIDE_NAME: &str = "overridePeak";
@@ -33,7 +34,7 @@ pub enum Phase {
 /// By when pods have to be gone, and how fast they may be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// When the peak starts; `None`: they go at once, with their whole grace.
+    /// When the peak starts; `None`: nobody could foresee it, and they go at once, with their whole grace.
     pub start: Option<Timestamp>,
     /// How long before the start the first may be ended.
     pub lead: SignedDuration,
@@ -99,7 +100,7 @@ fn sooner(a: Drain, b: Drain) -> Drain {
 pub struct Active {
     /// Name of the window, or [`OVERRIDE_NAME`].
     pub name: String,
-    /// When it starts or has started; `None` for the override.
+    /// When it starts or has started; `None` for the override, and where nobody knows.
     pub start: Option<Timestamp>,
     /// When it ends or has ended; [`Timestamp::MAX`] where nobody knows.
     pub end: Timestamp,
@@ -238,7 +239,7 @@ impl Peaks {
         effective.filter_map(move |peak| Some(self.view(peak, peak.schedule.as_ref().ok()?, now)))
     }
 
-    fn view<'a>(&self, peak: &'a Peak, schedule: &Schedule, now: Timestamp) -> View<'a> {
+    fn view<'a>(&self, peak: &'a Peak, schedule: &Times, now: Timestamp) -> View<'a> {
         let open = schedule.occurrence_at(now);
         let next = schedule.next_after(now);
         let near = next.filter(|next| after(next.start, -peak.lead()) <= now);
@@ -300,7 +301,7 @@ impl Peaks {
     ) -> (Phase, Option<Active>) {
         let active = |name: &str, occurrence: Occurrence| Active {
             name: name.to_owned(),
-            start: Some(occurrence.start),
+            start: known_start(&occurrence),
             end: occurrence.end,
         };
         let of = |occurrence: fn(&View<'_>) -> Option<Occurrence>| {
@@ -390,7 +391,7 @@ impl View<'_> {
             return;
         }
         let drain = |occurrence: Occurrence| Drain {
-            start: Some(occurrence.start),
+            start: known_start(&occurrence),
             lead: self.peak.lead(),
             pods_per_second: self.peak.pods_per_second,
         };
@@ -428,6 +429,8 @@ impl View<'_> {
         let soon = self.next.filter(|next| after(next.start, -lead.max(FORECAST)) <= now);
         let tiers: Vec<Tier> = self.drained().collect();
         let occurrence = self.open.or(soon).filter(|_| !tiers.is_empty())?;
+        // Pods that go at once are never late.
+        known_start(&occurrence)?;
         Some(Ahead {
             name: self.peak.name.clone(),
             start: occurrence.start,

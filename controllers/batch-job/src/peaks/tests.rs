@@ -1,6 +1,7 @@
 //! Peaks by hand: what each rule means for phases, tiers, drains and ramps.
 
 mod draining;
+mod groups;
 mod random;
 
 use super::{Action, OVERRIDE_NAME, PeakState, Peaks, Phase};

@@ -142,7 +142,7 @@ impl ProfileReconciler {
 
     /// What its plans rest on, for the gate.
     pub fn views(&self) -> Vec<Arc<dyn StoreView>> {
-        let Stores { jobs, pods, profiles, queues, nodes: _, priority_classes: _ } = &self.stores;
+        let Stores { jobs, pods, profiles, queues, nodes: _, priority_classes: _, time_shares: _ } = &self.stores;
         vec![
             Arc::new(profiles.clone()),
             Arc::new(jobs.clone()),
@@ -158,7 +158,7 @@ impl ProfileReconciler {
         let _ = self.queue.set(queue.clone());
         let this = Arc::clone(self);
         async move {
-            let Stores { jobs, pods, profiles, queues, nodes: _, priority_classes: _ } = &this.stores;
+            let Stores { jobs, pods, profiles, queues, nodes: _, priority_classes: _, time_shares: _ } = &this.stores;
             tokio::join!(jobs.synced(), pods.synced(), profiles.synced(), queues.synced());
             this.listen();
         }

@@ -6,7 +6,7 @@ use super::learned::Learnable;
 use super::learned::SAMPLES_NEEDED;
 use crate::projections::job::Template;
 use crate::projections::profile::{ProfileView, Recommended};
-use crate::resources::{ContainerRequests, PodSpecRequests, ResourceList};
+use springtide_plumbing::resources::{ContainerRequests, PodSpecRequests, ResourceList};
 use crate::shape::Shape;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -38,7 +38,7 @@ pub struct SetRequest {
     pub container: Arc<str>,
     /// The resource.
     pub resource: Learnable,
-    /// How much, in the units of [`resources`](crate::resources).
+    /// How much, in the units of [`resources`](springtide_plumbing::resources).
     pub amount: i64,
     /// What the template requests, in whose place it stands; `None` where that requests nothing.
     pub replaced: Option<i64>,

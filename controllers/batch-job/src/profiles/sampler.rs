@@ -10,25 +10,13 @@ use super::status::UsageApi;
 use super::usage::Usage;
 use crate::RIGHTS;
 use crate::projections::pod::{PodPhase, PodView};
-use crate::resources::ResourceList;
-use jiff::Timestamp;
-use serde::Deserialize;
-use springtide_plumbing::client::{ReadError, Reader};
-use springtide_plumbing::key::{ObjectKey, Resource};
+use springtide_plumbing::client::Reader;
+use springtide_plumbing::pod_metrics::{POD_METRICS, PodMetrics, is_not_served};
 use springtide_plumbing::projection::Projection;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-
-/// `metrics.k8s.io/v1beta1` PodMetrics. Its plural is that of pods.
-pub const POD_METRICS: Resource = Resource {
-    group: "metrics.k8s.io",
-    version: "v1beta1",
-    kind: "PodMetrics",
-    plural: "pods",
-    namespaced: true,
-};
 
 /// Label of the pods that have a profile: its name.
 pub const PROFILE_LABEL: &str = "springtide.dev/profile";
@@ -37,40 +25,6 @@ pub const PROFILE_LABEL: &str = "springtide.dev/profile";
 const INTERVAL: Duration = Duration::from_secs(15);
 /// The same while the API is not served.
 const ABSENT_INTERVAL: Duration = Duration::from_secs(300);
-
-/// What the API tells of one pod.
-#[derive(Clone, Debug, Deserialize)]
-pub struct PodMetrics {
-    metadata: Name,
-    #[serde(default)]
-    timestamp: Option<Timestamp>,
-    #[serde(default)]
-    containers: Vec<ContainerMetrics>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Name {
-    namespace: Arc<str>,
-    name: Arc<str>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct ContainerMetrics {
-    name: Box<str>,
-    #[serde(default)]
-    usage: ResourceList,
-}
-
-impl PodMetrics {
-    /// Which pod, and what all its containers use.
-    pub(crate) fn total(self) -> (ObjectKey, ResourceList) {
-        let mut total = ResourceList::default();
-        for container in &self.containers {
-            total.add(&container.usage);
-        }
-        (ObjectKey { namespace: self.metadata.namespace, name: self.metadata.name }, total)
-    }
-}
 
 impl ProfileReconciler {
     /// Looks at the usage of pods for as long as the process runs, while it leads.
@@ -128,8 +82,7 @@ impl ProfileReconciler {
 
     /// Takes in what is told of one pod; of an earlier pod of its name it is not.
     pub(super) fn take(&self, metrics: PodMetrics) {
-        let key = ObjectKey { namespace: metrics.metadata.namespace, name: metrics.metadata.name };
-        let Some(pod) = self.stores.pods.get(&key).filter(|pod| is_sampled(pod)) else { return };
+        let Some(pod) = self.stores.pods.get(&metrics.key).filter(|pod| is_sampled(pod)) else { return };
         let started = pod.task.as_deref().and_then(|task| task.started);
         if metrics.timestamp.zip(started).is_some_and(|(at, started)| at < started) {
             return;
@@ -148,56 +101,4 @@ impl ProfileReconciler {
 
 fn is_sampled(pod: &PodView) -> bool {
     pod.phase == PodPhase::Running && pod.meta().labels.profile.is_some() && pod.job_owner().is_some()
-}
-
-/// Whether the server says that there is no such API, that what stands behind it is out of order, or that it may not be
-/// asked: neither changes within seconds.
-fn is_not_served(error: &ReadError) -> bool {
-    match error {
-        ReadError::Refused(status) => matches!(status.code, 401 | 403 | 404 | 405 | 503),
-        ReadError::NotGranted(_) => true,
-        ReadError::NoAnswer(_) | ReadError::NotAnObject => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_metrics_server_sends_is_read_in_whole_units() {
-        let pod: PodMetrics = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "a-0-0", "namespace": "ns", "creationTimestamp": "2026-11-11T00:00:20Z",
-                "labels": {"springtide.dev/profile": "etl"}},
-            "timestamp": "2026-11-11T00:00:11Z", "window": "10.062s",
-            "containers": [{"name": "main", "usage": {"cpu": "12345678n", "memory": "20172Ki"}}],
-        }))
-        .unwrap();
-        assert_eq!((&*pod.metadata.name, &*pod.containers[0].name), ("a-0-0", "main"));
-        let usage = &pod.containers[0].usage;
-        assert_eq!((usage.cpu, usage.memory), (13, 20172 << 10), "cpu is rounded up to thousandths");
-        assert_eq!(pod.timestamp.unwrap().to_string(), "2026-11-11T00:00:11Z");
-    }
-
-    #[test]
-    fn what_is_not_there_is_told_from_what_does_not_answer() {
-        let refused = |code| {
-            let status = kube_status(code);
-            ReadError::Refused(Box::new(status))
-        };
-        for code in [403, 404, 503] {
-            assert!(is_not_served(&refused(code)), "{code}");
-        }
-        for code in [429, 500] {
-            assert!(!is_not_served(&refused(code)), "{code}");
-        }
-        assert!(!is_not_served(&ReadError::NoAnswer("cut".to_owned())));
-    }
-
-    fn kube_status(code: u16) -> springtide_plumbing::client::Status {
-        serde_json::from_value(
-            serde_json::json!({"code": code, "status": "Failure", "message": "", "reason": ""}),
-        )
-        .unwrap()
-    }
 }

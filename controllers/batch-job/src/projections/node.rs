@@ -1,6 +1,6 @@
 //! Node, as the ledger reads it: what it can hold, and for whom.
 
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use serde::Deserialize;
 use springtide_crds::common::ConditionStatus;
 use springtide_plumbing::key::Resource;

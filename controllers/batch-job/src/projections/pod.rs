@@ -1,7 +1,7 @@
 //! Pod, as the ledger and the planner of BatchJobs read it.
 
 use crate::profiles::usage::{self, Usage};
-use crate::resources::{
+use springtide_plumbing::resources::{
     ContainerRequests, ContainerStatusRequests, PodSpecRequests, PodStatusRequests, ResourceList, Resources,
 };
 use jiff::Timestamp;

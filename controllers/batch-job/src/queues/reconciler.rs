@@ -8,6 +8,7 @@ use crate::projections::queue::{BATCH_QUEUE, QueueView};
 use crate::watches::Stores;
 use crate::{BatchJobReconciler, RIGHTS, Settings, lock};
 use jiff::Timestamp;
+use springtide_crds::batch_queue::peaks::TimeShareGroupPeak;
 use springtide_crds::batch_queue::{ReadyReason, StalledReason};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::controller::{Reconciler, Settled};
@@ -119,11 +120,14 @@ pub(crate) fn problems(stores: &Stores, settings: &Settings, queue: &QueueView) 
     let has_priority_class = |name: &str| {
         stores.priority_classes.as_ref().is_none_or(|classes| classes.get(&priority_class(name)).is_some())
     };
+    let namespace = &queue.meta().key.namespace;
+    let peaks_of_group = |named: &TimeShareGroupPeak| stores.peaks_of_group(namespace, named);
     rules::problems(
         queue,
         &Surroundings {
             sees_nodes: stores.nodes.is_some(),
             has_priority_class: &has_priority_class,
+            peaks_of_group: &peaks_of_group,
             beyond_maximum: beyond_maximum(stores, settings, queue),
         },
     )

@@ -1,17 +1,19 @@
 //! What the spec of a queue means to the admission, and what is wrong with it.
 
 use crate::admission::{CapacitySource, NodeShare, Ordering, QueueRules, QuotaRow, TierRules};
-use crate::peaks::{Action, TIERS};
+use crate::peaks::{Action, GroupProblem, TIERS};
 use crate::pods::{INDEX_LABEL, JOB_LABEL};
 use crate::projections::queue::QueueView;
-use crate::resources::ResourceList;
 use jiff::SignedDuration;
 use serde_json::json;
+use springtide_crds::batch_queue::peaks::TimeShareGroupPeak;
 use springtide_crds::batch_queue::{
     self, CapacityType, Engine, Ordering as SpecOrdering, StalledReason, TierMapping,
 };
 use springtide_crds::common::{Quantity, Tier};
 use springtide_plumbing::quantity::parse_amount;
+use springtide_plumbing::resources::ResourceList;
+use springtide_plumbing::window::calendar::PeakTimes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -106,6 +108,8 @@ pub struct Surroundings<'a> {
     pub sees_nodes: bool,
     /// Whether there is a PriorityClass of a name, as far as anybody knows.
     pub has_priority_class: &'a dyn Fn(&str) -> bool,
+    /// The peaks of a TimeShareGroup that it follows.
+    pub peaks_of_group: &'a dyn Fn(&TimeShareGroupPeak) -> Result<PeakTimes, GroupProblem>,
     /// The declared maximum that the queue is beyond, if it is.
     pub beyond_maximum: Option<usize>,
 }
@@ -151,7 +155,7 @@ pub fn problems(queue: &QueueView, around: &Surroundings<'_>) -> Vec<Problem> {
             ),
         }));
     }
-    problems.extend(queue.peaks.problems().map(|problem| Problem {
+    problems.extend(queue.peaks.problems_with(around.peaks_of_group).map(|problem| Problem {
         reason: problem.reason(),
         tier: None,
         message: problem.to_string(),

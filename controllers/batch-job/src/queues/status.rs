@@ -6,7 +6,7 @@ use crate::admission::{QueueFigures, WaitingClass};
 use crate::archive::{Health, Sink, outbox::FailureKind};
 use crate::pod_groups::Service;
 use crate::projections::queue::{BATCH_QUEUE, QueueView};
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use springtide_crds::batch_job::StopPolicy;

@@ -4,15 +4,18 @@ use super::placement::Placement;
 use super::rules::{Problem, Surroundings, problems, rules};
 use super::*;
 use crate::admission::{CapacitySource, NodeShare, QueueId, QuotaRow};
+use crate::peaks::{GroupProblem, peaks_of};
 use crate::projections::job::JobView;
 use crate::projections::queue::QueueView;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::batch_queue::StalledReason;
+use springtide_crds::batch_queue::peaks::TimeShareGroupPeak;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::window::calendar::PeakTimes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,7 +35,16 @@ fn job(spec: Value) -> JobView {
 }
 
 fn around(has_class: &dyn Fn(&str) -> bool) -> Surroundings<'_> {
-    Surroundings { sees_nodes: true, has_priority_class: has_class, beyond_maximum: None }
+    Surroundings {
+        sees_nodes: true,
+        has_priority_class: has_class,
+        peaks_of_group: &no_group,
+        beyond_maximum: None,
+    }
+}
+
+fn no_group(named: &TimeShareGroupPeak) -> Result<PeakTimes, GroupProblem> {
+    peaks_of(named, None, true)
 }
 
 fn no_problem(_: &QueueView) -> Vec<Problem> {

@@ -1,6 +1,6 @@
 //! What a queue's tier makes of a pod: PriorityClass, scheduler, labels and the names of its resources.
 
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use serde_json::{Map, Value, json};
 use springtide_crds::batch_queue::TierMapping;
 use std::collections::BTreeMap;

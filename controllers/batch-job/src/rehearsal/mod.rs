@@ -42,6 +42,7 @@ use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Next, Priority, Urgency, WorkQueue};
 use springtide_plumbing::rehearsal::fill;
 use springtide_plumbing::store::{Store, StoreWriter};
+use springtide_plumbing::time_share::{ReferenceGrantView, TimeShareGroupView, TimeShares};
 use std::sync::Arc;
 
 /// Passes after which a rehearsal ends, whatever is left: as many as a full cluster needs several times over.
@@ -64,6 +65,10 @@ pub struct World {
     pub profiles: Vec<Arc<ProfileView>>,
     /// PriorityClasses; where they may not be seen, whatever a queue names is taken to be there.
     pub priority_classes: Option<Vec<Arc<PriorityClassView>>>,
+    /// TimeShareGroups that queues follow; none where they may not be seen, or there is no such kind.
+    pub time_share_groups: Vec<Arc<TimeShareGroupView>>,
+    /// ReferenceGrants; none where they may not be seen, or there is no such kind.
+    pub grants: Vec<Arc<ReferenceGrantView>>,
     /// The manager's settings.
     pub settings: Settings,
 }
@@ -113,7 +118,8 @@ impl Rehearsal {
         }
         let (profiles, mut profile_writer) = Store::new(&[]);
         fill(&mut profile_writer, &world.profiles, &mut seen);
-        let stores = Stores { jobs, pods, profiles, nodes, queues, priority_classes };
+        let time_shares = TimeShares::of(&world.time_share_groups, &world.grants);
+        let stores = Stores { jobs, pods, profiles, nodes, queues, priority_classes, time_shares };
         let reconciler = BatchJobReconciler::with_settings(stores, world.settings);
         let queue = WorkQueue::new(1);
         // Nobody else has set it.

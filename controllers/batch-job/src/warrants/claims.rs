@@ -7,7 +7,7 @@
 use crate::admission::{CohortScope, QueueRules, QuotaRow};
 use crate::projections::job::JobView;
 use crate::projections::pod::PodView;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::StopPolicy;
 use springtide_crds::batch_queue::DEFAULT_QUEUE;

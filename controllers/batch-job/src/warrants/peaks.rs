@@ -8,15 +8,16 @@ use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
 use crate::projections::queue::QueueView;
 use crate::queues::rules;
-use crate::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_queue::BatchQueueSpec;
-use springtide_crds::batch_queue::peaks::{PeakAction, PeakOverrideMode, PeakWindow};
+use springtide_crds::batch_queue::peaks::{PeakAction, PeakOverrideMode, PeakWindow, TimeShareGroupPeak};
 use springtide_crds::common::Tier;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::resources::ResourceList;
 use springtide_plumbing::window::Schedule;
+use springtide_plumbing::window::calendar::PeakTimes;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -42,14 +43,19 @@ impl Asks {
     }
 }
 
-/// What the windows of a queue ask of a tier now.
-pub(super) fn asks(spec: &BatchQueueSpec, tier: Tier, now: Timestamp) -> Asks {
+/// What the windows of a queue ask of a tier now. `group` knows the peaks of the groups that they follow.
+pub(super) fn asks(
+    spec: &BatchQueueSpec,
+    tier: Tier,
+    now: Timestamp,
+    group: impl Fn(&TimeShareGroupPeak) -> Option<PeakTimes>,
+) -> Asks {
     let forced =
         spec.override_peak.as_ref().filter(|forced| now < forced.until_time.0).map(|forced| forced.mode);
     let counts = |window: &&PeakWindow| match forced {
         Some(PeakOverrideMode::ForceOff) => false,
         Some(PeakOverrideMode::ForceOn) => true,
-        None => ends_pods_now(window, now),
+        None => ends_pods_now(window, now, &group),
     };
     let mut asks = Asks::Nothing;
     let actions = spec.peak_windows.iter().filter(counts).flat_map(|window| &window.actions);
@@ -65,13 +71,20 @@ pub(super) fn asks(spec: &BatchQueueSpec, tier: Tier, now: Timestamp) -> Asks {
 }
 
 /// Whether a window is open, or near enough to end pods.
-fn ends_pods_now(window: &PeakWindow, now: Timestamp) -> bool {
-    let Some(schedule) = window.window.as_ref().and_then(|window| Schedule::parse(window).ok()) else {
-        return false;
+fn ends_pods_now(
+    window: &PeakWindow,
+    now: Timestamp,
+    group: impl Fn(&TimeShareGroupPeak) -> Option<PeakTimes>,
+) -> bool {
+    let own = window.window.as_ref().and_then(|window| Schedule::parse(window).ok());
+    let followed = window.from_time_share_group.as_ref().and_then(group);
+    let (open, next) = match (own, followed) {
+        (Some(schedule), None) => (schedule.occurrence_at(now), schedule.next_after(now)),
+        (None, Some(peaks)) => (peaks.occurrence_at(now), peaks.next_after(now)),
+        (None, None) | (Some(_), Some(_)) => return false,
     };
     let lead = SignedDuration::from_secs(window.lead_seconds.into());
-    let is_near = schedule.next_after(now).is_some_and(|next| after(next.start, -lead) <= now);
-    is_near || schedule.occurrence_at(now).is_some()
+    open.is_some() || next.is_some_and(|next| after(next.start, -lead) <= now)
 }
 
 impl BatchJobWarrants {
@@ -85,7 +98,9 @@ impl BatchJobWarrants {
         now: Timestamp,
     ) -> bool {
         let tier = pod.meta().labels.tier.0;
-        match asks(&queue.spec, tier, now).or(self.load_asks(queue, tier, now)) {
+        let group =
+            |named: &TimeShareGroupPeak| self.stores.peaks_of_group(&queue.meta().key.namespace, named).ok();
+        match asks(&queue.spec, tier, now, group).or(self.load_asks(queue, tier, now)) {
             Asks::Nothing => false,
             Asks::All => true,
             Asks::Beyond(percent) => {

@@ -5,7 +5,7 @@ use super::{BatchJobWarrants, record};
 use crate::lock;
 use crate::profiles::fitting::{self, Fitting};
 use crate::projections::job::JobView;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use crate::shape::Shape;
 use springtide_crds::batch_task_profile::ProfileMode;
 use springtide_plumbing::key::ObjectKey;

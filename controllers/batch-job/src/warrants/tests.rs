@@ -10,6 +10,7 @@ use crate::watches::PODS_BY_JOB;
 use serde_json::{Value, json};
 use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::store::{Store, StoreWriter};
+use springtide_plumbing::time_share::{GROUPS_BY_WORKLOAD, TimeShareGroupView, TimeShares};
 use std::collections::BTreeMap;
 
 /// Stores of a cluster, the clock, and what may be destroyed in it.
@@ -20,6 +21,7 @@ struct Bench {
     queues: StoreWriter<QueueView>,
     profiles: StoreWriter<ProfileView>,
     nodes: StoreWriter<NodeView>,
+    groups: StoreWriter<TimeShareGroupView>,
     now: Arc<Mutex<Timestamp>>,
     version: u64,
 }
@@ -40,6 +42,7 @@ impl Bench {
         let shows = Arc::clone(&now);
         let clock = Clock::from_fn(move || *shows.lock().unwrap());
         let (queues_store, mut queues) = Store::new(&[]);
+        let (groups_store, mut groups) = Store::new(&[GROUPS_BY_WORKLOAD]);
         let stores = Stores {
             jobs: jobs_store,
             pods: pods_store,
@@ -47,6 +50,7 @@ impl Bench {
             nodes: Some(nodes_store),
             queues: queues_store,
             priority_classes: None,
+            time_shares: TimeShares { groups: groups_store, ..TimeShares::of(&[], &[]) },
         };
         let warrants = BatchJobWarrants::new(stores, settings, clock);
         jobs.replace(BTreeMap::new(), ResourceVersion(1));
@@ -54,7 +58,8 @@ impl Bench {
         queues.replace(BTreeMap::new(), ResourceVersion(1));
         nodes.replace(BTreeMap::new(), ResourceVersion(1));
         profiles.replace(BTreeMap::new(), ResourceVersion(1));
-        Self { warrants, jobs, pods, queues, profiles, nodes, now, version: 1 }
+        groups.replace(BTreeMap::new(), ResourceVersion(1));
+        Self { warrants, jobs, pods, queues, profiles, nodes, groups, now, version: 1 }
     }
 
     fn after(&self, seconds: i64) {

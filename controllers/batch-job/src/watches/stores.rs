@@ -2,14 +2,20 @@
 
 use super::{JOBS_BY_PROFILE, PODS_BY_JOB};
 use crate::admission::Staleness;
+use crate::peaks::{GroupProblem, Peaks, group_key, peaks_of};
 use crate::projections::job::JobView;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
 use crate::projections::priority_class::PriorityClassView;
 use crate::projections::profile::ProfileView;
 use crate::projections::queue::QueueView;
+use springtide_crds::batch_queue::peaks::TimeShareGroupPeak;
+use springtide_crds::reference_grant::{FromKind, ToKind};
+use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::{Store, StoreView};
+use springtide_plumbing::time_share::TimeShares;
 use springtide_plumbing::watch::{RegistrationError, Scope, Selector, WatchSet};
+use springtide_plumbing::window::calendar::PeakTimes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -30,6 +36,9 @@ pub struct Stores {
     /// All PriorityClasses; absent where only some namespaces are watched. Then the API server refuses the pods
     /// for which there is none.
     pub priority_classes: Option<Store<PriorityClassView>>,
+    /// All TimeShareGroups of the scope, whose peaks queues may follow, and the grants by which those of other namespaces
+    /// do; empty where the server has no such kinds.
+    pub time_shares: TimeShares,
 }
 
 impl Stores {
@@ -51,6 +60,7 @@ impl Stores {
                 Scope::All => Some(watches.add(Scope::All, Selector::default(), &[])?),
                 Scope::Namespaces(_) => None,
             },
+            time_shares: TimeShares::register(watches, scope)?,
         })
     }
 
@@ -61,7 +71,31 @@ impl Stores {
         views.extend(self.nodes.clone().map(|nodes| Arc::new(nodes) as Arc<dyn StoreView>));
         views.push(Arc::new(self.queues.clone()));
         views.extend(self.priority_classes.clone().map(|classes| Arc::new(classes) as Arc<dyn StoreView>));
+        views.extend(self.time_shares.views());
         views
+    }
+
+    /// The peaks that a queue of this namespace follows.
+    ///
+    /// # Errors
+    /// Why they are not known.
+    pub(crate) fn peaks_of_group(
+        &self,
+        namespace: &Arc<str>,
+        named: &TimeShareGroupPeak,
+    ) -> Result<PeakTimes, GroupProblem> {
+        let key = group_key(namespace, named);
+        let (from, to) = ((FromKind::BatchQueue, &**namespace), (ToKind::TimeShareGroup, &key));
+        peaks_of(named, self.time_shares.groups.get(&key).as_deref(), self.time_shares.is_granted(from, to))
+    }
+
+    /// The peak windows of a queue, with the peaks of the groups that they follow.
+    pub(crate) fn peaks_of_queue(&self, queue: &QueueView) -> Arc<Peaks> {
+        if queue.peaks.groups().next().is_none() {
+            return Arc::clone(&queue.peaks);
+        }
+        let namespace = &queue.meta().key.namespace;
+        Arc::new(queue.peaks.following(|named| self.peaks_of_group(namespace, named)))
     }
 
     /// Whether all of them have been listed.
@@ -72,6 +106,7 @@ impl Stores {
             && self.nodes.as_ref().is_none_or(|nodes| nodes.is_synced())
             && self.queues.is_synced()
             && self.priority_classes.as_ref().is_none_or(|classes| classes.is_synced())
+            && self.time_shares.are_synced()
     }
 
     /// Where what there is room for may be other than they say.
@@ -101,7 +136,7 @@ impl Stores {
 mod tests {
     use super::*;
     use crate::RIGHTS;
-    use springtide_plumbing::projection::Projection;
+    use springtide_plumbing::time_share::{ReferenceGrantView, TimeShareGroupView};
 
     #[test]
     fn a_plan_rests_on_every_store_of_this_controller_and_on_no_other() {
@@ -112,8 +147,17 @@ mod tests {
             NodeView::RESOURCE,
             QueueView::RESOURCE,
             PriorityClassView::RESOURCE,
+            TimeShareGroupView::RESOURCE,
+            ReferenceGrantView::RESOURCE,
         ];
-        let within = [JobView::RESOURCE, PodView::RESOURCE, ProfileView::RESOURCE, QueueView::RESOURCE];
+        let within = [
+            JobView::RESOURCE,
+            PodView::RESOURCE,
+            ProfileView::RESOURCE,
+            QueueView::RESOURCE,
+            TimeShareGroupView::RESOURCE,
+            ReferenceGrantView::RESOURCE,
+        ];
         for (scope, expected) in [(Scope::All, &everywhere[..]), (Scope::of(["a", "b"]), &within[..])] {
             let mut watches = WatchSet::new(1).within([RIGHTS]);
             let stores = Stores::register(&mut watches, &scope).expect("one watch each");

@@ -9,7 +9,8 @@ use crate::verdict::{Court, judge as verdict_of};
 use crate::wish::Wish;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, Ineligible, OnTimeout, TargetKind, TrafficMode};
+use springtide_crds::common::OnTimeout;
+use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, Ineligible, TargetKind, TrafficMode};
 
 fn spec() -> InPlaceUpgradeSpec {
     InPlaceUpgradeSpec::new(TargetKind::Deployment, "web")

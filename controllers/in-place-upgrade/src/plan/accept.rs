@@ -116,7 +116,7 @@ fn missing(observed: &Observed) -> String {
 fn conflict(observed: &Observed, target: &Target) -> Option<Refused> {
     let group = observed.time_share.as_ref().map(|share| {
         let reason = RefusalReason::ConflictsWithTimeShareGroup;
-        (reason, format!("TimeShareGroup {}", share.group), share.claim())
+        (reason, format!("TimeShareGroup {}", share.group), share.claim.clone())
     });
     let autoscaler = observed.autoscaler.as_ref().map(|autoscaler| {
         let reason = RefusalReason::ConflictsWithVerticalPodAutoscaler;

@@ -50,8 +50,9 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, only_rests: b
         is_rollback: situation.course == Course::Back,
     };
     let mut found = Moves { hold: hold(&input, now), ..Moves::default() };
-    // A step of time ends by itself, others that are still open may too.
-    found.wake = found.hold.as_ref().and_then(Hold::ends);
+    // A step of time ends by itself, others that are still open may too; and a peak begins by itself.
+    let turns_at = input.time_share.and_then(|share| share.turns_at);
+    found.wake = [found.hold.as_ref().and_then(Hold::ends), turns_at].into_iter().flatten().min();
     let is_stopped = situation.course == Course::Stopped || is_blocked(situation);
     let is_to_rest = found.hold.as_ref().is_some_and(Hold::brings_to_rest);
     let rests = only_rests || situation.course == Course::Stopped || is_to_rest;

@@ -1,9 +1,9 @@
 //! Finds out why an object is where it is.
 
 use super::advice::{self, Source};
-use super::explanation::{ConditionLine, Explanation, PlannedWrite, PodLine};
+use super::explanation::{Explanation, PodLine};
 use super::way::way;
-use super::{Basis, Passed, Rehearsal, Reported, Said};
+use super::{Basis, ConditionLine, Passed, PlannedWrite, Rehearsal, Reported, Said};
 use crate::census::Member;
 use crate::differences::Differences;
 use crate::machine::{Failure, PodState};
@@ -14,12 +14,12 @@ use crate::projections::upgrade::UpgradeView;
 use crate::verdict::Verdict;
 use crate::wish::Wish;
 use jiff::Timestamp;
-use springtide_crds::common::{Condition, ConditionStatus, condition};
+use springtide_crds::common::{ConditionStatus, condition, holds};
 use springtide_crds::in_place_upgrade::{
     AcceptedReason, DriftedReason, FinalizedReason, HealthyReason, HeldReason, InPlaceUpgradeStatus,
     LockedReason, PrePulledReason, ReadyReason, StalledReason,
 };
-use springtide_crds::reason::Reason;
+use springtide_crds::reason::{Reason, said};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::plan::Action;
 use springtide_plumbing::projection::Projection;
@@ -119,7 +119,7 @@ impl Rehearsal {
         let told = &stored.status;
         let is_current =
             told.observed_generation == stored.meta().generation && told.target_hash == computed.target_hash;
-        if !is_current || holds(computed, StalledReason::CONDITION) {
+        if !is_current || holds(&computed.conditions, StalledReason::CONDITION) {
             return false;
         }
         let is_unknown = |source: Source| match source {
@@ -132,7 +132,7 @@ impl Rehearsal {
             return is_unknown(advice::source(stalled));
         }
         let waits_for_metric = stored.reason::<HeldReason>() == Some(HeldReason::NoMetricData)
-            && !holds(computed, HeldReason::CONDITION)
+            && !holds(&computed.conditions, HeldReason::CONDITION)
             && !stored.spec.health.metrics.is_empty();
         let waits_for_images =
             !self.sees_images && stored.reason::<ReadyReason>() == Some(ReadyReason::PrePulling);
@@ -146,10 +146,11 @@ impl Rehearsal {
 fn of_status(upgrade: &UpgradeView, status: &InPlaceUpgradeStatus) -> Explanation {
     let meta = upgrade.meta();
     let (namespace, name) = (meta.key.namespace.to_string(), meta.key.name.to_string());
-    let ready = said::<ReadyReason>(status);
-    let ready = ready.unwrap_or((ReadyReason::Pending, String::new()));
-    let stalled = said::<StalledReason>(status);
-    let held = said::<HeldReason>(status).filter(|(reason, _)| reason.status() == ConditionStatus::True);
+    let ready = said::<ReadyReason>(&status.conditions);
+    let ready = ready.unwrap_or((ReadyReason::Pending, ""));
+    let stalled = said::<StalledReason>(&status.conditions);
+    let held = said::<HeldReason>(&status.conditions);
+    let held = held.filter(|(reason, _)| reason.status() == ConditionStatus::True);
     let (wakes, remedies) = match (&stalled, &held) {
         (Some((stalled, _)), _) => (advice::wakes_of_stall(*stalled), advice::remedies_of_stall(*stalled)),
         (None, Some((held, _))) => (advice::wakes_of_hold(*held), advice::remedies_of_hold(*held)),
@@ -169,9 +170,9 @@ fn of_status(upgrade: &UpgradeView, status: &InPlaceUpgradeStatus) -> Explanatio
         generation: meta.generation,
         target: format!("{}/{}", target.kind.as_str(), target.name),
         basis: Basis::Computed,
-        summary: Said::of(ready.0, &ready.1),
-        stalled: stalled.map(|(reason, message)| Said::of(reason, &message)),
-        held: held.map(|(reason, message)| Said::of(reason, &message)),
+        summary: Said::of(ready.0, ready.1),
+        stalled: stalled.map(|(reason, message)| Said::of(reason, message)),
+        held: held.map(|(reason, message)| Said::of(reason, message)),
         wakes: wakes.to_owned(),
         until: None,
         remedies,
@@ -183,7 +184,7 @@ fn of_status(upgrade: &UpgradeView, status: &InPlaceUpgradeStatus) -> Explanatio
         pre_pull: status.pre_pull,
         conditions: OTHER_CONDITIONS
             .into_iter()
-            .filter_map(|type_| condition(&status.conditions, type_).map(condition_line))
+            .filter_map(|type_| condition(&status.conditions, type_).map(ConditionLine::of))
             .collect(),
         pods: Vec::new(),
         failures: status.failures.clone(),
@@ -193,39 +194,8 @@ fn of_status(upgrade: &UpgradeView, status: &InPlaceUpgradeStatus) -> Explanatio
     }
 }
 
-/// Reason and message of a condition, where it is there and its reason is one that this program knows.
-fn said<R: Reason>(status: &InPlaceUpgradeStatus) -> Option<(R, String)> {
-    let told = condition(&status.conditions, R::CONDITION)?;
-    let reason = R::all().into_iter().find(|reason| told.reason == reason.as_str())?;
-    Some((reason, told.message.clone()))
-}
-
-fn holds(status: &InPlaceUpgradeStatus, type_: &str) -> bool {
-    condition(&status.conditions, type_).is_some_and(|told| told.status == ConditionStatus::True)
-}
-
-fn condition_line(told: &Condition) -> ConditionLine {
-    let status = match told.status {
-        ConditionStatus::True => "True",
-        ConditionStatus::False => "False",
-        ConditionStatus::Unknown => "Unknown",
-    };
-    ConditionLine {
-        type_: told.type_.clone(),
-        status: status.to_owned(),
-        reason: told.reason.clone(),
-        message: told.message.clone(),
-    }
-}
-
 fn reported(upgrade: &UpgradeView) -> Option<Reported> {
-    let told = upgrade.condition(ReadyReason::CONDITION)?;
-    Some(Reported {
-        reason: told.reason.clone(),
-        message: told.message.clone(),
-        since: told.last_transition_time.0,
-        is_current: told.observed_generation == upgrade.meta().generation,
-    })
+    Some(Reported::of(upgrade.condition(ReadyReason::CONDITION)?, upgrade.meta().generation))
 }
 
 /// What is told first: what went wrong, what is on its way, what is still to be done.

@@ -15,14 +15,17 @@ mod explanation;
 mod tests;
 mod way;
 
-pub use explanation::{ConditionLine, Explanation, PlannedWrite, PodLine};
-pub use springtide_plumbing::rehearsal::{Basis, Reported, Said};
+pub use explanation::{Explanation, PodLine};
+pub use springtide_plumbing::rehearsal::{Basis, ConditionLine, PlannedWrite, Reported, Said};
 
 use crate::InPlaceUpgradeReconciler;
 use crate::observed::Observed;
 use crate::plan::accept::accept;
 use crate::plan::plan;
 use crate::plan::situation::Situation;
+use springtide_plumbing::workloads::indexes::{
+    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER,
+};
 use springtide_plumbing::workloads::node::NodeView;
 use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
@@ -30,10 +33,7 @@ use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscal
 use springtide_plumbing::workloads::kinds::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
-use crate::watches::{
-    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, Stores,
-    UPGRADES_BY_TARGET,
-};
+use crate::watches::{Stores, UPGRADES_BY_TARGET};
 use crate::wish::Wish;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -45,8 +45,9 @@ use springtide_plumbing::executor::{Done, WriteResult};
 use springtide_plumbing::key::{ObjectKey, ResourceVersion};
 use springtide_plumbing::plan::{Action, Outcome, Plan, Write};
 use springtide_plumbing::projection::Projection;
-use springtide_plumbing::rehearsal::fill;
-use springtide_plumbing::store::{Index, Store, StoreWriter};
+use springtide_plumbing::rehearsal::stored;
+use springtide_plumbing::store::StoreWriter;
+use springtide_plumbing::time_share::{TimeShareGroupView, TimeShares};
 use springtide_plumbing::traffic::{EndpointSliceView, ServiceView};
 use std::sync::Arc;
 
@@ -80,6 +81,8 @@ pub struct World {
     pub slices: Vec<Arc<EndpointSliceView>>,
     /// VerticalPodAutoscalers; none where they may not be seen, or there is no such kind.
     pub autoscalers: Vec<Arc<VerticalPodAutoscalerView>>,
+    /// TimeShareGroups; none where they may not be seen, or there is no such kind. Those of other namespaces are not known.
+    pub time_share_groups: Vec<Arc<TimeShareGroupView>>,
     /// Nodes, which belong to no namespace; `None` where they may not be seen.
     pub nodes: Option<Vec<Arc<NodeView>>>,
     /// `pullerImage` of the manager's configuration; where it is empty, that of pods that pull already.
@@ -133,6 +136,7 @@ impl Rehearsal {
             slices: stored(&world.slices, &[], &mut seen).0,
             nodes,
             autoscalers: stored(&world.autoscalers, &[AUTOSCALERS_BY_TARGET], &mut seen).0,
+            time_shares: TimeShares::of(&world.time_share_groups, &[]),
         };
         Self {
             reconciler: InPlaceUpgradeReconciler::new(stores, None, tools_image),
@@ -243,17 +247,6 @@ pub fn target_hash(upgrade: &UpgradeView, workload: Value) -> Option<String> {
         TargetKind::DaemonSet => serde_json::from_value::<DaemonSetView>(workload).ok()?.template,
     };
     Some(Wish::of(&upgrade.spec, &template).hash.as_str().to_owned())
-}
-
-/// A store that is filled with these.
-fn stored<P: Projection>(
-    objects: &[Arc<P>],
-    indexes: &[Index<P>],
-    seen: &mut ResourceVersion,
-) -> (Store<P>, StoreWriter<P>) {
-    let (store, mut writer) = Store::new(indexes);
-    fill(&mut writer, objects, seen);
-    (store, writer)
 }
 
 /// The image by which pods of ours pull already.

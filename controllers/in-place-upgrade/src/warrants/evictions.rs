@@ -3,12 +3,13 @@
 
 use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
-use crate::watches::{PODS_BY_OWNER, Stores, UPGRADES_BY_TARGET, target_kind, upgrades_of};
+use crate::watches::{Stores, UPGRADES_BY_TARGET, target_kind};
 use springtide_crds::in_place_upgrade::{Ineligible, Mode, TargetKind};
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::{OwnerRef, Projection};
 use springtide_plumbing::store::IndexKey;
 use springtide_plumbing::warrant::Warrant;
+use springtide_plumbing::workloads::indexes::{PODS_BY_OWNER, workload_key};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,7 +31,7 @@ impl Evictions {
     pub(super) fn warrant(&self, stores: &Stores, pod: &PodView) -> Option<Warrant> {
         let owner = pod.meta().controller.as_ref()?;
         let workload = workload(stores, &pod.meta().key.namespace, owner)?;
-        let index = upgrades_of(workload.kind, &pod.meta().key.namespace, &workload.name);
+        let index = workload_key(workload.kind, &pod.meta().key.namespace, &workload.name);
         let upgrades = stores.upgrades.by_index(&UPGRADES_BY_TARGET, &index);
         let upgrade = upgrades.iter().find(|upgrade| declares(upgrade))?;
         let siblings = stores.pods.by_index(&PODS_BY_OWNER, &IndexKey::from(&owner.uid));

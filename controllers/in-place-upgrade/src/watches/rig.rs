@@ -1,22 +1,25 @@
 //! Stores that a test fills as the watches would.
 
-use super::{
-    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, Stores,
-    UPGRADES_BY_TARGET,
-};
+use super::{Stores, UPGRADES_BY_TARGET};
 use crate::fixtures::overlay;
-use springtide_plumbing::workloads::node::NodeView;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
-use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use springtide_plumbing::workloads::kinds::{
-    ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
-};
 use serde_json::{Value, json};
 use springtide_plumbing::disruption::DisruptionBudgetView;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::{Store, StoreWriter};
+use springtide_plumbing::time_share::{
+    GROUPS_BY_WORKLOAD, ReferenceGrantView, TimeShareGroupView, TimeShares,
+};
 use springtide_plumbing::traffic::{EndpointSliceView, ServiceView};
+use springtide_plumbing::workloads::indexes::{
+    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER,
+};
+use springtide_plumbing::workloads::kinds::{
+    ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
+};
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use std::sync::Arc;
 
 /// All stores of the controller, and a writer to each.
@@ -34,6 +37,8 @@ pub(crate) struct Rig {
     pub(crate) slices: StoreWriter<EndpointSliceView>,
     pub(crate) nodes: StoreWriter<NodeView>,
     pub(crate) autoscalers: StoreWriter<VerticalPodAutoscalerView>,
+    pub(crate) groups: StoreWriter<TimeShareGroupView>,
+    pub(crate) grants: StoreWriter<ReferenceGrantView>,
 }
 
 impl Rig {
@@ -50,6 +55,8 @@ impl Rig {
         let (slices, of_slices) = Store::new(&[]);
         let (nodes, of_nodes) = Store::new(&[]);
         let (autoscalers, of_autoscalers) = Store::new(&[AUTOSCALERS_BY_TARGET]);
+        let (groups, of_groups) = Store::new(&[GROUPS_BY_WORKLOAD]);
+        let (grants, of_grants) = Store::new(&[]);
         Self {
             stores: Stores {
                 upgrades,
@@ -64,6 +71,7 @@ impl Rig {
                 slices,
                 nodes: Some(nodes),
                 autoscalers,
+                time_shares: TimeShares { groups, grants },
             },
             upgrades: of_upgrades,
             pods: of_pods,
@@ -77,6 +85,8 @@ impl Rig {
             slices: of_slices,
             nodes: of_nodes,
             autoscalers: of_autoscalers,
+            groups: of_groups,
+            grants: of_grants,
         }
     }
 }

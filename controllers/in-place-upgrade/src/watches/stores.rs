@@ -1,19 +1,21 @@
 //! The stores behind the plans of this controller.
 
-use super::{
-    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, UPGRADES_BY_TARGET,
-};
-use springtide_plumbing::workloads::node::NodeView;
-use springtide_plumbing::workloads::pod::PodView;
+use super::UPGRADES_BY_TARGET;
 use crate::projections::upgrade::UpgradeView;
-use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use springtide_plumbing::disruption::DisruptionBudgetView;
+use springtide_plumbing::store::{Store, StoreView};
+use springtide_plumbing::time_share::TimeShares;
+use springtide_plumbing::traffic::{EndpointSliceView, ServiceView};
+use springtide_plumbing::watch::{RegistrationError, Scope, Selector, WatchSet};
+use springtide_plumbing::workloads::indexes::{
+    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER,
+};
 use springtide_plumbing::workloads::kinds::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
-use springtide_plumbing::disruption::DisruptionBudgetView;
-use springtide_plumbing::store::{Store, StoreView};
-use springtide_plumbing::traffic::{EndpointSliceView, ServiceView};
-use springtide_plumbing::watch::{RegistrationError, Scope, Selector, WatchSet};
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use std::sync::Arc;
 
 /// The stores this controller reads.
@@ -43,10 +45,14 @@ pub struct Stores {
     pub nodes: Option<Store<NodeView>>,
     /// All VerticalPodAutoscalers of the scope; empty where the server has no such kind.
     pub autoscalers: Store<VerticalPodAutoscalerView>,
+    /// All TimeShareGroups of the scope, and the grants by which they have members elsewhere; empty where the server has no
+    /// such kinds.
+    pub time_shares: TimeShares,
 }
 
 impl Stores {
-    /// Registers the watches of the [table](crate::watches).
+    /// Registers the watches of the [table](crate::watches); what other controllers of live pods read too it shares with
+    /// them.
     ///
     /// # Errors
     /// When one of them overlaps another watch of its kind, or may not be.
@@ -54,20 +60,21 @@ impl Stores {
         let all = Selector::default;
         Ok(Self {
             upgrades: watches.add(scope.clone(), all(), &[UPGRADES_BY_TARGET])?,
-            pods: watches.add(scope.clone(), all(), &[PODS_BY_OWNER])?,
-            deployments: watches.add(scope.clone(), all(), &[])?,
-            replica_sets: watches.add(scope.clone(), all(), &[REPLICA_SETS_BY_OWNER])?,
-            stateful_sets: watches.add(scope.clone(), all(), &[])?,
+            pods: watches.share(scope.clone(), all(), &[PODS_BY_OWNER])?,
+            deployments: watches.share(scope.clone(), all(), &[])?,
+            replica_sets: watches.share(scope.clone(), all(), &[REPLICA_SETS_BY_OWNER])?,
+            stateful_sets: watches.share(scope.clone(), all(), &[])?,
             daemon_sets: watches.add(scope.clone(), all(), &[])?,
             revisions: watches.add(scope.clone(), all(), &[REVISIONS_BY_OWNER])?,
             budgets: watches.add(scope.clone(), all(), &[])?,
-            services: watches.add(scope.clone(), all(), &[])?,
-            slices: watches.add(scope.clone(), all(), &[])?,
+            services: watches.share(scope.clone(), all(), &[])?,
+            slices: watches.share(scope.clone(), all(), &[])?,
             nodes: match scope {
-                Scope::All => Some(watches.add(Scope::All, all(), &[])?),
+                Scope::All => Some(watches.share(Scope::All, all(), &[])?),
                 Scope::Namespaces(_) => None,
             },
-            autoscalers: watches.add_optional(scope.clone(), all(), &[AUTOSCALERS_BY_TARGET])?,
+            autoscalers: watches.share_optional(scope.clone(), all(), &[AUTOSCALERS_BY_TARGET])?,
+            time_shares: TimeShares::register(watches, scope)?,
         })
     }
 
@@ -87,6 +94,7 @@ impl Stores {
             Arc::new(self.autoscalers.clone()),
         ];
         views.extend(self.nodes.clone().map(|nodes| Arc::new(nodes) as Arc<dyn StoreView>));
+        views.extend(self.time_shares.views());
         views
     }
 }
@@ -98,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_plan_rests_on_every_store_of_this_controller_and_on_no_other() {
-        for (scope, kinds) in [(Scope::All, 12), (Scope::of(["a", "b"]), 11)] {
+        for (scope, kinds) in [(Scope::All, 14), (Scope::of(["a", "b"]), 13)] {
             let mut watches = WatchSet::new(1).within([RIGHTS]);
             let stores = Stores::register(&mut watches, &scope).expect("one watch each");
             assert_eq!(stores.views().len(), kinds);

@@ -1,11 +1,11 @@
 use super::rig::{Rig, bare, put, upgrade};
 use super::*;
 use crate::fixtures::{autoscaler, daemon_set, deployment, node, overlay, pod, replica_set, stateful_set};
-use springtide_plumbing::workloads::kinds::StatefulSetView;
 use futures::FutureExt;
 use serde_json::{Value, json};
 use springtide_plumbing::queue::Next;
 use springtide_plumbing::store::StoreWriter;
+use springtide_plumbing::workloads::kinds::StatefulSetView;
 use std::time::Duration;
 
 /// A controller over stores with these objects, and its queue.
@@ -173,6 +173,65 @@ async fn an_autoscaler_wakes_the_object_of_its_target_when_it_says_something_els
     assert_eq!(bench.on(|rig| &mut rig.autoscalers, &vpa(4, moved())), both, "one lets it go");
     bench.rig.autoscalers.delete(VerticalPodAutoscalerView::clone(&vpa(5, moved())));
     assert_eq!(bench.woken(), normal("ns/idle"));
+}
+
+/// The group `g` of a namespace with the Deployments of these names in `ns` as members.
+fn group(number: u32, namespace: &str, names: [&str; 2], over: Value) -> Arc<TimeShareGroupView> {
+    let member = |name: &str| {
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "namespace": "ns"});
+        let size = || json!({"cpu": "1"});
+        json!({"name": name, "targetRef": target, "containers": [{"name": "app", "peak": size(), "valley": size()}]})
+    };
+    let mut whole = json!({"metadata": {"generation": number}, "spec": {"members": names.map(member)}});
+    overlay(&mut whole, over);
+    bare(namespace, "g", version(number, whole))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_share_group_wakes_the_objects_of_its_members_when_it_says_something_else() {
+    let mut bench = Bench::new();
+    let members = ["web", "other"];
+    assert_eq!(bench.on(|rig| &mut rig.groups, &group(1, "ns", members, json!({}))), normal("ns/web"));
+    let counted = json!({"metadata": {"generation": 1}, "status": {"desiredMember": "web"}});
+    assert_eq!(bench.on(|rig| &mut rig.groups, &group(2, "ns", members, counted)), nobody());
+    let transition = json!({"id": 1, "cause": "Window", "startTime": "2026-05-04T11:50:00Z", "step": 1});
+    let switching = json!({"metadata": {"generation": 1}, "status": {"transition": transition}});
+    assert_eq!(bench.on(|rig| &mut rig.groups, &group(3, "ns", members, switching)), normal("ns/web"));
+    let moved = group(4, "ns", ["idle", "other"], json!({}));
+    let both = [normal("ns/idle"), normal("ns/web")].concat();
+    assert_eq!(bench.on(|rig| &mut rig.groups, &moved), both, "one lets it go");
+    bench.rig.groups.delete(TimeShareGroupView::clone(&moved));
+    assert_eq!(bench.woken(), normal("ns/idle"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_wakes_the_objects_of_workloads_that_groups_of_other_namespaces_have() {
+    let mut bench = Bench::new();
+    put(&mut bench.rig.groups, &group(1, "ns", ["idle", "other"], json!({})));
+    put(&mut bench.rig.groups, &group(2, "far", ["web", "other"], json!({})));
+    bench.woken();
+    let from = json!([{"kind": "TimeShareGroup", "namespace": "far"}]);
+    let spec = json!({"spec": {"from": from, "to": [{"kind": "Deployment"}]}});
+    assert_eq!(bench.on(|rig| &mut rig.grants, &bare("ns", "grant", spec.clone())), normal("ns/web"));
+    assert_eq!(bench.on(|rig| &mut rig.grants, &bare("elsewhere", "grant", spec)), nobody());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_group_says_of_a_workload_is_observed_and_that_of_another_namespace_by_grant_alone() {
+    let mut bench = Bench::new();
+    let reconciler = InPlaceUpgradeReconciler::new(bench.rig.stores.clone(), None, "");
+    let group_of = || {
+        let observed =
+            reconciler.gather(&ObjectKey::new("ns", "web"), None, "2026-05-04T12:00:00Z".parse().unwrap());
+        observed.unwrap().time_share.map(|share| share.group)
+    };
+    assert_eq!(group_of(), None);
+    put(&mut bench.rig.groups, &group(1, "far", ["web", "other"], json!({})));
+    assert_eq!(group_of(), None);
+    let from = json!([{"kind": "TimeShareGroup", "namespace": "far"}]);
+    let spec = json!({"spec": {"from": from, "to": [{"kind": "Deployment", "name": "web"}]}});
+    put(&mut bench.rig.grants, &bare("ns", "grant", spec));
+    assert_eq!(group_of().as_deref(), Some("far/g"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ pub mod schema;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod time_share_group;
 
 pub use archive::ArchiveSettings;
 pub use bounds::Violation;
@@ -20,6 +21,7 @@ pub use diff::{Changes, is_live};
 pub use in_place_upgrade::InPlaceUpgradeSettings;
 pub use metric_queries::MetricQueriesConfig;
 pub use scope::{ScopeConfig, ScopeType};
+pub use time_share_group::TimeShareGroupSettings;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -101,6 +103,8 @@ pub struct Controllers {
     pub batch_job: ControllerConfig<BatchJobSettings>,
     /// The controller of InPlaceUpgrade.
     pub in_place_upgrade: ControllerConfig<InPlaceUpgradeSettings>,
+    /// The controller of TimeShareGroup.
+    pub time_share_group: ControllerConfig<TimeShareGroupSettings>,
 }
 
 /// One controller.
@@ -370,7 +374,9 @@ impl ManagerConfiguration {
         let write_seconds = seconds(WRITE_DEADLINE);
         let rules = [
             (
-                !controllers.batch_job.enabled && !controllers.in_place_upgrade.enabled,
+                !controllers.batch_job.enabled
+                    && !controllers.in_place_upgrade.enabled
+                    && !controllers.time_share_group.enabled,
                 "controllers",
                 "are all disabled; enable one".to_owned(),
             ),

@@ -1,8 +1,7 @@
 //! Which queries are due, and what was answered: without clock and I/O.
 
-use super::Sample;
 use super::address::Address;
-use crate::key::ObjectKey;
+use super::{Owner, Sample};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +28,7 @@ impl Query {
     }
 }
 
-type Id = (ObjectKey, Arc<str>);
+type Id = (Owner, Arc<str>);
 
 /// A query that is on its way.
 #[derive(Clone, Debug)]
@@ -44,7 +43,7 @@ impl Ticket {
         &self.query
     }
 
-    pub(super) fn owner(&self) -> &ObjectKey {
+    pub(super) fn owner(&self) -> &Owner {
         &self.id.0
     }
 }
@@ -67,7 +66,7 @@ pub(super) struct Book {
 
 impl Book {
     /// What an owner wants to know, in the place of what it wanted before. What is new is due at once.
-    pub(super) fn want(&mut self, owner: &ObjectKey, queries: Vec<(Arc<str>, Query)>, now: Instant) {
+    pub(super) fn want(&mut self, owner: &Owner, queries: Vec<(Arc<str>, Query)>, now: Instant) {
         let first = (owner.clone(), Arc::from(""));
         let known = self.entries.range(first..).map(|(id, _)| id).take_while(|id| id.0 == *owner);
         let gone: Vec<Id> =
@@ -127,7 +126,7 @@ impl Book {
     }
 
     /// The answers to a query, the oldest first.
-    pub(super) fn history(&self, owner: &ObjectKey, name: &str) -> Vec<Sample> {
+    pub(super) fn history(&self, owner: &Owner, name: &str) -> Vec<Sample> {
         let entry = self.entries.get(&(owner.clone(), Arc::from(name)));
         entry.map(|entry| entry.samples.iter().cloned().collect()).unwrap_or_default()
     }
@@ -137,6 +136,7 @@ impl Book {
 mod tests {
     use super::super::Reading;
     use super::*;
+    use crate::key::{ObjectKey, Resource};
     use jiff::Timestamp;
     use proptest::prelude::*;
 
@@ -146,8 +146,8 @@ mod tests {
         Query { address, expression: expression.into(), interval, kept: 2 }
     }
 
-    fn owner(name: &str) -> ObjectKey {
-        ObjectKey::new("ns", name)
+    fn owner(name: &str) -> Owner {
+        Owner { resource: Resource::POD, key: ObjectKey::new("ns", name) }
     }
 
     fn sample(value: f64) -> Sample {

@@ -3,7 +3,7 @@
 use super::{Reading, Sample};
 use crate::clock::after;
 use jiff::{SignedDuration, Timestamp};
-use springtide_crds::in_place_upgrade::{MetricGate, OnNoData};
+use springtide_crds::common::{MetricGate, OnNoData};
 use std::sync::Arc;
 
 /// An answer may be so much older than twice its interval before it says nothing any more: it is asked for in turn, and

@@ -17,7 +17,7 @@ pub use address::{Address, InvalidAddress, addresses_schema};
 pub use judge::{MetricVerdict, judge};
 
 use crate::clock::Clock;
-use crate::key::ObjectKey;
+use crate::key::{ObjectKey, Resource};
 use crate::outbound::{AddressPolicy, Connector};
 use ask::ask;
 use book::{Book, Query};
@@ -26,7 +26,7 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use measures::Measures;
 use prometheus_client::registry::Registry;
-use springtide_crds::in_place_upgrade::MetricGate;
+use springtide_crds::common::MetricGate;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +36,15 @@ use tokio::time::{Instant, sleep_until};
 
 /// Queries of all objects together that are on their way at once.
 const IN_FLIGHT_MAX: usize = 16;
+
+/// Who wants to know: an object. Those of two kinds may bear one name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// Its kind.
+    pub resource: Resource,
+    /// Namespace and name.
+    pub key: ObjectKey,
+}
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,7 +119,7 @@ impl MetricQueries {
     /// [refused](MetricQueries::refusal) is not asked.
     ///
     /// Answers to a query whose address and expression stay are kept.
-    pub fn want<'a>(&self, owner: &ObjectKey, gates: impl IntoIterator<Item = &'a MetricGate>) {
+    pub fn want<'a>(&self, owner: &Owner, gates: impl IntoIterator<Item = &'a MetricGate>) {
         let queries = gates.into_iter().filter_map(|gate| {
             let address = gate.prometheus.address.parse().ok()?;
             self.allowed.contains(&address).then(|| {
@@ -125,7 +134,7 @@ impl MetricQueries {
     }
 
     /// The last answers to a query of an object, the oldest first.
-    pub fn history(&self, owner: &ObjectKey, name: &str) -> Vec<Sample> {
+    pub fn history(&self, owner: &Owner, name: &str) -> Vec<Sample> {
         self.book().history(owner, name)
     }
 
@@ -134,7 +143,7 @@ impl MetricQueries {
         self: Arc<Self>,
         clock: Clock,
         mut leading: watch::Receiver<bool>,
-        tell: impl Fn(&ObjectKey) + Send,
+        tell: impl Fn(&Owner) + Send,
     ) {
         let mut asked = FuturesUnordered::new();
         loop {
@@ -217,11 +226,11 @@ mod tests {
         assert!(queries.refusal("http://other").unwrap().contains("metricQueries.allowedAddresses"));
         assert!(queries.refusal("other").unwrap().contains("no address"));
 
-        let owner = ObjectKey::new("ns", "web");
+        let owner = Owner { resource: Resource::POD, key: ObjectKey::new("ns", "web") };
         queries.want(&owner, &[gate("listed", &allowed), gate("other", "http://127.0.0.1:1")]);
         let (leads, leading) = watch::channel(false);
         let (told, mut tellings) = mpsc::unbounded_channel();
-        let tell = move |owner: &ObjectKey| drop(told.send(owner.clone()));
+        let tell = move |owner: &Owner| drop(told.send(owner.clone()));
         let running = tokio::spawn(Arc::clone(&queries).run(Clock::system(), leading, tell));
         tokio::task::yield_now().await;
         assert!(queries.history(&owner, "listed").is_empty());

@@ -50,13 +50,26 @@ impl From<&Uid> for IndexKey {
 /// ```
 pub struct Index<P> {
     name: &'static str,
-    key_of: fn(&P) -> Option<IndexKey>,
+    keys: Keys<P>,
+}
+
+/// By what an object is found.
+enum Keys<P> {
+    /// One key at most, as of an index of many objects: it costs no list.
+    One(fn(&P) -> Option<IndexKey>),
+    /// Any number of them.
+    Many(fn(&P) -> Vec<IndexKey>),
 }
 
 impl<P> Index<P> {
     /// An index called `name` (unique within a store); an object for which `key_of` gives `None` is not in it.
     pub const fn new(name: &'static str, key_of: fn(&P) -> Option<IndexKey>) -> Self {
-        Self { name, key_of }
+        Self { name, keys: Keys::One(key_of) }
+    }
+
+    /// The same by any number of keys: an object is found by each of them, by one that is there twice once.
+    pub const fn many(name: &'static str, keys_of: fn(&P) -> Vec<IndexKey>) -> Self {
+        Self { name, keys: Keys::Many(keys_of) }
     }
 
     /// The name, unique within a store.
@@ -72,6 +85,14 @@ impl<P> Clone for Index<P> {
 }
 
 impl<P> Copy for Index<P> {}
+
+impl<P> Clone for Keys<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Keys<P> {}
 
 impl<P> fmt::Debug for Index<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,15 +118,33 @@ impl<P: Projection> IndexTable<P> {
 
     /// Puts `new` in the place of `old`, the object that had the same key until now.
     pub(super) fn replace(&mut self, old: Option<&Arc<P>>, new: Option<&Arc<P>>) {
-        let old = old.and_then(|object| Some(((self.index.key_of)(object)?, &object.meta().key)));
-        let new = new.and_then(|object| Some(((self.index.key_of)(object)?, object)));
-        if let Some((bucket, key)) = old
-            && new.as_ref().is_none_or(|(target, _)| *target != bucket)
-        {
-            self.remove(&bucket, key);
+        match self.index.keys {
+            Keys::One(key_of) => {
+                let keys = |object: Option<&Arc<P>>| object.and_then(|object| key_of(object));
+                self.file(keys(old).as_slice(), old, keys(new).as_slice(), new);
+            }
+            Keys::Many(keys_of) => {
+                let keys = |object: Option<&Arc<P>>| object.map(|object| keys_of(object)).unwrap_or_default();
+                self.file(&keys(old), old, &keys(new), new);
+            }
         }
-        if let Some((bucket, object)) = new {
-            let objects = self.buckets.entry(bucket).or_default();
+    }
+
+    fn file(
+        &mut self,
+        before: &[IndexKey],
+        old: Option<&Arc<P>>,
+        now: &[IndexKey],
+        new: Option<&Arc<P>>,
+    ) {
+        if let Some(old) = old {
+            for bucket in before.iter().filter(|bucket| !now.contains(bucket)) {
+                self.remove(bucket, &old.meta().key);
+            }
+        }
+        let Some(object) = new else { return };
+        for bucket in now {
+            let objects = self.buckets.entry(bucket.clone()).or_default();
             match position(objects, &object.meta().key) {
                 Ok(found) => objects[found] = Arc::clone(object),
                 Err(gap) => objects.insert(gap, Arc::clone(object)),

@@ -188,6 +188,11 @@ impl<P: Projection> Store<P> {
         }
     }
 
+    /// Files the objects by these too, as far as they are not filed so by an index of that name.
+    pub(crate) fn add_indexes(&self, indexes: &[Index<P>]) {
+        write(&self.shared.state).add_indexes(indexes);
+    }
+
     /// How many objects are stored.
     pub fn len(&self) -> usize {
         read(&self.shared.state).len()

@@ -55,6 +55,19 @@ impl<P: Projection> State<P> {
         }
     }
 
+    pub(super) fn add_indexes(&mut self, indexes: &[Index<P>]) {
+        for index in indexes {
+            if self.indexes.iter().any(|table| table.name() == index.name()) {
+                continue;
+            }
+            let mut table = IndexTable::new(*index);
+            for Keyed(object) in &self.objects {
+                table.replace(None, Some(object));
+            }
+            self.indexes.push(table);
+        }
+    }
+
     pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<P>> {
         self.objects.get(key).map(|Keyed(object)| object)
     }

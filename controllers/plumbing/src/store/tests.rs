@@ -71,6 +71,23 @@ fn an_index_follows_its_objects_and_answers_in_key_order() {
 }
 
 #[test]
+fn an_object_is_found_by_each_of_its_keys_and_by_no_earlier_one() {
+    const BY_PLACE: Index<Pod> = Index::many("place", |pod| {
+        pod.node.iter().flat_map(|places| places.split(' ')).map(IndexKey::from).collect()
+    });
+    let (store, mut writer) = Store::new(&[BY_PLACE]);
+    let at = |place: &str| names(&store.by_index(&BY_PLACE, &IndexKey::from(place)));
+    writer.apply(pod("ns", "b", 1, Some("x y x")));
+    writer.apply(pod("ns", "a", 2, Some("y")));
+    assert_eq!((at("x"), at("y")), (vec!["ns/b".to_owned()], vec!["ns/a".to_owned(), "ns/b".to_owned()]));
+    writer.apply(pod("ns", "b", 3, Some("y z")));
+    assert_eq!((at("x").len(), at("y").len(), at("z").len()), (0, 2, 1));
+    assert_eq!(store.by_index(&BY_PLACE, &IndexKey::from("y"))[1].metadata.resource_version.0, 3);
+    writer.delete(pod("ns", "b", 4, None));
+    assert_eq!((at("x").len(), at("y").len(), at("z").len()), (0, 1, 0));
+}
+
+#[test]
 fn bytes_follow_the_objects() {
     let (store, mut writer) = Store::<Pod>::new(&[BY_OWNER]);
     let long = "n".repeat(100);

@@ -3,7 +3,7 @@
 use super::endpoints::Exposure;
 use crate::clock::after;
 use jiff::{SignedDuration, Timestamp};
-use springtide_crds::in_place_upgrade::{Drain, DrainConfirm, OnTimeout};
+use springtide_crds::common::{Drain, DrainConfirm, OnTimeout};
 use std::sync::Arc;
 
 /// Times of the API are cut to whole seconds.

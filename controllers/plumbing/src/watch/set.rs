@@ -11,7 +11,7 @@ use crate::projection::Projection;
 use crate::rights::{NotGranted, Rights, Verb};
 use crate::store::{Fill, Index, Part, Store, StoreView, StoreWriter};
 use futures::future::{BoxFuture, FutureExt, join_all};
-use std::any::{TypeId, type_name};
+use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
@@ -41,6 +41,8 @@ struct Registration {
 struct Registered {
     projection: TypeId,
     view: Arc<dyn StoreView>,
+    /// The same, for who shares it.
+    store: Box<dyn Any + Send + Sync>,
     decoder: Decoder,
     /// One for each part.
     writers: Box<dyn Writers>,
@@ -104,7 +106,7 @@ impl fmt::Display for WatchIdentity {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "two watches of one kind: {first}, and {second}; register it once, with the fields and indexes of both, \
-     and clone its store; or give each a projection of its own, in one scope and with one selector, and both optional \
+     and share its store; or give each a projection of its own, in one scope and with one selector, and both optional \
      or none"
 )]
 pub struct DuplicateWatch {
@@ -181,6 +183,57 @@ impl WatchSet {
         self.register(scope, selector, indexes, true)
     }
 
+    /// The store of a projection that several controllers read, for each of them: that which is registered already in that
+    /// scope and by that selector, which gets the indexes that it has not; else a new one.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add), but that the same projection may be there.
+    pub fn share<P: Projection>(
+        &mut self,
+        scope: Scope,
+        selector: Selector,
+        indexes: &[Index<P>],
+    ) -> Result<Store<P>, RegistrationError> {
+        self.shared(scope, selector, indexes, false)
+    }
+
+    /// The same of a kind that the server may lack, see [`add_optional`](Self::add_optional).
+    ///
+    /// # Errors
+    /// As [`add_optional`](Self::add_optional), but that the same projection may be there.
+    pub fn share_optional<P: Projection>(
+        &mut self,
+        scope: Scope,
+        selector: Selector,
+        indexes: &[Index<P>],
+    ) -> Result<Store<P>, RegistrationError> {
+        self.shared(scope, selector, indexes, true)
+    }
+
+    fn shared<P: Projection>(
+        &mut self,
+        scope: Scope,
+        selector: Selector,
+        indexes: &[Index<P>],
+        is_optional: bool,
+    ) -> Result<Store<P>, RegistrationError> {
+        self.check_rights(P::RESOURCE)?;
+        let is_same = |watch: &&Registration| {
+            let WatchIdentity { resource, scope: shown, selector: by, is_optional: optional, .. } =
+                &watch.identity;
+            (resource, shown, by, optional) == (&P::RESOURCE, &scope, &selector, &is_optional)
+        };
+        let mut stores = self.watches.iter().filter(is_same).flat_map(|watch| &watch.stores);
+        let known = stores.find_map(|registered| registered.store.downcast_ref::<Store<P>>());
+        match known.cloned() {
+            Some(store) => {
+                store.add_indexes(indexes);
+                Ok(store)
+            }
+            None => self.register(scope, selector, indexes, is_optional),
+        }
+    }
+
     fn register<P: Projection>(
         &mut self,
         scope: Scope,
@@ -206,6 +259,7 @@ impl WatchSet {
         let registered = Registered {
             projection: TypeId::of::<P>(),
             view: Arc::new(store.clone()),
+            store: Box::new(store.clone()),
             decoder: Decoder::of::<P>(),
             writers: Box::new(writers),
         };

@@ -73,6 +73,16 @@ impl Share {
 }
 
 impl Claim {
+    /// A claim to whatever these amounts state of containers, whatever they are.
+    pub fn of_stated(containers: impl IntoIterator<Item = (Arc<str>, Amounts)>) -> Self {
+        let share = |amounts: Amounts| Share {
+            requests: Which::stated(amounts.requests),
+            limits: Which::stated(amounts.limits),
+        };
+        let named = containers.into_iter().map(|(container, amounts)| (container, share(amounts)));
+        Self { named: named.collect(), others: Share::default() }
+    }
+
     /// What is claimed of a container.
     pub fn of(&self, container: &str, role: Role) -> Share {
         let named = self.named.get(container).copied();

@@ -26,6 +26,16 @@ pub enum Role {
     Init,
 }
 
+impl Role {
+    /// The list of the pod's spec that it stands in.
+    pub fn list(self) -> &'static str {
+        match self {
+            Self::Main => "containers",
+            Self::Sidecar | Self::Init => "initContainers",
+        }
+    }
+}
+
 /// What of one container can be changed in place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContainerContent {

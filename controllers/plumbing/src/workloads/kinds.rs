@@ -77,6 +77,8 @@ pub struct ReplicaSetView {
     meta: Meta<ReplicaSetLabels>,
     /// Pods that it is to have.
     pub replicas: u32,
+    /// `spec.selector`, of one that nobody owns; there are many others, which are looked at by way of their owners.
+    pub selector: Value,
     /// `spec.minReadySeconds`.
     pub min_ready_seconds: u32,
     /// `spec.template`.
@@ -106,6 +108,8 @@ pub struct StatefulSetView {
     meta: Meta,
     /// Pods that it is to have.
     pub replicas: u32,
+    /// `spec.selector`.
+    pub selector: Value,
     /// Number of its first pod.
     pub first_ordinal: u32,
     /// How it updates its pods.
@@ -316,9 +320,11 @@ impl From<Wire<NoLabels, DeploymentAnnotations>> for DeploymentView {
 impl From<Wire<ReplicaSetLabels, ReplicaSetAnnotations>> for ReplicaSetView {
     fn from(wire: Wire<ReplicaSetLabels, ReplicaSetAnnotations>) -> Self {
         let Wire { metadata: Annotated { meta, annotations }, spec, status } = wire;
+        let selector = if meta.controller.is_none() { spec.selector } else { Value::Null };
         Self {
             meta,
             replicas: spec.replicas.unwrap_or(1),
+            selector,
             min_ready_seconds: spec.min_ready_seconds,
             template: Template::shared(&spec.template),
             revision: number(annotations.revision),
@@ -345,6 +351,7 @@ impl From<Wire<NoLabels, NoAnnotations>> for StatefulSetView {
         Self {
             meta,
             replicas: spec.replicas.unwrap_or(1),
+            selector: spec.selector,
             first_ordinal: spec.ordinals.map_or(0, |ordinals| ordinals.start),
             strategy,
             min_ready_seconds: spec.min_ready_seconds,
@@ -418,6 +425,7 @@ mod tests {
         let numbers = (deployment.history_limit, deployment.meta().generation, deployment.revision);
         assert_eq!(numbers, (10, 4, 6));
         assert_eq!((set.revision, set.meta().labels.pod_template_hash.as_deref()), (7, Some("6d")));
+        assert_eq!((deployment.selector["matchLabels"]["app"].as_str(), &set.selector), (Some("web"), &Value::Null));
         assert!(Arc::ptr_eq(&deployment.template, &set.template));
     }
 

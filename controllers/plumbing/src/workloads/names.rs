@@ -19,6 +19,10 @@ pub const TIME_SHARE_TRAFFIC: Names = Names {
     annotation: "springtide.dev/traffic-drain",
 };
 
+/// Condition of a pod that a TimeShareGroup has given up in a switch: it is False, its reason is that of the status, and
+/// its message names the switch.
+pub const SKIPPED: &str = "springtide.dev/time-share";
+
 /// Whether a label is one by which traffic of a live pod is turned off and on: its template says how a pod is born, and
 /// what it is from then on is not held against it.
 pub fn turns_traffic(label: &str) -> bool {

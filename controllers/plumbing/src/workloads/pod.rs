@@ -1,13 +1,14 @@
-//! Pod, as this controller reads it. Of pods that no workload of ours can own only what gates and PodDisruptionBudgets
-//! are judged by is kept.
+//! Pod, as those controllers read it that change live pods. Of pods that no workload of ours can own only that is kept by
+//! which gates, PodDisruptionBudgets and the room of a node are judged.
 
 mod wire;
 
-use crate::workloads::amounts::Amounts;
+use crate::workloads::amounts::{Amounts, Pair};
 use crate::workloads::content::{Digest, Metadata, QosClass, Role};
 use crate::workloads::trace::Trace;
 use jiff::Timestamp;
 use serde::Deserialize;
+use crate::done_rule::ContainerNow;
 use crate::key::{Resource, Uid};
 use crate::projection::{Meta, Projection};
 use crate::traffic::Signals;
@@ -55,8 +56,19 @@ pub struct PodView {
     pub containers: Vec<ContainerView>,
     /// Whether an image is a volume of it.
     pub has_image_volumes: bool,
-    /// Our gate and label.
+    /// Gate and label of upgrades.
     pub signals: Signals,
+    /// Gate and label of time sharing.
+    pub time_share: Signals,
+    /// Condition [`SKIPPED`](crate::workloads::names::SKIPPED), where it is false.
+    pub skipped: Option<Skipped>,
+    /// What it holds on its node, or would, as the scheduler counts it: the whole pod, and of a resize the highest of what
+    /// is asked for, allocated and in force. Both amounts are stated.
+    pub requests: Pair,
+    /// `spec.priority`: who is higher goes before.
+    pub priority: i32,
+    /// Whether room may be made for it by pods of lower priority (`spec.preemptionPolicy` is not `Never`).
+    pub preempts: bool,
     /// Condition ContainersReady.
     pub containers_ready: Option<Since>,
     /// Condition Ready.
@@ -81,7 +93,8 @@ pub struct Traits {
     pub is_windows: bool,
     /// It has claims of dynamic resource allocation.
     pub has_claims: bool,
-    /// It has readiness gates that are not ours.
+    /// It has readiness gates beside that of upgrades. That of time sharing is one of them: whether it is open is no
+    /// matter of an upgrade's.
     pub has_foreign_gates: bool,
     /// It has requests or limits as a whole.
     pub has_pod_level_resources: bool,
@@ -112,6 +125,17 @@ pub struct ResizePending {
 pub struct ResizeInProgress {
     /// The error at which it fails, in the kubelet's words.
     pub error: Option<Box<str>>,
+    /// `lastTransitionTime`.
+    pub since: Option<Timestamp>,
+}
+
+/// What a TimeShareGroup says of a pod that it has given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Why.
+    pub reason: Box<str>,
+    /// In which switch, and why for people.
+    pub message: Box<str>,
     /// `lastTransitionTime`.
     pub since: Option<Timestamp>,
 }
@@ -203,6 +227,8 @@ pub struct ContainerStatus {
     pub last: Option<EndedContainer>,
     /// The amounts that are in force (`resources`); absent where the kubelet does not report them.
     pub amounts: Option<Amounts>,
+    /// The requests that its node has admitted (`allocatedResources`); absent where the kubelet does not report them.
+    pub allocated: Option<Pair>,
 }
 
 /// `state` of a container.
@@ -261,6 +287,15 @@ impl PodView {
             })
     }
 
+    /// Whether it takes room on a node: it does until its containers have ended, also while it is being deleted.
+    pub fn takes_room(&self) -> bool {
+        self.node.is_some()
+            && match self.phase {
+                PodPhase::Succeeded | PodPhase::Failed => false,
+                PodPhase::Pending | PodPhase::Running | PodPhase::Unknown => true,
+            }
+    }
+
     /// Whether condition ContainersReady is true.
     pub fn are_containers_ready(&self) -> bool {
         self.containers_ready.is_some_and(|condition| condition.holds)
@@ -269,6 +304,21 @@ impl PodView {
     /// Whether condition Ready is true.
     pub fn is_ready(&self) -> bool {
         self.ready.is_some_and(|condition| condition.holds)
+    }
+}
+
+/// A container as the done rule looks at it.
+pub fn container_now<'a>(pod: &PodView, container: &'a ContainerView) -> ContainerNow<'a> {
+    let status = container.status.as_deref();
+    ContainerNow {
+        observed_generation: pod.observed_generation,
+        container_id: status.map_or("", |status| &*status.container_id),
+        image_id: status.map_or("", |status| &*status.image_id),
+        running_since: status.and_then(|status| match status.state {
+            // A node that does not say since when still says that it runs.
+            ContainerState::Running { started } => Some(started.unwrap_or(Timestamp::UNIX_EPOCH)),
+            ContainerState::Waiting { .. } | ContainerState::Terminated(_) => None,
+        }),
     }
 }
 

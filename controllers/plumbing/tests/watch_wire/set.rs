@@ -9,7 +9,7 @@ use serde::Deserialize;
 use springtide_plumbing::key::{Resource, ResourceVersion};
 use springtide_plumbing::projection::{Meta, NoLabels, Projection};
 use springtide_plumbing::rights::{Right, Rights, Verb};
-use springtide_plumbing::store::Trouble;
+use springtide_plumbing::store::{Index, IndexKey, Trouble};
 use springtide_plumbing::watch::{Scope, Selector, WatchSet};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -49,6 +49,25 @@ fn a_second_watch_of_the_same_objects_is_refused_by_name() {
     assert!(same.contains("pods in namespace a (labels `app=x`)"), "{same}");
     watches.add::<Pod>(Scope::All, Selector::default(), &[]).unwrap_err();
     watches.add::<Node>(Scope::of(["a"]), Selector::default(), &[]).unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn controllers_that_share_a_projection_share_its_watch_and_each_finds_by_its_own_index() {
+    const BY_NAME: Index<Pod> = Index::new("name", |pod| Some(IndexKey::from(&pod.meta().key.name)));
+    const BY_NAMESPACE: Index<Pod> =
+        Index::new("namespace", |pod| Some(IndexKey::from(&pod.meta().key.namespace)));
+    let (client, requests) = client(one_object);
+    let mut watches = WatchSet::new(1);
+    let one = watches.share::<Pod>(Scope::All, Selector::default(), &[BY_NAME]).unwrap();
+    let other = watches.share::<Pod>(Scope::All, Selector::default(), &[BY_NAME, BY_NAMESPACE]).unwrap();
+    watches.share_optional::<Pod>(Scope::All, Selector::default(), &[]).unwrap_err();
+    watches.share::<Pod>(Scope::of(["a"]), Selector::default(), &[]).unwrap_err();
+    let running = watches.start(client, &CancellationToken::new());
+    running.all_synced().await;
+    assert_eq!((running.stores().len(), requests.all().len()), (1, 1));
+    let pod = &one.list(None)[0];
+    assert_eq!(one.by_index(&BY_NAME, &IndexKey::from(&pod.meta().key.name)).len(), 1);
+    assert_eq!(other.by_index(&BY_NAMESPACE, &IndexKey::from(&pod.meta().key.namespace)).len(), 1);
 }
 
 #[test]

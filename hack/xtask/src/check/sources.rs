@@ -78,7 +78,7 @@ fn without_tests(text: &str) -> String {
     code
 }
 
-/// The Rust identifier of an API field: snake case, `type_` for the keyword.
+/// The Rust identifier of an API field: snake case, `type_` for a keyword.
 pub(super) fn identifier(name: &str) -> String {
     let mut identifier = String::new();
     let mut was_upper = false;
@@ -90,7 +90,7 @@ pub(super) fn identifier(name: &str) -> String {
         was_upper = letter.is_ascii_uppercase();
         identifier.push(letter.to_ascii_lowercase());
     }
-    if identifier == "type" {
+    if ["type", "override"].contains(&identifier.as_str()) {
         identifier.push('_');
     }
     identifier
@@ -117,7 +117,13 @@ mod tests {
 
     #[test]
     fn names_of_the_api_are_snake_case_in_rust() {
-        for (name, rust) in [("stopPolicy", "stop_policy"), ("onOOM", "on_oom"), ("type", "type_")] {
+        let names = [
+            ("stopPolicy", "stop_policy"),
+            ("onOOM", "on_oom"),
+            ("type", "type_"),
+            ("override", "override_"),
+        ];
+        for (name, rust) in names {
             assert_eq!(identifier(name), rust);
         }
     }

@@ -24,9 +24,13 @@ pub(super) fn page(kind: &Kind) -> Result<String> {
     )?;
     about(&mut page, kind, &crd)?;
     fields(&mut page, kind, &root, "spec")?;
-    fields(&mut page, kind, &root, "status")?;
+    if kind.has_status() {
+        fields(&mut page, kind, &root, "status")?;
+    }
     rules(&mut page, &root)?;
-    reasons(&mut page, kind)?;
+    if kind.has_status() {
+        reasons(&mut page, kind)?;
+    }
     columns(&mut page, kind)?;
     examples(&mut page, kind)?;
     Ok(page)
@@ -54,7 +58,9 @@ fn about(page: &mut String, kind: &Kind, crd: &Value) -> Result<()> {
         "| categories | `{}` |",
         spec.names.categories.iter().flatten().cloned().collect::<Vec<_>>().join("`, `")
     )?;
-    writeln!(page, "| field selectors | {} |", selectable.join(", "))?;
+    if !selectable.is_empty() {
+        writeln!(page, "| field selectors | {} |", selectable.join(", "))?;
+    }
     writeln!(page, "| most objects in a namespace | {} |", annotation(MAX_PER_NAMESPACE))?;
     writeln!(page, "| most objects in a cluster | {} |\n", annotation(MAX_PER_CLUSTER))?;
     Ok(())

@@ -12,8 +12,11 @@ use springtide_plumbing::rights::{OWN, Reach, Right, Rights};
 use super::{MARK, yaml};
 
 /// The tables of the controllers, under the keys that they have in the chart's values.
-pub(crate) const CONTROLLERS: &[(&str, Rights)] =
-    &[("batchJob", springtide_batch_job::RIGHTS), ("inPlaceUpgrade", springtide_in_place_upgrade::RIGHTS)];
+pub(crate) const CONTROLLERS: &[(&str, Rights)] = &[
+    ("batchJob", springtide_batch_job::RIGHTS),
+    ("inPlaceUpgrade", springtide_in_place_upgrade::RIGHTS),
+    ("timeShareGroup", springtide_time_share_group::RIGHTS),
+];
 
 /// Name of everything that the manager is installed as, when nobody chooses another.
 const NAME: &str = "springtide";
@@ -138,29 +141,42 @@ fn users(kind: &Kind) -> &'static [User] {
     }
 }
 
-/// The status is the controller's alone.
+/// The status, where there is one, is the controller's alone.
 fn user_rules(kind: &Kind, verbs: &[&str]) -> Value {
     let (group, plural) = (&kind.crd.spec.group, &kind.crd.spec.names.plural);
-    json!([
-        {"apiGroups": [group], "resources": [plural], "verbs": verbs},
-        {"apiGroups": [group], "resources": [format!("{plural}/status")], "verbs": ["get"]},
-    ])
+    let of_spec = json!({"apiGroups": [group], "resources": [plural], "verbs": verbs});
+    let of_status =
+        json!({"apiGroups": [group], "resources": [format!("{plural}/status")], "verbs": ["get"]});
+    std::iter::once(of_spec).chain(kind.has_status().then_some(of_status)).collect()
 }
 
 fn chart_rights() -> Value {
-    let of = |rights: &Rights, reach| rules(rights.table.iter().filter(|right| right.reach == reach));
+    let always = |right: &&Right| right.option.is_none();
+    let of = |rights: &Rights, reach| {
+        rules(rights.table.iter().filter(|right| right.reach == reach).filter(always))
+    };
     let controllers: serde_json::Map<String, Value> = CONTROLLERS
         .iter()
         .map(|(key, rights)| {
             let rules = json!({
                 "everywhere": of(rights, Reach::Everywhere),
-                "inNamespaces": rules(in_namespaces(rights)),
+                "inNamespaces": rules(in_namespaces(rights).filter(always)),
                 "own": of(rights, Reach::OwnNamespace),
+                "optional": optional(rights),
             });
             ((*key).to_owned(), rules)
         })
         .collect();
     json!({"own": rules(OWN.table), "controllers": controllers})
+}
+
+/// What a value of the chart leaves out, by that value.
+fn optional(rights: &Rights) -> Value {
+    let options: BTreeSet<&str> = rights.table.iter().filter_map(|right| right.option).collect();
+    let of = |option: &str| rules(rights.table.iter().filter(|right| right.option == Some(option)));
+    let options: serde_json::Map<String, Value> =
+        options.into_iter().map(|option| (option.to_owned(), of(option))).collect();
+    Value::Object(options)
 }
 
 /// What is left of the rights everywhere where the scope is a list of namespaces.
@@ -210,7 +226,8 @@ fn page(kinds: &[Kind]) -> Result<String> {
                 (Reach::Everywhere, _, Some(name)) => format!("`{name}`"),
             };
             let verb = right.verb.as_str();
-            writeln!(page, "| `{}`{group} | {verb} | {place} | {} |", right.path(), right.why)?;
+            let option = right.option.map(|option| format!("; with `rbac.{option}` of the chart")).unwrap_or_default();
+            writeln!(page, "| `{}`{group} | {verb} | {place}{option} | {} |", right.path(), right.why)?;
         }
     }
     writeln!(
@@ -219,7 +236,9 @@ fn page(kinds: &[Kind]) -> Result<String> {
          mode they are Roles of each namespace, to be bound by name. The status is written by the controller \
          alone. Who writes a BatchQueue takes capacity, priority and loans from others: that role is added to no \
          other one, and an administrator of the cluster binds it. Only an admin writes a BatchTaskProfile, which \
-         decides what the jobs of others request; the controller makes those that are missing.\n\n\
+         decides what the jobs of others request; the controller makes those that are missing. Only an admin writes a \
+         TimeShareGroup, which shrinks the pods of its members and takes their traffic, and a ReferenceGrant, which \
+         lets objects of other namespaces do that here.\n\n\
          | role | added to | verbs |\n|---|---|---|"
     )?;
     for kind in kinds {
@@ -265,6 +284,29 @@ mod tests {
                     seen.insert((right.resource.group, right.path(), right.verb, right.name)),
                     "{right:?}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_value_of_the_chart_leaves_out_is_namespaced_and_in_no_other_list() {
+        let rights = chart_rights();
+        let of_groups = &rights["controllers"]["timeShareGroup"];
+        let patches = |list: &Value, resource: &str| {
+            list.as_array().into_iter().flatten().any(|rule| {
+                rule["resources"] == json!([resource])
+                    && rule["verbs"].as_array().into_iter().flatten().any(|verb| verb == "patch")
+            })
+        };
+        for (option, resource) in [("serviceLabels", "pods"), ("httpRoutes", "httproutes")] {
+            assert!(patches(&of_groups["optional"][option], resource), "{option}");
+            for list in ["everywhere", "inNamespaces"] {
+                assert!(!patches(&of_groups[list], resource), "{option} {list}");
+            }
+        }
+        for (_, rights) in CONTROLLERS {
+            for right in rights.table.iter().filter(|right| right.option.is_some()) {
+                assert!(right.reach == Reach::Everywhere && right.resource.namespaced, "{right:?}");
             }
         }
     }

@@ -15,6 +15,9 @@ pub(crate) fn without_defaults(kind: &Kind, sample: &Sample) -> Value {
 }
 
 fn prune(value: &mut Value, schema: &Value) {
+    if let Some(items) = value.as_array_mut() {
+        items.iter_mut().for_each(|item| prune(item, &schema["items"]));
+    }
     let Some(fields) = value.as_object_mut() else { return };
     for (name, field) in fields.iter_mut() {
         prune(field, &schema["properties"][name]);

@@ -49,7 +49,7 @@ fn contract(situation: Situation) -> (Holds, Holds, Holds, &'static str, &'stati
 }
 
 fn kinds() -> Vec<(Kind, Vec<Staged>)> {
-    let kinds = springtide_crds::all().into_iter();
+    let kinds = springtide_crds::all().into_iter().filter(Kind::has_status);
     kinds.map(|kind| (kind.clone(), staged(&kind).unwrap())).collect()
 }
 

@@ -9,6 +9,7 @@ use springtide_plumbing::controller::Reconciler;
 use springtide_plumbing::metric_query::{MetricQueries, QuerySettings};
 use springtide_plumbing::metrics::catalogue::{self, Family, FamilyKind};
 use springtide_plumbing::watch::{Scope, WatchSet};
+use springtide_time_share_group::TimeShareGroupReconciler;
 
 use crate::check::Finding;
 
@@ -20,17 +21,22 @@ pub(super) fn families() -> Result<Vec<Family>> {
         ProfileReconciler::NAME,
         InPlaceUpgradeReconciler::NAME,
         GateKeeper::NAME,
+        TimeShareGroupReconciler::NAME,
+        springtide_time_share_group::GateKeeper::NAME,
     ]);
     let mut watches = WatchSet::new(0);
     let stores = Stores::register(&mut watches, &Scope::All)?;
     let of_upgrades = springtide_in_place_upgrade::Stores::register(&mut watches, &Scope::All)?;
+    let of_groups = springtide_time_share_group::Stores::register(&mut watches, &Scope::All)?;
     let profiles = ProfileReconciler::new(stores.clone(), Clock::system());
     let batch_job = BatchJobReconciler::new(stores);
     let upgrade = InPlaceUpgradeReconciler::new(of_upgrades, None, "");
+    let time_share = TimeShareGroupReconciler::new(of_groups, None);
     metrics.register(|registry| {
         batch_job.register(registry);
         profiles.register(registry);
         upgrade.register(registry);
+        time_share.register(registry);
         MetricQueries::new(QuerySettings::default()).register(registry);
         ReloadMeasures::default().register(registry);
     });
@@ -38,6 +44,7 @@ pub(super) fn families() -> Result<Vec<Family>> {
     metrics.add_population(batch_job);
     metrics.add_population(profiles);
     metrics.add_population(upgrade);
+    metrics.add_population(time_share);
     Ok(catalogue::families(&metrics)?)
 }
 

@@ -1,9 +1,9 @@
 //! What kube-state-metrics shows of our kinds: its CustomResourceState configuration, derived from the CRDs.
 //!
-//! Of each kind: creation, generation and observed generation, every condition with its reason, and the printer
-//! columns (a number or a time is a gauge, a word of a fixed list a label of the info metric). Names are made as
-//! kube-state-metrics makes its own: the path of the field, in snake case. A label other than name and
-//! namespace has a bounded set of values.
+//! Of each kind: creation and generation; where it has a status, observed generation and every condition with its
+//! reason; and the printer columns (a number or a time is a gauge, a word of a fixed list a label of the info metric).
+//! Names are made as kube-state-metrics makes its own: the path of the field, in snake case. A label other than name
+//! and namespace has a bounded set of values.
 
 use std::collections::BTreeMap;
 
@@ -133,13 +133,19 @@ fn resource(kind: &Kind) -> Result<Resource> {
     let mut metrics = vec![
         gauge("created", "Unix time of the creation", at(&["metadata", "creationTimestamp"])),
         gauge("metadata_generation", "Generation of the spec", at(&["metadata", "generation"])),
-        gauge(
+    ];
+    if kind.has_status() {
+        metrics.push(gauge(
             "status_observed_generation",
             "Generation that the status was computed for",
             at(&["status", "observedGeneration"]),
-        ),
-        gauge("status_condition", "Conditions with their reasons: 1 for True, else 0", condition),
-    ];
+        ));
+        metrics.push(gauge(
+            "status_condition",
+            "Conditions with their reasons: 1 for True, else 0",
+            condition,
+        ));
+    }
     let mut words = Labels::new();
     for column in version.additional_printer_columns.iter().flatten() {
         // The conditions have all of theirs above.

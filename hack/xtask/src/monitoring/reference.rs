@@ -10,7 +10,7 @@ use crate::generate::MARK;
 
 /// The sections of the page of metrics: prefix, title, what stands above the table. The first prefix that
 /// matches has the metric.
-const SECTIONS: [(&str, &str, &str); 8] = [
+const SECTIONS: [(&str, &str, &str); 9] = [
     (
         "controller_runtime_",
         "Reconcile passes",
@@ -22,6 +22,7 @@ const SECTIONS: [(&str, &str, &str); 8] = [
     ("process_", "Process", "As every Prometheus client shows them."),
     ("springtide_batch_", "BatchJob", ""),
     ("springtide_ipu_", "InPlaceUpgrade", ""),
+    ("springtide_tsg_", "TimeShareGroup", ""),
     ("springtide_", "Suite", ""),
 ];
 

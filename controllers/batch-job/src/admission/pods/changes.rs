@@ -7,7 +7,7 @@ use crate::admission::class::ClassKey;
 use crate::admission::jobs::PodCounts;
 use crate::ledger::Slot;
 use crate::projections::pod::PodView;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::store::Change;

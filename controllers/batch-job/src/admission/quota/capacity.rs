@@ -3,7 +3,7 @@
 use super::{most, share_of};
 use crate::admission::queue::{CapacitySource, NodeShare, QueueRules, QuotaRow};
 use crate::ledger::CapacityKey;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 
 /// The nodes that a queue's capacity is counted on.
 pub(super) fn node_share(rules: &QueueRules) -> Option<&NodeShare> {

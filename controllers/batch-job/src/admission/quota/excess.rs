@@ -2,7 +2,7 @@
 
 use super::{Cohort, Queue, Queues, counted, in_rows, most, rank};
 use crate::admission::line::LineId;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use springtide_crds::common::Tier;
 use springtide_plumbing::key::ObjectKey;
 

@@ -6,7 +6,7 @@ use crate::admission::peaks::{LoadTotals, PeakFigures};
 use crate::loads::{Loads, Reading, StoredLoads};
 use crate::peaks::drain::{Forecast, Load};
 use crate::peaks::{PeakState, Peaks, TierPeak};
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::batch_queue::peaks::ActiveWindow;

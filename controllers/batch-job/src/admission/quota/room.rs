@@ -3,7 +3,7 @@
 use super::{Queues, counted, most, rank, share_of};
 use crate::admission::line::LineId;
 use crate::peaks::Ramp;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use springtide_crds::common::Tier;
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use super::queues::{cores, cpu, foreign, of};
 use super::*;
 use crate::loads::{StoredLoads, Usage};
 use crate::peaks::Peaks;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use springtide_crds::batch_queue::BatchQueueStatus;
 use springtide_crds::batch_queue::loads::LoadTrigger;
 use springtide_crds::batch_queue::peaks::PeakWindow;

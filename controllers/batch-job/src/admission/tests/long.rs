@@ -12,7 +12,7 @@ use super::loads::Server;
 use super::queues::{cores, of};
 use super::*;
 use crate::peaks::Peaks;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use promises::Tally;
 use random::{Random, random_peaks, random_rules};
 use sizes::{EXTENDED, EXTENDED_SIZES, GIBIBYTE, NODES, SIZES, list, of_online, online, shape_of};

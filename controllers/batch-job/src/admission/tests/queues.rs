@@ -1,7 +1,7 @@
 //! BatchQueues: quota, cohorts, what their source offers, who is taken in.
 
 use super::*;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use springtide_crds::batch_job::StopPolicy;
 
 /// A quota in whole cores: nominal and max.

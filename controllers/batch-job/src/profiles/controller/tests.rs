@@ -7,6 +7,7 @@ use springtide_plumbing::executor::Done;
 use springtide_plumbing::key::ResourceVersion;
 use springtide_plumbing::queue::Next;
 use springtide_plumbing::store::{Store, StoreWriter};
+use springtide_plumbing::time_share::TimeShares;
 use std::collections::BTreeMap;
 
 struct Bench {
@@ -44,6 +45,7 @@ impl Bench {
             nodes: None,
             queues: queues_store,
             priority_classes: None,
+            time_shares: TimeShares::of(&[], &[]),
         };
         let reconciler = ProfileReconciler::new(stores, Clock::from_fn(|| at(1000)));
         let queue = WorkQueue::new(1);

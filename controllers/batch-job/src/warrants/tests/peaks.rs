@@ -45,7 +45,7 @@ impl Bench {
 fn a_window_asks_from_its_lead_to_its_end() {
     let parsed: BatchQueueSpec = serde_json::from_value(spec()).unwrap();
     let at = |tier, second: i64| {
-        asks(&parsed, tier, START.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second))
+        asks(&parsed, tier, START.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second), |_| None)
     };
     for (second, low, usual) in [
         (539, Asks::Nothing, Asks::Nothing),
@@ -62,7 +62,7 @@ fn a_window_asks_from_its_lead_to_its_end() {
         spec["overridePeak"] = json!({"mode": mode, "untilTime": "2026-11-11T00:10:30Z", "reason": "test"});
         let parsed: BatchQueueSpec = serde_json::from_value(spec).unwrap();
         let now = START.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second);
-        asks(&parsed, Tier::BestEffort, now)
+        asks(&parsed, Tier::BestEffort, now, |_| None)
     };
     assert_eq!((forced("ForceOn", 0), forced("ForceOff", 600)), (Asks::All, Asks::Nothing));
     assert_eq!(
@@ -88,6 +88,38 @@ fn a_drained_tier_goes_as_a_whole_and_only_in_its_time() {
     later.queued("BestEffort", 5);
     later.after(660);
     assert_eq!(later.deletable(5), 0, "the window has closed");
+}
+
+#[test]
+fn a_group_that_the_queue_follows_asks_from_before_the_lead_of_its_window() {
+    let mut following = spec();
+    let peak = following["peakWindows"][0].as_object_mut().unwrap();
+    peak.remove("window");
+    peak.insert("fromTimeShareGroup".to_owned(), json!({"name": "double11", "member": "payment"}));
+    let mut bench = Bench::new();
+    bench.queue(following);
+    bench.job(json!({"queueName": "q", "completions": 9, "parallelism": 9}), json!({}));
+    bench.queued("BestEffort", 5);
+    // The group's lead of two minutes begins at eight minutes past midnight, that of the queue a minute before.
+    bench.after(420);
+    assert_eq!(bench.deletable(5), 0, "there is no such group");
+    let size = || json!({"cpu": "1"});
+    let member = |name: &str| {
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name});
+        let containers = json!([{"name": "app", "peak": size(), "valley": size()}]);
+        json!({"name": name, "targetRef": target, "containers": containers})
+    };
+    let window = json!({"start": "00:10", "end": "00:11", "timeZone": "UTC"});
+    let windows = json!([{"name": "w", "member": "payment", "leadSeconds": 120, "window": window}]);
+    let group = json!({
+        "metadata": {"namespace": "ns", "name": "double11", "uid": "g", "resourceVersion": "1", "generation": 1},
+        "spec": {"members": [member("payment"), member("promo")], "schedule": {"windows": windows}},
+    });
+    bench.groups.apply(serde_json::from_value(group).unwrap());
+    bench.after(-1);
+    assert_eq!(bench.deletable(5), 0);
+    bench.after(1);
+    assert_eq!(bench.deletable(5), 5);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use springtide_plumbing::key::{ObjectKey, ResourceVersion};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::WorkQueue;
 use springtide_plumbing::store::{Store, StoreWriter};
+use springtide_plumbing::time_share::TimeShares;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
@@ -61,6 +62,7 @@ impl Process {
             nodes: Some(nodes_store),
             queues: queues_store,
             priority_classes: None,
+            time_shares: TimeShares::of(&[], &[]),
         };
         let time = Arc::new(Mutex::new(cluster.now + clock_ahead));
         let shows = Arc::clone(&time);

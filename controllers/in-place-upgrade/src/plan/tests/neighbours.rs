@@ -80,8 +80,8 @@ fn wish(template: &Arc<Template>) -> Wish {
 }
 
 fn member(peak: Value) -> TimeShare {
-    let peak = [("app".into(), Amounts::read(&peak))].into();
-    TimeShare { group: "day-night".to_owned(), member: "web".to_owned(), peak, ..TimeShare::default() }
+    let claim = Claim::of_stated([("app".into(), Amounts::read(&peak))]);
+    TimeShare { group: "day-night".to_owned(), member: "web".to_owned(), claim, ..TimeShare::default() }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::conditions::planned_status;
 use super::scenes::{Scene, draining, opened, pulling, without_images};
 use super::world::World;
 use springtide_plumbing::workloads::amounts::Amounts;
+use springtide_plumbing::workloads::claims::Claim;
 use crate::fixtures::{at, overlay};
 use crate::plan::plan;
 use crate::projections::upgrade::UpgradeView;
@@ -147,8 +148,8 @@ fn a_spec_that_is_not_served_names_field_or_object_and_remedy() {
     taken.rival = Some(ObjectKey::new("ns", "older"));
     let containers = json!([{"name": "app", "resources": {"requests": {"cpu": "1"}}}]);
     let mut conflicting = seen(json!({"source": {"type": "Inline", "inline": {"containers": containers}}}));
-    let peak = [("app".into(), Amounts::read(&json!({"requests": {"cpu": "4"}})))].into();
-    conflicting.time_share = Some(TimeShare { group: "day-night".to_owned(), peak, ..TimeShare::default() });
+    let claim = Claim::of_stated([("app".into(), Amounts::read(&json!({"requests": {"cpu": "4"}})))]);
+    conflicting.time_share = Some(TimeShare { group: "day-night".to_owned(), claim, ..TimeShare::default() });
     for (observed, reason, line, words) in [
         (
             invalid,

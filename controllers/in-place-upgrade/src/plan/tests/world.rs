@@ -5,11 +5,11 @@ mod controllers;
 mod server;
 
 use crate::fixtures::at;
-use crate::machine::{Evidence, container_now};
+use crate::machine::Evidence;
 use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::observed::Observed;
 use crate::plan::plan;
-use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::pod::{PodView, container_now};
 use crate::projections::upgrade::UpgradeView;
 use crate::target::Target;
 use springtide_plumbing::workloads::trace::Trace;

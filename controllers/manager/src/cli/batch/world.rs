@@ -1,6 +1,6 @@
 //! Reads what decisions about BatchJobs rest on.
 
-use crate::cli::read::{Cluster, Unread, failure, optional};
+use crate::cli::read::{Cluster, Refused, Unread, failure, optional};
 use anyhow::Result;
 use springtide_batch_job::Settings;
 use springtide_batch_job::projections::job::JobView;
@@ -11,6 +11,7 @@ use springtide_batch_job::projections::profile::ProfileView;
 use springtide_batch_job::projections::queue::QueueView;
 use springtide_batch_job::rehearsal::World;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::time_share::{ReferenceGrantView, TimeShareGroupView};
 use std::sync::Arc;
 
 /// What could be read.
@@ -52,7 +53,29 @@ pub(super) async fn read(cluster: &Cluster, settings: Settings) -> Result<Seen> 
     let nodes = nodes.filter(|_| all_pods);
     let (profiles, _) =
         profiles?.or_note(&mut unread, "what profiles of other namespaces give is not known")?;
-    Ok(Seen { world: World { jobs, pods, nodes, queues, profiles, priority_classes, settings }, unread })
+    let (mut time_share_groups, mut grants) = (Vec::new(), Vec::new());
+    if queues.iter().any(|queue| queue.peaks.groups().next().is_some()) {
+        let (all_groups, all_grants) = tokio::join!(
+            widest_of_optional::<TimeShareGroupView>(cluster),
+            widest_of_optional::<ReferenceGrantView>(cluster),
+        );
+        let consequence = "no peak window is taken to follow a TimeShareGroup that is there";
+        time_share_groups =
+            optional(all_groups, "the cluster", &mut unread, consequence)?.unwrap_or_default();
+        let consequence = "no queue is taken to be granted a TimeShareGroup of another namespace";
+        grants = optional(all_grants, "the cluster", &mut unread, consequence)?.unwrap_or_default();
+    }
+    let world =
+        World { jobs, pods, nodes, queues, profiles, priority_classes, time_share_groups, grants, settings };
+    Ok(Seen { world, unread })
+}
+
+/// A kind that the server may lack, in all namespaces, or in the one that is meant where the caller may not see all.
+async fn widest_of_optional<P: Projection>(cluster: &Cluster) -> Result<Vec<Arc<P>>, Refused> {
+    match cluster.list(None).await {
+        Err(Refused::Forbidden(_)) => cluster.list(Some(&cluster.namespace)).await,
+        found @ (Ok(_) | Err(Refused::NotServed(_) | Refused::Failed(_))) => found,
+    }
 }
 
 /// BatchJobs and BatchQueues of a namespace, or of all.

@@ -2,16 +2,17 @@
 
 use crate::cli::read::{Cluster, Unread, failure, optional};
 use anyhow::Result;
-use springtide_plumbing::workloads::node::NodeView;
-use springtide_plumbing::workloads::pod::PodView;
 use springtide_in_place_upgrade::projections::upgrade::UpgradeView;
-use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
+use springtide_in_place_upgrade::rehearsal::World;
+use springtide_plumbing::disruption::DisruptionBudgetView;
+use springtide_plumbing::time_share::TimeShareGroupView;
+use springtide_plumbing::traffic::{EndpointSliceView, ServiceView};
 use springtide_plumbing::workloads::kinds::{
     ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
 };
-use springtide_in_place_upgrade::rehearsal::World;
-use springtide_plumbing::disruption::DisruptionBudgetView;
-use springtide_plumbing::traffic::{EndpointSliceView, ServiceView};
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use std::sync::Arc;
 
 /// What could be read.
@@ -35,11 +36,12 @@ pub(super) async fn read(cluster: &Cluster, namespace: &str, tools_image: Arc<st
         cluster.list::<DaemonSetView>(there),
         cluster.list::<ControllerRevisionView>(there),
     );
-    let (budgets, services, slices, autoscalers, nodes) = tokio::join!(
+    let (budgets, services, slices, autoscalers, groups, nodes) = tokio::join!(
         cluster.list::<DisruptionBudgetView>(there),
         cluster.list::<ServiceView>(there),
         cluster.list::<EndpointSliceView>(there),
         cluster.list::<VerticalPodAutoscalerView>(there),
+        cluster.list::<TimeShareGroupView>(there),
         cluster.list::<NodeView>(None),
     );
     let scope = format!("namespace {namespace}");
@@ -51,6 +53,8 @@ pub(super) async fn read(cluster: &Cluster, namespace: &str, tools_image: Arc<st
     let slices = optional(slices, &scope, &mut unread, consequence)?;
     let consequence = "no VerticalPodAutoscaler is taken to decide cpu and memory of pods";
     let autoscalers = optional(autoscalers, &scope, &mut unread, consequence)?;
+    let consequence = "no TimeShareGroup is taken to switch or size pods";
+    let groups = optional(groups, &scope, &mut unread, consequence)?;
     let consequence = "which images nodes have, and how much pods may request there, is not computed";
     let nodes = optional(nodes, "the cluster", &mut unread, consequence)?;
     let world = World {
@@ -65,6 +69,7 @@ pub(super) async fn read(cluster: &Cluster, namespace: &str, tools_image: Arc<st
         services: services.unwrap_or_default(),
         slices: slices.unwrap_or_default(),
         autoscalers: autoscalers.unwrap_or_default(),
+        time_share_groups: groups.unwrap_or_default(),
         nodes,
         tools_image,
     };

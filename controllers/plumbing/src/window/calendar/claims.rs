@@ -200,32 +200,4 @@ impl<'a> Union<'a> {
             back = back.saturating_mul(2);
         }
     }
-
-    /// When a stretch started last, at `now` or less than `within` before it.
-    pub(super) fn started(&self, now: Timestamp, within: SignedDuration) -> Option<Timestamp> {
-        let (stretches, whole_from) = self.stretches(after(now, -within), now);
-        let started = stretches.map(|stretch| stretch.start).take_while(|start| *start <= now);
-        started.filter(|start| *start > whole_from).last()
-    }
-
-    /// The gap that contains now, between stretches; [`Timestamp::UNIX_EPOCH`] and [`Timestamp::MAX`] stand for no
-    /// stretch within a year before it, and for none after it.
-    pub(super) fn gap_at(&self, now: Timestamp) -> Option<Occurrence> {
-        let mut following = self.stretches(now, now).0.skip_while(|stretch| stretch.end <= now);
-        let end = match following.next() {
-            Some(stretch) if stretch.start <= now => return None,
-            Some(stretch) => stretch.start,
-            None => Timestamp::MAX,
-        };
-        let start = self.last_end(now).unwrap_or(Timestamp::UNIX_EPOCH.min(now));
-        Some(Occurrence { start, end })
-    }
-
-    /// The first gap that starts after now.
-    pub(super) fn gap_after(&self, now: Timestamp) -> Option<Occurrence> {
-        let mut following = self.stretches(now, now).0.skip_while(|stretch| stretch.end <= now);
-        let start = following.next().map(|stretch| stretch.end).filter(|end| *end < Timestamp::MAX)?;
-        let end = following.next().map_or(Timestamp::MAX, |stretch| stretch.start);
-        (start < end).then_some(Occurrence { start, end })
-    }
 }

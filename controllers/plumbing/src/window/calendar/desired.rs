@@ -37,6 +37,19 @@ pub struct Desired {
     pub next: Option<Next>,
 }
 
+impl Desired {
+    /// Until when a window or the override gives the peak to this member: [`Timestamp::MAX`] where that is for ever, or for
+    /// more than a year. `None` while neither does, whoever has it by default.
+    #[must_use]
+    pub fn gives_until(&self, member: &str) -> Option<Timestamp> {
+        let is_given = match self.cause {
+            Cause::Window | Cause::Override => self.member.as_deref() == Some(member),
+            Cause::Default => false,
+        };
+        is_given.then(|| self.until.unwrap_or(Timestamp::MAX))
+    }
+}
+
 /// A switch that is to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Next {
@@ -94,7 +107,9 @@ impl Calendar {
             window_start: Some(stretch.opens),
             since: known(stretch.start),
             until,
-            next: until.map(|end| self.following(&rivals, end)).filter(|next| next.member.as_ref() != Some(member)),
+            next: until
+                .map(|end| self.following(&rivals, end))
+                .filter(|next| next.member.as_ref() != Some(member)),
         }
     }
 
@@ -145,7 +160,10 @@ impl Calendar {
     /// Members whose windows take the peak from the default member, in the order of the members.
     fn rivals(&self) -> Vec<Rival<'_>> {
         let others = self.members.iter().filter(|member| !self.is_default(member));
-        others.map(|member| (member, self.windows_of(member))).filter(|(_, union)| !union.is_empty()).collect()
+        others
+            .map(|member| (member, self.windows_of(member)))
+            .filter(|(_, union)| !union.is_empty())
+            .collect()
     }
 }
 

@@ -28,7 +28,7 @@ pub use peaks::PeakTimes;
 pub use problem::{CalendarProblem, Side};
 pub use survey::Survey;
 
-use super::{Schedule, WindowError};
+use super::Schedule;
 use claims::Union;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
@@ -75,11 +75,15 @@ impl Calendar {
         let members: Vec<Arc<str>> = members.into_iter().map(Arc::from).collect();
         let known = |field: &str, name: &str| {
             let found = members.iter().find(|member| ***member == *name).cloned();
-            found.ok_or_else(|| CalendarProblem::UnknownMember { field: field.to_owned(), member: name.to_owned() })
+            found.ok_or_else(|| CalendarProblem::UnknownMember {
+                field: field.to_owned(),
+                member: name.to_owned(),
+            })
         };
         let default = schedule.default_member.as_deref();
         let default = default.map(|name| known("defaultMember", name)).transpose()?;
-        let skipped = schedule.skip_dates.iter().map(|date| skip_date(date)).collect::<Result<Vec<_>, _>>()?;
+        let skipped =
+            schedule.skip_dates.iter().map(|date| skip_date(date)).collect::<Result<Vec<_>, _>>()?;
         let window = |window: &spec::MemberWindow| {
             let member = known(&format!("windows[{}].member", window.name), &window.member)?;
             MemberWindow::new(window, member, &skipped)
@@ -138,9 +142,9 @@ impl Calendar {
         Union::of(self.windows.iter().filter(|window| *window.member == *member))
     }
 
-    /// The windows that take the peak from the default member, together.
-    fn windows_of_others(&self) -> Union<'_> {
-        Union::of(self.windows.iter().filter(|window| !self.is_default(&window.member)))
+    /// All windows, together.
+    fn all_windows(&self) -> Union<'_> {
+        Union::of(self.windows.iter())
     }
 }
 

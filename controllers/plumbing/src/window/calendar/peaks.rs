@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use springtide_crds::time_share_group::Override;
 use std::sync::Arc;
 
-/// The times in which one member of a TimeShareGroup is to be at peak, or any of them; from the switch to it, which the
-/// lead of its window precedes, to the switch away from it. The time of the default member outside of windows is a peak of
-/// that member too: then somebody always is at peak.
+/// The times that windows or an override give one member of a TimeShareGroup, or any of them; from the switch to it, which
+/// the lead of its window precedes, to the switch away from it. What a member has by default is no peak, unless it has a
+/// window then.
 ///
 /// It answers what a [`Schedule`](crate::window::Schedule) does, in the same words.
 #[derive(Clone, Debug)]
@@ -18,16 +18,6 @@ pub struct PeakTimes {
     /// The member; `None`: any.
     member: Option<Arc<str>>,
     forced: Option<Forced>,
-}
-
-/// The peaks that the schedule alone makes.
-enum Scheduled<'a> {
-    /// Without a break.
-    Always,
-    /// Those that windows claim.
-    Within(Union<'a>),
-    /// What the windows of others leave.
-    Outside(Union<'a>),
 }
 
 impl Calendar {
@@ -47,23 +37,26 @@ impl PeakTimes {
     /// [`Timestamp::UNIX_EPOCH`] or earlier, as one does that has lasted for more than a year.
     #[must_use]
     pub fn occurrence_at(&self, now: Timestamp) -> Option<Occurrence> {
-        let Some(forced) = self.in_force(now) else { return self.scheduled().at(now) };
+        let windows = self.windows();
+        let Some(forced) = self.in_force(now) else { return windows.at(now).map(|peak| peak.occurrence()) };
         if !self.is_peak_by(forced) {
             return None;
         }
-        let end = self.scheduled().at(forced.until).map_or(forced.until, |then| then.end);
+        let end = windows.at(forced.until).map_or(forced.until, |then| then.end);
         Some(Occurrence { start: Timestamp::UNIX_EPOCH.min(now), end })
     }
 
     /// The first peak that starts after this instant.
     #[must_use]
     pub fn next_after(&self, now: Timestamp) -> Option<Occurrence> {
-        let Some(forced) = self.in_force(now) else { return self.scheduled().next_after(now) };
-        let scheduled = self.scheduled();
-        match scheduled.at(forced.until) {
+        let windows = self.windows();
+        let Some(forced) = self.in_force(now) else {
+            return windows.next_after(now).map(|peak| peak.occurrence());
+        };
+        match windows.at(forced.until) {
             // It is kept from its peak until then.
             Some(then) if !self.is_peak_by(forced) => Some(Occurrence { start: forced.until, end: then.end }),
-            Some(_) | None => scheduled.next_after(forced.until),
+            Some(_) | None => windows.next_after(forced.until).map(|peak| peak.occurrence()),
         }
     }
 
@@ -71,21 +64,22 @@ impl PeakTimes {
     /// known to have ended before that override itself has.
     #[must_use]
     pub fn last_ended(&self, now: Timestamp, within: SignedDuration) -> Option<Occurrence> {
-        let scheduled = self.scheduled();
-        let by_override = self.forced.as_ref().filter(|forced| {
+        let windows = self.windows();
+        let by_window = windows.ended(now, within).and_then(|end| {
+            // It may have begun long before.
+            let last = end.checked_sub(SignedDuration::from_nanos(1)).ok()?;
+            windows.at(last).map(|peak| peak.occurrence())
+        });
+        let has_ended = |forced: &&Forced| {
             self.is_peak_by(forced)
                 && forced.until <= now
                 && now.duration_since(forced.until) < within
-                && scheduled.at(forced.until).is_none()
-        });
-        let by_override = by_override
-            .map(|forced| Occurrence { start: Timestamp::UNIX_EPOCH.min(forced.until), end: forced.until });
-        // The later one; start and end of an occurrence differ.
-        [scheduled.ended(now, within), by_override]
-            .into_iter()
-            .flatten()
-            .filter(|ended| ended.start < ended.end)
-            .max_by_key(|ended| ended.end)
+                && windows.at(forced.until).is_none()
+        };
+        let by_override = self.forced.as_ref().filter(has_ended).map(|forced| forced.until);
+        let start = Timestamp::UNIX_EPOCH;
+        let by_override = by_override.filter(|end| start < *end).map(|end| Occurrence { start, end });
+        [by_window, by_override].into_iter().flatten().max_by_key(|ended| ended.end)
     }
 
     fn in_force(&self, now: Timestamp) -> Option<&Forced> {
@@ -100,43 +94,11 @@ impl PeakTimes {
         }
     }
 
-    fn scheduled(&self) -> Scheduled<'_> {
-        let calendar = &*self.calendar;
-        match (&self.member, &calendar.default) {
-            (None, Some(_)) => Scheduled::Always,
-            (Some(member), Some(default)) if member == default => {
-                Scheduled::Outside(calendar.windows_of_others())
-            }
-            (Some(member), Some(_) | None) => Scheduled::Within(calendar.windows_of(member)),
-            (None, None) => Scheduled::Within(calendar.windows_of_others()),
+    /// The windows that make peaks.
+    fn windows(&self) -> Union<'_> {
+        match &self.member {
+            Some(member) => self.calendar.windows_of(member),
+            None => self.calendar.all_windows(),
         }
-    }
-}
-
-impl Scheduled<'_> {
-    fn at(&self, now: Timestamp) -> Option<Occurrence> {
-        match self {
-            Self::Always => Some(Occurrence { start: Timestamp::UNIX_EPOCH.min(now), end: Timestamp::MAX }),
-            Self::Within(windows) => windows.at(now).map(|stretch| stretch.occurrence()),
-            Self::Outside(windows) => windows.gap_at(now),
-        }
-    }
-
-    fn next_after(&self, now: Timestamp) -> Option<Occurrence> {
-        match self {
-            Self::Always => None,
-            Self::Within(windows) => windows.next_after(now).map(|stretch| stretch.occurrence()),
-            Self::Outside(windows) => windows.gap_after(now),
-        }
-    }
-
-    fn ended(&self, now: Timestamp, within: SignedDuration) -> Option<Occurrence> {
-        let end = match self {
-            Self::Always => return None,
-            Self::Within(windows) => windows.ended(now, within)?,
-            Self::Outside(windows) => windows.started(now, within)?,
-        };
-        // It may have begun long before.
-        self.at(end.checked_sub(SignedDuration::from_nanos(1)).ok()?)
     }
 }

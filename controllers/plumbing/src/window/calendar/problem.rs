@@ -1,7 +1,8 @@
 //! What is wrong with a schedule, by its field and with the remedy.
 
-use super::WindowError;
+use crate::window::WindowError;
 use jiff::Timestamp;
+use springtide_crds::time_share_group::ScheduleValidReason;
 use std::fmt;
 
 /// A window of a schedule in a message.
@@ -104,6 +105,20 @@ impl CalendarProblem {
             | WindowError::Duration(_)
             | WindowError::Date(_)
             | WindowError::NoDates => Self::InvalidWindow { window, error },
+        }
+    }
+
+    /// As it stands in condition ScheduleValid of the group.
+    #[must_use]
+    pub fn reason(&self) -> ScheduleValidReason {
+        match self {
+            Self::UnknownTimeZone { .. } => ScheduleValidReason::UnknownTimeZone,
+            Self::NeverMatches { .. } => ScheduleValidReason::NeverMatches,
+            Self::InvalidWindow { .. } | Self::SkipDate(_) | Self::UnknownMember { .. } => {
+                ScheduleValidReason::InvalidWindow
+            }
+            Self::WindowsOverlap { .. } => ScheduleValidReason::WindowsOverlap,
+            Self::LeadOverlapsWindow { .. } => ScheduleValidReason::LeadOverlapsWindow,
         }
     }
 

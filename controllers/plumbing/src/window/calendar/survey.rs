@@ -1,6 +1,6 @@
 //! What the coming year holds: windows that meet, and gaps between them.
 
-use super::claims::{Claim, Union};
+use super::claims::Claim;
 use super::problem::{CalendarProblem, Side};
 use super::{Calendar, MemberWindow};
 use crate::clock::after;
@@ -31,7 +31,7 @@ impl Calendar {
     pub fn survey(&self, now: Timestamp) -> Survey {
         let mut survey = Survey { is_over: self.is_over(now), ..Survey::default() };
         let horizon = after(now, HORIZON);
-        let (claims, _) = Union::of(self.windows.iter()).claims(now, now);
+        let (claims, _) = self.all_windows().claims(now, now);
         let mut open: Vec<Claim<'_>> = Vec::new();
         let mut covered: Option<Timestamp> = None;
         for claim in claims.take_while(|claim| claim.start < horizon).take(MOST_CLAIMS) {
@@ -41,7 +41,8 @@ impl Calendar {
             if let Some(since) = covered.filter(|since| *since < claim.start) {
                 let gap = Occurrence { start: since, end: claim.start };
                 let length = |gap: &Occurrence| gap.end.duration_since(gap.start);
-                let is_shorter = survey.shortest_gap.as_ref().is_none_or(|other| length(&gap) < length(other));
+                let is_shorter =
+                    survey.shortest_gap.as_ref().is_none_or(|other| length(&gap) < length(other));
                 survey.shortest_gap = survey.shortest_gap.filter(|_| !is_shorter).or(Some(gap));
             }
             open.retain(|other| other.end > claim.start);

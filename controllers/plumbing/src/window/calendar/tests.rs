@@ -88,10 +88,10 @@ fn the_switch_begins_by_the_lead_before_the_window_and_the_default_member_has_th
     let before = calendar.desired(None, time("2026-11-10T00:00:00Z"));
     assert_eq!(before.since, Some(time("2025-11-10T18:00:00Z")));
     let next = before.next.unwrap();
-    assert_eq!((next.start, next.window_start), (
-        time("2026-11-10T15:50:00Z"),
-        Some(time("2026-11-10T16:00:00Z")),
-    ));
+    assert_eq!(
+        (next.start, next.window_start),
+        (time("2026-11-10T15:50:00Z"), Some(time("2026-11-10T16:00:00Z")),)
+    );
     assert_eq!(next.window.as_deref(), Some("night"));
 }
 
@@ -121,13 +121,16 @@ windows:
   window: {start: '00:05', end: '01:00', timeZone: Asia/Shanghai, dates: ['2026-03-10']}
 ",
     );
-    assert_eq!(switches(&calendar, "2026-01-01T00:00:00Z", 9), [
-        "2026-03-01T13:50:00Z payment",
-        "2026-03-01T22:00:00Z nobody",
-        // Ten minutes before midnight.
-        "2026-03-09T15:50:00Z promo",
-        "2026-03-09T17:00:00Z nobody",
-    ]);
+    assert_eq!(
+        switches(&calendar, "2026-01-01T00:00:00Z", 9),
+        [
+            "2026-03-01T13:50:00Z payment",
+            "2026-03-01T22:00:00Z nobody",
+            // Ten minutes before midnight.
+            "2026-03-09T15:50:00Z promo",
+            "2026-03-09T17:00:00Z nobody",
+        ]
+    );
     assert_eq!(who(&calendar, "2026-03-20T00:00:00Z"), "nobody by Default for ever");
 }
 
@@ -143,21 +146,27 @@ windows:
 ",
     );
     // 02:30 does not exist on the 29th: the window opens at the end of the gap, its lead is counted from there.
-    assert_eq!(switches(&calendar, "2026-03-27T12:00:00Z", 6), [
-        "2026-03-28T01:20:00Z payment",
-        "2026-03-28T03:00:00Z promo",
-        "2026-03-29T00:50:00Z payment",
-        "2026-03-29T02:00:00Z promo",
-        "2026-03-30T00:20:00Z payment",
-        "2026-03-30T02:00:00Z promo",
-    ]);
+    assert_eq!(
+        switches(&calendar, "2026-03-27T12:00:00Z", 6),
+        [
+            "2026-03-28T01:20:00Z payment",
+            "2026-03-28T03:00:00Z promo",
+            "2026-03-29T00:50:00Z payment",
+            "2026-03-29T02:00:00Z promo",
+            "2026-03-30T00:20:00Z payment",
+            "2026-03-30T02:00:00Z promo",
+        ]
+    );
     // 02:30 is there twice on the 25th: the window opens at the first.
-    assert_eq!(switches(&calendar, "2026-10-24T12:00:00Z", 4), [
-        "2026-10-25T00:20:00Z payment",
-        "2026-10-25T03:00:00Z promo",
-        "2026-10-26T01:20:00Z payment",
-        "2026-10-26T03:00:00Z promo",
-    ]);
+    assert_eq!(
+        switches(&calendar, "2026-10-24T12:00:00Z", 4),
+        [
+            "2026-10-25T00:20:00Z payment",
+            "2026-10-25T03:00:00Z promo",
+            "2026-10-26T01:20:00Z payment",
+            "2026-10-26T03:00:00Z promo",
+        ]
+    );
 }
 
 #[test]
@@ -176,16 +185,19 @@ windows:
 ",
     );
     // New York puts its clocks forward on the 8th, Shanghai does not.
-    assert_eq!(switches(&calendar, "2026-03-07T00:00:00Z", 8), [
-        "2026-03-07T01:00:00Z payment",
-        "2026-03-07T04:00:00Z nobody",
-        "2026-03-07T14:00:00Z promo",
-        "2026-03-07T17:00:00Z nobody",
-        "2026-03-08T01:00:00Z payment",
-        "2026-03-08T04:00:00Z nobody",
-        "2026-03-08T13:00:00Z promo",
-        "2026-03-08T16:00:00Z nobody",
-    ]);
+    assert_eq!(
+        switches(&calendar, "2026-03-07T00:00:00Z", 8),
+        [
+            "2026-03-07T01:00:00Z payment",
+            "2026-03-07T04:00:00Z nobody",
+            "2026-03-07T14:00:00Z promo",
+            "2026-03-07T17:00:00Z nobody",
+            "2026-03-08T01:00:00Z payment",
+            "2026-03-08T04:00:00Z nobody",
+            "2026-03-08T13:00:00Z promo",
+            "2026-03-08T16:00:00Z nobody",
+        ]
+    );
 }
 
 #[test]
@@ -204,15 +216,18 @@ windows:
   window: {cron: '0 12 * * *', durationSeconds: 3600, timeZone: Asia/Shanghai}
 ",
     );
-    assert_eq!(switches(&calendar, "2026-09-30T00:00:00Z", 6), [
-        "2026-09-30T04:00:00Z promo",
-        "2026-09-30T05:00:00Z nobody",
-        "2026-09-30T14:00:00Z payment",
-        // The night of the 30th ends on the 1st.
-        "2026-09-30T22:00:00Z nobody",
-        "2026-10-03T04:00:00Z promo",
-        "2026-10-03T05:00:00Z nobody",
-    ]);
+    assert_eq!(
+        switches(&calendar, "2026-09-30T00:00:00Z", 6),
+        [
+            "2026-09-30T04:00:00Z promo",
+            "2026-09-30T05:00:00Z nobody",
+            "2026-09-30T14:00:00Z payment",
+            // The night of the 30th ends on the 1st.
+            "2026-09-30T22:00:00Z nobody",
+            "2026-10-03T04:00:00Z promo",
+            "2026-10-03T05:00:00Z nobody",
+        ]
+    );
 }
 
 #[test]
@@ -230,13 +245,16 @@ windows:
   window: {start: '00:05', end: '01:00', timeZone: America/New_York}
 ",
     );
-    assert_eq!(switches(&calendar, "2026-09-30T12:00:00Z", 4), [
-        // In Shanghai that is the 2nd, whose lead begins on the 1st. In New York the 1st begins at 04:00Z of the 1st.
-        "2026-10-01T15:55:00Z payment",
-        "2026-10-01T17:00:00Z nobody",
-        "2026-10-02T04:05:00Z promo",
-        "2026-10-02T05:00:00Z nobody",
-    ]);
+    assert_eq!(
+        switches(&calendar, "2026-09-30T12:00:00Z", 4),
+        [
+            // In Shanghai that is the 2nd, whose lead begins on the 1st. In New York the 1st begins at 04:00Z of the 1st.
+            "2026-10-01T15:55:00Z payment",
+            "2026-10-01T17:00:00Z nobody",
+            "2026-10-02T04:05:00Z promo",
+            "2026-10-02T05:00:00Z nobody",
+        ]
+    );
 }
 
 #[test]
@@ -251,10 +269,10 @@ windows:
 - {name: d, member: payment, leadSeconds: 7200, window: {start: '13:30', end: '14:00', timeZone: UTC, dates: ['2026-05-04']}}
 ",
     );
-    assert_eq!(switches(&calendar, "2026-05-04T00:00:00Z", 9), [
-        "2026-05-04T07:50:00Z payment",
-        "2026-05-04T14:00:00Z promo",
-    ]);
+    assert_eq!(
+        switches(&calendar, "2026-05-04T00:00:00Z", 9),
+        ["2026-05-04T07:50:00Z payment", "2026-05-04T14:00:00Z promo",]
+    );
     let found = calendar.desired(None, time("2026-05-04T13:00:00Z"));
     assert_eq!((found.since, found.window.as_deref()), (Some(time("2026-05-04T07:50:00Z")), Some("a")));
     assert_eq!(calendar.survey(time("2026-05-04T00:00:00Z")), super::Survey::default());
@@ -270,11 +288,10 @@ windows:
 - {name: night, member: promo, window: {start: '20:10', end: '08:00', timeZone: UTC}}
 ",
     );
-    assert_eq!(switches(&calendar, "2026-05-04T12:00:00Z", 3), [
-        "2026-05-04T20:00:00Z promo",
-        "2026-05-05T08:00:00Z payment",
-        "2026-05-05T20:00:00Z promo",
-    ]);
+    assert_eq!(
+        switches(&calendar, "2026-05-04T12:00:00Z", 3),
+        ["2026-05-04T20:00:00Z promo", "2026-05-05T08:00:00Z payment", "2026-05-05T20:00:00Z promo",]
+    );
     assert_eq!(calendar.survey(time("2026-05-04T00:00:00Z")), super::Survey::default());
 }
 
@@ -287,11 +304,10 @@ windows:
 ",
     );
     // The 8th is a Friday.
-    assert_eq!(switches(&calendar, "2026-05-08T13:00:00Z", 3), [
-        "2026-05-08T14:00:00Z nobody",
-        "2026-05-11T11:59:00Z payment",
-        "2026-05-11T14:00:00Z nobody",
-    ]);
+    assert_eq!(
+        switches(&calendar, "2026-05-08T13:00:00Z", 3),
+        ["2026-05-08T14:00:00Z nobody", "2026-05-11T11:59:00Z payment", "2026-05-11T14:00:00Z nobody",]
+    );
     assert_eq!(who(&calendar, "2026-05-10T00:00:00Z"), "nobody by Default until 2026-05-11T11:59:00Z");
 }
 
@@ -305,10 +321,10 @@ windows:
 - {name: other, member: payment, window: {start: '12:00', end: '13:00', timeZone: UTC, dates: ['2026-05-06']}}
 ",
     );
-    assert_eq!(switches(&calendar, "2026-05-04T09:00:00Z", 9), [
-        "2026-05-06T11:50:00Z payment",
-        "2026-05-06T13:00:00Z promo",
-    ]);
+    assert_eq!(
+        switches(&calendar, "2026-05-04T09:00:00Z", 9),
+        ["2026-05-06T11:50:00Z payment", "2026-05-06T13:00:00Z promo",]
+    );
     // When its window ends, the cause is another one.
     assert_eq!(who(&calendar, "2026-05-04T09:00:00Z"), "promo by Window until 2026-05-04T10:00:00Z");
     assert_eq!(who(&calendar, "2026-05-04T10:00:00Z"), "promo by Default until 2026-05-05T07:50:00Z");
@@ -327,7 +343,11 @@ fn without_windows_the_default_member_has_the_peak_for_ever_or_nobody_has_it() {
         let found = calendar.desired(None, time("2026-05-04T09:00:00Z"));
         assert_eq!((found.since, found.next), (None, None));
         let survey = calendar.survey(time("2026-05-04T09:00:00Z"));
-        assert_eq!((survey, calendar.has_windows()), (super::Survey::default(), false), "no windows, none missed");
+        assert_eq!(
+            (survey, calendar.has_windows()),
+            (super::Survey::default(), false),
+            "no windows, none missed"
+        );
     }
 }
 
@@ -344,7 +364,11 @@ windows:
     ] {
         let calendar = calendar(yaml);
         let found = calendar.desired(None, time("2026-05-04T09:00:00Z"));
-        assert_eq!((found.member.as_deref(), found.since, found.until), (Some("payment"), None, None), "{yaml}");
+        assert_eq!(
+            (found.member.as_deref(), found.since, found.until),
+            (Some("payment"), None, None),
+            "{yaml}"
+        );
         assert_eq!(found.next, None, "{yaml}");
     }
 }

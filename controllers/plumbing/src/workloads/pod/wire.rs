@@ -3,19 +3,22 @@
 use super::{
     AnnotationValue, ContainerState, ContainerStatus, ContainerView, DEFAULT_GRACE_SECONDS, EndedContainer,
     LOST, MESSAGE_MAX_BYTES, MIRROR, OWNER_KINDS, PodPhase, PodView, ResizeInProgress, ResizePending,
-    SANDBOX, Since, Traits,
+    SANDBOX, Since, Skipped, Traits,
 };
-use crate::workloads::amounts::Amounts;
-use crate::workloads::content::{Metadata, QosClass, Role};
-use crate::workloads::names::{RECORD_ANNOTATION, UPGRADE_TRAFFIC};
+use crate::resources::{
+    ContainerRequests, ContainerStatusRequests, PodSpecRequests, PodStatusRequests, ResourceList, Resources,
+};
+use crate::traffic::{Names, PodCondition, Signals};
 use crate::workloads::Annotated;
+use crate::workloads::amounts::{Amounts, Pair};
+use crate::workloads::content::{Metadata, QosClass, Role};
+use crate::workloads::names::{RECORD_ANNOTATION, SKIPPED, TIME_SHARE_TRAFFIC, UPGRADE_TRAFFIC};
 use crate::workloads::trace::Trace;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use springtide_crds::common::{ConditionStatus, bounded_text};
-use crate::traffic::PodCondition;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -38,6 +41,9 @@ struct WireSpec {
     readiness_gates: Vec<WireGate>,
     resource_claims: Vec<IgnoredAny>,
     resources: Value,
+    overhead: Option<ResourceList>,
+    priority: i32,
+    preemption_policy: Option<Box<str>>,
     os: Option<WireOs>,
     volumes: Vec<WireVolume>,
 }
@@ -89,6 +95,8 @@ struct WireStatus {
     conditions: Vec<WireCondition>,
     container_statuses: Vec<WireContainerStatus>,
     init_container_statuses: Vec<WireContainerStatus>,
+    allocated_resources: Option<ResourceList>,
+    resources: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +125,8 @@ struct WireContainerStatus {
     last_state: WireState,
     #[serde(default)]
     resources: Option<Value>,
+    #[serde(default)]
+    allocated_resources: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -156,11 +166,15 @@ impl From<WireTerminated> for EndedContainer {
 impl From<Wire> for PodView {
     fn from(wire: Wire) -> Self {
         let Wire { metadata: Annotated { meta, annotations }, spec, status } = wire;
-        let label = meta.labels.get(UPGRADE_TRAFFIC.label).cloned();
-        let annotation = annotations.get(UPGRADE_TRAFFIC.annotation).map(|text| Arc::from(&**text));
-        let gates = spec.readiness_gates.iter().map(|gate| &*gate.condition_type);
-        let gate = status.conditions.iter().find(|found| &*found.condition.type_ == UPGRADE_TRAFFIC.gate);
-        let gate: Vec<_> = gate.map(|found| found.condition.clone()).into_iter().collect();
+        let requests = requests(&spec, &status);
+        let signals = |names: &Names| {
+            let gates = spec.readiness_gates.iter().map(|gate| &*gate.condition_type);
+            let gate = find(&status.conditions, names.gate).map(|found| found.condition.clone());
+            let label = meta.labels.get(names.label).cloned();
+            let annotation = annotations.get(names.annotation).map(|text| Arc::from(&**text));
+            names.signals(gates, gate.as_slice(), label, annotation)
+        };
+        let [upgrade, time_share]: [Signals; 2] = [&UPGRADE_TRAFFIC, &TIME_SHARE_TRAFFIC].map(signals);
         let since = |type_| {
             let found = find(&status.conditions, type_)?;
             Some(Since {
@@ -168,9 +182,10 @@ impl From<Wire> for PodView {
                 since: found.condition.last_transition_time,
             })
         };
-        let held = |type_| {
-            find(&status.conditions, type_).filter(|found| found.condition.status == ConditionStatus::True)
+        let is = |type_, wanted: ConditionStatus| {
+            find(&status.conditions, type_).filter(|found| found.condition.status == wanted)
         };
+        let held = |type_| is(type_, ConditionStatus::True);
         let mut pod = Self {
             annotations: BTreeMap::new(),
             trace: Trace::read(annotations.get(RECORD_ANNOTATION).map(|text| &**text)),
@@ -181,7 +196,16 @@ impl From<Wire> for PodView {
             grace_seconds: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS),
             containers: Vec::new(),
             has_image_volumes: spec.volumes.iter().any(|volume| volume.image.is_some()),
-            signals: UPGRADE_TRAFFIC.signals(gates, &gate, label, annotation),
+            signals: upgrade,
+            time_share,
+            skipped: is(SKIPPED, ConditionStatus::False).map(|found| Skipped {
+                reason: bounded_text(&found.reason, MESSAGE_MAX_BYTES).into_boxed_str(),
+                message: message(found),
+                since: found.condition.last_transition_time,
+            }),
+            requests,
+            priority: spec.priority,
+            preempts: spec.preemption_policy.as_deref() != Some("Never"),
             containers_ready: since("ContainersReady"),
             ready: since("Ready"),
             sandbox_since: since(SANDBOX).and_then(|condition| condition.since),
@@ -216,6 +240,44 @@ impl From<Wire> for PodView {
                 .collect();
         }
         pod
+    }
+}
+
+/// See [`PodView::requests`].
+fn requests(spec: &WireSpec, status: &WireStatus) -> Pair {
+    let asked = |containers: &[WireContainer]| containers.iter().map(WireContainer::requests).collect();
+    let asked = PodSpecRequests {
+        containers: asked(&spec.containers),
+        init_containers: asked(&spec.init_containers),
+        overhead: spec.overhead.clone(),
+        resources: read_resources(Some(&spec.resources)),
+    };
+    let statuses = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let pending = find(&status.conditions, "PodResizePending");
+    let in_force = PodStatusRequests {
+        containers: statuses.map(WireContainerStatus::requests).collect(),
+        allocated_resources: status.allocated_resources.clone(),
+        resources: read_resources(status.resources.as_ref()),
+        is_resize_infeasible: pending.is_some_and(|found| {
+            found.condition.status == ConditionStatus::True && &*found.reason == "Infeasible"
+        }),
+    };
+    let ResourceList { cpu, memory, .. } = asked.of_pod(&in_force);
+    Pair { cpu: Some(cpu), memory: Some(memory) }
+}
+
+/// `resources` of a container, of its status or of a pod. What the API server would not store counts as nothing.
+fn read_resources(resources: Option<&Value>) -> Resources {
+    resources.and_then(|resources| Option::deserialize(resources).ok()).flatten().unwrap_or_default()
+}
+
+impl WireContainer {
+    fn requests(&self) -> ContainerRequests {
+        ContainerRequests {
+            name: Box::from(&*self.name),
+            restart_policy: self.restart_policy.clone(),
+            resources: read_resources(Some(&self.resources)),
+        }
     }
 }
 
@@ -269,6 +331,15 @@ fn containers(
 }
 
 impl WireContainerStatus {
+    fn requests(&self) -> ContainerStatusRequests {
+        let allocated = self.allocated_resources.as_ref();
+        ContainerStatusRequests {
+            name: self.name.clone(),
+            allocated_resources: allocated.and_then(|list| Option::deserialize(list).ok()).flatten(),
+            resources: read_resources(self.resources.as_ref()),
+        }
+    }
+
     fn at(self, place: u16) -> ContainerStatus {
         let wire = self;
         let state = match (wire.state.running, wire.state.terminated, wire.state.waiting) {
@@ -289,6 +360,10 @@ impl WireContainerStatus {
             state,
             last: wire.last_state.terminated.map(EndedContainer::from),
             amounts: wire.resources.filter(|value| !value.is_null()).map(|value| Amounts::read(&value)),
+            allocated: wire
+                .allocated_resources
+                .filter(|value| !value.is_null())
+                .map(|value| Pair::read(&value)),
         }
     }
 }

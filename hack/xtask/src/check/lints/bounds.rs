@@ -67,6 +67,9 @@ fn is_certain(item: &Value, key: &Value) -> bool {
 
 /// The largest status that the schema allows fits the executor's bound.
 pub(super) fn status_size(subject: &Subject) -> Vec<Problem> {
+    if !subject.kind.has_status() {
+        return Vec::new();
+    }
     let problem = match largest(&subject.root["properties"]["status"]) {
         Some(bytes) if bytes <= MAX_STATUS_BYTES => return Vec::new(),
         Some(bytes) => format!("may reach {bytes} bytes, at most {MAX_STATUS_BYTES}: lower a bound"),

@@ -7,12 +7,13 @@ use super::{Problem, Subject};
 
 /// The most a kind may declare, per namespace and per cluster: the load tests
 /// run at these figures.
-const CEILINGS: [(&str, u64, u64); 8] = [
+const CEILINGS: [(&str, u64, u64); 9] = [
     ("BatchJob", 1_500, 10_000),
     ("BatchQueue", 20, 500),
     ("BatchTaskProfile", 200, 2_000),
     ("InPlaceUpgrade", 500, 5_000),
     ("TimeShareGroup", 20, 200),
+    ("ReferenceGrant", 100, 1_000),
     ("ElasticSite", 100, 1_000),
     ("SiteControlPlane", 100, 1_000),
     ("SiteReceipt", 500, 5_000),
@@ -53,8 +54,8 @@ pub(super) fn maximum(subject: &Subject) -> Vec<Problem> {
         .collect()
 }
 
-/// One stored version with a status subresource and a required spec; no
-/// conversion.
+/// One stored version with a required spec, and a status subresource where
+/// there is a status; no conversion.
 pub(super) fn subresource(subject: &Subject) -> Vec<Problem> {
     let mut problems = Vec::new();
     let versions = subject.crd["spec"]["versions"].as_array().cloned().unwrap_or_default();
@@ -62,8 +63,12 @@ pub(super) fn subresource(subject: &Subject) -> Vec<Problem> {
         problems.extend(problem("exactly one version must be the storage version"));
     }
     for version in &versions {
-        if !version["subresources"]["status"].is_object() {
-            problems.extend(problem("each version needs the status subresource"));
+        match (version["subresources"]["status"].is_object(), subject.kind.has_status()) {
+            (false, true) => problems.extend(problem("each version needs the status subresource")),
+            (true, false) => {
+                problems.extend(problem("without conditions a status says nothing; leave it out"))
+            }
+            (true, true) | (false, false) => {}
         }
     }
     let strategy = &subject.crd["spec"]["conversion"]["strategy"];
@@ -77,7 +82,7 @@ pub(super) fn subresource(subject: &Subject) -> Vec<Problem> {
     problems
 }
 
-/// Short name, category and printer columns.
+/// Short name, category and printer columns: what nobody reports on has not much to show.
 pub(super) fn polish(subject: &Subject) -> Vec<Problem> {
     let mut problems = Vec::new();
     let names = &subject.crd["spec"]["names"];
@@ -90,7 +95,7 @@ pub(super) fn polish(subject: &Subject) -> Vec<Problem> {
     for version in subject.crd["spec"]["versions"].as_array().into_iter().flatten() {
         let columns = version["additionalPrinterColumns"].as_array().cloned().unwrap_or_default();
         let (age, others): (Vec<_>, Vec<_>) = columns.iter().partition(|column| column["type"] == "date");
-        if others.len() < 4 || age.is_empty() {
+        if (subject.kind.has_status() && others.len() < 4) || age.is_empty() {
             problems.extend(problem("at least 4 printer columns and the age are needed"));
         }
         for column in columns.iter().filter(|column| column["description"].is_null()) {

@@ -67,10 +67,13 @@ impl Subject {
         })
     }
 
-    /// Visits every schema of the spec and the status.
+    /// Visits every schema of the spec and of the status, if the kind has one.
     fn each_field(&self, mut visit: impl FnMut(schema::Node<'_>)) {
         for part in ["spec", "status"] {
-            schema::walk(part, &self.root["properties"][part], &mut visit);
+            let schema = &self.root["properties"][part];
+            if schema.is_object() {
+                schema::walk(part, schema, &mut visit);
+            }
         }
     }
 }

@@ -62,10 +62,16 @@ fn guarded(subject: &Subject, transitions: &[&str]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (what, relation, fields) in declared {
         for field in *fields {
-            let schema = field
-                .split('.')
-                .fold(&subject.root["properties"]["spec"], |schema, name| &schema["properties"][name]);
-            let kept = format!("self.{field} {relation} oldSelf.{field}");
+            let schema =
+                field.split('.').fold(&subject.root["properties"]["spec"], |schema, step| {
+                    match step.strip_suffix("[]") {
+                        Some(list) => &schema["properties"][list]["items"],
+                        None => &schema["properties"][step],
+                    }
+                });
+            // The rule of an item of a list is on the item.
+            let of_object = field.rsplit("[].").next().unwrap_or(field);
+            let kept = format!("self.{of_object} {relation} oldSelf.{of_object}");
             if schema["type"].is_null() {
                 problems.push((format!("spec.{field}"), format!("is listed as {what} but does not exist")));
             } else if !transitions.iter().any(|rule| rule.contains(&kept)) {

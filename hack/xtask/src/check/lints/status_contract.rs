@@ -7,9 +7,13 @@ use serde_json::Value;
 use super::{Problem, Subject};
 
 /// Conditions are a list-map whose items carry their generation; the three
-/// summary types exist; the default status says "not seen yet".
+/// summary types exist; the default status says "not seen yet". A kind without
+/// conditions has no status at all.
 pub(super) fn conditions(subject: &Subject) -> Vec<Problem> {
     let status = &subject.root["properties"]["status"];
+    if !subject.kind.has_status() && status.is_null() {
+        return Vec::new();
+    }
     let conditions = &status["properties"]["conditions"];
     let item = &conditions["items"];
     let types: BTreeSet<&str> = subject.kind.reasons.iter().map(|row| row.condition).collect();

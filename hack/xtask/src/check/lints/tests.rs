@@ -68,6 +68,7 @@ fn all_broken() -> Vec<Broken> {
             "conversion must be None",
         ),
         broken("subresource", |s| s.root["required"] = json!([]), "spec must be required"),
+        broken("subresource", |s| s.kind.reasons.clear(), "without conditions a status says nothing"),
         broken("polish", |s| s.crd["spec"]["names"]["shortNames"] = json!([]), "short name"),
         broken("polish", |s| s.crd["spec"]["names"]["categories"] = json!(["springtide", "all"]), "category"),
         broken(
@@ -94,6 +95,7 @@ fn all_broken() -> Vec<Broken> {
             |s| s.kind.reasons.retain(|row| row.condition != "Stalled"),
             "Stalled must be documented",
         ),
+        broken("conditions", |s| s.kind.reasons.clear(), "a summary condition"),
         broken(
             "described",
             |s| set(s, &format!("{TIER}/description"), json!("")),
@@ -198,6 +200,11 @@ fn all_broken() -> Vec<Broken> {
         broken("rules", |s| s.examples.rules[0].message.push('!'), "which no rule says"),
         broken("rules", |s| s.kind.immutable_fields = &["priority"], "no transition rule guards it"),
         broken("rules", |s| s.kind.immutable_fields = &["prioritee"], "does not exist"),
+        broken(
+            "rules",
+            |s| s.kind.immutable_fields = &["podFailurePolicy.rules[].action"],
+            "no transition rule guards it",
+        ),
         broken("rules", |s| s.kind.rising_fields = &["priority"], "rising but no transition rule guards it"),
         broken(
             "wiring",

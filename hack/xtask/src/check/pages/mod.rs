@@ -1,5 +1,5 @@
 //! The YAML in the docs is what the API server takes: each object of ours, and each part of a spec, fits the schema of
-//! its kind. Rules in CEL the API server knows best: a test gives it the same objects (`e2e/tests/crd_validation.rs`).
+//! its kind. Rules in CEL the API server knows best: a test gives it the same objects (`e2e/tests/crd_validation/main.rs`).
 
 mod fit;
 

@@ -4,7 +4,7 @@ use super::super::*;
 use super::sizes::{NODES, NodeSize, RESOURCES, counted, of_online, whole};
 use super::{QUEUES, TIERS, WITH_WINDOWS, Walk, tier_of};
 use crate::peaks::{Action, PeakState};
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 use springtide_crds::batch_job::StopPolicy;
 
 /// The queues of the cohort, by their places.

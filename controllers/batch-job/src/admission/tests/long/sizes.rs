@@ -1,7 +1,7 @@
 //! What the nodes of a random walk have, what pods request there, and how that counts in a quota.
 
 use super::super::*;
-use crate::resources::ResourceList;
+use springtide_plumbing::resources::ResourceList;
 
 /// What the pods of jobs request, as [`World`] reads it: cores, and memory where it is not the usual little.
 pub(super) const SIZES: [&str; 6] = ["500m", "1", "2", "3", "500m cpu 2Gi", "1 cpu 4Gi"];

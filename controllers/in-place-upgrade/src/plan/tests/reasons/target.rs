@@ -2,6 +2,7 @@
 
 use super::Told;
 use springtide_plumbing::workloads::amounts::Amounts;
+use springtide_plumbing::workloads::claims::Claim;
 use crate::fixtures::{at, autoscaler, daemon_set, overlay, pod, replica_set, revision};
 use crate::observed::Observed;
 use crate::plan::tests::kinds::{db, in_run, observed, old_pods};
@@ -65,9 +66,9 @@ pub(super) fn refused(reason: RefusalReason) -> Told {
         RefusalReason::ConflictsWithTimeShareGroup => {
             let scene = of_amounts().with(|observed| {
                 let peak = Amounts::read(&json!({"requests": {"cpu": "4"}}));
-                let peak = [("app".into(), peak)].into();
+                let claim = Claim::of_stated([("app".into(), peak)]);
                 let group = "day-night".to_owned();
-                observed.time_share = Some(TimeShare { group, peak, ..TimeShare::default() });
+                observed.time_share = Some(TimeShare { group, claim, ..TimeShare::default() });
             });
             (scene, &["cpu or memory", "container app", "TimeShareGroup day-night", "leave its resources"])
         }

@@ -39,10 +39,17 @@ fn what_is_wrong_at_any_time_names_the_field_and_the_remedy() {
             "schedule.windows[a].window: cron: \"61 0 * * *\" is not understood",
         ),
         (window("{timeZone: UTC}"), "schedule.windows[a].window: give either start and end, or cron"),
-        ("skipDates: ['2026-02-30']".to_owned(), "schedule.skipDates: \"2026-02-30\" is no date; use YYYY-MM-DD"),
-        ("defaultMember: x".to_owned(), "schedule.defaultMember: there is no member x; name one of spec.members"),
         (
-            "windows: [{name: a, member: x, window: {start: '08:00', end: '09:00', timeZone: UTC}}]".to_owned(),
+            "skipDates: ['2026-02-30']".to_owned(),
+            "schedule.skipDates: \"2026-02-30\" is no date; use YYYY-MM-DD",
+        ),
+        (
+            "defaultMember: x".to_owned(),
+            "schedule.defaultMember: there is no member x; name one of spec.members",
+        ),
+        (
+            "windows: [{name: a, member: x, window: {start: '08:00', end: '09:00', timeZone: UTC}}]"
+                .to_owned(),
             "schedule.windows[a].member: there is no member x; name one of spec.members",
         ),
     ];
@@ -114,7 +121,10 @@ windows:
     assert_eq!(conflict(&yaml(300), "2026-05-04T00:00:00Z"), None);
     // A lead that covers the whole of the other window, which comes first in the list of claims then.
     let found = conflict(&yaml(10_000), "2026-05-04T00:00:00Z").unwrap();
-    assert!(found.contains("the lead of second (promo) begins at 2026-05-04T07:18:20Z, and first"), "{found}");
+    assert!(
+        found.contains("the lead of second (promo) begins at 2026-05-04T07:18:20Z, and first"),
+        "{found}"
+    );
 }
 
 #[test]
@@ -143,7 +153,11 @@ windows:
     let is_over = |now: &str| calendar(yaml).survey(time(now)).is_over;
     assert_eq!([is_over("2026-05-04T19:59:59Z"), is_over("2026-05-04T20:00:00Z")], [false, true]);
     assert_eq!(conflict(yaml, "2026-05-04T20:00:00Z"), None);
-    assert_eq!(who(&calendar(yaml), "2026-05-04T20:00:00Z"), "promo by Default for ever", "the way back is open");
+    assert_eq!(
+        who(&calendar(yaml), "2026-05-04T20:00:00Z"),
+        "promo by Default for ever",
+        "the way back is open"
+    );
 }
 
 #[test]

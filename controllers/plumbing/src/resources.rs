@@ -3,9 +3,9 @@
 //! The unit of cpu is a thousandth of a core, that of every other resource the whole number the API
 //! means (bytes, pods, devices), rounded up: so does the scheduler.
 
+use crate::quantity::{HUGE_PAGES, Quantity};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
-use springtide_plumbing::quantity::{HUGE_PAGES, Quantity};
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,0 +1,2 @@
+obj.spec.mode = "Active"
+return obj

@@ -1,0 +1,14 @@
+mod aborts;
+mod crashes;
+mod guards;
+mod quotas;
+mod recreated;
+mod rest;
+mod schedules;
+mod shapes;
+mod steps;
+mod stuck;
+mod switches;
+mod third_pods;
+mod traffic;
+mod world;
