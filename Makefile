@@ -55,6 +55,11 @@ demo-upgrade: deps xtask ## Upgrade a service in place on a real node while requ
 	cargo build --workspace --bins
 	bin=$(if $(filter 0,$(shell id -u)),$$($(XTASK) tools --print-path control-plane node)) && SPRINGTIDE_BIN=$$bin $(BUILT)/demo-upgrade
 
+.PHONY: demo-timeshare
+demo-timeshare: deps xtask ## Show a day in which two services and batch jobs share a real node, while requests run (root; four minutes).
+	cargo build --workspace --bins
+	bin=$(if $(filter 0,$(shell id -u)),$$($(XTASK) tools --print-path control-plane node)) && SPRINGTIDE_BIN=$$bin $(BUILT)/demo-time-share
+
 .PHONY: clean-local
 clean-local: ## End what `make demo KEEP=1` left running, and remove all of it.
 	cargo build --bin demo
@@ -87,6 +92,12 @@ bench-upgrade: deps xtask ## Measure InPlaceUpgrade on ten thousand pods, and on
 	cargo build --release -p springtide-manager
 	cargo build --release -p springtide-e2e --bin bench-upgrade
 	bin=$$($(XTASK) tools --print-path $(UPGRADE_TOOLS)) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-upgrade $(BENCH_ARGS)
+
+.PHONY: bench-timeshare
+bench-timeshare: deps xtask ## Measure TimeShareGroup on ten thousand pods, and on a real node (release build); BENCH_ARGS=--help tells of parts.
+	cargo build --release -p springtide-manager
+	cargo build --release -p springtide-e2e --bin bench-time-share
+	bin=$$($(XTASK) tools --print-path $(UPGRADE_TOOLS)) && SPRINGTIDE_BIN=$$bin $(BUILT:debug=release)/bench-time-share $(BENCH_ARGS)
 
 .PHONY: bench-plumbing
 bench-plumbing: deps xtask ## Measure what the plumbing costs: memory per pod, leases, write budget, hand-over (release build).

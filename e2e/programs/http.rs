@@ -28,8 +28,8 @@ const LINES: &str = "/lines";
 
 /// Answers every request by `text`, and one for [`LINES`] by the lines of `file`, to which it adds `text` first. After
 /// SIGTERM each connection is closed with its next answer, as the header then says, and the program ends when none is
-/// open; whoever does not want to wait for idle ones kills it.
-pub(super) fn serve(port: u16, text: &str, file: Option<&str>) -> i32 {
+/// open; whoever does not want to wait for idle ones kills it. A connection is closed so after `answers` too.
+pub(super) fn serve(port: u16, text: &str, file: Option<&str>, answers: u64) -> i32 {
     // Before there are threads, so that it holds for all of them.
     let signals = signals::Blocked::new(&[signals::TERM, signals::INT]);
     let listener = match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
@@ -52,7 +52,7 @@ pub(super) fn serve(port: u16, text: &str, file: Option<&str>) -> i32 {
             let (text, file) = (text.clone(), file.clone());
             std::thread::spawn(move || {
                 // The other side is gone, or says what no client of ours would.
-                let _ = answer(connection, &text, file.as_deref());
+                let _ = answer(connection, &text, file.as_deref(), answers);
                 OPEN.fetch_sub(1, SeqCst);
             });
         }
@@ -73,14 +73,16 @@ pub(super) fn note(file: &str, line: &str) -> Result<()> {
     File::options().append(true).create(true).open(file)?.write_all(format!("{line}\n").as_bytes())
 }
 
-fn answer(mut connection: TcpStream, text: &str, file: Option<&str>) -> Result<()> {
+fn answer(mut connection: TcpStream, text: &str, file: Option<&str>, answers: u64) -> Result<()> {
     connection.set_nodelay(true)?;
     let mut read = Vec::new();
+    let mut left = answers;
     while let Some(head) = head(&mut connection, &mut read)? {
         let asks_for_lines = head.split(' ').nth(1) == Some(LINES);
         let lines = file.filter(|_| asks_for_lines).map(read_to_string).transpose()?;
         let text = lines.as_deref().unwrap_or(text);
-        let closing = CLOSING.load(SeqCst);
+        left = left.saturating_sub(1);
+        let closing = CLOSING.load(SeqCst) || left == 0;
         let close = if closing { "Connection: close\r\n" } else { "" };
         let length = text.len();
         write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{close}\r\n{text}")?;

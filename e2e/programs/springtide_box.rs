@@ -17,8 +17,8 @@
 //! springtide-box burn BYTES SECONDS [MESSAGE]   as hold, with a processor kept busy for SECONDS
 //! springtide-box serve PORT ROUNDS         answer each byte on a connection by one, after ROUNDS of arithmetic
 //! springtide-box ask ADDRESS RATE SECONDS  send RATE requests a second to such a server; print each one's microseconds
-//! springtide-box http PORT TEXT [FILE]     answer HTTP requests by TEXT, and /lines by FILE, to which TEXT is added first;
-//!                                          leave in peace on SIGTERM
+//! springtide-box http PORT TEXT [FILE [ANSWERS]]   answer HTTP requests by TEXT, and /lines by FILE, to which TEXT is added
+//!                                          first; leave in peace on SIGTERM; close each connection after ANSWERS
 //! springtide-box get ADDRESS PATH          print what such a server answers
 //! springtide-box note FILE TEXT [SECONDS]  add the line TEXT to FILE, and end with 0 after SECONDS
 //! springtide-box load ADDRESS RATE SECONDS send RATE requests a second to such a server; print how many had no answer
@@ -92,10 +92,17 @@ fn main() {
                 usage(&format!("{rate:?} or {seconds:?} is no number, or 0"))
             }
         },
-        ["http", port, text, file @ ..] if file.len() <= 1 => match port.parse() {
-            Ok(port) => http::serve(port, text, file.first().copied()),
-            Err(_) => usage(&format!("{port:?} is no port")),
-        },
+        ["http", port, text, more @ ..] if more.len() <= 2 => {
+            let answers = more.get(1).map_or(Ok(u64::MAX), |answers| answers.parse());
+            match (port.parse(), answers) {
+                (Ok(port), Ok(answers)) if answers > 0 => {
+                    http::serve(port, text, more.first().copied(), answers)
+                }
+                (Ok(_), Ok(_)) | (Err(_), _) | (_, Err(_)) => {
+                    usage(&format!("PORT or ANSWERS of {port:?}, {more:?} is no number, or 0"))
+                }
+            }
+        }
         ["get", address, path] => http::get(address, path),
         ["note", file, text, seconds @ ..] if seconds.len() <= 1 => {
             let seconds = seconds.first().copied().unwrap_or("0");
@@ -118,7 +125,7 @@ fn main() {
 fn usage(why: &str) -> i32 {
     eprintln!("springtide-box: {why}");
     eprintln!(
-        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT... | burn [BYTES SECONDS [MESSAGE]] | serve PORT ROUNDS | ask ADDRESS RATE SECONDS | http PORT TEXT [FILE] | get ADDRESS PATH | note FILE TEXT [SECONDS] | load ADDRESS RATE SECONDS"
+        "usage: springtide-box pause [TEXT] | sleep SECONDS [MESSAGE] | exit CODE [MESSAGE] | alloc BYTES [MESSAGE] | hold BYTES SECONDS [MESSAGE] | print TEXT... | burn [BYTES SECONDS [MESSAGE]] | serve PORT ROUNDS | ask ADDRESS RATE SECONDS | http PORT TEXT [FILE [ANSWERS]] | get ADDRESS PATH | note FILE TEXT [SECONDS] | load ADDRESS RATE SECONDS"
     );
     USAGE
 }

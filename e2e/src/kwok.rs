@@ -124,6 +124,9 @@ pub enum Stages {
     Lives,
     /// In addition, running ones follow changes of their spec.
     InPlace,
+    /// As that, but for their sizes: somebody else plays the part of kubelets that is about these, and says that the spec has
+    /// been seen ([`Kubelets`](crate::time_share::kubelets::Kubelets)).
+    Unsized,
 }
 
 /// Annotation that puts a node into KWOK's hands; all others are left alone.
@@ -139,8 +142,10 @@ const FILES: [(&str, &str); 5] = [
     ("pod-complete.yaml", include_str!("kwok/stages/pod-complete.yaml")),
     ("pod-delete.yaml", include_str!("kwok/stages/pod-delete.yaml")),
 ];
-/// One more for [`Stages::InPlace`].
+/// One more for [`Stages::Unsized`], ...
 const IN_PLACE: (&str, &str) = ("pod-in-place.yaml", include_str!("kwok/stages/pod-in-place.yaml"));
+/// ... and another one for [`Stages::InPlace`].
+const RESIZE: (&str, &str) = ("pod-resize.yaml", include_str!("kwok/stages/pod-resize.yaml"));
 
 /// Bound for new nodes to become Ready.
 const NODES_READY: Duration = Duration::from_secs(180);
@@ -234,8 +239,9 @@ impl Kwok {
             .arg("--manage-all-nodes=false")
             .arg(format!("--manage-nodes-with-annotation-selector={}={}", MANAGED.0, MANAGED.1));
         let further = match stages {
-            Stages::Lives => None,
-            Stages::InPlace => Some(IN_PLACE),
+            Stages::Lives => vec![],
+            Stages::InPlace => vec![IN_PLACE, RESIZE],
+            Stages::Unsized => vec![IN_PLACE],
         };
         for (name, text) in FILES.into_iter().chain(further) {
             let path = folder.join(name);

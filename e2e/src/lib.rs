@@ -22,6 +22,7 @@
 //! | [`polling`] | waiting for what is asked for again and again |
 //! | [`oracle`] | independent witnesses of pods, jobs and leadership |
 //! | [`fault_proxy`] | a proxy in front of the API server that injects faults |
+//! | [`foreign_crds`] | CRDs of other projects |
 //! | [`archive_sink`] | a server that takes the lines of finished jobs, or does not |
 //! | [`crash`] | a manager that ends at each of its writes, and what becomes of its work |
 //! | [`held_seats`] | a tenant that keeps the seats of a priority level |
@@ -29,6 +30,7 @@
 //! | [`recovery`] | how a manager comes back after a fault of what it stands on |
 //! | [`bench`] | the use of a process, and the reports of the benches |
 //! | [`upgrade`] | a cluster with a manager, and namespaces for tests of InPlaceUpgrade |
+//! | [`time_share`] | a cluster whose nodes have only so much, and namespaces for tests of TimeShareGroup |
 //! | [`node`] | a real node: containerd, the kubelet, images, and the search for leftovers |
 //!
 //! Everything here is the real thing run locally: no API server, kubelet or
@@ -43,6 +45,7 @@ pub mod command_line;
 pub mod crash;
 pub mod fault_proxy;
 pub mod flow_control;
+pub mod foreign_crds;
 pub mod guardian;
 pub mod held_seats;
 pub mod helm;
@@ -60,5 +63,6 @@ pub mod recovery;
 pub mod relay;
 pub mod rights;
 pub mod state_folder;
+pub mod time_share;
 pub mod upgrade;
 pub mod write_count;

@@ -6,6 +6,7 @@ use serde_json::json;
 use springtide_crds::batch_job::BatchJobSpec;
 use springtide_crds::in_place_upgrade::{Mode, ReadyReason, RefusalReason, StalledReason};
 use springtide_e2e::batch::{GENERAL, Task, Testbed, pool};
+use springtide_e2e::foreign_crds::VERTICAL_POD_AUTOSCALER;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 use springtide_e2e::oracle::feed::PATIENCE;
@@ -63,24 +64,6 @@ async fn a_manager_waits_for_its_crd_at_the_start_and_when_it_is_deleted() -> Re
     Ok(())
 }
 
-/// The CRD of the autoscaler project, without what its schema says of the spec.
-const AUTOSCALER_CRD: &str = "
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata:
-  name: verticalpodautoscalers.autoscaling.k8s.io
-  annotations: {api-approved.kubernetes.io: https://github.com/kubernetes/kubernetes/pull/63797}
-spec:
-  group: autoscaling.k8s.io
-  names: {kind: VerticalPodAutoscaler, listKind: VerticalPodAutoscalerList, plural: verticalpodautoscalers, singular: verticalpodautoscaler}
-  scope: Namespaced
-  versions:
-  - name: v1
-    served: true
-    storage: true
-    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-";
-
 #[tokio::test]
 async fn an_autoscaler_whose_kind_comes_while_the_manager_runs_is_respected_from_then_on() -> Result<()> {
     let cluster = upgrade::cluster().await?;
@@ -96,7 +79,7 @@ async fn an_autoscaler_whose_kind_comes_while_the_manager_runs_is_respected_from
     test.upgrade("web", spec).await?;
     test.told("web", ReadyReason::Paused).await?;
 
-    cluster.apply(AUTOSCALER_CRD).await?;
+    cluster.apply(VERTICAL_POD_AUTOSCALER).await?;
     let autoscaler = json!({
         "apiVersion": "autoscaling.k8s.io/v1", "kind": "VerticalPodAutoscaler",
         "metadata": {"name": "web", "namespace": test.namespace},

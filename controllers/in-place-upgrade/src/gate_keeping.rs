@@ -115,8 +115,9 @@ mod tests {
 
     #[test]
     fn a_gate_that_a_run_has_closed_is_left_to_it_for_as_long_as_it_goes_on() {
-        let closed =
-            || gate(json!([{"type": UPGRADE_TRAFFIC.gate, "status": "False", "message": "run=7c9f21ab04de"}]));
+        let closed = || {
+            gate(json!([{"type": UPGRADE_TRAFFIC.gate, "status": "False", "message": "run=7c9f21ab04de"}]))
+        };
         assert_eq!((writes(closed(), true), writes(closed(), false)), (0, 1));
         let open = gate(json!([{"type": UPGRADE_TRAFFIC.gate, "status": "True"}]));
         assert_eq!(writes(open, false), 0);
@@ -124,8 +125,10 @@ mod tests {
 
     #[test]
     fn a_run_that_ends_or_goes_has_its_namespace_looked_through_and_one_that_begins_has_not() {
-        let (open, over) =
-            (upgrade("web", "Deployment", "web", true, json!({})), upgrade("web", "Deployment", "web", false, json!({})));
+        let (open, over) = (
+            upgrade("web", "Deployment", "web", true, json!({})),
+            upgrade("web", "Deployment", "web", false, json!({})),
+        );
         let apply = |old: Option<&Arc<UpgradeView>>, new: &Arc<UpgradeView>| {
             has_ended(&Change::Apply { old: old.cloned(), new: Arc::clone(new), initial: false })
         };

@@ -26,13 +26,13 @@ struct Cli {
 enum Command {
     /// Runs the controllers until SIGTERM or SIGINT.
     Manager(Box<ManagerArgs>),
-    /// Says why a BatchJob or an InPlaceUpgrade is where it is: what it waits for, what lets it go on, and what to do.
+    /// Says why a BatchJob, an InPlaceUpgrade or a TimeShareGroup is where it is: what it waits for, what lets it go on, and what to do.
     Explain(cli::explain::ExplainArgs),
-    /// Shows queues, with what waits in them, or upgrades, with what holds them.
+    /// Shows queues, with what waits in them, upgrades, with what holds them, or groups, with who has the peak when.
     Status(cli::status::StatusArgs),
-    /// Says what an InPlaceUpgrade or a manifest leads to: the writes of the manager, and what would wait. Stores nothing.
+    /// Says what an InPlaceUpgrade, a TimeShareGroup or a manifest leads to: the writes of the manager, and what would wait. Stores nothing.
     Plan(cli::plan::PlanArgs),
-    /// Follows an InPlaceUpgrade until its run ends; the exit code tells how.
+    /// Follows an InPlaceUpgrade until its run ends, or a TimeShareGroup until its switch does; the exit code tells how.
     Watch(cli::watch::WatchArgs),
     /// Gives finalizers back where no manager does it any more: before CRDs or namespaces are removed.
     Release(cli::release::ReleaseArgs),

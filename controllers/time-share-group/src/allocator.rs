@@ -240,6 +240,11 @@ impl Allocator {
         self.pods.get(uid)
     }
 
+    /// What the node has for pods.
+    pub fn allocatable(&self) -> Demand {
+        self.allocatable
+    }
+
     /// What is allocated to all pods.
     pub fn allocated(&self) -> Demand {
         self.pods.values().map(|pod| pod.allocated).sum()

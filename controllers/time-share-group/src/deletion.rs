@@ -108,11 +108,8 @@ fn status(observed: &Observed, message: &str, now: Timestamp) -> Write {
     let meta = group.meta();
     let mut status = group.status.clone();
     status.observed_generation = meta.generation;
-    let writer = ConditionWriter {
-        observed_generation: meta.generation,
-        now,
-        message_max_bytes: MESSAGE_MAX_BYTES,
-    };
+    let writer =
+        ConditionWriter { observed_generation: meta.generation, now, message_max_bytes: MESSAGE_MAX_BYTES };
     writer.set(&mut status.conditions, ReadyReason::Deleting, message);
     if observed.failing.is_some() {
         // What its writes fail at is told there, and does not end by itself.
@@ -131,9 +128,8 @@ fn why(message: String) -> Why {
 /// Shrinks pods of removed members to what their templates request, where the peak is somebody else's: theirs would be on
 /// top of it. Memory stays, as nobody looks any more at what is used of it.
 pub fn let_go(observed: &Observed, now: Timestamp) -> Vec<Write> {
-    let shrunk = oversized(observed).filter(|(found, _)| {
-        !found.evidence.is_upgrading && refused(&found.evidence, SHRINK, now).is_none()
-    });
+    let shrunk = oversized(observed)
+        .filter(|(found, _)| !found.evidence.is_upgrading && refused(&found.evidence, SHRINK, now).is_none());
     shrunk.map(|(found, size)| resize(&found.pod, &size, WriteClass::Spec)).collect()
 }
 
@@ -152,9 +148,10 @@ const SHRINK: Attempt = Attempt::Resize(Level::Valley);
 
 /// Pods of removed members that are to shrink, and to what.
 fn oversized(observed: &Observed) -> impl Iterator<Item = (&MemberPod, Size)> {
-    let members = observed.removed.iter().filter(|member| {
-        is_left_to_us(member) && is_anothers_peak(&observed.group, &member.name)
-    });
+    let members = observed
+        .removed
+        .iter()
+        .filter(|member| is_left_to_us(member) && is_anothers_peak(&observed.group, &member.name));
     members.flat_map(|member| member.pods.iter().filter_map(|found| Some((found, excess(member, found)?))))
 }
 

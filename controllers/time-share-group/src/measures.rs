@@ -13,7 +13,9 @@ use prometheus_client::registry::Registry;
 use serde_json::Value;
 use springtide_crds::common::{ConditionStatus, Quantity, condition};
 use springtide_crds::reason::Reason;
-use springtide_crds::time_share_group::{LastTransition, PreflightPassedReason, TimeShareGroupStatus, TransitionResult};
+use springtide_crds::time_share_group::{
+    LastTransition, PreflightPassedReason, TimeShareGroupStatus, TransitionResult,
+};
 use springtide_plumbing::quantity::parse_amount;
 use springtide_plumbing::store::Store;
 use std::fmt;
@@ -21,7 +23,8 @@ use std::fmt;
 /// From a resize on a quiet node, some 100 ms, to one that has waited for the kubelet's own look every three minutes.
 const UNIT_SECONDS: [f64; 12] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 180.0, 600.0];
 /// From a group of a few pods to a large one with a look at its canary.
-const SWITCH_SECONDS: [f64; 11] = [5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0, 14_400.0, 86_400.0];
+const SWITCH_SECONDS: [f64; 11] =
+    [5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0, 14_400.0, 86_400.0];
 /// Thousandths of a core.
 const MILLICORES: f64 = 1000.0;
 
@@ -128,9 +131,13 @@ struct Ended {
 impl Ended {
     /// What has ended by a status that takes the place of the stored one.
     fn between(stored: &Value, status: &Value) -> Option<Self> {
-        let last = |status: &Value| serde_json::from_value::<LastTransition>(status["lastTransitions"][0].clone()).ok();
+        let last = |status: &Value| {
+            serde_json::from_value::<LastTransition>(status["lastTransitions"][0].clone()).ok()
+        };
         let ended = last(status)?;
-        if last(stored).is_some_and(|before| before.id == ended.id && before.completion_time == ended.completion_time) {
+        if last(stored)
+            .is_some_and(|before| before.id == ended.id && before.completion_time == ended.completion_time)
+        {
             return None;
         }
         let done = match ended.result {

@@ -105,7 +105,8 @@ impl PodTimes {
             self.pods = HashMap::new();
             return ended;
         }
-        let known: HashSet<&Uid> = members.iter().flat_map(|member| &member.pods).map(MemberPod::uid).collect();
+        let known: HashSet<&Uid> =
+            members.iter().flat_map(|member| &member.pods).map(MemberPod::uid).collect();
         self.pods.retain(|uid, _| known.contains(uid));
         for (spec, member) in specs.iter().zip(members) {
             for found in &member.pods {
@@ -269,6 +270,9 @@ mod tests {
     fn quantiles_are_of_those_that_ended() {
         let of = |all: &[u32], percent| quantile(&mut all.to_vec(), percent).map(|took| took.as_millis());
         let hundred: Vec<u32> = (1..=100).rev().collect();
-        assert_eq!([of(&hundred, 50), of(&hundred, 99), of(&[7], 99), of(&[], 50)], [Some(50), Some(99), Some(7), None]);
+        assert_eq!(
+            [of(&hundred, 50), of(&hundred, 99), of(&[7], 99), of(&[], 50)],
+            [Some(50), Some(99), Some(7), None]
+        );
     }
 }

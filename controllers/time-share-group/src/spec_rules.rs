@@ -8,9 +8,10 @@ use crate::names::TIME_SHARE_TRAFFIC;
 use crate::observed::{Observed, Workload};
 use crate::profiles::{self, ProfileFault};
 use crate::sizes::{Profile, Size};
+use crate::traffic::route;
 use serde_json::Value;
 use springtide_crds::common::MetricGate;
-use springtide_crds::time_share_group::{LimitsPolicy, Member as MemberSpec, MemberContainer};
+use springtide_crds::time_share_group::{LimitsPolicy, Member as MemberSpec, MemberContainer, TrafficMode};
 use springtide_plumbing::quantity::quantity_text;
 use springtide_plumbing::workloads::amounts::Amounts;
 use springtide_plumbing::workloads::content::{QosClass, Role, qos_class, role};
@@ -54,9 +55,15 @@ pub fn check(observed: &Observed) -> Result<(), InvalidSpec> {
     for ((spec, member), profile) in spec.members.iter().zip(&observed.members).zip(&profiles) {
         if let Some(workload) = &member.workload {
             Rules::of(spec, profile, workload).check()?;
+            if let Some(problem) = route::missing(spec, member) {
+                return Err(InvalidSpec::new(&format!("members[{}].traffic.httpRoute", spec.name), problem));
+            }
         }
     }
-    Ok(())
+    match route::contested(observed) {
+        Some(problem) => Err(InvalidSpec::new("members", problem)),
+        None => Ok(()),
+    }
 }
 
 fn metric_is_usable(field: &str, gate: &MetricGate, observed: &Observed) -> Result<(), InvalidSpec> {
@@ -97,6 +104,7 @@ impl<'a> Rules<'a> {
 
     fn check(&self) -> Result<(), InvalidSpec> {
         self.label_selects_no_pods()?;
+        self.gate_is_listed()?;
         for container in &self.spec.containers {
             self.container_is_there(container)?;
             self.container_keeps_running(container)?;
@@ -128,6 +136,25 @@ impl<'a> Rules<'a> {
             return Err(self.invalid("targetRef", format!("its selector has {label}, which switches change")));
         }
         Ok(())
+    }
+
+    /// A pod that does not list the gate never leaves traffic, and would shrink under it.
+    fn gate_is_listed(&self) -> Result<(), InvalidSpec> {
+        let gate = TIME_SHARE_TRAFFIC.gate;
+        let is_listed = || {
+            let mut gates = self.template["spec"]["readinessGates"].as_array().into_iter().flatten();
+            gates.any(|listed| listed["conditionType"] == gate)
+        };
+        match self.spec.traffic.mode {
+            TrafficMode::ReadinessGate if !is_listed() => {
+                Err(self
+                    .invalid("traffic.mode", format!("the workload's template has no readiness gate {gate}")))
+            }
+            TrafficMode::ReadinessGate
+            | TrafficMode::ServiceLabel
+            | TrafficMode::HttpRoute
+            | TrafficMode::None => Ok(()),
+        }
     }
 
     fn container_is_there(&self, container: &MemberContainer) -> Result<(), InvalidSpec> {

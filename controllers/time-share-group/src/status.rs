@@ -73,7 +73,9 @@ pub fn outcome(status: &TimeShareGroupStatus) -> Outcome {
     }
     match said::<ReadyReason>(conditions).map_or(ReadyReason::Pending, |(ready, _)| ready) {
         ReadyReason::Settled | ReadyReason::SettledWithSkips => Outcome::Converged,
-        ReadyReason::Pending | ReadyReason::Held | ReadyReason::Paused | ReadyReason::Observing => Outcome::Waiting,
+        ReadyReason::Pending | ReadyReason::Held | ReadyReason::Paused | ReadyReason::Observing => {
+            Outcome::Waiting
+        }
         ReadyReason::Switching | ReadyReason::RollingBack | ReadyReason::Degraded | ReadyReason::Deleting => {
             Outcome::Progressing
         }

@@ -114,9 +114,9 @@ pub fn due(member: &MemberSpec, pod: &PodView, goal: TrafficGoal) -> Option<(Lev
 
 /// The levers that a pod has and that let no traffic through, whoever has turned them.
 pub fn closed(signals: &Signals) -> impl Iterator<Item = Lever> {
-    let levers =
-        [(Lever::ReadinessGate, signals.has_gate), (Lever::ServiceLabel, signals.label.is_some())];
-    let closed = levers.into_iter().filter(|(lever, is_there)| *is_there && signals.traffic(*lever) != Traffic::On);
+    let levers = [(Lever::ReadinessGate, signals.has_gate), (Lever::ServiceLabel, signals.label.is_some())];
+    let closed =
+        levers.into_iter().filter(|(lever, is_there)| *is_there && signals.traffic(*lever) != Traffic::On);
     closed.map(|(lever, _)| lever)
 }
 

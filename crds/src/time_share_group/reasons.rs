@@ -16,7 +16,7 @@ reasons! {
         SettledWithSkips => True,
         /// The peak changes hands, or the preflight before that goes on.
         Switching => False,
-        /// A switch has gone wrong, and the peak goes back.
+        /// A switch has gone wrong, and the peak goes back; or it has gone back, and condition Stalled says why it stays there.
         RollingBack => False,
         /// No further unit starts, for what condition Held says.
         Held => False,

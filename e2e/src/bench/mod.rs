@@ -5,6 +5,8 @@
 //! | [`parts`] | a bench in parts, and what becomes of each |
 //! | [`stored`] | parts that were measured before |
 //! | [`checkout`] | the commit that is measured |
+//! | [`large`] | a control plane for many pods, and a manager with a budget |
+//! | [`at_rest`] | memory of a manager beside many pods, and what it writes then |
 //! | [`lives`] | chains of requests that are led side by side: raw limits |
 //! | [`processes`], [`usage`] | what processes use |
 //! | [`progress`] | waiting for many things |
@@ -13,8 +15,10 @@
 //! | [`stats`] | what is computed of figures |
 //! | [`report`] | the form in which they report |
 
+pub mod at_rest;
 pub mod checkout;
 pub mod counted;
+pub mod large;
 pub mod lives;
 pub mod parts;
 pub mod processes;

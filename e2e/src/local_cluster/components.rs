@@ -211,6 +211,8 @@ impl Layout<'_> {
             flag("service-account-issuer", "https://kubernetes.default.svc"),
             flag("kubelet-client-certificate", &kubelet_client.certificate),
             flag("kubelet-client-key", &kubelet_client.key),
+            // Nobody knows the names of nodes, and `kubectl exec` and `logs` ask for them first.
+            flag("kubelet-preferred-address-types", "InternalIP"),
             // As kubeadm has it: so it may pass requests on with the user's name.
             flag("requestheader-client-ca-file", front_proxy_authority),
             flag("requestheader-allowed-names", FRONT_PROXY),

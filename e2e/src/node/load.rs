@@ -218,8 +218,7 @@ mod tests {
 
     #[test]
     fn a_failed_request_of_either_half_is_an_error() {
-        let half =
-            r#"{"answered":7,"failed":0,"connections":1,"slowestMicros":9,"p50Micros":2,"p99Micros":8,"texts":{"v1":7},"failures":[]}"#;
+        let half = r#"{"answered":7,"failed":0,"connections":1,"slowestMicros":9,"p50Micros":2,"p99Micros":8,"texts":{"v1":7},"failures":[]}"#;
         let mut seen: Seen =
             serde_json::from_str(&format!(r#"{{"new":{half},"kept":{half},"millis":500}}"#)).unwrap();
         assert_eq!((seen.answered(), seen.rate()), (14, 28));

@@ -220,8 +220,7 @@ mod tests {
                 (&connections.into(), &160.into()),
                 "{half}"
             );
-            let micros =
-                ["p50Micros", "p99Micros", "slowestMicros"].map(|name| half[name].as_u64().unwrap());
+            let micros = ["p50Micros", "p99Micros", "slowestMicros"].map(|name| half[name].as_u64().unwrap());
             assert!(micros[0] > 0 && micros.is_sorted(), "{half}");
         }
 
@@ -242,6 +241,34 @@ mod tests {
         assert_eq!(server.wait().unwrap().code(), Some(0));
         let told = load();
         assert_eq!((&told["new"]["failed"], &told["kept"]["answered"]), (&160.into(), &0.into()), "{told}");
+    }
+
+    #[test]
+    fn connections_that_a_server_closes_after_some_answers_lose_no_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let program = box_program().unwrap();
+        let file = folder.path().join("lines");
+        let mut server = Command::new(&program)
+            .args(["http", &port.to_string(), "v1", file.to_str().unwrap(), "5"])
+            .spawn()
+            .unwrap();
+        let address = format!("127.0.0.1:{port}");
+        while std::net::TcpStream::connect(&address).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let asked = Command::new(&program)
+            .args(["load", &address, "320", "1"])
+            .env("TERMINATION_LOG", folder.path().join("message"))
+            .output()
+            .unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+        let kept = &told["kept"];
+        // Of eight clients each has 20 answers.
+        assert_eq!((&kept["answered"], &kept["failed"]), (&160.into(), &0.into()), "{kept}");
+        assert_eq!(kept["connections"], 32, "{kept}");
     }
 
     #[test]

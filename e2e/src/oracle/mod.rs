@@ -9,9 +9,11 @@
 //! | [`feed`] | the watch itself, and waiting for what it shows |
 //! | [`pods`] | every pod of every job: which ran, how each ended, never two at once |
 //! | [`jobs`] | every status of every job: what may never go back |
+//! | [`statuses`] | what no status of any kind may say |
 //! | [`leadership`] | who held the lease, and who wrote, from the audit log |
 
 pub mod feed;
 pub mod jobs;
 pub mod leadership;
 pub mod pods;
+pub mod statuses;

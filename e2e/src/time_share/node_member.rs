@@ -17,6 +17,8 @@ use crate::upgrade::traffic::{LINES, PORT};
 pub const CONTAINER: &str = "app";
 /// Label of the pods of all members, by which one Service selects those of whichever has the traffic.
 pub const FRONT: &str = "front";
+/// A connection is closed after so many answers, as servers do: who keeps his stays with a pod that has no traffic any more.
+const ANSWERS: &str = "100";
 /// What a pod requests of memory where memory does not move, and its limit.
 const MEMORY: (&str, &str) = ("16Mi", "64Mi");
 
@@ -33,6 +35,8 @@ pub struct NodeMember {
     pub valley: String,
     /// Limits of memory at peak and at valley, which are requests as well, where memory moves.
     pub memory: Option<[String; 2]>,
+    /// What it requests of memory where that does not move.
+    pub(crate) requested_memory: &'static str,
     /// How its pods get their traffic.
     pub mode: TrafficMode,
     /// Whether pods without traffic keep it.
@@ -40,7 +44,7 @@ pub struct NodeMember {
     /// Pods that keep it, with [`ValleyTraffic::Trickle`].
     pub trickle: Option<u32>,
     /// Changes of the pods' spec, each merged over what is made here, item by item where items of a list have names.
-    over: Value,
+    pub(crate) over: Value,
 }
 
 impl NodeMember {
@@ -53,6 +57,7 @@ impl NodeMember {
             peak: peak.to_owned(),
             valley: valley.to_owned(),
             memory: None,
+            requested_memory: MEMORY.0,
             mode: TrafficMode::ServiceLabel,
             valley_traffic: ValleyTraffic::Off,
             trickle: None,
@@ -78,6 +83,12 @@ impl NodeMember {
         Self { memory: Some([peak.to_owned(), valley.to_owned()]), ..self }
     }
 
+    /// With pods of QoS class Guaranteed.
+    #[must_use]
+    pub fn guaranteed(self) -> Self {
+        Self { requested_memory: MEMORY.1, ..self }
+    }
+
     /// With another container, given as a pod has it: over the server where it has its name, else beside it.
     #[must_use]
     pub fn container(self, container: Value) -> Self {
@@ -96,7 +107,7 @@ impl NodeMember {
     pub fn requests(&self, level: Level) -> Demand {
         let of = |resource: &str, amount: &str| parse_amount(resource, amount).unwrap_or_default();
         let cpu = of("cpu", self.cpu(level));
-        let memory = of("memory", self.memory_at(level).unwrap_or(MEMORY.0));
+        let memory = of("memory", self.memory_at(level).unwrap_or(self.requested_memory));
         Demand { cpu, memory }
     }
 
@@ -145,14 +156,14 @@ impl NodeMember {
             "volumes": [{"name": "scratch", "emptyDir": {}}],
             "containers": [{
                 "name": CONTAINER, "image": BOX_IMAGE,
-                "args": ["http", PORT.to_string(), self.name, LINES],
+                "args": ["http", PORT.to_string(), self.name, LINES, ANSWERS],
                 "ports": [{"containerPort": PORT}],
                 "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
                 "readinessProbe": {
                     "httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1, "timeoutSeconds": 5,
                 },
                 "resources": {
-                    "requests": {"cpu": self.valley, "memory": memory(MEMORY.0)},
+                    "requests": {"cpu": self.valley, "memory": memory(self.requested_memory)},
                     "limits": {"cpu": self.valley, "memory": memory(MEMORY.1)},
                 },
             }],
@@ -247,11 +258,17 @@ mod tests {
         assert_eq!(labels[TIME_SHARE_TRAFFIC.label], "false");
         let pod = template.spec.unwrap();
         assert!(pod.readiness_gates.unwrap().is_empty());
-        assert_eq!(pod.containers.iter().map(|container| &*container.name).collect::<Vec<_>>(), ["app", "log"]);
+        assert_eq!(
+            pod.containers.iter().map(|container| &*container.name).collect::<Vec<_>>(),
+            ["app", "log"]
+        );
         assert!(pod.containers[0].readiness_probe.is_none());
         let resources = pod.containers[0].resources.as_ref().unwrap();
         assert_eq!(resources.limits.as_ref().unwrap()["cpu"].0, "50m");
-        assert_eq!(pay.limits(Level::Peak), PodLimits { cpu_millis: Some(400), memory_bytes: Some(64 << 20) });
+        assert_eq!(
+            pay.limits(Level::Peak),
+            PodLimits { cpu_millis: Some(400), memory_bytes: Some(64 << 20) }
+        );
         assert_eq!(pay.requests(Level::Valley), Demand { cpu: 50, memory: 16 << 20 });
 
         let gated = NodeMember::new("pay", 3, "400m", "50m").mode(TrafficMode::ReadinessGate);

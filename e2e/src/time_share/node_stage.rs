@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use serde_json::{Value, json};
 use springtide_crds::common::condition;
 use springtide_crds::reason::Reason;
@@ -14,7 +13,7 @@ use springtide_crds::time_share_group::{ReadyReason, TimeShareGroup, TimeShareGr
 use springtide_time_share_group::sizes::{Demand, Level};
 
 use super::node_member::{NodeMember, group_of};
-use super::sizes::{SizeFeed, Sizes, SizedPod, demand};
+use super::sizes::{SizeFeed, SizedPod, Sizes, demand};
 use super::testbed::Testbed;
 use crate::node::program::BOX_IMAGE;
 use crate::node::{NODE_NAME, NodeCluster};
@@ -24,8 +23,6 @@ use crate::upgrade::pods::Identity;
 pub const GROUP: &str = "share";
 /// Name of the Deployment that takes what is not to be free.
 const FILLER: &str = "filler";
-/// For so long an override is in force: longer than anything that is tested.
-const OVERRIDE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The namespace, its oracles and its hands.
 pub struct NodeStage<'a> {
@@ -137,12 +134,7 @@ impl<'a> NodeStage<'a> {
     /// # Errors
     /// It is refused.
     pub async fn ask_for(&self, member: Option<&str>) -> Result<()> {
-        self.edit(json!({"spec": {"override": {
-            "member": member,
-            "untilTime": (Timestamp::now() + OVERRIDE).strftime("%FT%TZ").to_string(),
-            "reason": "asked for by hand",
-        }}}))
-        .await
+        self.test.override_to(GROUP, member).await.map(drop)
     }
 
     /// Merges a change into the group.
@@ -150,9 +142,7 @@ impl<'a> NodeStage<'a> {
     /// # Errors
     /// It is refused.
     pub async fn edit(&self, change: Value) -> Result<()> {
-        let groups: Api<TimeShareGroup> = self.test.api();
-        let edited = groups.patch(GROUP, &PatchParams::default(), &Patch::Merge(change)).await;
-        edited.map(drop).context("edit the group")
+        self.test.edit(GROUP, change).await.map(drop)
     }
 
     /// Asks for a switch, and waits for its end.
@@ -164,23 +154,37 @@ impl<'a> NodeStage<'a> {
         self.settled(member).await
     }
 
+    /// As [`NodeStage::switch_to`], where some units cannot be done.
+    ///
+    /// # Errors
+    /// It does not end, or with everything done.
+    pub async fn switch_to_what_can_be(&self, member: Option<&str>) -> Result<TimeShareGroup> {
+        self.ask_for(member).await?;
+        self.settled_with_skips(member).await
+    }
+
     /// Waits until the group says that a member, or nobody, has the peak, and that nothing is left to do.
     ///
     /// # Errors
     /// It does not come to that.
     pub async fn settled(&self, member: Option<&str>) -> Result<TimeShareGroup> {
-        let what = format!("{member:?} has the peak, and all is done");
-        self.test.until(GROUP, &what, |group| is_settled(group, member, &[ReadyReason::Settled])).await
+        self.test.settled(GROUP, member).await
     }
 
-    /// As [`NodeStage::settled`], where units may have been given up.
+    /// As [`NodeStage::settled`], where units could not be done or were given up.
     ///
     /// # Errors
     /// It does not come to that.
     pub async fn settled_with_skips(&self, member: Option<&str>) -> Result<TimeShareGroup> {
-        let what = format!("{member:?} has the peak, and some units were given up");
-        let reasons = [ReadyReason::SettledWithSkips];
-        self.test.until(GROUP, &what, |group| is_settled(group, member, &reasons)).await
+        self.test.settled_as(GROUP, member, &[ReadyReason::SettledWithSkips]).await
+    }
+
+    /// As [`NodeStage::settled`], whatever became of its units.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub async fn ended(&self, member: Option<&str>) -> Result<TimeShareGroup> {
+        self.test.settled_as(GROUP, member, &[ReadyReason::Settled, ReadyReason::SettledWithSkips]).await
     }
 
     /// # Errors
@@ -202,7 +206,8 @@ impl<'a> NodeStage<'a> {
     /// # Errors
     /// More was allocated at some time than the node has.
     pub async fn ensure_never_overcommitted(&self) -> Result<()> {
-        let (most, has) = (self.sizes.now().most_allocated(NODE_NAME), self.allocatable().await?);
+        let has = self.allocatable().await?;
+        let most = self.sizes.now().most_allocated(NODE_NAME);
         ensure!(most.cpu <= has.cpu && most.memory <= has.memory, "{most:?} were allocated of {has:?}");
         Ok(())
     }

@@ -56,12 +56,7 @@ mod tests {
 
     #[test]
     fn a_chain_has_nothing_in_it() {
-        let good = writes(&[
-            ("pods", "a"),
-            ("pods/resize", "a"),
-            ("pods/resize", "b"),
-            ("pods", "b"),
-        ]);
+        let good = writes(&[("pods", "a"), ("pods/resize", "a"), ("pods/resize", "b"), ("pods", "b")]);
         assert_eq!(ensure_chained(&good, "a", "b").unwrap(), 1);
         assert_eq!(of_pod(&good, "a"), ["pods", "pods/resize"]);
         for bad in [

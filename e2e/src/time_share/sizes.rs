@@ -28,7 +28,9 @@ pub struct PodSize {
 }
 
 impl PodSize {
-    fn of(pod: &Pod) -> Self {
+    /// Of a pod as it is.
+    #[must_use]
+    pub fn of(pod: &Pod) -> Self {
         let mut sum = Self::default();
         let Some(spec) = &pod.spec else { return sum };
         let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
@@ -178,6 +180,16 @@ impl Sizes {
         live
     }
 
+    /// All pods that are there and are not being deleted.
+    pub fn live(&self) -> impl Iterator<Item = &SizedPod> {
+        self.pods.values().filter(|pod| pod.is_live())
+    }
+
+    /// All pods that are there, those that are being deleted too.
+    pub fn present(&self) -> impl Iterator<Item = &SizedPod> {
+        self.pods.values().filter(|pod| !pod.gone)
+    }
+
     /// The live pod of a name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&SizedPod> {
@@ -305,7 +317,8 @@ impl Fold for Sizes {
 
 fn pending(pod: &Pod) -> Option<Pending> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let found = conditions.iter().find(|found| found.type_ == "PodResizePending" && found.status == "True")?;
+    let found =
+        conditions.iter().find(|found| found.type_ == "PodResizePending" && found.status == "True")?;
     Some(Pending {
         reason: found.reason.clone().unwrap_or_default(),
         since: found.last_transition_time.as_ref().map(|time| time.0),
@@ -350,10 +363,7 @@ mod tests {
     #[test]
     fn sizes_are_those_of_all_containers() {
         let size = PodSize::of(&pod("1", 1, [400, 300, 50], &json!([])));
-        assert_eq!(
-            size,
-            PodSize { asked: cpu(410), allocated: cpu(310), in_force: cpu(60) }
-        );
+        assert_eq!(size, PodSize { asked: cpu(410), allocated: cpu(310), in_force: cpu(60) });
         assert_eq!(size.held(), cpu(310));
     }
 

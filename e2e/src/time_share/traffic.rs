@@ -30,6 +30,21 @@ pub fn with_traffic(app: Option<&str>, by_label: bool) -> Value {
     selector
 }
 
+/// Makes the Service of a name for what it selects, and gives its address.
+///
+/// # Errors
+/// It is refused.
+pub async fn service(test: &Testbed<'_>, name: &str, selector: &Value) -> Result<String> {
+    let service: Service = test
+        .create(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"selector": selector, "ports": [{"port": PORT}]},
+        }))
+        .await?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip).context("the address of the Service")?;
+    Ok(format!("{address}:{PORT}"))
+}
+
 /// Requests to a Service.
 pub struct Clients {
     load: Load,
@@ -47,18 +62,12 @@ impl Clients {
         pods: usize,
         rate: u32,
     ) -> Result<Self> {
-        let service: Service = test
-            .create(json!({
-                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-                "spec": {"selector": selector, "ports": [{"port": PORT}]},
-            }))
-            .await?;
-        let address = service.spec.and_then(|spec| spec.cluster_ip).context("the address of the Service")?;
+        let address = service(test, name, selector).await?;
         let slices = SliceFeed::start(test.api()).await?;
         let all = |slices: &Slices| (slices.ready(name).len() == pods).then_some(());
         slices.until(&format!("the Service {name} has {pods} pods"), all).await?;
         tokio::time::sleep(PROXY).await;
-        let (clients, address) = (format!("{name}-clients"), format!("{address}:{PORT}"));
+        let clients = format!("{name}-clients");
         Ok(Self { load: Load::start(test.client(), &test.namespace, &clients, &address, rate).await? })
     }
 

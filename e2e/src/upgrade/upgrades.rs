@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
-use springtide_crds::common::{ConditionStatus, condition};
+use springtide_crds::common::condition;
 use springtide_crds::in_place_upgrade::{InPlaceUpgrade, InPlaceUpgradeStatus, all_reasons};
 use springtide_crds::reason::Reason;
 
 use crate::oracle::feed::{Feed, Fold};
+use crate::oracle::statuses::Told;
 
 /// A watch on the upgrades of one namespace.
 pub type UpgradeFeed = Feed<Upgrades>;
-
-/// The largest status that the API's users must expect, in bytes of JSON.
-const STATUS_MAX_BYTES: usize = 10_000;
 
 /// All upgrades of a namespace, by name.
 #[derive(Debug, Default)]
@@ -46,39 +44,27 @@ impl Upgrades {
     fn judge(&mut self, before: Option<&InPlaceUpgrade>, upgrade: &InPlaceUpgrade) {
         let none = InPlaceUpgradeStatus::default();
         let status = upgrade.status.as_ref().unwrap_or(&none);
-        let earlier = before.and_then(|upgrade| upgrade.status.as_ref()).unwrap_or(&none);
-        let mut hold = |what: &str, holds: bool| {
-            if !holds {
-                let shown = serde_json::to_string(status).unwrap_or_default();
-                self.violations.push(format!("{}: {what}: {shown}", upgrade.name_any()));
-            }
+        let same = before.filter(|before| before.uid() == upgrade.uid());
+        let earlier = same.and_then(|before| before.status.as_ref());
+        let json = serde_json::to_string(status).unwrap_or_default();
+        let told = Told {
+            generation: upgrade.metadata.generation.unwrap_or_default(),
+            observed_generation: status.observed_generation,
+            observed_before: earlier.map(|earlier| earlier.observed_generation),
+            conditions: &status.conditions,
+            json: &json,
+            documented: &all_reasons(),
         };
-        let same_object = before.is_some_and(|before| before.uid() == upgrade.uid());
-        hold(
-            "observedGeneration went back",
-            !same_object || status.observed_generation >= earlier.observed_generation,
-        );
-        let generation = upgrade.metadata.generation.unwrap_or_default();
-        hold("observedGeneration is ahead", status.observed_generation <= generation);
-        let size = serde_json::to_vec(status).map_or(usize::MAX, |bytes| bytes.len());
-        hold("the status is too large", size <= STATUS_MAX_BYTES);
+        let mut wrong = told.wrong();
         let pods = &status.pods;
-        hold("more pods are updated and ready than are updated", pods.updated_ready <= pods.updated);
-        hold("more pods drain than are in flight", pods.draining <= pods.in_flight);
-        for condition in &status.conditions {
-            let known = all_reasons().into_iter().any(|doc| {
-                doc.condition == condition.type_
-                    && doc.reason == condition.reason
-                    && doc.status == condition.status
-            });
-            hold(&format!("{condition:?} is not documented"), known);
+        if pods.updated_ready > pods.updated {
+            wrong.push("more pods are updated and ready than are updated".to_owned());
         }
-        let is_true = |type_: &str| {
-            condition(&status.conditions, type_)
-                .is_some_and(|condition| condition.status == ConditionStatus::True)
-        };
-        hold("it is Ready and Stalled", !(is_true("Ready") && is_true("Stalled")));
-        hold("it is Ready and Reconciling", !(is_true("Ready") && is_true("Reconciling")));
+        if pods.draining > pods.in_flight {
+            wrong.push("more pods drain than are in flight".to_owned());
+        }
+        let name = upgrade.name_any();
+        self.violations.extend(wrong.into_iter().map(|what| format!("{name}: {what}: {json}")));
     }
 }
 

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::node::{Allocatable, NODE_NAME, NodeCluster, required_or_skipped};
-use springtide_e2e::time_share::sizes::{SizeFeed, Sizes, SizedPod, demand};
+use springtide_e2e::time_share::sizes::{SizeFeed, SizedPod, Sizes, demand};
 use springtide_plumbing::workloads::content::QosClass;
 use springtide_time_share_group::allocator::{Allocator, Pending, Rank};
 use springtide_time_share_group::sizes::Demand;

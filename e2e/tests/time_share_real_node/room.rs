@@ -55,7 +55,9 @@ async fn full(stage: &NodeStage<'_>, [pay, promo]: &[NodeMember; 2], order: Orde
 /// Whether the third pod has found room.
 fn is_bound(stage: &NodeStage<'_>) -> bool {
     let sizes = stage.sizes.now();
-    sizes.named(THIRD).is_some_and(|third| third.pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()))
+    sizes
+        .named(THIRD)
+        .is_some_and(|third| third.pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()))
 }
 
 async fn without_third(stage: &NodeStage<'_>) -> Result<()> {
@@ -203,9 +205,8 @@ async fn a_pod_of_two_containers_may_grow_in_one_and_shrink_in_the_other() -> Re
     // At peak 400m in all, and so has the other one.
     stage.fill(350).await?;
     let sized = |[app, beside]: [&str; 2]| {
-        let of = |name: &str, peak: &str| {
-            json!({"name": name, "peak": {"cpu": peak}, "valley": {"cpu": "50m"}})
-        };
+        let of =
+            |name: &str, peak: &str| json!({"name": name, "peak": {"cpu": peak}, "valley": {"cpu": "50m"}});
         json!([of(CONTAINER, app), of("beside", beside)])
     };
     let containers = serde_json::from_value(sized(["300m", "100m"]))?;

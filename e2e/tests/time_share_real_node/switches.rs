@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use springtide_e2e::time_share::node_member::NodeMember;
 use springtide_e2e::time_share::node_stage::NodeStage;
+use springtide_e2e::time_share::pods::serves;
 use springtide_e2e::time_share::resizes::{ensure_chained, of_pod, stored};
-use springtide_plumbing::workloads::names::TIME_SHARE_TRAFFIC;
 use springtide_time_share_group::sizes::Level;
 
 use super::{TURN, shared, times, told};
@@ -48,10 +48,9 @@ async fn a_pair_takes_turns_on_a_full_node_with_each_size_in_the_kernel() -> Res
             ensure!(of_pod(&writes, from_pod) == DONOR && of_pod(&writes, to_pod) == RECEIVER, "{writes:?}");
         }
         let sizes = stage.sizes.now();
-        for (member, pods, serves) in [(to, to_pod, "true"), (from, from_pod, "false")] {
-            let pod = sizes.named(pods).with_context(|| format!("a pod of {}", member.name))?;
-            let label = pod.pod.metadata.labels.as_ref().and_then(|all| all.get(TIME_SHARE_TRAFFIC.label));
-            ensure!(label.is_some_and(|label| label == serves), "{pods}: {label:?} in round {round}");
+        for (name, is_to_serve) in [(to_pod, true), (from_pod, false)] {
+            let pod = sizes.named(name).with_context(|| format!("the pod {name}"))?;
+            ensure!(serves(&pod.pod) == is_to_serve, "the traffic of {name} in round {round}: {pod:?}");
         }
     }
     println!("{nudges} nudges in {} switches", times(10, 200));

@@ -24,8 +24,17 @@ pub(crate) const LANES: usize = 5;
 
 /// Programs that start real nodes run one after the other, in this order, beside the others: containers of several
 /// real nodes on two processors stand still for so long that their probes end them.
-const ON_REAL_NODES: [&str; 7] =
-    ["upgrade_real_node", "install", "demo", "demo_upgrade", "batch_real_node", "real_node", "fault_proxy"];
+const ON_REAL_NODES: [&str; 9] = [
+    "time_share_real_node",
+    "upgrade_real_node",
+    "install",
+    "demo_time_share",
+    "demo",
+    "demo_upgrade",
+    "batch_real_node",
+    "real_node",
+    "fault_proxy",
+];
 
 /// These start real nodes too, but their containers have no probes, and they wait for what a metrics server tells
 /// every few seconds: one of them may run beside one of the others, where the machine lets so many components watch
@@ -33,13 +42,17 @@ const ON_REAL_NODES: [&str; 7] =
 const MEASURED_ON_REAL_NODES: [&str; 2] = ["batch_load", "batch_usage"];
 
 /// What takes longest begins first, so that no lane waits for it in the end; the others follow by name.
-const LONGEST: [&str; 13] = [
+const LONGEST: [&str; 17] = [
+    "time_share_kwok",
     "upgrade_kwok",
     "batch_peaks",
+    "time_share_windows",
     "batch_profile",
     "demo_batch",
     "upgrade_stale",
+    "time_share_random",
     "upgrade_random",
+    "time_share_crash",
     "upgrade_crash",
     "plumbing_brake",
     "batch_citizen",
@@ -50,7 +63,7 @@ const LONGEST: [&str; 13] = [
 ];
 
 /// Programs whose tests wait for minutes of the clock, and so run all at once.
-const BY_THE_CLOCK: [&str; 2] = ["batch_peaks", "batch_profile"];
+const BY_THE_CLOCK: [&str; 3] = ["batch_peaks", "batch_profile", "time_share_windows"];
 
 /// How far the heaps of the servers of Kubernetes grow between two collections, in percent (GOGC of the Go runtime). They
 /// live for a minute or two and share two processors: by default a quarter of their start is spent on collecting.

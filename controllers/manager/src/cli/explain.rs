@@ -1,14 +1,16 @@
 //! `springtide explain`: why an object is where it is.
 
 use super::read::Cluster;
-use super::{ConnectionArgs, OutputArgs, RehearsalArgs, Target, TargetKind, Verdict, batch, upgrade};
+use super::{
+    ConnectionArgs, OutputArgs, RehearsalArgs, Target, TargetKind, Verdict, batch, timeshare, upgrade,
+};
 use anyhow::{Result, bail};
 use clap::Args;
 
 /// Options of `springtide explain`.
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
-    /// The job or upgrade, as bj/NAME or ipu/NAME.
+    /// The job, upgrade or group, as bj/NAME, ipu/NAME or tsg/NAME.
     #[arg(value_name = "KIND/NAME")]
     target: Target,
     #[command(flatten)]
@@ -32,6 +34,9 @@ pub(crate) async fn run(args: ExplainArgs) -> Result<Verdict> {
         }
         TargetKind::InPlaceUpgrade => {
             upgrade::explain::run(&connect().await?, name, &args.rehearsal, &args.output).await
+        }
+        TargetKind::TimeShareGroup => {
+            timeshare::explain::run(&connect().await?, name, &args.rehearsal, &args.output).await
         }
         TargetKind::BatchQueue => bail!("a queue waits for nothing: see `springtide status bq/{name}`"),
     }

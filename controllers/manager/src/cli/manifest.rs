@@ -9,6 +9,7 @@ use springtide_batch_job::projections::job::{BATCH_JOB, JobView};
 use springtide_batch_job::projections::queue::{BATCH_QUEUE, QueueView};
 use springtide_in_place_upgrade::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
 use springtide_plumbing::key::{ObjectKey, Resource};
+use springtide_time_share_group::projections::group::{GroupView, TIME_SHARE_GROUP};
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::Path;
@@ -37,6 +38,7 @@ pub(super) struct Objects {
     pub(super) jobs: Vec<Arc<JobView>>,
     pub(super) queues: Vec<Arc<QueueView>>,
     pub(super) upgrades: Vec<Arc<UpgradeView>>,
+    pub(super) groups: Vec<Arc<GroupView>>,
 }
 
 /// How the API server is asked to try what a manifest holds. Nothing is stored.
@@ -105,6 +107,8 @@ impl Trial<'_> {
             objects.jobs.push(Arc::new(serde_json::from_value(object).with_context(unreadable)?));
         } else if resource == BATCH_QUEUE {
             objects.queues.push(Arc::new(serde_json::from_value(object).with_context(unreadable)?));
+        } else if resource == TIME_SHARE_GROUP {
+            objects.groups.push(Arc::new(serde_json::from_value(object).with_context(unreadable)?));
         } else {
             objects.upgrades.push(Arc::new(serde_json::from_value(object).with_context(unreadable)?));
         }
@@ -160,13 +164,13 @@ fn documents(text: &str) -> Result<Vec<Value>> {
 
 fn resource_of(manifest: &Value) -> Result<Resource> {
     let (version, kind) = (manifest["apiVersion"].as_str(), manifest["kind"].as_str());
-    [BATCH_JOB, BATCH_QUEUE, IN_PLACE_UPGRADE]
+    [BATCH_JOB, BATCH_QUEUE, IN_PLACE_UPGRADE, TIME_SHARE_GROUP]
         .into_iter()
         .find(|resource| version == Some(resource.api_version().as_str()) && kind == Some(resource.kind))
         .with_context(|| {
             let kind = kind.unwrap_or("an object without kind");
             let version = version.unwrap_or("no apiVersion");
-            format!("{kind} of {version} is neither BatchJob, BatchQueue nor InPlaceUpgrade")
+            format!("{kind} of {version} is neither BatchJob, BatchQueue, InPlaceUpgrade nor TimeShareGroup")
         })
 }
 
@@ -210,7 +214,7 @@ mod tests {
         }
         let other = documents("{apiVersion: v1, kind: Pod}").unwrap();
         let error = resource_of(&other[0]).unwrap_err().to_string();
-        assert_eq!(error, "Pod of v1 is neither BatchJob, BatchQueue nor InPlaceUpgrade");
+        assert_eq!(error, "Pod of v1 is neither BatchJob, BatchQueue, InPlaceUpgrade nor TimeShareGroup");
     }
 
     #[test]

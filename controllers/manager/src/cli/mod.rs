@@ -2,19 +2,24 @@
 //!
 //! Those that only read ([`explain`], [`status`], [`plan`]) say all that they have to say in one value, which is
 //! printed as text, JSON or YAML; what could not be read for want of rights is part of it. [`watch`] says it as it comes.
-//! A verb has its options here, and what it says of a kind in that kind's room: [`batch`], [`upgrade`].
+//! A verb has its options here, and what it says of a kind in that kind's room: [`batch`], [`upgrade`],
+//! [`timeshare`].
 
 mod batch;
 pub(crate) mod explain;
+mod following;
 mod manifest;
 pub(crate) mod noop;
 pub(crate) mod plan;
 mod read;
 pub(crate) mod release;
+mod screen;
 pub(crate) mod status;
 mod text;
+mod timeshare;
 mod upgrade;
 pub(crate) mod watch;
+mod writes;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -122,6 +127,7 @@ pub(crate) enum TargetKind {
     BatchJob,
     BatchQueue,
     InPlaceUpgrade,
+    TimeShareGroup,
 }
 
 /// One object, as a command line names it.
@@ -147,7 +153,10 @@ impl std::str::FromStr for TargetKind {
             "bj" | "batchjob" | "batchjobs" => Self::BatchJob,
             "bq" | "batchqueue" | "batchqueues" => Self::BatchQueue,
             "ipu" | "inplaceupgrade" | "inplaceupgrades" => Self::InPlaceUpgrade,
-            _ => bail!("{text} is neither batchjob (bj), batchqueue (bq) nor inplaceupgrade (ipu)"),
+            "tsg" | "timesharegroup" | "timesharegroups" => Self::TimeShareGroup,
+            _ => bail!(
+                "{text} is neither batchjob (bj), batchqueue (bq), inplaceupgrade (ipu) nor timesharegroup (tsg)"
+            ),
         })
     }
 }
@@ -157,7 +166,7 @@ impl std::str::FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self> {
         let Some((kind, name)) = text.split_once('/').filter(|(_, name)| !name.is_empty()) else {
-            bail!("KIND/NAME is asked for, such as bj/hello, bq/default or ipu/web")
+            bail!("KIND/NAME is asked for, such as bj/hello, bq/default, ipu/web or tsg/double11")
         };
         Ok(Self { kind: kind.parse()?, name: name.to_owned() })
     }
@@ -188,6 +197,9 @@ mod tests {
         assert_eq!("bq/default".parse::<Target>().unwrap().kind, TargetKind::BatchQueue);
         for text in ["ipu/web", "InPlaceUpgrade/web", "inplaceupgrades.springtide.dev/web"] {
             assert_eq!(text.parse::<Target>().unwrap().kind, TargetKind::InPlaceUpgrade);
+        }
+        for text in ["tsg/double11", "TimeShareGroup/double11", "timesharegroups.springtide.dev/double11"] {
+            assert_eq!(text.parse::<Target>().unwrap().kind, TargetKind::TimeShareGroup);
         }
         for text in ["a", "bj/", "job/a"] {
             text.parse::<Target>().unwrap_err();

@@ -3,9 +3,11 @@
 use super::manifest::{self, Applied, Trial};
 use super::read::{Cluster, Unread};
 use super::text::unread;
+use super::timeshare::plan::SwitchPlan;
 use super::upgrade::plan::UpgradePlan;
 use super::{
-    API_VERSION, ConnectionArgs, OutputArgs, RehearsalArgs, Target, TargetKind, Verdict, batch, upgrade,
+    API_VERSION, ConnectionArgs, OutputArgs, RehearsalArgs, Target, TargetKind, Verdict, batch, timeshare,
+    upgrade,
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -20,11 +22,11 @@ use std::path::PathBuf;
 /// Options of `springtide plan`.
 #[derive(Args)]
 pub(crate) struct PlanArgs {
-    /// The upgrade, as ipu/NAME.
+    /// The upgrade or group, as ipu/NAME or tsg/NAME.
     #[arg(value_name = "KIND/NAME", required_unless_present = "filename", conflicts_with = "filename")]
     target: Option<Target>,
-    /// Manifest of BatchJobs, BatchQueues and InPlaceUpgrades (YAML or JSON, any number of documents); - reads standard
-    /// input.
+    /// Manifest of BatchJobs, BatchQueues, InPlaceUpgrades and TimeShareGroups (YAML or JSON, any number of documents);
+    /// - reads standard input.
     #[arg(short, long, value_name = "FILE")]
     filename: Option<PathBuf>,
     /// As whom `kubectl apply --server-side` would write: what the manifest leaves out goes where it was this one's.
@@ -56,6 +58,8 @@ pub(super) struct Answer {
     pub(super) jobs: Vec<Explanation>,
     /// The plans of upgrades, with their writes.
     pub(super) upgrades: Vec<UpgradePlan>,
+    /// The plans of TimeShareGroups: each unit of the switch that is open or comes next, with its writes.
+    pub(super) switches: Vec<SwitchPlan>,
     /// Whether there are more writes than were looked at.
     pub(super) is_cut: bool,
     /// Whether nodes are seen: for jobs, what fits on them; where not, their writes are the most that there could be at
@@ -77,6 +81,7 @@ impl Answer {
             spared: Vec::new(),
             jobs: Vec::new(),
             upgrades: Vec::new(),
+            switches: Vec::new(),
             is_cut: false,
             sees_nodes: true,
             not_seen: Vec::new(),
@@ -85,7 +90,9 @@ impl Answer {
 
     /// Whether anything of BatchJobs is planned.
     fn is_of_jobs(&self) -> bool {
-        self.objects.iter().any(|object| object.kind != "InPlaceUpgrade")
+        self.objects
+            .iter()
+            .any(|object| !["InPlaceUpgrade", "TimeShareGroup"].contains(&object.kind.as_str()))
     }
 }
 
@@ -96,6 +103,7 @@ impl Answer {
 pub(crate) async fn run(args: PlanArgs) -> Result<Verdict> {
     let answer = match (&args.target, &args.filename) {
         (Some(Target { kind: TargetKind::InPlaceUpgrade, name }), _) => of_upgrade(&args, name).await?,
+        (Some(Target { kind: TargetKind::TimeShareGroup, name }), _) => of_group(&args, name).await?,
         (Some(Target { kind: TargetKind::BatchJob, name }), _) => {
             bail!("of a job that is there tells `springtide explain bj/{name}`")
         }
@@ -104,7 +112,9 @@ pub(crate) async fn run(args: PlanArgs) -> Result<Verdict> {
         }
         (None, Some(file)) => of_manifest(&args, manifest::read(file)?).await?,
         // The command line asks for one of them.
-        (None, None) => bail!("give an upgrade, as ipu/NAME, or a manifest with --filename"),
+        (None, None) => {
+            bail!("give an upgrade or group, as ipu/NAME or tsg/NAME, or a manifest with --filename")
+        }
     };
     let verdict = verdict(&answer);
     print!("{}", args.output.render(&answer, || text(&answer))?);
@@ -120,6 +130,15 @@ async fn of_upgrade(args: &PlanArgs, name: &str) -> Result<Answer> {
     Ok(answer)
 }
 
+async fn of_group(args: &PlanArgs, name: &str) -> Result<Answer> {
+    let cluster = Cluster::connect(&args.connection, "plan").await?;
+    let mut answer = Answer::new(args.rehearsal.time(), Vec::new());
+    let key = ObjectKey::new(cluster.namespace.as_str(), name);
+    let keys = std::slice::from_ref(&key);
+    timeshare::plan::add(&mut answer, &cluster, &key.namespace, Vec::new(), keys).await?;
+    Ok(answer)
+}
+
 async fn of_manifest(args: &PlanArgs, manifests: Vec<serde_json::Value>) -> Result<Answer> {
     let cluster = Cluster::connect(&args.connection, "plan").await?;
     let trial = Trial {
@@ -128,7 +147,7 @@ async fn of_manifest(args: &PlanArgs, manifests: Vec<serde_json::Value>) -> Resu
         field_manager: &args.field_manager,
         now: args.rehearsal.time(),
     };
-    let manifest::Objects { applied, jobs, queues, upgrades } = trial.run(manifests).await?;
+    let manifest::Objects { applied, jobs, queues, upgrades, groups } = trial.run(manifests).await?;
     let mut answer = Answer::new(trial.now, applied);
     if !jobs.is_empty() || !queues.is_empty() {
         batch::plan::add(&mut answer, &cluster, &args.rehearsal, jobs, queues).await?;
@@ -143,13 +162,23 @@ async fn of_manifest(args: &PlanArgs, manifests: Vec<serde_json::Value>) -> Resu
                 .await?;
         }
     }
+    let mut keys: Vec<ObjectKey> = groups.iter().map(|group| group.meta().key.clone()).collect();
+    keys.sort();
+    for of_one in keys.chunk_by(|a, b| a.namespace == b.namespace) {
+        if let Some(first) = of_one.first() {
+            let changed = groups.iter().filter(|group| group.meta().key.namespace == first.namespace);
+            let changed = changed.cloned().collect();
+            timeshare::plan::add(&mut answer, &cluster, &first.namespace, changed, of_one).await?;
+        }
+    }
     Ok(answer)
 }
 
 fn verdict(answer: &Answer) -> Verdict {
     let of_jobs = answer.jobs.iter().map(batch::plan::verdict);
     let of_upgrades = answer.upgrades.iter().map(|plan| upgrade::verdict(&plan.explanation));
-    of_jobs.chain(of_upgrades).max().unwrap_or(Verdict::Fine)
+    let of_groups = answer.switches.iter().map(|plan| timeshare::verdict(&plan.explanation));
+    of_jobs.chain(of_upgrades).chain(of_groups).max().unwrap_or(Verdict::Fine)
 }
 
 fn text(answer: &Answer) -> String {
@@ -164,6 +193,12 @@ fn text(answer: &Answer) -> String {
             let _ = writeln!(text);
         }
         upgrade::plan::text(&mut text, plan, answer.time);
+    }
+    for plan in &answer.switches {
+        if !text.is_empty() {
+            let _ = writeln!(text);
+        }
+        timeshare::plan::text(&mut text, plan, answer.time);
     }
     unread(&mut text, &answer.not_seen);
     text

@@ -1,14 +1,15 @@
 //! `springtide status`: how objects stand, by what the manager has written into them.
 
 use super::read::Cluster;
-use super::{ConnectionArgs, OutputArgs, Subject, TargetKind, Verdict, batch, upgrade};
+use super::{ConnectionArgs, OutputArgs, Subject, TargetKind, Verdict, batch, timeshare, upgrade};
 use anyhow::{Result, bail};
 use clap::Args;
 
 /// Options of `springtide status`.
 #[derive(Args)]
 pub(crate) struct StatusArgs {
-    /// All queues (bq) or upgrades (ipu) of the namespace, or one in detail, as bq/NAME or ipu/NAME; the queues when absent.
+    /// All queues (bq), upgrades (ipu) or groups (tsg) of the namespace, or one in detail, as bq/NAME, ipu/NAME or
+    /// tsg/NAME; the queues when absent.
     #[arg(value_name = "KIND[/NAME]")]
     subject: Option<Subject>,
     /// Those of all namespaces.
@@ -38,6 +39,9 @@ pub(crate) async fn run(args: StatusArgs) -> Result<Verdict> {
         }
         (TargetKind::InPlaceUpgrade, wanted) => {
             upgrade::status::run(&connect().await?, wanted, args.all_namespaces, &args.output).await
+        }
+        (TargetKind::TimeShareGroup, wanted) => {
+            timeshare::status::run(&connect().await?, wanted, args.all_namespaces, &args.output).await
         }
         (TargetKind::BatchJob, Some(name)) => bail!("of a job tells `springtide explain bj/{name}`"),
         (TargetKind::BatchJob, None) => {

@@ -2,6 +2,8 @@
 
 use super::read::Unread;
 use jiff::Timestamp;
+use springtide_crds::reason::Reason;
+use springtide_plumbing::rehearsal::{Basis, Reported, Said};
 use std::fmt::Write as _;
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
@@ -89,6 +91,39 @@ pub(super) fn instant(at: Timestamp, now: Timestamp) -> String {
 /// A number with its noun.
 pub(super) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// A text, or a dash for none.
+pub(super) fn dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+/// A reason with what it means, and its words where they are not those that stand above already.
+pub(super) fn spoken(said: &Said, above: &str) -> String {
+    let meaning = said.meaning.trim_end_matches('.');
+    if said.message.is_empty() || said.message == above {
+        format!("{}: {meaning}", said.reason)
+    } else {
+        format!("{}: {} ({meaning})", said.reason, said.message)
+    }
+}
+
+/// What a reason means; nothing for one that this program does not know.
+pub(super) fn meaning<R: Reason>(reason: &str) -> String {
+    let known = R::all().into_iter().find(|known| known.as_str() == reason);
+    known.map(|known| known.doc().trim_end_matches('.').to_owned()).unwrap_or_default()
+}
+
+/// What an answer rests on, where it was not computed.
+pub(super) fn basis(text: &mut String, basis: Basis, reported: Option<&Reported>, now: Timestamp) {
+    match (basis, reported) {
+        (Basis::Computed, _) | (Basis::Reported, None) => {}
+        (Basis::Reported, Some(reported)) => {
+            let since = instant(reported.since, now);
+            let says = "by the manager's own word in the object's status";
+            paragraph(text, "Rests on", &format!("{says}, {} since {since}", reported.reason));
+        }
+    }
 }
 
 #[cfg(test)]

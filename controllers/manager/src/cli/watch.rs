@@ -1,8 +1,8 @@
-//! `springtide watch`: follows an object until its run ends.
+//! `springtide watch`: follows an object until its run, or its switch, ends.
 
+use super::following::Ending;
 use super::read::Cluster;
-use super::upgrade::watch::Ending;
-use super::{ConnectionArgs, Target, TargetKind, upgrade};
+use super::{ConnectionArgs, Target, TargetKind, timeshare, upgrade};
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::SignedDuration;
@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(720 * 3600);
 /// Options of `springtide watch`.
 #[derive(Args)]
 pub(crate) struct WatchArgs {
-    /// The upgrade, as ipu/NAME.
+    /// The upgrade or group, as ipu/NAME or tsg/NAME.
     #[arg(value_name = "KIND/NAME")]
     target: Target,
     /// Ends after this time, whatever is left to do: 1s to 720h, such as 90s, 30m or 1h30m.
@@ -27,13 +27,17 @@ pub(crate) struct WatchArgs {
 /// Follows, and shows what changes. Writes nothing. `interrupted` resolves when somebody wants it to end.
 ///
 /// # Errors
-/// The API server cannot be asked or refuses, there is no such upgrade, or it is deleted meanwhile.
+/// The API server cannot be asked or refuses, there is no such object, or it is deleted meanwhile.
 pub(crate) async fn run(args: WatchArgs, interrupted: impl Future<Output = Result<()>>) -> Result<Ending> {
     let Target { kind, name } = &args.target;
     match kind {
         TargetKind::InPlaceUpgrade => {
             let cluster = Cluster::connect(&args.connection, "watch").await?;
             upgrade::watch::run(&cluster, name, args.timeout, interrupted).await
+        }
+        TargetKind::TimeShareGroup => {
+            let cluster = Cluster::connect(&args.connection, "watch").await?;
+            timeshare::watch::run(&cluster, name, args.timeout, interrupted).await
         }
         TargetKind::BatchJob => {
             bail!("a job is waited for by `kubectl wait bj/{name} --for=condition=Complete`")

@@ -152,7 +152,7 @@ fn what_is_out_of_bounds_is_named_with_the_bounds() {
             "scope.namespaces[0] must be 1 to 63 characters long",
         ),
         (
-            "controllers: {batchJob: {enabled: false}, inPlaceUpgrade: {enabled: false}}",
+            "controllers: {batchJob: {enabled: false}, inPlaceUpgrade: {enabled: false}, timeShareGroup: {enabled: false}}",
             "controllers are all disabled; enable one",
         ),
         ("tracing: {otlpEndpoint: 'collector:4318'}", "tracing.otlpEndpoint must begin with http://"),

@@ -129,8 +129,7 @@ impl Kubelet {
         let generation = &pod["metadata"]["generation"];
         let is_ours = |condition: &Value| [PENDING, IN_PROGRESS].iter().any(|own| condition["type"] == **own);
         let others = status["conditions"].as_array().into_iter().flatten().filter(|found| !is_ours(found));
-        let conditions: Vec<Value> =
-            others.cloned().chain(known.conditions(holding, generation)).collect();
+        let conditions: Vec<Value> = others.cloned().chain(known.conditions(holding, generation)).collect();
         if !status.is_object() {
             status = json!({});
         }
@@ -158,8 +157,7 @@ impl Sizes {
         let condition = |type_: &str, reason: &str, message: &str, since: Timestamp| {
             let since = whole_seconds(since).0.to_string();
             let mut condition = json!({
-                "type": type_, "status": "True", "lastProbeTime": null, "lastTransitionTime": since,
-                "observedGeneration": generation,
+                "type": type_, "status": "True", "lastTransitionTime": since, "observedGeneration": generation,
             });
             if !reason.is_empty() {
                 condition["reason"] = json!(reason);
@@ -183,9 +181,13 @@ impl Sizes {
         if let Some(in_force) = self.in_force.get(&name) {
             container["resources"] = in_force.clone();
         }
-        if let Some(allocated) = self.allocated.get(&name) {
-            let requests = allocated.get("requests").cloned();
-            container["allocatedResources"] = requests.unwrap_or_else(|| json!({}));
+        let Some(allocated) = self.allocated.get(&name) else { return };
+        let requests = &allocated["requests"];
+        if requests.as_object().is_some_and(|requests| !requests.is_empty()) {
+            container["allocatedResources"] = requests.clone();
+        } else if let Some(fields) = container.as_object_mut() {
+            // The API server stores no empty list.
+            fields.remove("allocatedResources");
         }
     }
 }

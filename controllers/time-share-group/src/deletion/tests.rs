@@ -125,12 +125,17 @@ fn a_removed_member_that_holds_a_peak_shrinks_to_its_template_when_another_one_h
     }}]}});
     let observed = without_promo(json!({"activeMember": "pay"}), over);
     let writes = let_go(&observed, at(0));
-    let Action::Patch { part: Part::Resize, patch: Patch::Strategic(Fields { fields, .. }) } = &writes[0].action
+    let Action::Patch { part: Part::Resize, patch: Patch::Strategic(Fields { fields, .. }) } =
+        &writes[0].action
     else {
         panic!("{writes:?}")
     };
     let resources = &fields["spec"]["containers"][0]["resources"];
-    assert_eq!(*resources, json!({"requests": {"cpu": "200m"}}), "memory stays, and what the template does not say");
+    assert_eq!(
+        *resources,
+        json!({"requests": {"cpu": "200m"}}),
+        "memory stays, and what the template does not say"
+    );
     assert_eq!((writes[0].resource, writes[0].class), (Resource::POD, WriteClass::Spec));
 }
 

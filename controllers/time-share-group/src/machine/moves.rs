@@ -198,7 +198,7 @@ impl<'a> Play<'a> {
     }
 
     /// Of which pods the API server is to be asked whether it would let them grow.
-    fn questions(&self) -> Vec<(PodIndex, Level)> {
+    pub(super) fn questions(&self) -> Vec<(PodIndex, Level)> {
         let is_open = |actor: &Actor<'_>| {
             let is_to_grow = !actor.size(Level::Peak).is_asked_by(actor.pod());
             is_to_grow

@@ -17,7 +17,7 @@ use springtide_plumbing::clock::after;
 use springtide_plumbing::plan::Step;
 
 /// Most nudges of one pod in a switch.
-pub const NUDGES_MAX: u32 = 3;
+pub(super) const NUDGES_MAX: u32 = 3;
 
 /// When a pod may be nudged whose resize was put off then; `None` when it has had all its nudges.
 pub(super) fn due_at(actor: &Actor<'_>, since: Timestamp, court: &Court<'_>) -> Option<Timestamp> {

@@ -18,7 +18,7 @@ use springtide_plumbing::projection::Projection;
 use springtide_plumbing::workloads::pod::PodView;
 
 /// For so long a pod may be unready at its new size before that is held against it.
-pub const UNREADY_GRACE: SignedDuration = SignedDuration::from_secs(20);
+pub(super) const UNREADY_GRACE: SignedDuration = SignedDuration::from_secs(20);
 
 /// Why a unit does not come through.
 #[derive(Clone, Debug, PartialEq, Eq)]

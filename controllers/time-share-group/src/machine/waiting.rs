@@ -1,6 +1,6 @@
 //! Who waits for room on a node: told from what will not fit, and served by whoever shrinks there.
 
-use super::flow::{Play, Way};
+use super::flow::Play;
 use super::look::Look;
 use super::{Cannot, Court, Side, Stand, UnitState, nudges};
 use crate::observed::PodIndex;

@@ -128,7 +128,7 @@ mod tests {
         let pod = pod("pay-1", "n1", serde_json::json!({}));
         let pinned = resize(&pod, &peak(), WriteClass::Spec);
         let (part, version, body) = fields(&pinned);
-        let resources = serde_json::json!({"requests": {"cpu": "4", "memory": "1Gi"}});
+        let resources = serde_json::json!({"requests": {"cpu": "4", "memory": "1024Mi"}});
         let containers = serde_json::json!({"containers": [{"name": "app", "resources": resources}]});
         assert_eq!((part, version), (Part::Resize, Some(ResourceVersion(10))));
         assert_eq!(body, &serde_json::json!({"spec": containers}));

@@ -8,14 +8,18 @@ pub fn wakes_of_stall(reason: StalledReason) -> &'static str {
         StalledReason::GuardBreached => "the spec is another one",
         StalledReason::UnitStuck => "the unit comes through, or switch.onStuck is Skip",
         StalledReason::RolledBack => "the spec is another one, or the next window of the member begins",
-        StalledReason::RollbackStuck => "nodes have room for the old sizes of the pods that status.stuck names",
+        StalledReason::RollbackStuck => {
+            "nodes have room for the old sizes of the pods that status.stuck names"
+        }
         StalledReason::DeadlineExceeded => "units come through: the switch goes on by itself",
         StalledReason::NoProgress => "what the message names happens",
         StalledReason::Forbidden => "the manager's account gets the right that the message names",
         StalledReason::InternalError => "the manager tries again by itself",
         StalledReason::Refused(refusal) => match refusal {
             RefusalReason::InvalidSpec => "the field that the message names is mended",
-            RefusalReason::InvalidSchedule => "the window that the message names is mended; until then nobody else gets the peak",
+            RefusalReason::InvalidSchedule => {
+                "the window that the message names is mended; until then the peak stays where it is, or goes where spec.override says"
+            }
             RefusalReason::MemberNotFound => "the workload is created",
             RefusalReason::MemberTaken => "the older group lets the workload go",
             RefusalReason::MemberNotGranted => "a ReferenceGrant in the member's namespace names it",
@@ -30,7 +34,9 @@ pub fn wakes_of_hold(reason: HeldReason) -> &'static str {
     match reason {
         HeldReason::StepHold => "the hold of the step is over",
         HeldReason::Paused => "spec.mode is Active",
-        HeldReason::PreflightFailed => "enough units would come through: those that were refused are asked again by themselves",
+        HeldReason::PreflightFailed => {
+            "enough units would come through: those that were refused are asked again by themselves"
+        }
         HeldReason::DonorBusy => "the load of those that lose the peak is below guards.donorMaxLoad",
         HeldReason::NoMetricData => "the metric has a value",
         HeldReason::NotObserved | HeldReason::Free => "",
@@ -78,12 +84,16 @@ pub fn remedies_of_stall(reason: StalledReason) -> &'static [&'static str] {
         StalledReason::InternalError => &["look into the manager's log"],
         StalledReason::Refused(refusal) => match refusal {
             RefusalReason::InvalidSpec => &["mend the field that the message names"],
-            RefusalReason::InvalidSchedule => &["move one of the windows, or mend the one that the message names"],
+            RefusalReason::InvalidSchedule => &[
+                "move one of the windows, or mend the one that the message names",
+                "set spec.override, which is followed in any case",
+            ],
             RefusalReason::MemberNotFound => &["create the workload, or take the member out of spec.members"],
             RefusalReason::MemberTaken => &["take the member out of one of the two groups"],
-            RefusalReason::MemberNotGranted => {
-                &["have a ReferenceGrant made in the member's namespace", "take the member out of spec.members"]
-            }
+            RefusalReason::MemberNotGranted => &[
+                "have a ReferenceGrant made in the member's namespace",
+                "take the member out of spec.members",
+            ],
             RefusalReason::AutoscalerRefused => {
                 &["set updateMode of the VerticalPodAutoscaler to Off", "set spec.autoscalers to Report"]
             }
@@ -113,7 +123,9 @@ pub fn remedies_of(ready: ReadyReason) -> &'static [&'static str] {
     match ready {
         ReadyReason::Paused | ReadyReason::Observing => &["set spec.mode to Active"],
         ReadyReason::Pending => &["look whether a manager runs that serves this namespace"],
-        ReadyReason::SettledWithSkips => &["look at the pods that status.stuck names: they follow as soon as they can"],
+        ReadyReason::SettledWithSkips => {
+            &["look at the pods that status.stuck names: they follow as soon as they can"]
+        }
         ReadyReason::Degraded => &["look at pods whose unit is not Done, below"],
         ReadyReason::Settled
         | ReadyReason::Switching

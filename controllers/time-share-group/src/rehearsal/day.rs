@@ -29,7 +29,7 @@ pub struct Day {
     pub parts: Vec<DayPart>,
     /// The next dates on which no window starts, from the first day on.
     pub skip_dates: Vec<String>,
-    /// Why the schedule is not followed; empty where it is.
+    /// What is wrong with the schedule; empty where nothing is. Windows that meet far ahead hinder nothing yet.
     pub problem: String,
 }
 
@@ -68,7 +68,8 @@ pub fn day(spec: &TimeShareGroupSpec, now: Timestamp) -> Day {
     let names = spec.members.iter().map(|member| member.name.as_str());
     match Calendar::parse(schedule, names) {
         Ok(calendar) => {
-            day.problem = calendar.survey(now).conflict.map(|conflict| conflict.to_string()).unwrap_or_default();
+            day.problem =
+                calendar.survey(now).conflict.map(|conflict| conflict.to_string()).unwrap_or_default();
             day.parts = parts(&calendar, spec, now, day.until);
         }
         Err(problem) => day.problem = problem.to_string(),
@@ -162,7 +163,10 @@ mod tests {
         ];
         assert_eq!(told(&day), expected);
         let pay = &day.parts[1];
-        assert_eq!((pay.window.as_str(), pay.window_start), ("night", Some(hours(12) + SignedDuration::from_mins(30))));
+        assert_eq!(
+            (pay.window.as_str(), pay.window_start),
+            ("night", Some(hours(12) + SignedDuration::from_mins(30)))
+        );
         assert_eq!((day.time_zone.as_str(), day.from, day.until), ("Asia/Shanghai", NOW, hours(24)));
     }
 

@@ -106,8 +106,10 @@ impl Rehearsal {
         planned: &[Write],
     ) -> bool {
         let told = &stored.status;
-        let is_current = told.observed_generation == stored.meta().generation;
-        if !is_current || stored.meta().is_deleting() || holds(&computed.conditions, StalledReason::CONDITION) {
+        let is_seen = stored.reason::<ReadyReason>().is_some_and(|reason| reason != ReadyReason::Pending);
+        let is_current = is_seen && told.observed_generation == stored.meta().generation;
+        if !is_current || stored.meta().is_deleting() || holds(&computed.conditions, StalledReason::CONDITION)
+        {
             return false;
         }
         if let Some(stalled) = stored.reason::<StalledReason>() {
@@ -265,7 +267,9 @@ fn state(state: &UnitState) -> (&'static str, String) {
         UnitState::Returning => ("Returning", "it was given up, and gets its old sizes back".to_owned()),
         UnitState::GivenUp => ("GivenUp", "it has its old sizes until the next switch".to_owned()),
         UnitState::Cannot(why) => ("Cannot", cannot(*why).to_owned()),
-        UnitState::Stuck(Stuck { reason, message, .. }) => ("Stuck", format!("{}: {message}", reason.as_str())),
+        UnitState::Stuck(Stuck { reason, message, .. }) => {
+            ("Stuck", format!("{}: {message}", reason.as_str()))
+        }
     }
 }
 

@@ -44,7 +44,6 @@ use springtide_plumbing::dry_run::Verdict;
 use springtide_plumbing::executor::{Done, WriteResult};
 use springtide_plumbing::key::{ObjectKey, ResourceVersion};
 use springtide_plumbing::plan::{Action, Outcome, Plan, Write, WriteClass};
-use springtide_plumbing::projection::Projection;
 use springtide_plumbing::rehearsal::stored;
 use springtide_plumbing::store::StoreWriter;
 use springtide_plumbing::time_share::ReferenceGrantView;
@@ -166,7 +165,8 @@ impl Rehearsal {
             let spec = observed.group.spec.members.get(index.member.0)?;
             let profile = ahead.profiles.get(index.member.0)?;
             let found = observed.pod(index)?;
-            let is_asked = found.evidence.asked.of(level).is_some() || profile.size(level).is_asked_by(&found.pod);
+            let is_asked =
+                found.evidence.asked.of(level).is_some() || profile.size(level).is_asked_by(&found.pod);
             (!is_asked).then(|| ask(spec, &found.pod, profile, level, WriteClass::Low))
         };
         growing.filter_map(question).take(QUESTIONS_MAX).collect()
@@ -203,7 +203,8 @@ impl Rehearsal {
             let (asked, mut writes): (Vec<Write>, Vec<Write>) =
                 staged.partition(|write| matches!(write.action, Action::DryRun { .. }));
             // What is asked ahead of a switch holds nothing up.
-            let awaited: Vec<Write> = asked.into_iter().filter(|write| write.class == WriteClass::Spec).collect();
+            let awaited: Vec<Write> =
+                asked.into_iter().filter(|write| write.class == WriteClass::Spec).collect();
             if !awaited.is_empty() && writes.is_empty() {
                 self.assume(key, awaited, now);
                 continue;

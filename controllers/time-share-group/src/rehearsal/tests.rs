@@ -22,7 +22,11 @@ fn world(object: Value, pay: &[Value], promo: &[Value]) -> World {
         pods: [pods("pay", pay), pods("promo", promo)].concat(),
         deployments: members.map(|member| deployment(member, json!({}))).into(),
         replica_sets: members.map(|member| replica_set(&format!("{member}-1"), Some(member))).into(),
-        nodes: Some(vec![bare("", "n1", json!({"status": {"allocatable": {"cpu": "100", "memory": "1Ti"}}}))]),
+        nodes: Some(vec![bare(
+            "",
+            "n1",
+            json!({"status": {"allocatable": {"cpu": "100", "memory": "1Ti"}}}),
+        )]),
         ..World::default()
     }
 }
@@ -30,7 +34,10 @@ fn world(object: Value, pay: &[Value], promo: &[Value]) -> World {
 /// promo has the peak, and pay is to have it.
 fn due() -> Value {
     let mut ended = switching(7, None, Some("promo"));
-    overlay(&mut ended, json!({"activeMember": "promo", "transition": {"completionTime": at(10).to_string()}}));
+    overlay(
+        &mut ended,
+        json!({"activeMember": "promo", "transition": {"completionTime": at(10).to_string()}}),
+    );
     json!({
         "metadata": {"finalizers": ["springtide.dev/time-share-group"]},
         "spec": {"schedule": {"defaultMember": "pay"}, "switch": {"overlap": "Never"}},
@@ -44,7 +51,8 @@ fn resources(writes: &[PlannedWrite]) -> Vec<String> {
 
 #[test]
 fn a_group_at_rest_is_computed_and_has_nothing_to_write_to_anybody_else() {
-    let object = both(at_pay(json!({})), json!({"metadata": {"finalizers": ["springtide.dev/time-share-group"]}}));
+    let object =
+        both(at_pay(json!({})), json!({"metadata": {"finalizers": ["springtide.dev/time-share-group"]}}));
     let mut rehearsal = Rehearsal::new(world(object, &[on_stage()], &[json!({})]));
     let told = rehearsal.explain(&key(), at(100)).unwrap();
     assert_eq!((told.basis, told.summary.reason.as_str()), (Basis::Computed, "Settled"), "{told:?}");
@@ -77,13 +85,18 @@ fn a_plan_tells_each_unit_of_the_switch_that_comes_and_all_writes_to_it() {
     let units: Vec<_> = told
         .units
         .iter()
-        .map(|unit| (unit.side.as_str(), unit.shrinking.as_slice(), unit.growing.as_slice(), resources(&unit.writes)))
+        .map(|unit| {
+            (unit.side.as_str(), unit.shrinking.as_slice(), unit.growing.as_slice(), resources(&unit.writes))
+        })
         .collect();
     let pair = units.iter().find(|(_, shrinking, ..)| !shrinking.is_empty()).unwrap();
     assert_eq!((pair.0, pair.1, pair.2), ("Ahead", &["promo-1".to_owned()][..], &["pay-1".to_owned()][..]));
     assert_eq!(pair.3, ["pod", "pod/resize", "pod/resize", "pod"]);
     let alone = units.iter().find(|(_, shrinking, ..)| shrinking.is_empty()).unwrap();
-    assert_eq!((alone.2, &alone.3), (&["pay-2".to_owned()][..], &vec!["pod/resize".to_owned(), "pod".to_owned()]));
+    assert_eq!(
+        (alone.2, &alone.3),
+        (&["pay-2".to_owned()][..], &vec!["pod/resize".to_owned(), "pod".to_owned()])
+    );
 }
 
 #[test]
@@ -102,7 +115,12 @@ fn the_server_is_asked_for_pods_of_the_switch_that_comes_and_what_it_refuses_is_
     let questions = rehearsal.questions(&key(), at(100));
     let names: Vec<&str> = questions.iter().map(|write| &*write.key.name).collect();
     assert_eq!(names, ["pay-1", "promo-1"]);
-    let refusal = Refusal { code: 403, reason: "Forbidden".to_owned(), message: "policy: too large".to_owned(), fields: Vec::new() };
+    let refusal = Refusal {
+        code: 403,
+        reason: "Forbidden".to_owned(),
+        message: "policy: too large".to_owned(),
+        fields: Vec::new(),
+    };
     let results = questions.into_iter().map(|write| {
         let dry_run = (&*write.key.name == "pay-1").then(|| Answered::Refused(refusal.clone()));
         WriteResult { write, outcome: Ok(Done { dry_run, ..Done::default() }) }
@@ -119,9 +137,12 @@ fn where_nodes_are_not_seen_the_managers_word_stands() {
         "type": "Ready", "status": "True", "reason": "Settled", "message": "pay has the peak", "observedGeneration": 1,
         "lastTransitionTime": at(50).to_string(),
     }]);
-    let object = both(at_pay(json!({"status": {"conditions": settled}})), json!({
-        "metadata": {"finalizers": ["springtide.dev/time-share-group"]},
-    }));
+    let object = both(
+        at_pay(json!({"status": {"conditions": settled}})),
+        json!({
+            "metadata": {"finalizers": ["springtide.dev/time-share-group"]},
+        }),
+    );
     let unseen = World { nodes: None, ..world(object, &[on_stage(), json!({})], &[json!({})]) };
     let told = Rehearsal::new(unseen).explain(&key(), at(100)).unwrap();
     assert_eq!((told.basis, told.summary.reason.as_str()), (Basis::Reported, "Settled"));

@@ -21,7 +21,13 @@ struct Turn<'a> {
 }
 
 /// The writes, in their order; `id` is the number of the switch.
-pub(super) fn way(observed: &Observed, profiles: &[Profile], unit: &Unit, id: u32, now: Timestamp) -> Vec<Write> {
+pub(super) fn way(
+    observed: &Observed,
+    profiles: &[Profile],
+    unit: &Unit,
+    id: u32,
+    now: Timestamp,
+) -> Vec<Write> {
     let goals = goals(observed);
     let turns = |pods: &[PodIndex], level: Level| -> Vec<Turn<'_>> {
         let turn = |index: &PodIndex| {

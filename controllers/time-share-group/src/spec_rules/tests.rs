@@ -1,8 +1,10 @@
 use super::*;
 use crate::fixtures::{observed, overlay};
+use crate::observed::{Backend, Route};
 use proptest::prelude::*;
 use serde_json::json;
 use springtide_crds::time_share_group::{MESSAGE_MAX_BYTES, TimeShareGroupSpec};
+use springtide_plumbing::key::{ObjectKey, ResourceVersion, Uid};
 use springtide_plumbing::workloads::amounts::Pair;
 use springtide_plumbing::workloads::template::Template;
 
@@ -87,13 +89,43 @@ fn a_label_that_switches_change_may_not_be_in_the_selector_of_a_workload() {
     ] {
         for mode in ["ServiceLabel", "ReadinessGate"] {
             let mut observed =
-                group(json!({"members": [{"name": "pay", "traffic": {"mode": mode}}]}), json!({}));
+                group(json!({"members": [{"name": "pay", "traffic": {"mode": mode}}]}), gated());
             observed.members[0].workload.as_mut().unwrap().selector = selector.clone();
             let named = field(&observed);
             assert_eq!(named.as_deref() == Some("spec.members[pay].targetRef"), is_refused, "{selector}");
             assert_eq!(named.is_some(), is_refused, "{selector}");
         }
     }
+}
+
+/// A template that lists the gate.
+fn gated() -> Value {
+    json!({"spec": {"readinessGates": [{"conditionType": TIME_SHARE_TRAFFIC.gate}]}})
+}
+
+#[test]
+fn what_traffic_is_turned_by_has_to_be_there() {
+    let mode = |traffic: Value| json!({"members": [{"name": "pay", "traffic": traffic}]});
+    let by_gate = || mode(json!({"mode": "ReadinessGate"}));
+    assert_eq!(field(&group(by_gate(), json!({}))).as_deref(), Some("spec.members[pay].traffic.mode"));
+    assert_eq!(field(&group(by_gate(), gated())), None);
+    let by_route = json!({"mode": "HTTPRoute", "httpRoute": {"name": "front", "backend": "pay"}});
+    let missing = problem(&group(mode(by_route.clone()), json!({}))).unwrap();
+    assert_eq!(missing.to_string(), "spec.members[pay].traffic.httpRoute: there is no HTTPRoute shop/front");
+    let both = json!({"members": [
+        {"name": "pay", "traffic": by_route.clone()}, {"name": "promo", "traffic": by_route},
+    ]});
+    let mut contested = group(both, json!({}));
+    for member in &mut contested.members {
+        member.route = Some(Route {
+            key: ObjectKey::new("shop", "front"),
+            uid: Uid("front".into()),
+            resource_version: ResourceVersion(1),
+            backends: vec![Backend { rule: 0, backend: 0, name: "pay".into(), weight: 1, is_stated: false }],
+            steady_since: None,
+        });
+    }
+    assert_eq!(field(&contested).as_deref(), Some("spec.members"));
 }
 
 #[test]

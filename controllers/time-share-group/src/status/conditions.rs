@@ -1,14 +1,16 @@
 //! What each condition says but Ready, Reconciling and Stalled.
 
-use super::obstacles::first_stuck;
 use super::name;
+use super::obstacles::first_stuck;
 use crate::autoscalers::AutoscalerVerdict;
 use crate::guards::{Breach, Guarding};
 use crate::message::{count, quoting};
 use crate::observed::Observed;
 use crate::plan::accept::Refusal;
 use crate::plan::decision::Decision;
-use crate::plan::situation::{Hold, Situation, schedule_problem};
+use crate::plan::schedule::schedule_problem;
+use crate::plan::situation::{Hold, Situation};
+use crate::plan::tally::Tally;
 use crate::preflight::Preflight;
 use crate::profiles::off_valley;
 use crate::projections::group::GroupView;
@@ -51,14 +53,19 @@ pub(super) fn schedule_valid(observed: &Observed) -> (ScheduleValidReason, Strin
     let Ok(surveyed) = &observed.calendar else { return unobserved(ScheduleValidReason::NotObserved) };
     let default = name(surveyed.calendar.default_member().map(AsRef::as_ref));
     if !surveyed.calendar.has_windows() {
-        let message = format!("there is no window: {default} has the peak, unless spec.override says otherwise");
+        let message =
+            format!("there is no window: {default} has the peak, unless spec.override says otherwise");
         return (ScheduleValidReason::NoWindows, message);
     }
     if surveyed.survey.is_over {
-        let message = format!("all windows are past, and {default} keeps the peak: change their dates, or remove them");
+        let message =
+            format!("all windows are past, and {default} keeps the peak: change their dates, or remove them");
         return (ScheduleValidReason::NeverMatches, message);
     }
-    (ScheduleValidReason::Valid, "windows of different members do not meet within the next 400 days".to_owned())
+    (
+        ScheduleValidReason::Valid,
+        "windows of different members do not meet within the next 400 days".to_owned(),
+    )
 }
 
 pub(super) fn unobserved<R: Reason>(reason: R) -> (R, String) {
@@ -94,7 +101,9 @@ pub(super) fn preflight_passed(situation: &Situation<'_>) -> (PreflightPassedRea
         PreflightPassedReason::NotObserved => {
             let Preflight { passed, units, .. } = known;
             let units = count(*units, "unit");
-            format!("{passed} of {units} are known to come through, and the API server is asked for the others")
+            format!(
+                "{passed} of {units} are known to come through, and the API server is asked for the others"
+            )
         }
         PreflightPassedReason::NotDue => not_due(situation),
         PreflightPassedReason::AllUnits => {
@@ -139,7 +148,9 @@ fn failed(known: &Preflight, failure: PreflightFailure) -> String {
     };
     let row = known.failures.iter().find(|row| row.reason == failure).or(known.failures.first());
     let words = match (failure, &known.words, row) {
-        (PreflightFailure::DryRunRefused | PreflightFailure::QuotaExceeded, Some(words), _) => words.to_string(),
+        (PreflightFailure::DryRunRefused | PreflightFailure::QuotaExceeded, Some(words), _) => {
+            words.to_string()
+        }
         (_, _, Some(row)) => format!("{} on {}", row.pod, row.node),
         (_, _, None) => return format!("{before}{remedy}"),
     };
@@ -158,7 +169,8 @@ pub(super) fn capacity_safe(situation: &Situation<'_>) -> (CapacitySafeReason, S
         let workload = member.workload.as_ref();
         let workload = workload.map(|found| format!("{} {}", found.kind.as_str(), found.key.name));
         let container = bounded_text(container, CONTAINER_MAX_BYTES);
-        let after = format!(": container {container} is not at valley size; set its requests to those of valley");
+        let after =
+            format!(": container {container} is not at valley size; set its requests to those of valley");
         let message = quoting("template of ", &workload.unwrap_or_default(), &after);
         return (CapacitySafeReason::TemplateNotAtValley, message);
     }
@@ -202,10 +214,12 @@ pub(super) fn guards_passing(situation: &Situation<'_>, stuck: &[StuckPod]) -> (
 }
 
 fn too_many_failures(situation: &Situation<'_>, stuck: &[StuckPod]) -> String {
-    let failed = situation.tally.failed;
+    let Tally { failed, refused, counts, .. } = &situation.tally;
     let percent = situation.observed.group.spec.guards.failure_threshold_percent;
     let reached = count(situation.reach.quota, "unit");
-    let before = format!("{failed} of {reached} failed, with {percent} % tolerated");
+    let refused =
+        if *refused > 0 { format!(", {refused} of {} were refused", counts.total) } else { String::new() };
+    let before = format!("{failed} of {reached} failed{refused}, with {percent} % tolerated");
     match first_stuck(stuck) {
         Some((first, remedy)) => quoting(&format!("{before}; first "), &first, &format!(": {remedy}")),
         None => before,
@@ -245,7 +259,9 @@ pub(super) fn held(situation: &Situation<'_>, decision: &Decision) -> (HeldReaso
         Some(Hold::DonorBusy) => (HeldReason::DonorBusy, donor_busy(situation)),
         Some(Hold::NoData(gate)) => (HeldReason::NoMetricData, no_data(situation, &gate)),
         // What is asked is answered by itself.
-        Some(Hold::Preflight) | None => (HeldReason::Free, "nothing keeps further units from starting".to_owned()),
+        Some(Hold::Preflight) | None => {
+            (HeldReason::Free, "nothing keeps further units from starting".to_owned())
+        }
     }
 }
 
@@ -268,7 +284,11 @@ pub(super) fn autoscaler_conflict(verdict: &AutoscalerVerdict) -> (AutoscalerCon
 }
 
 /// Why a switch was taken back, or is: by the guards, or by a unit that is stuck.
-pub(super) fn verdict(situation: &Situation<'_>, guards: &(GuardsPassingReason, String), stuck: &[StuckPod]) -> String {
+pub(super) fn verdict(
+    situation: &Situation<'_>,
+    guards: &(GuardsPassingReason, String),
+    stuck: &[StuckPod],
+) -> String {
     if guards.0.status() == ConditionStatus::False {
         return guards.1.clone();
     }

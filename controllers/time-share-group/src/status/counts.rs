@@ -12,8 +12,8 @@ use crate::union::Union;
 use jiff::Timestamp;
 use springtide_crds::common::{Quantity, ResourceAmounts, bounded_text, whole_seconds};
 use springtide_crds::time_share_group::{
-    COUNT_MAX, MEMBERS_MAX, Member as MemberSpec, MemberStatus, NAME_MAX_LENGTH, PreflightRow, PreflightStatus,
-    STUCK_MAX, StuckPod, StuckReason, UnionBudget,
+    COUNT_MAX, MEMBERS_MAX, Member as MemberSpec, MemberStatus, NAME_MAX_LENGTH, PreflightRow,
+    PreflightStatus, STUCK_MAX, StuckPod, StuckReason, UnionBudget,
 };
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::quantity::quantity_text;
@@ -37,12 +37,13 @@ fn short(name: &str) -> String {
 pub(super) fn members(situation: &Situation<'_>) -> Vec<MemberStatus> {
     let observed = situation.observed;
     let removed: Vec<MemberStatus> =
-        observed.removed.iter().filter(|member| !is_let_go(member)).map(|member| removed(member)).collect();
+        observed.removed.iter().filter(|member| !is_let_go(member)).map(removed).collect();
     let court = situation.court();
     let of_spec = observed.group.spec.members.iter().zip(&observed.members).zip(&situation.profiles);
     let rows = of_spec.enumerate().map(|(place, ((spec, member), profile))| {
         let unpaired = situation.unpaired.get(place).copied().unwrap_or_default();
-        Row { place: MemberIndex(place), spec, member, scopes: court.scopes, unpaired }.told(situation, profile)
+        Row { place: MemberIndex(place), spec, member, scopes: court.scopes, unpaired }
+            .told(situation, profile)
     });
     let room = MEMBERS_MAX.saturating_sub(removed.len());
     let mut rows: Vec<MemberStatus> = rows.take(room).collect();
@@ -169,7 +170,11 @@ pub(super) fn preflight(situation: &Situation<'_>, now: Timestamp) -> Option<Pre
 }
 
 /// The rows that a status has with this decision: what a switch was taken back for stays told.
-pub(super) fn kept_stuck(situation: &Situation<'_>, decision: &Decision, stuck: Vec<StuckPod>) -> Vec<StuckPod> {
+pub(super) fn kept_stuck(
+    situation: &Situation<'_>,
+    decision: &Decision,
+    stuck: Vec<StuckPod>,
+) -> Vec<StuckPod> {
     match decision {
         Decision::Open(_) | Decision::Supersede { .. } => Vec::new(),
         Decision::Fail { .. }

@@ -12,14 +12,19 @@ use crate::projections::group::{GroupView, TIME_SHARE_GROUP};
 use springtide_crds::common::ConditionStatus;
 use springtide_crds::reason::{Reason, said};
 use springtide_crds::time_share_group::{
-    GuardsPassingReason, HeldReason, LastTransition, ReadyReason, StalledReason, TimeShareGroupStatus, Transition,
-    TransitionCause,
+    GuardsPassingReason, HeldReason, LastTransition, ReadyReason, StalledReason, TimeShareGroupStatus,
+    Transition, TransitionCause,
 };
 use springtide_plumbing::events::{EventNote, Severity};
 use springtide_plumbing::projection::Projection;
+use std::fmt::Write as _;
 
 /// The events of a status that is written in the place of the stored one.
-pub fn events(situation: &Situation<'_>, decision: &Decision, status: &TimeShareGroupStatus) -> Vec<EventNote> {
+pub fn events(
+    situation: &Situation<'_>,
+    decision: &Decision,
+    status: &TimeShareGroupStatus,
+) -> Vec<EventNote> {
     let group = &*situation.observed.group;
     let turn = of_switch(situation, decision, status);
     let needed = of_stalled(group, status);
@@ -40,7 +45,11 @@ fn of_stalled(group: &GroupView, status: &TimeShareGroupStatus) -> Option<EventN
 }
 
 /// What becomes of a switch.
-fn of_switch(situation: &Situation<'_>, decision: &Decision, status: &TimeShareGroupStatus) -> Option<EventNote> {
+fn of_switch(
+    situation: &Situation<'_>,
+    decision: &Decision,
+    status: &TimeShareGroupStatus,
+) -> Option<EventNote> {
     let group = &*situation.observed.group;
     let normal = |reason: ReadyReason, action, text| {
         Some(note(group, Severity::Normal, reason.as_str(), action, text))
@@ -65,7 +74,8 @@ fn of_switch(situation: &Situation<'_>, decision: &Decision, status: &TimeShareG
             Some(note(group, Severity::Warning, reason, "RollingBack", message.to_owned()))
         }
         Decision::Close(kept) => {
-            let reason = said::<ReadyReason>(&status.conditions).map_or(ReadyReason::Settled, |(ready, _)| ready);
+            let reason =
+                said::<ReadyReason>(&status.conditions).map_or(ReadyReason::Settled, |(ready, _)| ready);
             normal(reason, "Finishing", ended(situation, kept))
         }
         Decision::Advance(step) => {
@@ -86,13 +96,17 @@ fn begins(situation: &Situation<'_>, next: &Transition) -> String {
     let steps = count(u32::try_from(steps).unwrap_or(u32::MAX), "step");
     let desired = situation.desired.as_ref();
     let cause = match next.cause {
-        TransitionCause::Window => match desired.and_then(|desired| desired.window.as_deref().zip(desired.window_start)) {
-            Some((window, start)) => format!("window {window} opens at {start:.0}"),
-            None => "a window opens".to_owned(),
-        },
+        TransitionCause::Window => {
+            match desired.and_then(|desired| desired.window.as_deref().zip(desired.window_start)) {
+                Some((window, start)) => format!("window {window} opens at {start:.0}"),
+                None => "a window opens".to_owned(),
+            }
+        }
         TransitionCause::Default => "no window is open".to_owned(),
         TransitionCause::Override => match &situation.observed.group.spec.override_ {
-            Some(forced) => format!("spec.override has it so until {:.0}: {}", forced.until_time.0, forced.reason),
+            Some(forced) => {
+                format!("spec.override has it so until {:.0}: {}", forced.until_time.0, forced.reason)
+            }
             None => "spec.override has it so".to_owned(),
         },
         TransitionCause::Rollback => "the last one has gone wrong".to_owned(),
@@ -127,7 +141,7 @@ fn ended(situation: &Situation<'_>, kept: &LastTransition) -> String {
     );
     for Took { stretch, p50, p99 } in &situation.observed.took {
         let (p50, p99) = (p50.as_secs_f64(), p99.as_secs_f64());
-        text.push_str(&format!("; {} p50 {p50:.1} s, p99 {p99:.1} s", stretch.as_str()));
+        let _ = write!(text, "; {} p50 {p50:.1} s, p99 {p99:.1} s", stretch.as_str());
     }
     text
 }
@@ -145,7 +159,13 @@ fn of_hold(group: &GroupView, status: &TimeShareGroupStatus) -> Option<EventNote
     }
 }
 
-fn note(group: &GroupView, severity: Severity, reason: &'static str, action: &'static str, note: String) -> EventNote {
+fn note(
+    group: &GroupView,
+    severity: Severity,
+    reason: &'static str,
+    action: &'static str,
+    note: String,
+) -> EventNote {
     let meta = group.meta();
     let (key, uid) = (meta.key.clone(), meta.uid.clone());
     EventNote { resource: TIME_SHARE_GROUP, key, uid, severity, reason, action, note }

@@ -11,7 +11,9 @@ use springtide_plumbing::projection::Projection;
 
 /// How far the open switch is, and what the first unit waits for that is under way.
 pub(super) fn progress(situation: &Situation<'_>) -> String {
-    let Some(transition) = situation.transition() else { return "no switch has been asked for yet".to_owned() };
+    let Some(transition) = situation.transition() else {
+        return "no switch has been asked for yet".to_owned();
+    };
     let UnitCounts { total, done, in_flight, .. } = situation.tally.counts;
     let to = name(transition.to.as_deref());
     let (is_return, reach) = (situation.heading.is_return, &situation.reach);
@@ -22,7 +24,8 @@ pub(super) fn progress(situation: &Situation<'_>) -> String {
     };
     let back = if is_return { " back" } else { "" };
     let flying = if in_flight > 0 { format!(", {in_flight} in flight") } else { String::new() };
-    let before = format!("switch {}{back} to {to}: {step}{done} of {total} units done{flying}", transition.id);
+    let before =
+        format!("switch {}{back} to {to}: {step}{done} of {total} units done{flying}", transition.id);
     match waits_for(situation) {
         Some(waits_for) => quoting(&format!("{before}; "), &waits_for, ""),
         None => before,

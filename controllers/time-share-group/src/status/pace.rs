@@ -43,7 +43,15 @@ fn is_decisive(stored: &TimeShareGroupStatus, desired: &TimeShareGroupStatus) ->
     let way = |status: &TimeShareGroupStatus| {
         status.transition.as_ref().map(|open| {
             let ends = (open.completion_time.clone(), open.hold_until_time.clone());
-            (open.id, open.from.clone(), open.to.clone(), open.cause, open.start_time.clone(), open.step, ends)
+            (
+                open.id,
+                open.from.clone(),
+                open.to.clone(),
+                open.cause,
+                open.start_time.clone(),
+                open.step,
+                ends,
+            )
         })
     };
     let workloads = |status: &TimeShareGroupStatus| {
@@ -81,10 +89,13 @@ mod tests {
     /// In transition 7, which has done so many units.
     fn status(done: u32, over: Value) -> TimeShareGroupStatus {
         let mut stored = switching(7, Some("promo"), Some("pay"));
-        overlay(&mut stored, json!({
-            "transition": {"units": {"total": 300, "done": done}},
-            "members": [{"name": "pay", "pods": 300, "workloadUid": "pay"}],
-        }));
+        overlay(
+            &mut stored,
+            json!({
+                "transition": {"units": {"total": 300, "done": done}},
+                "members": [{"name": "pay", "pods": 300, "workloadUid": "pay"}],
+            }),
+        );
         overlay(&mut stored, over);
         let mut status = group(json!({"status": stored})).status.clone();
         tell(&mut status, ReadyReason::Switching);
@@ -111,9 +122,12 @@ mod tests {
 
     #[test]
     fn how_far_it_is_waits_with_the_figures() {
-        let mut settled = status(1, json!({"preflight": {"units": 3, "passed": 2}, "stuck": [
-            {"pod": "pay-1", "node": "n1", "reason": "Deferred", "sinceTime": at(0).to_string()},
-        ]}));
+        let mut settled = status(
+            1,
+            json!({"preflight": {"units": 3, "passed": 2}, "stuck": [
+                {"pod": "pay-1", "node": "n1", "reason": "Deferred", "sinceTime": at(0).to_string()},
+            ]}),
+        );
         tell(&mut settled, ReadyReason::Degraded);
         assert_eq!(due(&status(1, json!({})), &settled, Some(at(10)), at(10)), Due::At(at(11)));
     }

@@ -14,8 +14,8 @@ use springtide_crds::common::{Condition, ConditionWriter, remove_condition};
 use springtide_crds::reason::Reason;
 use springtide_crds::time_share_group::{
     AcceptedReason, AutoscalerConflictReason, CapacitySafeReason, GuardsPassingReason, HeldReason,
-    MESSAGE_MAX_BYTES, PreflightPassedReason, ReadyReason, ReconcilingReason, ScheduleValidReason, StalledReason,
-    StuckPod, TimeShareGroupStatus,
+    MESSAGE_MAX_BYTES, PreflightPassedReason, ReadyReason, ReconcilingReason, ScheduleValidReason,
+    StalledReason, StuckPod, TimeShareGroupStatus,
 };
 use springtide_plumbing::failing::{Failing, Told};
 use springtide_plumbing::projection::Projection;

@@ -12,8 +12,8 @@ use crate::rollback;
 use springtide_crds::common::ConditionStatus;
 use springtide_crds::reason::Reason;
 use springtide_crds::time_share_group::{
-    GuardsPassingReason, LastTransition, ReadyReason, ReconcilingReason, RefusalReason, StalledReason, StuckPod,
-    Transition, TransitionCause,
+    GuardsPassingReason, LastTransition, ReadyReason, ReconcilingReason, RefusalReason, StalledReason,
+    StuckPod, Transition, TransitionCause,
 };
 
 /// What conditions Ready, Reconciling and Stalled say.
@@ -71,7 +71,8 @@ fn decided(
     match decision {
         Decision::Open(next) => goes(ReadyReason::Switching, ReconcilingReason::Switching, begins(next)),
         Decision::Supersede { next, kept } => {
-            let message = format!("{}, in the place of the one to {}", begins(next), name(kept.to.as_deref()));
+            let message =
+                format!("{}, in the place of the one to {}", begins(next), name(kept.to.as_deref()));
             goes(ReadyReason::Switching, ReconcilingReason::Switching, message)
         }
         Decision::Fail { back, kept } => {
@@ -109,7 +110,11 @@ fn taken_back(back: &Transition, kept: &LastTransition, why: &str) -> String {
     quoting(&before, why, "")
 }
 
-fn why_failed(situation: &Situation<'_>, guards: &(GuardsPassingReason, String), stuck: &[StuckPod]) -> String {
+fn why_failed(
+    situation: &Situation<'_>,
+    guards: &(GuardsPassingReason, String),
+    stuck: &[StuckPod],
+) -> String {
     match &situation.lost {
         Some(Refusal::For { message, .. }) => message.clone(),
         Some(Refusal::MemberAwaited { .. }) | None => verdict(situation, guards, stuck),
@@ -186,7 +191,11 @@ fn resting(situation: &Situation<'_>) -> Summary {
         return rests(ReadyReason::Switching, progress(situation));
     }
     let flying = situation.tally.counts.in_flight;
-    let rest = if flying > 0 { format!("{} come to rest", count(flying, "unit")) } else { "no unit starts".to_owned() };
+    let rest = if flying > 0 {
+        format!("{} come to rest", count(flying, "unit"))
+    } else {
+        "no unit starts".to_owned()
+    };
     rests(ReadyReason::Paused, format!("spec.mode is Paused: {rest}; set it to Active to go on"))
 }
 
@@ -195,13 +204,18 @@ fn waiting(situation: &Situation<'_>, decision: &Decision, wait: WaitFor) -> Sum
     match wait {
         WaitFor::Mode => {
             let what = match (situation.opening, &situation.desired, situation.transition()) {
-                (Some(_), Some(desired), _) => format!("a switch to {} is due", name(desired.member.as_deref())),
+                (Some(_), Some(desired), _) => {
+                    format!("a switch to {} is due", name(desired.member.as_deref()))
+                }
                 (_, _, Some(open)) if situation.course.is_open() => {
                     format!("the switch to {} stands", name(open.to.as_deref()))
                 }
                 (_, _, _) => "pods have not what is theirs".to_owned(),
             };
-            rests(ReadyReason::Observing, format!("spec.mode is Observe: {what}; set it to Active to have it done"))
+            rests(
+                ReadyReason::Observing,
+                format!("spec.mode is Observe: {what}; set it to Active to have it done"),
+            )
         }
         // What is wrong with it needs a person.
         WaitFor::Schedule => rests(ReadyReason::Refused, "nobody is to have the peak by this schedule"),
@@ -260,11 +274,16 @@ fn needs_person(
         return Some((StalledReason::RollbackStuck, quoting(&before, &first, &format!(": {remedy}"))));
     }
     let desired = situation.desired.as_ref()?;
-    let is_kept = situation.is_barred || (situation.course.is_open() && rollback::is_what_failed(situation.observed, desired));
+    let is_kept = situation.is_barred
+        || (situation.course.is_open() && rollback::is_what_failed(situation.observed, desired));
     is_kept.then(|| {
         let failed = name(desired.member.as_deref());
         let why = verdict(situation, guards, stuck);
-        let message = quoting(&format!("no peak for {failed}: "), &why, "; change the spec, or wait for its next window");
+        let message = quoting(
+            &format!("no peak for {failed}: "),
+            &why,
+            "; change the spec, or wait for its next window",
+        );
         (StalledReason::RolledBack, message)
     })
 }

@@ -19,8 +19,8 @@ use springtide_crds::common::{ConditionStatus, condition};
 use springtide_crds::reason::{Reason, said};
 use springtide_crds::time_share_group::{
     AcceptedReason, AutoscalerConflictReason, CapacitySafeReason, GuardsPassingReason, HeldReason,
-    MESSAGE_MAX_BYTES, PreflightPassedReason, ReadyReason, ReconcilingReason, ScheduleValidReason, StalledReason,
-    TimeShareGroupStatus,
+    MESSAGE_MAX_BYTES, PreflightFailure, PreflightPassedReason, ReadyReason, ReconcilingReason,
+    RefusalReason, ScheduleValidReason, StalledReason, TimeShareGroupStatus,
 };
 use springtide_plumbing::metric_query::MetricVerdict;
 use springtide_plumbing::plan::MAX_STATUS_BYTES;
@@ -95,7 +95,12 @@ fn all_are_told<R: Reason>(scene: impl Fn(&R) -> Option<Told>) {
         let status = status_of(&observed);
         let found = condition(&status.conditions, R::CONDITION);
         let found = found.unwrap_or_else(|| panic!("no {} {name}: {:#?}", R::CONDITION, status.conditions));
-        assert_eq!((found.reason.as_str(), found.status), (name, reason.status()), "{:#?}", status.conditions);
+        assert_eq!(
+            (found.reason.as_str(), found.status),
+            (name, reason.status()),
+            "{:#?}",
+            status.conditions
+        );
         let message = &found.message;
         assert!(words.iter().all(|word| message.contains(word)), "{} {name}: {message}", R::CONDITION);
         conforms(&status, observed.group.meta().generation);
@@ -130,6 +135,45 @@ fn each_reason_of_stalled() {
 #[test]
 fn each_reason_of_accepted() {
     all_are_told(stalled::accepted);
+}
+
+#[test]
+fn a_spec_that_is_not_served_says_so_in_two_conditions() {
+    for (conditions, reason) in [
+        (["Accepted", "Stalled"], "InvalidSpec"),
+        (["Accepted", "Stalled"], "InvalidSchedule"),
+        (["Accepted", "Stalled"], "MemberNotFound"),
+        (["Accepted", "Stalled"], "MemberTaken"),
+        (["Accepted", "Stalled"], "MemberNotGranted"),
+        (["Accepted", "Stalled"], "AutoscalerRefused"),
+        (["Accepted", "Stalled"], "LimitExceeded"),
+    ] {
+        let known = RefusalReason::all().into_iter().find(|known| known.as_str() == reason).unwrap();
+        let status = status_of(&stalled::refused(known).0);
+        let [accepted, stalled] = conditions.map(|type_| condition(&status.conditions, type_).unwrap());
+        assert_eq!([accepted.reason.as_str(), stalled.reason.as_str()], [reason; 2]);
+        assert_eq!((accepted.status, stalled.status), (ConditionStatus::False, ConditionStatus::True));
+        assert_eq!(accepted.message, stalled.message, "{reason}");
+    }
+}
+
+#[test]
+fn what_a_preflight_fails_at_stands_in_its_rows_too() {
+    for (type_, reason) in [
+        ("PreflightPassed", "DryRunRefused"),
+        ("PreflightPassed", "NodeDoesNotFit"),
+        ("PreflightPassed", "QuotaExceeded"),
+        ("PreflightPassed", "QoSClassWouldChange"),
+        ("PreflightPassed", "ResizeNeedsRestart"),
+        ("PreflightPassed", "NoUsageData"),
+    ] {
+        let known = PreflightFailure::all().into_iter().find(|known| known.as_str() == reason).unwrap();
+        let status = status_of(&ahead::failed(known).0);
+        assert_eq!(condition(&status.conditions, type_).unwrap().reason, reason);
+        let preflight = status.preflight.unwrap();
+        assert_eq!((preflight.units, preflight.passed, preflight.failures[0].reason), (1, 0, known));
+        assert!(preflight.completion_time.is_some(), "each of its units is known");
+    }
 }
 
 #[test]

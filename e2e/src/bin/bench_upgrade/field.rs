@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::{InPlaceUpgrade, InPlaceUpgradeSpec, ReadyReason, RunResult};
 use springtide_e2e::batch::{GENERAL, pool};
-use springtide_e2e::bench::TUNED;
+use springtide_e2e::bench::at_rest::Managed;
+use springtide_e2e::bench::large::{self, start_manager};
 use springtide_e2e::bench::progress::until_all;
-use springtide_e2e::kwok::Stages;
-use springtide_e2e::local_cluster::{Builder, Component, LocalCluster};
+use springtide_e2e::local_cluster::{Builder, LocalCluster};
 use springtide_e2e::manager::Manager;
 use springtide_e2e::polling::{until, until_seen};
 use springtide_e2e::upgrade::upgrades::says;
@@ -32,31 +32,15 @@ pub(crate) const WEB: &str = "web";
 const CREATED: Duration = Duration::from_secs(60 * 60);
 const FOLLOWED: Duration = Duration::from_secs(300);
 const UPGRADED: Duration = Duration::from_secs(60 * 60);
-/// etcd's own default would be full of versions of tens of thousands of pods before they are compacted.
-const ETCD: [&str; 1] = ["--quota-backend-bytes=8589934592"];
-/// ReplicaSets make pods in lots that double; five at a time are the default.
-const REPLICA_SETS: &str = "--concurrent-replicaset-syncs=20";
 
 /// Options of a control plane for so many pods on each of its nodes.
 pub(crate) fn builder(pods_per_node: u32) -> Builder {
-    LocalCluster::builder()
-        .with_fsync()
-        .extra_args(Component::Etcd, ETCD)
-        .extra_args(Component::ControllerManager, TUNED.into_iter().chain([REPLICA_SETS]))
-        .extra_args(Component::Scheduler, TUNED)
-        .kwok(pool(GENERAL, NODES, "32", pods_per_node))
-        .stages(Stages::InPlace)
+    large::builder(pool(GENERAL, NODES, "32", pods_per_node))
 }
 
-/// Writes the configuration of a manager that writes so much a second, into one namespace as into all, and gives its
-/// path. A burst is the writes of one second.
+/// Writes the configuration of a manager that writes so much a second, and gives its path.
 pub(crate) fn configure(cluster: &LocalCluster, writes_per_second: u32) -> Result<String> {
-    let bucket = json!({"rate": writes_per_second, "burst": writes_per_second});
-    let mut configuration = manager_configuration();
-    configuration["writeBudget"] = json!({"process": bucket, "controller": bucket, "namespace": bucket});
-    let path = cluster.folder().join("upgrade-manager.yaml");
-    std::fs::write(&path, configuration.to_string()).with_context(|| format!("write {}", path.display()))?;
-    Ok(path.to_str().context("the folder of the cluster")?.to_owned())
+    large::configure(cluster, manager_configuration(), writes_per_second)
 }
 
 /// A workload, and who upgrades it.
@@ -159,28 +143,6 @@ impl Field {
         format!("/api/v1/namespaces/{}/pods/{name}", self.namespace)
     }
 
-    /// The manager.
-    ///
-    /// # Errors
-    /// It was stopped.
-    pub(crate) fn manager(&self) -> Result<&Manager> {
-        self.manager.as_ref().context("no manager runs")
-    }
-
-    /// Ends the manager in order.
-    pub(crate) fn stop_manager(&mut self) -> Result<()> {
-        if let Some(manager) = self.manager.take() {
-            manager.stop()?;
-        }
-        Ok(())
-    }
-
-    /// Starts another one in the place of the one that was stopped.
-    pub(crate) async fn start_manager(&mut self, name: &str) -> Result<()> {
-        self.manager = Some(start_manager(&self.cluster, name, &self.config).await?);
-        Ok(())
-    }
-
     /// Ends it all in order.
     pub(crate) fn stop(mut self) -> Result<()> {
         self.stop_manager()?;
@@ -201,12 +163,26 @@ impl Field {
     }
 }
 
-/// Starts a manager of a configuration, without election: a successor waits for nobody's Lease, and a manager at rest
-/// writes nothing at all.
-pub(crate) async fn start_manager(cluster: &LocalCluster, name: &str, config: &str) -> Result<Manager> {
-    let mut manager = Manager::start(cluster, name, &["--no-leader-election", "--config", config]).await?;
-    manager.wait_ready().await?;
-    Ok(manager)
+impl Managed for Field {
+    fn cluster(&self) -> &LocalCluster {
+        &self.cluster
+    }
+
+    fn manager(&self) -> Result<&Manager> {
+        self.manager.as_ref().context("no manager runs")
+    }
+
+    fn stop_manager(&mut self) -> Result<()> {
+        if let Some(manager) = self.manager.take() {
+            manager.stop()?;
+        }
+        Ok(())
+    }
+
+    async fn start_manager(&mut self, name: &str) -> Result<()> {
+        self.manager = Some(start_manager(&self.cluster, name, &self.config).await?);
+        Ok(())
+    }
 }
 
 /// The options of the control plane that most parts have.

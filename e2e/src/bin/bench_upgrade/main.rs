@@ -24,6 +24,7 @@ use clap::{Parser, ValueEnum};
 use field::Field;
 use report::Measured;
 use serde_json::Value;
+use springtide_e2e::bench::at_rest;
 use springtide_e2e::bench::parts::{self, Bench, Log, wanted};
 use springtide_e2e::bench::report::Report;
 use springtide_e2e::bench::stored::Store;
@@ -208,13 +209,14 @@ impl Bench for Upgrades {
                     // The part before was taken from where it was stored.
                     conflicts::measure(field).await?;
                 }
-                let rest = rest::measure(field, rest_minutes).await?;
+                let pods = field.names().len();
+                let rest = at_rest::measure(field, pods, rest_minutes).await?;
                 self.measured.rest = Some(rest);
             }
-            Part::Many => match rest::too_small_for_many()? {
+            Part::Many => match at_rest::too_small_for_many()? {
                 None => self.measured.many = Some(rest::with_many(many).await?),
                 Some(free) => {
-                    let why = format!("It takes {} GiB of memory, and {free} are free.", rest::LARGE_GIB);
+                    let why = format!("It takes {} GiB of memory, and {free} are free.", at_rest::LARGE_GIB);
                     self.measured.log.left_out.push((title, why));
                 }
             },

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use springtide_e2e::bench::at_rest::Managed;
 use springtide_e2e::bench::lives::{Lives, best};
 use springtide_e2e::bench::processes::{Meter, Spent};
 use springtide_e2e::bench::scrape::{Scrape, Traffic};

@@ -6,11 +6,13 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use springtide_batch_job::admission::{PeakFigures, QueueFigures};
+use springtide_batch_job::peaks::GroupProblem;
 use springtide_batch_job::pod_groups::Service;
 use springtide_batch_job::projections::queue::QueueView;
 use springtide_batch_job::queues::rules::{Surroundings, problems};
 use springtide_batch_job::queues::status::{Observed, plan};
 use springtide_crds::Kind;
+use springtide_crds::batch_queue::peaks::TimeShareGroupPeak;
 use springtide_plumbing::plan::{Action, Write};
 
 use super::staged::{Situation, Staged, after, being_deleted, edited, new};
@@ -60,7 +62,13 @@ pub(super) fn batch_queues(kind: &Kind) -> Result<Vec<Staged>> {
 fn planned(mut object: Value, figures: &QueueFigures, now: Timestamp) -> Result<Value> {
     let queue: QueueView = serde_json::from_value(object.clone()).context("read the queue")?;
     let no_class = |_: &str| false;
-    let around = Surroundings { sees_nodes: true, has_priority_class: &no_class, beyond_maximum: None };
+    let no_group = |named: &TimeShareGroupPeak| Err(GroupProblem::NotFound(named.name.clone()));
+    let around = Surroundings {
+        sees_nodes: true,
+        has_priority_class: &no_class,
+        peaks_of_group: &no_group,
+        beyond_maximum: None,
+    };
     let peak = (!queue.peaks.is_empty()).then(|| PeakFigures {
         state: queue.peaks.at(now, queue.status.active_window.as_ref()),
         pods_left: u32::try_from(figures.running_pods).unwrap_or(u32::MAX),

@@ -1,6 +1,7 @@
 //! The Grafana dashboards.
 
 mod panels;
+mod time_shares;
 mod upgrades;
 
 use std::collections::BTreeMap;
@@ -42,10 +43,15 @@ struct Panel {
     targets: &'static [(&'static str, &'static str)],
 }
 
-const DASHBOARDS: [Dashboard; 3] = [
+const DASHBOARDS: [Dashboard; 4] = [
     Dashboard { name: "springtide-suite", title: "Springtide / Suite", rows: panels::SUITE },
     Dashboard { name: "springtide-work", title: "Springtide / Work", rows: panels::WORK },
     Dashboard { name: "springtide-upgrades", title: "Springtide / Upgrades", rows: upgrades::UPGRADES },
+    Dashboard {
+        name: "springtide-time-sharing",
+        title: "Springtide / Time sharing",
+        rows: time_shares::TIME_SHARES,
+    },
 ];
 
 /// The files, by path from the repository's root.

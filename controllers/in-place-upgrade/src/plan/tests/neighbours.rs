@@ -176,7 +176,7 @@ fn a_pod_at_peak_size_without_the_groups_traffic_is_neither_drift_nor_unavailabl
         ]},
     });
     let pod = sized(&requests("4", "8Gi"), gated);
-    let claims = [member(requests("4", "8Gi")).claim()];
+    let claims = [member(requests("4", "8Gi")).claim];
     let change = Change::between(&valley, &valley);
     let differs = |claims: &[Claim]| {
         let against =

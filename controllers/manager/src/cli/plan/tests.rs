@@ -82,7 +82,7 @@ fn the_json_has_the_documented_fields() {
 }
 
 #[test]
-fn a_command_line_names_an_upgrade_or_a_manifest_and_not_both() {
+fn a_command_line_names_an_object_or_a_manifest_and_not_both() {
     use clap::Parser;
 
     #[derive(Parser)]
@@ -94,6 +94,8 @@ fn a_command_line_names_an_upgrade_or_a_manifest_and_not_both() {
     let parse = |words: &[&str]| Line::try_parse_from([&["plan"], words].concat()).map(|line| line.args);
     let upgrade = parse(&["ipu/web"]).map(|args| args.target).ok().flatten();
     assert_eq!(upgrade, Some(Target { kind: TargetKind::InPlaceUpgrade, name: "web".to_owned() }));
+    let group = parse(&["tsg/double11"]).map(|args| args.target).ok().flatten();
+    assert_eq!(group, Some(Target { kind: TargetKind::TimeShareGroup, name: "double11".to_owned() }));
     assert!(parse(&["-f", "a.yaml"]).is_ok_and(|args| args.target.is_none()));
     for wrong in [&[][..], &["ipu/web", "-f", "a.yaml"], &["web"]] {
         assert!(parse(wrong).is_err(), "{wrong:?}");

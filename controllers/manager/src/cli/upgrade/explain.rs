@@ -2,14 +2,14 @@
 
 use super::{told, tools_image, verdict, world};
 use crate::cli::read::{Cluster, Unread};
-use crate::cli::text::{count, lines, unread};
+use crate::cli::text::{basis, lines, unread};
+use crate::cli::writes::next;
 use crate::cli::{API_VERSION, OutputArgs, RehearsalArgs, Verdict};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::Serialize;
-use springtide_in_place_upgrade::rehearsal::{Explanation, PlannedWrite, Rehearsal};
+use springtide_in_place_upgrade::rehearsal::{Explanation, Rehearsal};
 use springtide_plumbing::key::ObjectKey;
-use std::collections::BTreeMap;
 
 /// What the command says.
 #[derive(Serialize)]
@@ -58,35 +58,12 @@ pub(in crate::cli) async fn run(
 fn text(explanation: &Explanation, not_seen: &[Unread], now: Timestamp) -> String {
     let mut text = String::new();
     told::standing(&mut text, explanation, now);
-    lines(&mut text, "Next", next(&explanation.next_writes));
+    lines(&mut text, "Next", next(&explanation.next_writes, "InPlaceUpgrade"));
     told::remedies(&mut text, explanation);
-    told::basis(&mut text, explanation, now);
+    basis(&mut text, explanation.basis, explanation.reported.as_ref(), now);
     unread(&mut text, not_seen);
     told::pods(&mut text, &explanation.pods, false);
     text
-}
-
-/// What the manager is about to write, objects of one kind together. That the object says so of itself is no news.
-fn next(writes: &[PlannedWrite]) -> Vec<String> {
-    let mut groups: BTreeMap<(String, &str), Vec<&str>> = BTreeMap::new();
-    for write in writes.iter().filter(|write| write.kind != "InPlaceUpgrade") {
-        groups.entry((write.resource(), write.verb.as_str())).or_default().push(&write.name);
-    }
-    let mut said: Vec<String> = groups
-        .into_iter()
-        .map(|((resource, verb), names)| {
-            let first = names.first().copied().unwrap_or_default();
-            let more = if names.len() > 1 { ", ..." } else { "" };
-            let many = count(names.len(), "object");
-            format!("the manager is about to {verb} {resource} of {many} ({first}{more})")
-        })
-        .collect();
-    if !said.is_empty() {
-        said.push(
-            "if that does not happen within seconds, look whether a manager runs and may write".to_owned(),
-        );
-    }
-    said
 }
 
 #[cfg(test)]

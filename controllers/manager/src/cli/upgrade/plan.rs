@@ -4,7 +4,8 @@ use super::{told, tools_image, world};
 use crate::cli::RehearsalArgs;
 use crate::cli::plan::Answer;
 use crate::cli::read::Cluster;
-use crate::cli::text::{count, lines};
+use crate::cli::text::{basis, count, lines};
+use crate::cli::writes::{Check, now_written, write_line};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,16 +13,12 @@ use springtide_in_place_upgrade::InPlaceUpgradeReconciler;
 use springtide_in_place_upgrade::projections::upgrade::UpgradeView;
 use springtide_in_place_upgrade::rehearsal::{Explanation, PlannedWrite, PodLine, Rehearsal};
 use springtide_plumbing::controller::Reconciler;
-use springtide_plumbing::dry_run::Verdict as Answered;
-use springtide_plumbing::executor::WriteResult;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Writes that are told of one by one.
-const WRITES_TOLD: usize = 20;
 /// Times that the API server is asked: what it answers may lead to another question.
 const ROUNDS: usize = 4;
 
@@ -33,20 +30,6 @@ pub(in crate::cli) struct UpgradePlan {
     pub(in crate::cli) explanation: Explanation,
     /// What the API server was asked by dry runs, and what it said.
     pub(in crate::cli) checks: Vec<Check>,
-}
-
-/// One dry run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::cli) struct Check {
-    pub(in crate::cli) kind: String,
-    pub(in crate::cli) namespace: String,
-    pub(in crate::cli) name: String,
-    pub(in crate::cli) subresource: String,
-    /// `Accepted`, `Refused`, or `NotAsked`: then it counts as accepted.
-    pub(in crate::cli) verdict: &'static str,
-    /// The server's words, or why it was not asked.
-    pub(in crate::cli) message: String,
 }
 
 /// Adds the plans of these upgrades of a namespace, those of a manifest in the place of what is there.
@@ -87,50 +70,13 @@ pub(in crate::cli) async fn add(
     Ok(())
 }
 
-impl Check {
-    fn of(result: &WriteResult) -> Self {
-        let WriteResult { write, outcome } = result;
-        let (verdict, message) = match outcome.as_ref().map(|done| &done.dry_run) {
-            Ok(Some(Answered::Accepted(_))) => ("Accepted", String::new()),
-            Ok(Some(Answered::Refused(refusal))) => ("Refused", refusal.message.clone()),
-            Ok(Some(Answered::FieldConflict(held))) => {
-                let held: Vec<String> = held.iter().map(ToString::to_string).collect();
-                ("Refused", format!("held by other field managers: {}", held.join("; ")))
-            }
-            Ok(Some(Answered::DisruptionBudget(message))) => ("Refused", message.clone()),
-            Ok(None) => ("NotAsked", String::new()),
-            Err(error) => ("NotAsked", error.to_string()),
-        };
-        let told = PlannedWrite::of(write);
-        Self {
-            kind: told.kind,
-            namespace: told.namespace,
-            name: told.name,
-            subresource: told.subresource,
-            verdict,
-            message,
-        }
-    }
-
-    fn text(&self) -> String {
-        let Self { kind, name, subresource, verdict, message, .. } = self;
-        let part = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
-        let said = match *verdict {
-            "Accepted" => "the API server would take it",
-            "Refused" => "the API server refuses it: ",
-            _ => "NOT asked, and taken to be accepted: ",
-        };
-        format!("{}{part} {name}: {said}{message}", kind.to_lowercase())
-    }
-}
-
 /// The plan in words.
 pub(in crate::cli) fn text(text: &mut String, plan: &UpgradePlan, now: Timestamp) {
     let UpgradePlan { explanation, checks } = plan;
     told::standing(text, explanation, now);
     lines(text, "Dry runs", checks.iter().map(Check::text));
     told::remedies(text, explanation);
-    told::basis(text, explanation, now);
+    basis(text, explanation.basis, explanation.reported.as_ref(), now);
     told::pods(text, &explanation.pods, true);
     for (first, more) in alike(&explanation.pods) {
         let others = match more {
@@ -139,21 +85,10 @@ pub(in crate::cli) fn text(text: &mut String, plan: &UpgradePlan, now: Timestamp
         };
         let _ = writeln!(text, "\nWrites to pod {}, as it comes to its turn{others}:", first.name);
         for write in &first.writes {
-            told::write(text, write);
+            write_line(text, write);
         }
     }
-    let next = &explanation.next_writes;
-    if next.is_empty() {
-        let _ = writeln!(text, "\nThe manager would write nothing now.");
-    } else {
-        let _ = writeln!(text, "\nThe manager would write now ({}):", count(next.len(), "write"));
-        for write in next.iter().take(WRITES_TOLD) {
-            told::write(text, write);
-        }
-        if next.len() > WRITES_TOLD {
-            let _ = writeln!(text, "  and {} more", next.len() - WRITES_TOLD);
-        }
-    }
+    now_written(text, &explanation.next_writes);
 }
 
 /// The first pod of each way, by what is written on it, and how many others have the same.

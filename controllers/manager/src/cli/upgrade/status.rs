@@ -2,7 +2,7 @@
 
 use super::told;
 use crate::cli::read::{Cluster, failure};
-use crate::cli::text::{instant, paragraph, span, table};
+use crate::cli::text::{instant, meaning, paragraph, span, table};
 use crate::cli::{API_VERSION, OutputArgs, Verdict};
 use anyhow::{Result, bail};
 use jiff::Timestamp;
@@ -231,12 +231,6 @@ fn detail(upgrade: &Upgrade, now: Timestamp) -> String {
 fn wakes(upgrade: &Upgrade, now: Timestamp) -> String {
     let until = upgrade.until.map(|until| format!(", at {}", instant(until, now)));
     format!("{}{}", upgrade.wakes, until.unwrap_or_default())
-}
-
-/// What a reason means.
-fn meaning<R: Reason>(reason: &str) -> String {
-    let known = R::all().into_iter().find(|known| known.as_str() == reason);
-    known.map(|known| known.doc().trim_end_matches('.').to_owned()).unwrap_or_default()
 }
 
 fn full_name(upgrade: &Upgrade, with_namespace: bool) -> String {

@@ -1,19 +1,15 @@
 //! Pieces of text about an upgrade that several verbs print.
 
-use crate::cli::text::{count, instant, lines, paragraph, table};
+use crate::cli::text::{count, dash, instant, lines, paragraph, spoken, table};
 use jiff::Timestamp;
 use springtide_crds::in_place_upgrade::{
     LastRun, PlanCounts, PodCounts, PrePullCounts, RunResult, StepStatus,
 };
-use springtide_in_place_upgrade::rehearsal::{
-    Basis, ConditionLine, Explanation, PlannedWrite, PodLine, Said,
-};
+use springtide_in_place_upgrade::rehearsal::{ConditionLine, Explanation, PlannedWrite, PodLine};
 use std::fmt::Write as _;
 
 /// Pods that are told of one by one.
 const PODS_TOLD: usize = 40;
-/// Longest body of a write that is printed.
-const BODY_MAX: usize = 4000;
 
 /// Name, summary and all that follows from it.
 pub(super) fn standing(text: &mut String, explanation: &Explanation, now: Timestamp) {
@@ -61,31 +57,9 @@ pub(super) fn standing(text: &mut String, explanation: &Explanation, now: Timest
     }
 }
 
-/// What an answer rests on, where it was not computed.
-pub(super) fn basis(text: &mut String, explanation: &Explanation, now: Timestamp) {
-    match (explanation.basis, &explanation.reported) {
-        (Basis::Computed, _) | (Basis::Reported, None) => {}
-        (Basis::Reported, Some(reported)) => {
-            let since = instant(reported.since, now);
-            let says = "by the manager's own word in the object's status";
-            paragraph(text, "Rests on", &format!("{says}, {} since {since}", reported.reason));
-        }
-    }
-}
-
 /// What a person can do.
 pub(super) fn remedies(text: &mut String, explanation: &Explanation) {
     lines(text, "To do", explanation.remedies.iter().cloned());
-}
-
-/// A reason with what it means, and its words where they are not those that stand above already.
-fn spoken(said: &Said, above: &str) -> String {
-    let meaning = said.meaning.trim_end_matches('.');
-    if said.message.is_empty() || said.message == above {
-        format!("{}: {meaning}", said.reason)
-    } else {
-        format!("{}: {} ({meaning})", said.reason, said.message)
-    }
 }
 
 /// Whether a condition tells something that the summary does not.
@@ -200,20 +174,4 @@ pub(super) fn pods(text: &mut String, pods: &[PodLine], writes: bool) {
 fn way(pod: &PodLine) -> String {
     let resources: Vec<String> = pod.writes.iter().map(PlannedWrite::resource).collect();
     dash(&resources.join(", "))
-}
-
-/// A write with its body, where that is not too long for a line that somebody reads.
-pub(super) fn write(text: &mut String, write: &PlannedWrite) {
-    let PlannedWrite { verb, namespace, name, form, body, .. } = write;
-    let body = body.to_string();
-    let shown = match (form.as_str(), body.len()) {
-        ("status", _) => "  its new status".to_owned(),
-        (form, size) if size > BODY_MAX => format!("  {form} of {size} bytes"),
-        (form, _) => format!("  {form} {body}"),
-    };
-    let _ = writeln!(text, "  {verb} {} {namespace}/{name}{shown}", write.resource());
-}
-
-fn dash(text: &str) -> String {
-    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }

@@ -67,8 +67,7 @@ impl Bench {
     fn new() -> Self {
         let (pods, of_pods) = Store::new(&[]);
         let (replica_sets, of_replica_sets) = Store::new(&[]);
-        let held =
-            Held { pods, replica_sets, workloads: Mutex::default(), look_through: Mutex::default() };
+        let held = Held { pods, replica_sets, workloads: Mutex::default(), look_through: Mutex::default() };
         Self {
             keeper: GateKeeper::new(held),
             pods: of_pods,
@@ -159,7 +158,10 @@ fn a_pod_of_a_deployment_is_held_by_who_holds_the_deployment() {
     let mut bench = Bench::new();
     bench.replica_set("web-1", of_deployment("web"));
     bench.replica_set("alone", json!([]));
-    bench.replica_set("rollout-1", json!([{"kind": "Rollout", "name": "web", "uid": "r", "controller": true}]));
+    bench.replica_set(
+        "rollout-1",
+        json!([{"kind": "Rollout", "name": "web", "uid": "r", "controller": true}]),
+    );
     for (pod, set) in [("of-web", "web-1"), ("of-alone", "alone"), ("of-rollout", "rollout-1")] {
         bench.pod(pod, None, ("ReplicaSet", set), "Running");
     }

@@ -14,6 +14,7 @@ use crate::units::{UnitKind, Units, units};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use springtide_plumbing::plan::{Action, Fields, Part, Patch, Write};
+use springtide_plumbing::projection::Projection;
 use springtide_plumbing::workloads::content::QosClass;
 use std::collections::BTreeMap;
 

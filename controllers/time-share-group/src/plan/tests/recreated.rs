@@ -45,7 +45,8 @@ fn pods_that_do_not_come_back_keep_nobody_from_its_end() {
 
 #[test]
 fn a_member_that_is_scaled_up_in_mid_switch_gets_its_new_pods_raised_as_far_as_there_is_room() {
-    let mut world = World::new(4, [1, 1], json!({"switch": {"maxInFlightUnits": 1}})).with_room(4000).at_rest();
+    let mut world =
+        World::new(4, [1, 1], json!({"switch": {"maxInFlightUnits": 1}})).with_room(4000).at_rest();
     world.give(Some("promo"));
     world.until("one is done", |world| world.count("promo", Stage::Peak) == 1);
     world.deployments.get_mut("promo").unwrap().replicas = 8;
@@ -91,7 +92,8 @@ fn a_workload_that_goes_in_mid_switch_is_told_of_and_its_return_taken_up() {
 
 #[test]
 fn a_profile_that_changes_in_mid_switch_is_that_of_the_rest_of_it() {
-    let mut world = World::new(3, [1, 1], json!({"switch": {"maxInFlightUnits": 1}})).with_room(1000).at_rest();
+    let mut world =
+        World::new(3, [1, 1], json!({"switch": {"maxInFlightUnits": 1}})).with_room(1000).at_rest();
     world.give(Some("promo"));
     world.until("one is done", |world| world.count("promo", Stage::Peak) == 1);
     let larger = json!([{"name": "promo", "containers": [{"name": "app", "peak": {"cpu": "4500m"}}]}]);

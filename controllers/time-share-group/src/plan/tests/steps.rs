@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 /// Ten nodes with a unit each, and a switch in three steps, the first two of which are held for a minute.
 fn ten(over: Value) -> World {
-    let steps = json!([{"percent": 10, "holdSeconds": 60}, {"percent": 50, "holdSeconds": 60}, {"percent": 100}]);
+    let steps =
+        json!([{"percent": 10, "holdSeconds": 60}, {"percent": 50, "holdSeconds": 60}, {"percent": 100}]);
     let mut spec = json!({"switch": {"steps": steps}});
     crate::fixtures::overlay(&mut spec, over);
     let mut world = World::settled(10, [1, 1], json!({}));
@@ -64,7 +65,8 @@ fn the_canary_is_the_same_for_each_process_and_another_one_in_the_next_switch() 
     let canary = |crashes: bool| {
         let mut world = ten(json!({}));
         world.give(Some("promo"));
-        world.until("the first unit", |world| world.status().transition.unwrap().id == 2 && begun(world) == 1);
+        world
+            .until("the first unit", |world| world.status().transition.unwrap().id == 2 && begun(world) == 1);
         if crashes {
             world.crash();
         }

@@ -86,9 +86,8 @@ fn with_claim_first_who_grows_goes_before_the_one_that_shrinks() {
 fn with_shrink_first_nobody_grows_before_the_smaller_size_is_in_force() {
     let mut world = World::settled(2, [1, 1], json!({"switch": {"order": "ShrinkFirst"}}));
     world.give(Some("promo"));
-    let chained = |passed: &Passed| {
-        passed.plan.stages.iter().flatten().any(|step| matches!(step, Step::Chain(_)))
-    };
+    let chained =
+        |passed: &Passed| passed.plan.stages.iter().flatten().any(|step| matches!(step, Step::Chain(_)));
     loop {
         let before = resizes(&world).len();
         let passed = world.pass();
@@ -167,7 +166,8 @@ fn no_more_units_are_under_way_than_may_be_of_the_group_and_of_a_node() {
             !serves && world.stage(name) != Stage::Valley
         };
         let begun: Vec<String> = world.pods_of("pay").iter().filter(is_out).cloned().collect();
-        let of_node = |name: &String| begun.iter().filter(|other| node(world, other) == node(world, name)).count();
+        let of_node =
+            |name: &String| begun.iter().filter(|other| node(world, other) == node(world, name)).count();
         most.0 = most.0.max(begun.len());
         most.1 = most.1.max(begun.iter().map(of_node).max().unwrap_or_default());
         world.status().active_member.as_deref() == Some("promo")

@@ -101,7 +101,8 @@ fn traffic_comes_when_pods_have_been_warm_for_long_enough() {
 fn a_label_that_somebody_else_has_changed_is_set_back() {
     let mut world = World::settled(2, [1, 1], json!({}));
     let label = |world: &mut World, name: &str, value: &str| {
-        world.pods.get_mut(name).unwrap()["metadata"]["labels"]["springtide.dev/traffic-serving"] = json!(value);
+        world.pods.get_mut(name).unwrap()["metadata"]["labels"]["springtide.dev/traffic-serving"] =
+            json!(value);
     };
     let (pay, promo) = (world.pods_of("pay")[0].clone(), world.pods_of("promo")[0].clone());
     label(&mut world, &pay, "false");

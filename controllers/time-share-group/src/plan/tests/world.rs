@@ -13,7 +13,7 @@ pub(super) use faults::Fault;
 pub(super) use owners::Deployment;
 
 use crate::allocator::kubelet::Kubelet;
-use crate::fixtures::{NAMESPACE, at, member, overlay};
+use crate::fixtures::{GIB, NAMESPACE, at, member, overlay};
 use crate::memory::Memory;
 use crate::plan::plan;
 use crate::sizes::Demand;
@@ -164,9 +164,9 @@ impl World {
         world
     }
 
-    /// The same with as much room more on each node.
+    /// The same with so much more cpu on each node, in thousandths of a core, and memory for any pods.
     pub(super) fn with_room(mut self, cpu: i64) -> Self {
-        self.allocatable.cpu += cpu;
+        self.allocatable += Demand { cpu, memory: 64 * GIB };
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for name in names {
             let mut kubelet = Kubelet::new(self.allocatable);
@@ -176,6 +176,13 @@ impl World {
             self.nodes.insert(name, kubelet);
         }
         self
+    }
+
+    /// Another member comes, with so many pods in all.
+    pub(super) fn add_member(&mut self, name: &str, replicas: usize, member: &Value) {
+        let deployment = Deployment::of(member, replicas);
+        self.deployments.insert(name.to_owned(), deployment);
+        self.edit(json!({"members": [member]}));
     }
 
     /// As [`World::new`], when member `pay` has the peak. What it cost is not counted.

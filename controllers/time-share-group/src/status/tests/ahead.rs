@@ -8,7 +8,8 @@ use crate::plan::fixtures::{at_pay, both, found, to_pay};
 use crate::sizes::Demand;
 use serde_json::{Value, json};
 use springtide_crds::time_share_group::{
-    AutoscalerConflictReason, CapacitySafeReason, PreflightFailure, PreflightPassedReason, ScheduleValidReason,
+    AutoscalerConflictReason, CapacitySafeReason, PreflightFailure, PreflightPassedReason,
+    ScheduleValidReason,
 };
 use springtide_plumbing::workloads::template::Template;
 
@@ -72,12 +73,13 @@ fn answered(observed: &mut Observed, answers: &[Option<(RefusedBy, &str)>]) {
     }
 }
 
-fn failed(reason: PreflightFailure) -> Told {
+pub(super) fn failed(reason: PreflightFailure) -> Told {
     let mut one = observing(json!({}), &[json!({})]);
     match reason {
-        PreflightFailure::DryRunRefused => {
-            (refused_ahead(json!({"spec": {"mode": "Observe"}})), &["0 of 1 unit", "webhook limits", "change what refuses"])
-        }
+        PreflightFailure::DryRunRefused => (
+            refused_ahead(json!({"spec": {"mode": "Observe"}})),
+            &["0 of 1 unit", "webhook limits", "change what refuses"],
+        ),
         PreflightFailure::NodeDoesNotFit => {
             answered(&mut one, &[None]);
             fill(&mut one, Demand::ZERO);
@@ -85,7 +87,8 @@ fn failed(reason: PreflightFailure) -> Told {
         }
         PreflightFailure::QuotaExceeded => {
             answered(&mut one, &[None]);
-            one.members[0].quotas = vec![Quota { name: "compute".into(), requests_cpu: Some(0), ..Quota::default() }];
+            one.members[0].quotas =
+                vec![Quota { name: "compute".into(), requests_cpu: Some(0), ..Quota::default() }];
             (one, &["0 of 1 unit", "raise the quota"])
         }
         PreflightFailure::QoSClassWouldChange => {
@@ -103,9 +106,8 @@ fn failed(reason: PreflightFailure) -> Told {
 
 /// promo has the peak, and gives memory away to pay, which is to have it; nobody knows how much it uses.
 fn without_usage() -> Observed {
-    let moves = json!({"memory": "Move", "containers": [{"name": "app", "peak": {"memory": "2Gi"}}]});
-    let mut promo = moves.clone();
-    promo["name"] = json!("promo");
+    let sizes = json!([{"name": "app", "peak": {"memory": "2Gi"}}]);
+    let promo = json!({"name": "promo", "memory": "Move", "containers": sizes});
     let until = at(1000).to_string();
     let over = json!({
         "spec": {
@@ -115,13 +117,19 @@ fn without_usage() -> Observed {
     });
     let mut large = on_stage();
     let memory = json!({"requests": {"memory": "2Gi"}});
-    overlay(&mut large, json!({
-        "spec": {"containers": [{"name": "app", "resources": memory}]},
-        "status": {"containerStatuses": [{"name": "app", "resources": memory, "allocatedResources": {"memory": "2Gi"}}]},
-    }));
+    overlay(
+        &mut large,
+        json!({
+            "spec": {"containers": [{"name": "app", "resources": memory}]},
+            "status": {"containerStatuses": [{"name": "app", "resources": memory, "allocatedResources": {"memory": "2Gi"}}]},
+        }),
+    );
     let mut ended = at_pay(over);
     // It is pay that comes next, when the override has ended.
-    overlay(&mut ended, json!({"status": {"activeMember": "promo", "transition": {"from": "pay", "to": "promo"}}}));
+    overlay(
+        &mut ended,
+        json!({"status": {"activeMember": "promo", "transition": {"from": "pay", "to": "promo"}}}),
+    );
     let mut observed = found(ended, &[json!({})], &[large]);
     answered(&mut observed, &[None]);
     observed.members[1].pods[0].evidence.asked.valley = Some(Answer { at: at(90), refused: None });
@@ -168,13 +176,17 @@ pub(super) fn capacity_safe(reason: &CapacitySafeReason) -> Option<Told> {
         }
         CapacitySafeReason::QuotaTooSmall => {
             let mut observed = found(to_pay(json!({})), &[json!({})], &[on_stage()]);
-            observed.members[0].quotas = vec![Quota { name: "compute".into(), requests_cpu: Some(0), ..Quota::default() }];
+            observed.members[0].quotas =
+                vec![Quota { name: "compute".into(), requests_cpu: Some(0), ..Quota::default() }];
             (observed, &["ResourceQuota compute", "ShrinkFirst"])
         }
         CapacitySafeReason::PrioritiesDiffer => {
             let first = json!({"spec": {"switch": {"order": "ClaimFirst"}}});
             let high = both(on_stage(), json!({"spec": {"priority": 100}}));
-            (found(at_pay(first), &[high], &[sized("200m", "200m")]), &["pay (priority 100)", "promo", "equal priorities"])
+            (
+                found(at_pay(first), &[high], &[sized("200m", "200m")]),
+                &["pay (priority 100)", "promo", "equal priorities"],
+            )
         }
     })
 }

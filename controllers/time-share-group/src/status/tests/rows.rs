@@ -6,12 +6,12 @@ use crate::observed::{Member, MemberPod, Observed};
 use crate::plan::fixtures::{at_pay, both, found, to_pay};
 use crate::sizes::Demand;
 use serde_json::{Value, json};
-use springtide_crds::common::{Condition, whole_seconds};
+use springtide_crds::common::{REASON_MAX_LENGTH, whole_seconds};
 use springtide_crds::reason::Reason;
 use springtide_crds::time_share_group::{
     COUNT_MAX, LAST_TRANSITIONS_MAX, MAX_DURATION_SECONDS, MAX_TRANSITION_ID, MEMBER_NAME_MAX_LENGTH,
-    MEMBERS_MAX, MESSAGE_MAX_BYTES, NAME_MAX_LENGTH, PREFLIGHT_ROWS_MAX, STUCK_MAX, StalledReason, StuckReason,
-    TimeShareGroupStatus,
+    MEMBERS_MAX, MESSAGE_MAX_BYTES, NAME_MAX_LENGTH, PREFLIGHT_ROWS_MAX, STUCK_MAX, StalledReason,
+    StuckReason, TimeShareGroupStatus,
 };
 use springtide_plumbing::plan::MAX_STATUS_BYTES;
 use springtide_plumbing::projection::Projection;
@@ -38,7 +38,8 @@ fn a_removed_member_stays_told_until_its_pods_are_let_go() {
         let mut observed = found(at_pay(json!({})), &[on_stage()], &[json!({})]);
         let promo = observed.members[1].workload.clone();
         let pod = MemberPod { pod: pod("games-1", "n1", over), evidence: Default::default() };
-        let mut games = Member { workload: promo, pods: vec![pod], ..Member::of("games".into(), "shop".into()) };
+        let mut games =
+            Member { workload: promo, pods: vec![pod], ..Member::of("games".into(), "shop".into()) };
         if let Some(workload) = &mut games.workload {
             workload.uid = springtide_plumbing::key::Uid("games".into());
         }
@@ -47,7 +48,10 @@ fn a_removed_member_stays_told_until_its_pods_are_let_go() {
     };
     let large = status_of(&removed(on_stage()));
     let games = large.members.last().unwrap();
-    assert_eq!((games.name.as_str(), games.workload_uid.as_str(), games.pods, games.traffic_on), ("games", "games", 1, 1));
+    assert_eq!(
+        (games.name.as_str(), games.workload_uid.as_str(), games.pods, games.traffic_on),
+        ("games", "games", 1, 1)
+    );
     assert_eq!(status_of(&removed(json!({}))).members.len(), 2);
 }
 
@@ -96,7 +100,10 @@ fn the_next_switch_and_who_is_wished_for_are_told_and_kept_while_the_schedule_ca
     let status = status_of(&found(at_pay(night), &[on_stage()], &[json!({})]));
     assert_eq!(status.desired_member.as_deref(), Some("pay"));
     let next = status.next_transition.clone().unwrap();
-    assert_eq!((next.member.as_deref(), next.start_time.0.as_second() % 86_400), (Some("promo"), 86_400 - 600));
+    assert_eq!(
+        (next.member.as_deref(), next.start_time.0.as_second() % 86_400),
+        (Some("promo"), 86_400 - 600)
+    );
     let broken = json!({"spec": {"schedule": {"windows": [{"name": "night", "member": "promo",
         "window": {"cron": "0 0 * * *", "durationSeconds": 3600, "timeZone": "Nowhere"}}]}}});
     let observed = stored(&found(at_pay(broken), &[on_stage()], &[json!({})]), status);
@@ -126,10 +133,13 @@ fn in_the_same_situation_nothing_is_new() {
 fn a_rollback_of_an_older_spec_needs_nobody() {
     let conditions = json!([told("Stalled", "True", "RolledBack", "")]);
     let mut status = switching(8, Some("pay"), Some("promo"));
-    overlay(&mut status, json!({
-        "activeMember": "promo", "conditions": conditions,
-        "transition": {"cause": "Rollback", "completionTime": at(50).to_string()},
-    }));
+    overlay(
+        &mut status,
+        json!({
+            "activeMember": "promo", "conditions": conditions,
+            "transition": {"cause": "Rollback", "completionTime": at(50).to_string()},
+        }),
+    );
     let object = json!({"metadata": {"generation": 2}, "spec": {"schedule": {"defaultMember": "pay"}}, "status": status});
     assert_eq!(says::<StalledReason>(&found(object, &[json!({})], &[on_stage()])), None);
 }
@@ -140,11 +150,12 @@ fn largest(of: &Observed) -> TimeShareGroupStatus {
     let (member, name) = ("m".repeat(MEMBER_NAME_MAX_LENGTH), "n".repeat(NAME_MAX_LENGTH));
     let (time, uid, amount) = (at(0).to_string(), "u".repeat(36), "9".repeat(22));
     let amounts = json!({"cpu": amount, "memory": amount});
-    let counts: Value = ["total", "done", "inFlight", "deferred", "infeasible", "skipped", "reversed", "stuck"]
-        .map(|count| (count.to_owned(), json!(COUNT_MAX)))
-        .into_iter()
-        .collect::<serde_json::Map<_, _>>()
-        .into();
+    let counts: Value =
+        ["total", "done", "inFlight", "deferred", "infeasible", "skipped", "reversed", "stuck"]
+            .map(|count| (count.to_owned(), json!(COUNT_MAX)))
+            .into_iter()
+            .collect::<serde_json::Map<_, _>>()
+            .into();
     let rows = |row: Value, count: usize| Value::Array(vec![row; count]);
     let whole = json!({
         "observedGeneration": 1_000_000_000,
@@ -178,9 +189,8 @@ fn largest(of: &Observed) -> TimeShareGroupStatus {
     }
     let mut status: TimeShareGroupStatus = serde_json::from_value(status).unwrap();
     for condition in &mut status.conditions {
-        let Condition { reason, message, .. } = condition;
-        "r".repeat(34).clone_into(reason);
-        "m".repeat(MESSAGE_MAX_BYTES).clone_into(message);
+        condition.reason = "r".repeat(REASON_MAX_LENGTH);
+        condition.message = "m".repeat(MESSAGE_MAX_BYTES);
     }
     status
 }
@@ -200,7 +210,8 @@ fn a_status_has_at_most_ten_kilobytes_whatever_is_in_it() {
 #[test]
 fn names_that_are_long_are_cut_and_rows_are_few() {
     let long = "p".repeat(253);
-    let mut observed = found(at_pay(json!({})), &vec![json!({}); 30], &[]);
+    let pay = vec![json!({}); 30];
+    let mut observed = found(at_pay(json!({})), &pay, &[]);
     for found in &mut observed.members[0].pods {
         let over = json!({"metadata": {"uid": found.pod.meta().uid}});
         let node = format!("{}-{long}", found.pod.node.as_deref().unwrap_or_default());
@@ -210,6 +221,8 @@ fn names_that_are_long_are_cut_and_rows_are_few() {
     observed.nodes = nodes.map(|name| (name, Default::default())).collect();
     let status = status_of(&observed);
     assert!(status.stuck.len() <= STUCK_MAX && !status.stuck.is_empty(), "{:?}", status.stuck);
-    assert!(status.stuck.iter().all(|row| row.pod.len() <= NAME_MAX_LENGTH && row.node.len() <= NAME_MAX_LENGTH));
+    assert!(
+        status.stuck.iter().all(|row| row.pod.len() <= NAME_MAX_LENGTH && row.node.len() <= NAME_MAX_LENGTH)
+    );
     assert!(status.conditions.iter().all(|found| found.message.len() <= MESSAGE_MAX_BYTES));
 }

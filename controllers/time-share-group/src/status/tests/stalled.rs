@@ -27,7 +27,8 @@ pub(super) fn stalled(reason: &StalledReason) -> Option<Told> {
         }
         StalledReason::UnitStuck => {
             let never = both(sized("4", "200m"), pending("Infeasible", at(50)));
-            let pause = json!({"spec": {"switch": {"onStuck": "Pause"}, "guards": {"failureThresholdPercent": 100}}});
+            let pause =
+                json!({"spec": {"switch": {"onStuck": "Pause"}, "guards": {"failureThresholdPercent": 100}}});
             (found(to_pay(pause), &[never], &[json!({})]), &["pay-1 on n1 (Infeasible)", "PodResizePending"])
         }
         StalledReason::RolledBack => {
@@ -68,7 +69,7 @@ pub(super) fn accepted(reason: &AcceptedReason) -> Option<Told> {
 }
 
 /// Each reason for which a spec is not served, with the field or object and the remedy.
-fn refused(refusal: RefusalReason) -> Told {
+pub(super) fn refused(refusal: RefusalReason) -> Told {
     let mut observed = settled();
     match refusal {
         RefusalReason::InvalidSpec => {

@@ -44,9 +44,9 @@ fn unasked() -> Observed {
 
 /// A canary of one unit in two is done, with these changes.
 pub(super) fn canary_done(over: Value) -> Observed {
-    let steps = json!({"spec": {"switch": {"steps": [{"percent": 50, "holdSeconds": 60}, {"percent": 100}]}}});
-    let done = found(to_pay(both(steps, over)), &[on_stage(), on_stage()], &[small(), small()]);
-    done
+    let steps =
+        json!({"spec": {"switch": {"steps": [{"percent": 50, "holdSeconds": 60}, {"percent": 100}]}}});
+    found(to_pay(both(steps, over)), &[on_stage(), on_stage()], &[small(), small()])
 }
 
 /// The way back from a switch to pay, with these changes.
@@ -80,8 +80,12 @@ pub(super) fn ready(reason: &ReadyReason) -> Option<Told> {
     Some(match reason {
         ReadyReason::Pending => (awaited(), &["member pay", "missing from"]),
         ReadyReason::Settled => (settled(), &["pay has the peak", "2 pods"]),
-        ReadyReason::SettledWithSkips => (skipped(), &["pay has the peak", "1 of 2 units", "pay-2 on n2", "make room"]),
-        ReadyReason::Switching => (switched(json!({})), &["switch 7 to pay", "step 1 of 3", "0 of 1 units", "pay-1 on n1"]),
+        ReadyReason::SettledWithSkips => {
+            (skipped(), &["pay has the peak", "1 of 2 units", "pay-2 on n2", "make room"])
+        }
+        ReadyReason::Switching => {
+            (switched(json!({})), &["switch 7 to pay", "step 1 of 3", "0 of 1 units", "pay-1 on n1"])
+        }
         ReadyReason::RollingBack => (going_back(json!({})), &["switch 8 back to promo"]),
         ReadyReason::Held => {
             let until = json!({"status": {"transition": {"holdUntilTime": at(160).to_string()}}});
@@ -99,9 +103,10 @@ pub(super) fn ready(reason: &ReadyReason) -> Option<Told> {
             observed.excess = Some("it is the 21st of namespace shop, of 20 at most".to_owned());
             (observed, &["21st of namespace shop"])
         }
-        ReadyReason::Degraded => {
-            (found(at_pay(json!({})), &[on_stage(), growing()], &[small()]), &["pay has the peak", "pay-2 on n2"])
-        }
+        ReadyReason::Degraded => (
+            found(at_pay(json!({})), &[on_stage(), growing()], &[small()]),
+            &["pay has the peak", "pay-2 on n2"],
+        ),
         // That is told by the plan of a deletion.
         ReadyReason::Deleting => return None,
     })

@@ -1,7 +1,7 @@
 //! The events of a group, and where it stands in one word.
 
 use super::super::{events, events_of_refused, outcome, why};
-use super::switches::{canary_done, came_back, refused_ahead, settled, skipped, switched};
+use super::switches::{came_back, canary_done, refused_ahead, settled, skipped, switched};
 use super::{breached, failing, status_of, stored, unknown};
 use crate::fixtures::{at, on_stage};
 use crate::observed::Observed;
@@ -46,14 +46,19 @@ fn a_switch_tells_that_it_begins_and_why() {
     let observed = found(asks_for("pay"), &[json!({})], &[on_stage()]);
     let [event] = &events_of(&observed)[..] else { panic!("{:?}", events_of(&observed)) };
     assert_eq!((event.severity, event.action, event.reason), (Severity::Normal, "Opening", "Switching"));
-    assert!(event.note.starts_with("switch 1 from nobody to pay begins, in 3 steps: spec.override"), "{}", event.note);
+    assert!(
+        event.note.starts_with("switch 1 from nobody to pay begins, in 3 steps: spec.override"),
+        "{}",
+        event.note
+    );
     assert!(event.note.ends_with(": INC-4711"), "{}", event.note);
 }
 
 #[test]
 fn that_an_override_has_ended_is_told_with_the_switch_that_follows() {
     let cause = json!({"status": {"transition": {"cause": "Override"}}});
-    let observed = found(both(to_pay(cause), json!({"spec": {"schedule": {"defaultMember": "promo"}}})), &[], &[]);
+    let observed =
+        found(both(to_pay(cause), json!({"spec": {"schedule": {"defaultMember": "promo"}}})), &[], &[]);
     let [event] = &events_of(&observed)[..] else { panic!("{:?}", events_of(&observed)) };
     assert_eq!(event.action, "Superseding");
     assert!(event.note.starts_with("spec.override has ended: switch 8 from pay to promo"), "{}", event.note);
@@ -62,7 +67,11 @@ fn that_an_override_has_ended_is_told_with_the_switch_that_follows() {
 
 #[test]
 fn a_switch_that_has_ended_tells_how_long_it_took() {
-    let mut observed = found(to_pay(json!({"spec": {"switch": {"steps": [{"percent": 100}]}}})), &[on_stage()], &[json!({})]);
+    let mut observed = found(
+        to_pay(json!({"spec": {"switch": {"steps": [{"percent": 100}]}}})),
+        &[on_stage()],
+        &[json!({})],
+    );
     let seconds = SignedDuration::from_millis;
     observed.nudges = 1;
     observed.took = vec![Took { stretch: Stretch::Drain, p50: seconds(5000), p99: seconds(7900) }];
@@ -84,7 +93,10 @@ fn a_switch_that_goes_wrong_tells_why() {
     let mut observed = switched(json!({}));
     observed.metrics = vec![breached("errors")];
     let [event] = &events_of(&observed)[..] else { panic!("{:?}", events_of(&observed)) };
-    assert_eq!((event.severity, event.action, event.reason), (Severity::Warning, "RollingBack", "MetricBreached"));
+    assert_eq!(
+        (event.severity, event.action, event.reason),
+        (Severity::Warning, "RollingBack", "MetricBreached")
+    );
     assert!(event.note.contains("metric errors"), "{}", event.note);
 }
 
@@ -132,7 +144,12 @@ fn what_its_writes_fail_at_is_told_in_the_stored_status() {
     let status = failing(&observed, at(100));
     assert_eq!((outcome(&status), why(&status).reason), (Outcome::Blocked, "Forbidden"));
     assert_eq!(status.transition, observed.group.status.transition, "nothing that plans rest on moves");
-    observed.failing = Some(Failing { class: ErrorClass::Transient, passes: 9, attempt: None, message: "no answer".to_owned() });
+    observed.failing = Some(Failing {
+        class: ErrorClass::Transient,
+        passes: 9,
+        attempt: None,
+        message: "no answer".to_owned(),
+    });
     let status = failing(&observed, at(100));
     assert_eq!((outcome(&status), why(&status).reason), (Outcome::Progressing, "Degraded"));
 }

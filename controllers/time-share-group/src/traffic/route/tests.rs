@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 const PROMO_TO_PAY: Heading =
     Heading { id: 7, from: Some(MemberIndex(1)), to: Some(MemberIndex(0)), is_return: false };
-const BACK: Heading = Heading { id: 8, from: Some(MemberIndex(0)), to: Some(MemberIndex(1)), is_return: true };
+const BACK: Heading =
+    Heading { id: 8, from: Some(MemberIndex(0)), to: Some(MemberIndex(1)), is_return: true };
 
 /// HTTPRoutes by name, as stored.
 type Routes = BTreeMap<String, Value>;
@@ -116,7 +117,9 @@ fn the_weight_that_falls_goes_first_and_units_wait_until_it_has_been_so_for_a_wh
     assert_eq!(weights(&routes), [5, 90]);
 
     let mut fallen = seen(&routes);
-    for (steady_since, wake) in [(Some(at(0)), Some(at(20))), (None, Some(at(39))), (Some(at(900)), Some(at(39)))] {
+    for (steady_since, wake) in
+        [(Some(at(0)), Some(at(20))), (None, Some(at(39))), (Some(at(900)), Some(at(39)))]
+    {
         fallen.members[1].route.as_mut().unwrap().steady_since = steady_since;
         let waiting = moves(&fallen, &PROMO_TO_PAY, &reach(10), 0, at(19));
         assert!(waiting.before.is_empty() && waiting.after.is_empty() && !waiting.is_settled);
@@ -169,7 +172,8 @@ fn a_weight_that_is_not_stated_is_one_and_is_added() {
 #[test]
 fn members_of_one_route_are_written_one_after_the_other() {
     let mut both = route("both", "pay", json!(5));
-    both["spec"]["rules"][0]["backendRefs"] = json!([{"name": "promo", "weight": 100}, {"name": "pay", "weight": 9}]);
+    both["spec"]["rules"][0]["backendRefs"] =
+        json!([{"name": "promo", "weight": 100}, {"name": "pay", "weight": 9}]);
     let mut routes = Routes::from([("both".to_owned(), both)]);
     assert_eq!(weights(&routes), [9, 5, 100]);
     // Both are due as somebody has changed them after the end.
@@ -214,9 +218,8 @@ fn two_members_cannot_have_one_backend() {
     let routes = own(5, 100);
     assert_eq!(contested(&seen(&routes)), None);
     let own = json!({"name": "pay", "backend": "pay"});
-    let members = ["pay", "promo"].map(|name| {
-        json!({"name": name, "traffic": {"mode": "HTTPRoute", "httpRoute": own}})
-    });
+    let members = ["pay", "promo"]
+        .map(|name| json!({"name": name, "traffic": {"mode": "HTTPRoute", "httpRoute": own}}));
     let message = contested(&observed(json!({"members": members}), &[])).unwrap();
     assert_eq!(message, "pay and promo have one backend, pay");
 }
@@ -224,7 +227,8 @@ fn two_members_cannot_have_one_backend() {
 #[test]
 fn a_group_that_goes_gives_each_backend_the_weight_of_its_peak_unless_another_group_has_the_member() {
     let mut routes = own(5, 60);
-    store(&mut routes, &give_back(&seen(&routes))).unwrap();
+    let given = give_back(&seen(&routes));
+    store(&mut routes, &given).unwrap();
     assert_eq!(weights(&routes), [100, 100]);
     assert!(give_back(&seen(&routes)).is_empty());
     let mut observed = seen(&own(5, 100));

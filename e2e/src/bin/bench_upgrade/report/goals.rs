@@ -1,5 +1,6 @@
 //! The goals of the specification that this bench measures.
 
+use springtide_e2e::bench::at_rest::{Large, Rest};
 use springtide_e2e::bench::report::Goal;
 
 use super::Measured;
@@ -7,7 +8,6 @@ use crate::conflicts::Conflicts;
 use crate::crashes::Crashes;
 use crate::downtime::{Downtime, Downtimes, GRACE_USED};
 use crate::requests::Compared;
-use crate::rest::{Large, Rest};
 use crate::throughput::{BUDGET, Upgraded};
 use crate::writes::Writes;
 

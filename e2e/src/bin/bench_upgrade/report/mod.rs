@@ -7,6 +7,7 @@ mod page;
 use std::path::Path;
 
 use anyhow::Result;
+use springtide_e2e::bench::at_rest::{Large, Rest};
 use springtide_e2e::bench::parts::Log;
 use springtide_e2e::bench::report::{self, Report};
 
@@ -15,7 +16,6 @@ use crate::conflicts::Conflicts;
 use crate::crashes::Crashes;
 use crate::downtime::Downtimes;
 use crate::requests::Compared;
-use crate::rest::{Large, Rest};
 use crate::throughput::{BUDGET, Upgraded};
 use crate::writes::Writes;
 

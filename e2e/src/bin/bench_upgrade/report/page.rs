@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use springtide_e2e::bench::at_rest::{Large, Rest};
 use springtide_e2e::bench::lives::Lives;
 use springtide_e2e::bench::processes::{BENCH, KWOK, MANAGER, Spent, table};
 use springtide_e2e::bench::report::{Goal, quantile};
@@ -14,7 +15,6 @@ use crate::conflicts::{Conflicts, NOISE_PER_SECOND};
 use crate::crashes::Crashes;
 use crate::downtime::{Downtime, Downtimes};
 use crate::requests::{Compared, Requests};
-use crate::rest::{Large, Rest};
 use crate::throughput::{BUDGET, Upgraded};
 use crate::writes::Writes;
 

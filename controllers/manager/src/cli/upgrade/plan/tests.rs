@@ -1,8 +1,9 @@
 use super::*;
 use crate::cli::upgrade::fixtures::{NOW, held, write};
 use serde_json::json;
-use springtide_plumbing::error::{FieldConflict, Refusal, WriteError};
-use springtide_plumbing::executor::Done;
+use springtide_plumbing::dry_run::Verdict as Answered;
+use springtide_plumbing::error::WriteError;
+use springtide_plumbing::executor::{Done, WriteResult};
 use springtide_plumbing::key::{Resource, Uid};
 use springtide_plumbing::plan::{Action, Fields, Part, Patch, Write, WriteClass};
 
@@ -81,40 +82,6 @@ fn what_is_long_is_cut_and_counted() {
     let mut said = String::new();
     text(&mut said, &plan, NOW);
     assert!(said.ends_with("\nThe manager would write nothing now.\n"), "{said}");
-}
-
-#[test]
-fn a_check_says_what_the_server_said_or_why_it_was_not_asked() {
-    let refusal = |message: &str| Refusal {
-        code: 403,
-        reason: "Forbidden".to_owned(),
-        message: message.to_owned(),
-        fields: Vec::new(),
-    };
-    let refused = Answered::Refused(refusal("webhook images: not signed"));
-    let held = FieldConflict { manager: "flux".to_owned(), field: ".spec.template".to_owned() };
-    let says = |verdict| Ok(Done { dry_run: Some(verdict), ..Done::default() });
-    let cases = [
-        (Ok(accepted()), "Accepted", ""),
-        (says(refused), "Refused", "webhook images: not signed"),
-        (
-            says(Answered::FieldConflict(vec![held])),
-            "Refused",
-            "held by other field managers: .spec.template by flux",
-        ),
-        (Err(WriteError::Refused(refusal("no right"))), "NotAsked", "refused with 403 Forbidden: no right"),
-    ];
-    for (outcome, verdict, message) in cases {
-        let check = Check::of(&answered(outcome));
-        assert_eq!((check.verdict, check.message.as_str()), (verdict, message));
-        assert_eq!((check.kind.as_str(), check.subresource.as_str()), ("Pod", "resize"));
-    }
-    let unasked = Check::of(&answered(Err(WriteError::Unknown("reset".to_owned()))));
-    let said = unasked.text();
-    assert!(
-        said.starts_with("pod/resize web-2: NOT asked, and taken to be accepted: ")
-            && said.ends_with("reset")
-    );
 }
 
 #[test]

@@ -55,7 +55,8 @@ impl World {
 
     /// Writes on pods that were stored, by the name of the pod, as what was written and for how much.
     pub(in crate::plan::tests) fn writes_of(&self, pod: &str) -> Vec<(&str, Option<i64>)> {
-        let own = self.written.iter().filter(|written| written.what.starts_with("Pod") && written.name == pod);
+        let own =
+            self.written.iter().filter(|written| written.what.starts_with("Pod") && written.name == pod);
         own.map(|written| (written.what.as_str(), written.amount)).collect()
     }
 
@@ -66,7 +67,11 @@ impl World {
         for (name, kubelet) in &self.nodes {
             let (claimed, allocated) = (kubelet.node().claimed(), kubelet.node().allocated());
             let fits = claimed.fits(self.allocatable) && allocated.fits(self.allocatable);
-            assert!(fits, "{name} has given out {allocated:?}, and {claimed:?} is held, of {:?}", self.allocatable);
+            assert!(
+                fits,
+                "{name} has given out {allocated:?}, and {claimed:?} is held, of {:?}",
+                self.allocatable
+            );
         }
         if self.is_let_go() {
             return;
@@ -108,7 +113,11 @@ impl World {
                 let is = |pods: &[Stage], stage| pods.iter().all(|found| *found == stage);
                 let is_whole = (is(pay, Stage::Peak) && is(promo, Stage::Valley))
                     || (is(pay, Stage::Valley) && is(promo, Stage::Peak));
-                assert!(is_whole, "block {number} of {node}: {pay:?} and {promo:?}: {:#}", self.group["status"]);
+                assert!(
+                    is_whole,
+                    "block {number} of {node}: {pay:?} and {promo:?}: {:#}",
+                    self.group["status"]
+                );
             }
         }
     }
@@ -118,7 +127,8 @@ impl World {
 fn serves(pod: &Value) -> bool {
     let mut gates = pod["spec"]["readinessGates"].as_array().into_iter().flatten();
     if gates.any(|gate| gate["conditionType"] == TIME_SHARE_TRAFFIC.gate) {
-        return condition(&pod["status"], TIME_SHARE_TRAFFIC.gate).is_some_and(|gate| gate["status"] == "True");
+        return condition(&pod["status"], TIME_SHARE_TRAFFIC.gate)
+            .is_some_and(|gate| gate["status"] == "True");
     }
     pod["metadata"]["labels"][TIME_SHARE_TRAFFIC.label] == "true"
 }

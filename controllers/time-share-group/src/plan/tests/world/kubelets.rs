@@ -17,6 +17,8 @@ impl World {
             acted |= self.kubelet_acts(&name, &mut kubelet);
             self.nodes.insert(name, kubelet);
         }
+        // The scheduler is quicker than anybody: it sees what kubelets have let go of before the next plan does.
+        acted |= self.schedule();
         acted | self.slices_follow()
     }
 
@@ -82,7 +84,8 @@ impl World {
         let is_up = !self.is_down(pod, &status);
         let gates = pod["spec"]["readinessGates"].as_array().into_iter().flatten();
         let mut gates = gates.filter_map(|gate| gate["conditionType"].as_str());
-        let are_open = gates.all(|gate| condition(&status, gate).is_some_and(|found| found["status"] == "True"));
+        let are_open =
+            gates.all(|gate| condition(&status, gate).is_some_and(|found| found["status"] == "True"));
         set_condition(&mut status, "ContainersReady", is_up, &now);
         set_condition(&mut status, "Ready", is_up && are_open, &now);
         status

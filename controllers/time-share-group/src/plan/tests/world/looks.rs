@@ -32,7 +32,8 @@ impl World {
         let views = self.views();
         let mut memory = std::mem::take(&mut self.memory);
         let names: Vec<&str> = group.spec.members.iter().map(|member| member.name.as_str()).collect();
-        let mut observed = Observed::of(Arc::clone(&group), memory.calendar.get(&group.spec.schedule, &names, now));
+        let mut observed =
+            Observed::of(Arc::clone(&group), memory.calendar.get(&group.spec.schedule, &names, now));
         memory.begin(group.status.transition.as_ref());
         for spec in &group.spec.members {
             observed.members.push(self.member(spec, &views, &mut memory, now));
@@ -125,7 +126,8 @@ impl World {
     /// Pods of a Deployment in their order, of which nothing else is known yet.
     fn live(&self, deployment: &str, views: &BTreeMap<String, Arc<PodView>>) -> Vec<MemberPod> {
         let owner = format!("{deployment}-rs");
-        let own = views.values().filter(|pod| pod.is_live() && pod.owner().is_some_and(|uid| *uid.0 == *owner));
+        let own =
+            views.values().filter(|pod| pod.is_live() && pod.owner().is_some_and(|uid| *uid.0 == *owner));
         let mut own: Vec<MemberPod> =
             own.map(|pod| MemberPod { pod: Arc::clone(pod), evidence: Default::default() }).collect();
         own.sort_by_key(|found| (found.pod.meta().creation_time, Arc::clone(&found.pod.meta().key.name)));

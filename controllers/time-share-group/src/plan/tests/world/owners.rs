@@ -28,9 +28,7 @@ impl Deployment {
     /// That of a member.
     pub(super) fn of(member: &Value, replicas: usize) -> Self {
         let name = member["targetRef"]["name"].as_str().unwrap().to_owned();
-        let container = |own: &Value| {
-            json!({"name": own["name"], "image": "app:1", "resources": {"requests": own["valley"]}})
-        };
+        let container = |own: &Value| json!({"name": own["name"], "image": "app:1", "resources": {"requests": own["valley"]}});
         let containers: Vec<Value> = member["containers"].as_array().unwrap().iter().map(container).collect();
         let mode = member["traffic"]["mode"].as_str().unwrap_or("None");
         let mut labels = json!({"app": name});

@@ -116,7 +116,13 @@ impl World {
         Ok(after)
     }
 
-    fn admit_resize(&self, name: &str, before: &Value, after: &Value, is_question: bool) -> Result<(), Refusal> {
+    fn admit_resize(
+        &self,
+        name: &str,
+        before: &Value,
+        after: &Value,
+        is_question: bool,
+    ) -> Result<(), Refusal> {
         let is_denied = self.oddities.denied.contains(name)
             || (!is_question && self.oddities.denied_later.contains(name));
         if is_denied {

@@ -1,0 +1,19 @@
+//! What a TimeShareGroup does to pods, on a real control plane with nodes that KWOK plays and that have only so much: sizes
+//! and traffic change hands, within what nodes and quotas have, whatever others do meanwhile. Tests share one cluster and
+//! one manager unless they need parts of their own; each has a namespace and nodes.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
+
+mod aborts;
+mod autoscalers;
+mod neighbours;
+mod overrides;
+mod quotas;
+mod recreated;
+mod refusals;
+mod room;
+mod routes;
+mod shapes;
+mod switches;
+mod templates;
+mod valley;

@@ -1,0 +1,186 @@
+//! A switch, what it costs and in which order, by the audit log.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use springtide_crds::time_share_group::{
+    HeldReason, Order, Overlap, ReadyReason, ReconcilingReason, Step, TrafficMode, TransitionCause,
+    TransitionResult,
+};
+use springtide_e2e::time_share::node_stage::GROUP;
+use springtide_e2e::time_share::resizes::{ensure_chained, stored};
+use springtide_e2e::time_share::shared;
+use springtide_e2e::time_share::stage::{Setting, Stage};
+use springtide_e2e::upgrade::slices::{SliceFeed, Slices};
+
+/// Each pod of `pay` with the one of `promo` on its node.
+fn pairs(stage: &Stage<'_>) -> BTreeMap<String, String> {
+    let pods = stage.test.pods.now();
+    let (pay, promo) = (pods.by_node("pay"), pods.by_node("promo"));
+    let pair = |(node, names): (&String, &Vec<String>)| {
+        Some((names.first()?.clone(), promo.get(node)?.first()?.clone()))
+    };
+    pay.iter().filter_map(pair).collect()
+}
+
+#[tokio::test]
+async fn the_peak_changes_hands_with_two_writes_a_pod_and_each_resize_right_behind_its_donors() -> Result<()>
+{
+    let bounded = shared().await?;
+    let stage = Setting::new("switch", 4).start(&bounded.cluster, |_| {}).await?;
+    let slices = SliceFeed::start(stage.test.api()).await?;
+    slices.until("pay is served", |slices| (slices.ready("pay").len() == 4).then_some(())).await?;
+    let before = stage.test.pods.now().sizes.identities("pay");
+    let mark = stage.test.mark()?;
+    let group = stage.switch_to("promo").await?;
+    stage.ensure_each_pod_cost(mark, 2)?;
+    let writes = stored(&stage.test.requests_since(mark)?);
+    for (donor, receiver) in pairs(&stage) {
+        ensure!(ensure_chained(&writes, &donor, &receiver)? == 1, "{donor} and {receiver}: {writes:?}");
+    }
+    // Nobody has shrunk that a Service still listed.
+    let shrinks = stage.test.pods.now().sizes.shrinks("pay");
+    ensure!(shrinks.len() == 4 && slices.now().gaps() == 0, "{shrinks:?}");
+    for change in &shrinks {
+        let listing = slices.now().listing(change, &["pay"]);
+        ensure!(listing.is_empty(), "{change:?} shrank in traffic of {listing:?}");
+    }
+    slices.until("promo is served", |slices| (slices.ready("promo").len() == 4).then_some(())).await?;
+    stage.test.pods.now().sizes.ensure_same("pay", &before)?;
+
+    let status = group.status.context("a status")?;
+    let transition = status.transition.context("a transition")?;
+    ensure!((transition.id, transition.cause) == (2, TransitionCause::Override), "{transition:?}");
+    ensure!(
+        (transition.units.total, transition.units.done, transition.nudges) == (4, 4, 0),
+        "{transition:?}"
+    );
+    let last = status.last_transitions.first().context("a record")?;
+    ensure!((last.id, last.result, last.skipped) == (2, TransitionResult::Succeeded, 0), "{last:?}");
+    let saved = status.union.context("a budget")?.saved;
+    ensure!(saved.cpu.is_some_and(|cpu| !cpu.0.is_empty()), "it saves what one member would need more");
+    ensure!(bounded.kubelets.turned_away(&stage.test.namespace).is_empty());
+    stage.test.verify()
+}
+
+#[tokio::test]
+async fn with_gates_pods_become_ready_and_unready_and_the_native_controllers_stand_it() -> Result<()> {
+    let setting = Setting::new("gated", 3).each(|member| member.mode(TrafficMode::ReadinessGate));
+    let stage = setting.start(&shared().await?.cluster, |_| {}).await?;
+    let mark = stage.test.mark()?;
+    stage.switch_to("promo").await?;
+    stage.ensure_each_pod_cost(mark, 2)?;
+    let writes = stored(&stage.test.requests_since(mark)?);
+    ensure!(writes.iter().all(|(resource, _)| resource != "pods"), "no label is written: {writes:?}");
+    let ready = |member: &str| {
+        let pods = stage.test.pods.now();
+        pods.sizes
+            .of(member)
+            .iter()
+            .filter(|pod| springtide_e2e::upgrade::pods::is_true(&pod.pod, "Ready"))
+            .count()
+    };
+    ensure!((ready("pay"), ready("promo")) == (0, 3), "{} and {}", ready("pay"), ready("promo"));
+    stage.switch_to("pay").await?;
+    stage.test.verify()
+}
+
+#[tokio::test]
+async fn with_claim_first_the_claim_goes_before_the_room_is_let_go() -> Result<()> {
+    let stage = Setting::new("claim", 3)
+        .start(&shared().await?.cluster, |spec| {
+            (spec.switch.order, spec.switch.overlap) = (Order::ClaimFirst, Overlap::Never);
+        })
+        .await?;
+    let mark = stage.test.mark()?;
+    stage.switch_to("promo").await?;
+    stage.ensure_each_pod_cost(mark, 2)?;
+    let writes = stored(&stage.test.requests_since(mark)?);
+    for (donor, receiver) in pairs(&stage) {
+        ensure!(ensure_chained(&writes, &receiver, &donor)? == 1, "{receiver} and {donor}: {writes:?}");
+    }
+    stage.test.verify()
+}
+
+#[tokio::test]
+async fn where_nodes_have_room_for_both_somebody_serves_all_the_time() -> Result<()> {
+    let stage = Setting::new("overlap", 3)
+        .room(3800)
+        .start(&shared().await?.cluster, |spec| spec.switch.overlap = Overlap::WhenFree)
+        .await?;
+    let slices = SliceFeed::start(stage.test.api()).await?;
+    slices.until("pay is served", |slices| (slices.ready("pay").len() == 3).then_some(())).await?;
+    stage.give("promo").await?;
+    let mut fewest = usize::MAX;
+    slices
+        .until("promo is served alone", |slices: &Slices| {
+            let served = (slices.ready("pay").len(), slices.ready("promo").len());
+            fewest = fewest.min(served.0 + served.1);
+            (served == (0, 3)).then_some(())
+        })
+        .await?;
+    ensure!(fewest >= 3, "{fewest} were served");
+    stage.settled("promo").await?;
+    stage.test.verify()
+}
+
+#[tokio::test]
+async fn a_switch_goes_in_steps_and_waits_between_them() -> Result<()> {
+    let steps = || {
+        let step = |percent, hold_seconds| Step { percent, hold_seconds };
+        vec![step(10, 6), step(50, 0), step(100, 0)]
+    };
+    let stage = Setting::new("steps", 10).start(&shared().await?.cluster, |_| {}).await?;
+    stage.edit(json!({"switch": {"steps": steps()}})).await?;
+    stage.settled("pay").await?;
+    stage.give("promo").await?;
+    let held = stage.test.told(GROUP, HeldReason::StepHold).await?;
+    ensure!(stage.standing("promo").at_peak == 1, "a canary: {:?}", stage.standing("promo"));
+    let transition = held.status.and_then(|status| status.transition).context("a transition")?;
+    ensure!(transition.hold_until_time.is_some() && transition.step == 1, "{transition:?}");
+    stage.settled("promo").await?;
+    stage.ensure_peak("promo").await?;
+    let steps: Vec<_> = {
+        let groups = stage.test.groups.now();
+        groups.steps(GROUP).iter().filter(|(id, _)| *id == transition.id).map(|(_, step)| *step).collect()
+    };
+    ensure!(steps == [1, 2, 3], "{steps:?}");
+    let reasons = stage.test.groups.now().reasons(GROUP).to_vec();
+    ensure!(reasons.iter().any(|reason| reason == "Switching"), "{reasons:?}");
+    stage.test.verify()
+}
+
+#[tokio::test]
+async fn nobody_may_have_the_peak_and_what_is_free_then_is_told() -> Result<()> {
+    let stage = Setting::new("nobody", 2).start(&shared().await?.cluster, |_| {}).await?;
+    stage.test.override_to(GROUP, None).await?;
+    stage.test.settled(GROUP, None).await?;
+    let (pay, promo) = (stage.standing("pay"), stage.standing("promo"));
+    ensure!((pay.at_valley, promo.at_valley, pay.serving + promo.serving) == (2, 2, 0), "{pay:?}, {promo:?}");
+    stage.switch_to("promo").await?;
+    stage.test.verify()
+}
+
+#[tokio::test]
+async fn at_rest_nothing_is_written_and_what_others_have_changed_is_set_back() -> Result<()> {
+    let stage = Setting::new("rest", 2).start(&shared().await?.cluster, |_| {}).await?;
+    let mark = stage.test.mark()?;
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    let writes = stored(&stage.test.requests_since(mark)?);
+    ensure!(writes.is_empty(), "written at rest: {writes:?}");
+    // Somebody turns a pod that has the peak.
+    let name = stage.names("pay").first().context("a pod")?.clone();
+    let label = json!({"metadata": {"labels": {springtide_e2e::time_share::LABEL: "false"}}});
+    let patch = kube::api::Patch::Merge(label);
+    stage
+        .test
+        .api::<k8s_openapi::api::core::v1::Pod>()
+        .patch(&name, &kube::api::PatchParams::default(), &patch)
+        .await?;
+    stage.ensure_peak("pay").await?;
+    stage.test.told(GROUP, ReadyReason::Settled).await?;
+    let says = springtide_e2e::time_share::groups::says;
+    stage.test.until(GROUP, "it is at rest", |group| !says(group, &ReconcilingReason::Settling)).await?;
+    stage.test.verify()
+}
