@@ -10,6 +10,19 @@ const FILES: [&str; 3] = ["--", ".", ":!docs"];
 /// Of these those that are neither measured nor what that runs on, but how it is measured and told: whoever changes how a
 /// figure is taken removes what is stored of it, and all others stay.
 const BUT_HOW: [&str; 3] = [":!e2e/src/bin", ":!e2e/src/bench", ":!e2e/tests"];
+/// And those that no process of a bench runs: how it is installed and checked, its tests, and what the command line alone
+/// uses.
+const BUT_IDLE: [&str; 9] = [
+    ":!charts",
+    ":!config",
+    ":!hack/alerts",
+    ":!hack/xtask",
+    ":!*.md",
+    ":!crds/src/samples*",
+    ":!controllers/*/tests/*",
+    ":!controllers/batch-job/src/rehearsal",
+    ":!controllers/manager/src/cli",
+];
 
 /// A clone with its files, and the commit that it was at.
 #[derive(Debug, Clone)]
@@ -48,7 +61,7 @@ impl Checkout {
         let status = ["status", "--porcelain", "--untracked-files=normal"];
         let changed = self.git(&[&status[..], &FILES[..]].concat())?;
         let diff = ["diff", "--quiet", commit, "HEAD"];
-        let same = self.git(&[&diff[..], &FILES[..], &BUT_HOW[..]].concat())?;
+        let same = self.git(&[&diff[..], &FILES[..], &BUT_HOW[..], &BUT_IDLE[..]].concat())?;
         Ok(changed.status.success() && changed.stdout.is_empty() && same.status.success())
     }
 
@@ -108,6 +121,14 @@ mod tests {
         assert!(!is_as_at(code.commit()), "it may be how the figures of now are taken");
         let told = commit(root, "told");
         assert!(is_as_at(code.commit()) && is_as_at(told.commit()), "what is measured is the same");
+
+        std::fs::create_dir_all(root.join("controllers/some/tests")).unwrap();
+        write("controllers/some/tests/all.rs", "1");
+        let tested = commit(root, "tested");
+        assert!(is_as_at(told.commit()) && is_as_at(tested.commit()), "no bench runs it");
+        write("controllers/some/lib.rs", "1");
+        let told = commit(root, "lib");
+        assert!(!is_as_at(tested.commit()) && is_as_at(told.commit()));
 
         write("more.rs", "1");
         assert!(!is_as_at(told.commit()), "a build may take up what nobody has added yet");
