@@ -149,12 +149,22 @@ async fn the_notes_say_what_holds_for_these_values() -> Result<()> {
         ("--set=replicas=1", "1 replica, of which one writes"),
         ("--set=controllers.batchJob.mode=Observe", "nothing is written"),
         ("--set=scope.type=Namespaces,scope.namespaces={team-a}", "alone, and sees no nodes: team-a"),
+        ("--set=admissionPolicies.enabled=true", "nothing is bounded in admissionPolicies.queues"),
+        (
+            "--set=admissionPolicies.enabled=true,admissionPolicies.queues.maxWeight=9",
+            "controllers.batchJob.settings.builtInQueue=Disabled",
+        ),
     ] {
         let notes = notes(set).await?;
         ensure!(notes.contains(said) && !default.contains(said), "{set}: {notes}");
     }
     let none = notes("--set=replicas=0").await?;
     ensure!(!none.contains("rollout") && !none.contains("one replica"), "{none}");
+    let closed = "controllers.batchJob.settings.builtInQueue=Disabled";
+    let bounds =
+        format!("--set=admissionPolicies.enabled=true,admissionPolicies.queues.maxWeight=9,{closed}");
+    let bounded = notes(&bounds).await?;
+    ensure!(!bounded.contains("admissionPolicies") && !bounded.contains(closed), "{bounded}");
     let own = notes("--set=image.repository=registry.example/springtide").await?;
     ensure!(!own.contains("on every node"), "{own}");
     Ok(())

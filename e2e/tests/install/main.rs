@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
+mod admission;
 mod charts;
 mod configured;
 mod foreign;

@@ -79,6 +79,7 @@ async fn the_other_bases_are_what_the_chart_makes_by_value() -> Result<()> {
     let default = render(&helm, "default").await?;
     for (values, base) in [
         ("flow-control", "flow-control"),
+        ("admission-policies", "admission-policies"),
         ("monitoring", "monitoring"),
         ("monitoring", "monitoring/kube-state-metrics"),
     ] {

@@ -8,7 +8,7 @@ use springtide_plumbing::watch::Scope;
 use crate::{NAMESPACE, Rendered};
 
 /// Kinds that a chart of ours may make; each further one is a decision.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 17] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "ConfigMap",
@@ -24,6 +24,8 @@ const KINDS: [&str; 15] = [
     "RoleBinding",
     "Service",
     "ServiceMonitor",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 ];
 
 /// Breaks at the first rule that is broken.

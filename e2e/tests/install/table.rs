@@ -5,6 +5,7 @@ pub(crate) type Row = (&'static str, &'static str, &'static str, &'static str);
 
 const DEPLOYMENT: &str = "Deployment/springtide";
 const POLICY: &str = "NetworkPolicy/springtide";
+const BOUNDS: &str = "ValidatingAdmissionPolicy/springtide-queue-bounds";
 
 pub(crate) const TABLE: &[Row] = &[
     ("default", DEPLOYMENT, "/spec/replicas", "2"),
@@ -161,6 +162,35 @@ pub(crate) const TABLE: &[Row] = &[
         r#"{"name": "springtide", "namespace": "springtide-system"}"#,
     ),
     ("flow-control", "PriorityLevelConfiguration/springtide", "/spec/limited/nominalConcurrencyShares", "10"),
+    ("default", BOUNDS, "", "null"),
+    ("admission-policies", BOUNDS, "/spec/failurePolicy", r#""Fail""#),
+    ("admission-policies", BOUNDS, "/spec/matchConstraints/resourceRules/0/resources", r#"["batchqueues"]"#),
+    (
+        "admission-policies",
+        BOUNDS,
+        "/spec/matchConditions/0/expression",
+        r#""!request.userInfo.groups.exists(group, group in [\"platform-admins\"])""#,
+    ),
+    (
+        "admission-policies",
+        BOUNDS,
+        "/spec/variables/1/expression",
+        r#""[{\"max\":\"200\",\"nominal\":\"100\",\"resource\":\"cpu\"},{\"max\":\"800Gi\",\"nominal\":\"400Gi\",\"resource\":\"memory\"},{\"max\":\"0\",\"nominal\":\"0\",\"resource\":\"nvidia.com/gpu\"}]""#,
+    ),
+    (
+        "admission-policies",
+        BOUNDS,
+        "/spec/validations/3/expression",
+        r#""object.spec.weight <= 10 || variables.before.exists(old, object.spec.weight <= old.weight)""#,
+    ),
+    ("admission-policies", BOUNDS, "/spec/validations/9", "null"),
+    (
+        "admission-policies",
+        "ValidatingAdmissionPolicyBinding/springtide-queue-bounds",
+        "/spec",
+        r#"{"policyName": "springtide-queue-bounds", "validationActions": ["Deny"], "matchResources": {"namespaceSelector":
+            {"matchExpressions": [{"key": "example.com/platform", "operator": "DoesNotExist"}]}}}"#,
+    ),
     (
         "quota",
         "ResourceQuota/team-a/springtide",
@@ -333,6 +363,28 @@ pub(crate) const REFUSED: &[(&str, &str)] = &[
     ("--set=commonLabels.team=a b", "at '/commonLabels/team'"),
     ("--set=commonLabels.ready=true", "at '/commonLabels/ready'"),
     ("--set=flowControl.shares=0", "at '/flowControl/shares'"),
+    ("--set=admissionPolicies.other=1", "at '/admissionPolicies'"),
+    ("--set=admissionPolicies.queues.weight=1", "at '/admissionPolicies/queues'"),
+    ("--set-json=admissionPolicies.validationActions=[]", "at '/admissionPolicies/validationActions'"),
+    ("--set=admissionPolicies.validationActions={Refuse}", "at '/admissionPolicies/validationActions/0'"),
+    ("--set=admissionPolicies.validationActions={Deny,Warn}", "at '/admissionPolicies/validationActions'"),
+    ("--set=admissionPolicies.namespaceSelector.team=a", "at '/admissionPolicies/namespaceSelector'"),
+    ("--set=admissionPolicies.queues.maxQuota.cpu=100", "at '/admissionPolicies/queues/maxQuota/cpu'"),
+    ("--set=admissionPolicies.queues.maxQuota.cpu.max=100", "missing property 'nominal'"),
+    (
+        "--set=admissionPolicies.queues.maxQuota.cpu.nominal=many",
+        "at '/admissionPolicies/queues/maxQuota/cpu/nominal'",
+    ),
+    ("--set=admissionPolicies.queues.maxQuota.c'u.nominal=1", "at '/admissionPolicies/queues/maxQuota'"),
+    ("--set=admissionPolicies.queues.maxWeight=0", "at '/admissionPolicies/queues/maxWeight'"),
+    ("--set=admissionPolicies.queues.maxTier=High", "at '/admissionPolicies/queues/maxTier'"),
+    ("--set=admissionPolicies.queues.cohorts={it's}", "at '/admissionPolicies/queues/cohorts/0'"),
+    (
+        "--set=admissionPolicies.queues.priorityClasses={High}",
+        "at '/admissionPolicies/queues/priorityClasses/0'",
+    ),
+    ("--set=admissionPolicies.queues.capacityTypes={Node}", "at '/admissionPolicies/queues/capacityTypes/0'"),
+    ("--set=admissionPolicies.queues.maxPendingPods=1001", "at '/admissionPolicies/queues/maxPendingPods'"),
     ("--set=monitoring.interval=often", "at '/monitoring/interval'"),
     ("--set=monitoring.kubeStateMetrics.namespace=Upper", "at '/monitoring/kubeStateMetrics/namespace'"),
     ("--set=networkPolicy.apiServerPorts={0}", "at '/networkPolicy/apiServerPorts/0'"),

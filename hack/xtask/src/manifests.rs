@@ -29,7 +29,7 @@ struct Base {
 }
 
 /// One that lies in another stands behind it, as each folder is made anew.
-const BASES: [Base; 5] = [
+const BASES: [Base; 6] = [
     Base {
         folder: "manager",
         values: None,
@@ -39,6 +39,11 @@ const BASES: [Base; 5] = [
         folder: "flow-control",
         values: Some("flow-control"),
         takes: |kind, _| matches!(kind, "FlowSchema" | "PriorityLevelConfiguration"),
+    },
+    Base {
+        folder: "admission-policies",
+        values: Some("admission-policies"),
+        takes: |kind, _| kind.starts_with("ValidatingAdmissionPolicy"),
     },
     Base {
         folder: "monitoring",

@@ -232,6 +232,44 @@ mod tests {
         assert!(resolve(&mut json!({"$config": "logging", "without": ["nothing"]})).is_err());
     }
 
+    /// A bound at the kind's own is none, and the template makes no rule of it.
+    #[test]
+    fn the_bounds_of_queues_are_those_of_the_kind_at_most() {
+        let schema = schema().unwrap();
+        let policies = &schema["properties"]["admissionPolicies"]["properties"];
+        let values = &policies["queues"]["properties"];
+        let root = crate::schema::root(&json!(springtide_crds::batch_queue::crd()));
+        let spec = &root["properties"]["spec"]["properties"];
+        let capacity = &spec["capacitySource"]["properties"];
+        let path = crate::repository_root().join("charts/springtide/templates/admission-policies.yaml");
+        let template = std::fs::read_to_string(path).unwrap();
+        for (name, field, variable) in [
+            ("maxWeight", &spec["weight"], "weight"),
+            ("maxPendingPods", &capacity["maxPendingPods"], "pods"),
+        ] {
+            for bound in ["minimum", "maximum"] {
+                assert_eq!(values[name][bound].as_f64(), field[bound].as_f64(), "{bound} of {name}");
+            }
+            assert_eq!(values[name]["default"], values[name]["maximum"], "{name}");
+            assert!(template.contains(&format!("if lt ${variable} {} ", values[name]["maximum"])), "{name}");
+        }
+        assert_eq!(values["maxTier"]["enum"], spec["maxTier"]["enum"]);
+        assert_eq!(values["maxTier"]["default"], "Guaranteed");
+        assert_eq!(values["capacityTypes"]["items"]["enum"], capacity["type"]["enum"]);
+        let row = &spec["quota"]["items"]["properties"];
+        let quota = &values["maxQuota"];
+        assert_eq!(quota["maxProperties"].as_f64(), spec["quota"]["maxItems"].as_f64());
+        let of_resource = &quota["patternProperties"][row["resource"]["pattern"].as_str().unwrap()];
+        assert!(of_resource.is_object(), "{quota}");
+        for field in ["nominal", "max"] {
+            let amount = &of_resource["properties"][field];
+            assert_eq!(amount["pattern"], row[field]["pattern"], "{field}");
+        }
+        assert_eq!(values["cohorts"]["items"]["pattern"], spec["cohort"]["pattern"]);
+        let class = &spec["tiers"]["items"]["properties"]["priorityClassName"];
+        assert_eq!(values["priorityClasses"]["items"]["pattern"], class["pattern"]);
+    }
+
     #[test]
     fn the_charts_have_the_version_of_the_code() {
         for chart in ["springtide", "springtide-crds"] {
