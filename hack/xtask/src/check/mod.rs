@@ -1,6 +1,6 @@
 //! `cargo xtask check`: generated files are up to date, every CRD keeps
-//! the rules that all kinds share, what must hold has a test, and the YAML of
-//! the docs fits.
+//! the rules that all kinds share, projections hold what is read, what must hold
+//! has a test, and the YAML of the docs fits.
 
 mod acceptance;
 mod allowed;
@@ -9,6 +9,7 @@ mod drift;
 mod examples;
 mod lints;
 mod pages;
+mod projections;
 mod sources;
 
 use std::fmt;
@@ -49,11 +50,12 @@ pub(crate) fn run() -> Result<()> {
 fn findings(root: &Path) -> Result<Vec<Finding>> {
     let kinds = springtide_crds::all();
     let mut findings = drift::findings(root, &kinds)?;
-    let mut of_kinds = Vec::new();
+    let mut linted = Vec::new();
     for kind in &kinds {
-        of_kinds.extend(lints::findings(&lints::Subject::read(root, kind)?));
+        linted.extend(lints::findings(&lints::Subject::read(root, kind)?));
     }
-    findings.extend(allowed::apply(&allowed::read()?, of_kinds));
+    linted.extend(projections::findings(root)?);
+    findings.extend(allowed::apply(&allowed::read()?, linted));
     findings.extend(compatibility::findings(root, &kinds)?);
     findings.extend(acceptance::findings(root, &kinds)?);
     findings.extend(pages::findings(root, &kinds)?);

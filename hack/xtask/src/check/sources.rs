@@ -1,7 +1,7 @@
 //! The source text of a controller, as far as it is not a test.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use regex::Regex;
@@ -23,17 +23,7 @@ impl Sources {
     }
 
     fn read_folder(folder: &Path) -> Result<String> {
-        let mut all = String::new();
-        for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
-            let entry = entry.with_context(|| format!("walk {}", folder.display()))?;
-            if !is_code(entry.path().strip_prefix(folder).unwrap_or(entry.path())) {
-                continue;
-            }
-            let text = fs::read_to_string(entry.path())
-                .with_context(|| format!("read {}", entry.path().display()))?;
-            all.push_str(&without_tests(&text));
-        }
-        Ok(all)
+        Ok(files(folder)?.into_iter().map(|(_, code)| code).collect())
     }
 
     /// Whether a field called `name` in the API is read: `.name` in Rust.
@@ -50,6 +40,21 @@ impl Sources {
         // Identifiers need no escape, so the pattern always compiles.
         Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(&self.0))
     }
+}
+
+/// The code of a folder, file by file, without tests and comments.
+pub(super) fn files(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
+        let entry = entry.with_context(|| format!("walk {}", folder.display()))?;
+        let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        if is_code(path) {
+            let text = fs::read_to_string(entry.path())
+                .with_context(|| format!("read {}", entry.path().display()))?;
+            files.push((path.to_owned(), without_tests(&text)));
+        }
+    }
+    Ok(files)
 }
 
 fn is_code(path: &Path) -> bool {
