@@ -14,7 +14,7 @@ use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::rights::{ACCOUNT, Seldom, Triple, apply_base, findings, installed, used};
 use tokio::time::Instant;
 
-use crate::{SELDOM, every_course};
+use crate::{SELDOM, every_course, incident};
 
 /// The namespaces of the base, and one that is none of its business.
 const SCOPE: [&str; 2] = ["team-a", "team-b"];
@@ -75,6 +75,7 @@ async fn roles_in_two_namespaces_are_enough_there_and_nothing_else_is_asked_for(
     let a = Testbed::of(&cluster, SCOPE[0]).await?;
     let b = Testbed::of(&cluster, SCOPE[1]).await?;
     every_course(&a).await?;
+    incident(&cluster, SCOPE[0]).await?;
     b.submit("job", BatchJobSpec::new(Task::quick().template())).await?;
     b.completed("job").await?;
     // More than the scheduler is given at once.
