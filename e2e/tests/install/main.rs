@@ -5,6 +5,7 @@
 mod admission;
 mod charts;
 mod configured;
+mod flow_schemas;
 mod foreign;
 mod overlays;
 mod real;
