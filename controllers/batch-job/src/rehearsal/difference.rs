@@ -3,12 +3,24 @@
 use super::perform::put;
 use super::{PlannedWrite, Rehearsal, World};
 use crate::projections::job::JobView;
+use crate::projections::profile::ProfileView;
 use crate::projections::queue::QueueView;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What comes of a change.
+/// Objects that are new, or changed to this.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// BatchJobs.
+    pub jobs: Vec<Arc<JobView>>,
+    /// BatchQueues.
+    pub queues: Vec<Arc<QueueView>>,
+    /// BatchTaskProfiles. What follows from their specs is taken to be drawn at once; the manager does so within a minute.
+    pub profiles: Vec<Arc<ProfileView>>,
+}
+
+/// What comes of changes.
 pub struct Difference {
     /// Writes that the change leads to, in the order in which they would be sent. Those of statuses are not among
     /// them: when they are due is a matter of seconds, and they change nothing.
@@ -21,13 +33,9 @@ pub struct Difference {
     pub after: Rehearsal,
 }
 
-/// What jobs and queues lead to that are new, or changed to this.
-pub fn caused_by(
-    world: &World,
-    jobs: Vec<Arc<JobView>>,
-    queues: Vec<Arc<QueueView>>,
-    now: Timestamp,
-) -> Difference {
+/// What such objects lead to.
+pub fn caused_by(world: &World, changes: Changes, now: Timestamp) -> Difference {
+    let Changes { jobs, queues, profiles } = changes;
     let mut before = Rehearsal::new(world.clone(), now);
     before.run();
     let mut changed = world.clone();
@@ -36,6 +44,9 @@ pub fn caused_by(
     }
     for queue in queues {
         put(&mut changed.queues, queue);
+    }
+    for profile in profiles {
+        put(&mut changed.profiles, profile);
     }
     let mut after = Rehearsal::new(changed, now);
     after.run();

@@ -2,15 +2,17 @@
 
 use super::advice::{self, Wait};
 use super::explanation::{
-    Basis, Deadline, Explanation, PodLine, QueueStanding, QuotaUse, Reported, RetryWait, Said, State, Tasks,
-    Waits,
+    Basis, Deadline, Explanation, PodLine, ProfileWord, QueueStanding, QuotaUse, Reported, RetryWait, Said,
+    State, Tasks, Waits,
 };
 use super::{PlannedWrite, Rehearsal, remembered};
 use crate::admission::{FitReport, QueueId};
 use crate::lock;
 use crate::plan::{Attempt, Course, JobState, active_deadline, demand, queue_deadline};
-use crate::projections::job::JobView;
+use crate::profiles;
+use crate::projections::job::{BATCH_JOB, JobView};
 use crate::projections::pod::PodPhase;
+use crate::projections::profile::BATCH_TASK_PROFILE;
 use crate::queues::placement::Placement;
 use crate::resources::{format_amount, parse_amount};
 use crate::status::outlook;
@@ -21,6 +23,7 @@ use springtide_crds::common::{Condition, ConditionStatus, condition};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::clock::after;
 use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::plan::Write;
 use springtide_plumbing::projection::Projection;
 
 /// Pods that are told of one by one.
@@ -82,6 +85,7 @@ impl Rehearsal {
             summary,
             stalled: stalled(conditions),
             queue: self.queue_standing(&state),
+            profile: profile(&state),
             waits,
             retry: state.dispatch.next_retry.map(|(index, until)| RetryWait {
                 index,
@@ -105,7 +109,7 @@ impl Rehearsal {
             exit_codes: state.tally.exit_codes.clone(),
             result: state.tally.result.clone(),
             deadlines: deadlines(&state, self.now),
-            next_writes: self.writes_of(key),
+            next_writes: self.writes_of(stored),
             reported,
         })
     }
@@ -226,14 +230,19 @@ impl Rehearsal {
         lock(&self.reconciler.admission).fit_report(&shape)
     }
 
-    fn writes_of(&self, key: &ObjectKey) -> Vec<PlannedWrite> {
-        let described = self.writes.iter().map(|write| self.describe(write));
-        described
-            .filter(|write| {
-                *write.namespace == *key.namespace
-                    && (*write.job == *key.name || write.job.is_empty() && *write.name == *key.name)
-            })
-            .collect()
+    /// Those on the job, on what belongs to it, and on the profile that it is the first to use.
+    fn writes_of(&self, job: &JobView) -> Vec<PlannedWrite> {
+        let (key, profile) = (&job.meta().key, job.profile_key());
+        let concerns = |write: &Write| {
+            if write.resource == BATCH_JOB {
+                write.key == *key
+            } else if write.resource == BATCH_TASK_PROFILE {
+                Some(&write.key) == profile.as_ref()
+            } else {
+                write.key.namespace == key.namespace && self.describe(write).job == *key.name
+            }
+        };
+        self.writes.iter().filter(|write| concerns(write)).map(|write| self.describe(write)).collect()
     }
 }
 
@@ -272,6 +281,7 @@ fn untouched(job: &JobView) -> Explanation {
             priority: job.spec.priority,
             quota: Vec::new(),
         },
+        profile: Vec::new(),
         waits: None,
         retry: None,
         line: None,
@@ -292,6 +302,12 @@ fn untouched(job: &JobView) -> Explanation {
         next_writes: Vec::new(),
         reported: reported(job),
     }
+}
+
+/// What the planner says of it.
+fn profile(state: &JobState) -> Vec<ProfileWord> {
+    let said = profiles::explain::job(&state.job.spec, &state.fitting);
+    said.into_iter().map(ProfileWord::from).collect()
 }
 
 fn state_of(summary: CompleteReason, state: &JobState) -> State {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use springtide_crds::batch_job::{ExitCodeCount, FailureRecord, TaskResult};
 use springtide_crds::common::Tier;
 use springtide_crds::reason::Reason;
+use springtide_plumbing::plan::Why;
 
 /// Why a job is where it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,6 +30,9 @@ pub struct Explanation {
     pub stalled: Option<Said>,
     /// Its queue.
     pub queue: QueueStanding,
+    /// What its profile makes of its pods' requests, and how long they are expected to run; of those that are created now.
+    /// Empty where the job speaks of neither.
+    pub profile: Vec<ProfileWord>,
     /// What it, or the rest of it, waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
@@ -113,6 +117,23 @@ impl Said {
             message: message.to_owned(),
             meaning: reason.doc().to_owned(),
         }
+    }
+}
+
+/// One thing that follows from a job's profile, or why nothing does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileWord {
+    /// `ProfileRequest`: a request that the profile sets; `ProfileSetsNothing`: why it sets none; `ExpectedRunTime`: how long
+    /// a pod is expected to run.
+    pub reason: String,
+    /// What it is, and what it follows from.
+    pub message: String,
+}
+
+impl From<Why> for ProfileWord {
+    fn from(Why { reason, message }: Why) -> Self {
+        Self { reason: reason.to_owned(), message }
     }
 }
 

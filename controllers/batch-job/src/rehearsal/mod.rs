@@ -3,7 +3,8 @@
 //! Nothing leaves the process. The stores are filled once, every job asks for what it wants, and then the loop runs
 //! as it does in the manager, but that its writes change the stores alone, until nothing is left to do without an
 //! event from outside: no time passes, no pod is scheduled, and none ends. What the manager alone remembers (pauses
-//! of classes, pods that could not be released) or measures is not known here; where its status says so, that is told.
+//! of classes, pods that could not be released, runs that no profile holds yet) or measures is not known here; where its
+//! status says so, that is told.
 //!
 //! [`explain`](Rehearsal::explain) says why a job is where it is; [`caused_by`] what a changed object leads to.
 
@@ -16,32 +17,34 @@ mod remembered;
 #[cfg(test)]
 mod tests;
 
-pub use difference::{Difference, caused_by};
+pub use difference::{Changes, Difference, caused_by};
 pub use explanation::{
-    Basis, Deadline, Explanation, PodLine, QueueStanding, QuotaUse, Reported, RetryWait, Said, State, Tasks,
-    Waits,
+    Basis, Deadline, Explanation, PodLine, ProfileWord, QueueStanding, QuotaUse, Reported, RetryWait, Said,
+    State, Tasks, Waits,
 };
 pub use perform::PlannedWrite;
 
 use crate::BatchJobReconciler;
 use crate::observe::Observed;
 use crate::plan::Settings;
+use crate::profiles::controller::ProfileReconciler;
 use crate::projections::job::JobView;
 use crate::projections::node::NodeView;
 use crate::projections::pod::PodView;
 use crate::projections::priority_class::PriorityClassView;
 use crate::projections::profile::ProfileView;
 use crate::projections::queue::QueueView;
-use crate::watches::{PODS_BY_JOB, Stores, admission, is_admission};
+use crate::watches::{JOBS_BY_PROFILE, PODS_BY_JOB, Stores, admission, is_admission};
 use futures::FutureExt;
 use jiff::Timestamp;
+use springtide_plumbing::clock::Clock;
 use springtide_plumbing::controller::Reconciler;
 use springtide_plumbing::key::{ObjectKey, ResourceVersion};
 use springtide_plumbing::plan::{Plan, Write};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Next, Priority, Urgency, WorkQueue};
 use springtide_plumbing::store::{Store, StoreWriter};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Passes after which a rehearsal ends, whatever is left: as many as a full cluster needs several times over.
@@ -71,9 +74,11 @@ pub struct World {
 /// The controller over a [`World`].
 pub struct Rehearsal {
     reconciler: Arc<BatchJobReconciler>,
+    profile_reconciler: Arc<ProfileReconciler>,
     queue: WorkQueue<ObjectKey>,
     jobs: StoreWriter<JobView>,
     pods: StoreWriter<PodView>,
+    profiles: StoreWriter<ProfileView>,
     /// As they were in the beginning.
     world: World,
     now: Timestamp,
@@ -88,7 +93,7 @@ impl Rehearsal {
     ///
     /// Where nodes are not seen, a queue counts by its quota alone, as the manager may well see them.
     pub fn new(world: World, now: Timestamp) -> Self {
-        let (jobs, mut job_writer) = Store::new(&[]);
+        let (jobs, mut job_writer) = Store::new(&[JOBS_BY_PROFILE]);
         let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
         let (queues, mut queue_writer) = Store::new(&[]);
         let mut seen = ResourceVersion::default();
@@ -112,8 +117,11 @@ impl Rehearsal {
             queue_writer.apply(QueueView::clone(queue));
         }
         let (profiles, mut profile_writer) = Store::new(&[]);
-        fill(&mut profile_writer, &world.profiles, &mut seen);
+        let concluded: Vec<Arc<ProfileView>> =
+            world.profiles.iter().map(|profile| remembered::concluded(profile, now)).collect();
+        fill(&mut profile_writer, &concluded, &mut seen);
         let stores = Stores { jobs, pods, profiles, nodes, queues, priority_classes };
+        let profile_reconciler = ProfileReconciler::new(stores.clone(), Clock::from_fn(move || now));
         let reconciler = BatchJobReconciler::with_settings(stores, world.settings);
         let queue = WorkQueue::new(1);
         // Nobody else has set it.
@@ -121,9 +129,11 @@ impl Rehearsal {
         reconciler.listen();
         let mut rehearsal = Self {
             reconciler,
+            profile_reconciler,
             queue,
             jobs: job_writer,
             pods: pod_writer,
+            profiles: profile_writer,
             world,
             now,
             version: ResourceVersion::default(),
@@ -138,6 +148,7 @@ impl Rehearsal {
         });
         rehearsal.pause_what_is_refused();
         rehearsal.remember_starved();
+        rehearsal.remember_groups();
         fill(&mut queue_writer, &shown, &mut seen);
         rehearsal.version = ResourceVersion(seen.0 + 1);
         rehearsal
@@ -157,13 +168,27 @@ impl Rehearsal {
     /// order.
     pub fn run(&mut self) -> &[Write] {
         let now = self.now;
+        self.make_profiles();
         self.wake_all();
         self.every_key(|rehearsal, key| {
             let Some(observed) = rehearsal.reconciler.observe(key, None, now) else { return };
             let plan = rehearsal.reconciler.plan(&observed, now);
-            rehearsal.perform_all(plan);
+            rehearsal.perform_all(key, plan);
         });
         &self.writes
+    }
+
+    /// Makes the profiles that jobs are the first to use. What is learned from runs is a matter of statuses.
+    fn make_profiles(&mut self) {
+        let jobs = self.reconciler.stores.jobs.list(None);
+        let keys: BTreeSet<ObjectKey> = jobs.iter().filter_map(|job| job.profile_key()).collect();
+        for key in keys {
+            let observed = self.profile_reconciler.observe(&key, None, self.now);
+            if let Some(observed) = observed.filter(|observed| observed.stored.is_none()) {
+                let plan = self.profile_reconciler.plan(&observed, self.now);
+                self.perform_all(&key, plan);
+            }
+        }
     }
 
     /// Lets every job be looked at with what it is granted, and writes nothing.
@@ -211,13 +236,15 @@ impl Rehearsal {
         }
     }
 
-    fn perform_all(&mut self, plan: Plan) {
+    /// Performs the plan for an object.
+    fn perform_all(&mut self, key: &ObjectKey, plan: Plan) {
+        // Why it wants what it does is told by `explain`, of what is left when all is done.
         let Plan { stages, status, wake: _, outcome: _, why: _, events: _ } = plan;
         for write in stages.into_iter().flatten().flat_map(|step| step.into_writes()).chain(status) {
             if write.action.is_noop() || self.writes.len() >= MAX_WRITES {
                 continue;
             }
-            self.perform(&write);
+            self.perform(key, &write);
             self.writes.push(write);
         }
     }

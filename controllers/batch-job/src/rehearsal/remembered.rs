@@ -4,14 +4,25 @@ use super::Rehearsal;
 use crate::admission::Trouble;
 use crate::loads::Usage;
 use crate::lock;
+use crate::pod_groups::{GroupFacts, POD_GROUP, pod_group_key};
+use crate::pods::QUEUE_LABEL;
+use crate::profiles::status::{UsageApi, next};
 use crate::projections::job::JobView;
 use crate::projections::job_status::StoredCondition;
+use crate::projections::pod::PodView;
+use crate::projections::profile::{ProfileView, Recommended};
 use crate::projections::queue::QueueView;
+use crate::resources::parse_amount;
+use jiff::Timestamp;
+use serde_json::json;
 use springtide_crds::batch_job::QueuedReason;
 use springtide_crds::batch_queue::{
-    CapacityStaleReason, CapacityType, Ordering, PeakWindowActiveReason, StalledReason,
+    CapacityStaleReason, CapacityType, GangSchedulingReason, Ordering, PeakWindowActiveReason, StalledReason,
 };
 use springtide_crds::reason::Reason;
+use springtide_plumbing::error::{Refusal, WriteError};
+use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::plan::{Action, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
 use std::sync::Arc;
 
@@ -47,6 +58,34 @@ impl Rehearsal {
         }
     }
 
+    /// Nobody watches PodGroups: that there is one its pods tell, and that none is to be had now the queue.
+    pub(super) fn remember_groups(&self) {
+        for job in self.world.jobs.iter().filter(|job| job.spec.min_parallelism > 1) {
+            let is_of_group = |pod: &Arc<PodView>| {
+                pod.is_grouped && pod.job_owner().is_some_and(|owner| owner.uid == job.meta().uid)
+            };
+            if self.world.pods.iter().any(is_of_group) {
+                let queue = job.status.queue.as_deref().unwrap_or_default();
+                self.group_is_there(&job.meta().key, create_group(pod_group_key(job), queue));
+            }
+        }
+        let groups = &self.reconciler.pod_groups;
+        for queue in &self.world.queues {
+            let refused = [GangSchedulingReason::NotServed, GangSchedulingReason::Refused];
+            let said = queue.condition(GangSchedulingReason::CONDITION);
+            let said = said.filter(|said| refused.iter().any(|reason| said.is(*reason)));
+            if let Some(said) = said {
+                let name = &queue.meta().key.name;
+                let (message, fields) = (said.message.clone(), Vec::new());
+                // Of whatever kind it was, this queue asks for none before long.
+                let refusal = Refusal { code: 403, reason: String::new(), message, fields };
+                let write = create_group(queue.meta().key.clone(), name);
+                let outcome = Err(WriteError::Refused(refusal));
+                groups.settle(&mut GroupFacts::default(), &write, &outcome, self.now);
+            }
+        }
+    }
+
     fn is_in_strict_queue(&self, job: &JobView) -> bool {
         let name = job.status.queue.as_deref().unwrap_or_default();
         let is_its = |queue: &&Arc<QueueView>| {
@@ -65,6 +104,31 @@ impl Rehearsal {
             self.reconciler.take_load(Usage::idle(names, self.now));
         }
     }
+}
+
+/// The create of a PodGroup as far as it is told whose it is.
+fn create_group(key: ObjectKey, queue: &str) -> Write {
+    let manifest = json!({"metadata": {"labels": {QUEUE_LABEL: queue}}});
+    Write { resource: POD_GROUP, key, class: WriteClass::Spec, action: Action::Create { manifest } }
+}
+
+/// A profile as its jobs are to see it: with what follows from its spec, where the manager has still to draw it from
+/// what the runs have taught.
+pub(super) fn concluded(profile: &Arc<ProfileView>, now: Timestamp) -> Arc<ProfileView> {
+    if profile.status.observed_generation == profile.meta().generation {
+        return Arc::clone(profile);
+    }
+    let status = next(profile, &[], UsageApi::default(), now);
+    let amount = |resource: &str, text: &Option<String>| parse_amount(resource, text.as_deref()?);
+    let recommended = status.containers.iter().map(|row| Recommended {
+        container: row.name.as_str().into(),
+        cpu: amount("cpu", &row.recommended.cpu),
+        memory: amount("memory", &row.recommended.memory),
+    });
+    let mut shown = ProfileView::clone(profile);
+    shown.recommended = recommended.collect();
+    shown.status = status;
+    Arc::new(shown)
 }
 
 /// What stands in condition Queued of a job, if it is this and about the job as it is.

@@ -1,3 +1,5 @@
+mod groups;
+mod profiles;
 mod reasons;
 
 use super::*;
@@ -94,6 +96,19 @@ fn explained(world: World, name: &str) -> Explanation {
         rehearsal.look();
     }
     rehearsal.explain(&ObjectKey::new("ns", name)).unwrap()
+}
+
+fn of_job(job: &Arc<JobView>) -> Changes {
+    Changes { jobs: vec![Arc::clone(job)], ..Changes::default() }
+}
+
+fn of_queue(queue: Arc<QueueView>) -> Changes {
+    Changes { queues: vec![queue], ..Changes::default() }
+}
+
+/// Verb, kind and name of each.
+fn told(writes: &[PlannedWrite]) -> Vec<(&str, &str, &str)> {
+    writes.iter().map(|write| (write.verb.as_str(), write.kind.as_str(), write.name.as_str())).collect()
 }
 
 fn created(writes: &[PlannedWrite]) -> Vec<&str> {
@@ -252,29 +267,29 @@ async fn a_smaller_quota_ends_pods_and_a_larger_one_starts_some() {
     });
     let mut now = world(vec![wide], vec![queue("default", "2")]);
     now.pods = vec![pod("a-0-0", Some("a"), "default", "1"), pod("a-1-0", Some("a"), "default", "1")];
-    let same = caused_by(&now, vec![], vec![queue("default", "2")], NOW);
+    let same = caused_by(&now, of_queue(queue("default", "2")), NOW);
     assert_eq!((same.writes, same.spared), (vec![], vec![]));
-    let more = caused_by(&now, vec![], vec![queue("default", "3")], NOW);
+    let more = caused_by(&now, of_queue(queue("default", "3")), NOW);
     assert_eq!(created(&more.writes), ["a-2-0"]);
-    let less = caused_by(&now, vec![], vec![queue("default", "1")], NOW);
+    let less = caused_by(&now, of_queue(queue("default", "1")), NOW);
     let ended: Vec<_> = less.writes.iter().map(|write| (write.verb.as_str(), write.job.as_str())).collect();
     assert_eq!(ended, [("delete", "a")]);
     assert_eq!(less.writes[0].grace_seconds, Some(30));
     let drained = queue_of("default", json!({"stopPolicy": "Drain"}));
-    assert_eq!(caused_by(&now, vec![], vec![drained], NOW).writes.len(), 2);
+    assert_eq!(caused_by(&now, of_queue(drained), NOW).writes.len(), 2);
 }
 
 #[tokio::test]
 async fn a_new_job_leads_to_its_own_pods_alone() {
     let now = world(vec![job("a", "6", json!({}))], vec![]);
     let new = job("b", "1", json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed"}));
-    let difference = caused_by(&now, vec![Arc::clone(&new)], vec![], NOW);
+    let difference = caused_by(&now, of_job(&new), NOW);
     assert_eq!(created(&difference.writes), ["b-0-0", "b-1-0"], "the other job's pod is due anyway");
     let answer = difference.after.explain(&ObjectKey::new("ns", "b")).unwrap();
     assert_eq!((answer.tasks.startable, answer.waits.unwrap().said.reason.as_str()), (1, "NoCapacity"));
     // One that takes the whole node comes after it, and then cannot start.
     let now = world(vec![job("a", "8", json!({"priority": -1}))], vec![]);
-    let difference = caused_by(&now, vec![new], vec![], NOW);
+    let difference = caused_by(&now, of_job(&new), NOW);
     assert_eq!(created(&difference.writes).len(), 3);
     assert_eq!(created(&difference.spared), ["a-0-0"]);
 }

@@ -123,6 +123,7 @@ fn text(explanation: &Explanation, not_seen: &[Unread], now: Timestamp) -> Strin
         );
     }
     paragraph(&mut text, "Queue", &queue(&explanation.queue));
+    lines(&mut text, "Profile", explanation.profile.iter().map(|word| word.message.clone()));
     if let Some(line) = &explanation.line {
         paragraph(&mut text, "Line", &place(line));
     }
@@ -291,13 +292,15 @@ fn exclusion(excluded: &ExcludedNodes) -> String {
     format!("{nodes} {why} ({}{more})", examples.join(", "))
 }
 
-/// What the manager is about to do, pods together.
+/// What the manager is about to do: what it makes first, then pods, together.
 fn next(writes: &[PlannedWrite]) -> Vec<String> {
     let pods = |verb: &str| {
         let named = writes.iter().filter(|write| write.kind == "Pod" && write.verb == verb);
         named.map(|write| write.name.as_str()).collect::<Vec<_>>()
     };
-    let mut said = Vec::new();
+    let others = writes.iter().filter(|write| write.kind != "Pod" && write.verb == "create");
+    let mut said: Vec<String> =
+        others.map(|write| format!("the manager is about to create {} {}", write.kind, write.name)).collect();
     for (verb, what) in
         [("create", "create"), ("delete", "end or remove"), ("patch", "free of its finalizer")]
     {

@@ -8,9 +8,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use springtide_batch_job::projections::job::{BATCH_JOB, JobView};
-use springtide_batch_job::projections::queue::{BATCH_QUEUE, QueueView};
-use springtide_batch_job::rehearsal::{Explanation, PlannedWrite, caused_by};
+use springtide_batch_job::projections::job::BATCH_JOB;
+use springtide_batch_job::projections::profile::BATCH_TASK_PROFILE;
+use springtide_batch_job::projections::queue::BATCH_QUEUE;
+use springtide_batch_job::rehearsal::{Changes, Explanation, PlannedWrite, caused_by};
 use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::projection::Projection;
 use std::io::Read as _;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 /// Options of `springtide plan`.
 #[derive(Args)]
 pub(crate) struct PlanArgs {
-    /// Manifest of BatchJobs and BatchQueues (YAML or JSON, any number of documents); - reads standard input.
+    /// Manifest of BatchJobs, BatchQueues and BatchTaskProfiles (YAML or JSON, any number of documents); - reads standard
+    /// input.
     #[arg(short, long, value_name = "FILE")]
     filename: PathBuf,
     /// As whom `kubectl apply --server-side` would write: what the manifest leaves out goes where it was this one's.
@@ -34,6 +36,26 @@ pub(crate) struct PlanArgs {
     output: OutputArgs,
 }
 
+/// The kinds that are planned of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Job,
+    Queue,
+    Profile,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Job, Self::Queue, Self::Profile];
+
+    fn resource(self) -> Resource {
+        match self {
+            Self::Job => BATCH_JOB,
+            Self::Queue => BATCH_QUEUE,
+            Self::Profile => BATCH_TASK_PROFILE,
+        }
+    }
+}
+
 /// What the command says.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,7 +66,7 @@ pub(super) struct Answer {
     pub(super) time: Timestamp,
     /// The objects of the manifest.
     pub(super) objects: Vec<Applied>,
-    /// Writes of the manager that they lead to now, in their order; those of statuses aside.
+    /// Writes of the manager that they lead to now, in their order; those of statuses and Events aside.
     pub(super) writes: Vec<PlannedWrite>,
     /// Writes that are due now, and would be no longer.
     pub(super) spared: Vec<PlannedWrite>,
@@ -73,12 +95,6 @@ pub(super) struct Applied {
     pub(super) unchecked_because: String,
 }
 
-/// What is planned of.
-enum Object {
-    Job(Arc<JobView>),
-    Queue(Arc<QueueView>),
-}
-
 /// Reads, asks the server to try, computes, prints. Nothing is stored.
 ///
 /// # Errors
@@ -89,19 +105,18 @@ pub(crate) async fn run(args: PlanArgs) -> Result<Verdict> {
     let cluster = Cluster::connect(&args.connection, "plan").await?;
     let now = args.rehearsal.time();
     let mut objects = Vec::new();
-    let (mut jobs, mut queues) = (Vec::new(), Vec::new());
+    let mut changes = Changes::default();
     for (number, manifest) in manifests.into_iter().enumerate() {
-        let (applied, object) = apply(&cluster, &args, manifest, number, now).await?;
+        let kind = kind_of(&manifest)?;
+        let (applied, object) = apply(&cluster, &args, kind, manifest, number, now).await?;
+        take(&mut changes, kind, object)
+            .with_context(|| format!("{} {} is not as its schema wants it", applied.kind, applied.name))?;
         objects.push(applied);
-        match object {
-            Object::Job(job) => jobs.push(job),
-            Object::Queue(queue) => queues.push(queue),
-        }
     }
     let seen = cluster.world(settings).await?;
     let sees_nodes = seen.world.nodes.is_some();
-    let keys: Vec<ObjectKey> = jobs.iter().map(|job| job.meta().key.clone()).collect();
-    let difference = caused_by(&seen.world, jobs, queues, now);
+    let keys: Vec<ObjectKey> = changes.jobs.iter().map(|job| job.meta().key.clone()).collect();
+    let difference = caused_by(&seen.world, changes, now);
     let jobs: Vec<Explanation> = keys.iter().filter_map(|key| difference.after.explain(key)).collect();
     let verdict = verdict(&jobs);
     let answer = Answer {
@@ -158,15 +173,25 @@ fn documents(text: &str) -> Result<Vec<Value>> {
     Ok(documents)
 }
 
-fn resource_of(manifest: &Value) -> Result<Resource> {
+fn kind_of(manifest: &Value) -> Result<Kind> {
     let (version, kind) = (manifest["apiVersion"].as_str(), manifest["kind"].as_str());
-    [BATCH_JOB, BATCH_QUEUE]
-        .into_iter()
-        .find(|resource| version == Some(resource.api_version().as_str()) && kind == Some(resource.kind))
-        .with_context(|| {
-            let kind = kind.unwrap_or("an object without kind");
-            format!("{kind} of {} is neither BatchJob nor BatchQueue", version.unwrap_or("no apiVersion"))
-        })
+    let is_it =
+        |resource: Resource| version == Some(resource.api_version().as_str()) && kind == Some(resource.kind);
+    Kind::ALL.into_iter().find(|kind| is_it(kind.resource())).with_context(|| {
+        let kind = kind.unwrap_or("an object without kind");
+        let version = version.unwrap_or("no apiVersion");
+        format!("{kind} of {version} is neither BatchJob nor BatchQueue nor BatchTaskProfile")
+    })
+}
+
+/// Takes an object in as one of those that change.
+fn take(changes: &mut Changes, kind: Kind, object: Value) -> serde_json::Result<()> {
+    match kind {
+        Kind::Job => changes.jobs.push(Arc::new(serde_json::from_value(object)?)),
+        Kind::Queue => changes.queues.push(Arc::new(serde_json::from_value(object)?)),
+        Kind::Profile => changes.profiles.push(Arc::new(serde_json::from_value(object)?)),
+    }
+    Ok(())
 }
 
 /// The object as it would be stored: by the server's word, or, where the caller may not ask it, by the defaults of
@@ -174,11 +199,12 @@ fn resource_of(manifest: &Value) -> Result<Resource> {
 async fn apply(
     cluster: &Cluster,
     args: &PlanArgs,
+    kind: Kind,
     mut manifest: Value,
     number: usize,
     now: Timestamp,
-) -> Result<(Applied, Object)> {
-    let resource = resource_of(&manifest)?;
+) -> Result<(Applied, Value)> {
+    let resource = kind.resource();
     let name = manifest["metadata"]["name"]
         .as_str()
         .with_context(|| format!("document {}: metadata.name is missing", number + 1))?
@@ -204,16 +230,10 @@ async fn apply(
     let applied = Applied {
         kind: resource.kind.to_owned(),
         namespace,
-        name: name.clone(),
+        name,
         is_new,
         is_checked: unchecked_because.is_empty(),
         unchecked_because,
-    };
-    let unreadable = || format!("{} {name} is not as its schema wants it", resource.kind);
-    let object = if resource == BATCH_JOB {
-        Object::Job(Arc::new(serde_json::from_value(object).with_context(unreadable)?))
-    } else {
-        Object::Queue(Arc::new(serde_json::from_value(object).with_context(unreadable)?))
     };
     Ok((applied, object))
 }
@@ -252,13 +272,13 @@ mod tests {
         let text = format!("---\n{JOB}\n---\n---\n{{kind: List, items: [{JOB}, {JOB}]}}\n");
         let found = documents(&text).unwrap();
         assert_eq!(found.len(), 3);
-        assert!(found.iter().all(|object| resource_of(object).unwrap() == BATCH_JOB));
+        assert!(found.iter().all(|object| kind_of(object).unwrap() == Kind::Job));
         for wrong in ["", "---\n", "{kind: List}", "a: [1"] {
             documents(wrong).unwrap_err();
         }
         let other = documents("{apiVersion: v1, kind: Pod}").unwrap();
-        let error = resource_of(&other[0]).unwrap_err().to_string();
-        assert_eq!(error, "Pod of v1 is neither BatchJob nor BatchQueue");
+        let error = kind_of(&other[0]).unwrap_err().to_string();
+        assert_eq!(error, "Pod of v1 is neither BatchJob nor BatchQueue nor BatchTaskProfile");
     }
 
     #[test]

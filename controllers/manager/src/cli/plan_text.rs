@@ -20,7 +20,7 @@ pub(super) fn text(answer: &Answer) -> String {
     } else {
         let _ = writeln!(text, "The manager would write now ({}):", count(answer.writes.len(), "write"));
         writes(&mut text, &answer.writes);
-        let _ = writeln!(text, "and the statuses of the jobs and queues that these concern.");
+        let _ = writeln!(text, "and the statuses of the jobs, queues and profiles that these concern.");
     }
     if !answer.spared.is_empty() {
         let _ = writeln!(text, "It would no longer write, though due now:");
@@ -70,7 +70,9 @@ fn writes(text: &mut String, writes: &[PlannedWrite]) {
             let job = if write.job.is_empty() { String::new() } else { format!(" (bj/{})", write.job) };
             let grace = write.grace_seconds.map(|seconds| format!(", grace {seconds} s")).unwrap_or_default();
             let PlannedWrite { verb, kind, namespace, name, .. } = write;
-            let _ = writeln!(text, "  {verb} {} {namespace}/{name}{job}{grace}", kind.to_lowercase());
+            let requests = requests(write);
+            let kind = kind.to_lowercase();
+            let _ = writeln!(text, "  {verb} {kind} {namespace}/{name}{job}{requests}{grace}");
         }
         if of_group.len() > TOLD {
             let (verb, kind, ..) = group;
@@ -78,6 +80,12 @@ fn writes(text: &mut String, writes: &[PlannedWrite]) {
             let _ = writeln!(text, "  {verb} {more} more like these");
         }
     }
+}
+
+/// What a pod requests that is created.
+fn requests(write: &PlannedWrite) -> String {
+    let requests = write.requests.iter().map(|(resource, amount)| format!(", {resource} {amount}"));
+    requests.collect()
 }
 
 /// What of a job would still wait, and why.

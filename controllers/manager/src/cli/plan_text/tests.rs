@@ -9,6 +9,7 @@ fn write(verb: &str, name: &str, job: &str, grace_seconds: Option<u32>) -> Plann
         name: name.into(),
         subresource: String::new(),
         job: job.into(),
+        requests: BTreeMap::new(),
         grace_seconds,
     }
 }
@@ -38,7 +39,11 @@ fn answer() -> Answer {
         ],
         writes: vec![
             write("delete", "old-0-0", "old", Some(30)),
-            write("create", "etl-0-0", "etl", None),
+            PlannedWrite { kind: "BatchTaskProfile".into(), ..write("create", "etl-daily", "", None) },
+            PlannedWrite {
+                requests: [("cpu", "500m"), ("memory", "64Mi")].map(|(a, b)| (a.into(), b.into())).into(),
+                ..write("create", "etl-0-0", "etl", None)
+            },
             write("create", "etl-1-0", "etl", None),
         ],
         spared: vec![write("create", "other-0-0", "other", None)],
@@ -55,11 +60,12 @@ fn writes_are_told_in_their_order() {
 BatchQueue team-a/reports would be changed; the API server has tried it and accepts it
 BatchJob team-a/etl would be created; NOT checked by the API server, its rules may refuse it: patch is forbidden
 
-The manager would write now (3 writes):
+The manager would write now (4 writes):
   delete pod team-a/old-0-0 (bj/old), grace 30 s
-  create pod team-a/etl-0-0 (bj/etl)
+  create batchtaskprofile team-a/etl-daily
+  create pod team-a/etl-0-0 (bj/etl), cpu 500m, memory 64Mi
   create pod team-a/etl-1-0 (bj/etl)
-and the statuses of the jobs and queues that these concern.
+and the statuses of the jobs, queues and profiles that these concern.
 It would no longer write, though due now:
   create pod team-a/other-0-0 (bj/other)
 What fits on the nodes is not known: these are the most pods that could be created at first.
@@ -80,7 +86,8 @@ fn many_alike_are_counted() {
 fn the_json_has_the_documented_fields() {
     let json = serde_json::to_value(answer()).unwrap();
     let page = include_str!("../../../../../docs/cli.md");
-    let written = json["writes"][0].as_object().unwrap().keys();
+    let writes = json["writes"].as_array().unwrap().iter();
+    let written = writes.flat_map(|write| write.as_object().unwrap().keys());
     let applied = json["objects"][0].as_object().unwrap().keys();
     for field in json.as_object().unwrap().keys().chain(written).chain(applied) {
         assert!(page.contains(&format!("`{field}`")), "docs/cli.md says nothing of {field}");

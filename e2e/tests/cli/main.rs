@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
+mod plans;
+#[path = "../batch_crash/profile.rs"]
+mod profile;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -21,7 +25,7 @@ use springtide_e2e::helm::checkout;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{USER_AGENT, springtide_binary};
 use springtide_e2e::oracle::feed::PATIENCE;
-use springtide_e2e::write_count::{Verb, WriteCount};
+use springtide_e2e::write_count::WriteCount;
 use tokio::io::AsyncWriteExt;
 
 /// Exit codes, as docs/cli.md has them.
@@ -91,53 +95,10 @@ fn manifest(kind: &str, name: &str, spec: &impl serde::Serialize) -> String {
         .to_string()
 }
 
-/// Verb and name of every write of a plan in the namespace: other tests are at work beside it.
-fn planned(test: &Testbed<'_>, plan: &Value) -> BTreeSet<(String, String)> {
-    let text = |write: &Value, field: &str| write[field].as_str().unwrap_or_default().to_owned();
-    let writes = plan["writes"].as_array().into_iter().flatten();
-    writes
-        .filter(|write| write["namespace"] == test.namespace.as_str())
-        .inspect(|write| assert_eq!(write["kind"], "Pod", "{write}"))
-        .map(|write| (text(write, "verb"), text(write, "name")))
-        .collect()
-}
-
-/// Verb and name of all writes on pods of a namespace that managers have made, by the server's own log.
-fn written(test: &Testbed<'_>) -> Result<Vec<(String, String)>> {
-    let writes = test.requests()?.writes().by_agent(USER_AGENT).successful().of_resource("pods");
-    Ok(writes.requests().iter().map(|write| (write.verb.name().to_owned(), write.name.clone())).collect())
-}
-
-/// What the manager has written since, as soon as it is what was planned; for as long as tests are patient.
-async fn comes_true(test: &Testbed<'_>, plan: &Value, before: usize) -> Result<()> {
-    let expected = planned(test, plan);
-    let wait = async {
-        loop {
-            let made: BTreeSet<_> = written(test)?.into_iter().skip(before).collect();
-            ensure!(made.is_subset(&expected), "written {made:?}, planned {expected:?}");
-            if made == expected {
-                return Ok(());
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("planned {expected:?}"))?
-}
-
 /// All requests of a command, of whichever test: most are on no namespace.
 fn asked(cluster: &LocalCluster, command: &str) -> Result<WriteCount> {
     let ours = |agent: &str| agent.starts_with(USER_AGENT) && agent.split(' ').nth(1) == Some(command);
     Ok(cluster.audit_log()?.all()?.filter(|request| ours(&request.user_agent)))
-}
-
-/// Waits until so many pods of a job run, and no object of another one is left.
-async fn settled(test: &Testbed<'_>, job: &str, count: usize) -> Result<()> {
-    test.pods
-        .until(&format!("{count} pods of {job} and no others"), |pods| {
-            let left: Vec<_> = pods.of(job).into_iter().filter(|life| life.gone.is_none()).collect();
-            (left.len() == count && left.iter().all(|life| life.is_running())).then_some(())
-        })
-        .await
 }
 
 #[tokio::test]
@@ -306,55 +267,6 @@ async fn explain_tells_until_when_a_forced_peak_keeps_a_job_waiting() -> Result<
 }
 
 #[tokio::test]
-async fn what_was_planned_is_what_the_manager_then_writes() -> Result<()> {
-    let cluster = shared().await?;
-    let test = Testbed::new(cluster, "plan").await?;
-    let kubeconfig = cluster.kubeconfig_path();
-    let plan = |manifest: String, code: i32| {
-        let (kubeconfig, namespace) = (kubeconfig.clone(), test.namespace.clone());
-        async move { answer(&kubeconfig, &namespace, &["plan", "-f", "-"], &manifest, code).await }
-    };
-    queues::open(&test, "reports", cpu("1")).await?;
-    // Four pods, of which the quota lets two start.
-    let spec = wide(4, Some("reports"), &half());
-    let new = plan(manifest("BatchJob", "job", &spec), NOT_READY).await?;
-    ensure!(new["objects"][0]["isNew"] == true && new["objects"][0]["isChecked"] == true, "{new}");
-    ensure!(planned(&test, &new).len() == 2 && new["jobs"][0]["waits"]["reason"] == "QuotaExceeded", "{new}");
-    ensure!(test.listed().await?.is_empty(), "a plan stores nothing");
-    test.submit("job", spec).await?;
-    comes_true(&test, &new, 0).await?;
-    settled(&test, "job", 2).await?;
-    test.reason("job", QueuedReason::QuotaExceeded).await?;
-
-    // The queue, changed three times: what is planned, then what is done.
-    for (nominal, pods) in [("500m", 1), ("2", 4), ("1500m", 3)] {
-        let before = written(&test)?.len();
-        let changed =
-            manifest("BatchQueue", "reports", &json!({"quota": [{"resource": "cpu", "nominal": nominal}]}));
-        let change = plan(changed, FINE).await?;
-        ensure!(
-            change["objects"][0]["isNew"] == false && !planned(&test, &change).is_empty(),
-            "{nominal}: {change}"
-        );
-        let patch = json!({"spec": {"quota": [{"resource": "cpu", "nominal": nominal}]}});
-        test.api::<BatchQueue>().patch("reports", &PatchParams::default(), &Patch::Merge(patch)).await?;
-        comes_true(&test, &change, before).await.with_context(|| format!("nominal {nominal}"))?;
-        settled(&test, "job", pods).await?;
-    }
-    // What the server refuses is no plan.
-    let wrong =
-        manifest("BatchJob", "wrong", &json!({"parallelism": 1, "minParallelism": 2, "template": {}}));
-    let refused = springtide(&kubeconfig, &test.namespace, &["plan", "-f", "-"], &wrong).await?;
-    ensure!(refused.status.code() == Some(ERROR), "{refused:?}");
-    ensure!(String::from_utf8_lossy(&refused.stderr).contains("refuses BatchJob wrong"), "{refused:?}");
-    let asked = asked(cluster, "plan")?;
-    ensure!(!asked.of_verb(Verb::Patch).is_empty() && asked.writes().is_empty(), "dry runs alone: {asked}");
-    test.delete("job").await?;
-    test.gone("job").await?;
-    test.verify()
-}
-
-#[tokio::test]
 async fn status_shows_queues_and_what_waits_in_them() -> Result<()> {
     let cluster = shared().await?;
     let test = Testbed::new(cluster, "status").await?;
@@ -457,7 +369,7 @@ async fn who_may_only_view_is_told_what_the_manager_knows() -> Result<()> {
     let job = manifest("BatchJob", "new", &wide(1, Some("small"), &Task::quick()));
     let plan = ask(words(&["plan", "-f", "-"]), job, FINE).await?;
     ensure!(plan["objects"][0]["isChecked"] == false && plan["seesNodes"] == false, "{plan}");
-    ensure!(planned(&test, &plan).len() == 1, "{plan}");
+    ensure!(plans::planned(&test, &plan).len() == 1, "{plan}");
     let told = ask(words(&["status"]), String::new(), FINE).await?;
     ensure!(told["items"].as_array().is_some_and(|items| items.len() == 2), "built-in and small: {told}");
 
