@@ -19,6 +19,18 @@ pub struct Goal {
     unit: String,
     target: String,
     met: bool,
+    /// Why it is missed, where it is; for the page alone.
+    #[serde(skip)]
+    reason: Option<&'static str>,
+}
+
+/// Why a goal may be missed: what keeps any run like this one from it, without figures of one run.
+#[derive(Debug, Clone, Copy)]
+pub struct Reason {
+    /// The goal's identifier.
+    pub goal: &'static str,
+    /// In whole sentences.
+    pub text: &'static str,
 }
 
 impl Goal {
@@ -32,7 +44,27 @@ impl Goal {
             unit: unit.to_owned(),
             target: target.to_owned(),
             met,
+            reason: None,
         }
+    }
+
+    /// The same with the reason that is its own among these, if one is.
+    #[must_use]
+    pub fn explained(self, reasons: &[Reason]) -> Self {
+        let own = reasons.iter().find(|reason| reason.goal == self.id);
+        Self { reason: own.map(|reason| reason.text), ..self }
+    }
+
+    /// Its identifier.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it is missed and nobody says why.
+    #[must_use]
+    pub fn is_missed_without_reason(&self) -> bool {
+        !self.met && self.reason.is_none()
     }
 
     /// One that is met up to `bound`.
@@ -54,11 +86,29 @@ impl Goal {
     }
 
     /// As a row of a Markdown table: what, value with unit, target, whether it is met.
-    #[must_use]
-    pub fn row(&self) -> String {
+    fn row(&self) -> String {
         let met = if self.met { "met" } else { "**not met**" };
         format!("| {} | {} | {:.3} {} | {} | {met} |", self.id, self.what, self.value, self.unit, self.target)
     }
+}
+
+/// The section of a page that tells of all goals, and why those are missed that are.
+#[must_use]
+pub fn goals_section(goals: &[Goal]) -> String {
+    let rows = goals.iter().map(|goal| format!("{}\n", goal.row()));
+    let mut section: String = std::iter::once(
+        "## Goals\n\n| goal | figure | measured | target | |\n|---|---|---|---|---|\n".to_owned(),
+    )
+    .chain(rows)
+    .collect();
+    let missed = goals.iter().filter(|goal| !goal.met);
+    let reasons: Vec<String> =
+        missed.filter_map(|goal| Some(format!("- **{}**: {}\n", goal.id, goal.reason?))).collect();
+    if !reasons.is_empty() {
+        section.push_str("\nWhy goals are missed:\n\n");
+        section.extend(reasons);
+    }
+    section
 }
 
 /// Whether this build is one for benches.
@@ -262,4 +312,42 @@ fn machine() -> Result<String> {
     let cores = std::thread::available_parallelism()?;
     let memory = Meminfo::current().context("read how much memory there is")?.mem_total;
     Ok(format!("{cores} cores ({model}), {} GiB", memory >> 30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REASONS: &[Reason] =
+        &[Reason { goal: "slow", text: "The disk is." }, Reason { goal: "fast", text: "It never is." }];
+
+    #[test]
+    fn the_page_says_why_a_goal_is_missed_and_nothing_of_one_that_is_met() {
+        let goals = [
+            Goal::at_most("slow", "time", 2.0, "s", 1.0),
+            Goal::at_least("fast", "rate", 2.0, "jobs/s", 1.0),
+            Goal::below("large", "memory", 2.0, "MiB", 1.0),
+        ]
+        .map(|goal| goal.explained(REASONS));
+        let expected = "\
+## Goals
+
+| goal | figure | measured | target | |
+|---|---|---|---|---|
+| slow | time | 2.000 s | <= 1 | **not met** |
+| fast | rate | 2.000 jobs/s | >= 1 | met |
+| large | memory | 2.000 MiB | < 1 | **not met** |
+
+Why goals are missed:
+
+- **slow**: The disk is.
+";
+        assert_eq!(goals_section(&goals), expected);
+        assert!(goals_section(&goals[1..2]).ends_with("| met |\n"));
+        let unexplained = goals.iter().filter(|goal| goal.is_missed_without_reason());
+        assert_eq!(unexplained.map(Goal::id).collect::<Vec<_>>(), ["large"]);
+        let fields = serde_json::to_value(&goals[0]).unwrap();
+        let fields: Vec<&String> = fields.as_object().unwrap().keys().collect();
+        assert_eq!(fields, ["id", "met", "target", "unit", "value", "what"], "programs read no reasons");
+    }
 }

@@ -212,11 +212,8 @@ fn page(measured: &Measured, goals: &[Goal], origin: &str) -> Result<String> {
     let Measured { memory, pressure, lease_writes: _, changes, silence, recoveries: _ } = measured;
     let mut page = String::new();
     writeln!(page, "# Plumbing: memory, writes under pressure, leadership\n\n{origin}\n")?;
-    writeln!(page, "![KiB a watched pod](plumbing.svg)\n\n## Goals\n")?;
-    writeln!(page, "| goal | figure | measured | target | |\n|---|---|---|---|---|")?;
-    for goal in goals {
-        writeln!(page, "{}", goal.row())?;
-    }
+    writeln!(page, "![KiB a watched pod](plumbing.svg)\n")?;
+    page.push_str(&report::goals_section(goals));
     writeln!(page, "\n## A watched pod, of {} pods of {} bytes\n", memory.pods, memory.bytes)?;
     writeln!(page, "| | KiB | µs to decode |\n|---|---|---|")?;
     writeln!(

@@ -24,7 +24,7 @@ pub(super) fn of(measured: &Measured) -> Vec<Goal> {
         }
     }
     goals.extend(measured.decision.iter().flat_map(crate::report::decisions));
-    goals
+    goals.into_iter().map(|goal| goal.explained(crate::report::REASONS)).collect()
 }
 
 fn of_baseline(run: &Run) -> Vec<Goal> {

@@ -30,10 +30,7 @@ pub(super) fn of(
     for (part, error) in &measured.failures {
         writeln!(page, "**Not measured**: {part}. {error}\n")?;
     }
-    writeln!(page, "## Goals\n\n| goal | figure | measured | target | |\n|---|---|---|---|---|")?;
-    for goal in goals {
-        writeln!(page, "{}", goal.row())?;
-    }
+    page.push_str(&report::goals_section(goals));
     if !measured.runs.is_empty() {
         loads(&mut page, &measured.runs)?;
         classes(&mut page, &measured.runs)?;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use springtide_e2e::bench::counted::Count;
 use springtide_e2e::bench::report::{Goal, quantile};
 
-use super::Measured;
+use super::{Measured, REASONS};
 use crate::comparison::{Comparison, Step};
 use crate::contender::{Contender, RAISED, RAISED_WORKERS};
 use crate::decision::{self, Decision};
@@ -42,7 +42,7 @@ pub(super) fn of(measured: &Measured) -> Result<Vec<Goal>> {
     goals.extend(online.iter().flat_map(beside_batch));
     goals.extend(flood.iter().map(flooded));
     goals.extend(follows.iter().flat_map(followed));
-    Ok(goals)
+    Ok(goals.into_iter().map(|goal| goal.explained(REASONS)).collect())
 }
 
 fn throughput(comparison: &Comparison) -> Vec<Goal> {

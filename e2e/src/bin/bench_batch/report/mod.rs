@@ -2,11 +2,13 @@
 
 mod follows;
 mod goals;
+mod missed;
 mod page;
 mod peers;
 mod throughput;
 
 pub(crate) use goals::decisions;
+pub(crate) use missed::REASONS;
 
 use std::path::Path;
 

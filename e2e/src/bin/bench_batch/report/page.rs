@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use springtide_e2e::bench::counted::Count;
-use springtide_e2e::bench::report::{Goal, quantile};
+use springtide_e2e::bench::report::{Goal, goals_section, quantile};
 use springtide_plumbing::budget::BudgetConfig;
 use springtide_plumbing::controller::DEFAULT_WORKERS;
 
@@ -44,10 +44,7 @@ pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<St
     for part in &measured.left_out {
         writeln!(page, "**Not measured**: {part}. No real node is wanted (`SPRINGTIDE_NODE=off`).\n")?;
     }
-    writeln!(page, "## Goals\n\n| goal | figure | measured | target | |\n|---|---|---|---|---|")?;
-    for goal in goals {
-        writeln!(page, "{}", goal.row())?;
-    }
+    page.push_str(&goals_section(goals));
     if let Some(comparison) = comparison {
         throughput::sections(&mut page, measured, comparison)?;
     }
@@ -406,4 +403,4 @@ fn parts(done: &[Done]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

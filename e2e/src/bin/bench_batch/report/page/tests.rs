@@ -73,7 +73,7 @@ fn rendered(measured: &Measured) -> String {
 }
 
 /// Something of each part.
-fn measured() -> Measured {
+pub(in crate::report) fn measured() -> Measured {
     Measured {
         comparison: Some(comparison()),
         load: Some(Load {
