@@ -13,6 +13,7 @@ use springtide_crds::batch_job::{
 };
 use springtide_crds::common::Tier;
 use springtide_e2e::batch::{self, Cost, Task, Testbed, pool};
+use springtide_e2e::bench::of_budget;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{Manager, USER_AGENT};
 use springtide_e2e::oracle::feed::PATIENCE;
@@ -65,10 +66,7 @@ async fn a_single_pod_job_takes_four_writes_of_ours_five_when_strict_or_long_six
             "{what}: {} own writes, {slow} pods were slow:\n{own}",
             own.len()
         );
-        // Of ours every one counts; of what others are refused we know nothing: KWOK at times patches a pod that
-        // is gone.
-        let counted =
-            all.filter(|request| request.user_agent.starts_with(USER_AGENT) || request.code / 100 == 2);
+        let counted = of_budget(&all, USER_AGENT);
         ensure!(counted.len() <= ALL * JOBS, "{what}: {} writes:\n{all}", counted.len());
         eprintln!("{what}:\n{all}");
     }

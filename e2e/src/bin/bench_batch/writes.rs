@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use springtide_crds::batch_job::{BatchJobSpec, CompletionTracking};
 use springtide_e2e::batch::{self, Cost, Task};
+use springtide_e2e::bench::of_budget;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::{Manager, USER_AGENT};
 use springtide_e2e::write_count::WriteCount;
@@ -41,7 +42,7 @@ pub(crate) struct Writes {
     /// What they are to be. They are no fewer: a row is about jobs of which each waits, or runs, so long that one
     /// more is due.
     pub(crate) own_budget: u32,
-    /// Writes of all components a job.
+    /// Writes of all components a job, as far as they are [of the budget](of_budget).
     pub(crate) all: f64,
     /// Beside those.
     pub(crate) events: Events,
@@ -131,7 +132,7 @@ pub(crate) async fn per_job() -> Result<Counted> {
             id: id.to_owned(),
             own: a_job(own.len()),
             own_budget,
-            all: a_job(all.len()),
+            all: a_job(of_budget(&all, USER_AGENT).len()),
             events,
         };
         eprintln!("      {what}: {:.2} writes of the manager, {:.2} of all", row.own, row.all);
@@ -167,7 +168,7 @@ async fn of_jobs(cluster: &LocalCluster) -> Result<(f64, Events)> {
     let generator = Generator::new(cluster, std::slice::from_ref(&namespace))?;
     generator.create(system, prefix, JOBS, |_| manifests::Task::of("0.2")).await?;
     watcher.until_all("gone", JOBS, BOUND, Seen::is_gone).await?;
-    let writes = log.since(mark)?.in_namespace(&namespace).writes();
+    let writes = of_budget(&log.since(mark)?.in_namespace(&namespace).writes(), "kube-controller-manager");
     let of_jobs = |resource: &str| resource.starts_with("pods") || resource.starts_with("jobs");
     let events = Events::of(&writes.of_resource("events"), JOBS);
     Ok((writes.filter(|request| of_jobs(&request.resource)).len() as f64 / JOBS as f64, events))
@@ -181,7 +182,7 @@ async fn of_pod_groups() -> Result<[f64; 2]> {
     let counted = batch::writes_of_pod_groups(&cluster, GANGS, GANG_SIZE).await?;
     manager.stop()?;
     cluster.stop()?;
-    Ok(counted.map(|writes| writes.len() as f64 / GANGS as f64))
+    Ok(counted.map(|writes| of_budget(&writes, USER_AGENT).len() as f64 / GANGS as f64))
 }
 
 #[cfg(test)]

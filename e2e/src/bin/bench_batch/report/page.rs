@@ -338,7 +338,8 @@ fn method(page: &mut String, measured: &Measured) -> Result<()> {
              one. Writes are counted on a cluster of their own with an audit log, {} jobs a row, Events beside; a long task \
              runs for 6 s; those that wait are in a queue whose quota is used up, until each says QuotaExceeded in its \
              status, which it does after half a minute, a Strict one after a minute and a half. A row of fewer writes of \
-             the manager than these jobs are due is an error. The throughput runs have no audit log, which would slow them \
+             the manager than these jobs are due is an error. What other components are refused is not counted, as the \
+             budget is one without errors: KWOK at times patches a pod that is gone. Of the jobs' own controller every write counts. The throughput runs have no audit log, which would slow them \
              down: the API server's `apiserver_request_total` is read before and after them. PodGroups are those of {} gangs of four pods. A decision is the passes of the admission over 200 nodes \
              with room, alone; of five tries the median counts.",
             writes::JOBS,
