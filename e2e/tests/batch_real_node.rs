@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test fail as a test does")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{
-    BatchJobSpec, CompleteReason, CompletionMode, FailedReason, OnOom, PodTemplate, Retry, TaskResult,
+    BatchJob, BatchJobSpec, CompleteReason, CompletionMode, FailedReason, OnOom, PodTemplate, Retry,
+    TaskResult,
 };
 use springtide_crds::samples;
 use springtide_e2e::batch::Testbed;
@@ -15,6 +18,7 @@ use springtide_e2e::manager::Manager;
 use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::node::{NodeCluster, required_or_skipped};
 use springtide_e2e::oracle::feed::PATIENCE;
+use springtide_e2e::write_count::Verb;
 use tokio::time::Instant;
 
 fn task(args: &[&str], memory: &str) -> PodTemplate {
@@ -105,7 +109,7 @@ async fn outcomes_outlive_their_pods() -> Result<()> {
         ("bad", 42, "Error", "disk is full"),
         ("hungry", 137, "OOMKilled", "growing"),
     ] {
-        let job = test.api::<springtide_crds::batch_job::BatchJob>().get(name).await?;
+        let job = test.api::<BatchJob>().get(name).await?;
         let status = job.status.context("status")?;
         assert_result(&status.result.context("result")?, code, reason, message);
         assert_eq!(status.exit_codes.len(), 1);
@@ -116,6 +120,29 @@ async fn outcomes_outlive_their_pods() -> Result<()> {
     test.verify()?;
     drop(test);
     cluster.stop()
+}
+
+/// Each pod of a job was there for as long as the job says, though its task ended sooner: by the API server's own times. What
+/// it stamps an object with is the second in which it got the create, or a later one.
+async fn stay_for_log_agents(test: &Testbed<'_>, job: &str) -> Result<()> {
+    let spec = test.api::<BatchJob>().get(job).await?.spec;
+    let least = SignedDuration::from_secs(spec.release.min_pod_age_seconds.into());
+    ensure!(!least.is_zero(), "nothing is asked for");
+    let writes = test.requests()?.writes().successful().of_resource("pods");
+    let times = |verb: Verb| -> BTreeMap<String, Timestamp> {
+        let of_verb = writes.of_verb(verb).filter(|write| write.resource == "pods");
+        // The first of each.
+        of_verb.requests().iter().rev().filter_map(|write| Some((write.name.clone(), write.received?))).collect()
+    };
+    let (made, deleted) = (times(Verb::Create), times(Verb::Delete));
+    let names: Vec<String> = test.pods.now().of(job).into_iter().map(|life| life.name.clone()).collect();
+    ensure!(names.len() == spec.completions as usize, "{names:?}");
+    for name in names {
+        let made = Timestamp::from_second(made.get(&name).context("no create")?.as_second())?;
+        let age = deleted.get(&name).context("no delete")?.duration_since(made);
+        ensure!(age >= least, "pod {name} went after {age:#}, before it was {least:#} old");
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -129,7 +156,9 @@ async fn the_samples_end_as_they_say() -> Result<()> {
     let mut manager = Manager::start(plane, "manager", &[]).await?;
     manager.wait_ready().await?;
     let test = Testbed::new(plane, "samples").await?;
-    for sample in samples::batch_jobs() {
+    // The other one waits for somebody, in a queue beside which none of these would start.
+    let all = || samples::batch_jobs().into_iter().filter(|sample| sample.file.starts_with("batchjob-"));
+    for sample in all() {
         let mut object = sample.object;
         object["metadata"]["namespace"] = test.namespace.clone().into();
         plane.apply(&object.to_string()).await.context(sample.file)?;
@@ -168,10 +197,11 @@ async fn the_samples_end_as_they_say() -> Result<()> {
         let homeless = pods.all().find(|life| life.node.is_none() && life.job != "success-policy");
         assert!(homeless.is_none(), "a pod was created that did not fit: {homeless:?}");
     }
-    for sample in samples::batch_jobs() {
+    for sample in all() {
         let name = sample.object["metadata"]["name"].as_str().context("a sample has a name")?;
         test.no_pods(name).await?;
     }
+    stay_for_log_agents(&test, "release").await?;
     manager.stop()?;
     test.verify()?;
     drop(test);
