@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use crate::batch_job::{
     BatchJob, BatchJobSpec, CompletionMode, CompletionTracking, ExitCodeOperator, Interruption,
-    InterruptionPolicy, JobProfile, LogTail, MANAGED_BY, NodeAvoidance, OnExitCodes, OnOom, PodFailureAction,
-    PodFailurePolicy, PodFailureRule, PodTemplate, Release, Retry, SuccessPolicy, SuccessRule,
+    InterruptionPolicy, JobProfile, LogTail, MANAGED_BY, NodeAvoidance, OnExitCodes, OnOom,
+    PodConditionPattern, PodFailureAction, PodFailurePolicy, PodFailureRule, PodTemplate, Release, Retry,
+    StopPolicy, SuccessPolicy, SuccessRule,
 };
 use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileMode, RequestBound};
-use crate::common::{Quantity, Tier};
+use crate::common::{ConditionStatus, Quantity, Tier};
 
 pub use queues::batch_queues;
 
@@ -59,11 +60,17 @@ pub fn batch_jobs() -> Vec<Sample> {
         Sample {
             file: "batchjob-failure-policy",
             doc: "A task that exits with 42, which its policy calls hopeless. Ends Failed, reason PodFailurePolicy, \
-                  after one pod.",
+                  after one pod. A pod with the condition ConfigIssue, of a file that is missing say, would end the job as \
+                  well.",
             object: job(
                 "failure-policy",
                 BatchJobSpec {
-                    pod_failure_policy: Some(on_exit_code(42, PodFailureAction::FailJob)),
+                    pod_failure_policy: Some(PodFailurePolicy {
+                        rules: vec![
+                            on_exit_code(42, PodFailureAction::FailJob),
+                            on_pod_condition("ConfigIssue", PodFailureAction::FailJob),
+                        ],
+                    }),
                     ..BatchJobSpec::new(task(&["exit", "42", "no such customer"], "100m", "32Mi"))
                 },
             ),
@@ -114,7 +121,9 @@ pub fn batch_jobs() -> Vec<Sample> {
                     completion_mode: CompletionMode::Indexed,
                     backoff_limit_per_index: Some(1),
                     max_failed_indexes: Some(3),
-                    pod_failure_policy: Some(on_exit_code(3, PodFailureAction::FailIndex)),
+                    pod_failure_policy: Some(PodFailurePolicy {
+                        rules: vec![on_exit_code(3, PodFailureAction::FailIndex)],
+                    }),
                     retry: Retry { initial_backoff_seconds: 1, max_backoff_seconds: 5, ..Retry::default() },
                     ..BatchJobSpec::new(task(&["exit", "$(JOB_COMPLETION_INDEX)"], "100m", "32Mi"))
                 },
@@ -122,8 +131,8 @@ pub fn batch_jobs() -> Vec<Sample> {
         },
         Sample {
             file: "batchjob-success-policy",
-            doc: "Ten tasks, two at a time, four of which are enough. Ends Complete, reason SuccessPolicyMet: the others \
-                  do not start, or are ended. managedBy names Springtide, as if it were absent; a job that names \
+            doc: "Ten numbered tasks, two at a time; four of the first six are enough. Ends Complete, reason \
+                  SuccessPolicyMet: the others do not start, or are ended. managedBy names Springtide, as if it were absent; a job that names \
                   another manager is left to that one.",
             object: job(
                 "success-policy",
@@ -131,8 +140,12 @@ pub fn batch_jobs() -> Vec<Sample> {
                     managed_by: Some(MANAGED_BY.to_owned()),
                     completions: 10,
                     parallelism: 2,
+                    completion_mode: CompletionMode::Indexed,
                     success_policy: Some(SuccessPolicy {
-                        rules: vec![SuccessRule { succeeded_indexes: None, succeeded_count: Some(4) }],
+                        rules: vec![SuccessRule {
+                            succeeded_indexes: Some("0-5".to_owned()),
+                            succeeded_count: Some(4),
+                        }],
                     }),
                     ..BatchJobSpec::new(task(&["sleep", "2"], "100m", "32Mi"))
                 },
@@ -223,20 +236,45 @@ pub fn batch_jobs() -> Vec<Sample> {
                 },
             ),
         },
+        // Whoever applies all files of jobs and no queue would wait for this one: its name begins otherwise.
+        Sample {
+            file: "held-batchjob-report",
+            doc: "A task for queue reports, which must exist. Nothing starts until somebody sets its stopPolicy to None; then \
+                  it ends Complete.",
+            object: job(
+                "report",
+                BatchJobSpec {
+                    queue_name: Some("reports".to_owned()),
+                    tier: Tier::Standard,
+                    stop_policy: StopPolicy::Hold,
+                    ..BatchJobSpec::new(task(&["sleep", "2"], "100m", "32Mi"))
+                },
+            ),
+        },
     ]
 }
 
 /// What one exit code of the example's container means.
-fn on_exit_code(code: i32, action: PodFailureAction) -> PodFailurePolicy {
-    PodFailurePolicy {
-        rules: vec![PodFailureRule {
-            action,
-            on_exit_codes: Some(OnExitCodes {
-                container_name: Some("main".to_owned()),
-                operator: ExitCodeOperator::In,
-                values: vec![code],
-            }),
-            on_pod_conditions: Vec::new(),
+fn on_exit_code(code: i32, action: PodFailureAction) -> PodFailureRule {
+    PodFailureRule {
+        action,
+        on_exit_codes: Some(OnExitCodes {
+            container_name: Some("main".to_owned()),
+            operator: ExitCodeOperator::In,
+            values: vec![code],
+        }),
+        on_pod_conditions: Vec::new(),
+    }
+}
+
+/// What a condition of a pod means.
+fn on_pod_condition(type_: &str, action: PodFailureAction) -> PodFailureRule {
+    PodFailureRule {
+        action,
+        on_exit_codes: None,
+        on_pod_conditions: vec![PodConditionPattern {
+            type_: type_.to_owned(),
+            status: ConditionStatus::True,
         }],
     }
 }
@@ -244,25 +282,41 @@ fn on_exit_code(code: i32, action: PodFailureAction) -> PodFailurePolicy {
 /// The examples of BatchTaskProfile.
 #[must_use]
 pub fn batch_task_profiles() -> Vec<Sample> {
-    vec![Sample {
-        file: "batchtaskprofile-etl-daily",
-        doc: "For jobs whose spec.profile.key is etl-daily: it fills in the requests that they leave out, and \
+    vec![
+        Sample {
+            file: "batchtaskprofile-etl-daily",
+            doc: "For jobs whose spec.profile.key is etl-daily: it fills in the requests that they leave out, and \
               never asks for more than 2Gi of memory. Without it the controller makes one of this name with \
               every field at its default.",
-        object: json!(BatchTaskProfile::new(
-            "etl-daily",
-            BatchTaskProfileSpec {
-                max_mode: ProfileMode::Initial,
-                bounds: vec![RequestBound {
-                    container: "main".to_owned(),
-                    resource: "memory".to_owned(),
-                    min: Some(Quantity::new("32Mi")),
-                    max: Some(Quantity::new("2Gi")),
-                }],
-                ..BatchTaskProfileSpec::default()
-            },
-        )),
-    }]
+            object: json!(BatchTaskProfile::new(
+                "etl-daily",
+                BatchTaskProfileSpec {
+                    max_mode: ProfileMode::Initial,
+                    bounds: vec![RequestBound {
+                        container: "main".to_owned(),
+                        resource: "memory".to_owned(),
+                        min: Some(Quantity::new("32Mi")),
+                        max: Some(Quantity::new("2Gi")),
+                    }],
+                    ..BatchTaskProfileSpec::default()
+                },
+            )),
+        },
+        Sample {
+            file: "batchtaskprofile-month-end",
+            doc: "For jobs whose spec.profile.key is month-end, and which differ from run to run: their requests are to \
+              suffice for 99 of 100 runs and a half more, and a run counts half as much after ninety days, as there are few.",
+            object: json!(BatchTaskProfile::new(
+                "month-end",
+                BatchTaskProfileSpec {
+                    percentile: 99,
+                    margin_percent: 50,
+                    half_life_seconds: 7_776_000,
+                    ..BatchTaskProfileSpec::default()
+                },
+            )),
+        },
+    ]
 }
 
 fn job(name: &str, spec: BatchJobSpec) -> Value {

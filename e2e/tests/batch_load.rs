@@ -18,8 +18,9 @@ use springtide_crds::batch_job::{BatchJobSpec, Interruption, PodTemplate, Queued
 use springtide_crds::batch_queue::{
     BatchQueue, BatchQueueSpec, CapacityStaleReason, PeakWindowActiveReason, ReadyReason,
 };
-use springtide_crds::common::Tier;
+use springtide_crds::common::{ConditionStatus, Tier, condition};
 use springtide_crds::reason::Reason;
+use springtide_crds::samples::batch_queues;
 use springtide_e2e::batch::Testbed;
 use springtide_e2e::batch::queues::{create, edit, events_tell, open, queue, says};
 use springtide_e2e::local_cluster::LocalCluster;
@@ -296,6 +297,17 @@ async fn capacity_by_metrics_follows_what_is_used_and_grants_nothing_without_a_m
     };
     let free = queue(&test, QUEUE, "measured", known).await?;
     let before = capacity(&free).context("a capacity")?;
+    // So does the one of the samples, whatever its triggers say.
+    let sample = batch_queues().into_iter().find(|sample| sample.file == "batchqueue-load").context("it")?;
+    let sample: BatchQueue = serde_json::from_value(sample.object)?;
+    create(&test, "sample", sample.spec).await?;
+    let is_ready = |queue: &BatchQueue| {
+        let status = queue.status.as_ref();
+        let ready = status.and_then(|status| condition(&status.conditions, ReadyReason::CONDITION));
+        says(queue, &CapacityStaleReason::Fresh)
+            && ready.is_some_and(|ready| ready.status == ConditionStatus::True)
+    };
+    queue(&test, "sample", "the sample is ready", is_ready).await?;
     let (allocatable, used) = memory_without_caches(plane).await?;
     ensure!(before < allocatable, "the machine itself uses memory that nobody requests");
     // A pod that requests nothing takes from it all the same. Other programs of the machine take and give back

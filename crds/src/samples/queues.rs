@@ -154,7 +154,7 @@ fn with_peaks() -> Vec<Sample> {
             "batchqueue-load",
             "A queue by what the nodes really do, which needs a metrics server: jobs get half of what nobody uses. When \
              75 % of the CPUs have been busy for a minute, nothing of tier BestEffort starts; at 90 % of the memory its \
-             pods leave. They come back over ten minutes. Nothing starts by measures that are older than a minute and a \
+             pods leave, and tier Standard shrinks to a half. They come back over ten minutes. Nothing starts by measures that are older than a minute and a \
              half.",
             "leftovers",
             BatchQueueSpec {
@@ -166,7 +166,13 @@ fn with_peaks() -> Vec<Sample> {
                 },
                 load_triggers: vec![
                     trigger("busy", LoadResource::Cpu, (75, 60), PeakAction::Hold),
-                    trigger("full", LoadResource::Memory, (90, 80), PeakAction::Drain),
+                    LoadTrigger {
+                        actions: vec![
+                            act(Tier::BestEffort, PeakAction::Drain),
+                            TierAction { percent: Some(50), ..act(Tier::Standard, PeakAction::Degrade) },
+                        ],
+                        ..trigger("full", LoadResource::Memory, (90, 80), PeakAction::Drain)
+                    },
                 ],
                 ..BatchQueueSpec::new()
             },

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use springtide_crds::batch_job::{BatchJob, CompleteReason, FailedReason, TaskResult};
 use springtide_crds::common::{Condition, condition};
 use springtide_crds::reason::Reason;
-use springtide_crds::samples::{Sample, batch_jobs};
+use springtide_crds::samples::{self, Sample};
 use springtide_e2e::kwok::{
     EXIT_CODE, EXIT_CODE_INDEX, RUN_SECONDS, TERMINATION_MESSAGE, TERMINATION_REASON,
 };
@@ -19,6 +19,11 @@ pub(crate) const SAMPLES: &str = "config/samples/batchjob-*.yaml";
 
 /// An argument in the place of which the kubelet puts the number of the task.
 const INDEX: &str = "$(JOB_COMPLETION_INDEX)";
+
+/// The samples of that pattern. What it leaves out waits for somebody, or for a queue.
+pub(crate) fn batch_jobs() -> Vec<Sample> {
+    samples::batch_jobs().into_iter().filter(|sample| sample.file.starts_with("batchjob-")).collect()
+}
 
 /// How a job must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

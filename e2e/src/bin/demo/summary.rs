@@ -9,13 +9,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use springtide_crds::batch_job::{BatchJob, BatchJobStatus};
-use springtide_crds::samples::batch_jobs;
 use springtide_e2e::manager::USER_AGENT;
 use springtide_e2e::write_count::{AuditLog, Verb, WriteCount};
 
 use super::home::Cluster;
 use super::live::{Capacity, Peak};
-use super::scenario::{Expected, NAMESPACE, show_result, state};
+use super::scenario::{Expected, NAMESPACE, batch_jobs, show_result, state};
 use super::table::cores;
 
 /// The verdict.

@@ -9,8 +9,13 @@ use crate::schema;
 /// The sample without the fields that have their default anyway: an example
 /// shows what matters.
 pub(crate) fn without_defaults(kind: &Kind, sample: &Sample) -> Value {
+    without_defaults_of(&schema::root(&json!(kind.crd)), sample)
+}
+
+/// The same by the root schema of the kind.
+pub(crate) fn without_defaults_of(schema: &Value, sample: &Sample) -> Value {
     let mut object = sample.object.clone();
-    prune(&mut object, &schema::root(&json!(kind.crd)));
+    prune(&mut object, schema);
     object
 }
 

@@ -4,6 +4,7 @@ mod bounds;
 mod fields;
 mod kind;
 mod rules;
+mod samples;
 mod status_contract;
 mod wiring;
 mod words;
@@ -36,7 +37,7 @@ type Problem = (String, String);
 /// One lint: its name and the rule.
 type Lint = (&'static str, fn(&Subject) -> Vec<Problem>);
 
-const LINTS: [Lint; 15] = [
+const LINTS: [Lint; 16] = [
     ("scope", kind::scope),
     ("maximum", kind::maximum),
     ("subresource", kind::subresource),
@@ -51,6 +52,7 @@ const LINTS: [Lint; 15] = [
     ("lists", bounds::lists),
     ("rules", rules::rules),
     ("wiring", wiring::wiring),
+    ("samples", samples::samples),
     ("words", words::words),
 ];
 

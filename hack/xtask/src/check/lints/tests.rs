@@ -204,6 +204,21 @@ fn all_broken() -> Vec<Broken> {
             "spec.stopPolicy: nothing",
         ),
         broken("wiring", |s| s.sources.0 = s.sources.0.replace(".granted,", ""), "status.granted: nothing"),
+        broken(
+            "samples",
+            |s| s.kind.samples.retain(|sample| sample.object["spec"]["queueName"].is_null()),
+            "spec.queueName: no sample has it",
+        ),
+        broken(
+            "samples",
+            |s| {
+                let all = s.kind.samples.iter_mut();
+                for retry in all.filter_map(|sample| sample.object["spec"]["retry"].as_object_mut()) {
+                    retry.remove("onOOM");
+                }
+            },
+            "spec.retry.onOOM: no sample has it",
+        ),
         broken("words", |s| s.kind.reasons.push(odd_reason("", "NoCapacity2")), "documentation"),
         broken("words", |s| s.kind.reasons.push(odd_reason("Odd.", "no_capacity")), "CamelCase"),
         broken("words", |s| s.kind.reasons.push(odd_reason("Odd.", "NoCapacity")), "twice"),
