@@ -4,6 +4,7 @@
 //! one case to run, as a failure prints it, or a scenario of which to run all.
 
 mod endings;
+mod first_use;
 mod loads;
 mod plays;
 mod profile;

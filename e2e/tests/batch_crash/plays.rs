@@ -22,7 +22,7 @@ use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::oracle::pods::{Life, Pods};
 
 use crate::scenarios::{Batch, JOB, OTHER, STRANGER};
-use crate::{endings, loads, profile, shown, windows};
+use crate::{endings, first_use, loads, profile, shown, windows};
 
 /// The queue of the job, and another one of its cohort.
 pub(crate) const QUEUE: &str = "queue";
@@ -435,6 +435,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>, sink: Option<&Arch
         Batch::LoadTrigger => Box::pin(loads::gave_way(test)).await?,
         Batch::ArchivedHttp => Box::pin(endings::posted(test, sink)).await?,
         Batch::Shown => Box::pin(shown::until_there_is_a_node(test)).await?,
+        Batch::ProfileFirstUse => Box::pin(first_use::teaches(test)).await?,
     }
     // One of them stays where one is to be kept.
     if scenario.keeps_pods() { Ok(()) } else { test.no_pods(JOB).await }

@@ -104,10 +104,12 @@ pub(crate) enum Batch {
     ArchivedHttp,
     /// One of its pods has no node until another one is added.
     Shown,
+    /// It is the first with its key, and its profile learns from its run.
+    ProfileFirstUse,
 }
 
 impl Batch {
-    pub(crate) const ALL: [Self; 34] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::Single,
         Self::Indexed,
         Self::Failing,
@@ -142,6 +144,7 @@ impl Batch {
         Self::LoadTrigger,
         Self::ArchivedHttp,
         Self::Shown,
+        Self::ProfileFirstUse,
     ];
 
     /// Whether a pod is still there at its end.
@@ -162,7 +165,8 @@ impl Batch {
             | Self::WindowByClock
             | Self::KeptPods
             | Self::LoadTrigger
-            | Self::ArchivedHttp => 1,
+            | Self::ArchivedHttp
+            | Self::ProfileFirstUse => 1,
             Self::Indexed
             | Self::DrainAndResume
             | Self::Deadline
@@ -232,6 +236,7 @@ impl Scenario for Batch {
             Self::LoadTrigger => "load",
             Self::ArchivedHttp => "archived-http",
             Self::Shown => "shown",
+            Self::ProfileFirstUse => "profile-first-use",
         }
     }
 
