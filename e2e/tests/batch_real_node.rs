@@ -132,7 +132,12 @@ async fn stay_for_log_agents(test: &Testbed<'_>, job: &str) -> Result<()> {
     let times = |verb: Verb| -> BTreeMap<String, Timestamp> {
         let of_verb = writes.of_verb(verb).filter(|write| write.resource == "pods");
         // The first of each.
-        of_verb.requests().iter().rev().filter_map(|write| Some((write.name.clone(), write.received?))).collect()
+        of_verb
+            .requests()
+            .iter()
+            .rev()
+            .filter_map(|write| Some((write.name.clone(), write.received?)))
+            .collect()
     };
     let (made, deleted) = (times(Verb::Create), times(Verb::Delete));
     let names: Vec<String> = test.pods.now().of(job).into_iter().map(|life| life.name.clone()).collect();

@@ -42,6 +42,7 @@ pub mod resources;
 mod rights;
 pub mod shape;
 pub mod status;
+mod takeover;
 mod warrants;
 pub mod watches;
 
@@ -78,6 +79,7 @@ use springtide_plumbing::queue::WorkQueue;
 use springtide_plumbing::rights::Rights;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use takeover::Takeover;
 
 /// Tells how fast the controller may write at present.
 pub type RateSource = Arc<dyn Fn() -> WriteRates + Send + Sync>;
@@ -88,6 +90,7 @@ pub struct BatchJobReconciler {
     settings: Settings,
     admission: Mutex<Admission>,
     passes: Passes,
+    takeover: Takeover,
     ceiling: Mutex<Ceiling>,
     /// What is remembered by job name. A key runs once at a time, so its record is taken out while it does.
     records: Mutex<HashMap<ObjectKey, Box<Record>>>,
@@ -132,6 +135,7 @@ impl BatchJobReconciler {
             settings,
             admission: Mutex::new(admission),
             passes: Passes::default(),
+            takeover: Takeover::default(),
             ceiling: Mutex::new(Ceiling::new(settings)),
             records: Mutex::default(),
             conflicts: Mutex::default(),

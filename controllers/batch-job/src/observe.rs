@@ -241,6 +241,7 @@ impl BatchJobReconciler {
         failing: Option<&Failing>,
         now: Timestamp,
     ) -> Option<Observed> {
+        self.note_asking(key);
         let stored = self.stores.jobs.get(key);
         // Pods of a job of somebody else's are no orphans; those of one of ours that bore its name may be.
         let job = stored.clone().filter(|job| job.is_ours());

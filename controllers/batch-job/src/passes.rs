@@ -96,6 +96,7 @@ impl BatchJobReconciler {
     /// One round of admission for whatever changed on the nodes; a moment later, and once for all who ask until then,
     /// where the last one took long.
     pub(crate) fn admit(&self, now: Timestamp) {
+        self.note_asking(&watches::admission());
         if !self.may_pass() {
             return;
         }

@@ -19,7 +19,7 @@ use crate::projections::priority_class::PriorityClassView;
 use crate::projections::profile::ProfileView;
 use crate::projections::queue::QueueView;
 use crate::queues::rules;
-use crate::{BatchJobReconciler, lock};
+use crate::{BatchJobReconciler, lock, takeover};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
@@ -198,7 +198,7 @@ impl BatchJobReconciler {
         let (priority, urgency) = match change {
             // Who waits is known before anybody is written for: that costs no write, and what is free is not only
             // for those whose turn comes soon.
-            Change::Apply { new, initial: true, .. } if !new.is_finished() && new.status.active == 0 => {
+            Change::Apply { new, initial: true, .. } if takeover::waits(new) => {
                 (Priority::Normal, Urgency::Routine)
             }
             Change::Apply { initial: true, .. } => (Priority::Low, Urgency::Routine),
@@ -305,6 +305,7 @@ impl BatchJobReconciler {
     /// Tells the admission how far what it knows can be relied on.
     pub(crate) fn ready(&self, admission: &mut Admission, now: jiff::Timestamp) {
         admission.set_ready(self.stores.are_synced(), self.stores.staleness());
+        admission.set_incomplete(!self.takeover.is_over());
         admission.seen_at(self.stores.seen_at(now));
         if let Some(rates) = self.rates.get() {
             admission.set_write_rates(rates());

@@ -69,6 +69,15 @@ pub(crate) fn quota(nominal: &str, max: Option<&str>) -> BatchQueueSpec {
     }
 }
 
+/// Waits until so many pods of the job run, and its status says so: what the manager makes of what comes next depends on
+/// whether it has seen them.
+async fn running_as_told(test: &Testbed<'_>, count: u32) -> Result<()> {
+    test.running(JOB, count as usize).await?;
+    let tells = |job: &BatchJob| job.status.as_ref().is_some_and(|status| status.active == count);
+    test.job(JOB, "a status that tells of its pods", tells).await?;
+    Ok(())
+}
+
 /// A running pod of nobody's, which keeps those away from all nodes of its pool that avoid its label.
 async fn place_stranger(test: &Testbed<'_>) -> Result<()> {
     let task = serde_json::to_value(Task::endless().template())?;
@@ -267,7 +276,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>, sink: Option<&Arch
         Batch::QueueDrain => Box::pin(async {
             queues::open(test, QUEUE, quota("1", None)).await?;
             test.submit(JOB, queued(2, 2)).await?;
-            test.running(JOB, 2).await?;
+            running_as_told(test, 2).await?;
             queues::edit(test, QUEUE, json!({"spec": {"stopPolicy": "Drain"}})).await?;
             test.reason(JOB, CompleteReason::Suspended).await?;
             test.no_pods(JOB).await?;
@@ -280,7 +289,7 @@ pub(crate) async fn play(scenario: Batch, test: &Testbed<'_>, sink: Option<&Arch
             queues::open(test, QUEUE, quota("100m", Some("200m"))).await?;
             queues::open(test, LENDER, quota("100m", Some("100m"))).await?;
             test.submit(JOB, queued(2, 2)).await?;
-            test.running(JOB, 2).await?;
+            running_as_told(test, 2).await?;
             let lender = Some(LENDER.to_owned());
             let back = BatchJobSpec { queue_name: lender, ..strict(&Task::endless(), 1, 1) };
             test.submit(OTHER, back).await?;

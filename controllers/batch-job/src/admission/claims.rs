@@ -82,7 +82,9 @@ impl Admission {
         before.retain(|uid, claim| claim.left(self.staying(uid), &self.pods) > 0);
         self.claim_for_peaks(now);
         self.claim_cut_quota(&before, woken);
-        self.preempt(&before, now);
+        if !self.incomplete {
+            self.preempt(&before, now);
+        }
         let changed = self.claims.iter().filter(|(uid, claim)| before.get(*uid) != Some(*claim));
         let gone = before.keys().filter(|uid| !self.claims.contains_key(*uid));
         let jobs = changed.map(|(uid, _)| uid).chain(gone).filter_map(|uid| self.jobs.get(uid));

@@ -203,6 +203,8 @@ pub struct Admission {
     blind: bool,
     ready: bool,
     stale: Staleness,
+    /// Jobs that wait are not all offered yet.
+    incomplete: bool,
     dirty: bool,
     /// Counts passes: who was served least recently goes first.
     turn: u64,
@@ -251,6 +253,13 @@ impl Admission {
     pub fn set_ready(&mut self, synced: bool, stale: Staleness) {
         self.dirty |= synced != self.ready || stale != self.stale;
         (self.ready, self.stale) = (synced, stale);
+    }
+
+    /// Whether jobs that wait are still to be offered. As long as they are, what is free is given to nobody, as it may be
+    /// theirs, and nobody has others end for it.
+    pub fn set_incomplete(&mut self, incomplete: bool) {
+        self.dirty |= incomplete != self.incomplete;
+        self.incomplete = incomplete;
     }
 
     /// When nodes and pods were last known to be current. A queue grants nothing once that is longer ago than its

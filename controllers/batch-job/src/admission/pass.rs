@@ -60,6 +60,11 @@ impl Admission {
         if !self.ready || self.stale == Staleness::Everywhere {
             return woken;
         }
+        if self.incomplete {
+            // Peaks and quotas bind what runs all the same.
+            self.claim(now, &mut woken);
+            return woken;
+        }
         for _ in 0..MOST_ROUNDS {
             if self.round(now, &mut woken) {
                 break;

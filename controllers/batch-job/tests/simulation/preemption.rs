@@ -3,7 +3,7 @@
 
 use crate::cluster::{is_deleting, text};
 use crate::lives::spec;
-use crate::world::{Trouble, World};
+use crate::world::{Trouble, World, key};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -149,4 +149,41 @@ fn a_gang_ends_as_a_whole_whoever_leads() {
         assert_eq!(gone.len(), 12, "{crash:?}: {gone:?}");
         assert!(world.pod_names().contains(&"high-0-0"), "{crash:?}: {:?}", world.pod_names());
     }
+}
+
+#[test]
+fn who_takes_over_gives_what_a_lender_took_back_to_nobody_else() {
+    let mut world = World::new("4");
+    let of_cohort =
+        |max: &str| json!({"cohort": "idle", "quota": [{"resource": "cpu", "nominal": "1", "max": max}]});
+    world.set_queue("q", Some(of_cohort("2")));
+    world.set_queue("lender", Some(of_cohort("1")));
+    world.cluster.submit("job", sized("1", json!({"completions": 2, "parallelism": 2})));
+    world.settle();
+    for pod in ["job-0-0", "job-1-0"] {
+        world.cluster.start(pod);
+    }
+    world.settle();
+    let mut back = sized("1", json!({}));
+    back["queueName"] = json!("lender");
+    world.cluster.submit("back", back);
+    // The process dies as soon as the pod is gone that it had ended.
+    while world.pod_names().len() > 1 {
+        world.deliver(usize::MAX, usize::MAX);
+        match world.next_key() {
+            Some(key) => {
+                world.pass(&key, Trouble::None);
+            }
+            None => assert!(world.sleep(), "{:?}", world.cluster.log),
+        }
+        world.cluster.reap("job-1-0");
+    }
+    assert_eq!(world.pod_names(), ["job-0-0"]);
+    world.restart();
+    // Its workers look at several jobs at a time, so that any may be the first.
+    world.pass(&key("job"), Trouble::None);
+    world.settle();
+    assert_eq!(world.pod_names(), ["back-0-0", "job-0-0"]);
+    let is_going = |pod: &&Value| is_deleting(pod);
+    assert_eq!(world.cluster.pods.objects.values().filter(is_going).count(), 0, "{:?}", world.cluster.log);
 }
