@@ -241,7 +241,6 @@ impl BatchJobReconciler {
         failing: Option<&Failing>,
         now: Timestamp,
     ) -> Option<Observed> {
-        self.note_asking(key);
         let stored = self.stores.jobs.get(key);
         // Pods of a job of somebody else's are no orphans; those of one of ours that bore its name may be.
         let job = stored.clone().filter(|job| job.is_ours());
@@ -252,6 +251,8 @@ impl BatchJobReconciler {
         }
         let (orphans, orphans_until) = record.orphans(stored.as_deref(), &pods, now);
         let mut observed = job.map(|job| self.observe_present(job, &pods, &mut record, now));
+        // Of one that has gone nothing is left to be offered.
+        self.note_asking(key);
         if let Some(Observed { state: Some(state), verdict, unfinished_jobs, .. }) = &mut observed {
             state.failing = failing.cloned();
             state.facts.record_from = record.job_mut().and_then(|(_, memory)| {
@@ -381,6 +382,8 @@ impl BatchJobReconciler {
                 }
                 Some(_) | None => admission.withdraw(uid),
             }
+            // Not before it is offered: another worker may make a pass at any moment.
+            self.note_asking(&state.job.meta().key);
             self.ready(&mut admission, now);
             let is_shared = !admission.is_small() && state.job.is_single();
             let pass = if !is_shared && self.may_pass() {
