@@ -332,16 +332,18 @@ impl BatchJobReconciler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::projections::node::NodeView;
     use futures::FutureExt;
     use springtide_plumbing::key::ResourceVersion;
-    use springtide_plumbing::store::Store;
+    use springtide_plumbing::queue::{Item, Next};
+    use springtide_plumbing::store::{Store, StoreWriter};
     use springtide_plumbing::time_share::TimeShares;
     use springtide_plumbing::watch::STALE_AFTER;
     use std::collections::BTreeMap;
 
     fn pod(version: u32, phase: &str, finalizers: &[&str]) -> PodView {
         let owner = serde_json::json!(
-            {"apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob", "name": "a", "uid": "u", "controller": true}
+            {"apiVersion": "springtide.dev/v1alpha1", "kind": "BatchJob", "name": "a", "uid": "a", "controller": true}
         );
         let pod = serde_json::json!({
             "metadata": {
@@ -354,36 +356,68 @@ mod tests {
         serde_json::from_value(pod).expect("a pod")
     }
 
+    /// A controller that has begun to listen to its stores, of which nothing is known yet.
+    struct Rig {
+        reconciler: Arc<BatchJobReconciler>,
+        queue: WorkQueue<ObjectKey>,
+        jobs: StoreWriter<JobView>,
+        pods: StoreWriter<PodView>,
+        nodes: StoreWriter<NodeView>,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let (jobs, job_writer) = Store::new(&[JOBS_BY_PROFILE]);
+            let (pods, pod_writer) = Store::new(&[PODS_BY_JOB]);
+            let (nodes, node_writer) = Store::new(&[]);
+            let ((profiles, _), (queues, _)) = (Store::new(&[]), Store::new(&[]));
+            let stores = Stores {
+                jobs,
+                pods,
+                profiles,
+                nodes: Some(nodes),
+                queues,
+                priority_classes: None,
+                time_shares: TimeShares::of(&[], &[]),
+            };
+            let reconciler = BatchJobReconciler::new(stores);
+            let queue = WorkQueue::new(1);
+            let _ = reconciler.queue.set(queue.clone());
+            reconciler.listen();
+            Self { reconciler, queue, jobs: job_writer, pods: pod_writer, nodes: node_writer }
+        }
+
+        /// Takes a key from the queue, as a worker that does nothing with it.
+        fn next(&self) -> Option<Item<ObjectKey>> {
+            let item = self.queue.next().now_or_never().flatten()?;
+            self.queue.done(&item.key, Next::Success);
+            Some(item)
+        }
+
+        /// The same of all keys of jobs that are queued.
+        fn jobs_in_turn(&self) -> Vec<Item<ObjectKey>> {
+            std::iter::from_fn(|| self.next()).filter(|item| !is_admission(&item.key)).collect()
+        }
+    }
+
+    fn job(name: &str, status: serde_json::Value) -> JobView {
+        let job = serde_json::json!({
+            "metadata": {"namespace": "ns", "name": name, "uid": name, "resourceVersion": "1", "generation": 1,
+                "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"template": {"spec": {"containers": []}}},
+            "status": status,
+        });
+        serde_json::from_value(job).expect("a job")
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_pod_that_has_ended_goes_before_what_only_goes_on() {
-        let (jobs, _jobs) = Store::new(&[JOBS_BY_PROFILE]);
-        let (profiles, _profiles) = Store::new(&[]);
-        let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
-        let (nodes, _nodes) = Store::new(&[]);
-        let (queues, _queues) = Store::new(&[]);
-        let stores = Stores {
-            jobs,
-            pods,
-            profiles,
-            nodes: Some(nodes),
-            queues,
-            priority_classes: None,
-            time_shares: TimeShares::of(&[], &[]),
-        };
-        let reconciler = BatchJobReconciler::new(stores);
-        let queue = WorkQueue::new(1);
-        let _ = reconciler.queue.set(queue.clone());
-        reconciler.listen();
-        pod_writer.replace(BTreeMap::new(), ResourceVersion(1));
+        let mut rig = Rig::new();
+        rig.pods.replace(BTreeMap::new(), ResourceVersion(1));
         let mut seen = Vec::new();
         for (version, phase) in [(2, "Pending"), (3, "Running"), (4, "Succeeded"), (5, "Succeeded")] {
-            pod_writer.apply(pod(version, phase, &[]));
-            while let Some(item) = queue.next().now_or_never().flatten() {
-                if !is_admission(&item.key) {
-                    seen.push((phase, item.priority));
-                }
-                queue.done(&item.key, springtide_plumbing::queue::Next::Success);
-            }
+            rig.pods.apply(pod(version, phase, &[]));
+            seen.extend(rig.jobs_in_turn().into_iter().map(|item| (phase, item.priority)));
         }
         let expected =
             [("Pending", Priority::Normal), ("Running", Priority::Normal), ("Succeeded", Priority::High)];
@@ -392,119 +426,47 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn at_the_start_who_waits_is_looked_at_before_who_runs_or_has_ended() {
-        let (jobs, mut job_writer) = Store::new(&[JOBS_BY_PROFILE]);
-        let (profiles, _profiles) = Store::new(&[]);
-        let (pods, _pods) = Store::new(&[PODS_BY_JOB]);
-        let (nodes, _nodes) = Store::new(&[]);
-        let (queues, _queues) = Store::new(&[]);
-        let stores = Stores {
-            jobs,
-            pods,
-            profiles,
-            nodes: Some(nodes),
-            queues,
-            priority_classes: None,
-            time_shares: TimeShares::of(&[], &[]),
-        };
-        let reconciler = BatchJobReconciler::new(stores);
-        let queue = WorkQueue::new(1);
-        let _ = reconciler.queue.set(queue.clone());
-        reconciler.listen();
+        let mut rig = Rig::new();
         let complete = serde_json::json!({
             "type": "Complete", "status": "True", "reason": "Completed", "message": "", "observedGeneration": 1,
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         });
-        let statuses = [
-            ("a-ended", serde_json::json!({"conditions": [complete]})),
-            ("b-runs", serde_json::json!({"active": 1})),
-            ("c-waits", serde_json::json!({})),
+        let stored = [
+            job("a-ended", serde_json::json!({"conditions": [complete]})),
+            job("b-runs", serde_json::json!({"active": 1})),
+            job("c-waits", serde_json::json!({})),
         ];
-        let stored = statuses.map(|(name, status)| {
-            let job = serde_json::json!({
-                "metadata": {"namespace": "ns", "name": name, "uid": name, "resourceVersion": "1", "generation": 1,
-                    "creationTimestamp": "2026-01-01T00:00:00Z"},
-                "spec": {"template": {"spec": {"containers": []}}},
-                "status": status,
-            });
-            let job: JobView = serde_json::from_value(job).expect("a job");
-            (job.meta().key.clone(), Arc::new(job))
-        });
-        job_writer.replace(BTreeMap::from(stored), ResourceVersion(1));
-        let mut seen = Vec::new();
-        while let Some(item) = queue.next().now_or_never().flatten() {
-            if !is_admission(&item.key) {
-                seen.push(item.key.name.to_string());
-            }
-            queue.done(&item.key, springtide_plumbing::queue::Next::Success);
-        }
+        let stored = stored.map(|job| (job.meta().key.clone(), Arc::new(job)));
+        rig.jobs.replace(BTreeMap::from(stored), ResourceVersion(1));
+        let seen: Vec<String> = rig.jobs_in_turn().iter().map(|item| item.key.name.to_string()).collect();
         assert_eq!(seen, ["c-waits", "a-ended", "b-runs"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_standby_that_saw_a_job_go_lets_its_pods_go_as_soon_as_it_leads() {
-        let (jobs, mut job_writer) = Store::new(&[JOBS_BY_PROFILE]);
-        let (profiles, _profiles) = Store::new(&[]);
-        let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
-        let (nodes, _nodes) = Store::new(&[]);
-        let (queues, _queues) = Store::new(&[]);
-        let stores = Stores {
-            jobs,
-            pods,
-            profiles,
-            nodes: Some(nodes),
-            queues,
-            priority_classes: None,
-            time_shares: TimeShares::of(&[], &[]),
-        };
-        let reconciler = BatchJobReconciler::new(stores);
-        let _ = reconciler.queue.set(WorkQueue::new(1));
-        reconciler.listen();
-        let job = serde_json::json!({
-            "metadata": {"namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "1", "generation": 1,
-                "creationTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"template": {"spec": {"containers": []}}},
-        });
-        let job: JobView = serde_json::from_value(job).expect("a job");
-        job_writer.apply(job.clone());
-        pod_writer.apply(pod(2, "Running", &[crate::projections::pod::TRACKING_FINALIZER]));
+        let mut rig = Rig::new();
+        let job = job("a", serde_json::json!({}));
+        rig.jobs.apply(job.clone());
+        rig.pods.apply(pod(2, "Running", &[crate::projections::pod::TRACKING_FINALIZER]));
         let key = ObjectKey::new("ns", "a");
-        job_writer.delete(job);
-        let observed = reconciler.observe_job(&key, None, jiff::Timestamp::now()).expect("a pod is left");
+        rig.jobs.delete(job);
+        let observed = rig.reconciler.observe_job(&key, None, jiff::Timestamp::now()).expect("a pod is left");
         assert_eq!((observed.orphans.len(), observed.orphans_until), (1, None));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_admission_runs_when_a_store_is_fresh_again() {
-        let (jobs, _jobs) = Store::new(&[JOBS_BY_PROFILE]);
-        let (profiles, _profiles) = Store::new(&[]);
-        let (pods, mut pod_writer) = Store::new(&[PODS_BY_JOB]);
-        let (nodes, mut node_writer) = Store::new(&[]);
-        let (queues, _queues) = Store::new(&[]);
-        let stores = Stores {
-            jobs,
-            pods,
-            profiles,
-            nodes: Some(nodes),
-            queues,
-            priority_classes: None,
-            time_shares: TimeShares::of(&[], &[]),
-        };
-        let reconciler = BatchJobReconciler::new(stores);
-        let queue = WorkQueue::new(1);
-        let _ = reconciler.queue.set(queue.clone());
-        reconciler.listen();
-        pod_writer.replace(BTreeMap::new(), ResourceVersion(1));
-        node_writer.replace(BTreeMap::new(), ResourceVersion(1));
-        assert!(queue.is_empty());
+        let mut rig = Rig::new();
+        rig.pods.replace(BTreeMap::new(), ResourceVersion(1));
+        rig.nodes.replace(BTreeMap::new(), ResourceVersion(1));
+        assert!(rig.queue.is_empty());
         for writer in [true, false] {
             tokio::time::sleep(STALE_AFTER).await;
             match writer {
-                true => pod_writer.advance(ResourceVersion(1)),
-                false => node_writer.advance(ResourceVersion(1)),
+                true => rig.pods.advance(ResourceVersion(1)),
+                false => rig.nodes.advance(ResourceVersion(1)),
             }
-            let item = queue.next().now_or_never().flatten().map(|item| item.key);
-            assert_eq!(item, Some(admission()));
-            queue.done(&admission(), springtide_plumbing::queue::Next::Success);
+            assert_eq!(rig.next().map(|item| item.key), Some(admission()));
         }
     }
 }

@@ -5,8 +5,11 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result};
 
-/// All files but those of `docs`, of which nothing that is measured is made: a report that is committed changes nothing.
-const MEASURED: [&str; 3] = ["--", ".", ":!docs"];
+/// All files but those of `docs`, which are reports: one that is written changes nothing.
+const FILES: [&str; 3] = ["--", ".", ":!docs"];
+/// Of these what is measured, and what it runs on. How it is measured and told is left out: whoever changes how a figure is
+/// taken removes what is stored of it, and all others stay.
+const MEASURED: [&str; 6] = ["--", ".", ":!docs", ":!e2e/src/bin", ":!e2e/src/bench", ":!e2e/tests"];
 
 /// A clone with its files, and the commit that it was at.
 #[derive(Debug, Clone)]
@@ -35,15 +38,16 @@ impl Checkout {
         &self.commit
     }
 
-    /// Whether the files are now those of `commit`, and nothing is beside them that git does not ignore; those of
-    /// `docs` may be others. Of a commit that this clone does not have they are not.
+    /// Whether what is measured now is what `commit` has, and all files are those of the commit of now, with nothing beside
+    /// them that git does not ignore; those of `docs` may be others. Of a commit that this clone does not have they are
+    /// not.
     ///
     /// # Errors
     /// Git cannot be run.
     pub fn is_as_at(&self, commit: &str) -> Result<bool> {
-        let of_measured = |command: &[&str]| self.git(&[command, &MEASURED[..]].concat());
-        let changed = of_measured(&["status", "--porcelain", "--untracked-files=normal"])?;
-        let same = of_measured(&["diff", "--quiet", commit, "HEAD"])?;
+        let status = ["status", "--porcelain", "--untracked-files=normal"];
+        let changed = self.git(&[&status[..], &FILES[..]].concat())?;
+        let same = self.git(&[&["diff", "--quiet", commit, "HEAD"][..], &MEASURED[..]].concat())?;
         Ok(changed.status.success() && changed.stdout.is_empty() && same.status.success())
     }
 
@@ -98,8 +102,14 @@ mod tests {
         let code = commit(root, "code");
         assert!(!is_as_at(first.commit()) && !is_as_at(docs.commit()) && is_as_at(code.commit()));
 
+        std::fs::create_dir_all(root.join("e2e/src/bin")).unwrap();
+        write("e2e/src/bin/report.rs", "1");
+        assert!(!is_as_at(code.commit()), "it may be how the figures of now are taken");
+        let told = commit(root, "told");
+        assert!(is_as_at(code.commit()) && is_as_at(told.commit()), "what is measured is the same");
+
         write("more.rs", "1");
-        assert!(!is_as_at(code.commit()), "a build may take up what nobody has added yet");
+        assert!(!is_as_at(told.commit()), "a build may take up what nobody has added yet");
         std::fs::remove_file(root.join("more.rs")).unwrap();
         assert!(!is_as_at("") && !is_as_at("0123456789abcdef0123456789abcdef01234567"));
     }

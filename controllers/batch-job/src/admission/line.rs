@@ -189,6 +189,10 @@ impl Admission {
 }
 
 /// Takes a place out; that of the first, who mostly goes, without a search.
-fn take(places: &mut BTreeSet<Place>, place: &Place) -> bool {
-    if places.first() == Some(place) { places.pop_first().is_some() } else { places.remove(place) }
+fn take(places: &mut BTreeSet<Place>, place: &Place) {
+    if places.first() == Some(place) {
+        places.pop_first();
+    } else {
+        places.remove(place);
+    }
 }

@@ -27,7 +27,6 @@ impl Admission {
                 self.pods.job_of(&pod).and_then(|job| Some(&self.jobs.get(job)?.class.shape)).cloned();
             let Some(shape) = shape else { continue };
             let Some(fit) = self.fits.get_mut(&shape).map(|fit| &mut fit.table) else { continue };
-            fit.refresh(&shape, &self.ledger);
             if let Some(slot) = fit.place(1, &shape, &mut self.ledger).pop() {
                 // What it holds itself is charged in place of its shape.
                 self.ledger.credit(slot, &shape.requests);

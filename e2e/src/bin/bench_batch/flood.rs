@@ -1,6 +1,9 @@
 //! Many more jobs at once than the kind is declared for: the last of them are to go as fast as the first.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
@@ -8,25 +11,58 @@ use springtide_e2e::manager::Manager;
 use crate::Shared;
 use crate::contender::{RAISED, RAISED_WORKERS};
 use crate::generator::Generator;
-use crate::manifests::System;
-use crate::processes::Beside;
-use crate::throughput::{self, Run};
+use crate::manifests::{System, Task};
+use crate::processes::{Beside, Meter, Spent};
+use crate::stats::{rates_of_tenths, sorted};
+use crate::watcher::{Jobs, Seen, Watcher};
 
-/// Creates so many jobs at once, on a cluster of their own, under a manager that takes as many, and waits until all are
-/// gone.
-pub(crate) async fn measure(nodes: u16, jobs: usize) -> Result<Run> {
+/// What stands before the numbers of its jobs.
+const PREFIX: &str = "flood-";
+/// The longest that it may take.
+const BOUND: Duration = Duration::from_secs(60 * 60);
+
+/// How they went.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Flood {
+    /// How many there were.
+    pub(crate) jobs: usize,
+    /// Jobs a second, from the start of the manager until all objects are gone.
+    pub(crate) rate: f64,
+    /// Pods that were gone a second, of each tenth of them, in the order in which they went.
+    pub(crate) pods: Vec<f64>,
+    /// The same of the jobs themselves.
+    pub(crate) gone: Vec<f64>,
+    /// What each process used.
+    pub(crate) spent: Spent,
+}
+
+/// Creates so many jobs on a cluster of their own, starts a manager that takes as many when all are there, so that nothing
+/// else asks for much of the server while they run, and waits until all are gone.
+pub(crate) async fn measure(nodes: u16, jobs: usize) -> Result<Flood> {
     let Shared { cluster, namespaces } = Shared::start(nodes).await?;
+    let generator = Generator::new(&cluster, &namespaces)?;
+    let watcher = Watcher::start(&cluster, System::BatchJob, PREFIX, Jobs::Presence).await?;
+    generator.create(System::BatchJob, PREFIX, jobs, |_| Task::of("0")).await?;
+    eprintln!("      {jobs} jobs are there");
     let path = configure(&cluster, "flood", jobs, namespaces.len())?;
     let (factor, workers) = (RAISED.to_string(), RAISED_WORKERS.to_string());
     let args = ["--config", &path, "--write-budget-factor", &factor, "--workers", &workers];
+    let start = Instant::now();
     let mut manager = Manager::start(&cluster, "manager-flood", &args).await?;
+    let meter = Meter::start_beside(&cluster, Beside::Manager(&manager))?;
     manager.wait_ready().await?;
-    let generator = Generator::new(&cluster, &namespaces)?;
-    let beside = Beside::Manager(&manager);
-    let run = throughput::run(&cluster, &generator, System::BatchJob, "flood-", jobs, beside).await?;
+    watcher.until_all("gone", jobs, BOUND, |seen| seen.is_gone()).await?;
+    let spent = meter.end()?;
     manager.stop()?;
     cluster.stop()?;
-    Ok(run)
+    let seen = watcher.all();
+    let ends = |of: fn(&Seen) -> Option<Instant>| {
+        sorted(seen.values().filter_map(|seen| Some((of(seen)? - start).as_secs_f64())))
+    };
+    let all = ends(Seen::gone);
+    let rate = jobs as f64 / all.last().context("no job has gone")?;
+    let tenths = |of| rates_of_tenths(&ends(of));
+    Ok(Flood { jobs, rate, pods: tenths(|seen| seen.pod_gone), gone: tenths(|seen| seen.job_gone), spent })
 }
 
 /// Writes the configuration of a manager that takes so many jobs in so many namespaces, and gives its path.
@@ -54,11 +90,13 @@ fn configuration(jobs: usize, namespaces: usize) -> Value {
     })
 }
 
-/// The rate of the last tenth to that of the first; NaN of too few jobs.
-pub(crate) fn last_to_first(run: &Run) -> f64 {
-    match (run.tenths.first(), run.tenths.last()) {
-        (Some(first), Some(last)) => last / first,
-        (None, _) | (_, None) => f64::NAN,
+impl Flood {
+    /// The rate of the last tenth of the pods to that of the first; NaN of too few jobs.
+    pub(crate) fn last_to_first(&self) -> f64 {
+        match (self.pods.first(), self.pods.last()) {
+            (Some(first), Some(last)) => last / first,
+            (None, _) | (_, None) => f64::NAN,
+        }
     }
 }
 

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Node, Secret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::ResourceExt;
 use kube::api::{Api, ApiResource, ListParams};
+use kube::runtime::wait::{await_condition, conditions};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use springtide_e2e::local_cluster::LocalCluster;
@@ -57,9 +60,14 @@ impl Installation {
         let ports = Ports { health: free()?, metrics: free()?, webhooks: free()? };
         let objects = manifests::installation(&module, ports)?;
         cluster.apply(&objects.to_string()).await.context("install Kueue's CRDs")?;
-        let served = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
-        let served = cluster.kubectl(&served).await?;
-        ensure!(served.status.success(), "Kueue's CRDs: {}", String::from_utf8_lossy(&served.stderr).trim());
+        // Not by `kubectl wait`: it fails at a CRD that has no status yet.
+        let crds: Api<CustomResourceDefinition> = Api::all(cluster.client(AGENT)?);
+        for crd in crds.list(&ListParams::default()).await.context("list CRDs")? {
+            let name = crd.name_any();
+            let established = await_condition(crds.clone(), &name, conditions::is_crd_established());
+            let established = tokio::time::timeout(READY, established).await;
+            established.with_context(|| format!("the CRD {name} is not served"))?.context("watch a CRD")?;
+        }
         Ok(Self { module, folder, ports, namespaces: namespaces.to_vec() })
     }
 

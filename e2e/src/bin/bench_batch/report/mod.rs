@@ -19,13 +19,13 @@ use crate::comparison::{Comparison, Sweep};
 use crate::contender::{Contender, RAISED};
 use crate::decision::Decision;
 use crate::drain::Drain;
+use crate::flood::Flood;
 use crate::follows::Follows;
 use crate::latency::Latency;
 use crate::load::Load;
 use crate::online::Online;
 use crate::pending::Pending;
 use crate::queue::Queue;
-use crate::throughput::Run;
 use crate::walk::Walk;
 use crate::writes::Counted;
 
@@ -55,7 +55,7 @@ pub(crate) struct Measured {
     /// Where the machine can run containers.
     pub(crate) online: Option<Online>,
     pub(crate) queue: Option<Queue>,
-    pub(crate) flood: Option<Run>,
+    pub(crate) flood: Option<Flood>,
     pub(crate) writes: Option<Counted>,
     pub(crate) decision: Option<Decision>,
     pub(crate) walk: Option<Walk>,

@@ -13,12 +13,12 @@ use crate::comparison::Comparison;
 use crate::contender::{RAISED, RAISED_WORKERS};
 use crate::decision::{self, Decision};
 use crate::drain::{self, Drain};
+use crate::flood::Flood;
 use crate::latency::{JOBS_PER_SECOND, Latency};
 use crate::load::{JOBS_PER_MINUTE, Load};
 use crate::online::{self, Online, Phases};
 use crate::pending::{OVERSUBSCRIBED, Pending};
 use crate::queue::{self, Queue};
-use crate::throughput::Run;
 use crate::walk::{self, Walk};
 use crate::writes::{self, Counted, Events, Writes};
 
@@ -54,8 +54,8 @@ pub(super) fn of(measured: &Measured, goals: &[Goal], origin: &str) -> Result<St
     if let Some(queue) = queue {
         full_queue(&mut page, queue)?;
     }
-    if let Some(run) = &measured.flood {
-        flooded(&mut page, run)?;
+    if let Some(flood) = &measured.flood {
+        flooded(&mut page, flood)?;
     }
     if let Some(decision) = decision {
         decisions(&mut page, decision)?;
@@ -232,17 +232,21 @@ fn full_queue(page: &mut String, queue: &Queue) -> Result<()> {
     Ok(())
 }
 
-fn flooded(page: &mut String, run: &Run) -> Result<()> {
-    let Run { jobs, rate, tenths, spent, .. } = run;
-    let tenths: Vec<String> = tenths.iter().map(|rate| format!("{rate:.1}")).collect();
-    writeln!(page, "\n## {jobs} jobs that come at once\n\n| measure | value |\n|---|---|")?;
-    writeln!(page, "| jobs/s, created to all objects gone | {rate:.1} |")?;
-    writeln!(page, "| jobs/s of each tenth, in the order in which they went | {} |", tenths.join(" "))?;
-    writeln!(page, "| manager RSS, most | {:.0} MiB |", spent.manager()?.peak_mib)?;
+fn flooded(page: &mut String, flood: &Flood) -> Result<()> {
+    let Flood { jobs, rate, pods, gone, spent } = flood;
+    let tenths = |rates: &[f64]| rates.iter().map(|rate| format!("{rate:.1}")).collect::<Vec<_>>().join(" ");
+    writeln!(page, "\n## {jobs} jobs that are there at once\n\n| measure | value |\n|---|---|")?;
+    writeln!(page, "| jobs/s, from the start of the manager to all objects gone | {rate:.1} |")?;
+    writeln!(page, "| pods/s of each tenth of them, in the order in which they went | {} |", tenths(pods))?;
+    writeln!(page, "| jobs/s of each tenth of the BatchJobs, likewise | {} |", tenths(gone))?;
+    let manager = spent.manager()?;
+    writeln!(page, "| manager RSS, most | {:.0} MiB |", manager.peak_mib)?;
+    writeln!(page, "| manager CPU time a job | {:.1} ms |", 1000.0 * manager.cpu_seconds / *jobs as f64)?;
     writeln!(
         page,
         "\nOn a cluster of their own, with {RAISED} times the write budget and {RAISED_WORKERS} workers, and a declared \
-         maximum that is as large."
+         maximum that is as large. The manager starts when all of them are there. Finished BatchJobs are deleted in the \
+         lowest class of writes, after what others wait for."
     )?;
     Ok(())
 }
