@@ -1,6 +1,6 @@
 //! Many more jobs at once than the kind is declared for: the last of them are to go as fast as the first.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -13,13 +13,12 @@ use crate::contender::{RAISED, RAISED_WORKERS};
 use crate::generator::Generator;
 use crate::manifests::{System, Task};
 use crate::processes::{Beside, Meter, Spent};
-use crate::stats::{rates_of_tenths, sorted};
-use crate::watcher::{Jobs, Seen, Watcher};
+use crate::stats::rates_of_tenths;
+use crate::throughput::BOUND;
+use crate::watcher::{Jobs, Seen, Watcher, spans};
 
 /// What stands before the numbers of its jobs.
 const PREFIX: &str = "flood-";
-/// The longest that it may take.
-const BOUND: Duration = Duration::from_secs(60 * 60);
 
 /// How they went.
 #[derive(Serialize, Deserialize)]
@@ -56,9 +55,7 @@ pub(crate) async fn measure(nodes: u16, jobs: usize) -> Result<Flood> {
     manager.stop()?;
     cluster.stop()?;
     let seen = watcher.all();
-    let ends = |of: fn(&Seen) -> Option<Instant>| {
-        sorted(seen.values().filter_map(|seen| Some((of(seen)? - start).as_secs_f64())))
-    };
+    let ends = |of: fn(&Seen) -> Option<Instant>| spans(&seen, |_, _| Some(start), of);
     let all = ends(Seen::gone);
     let rate = jobs as f64 / all.last().context("no job has gone")?;
     let tenths = |of| rates_of_tenths(&ends(of));

@@ -14,10 +14,10 @@ use crate::generator::Generator;
 use crate::manifests::{System, Task};
 use crate::processes::{Beside, Meter, Spent};
 use crate::served::Served;
-use crate::watcher::{Jobs, Watcher, spans};
+use crate::watcher::{Jobs, Seen, Watcher, spans};
 
 /// The longest that a run may take.
-const BOUND: Duration = Duration::from_secs(60 * 60);
+pub(crate) const BOUND: Duration = Duration::from_secs(60 * 60);
 
 /// One run.
 #[derive(Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub(crate) async fn run(
     let traffic = before.zip(scrape(manager).await?);
     let traffic = traffic.map(|(before, after)| Traffic::between(&before, &after, spent.seconds));
     let seen = watcher.all();
-    let ends = sorted(seen.values().filter_map(|seen| Some((seen.gone()? - start).as_secs_f64())));
+    let ends = spans(&seen, |_, _| Some(start), Seen::gone);
     let last = ends.last().copied().context("no job has gone")?;
     Ok(Run {
         jobs,
