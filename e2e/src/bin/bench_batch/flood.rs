@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use springtide_e2e::bench::stats::rates_of_tenths;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 
@@ -13,7 +14,6 @@ use crate::contender::{RAISED, RAISED_WORKERS};
 use crate::generator::Generator;
 use crate::manifests::{System, Task};
 use crate::processes::{Beside, Meter, Spent};
-use crate::stats::rates_of_tenths;
 use crate::throughput::BOUND;
 use crate::watcher::{Jobs, Seen, Watcher, spans};
 
