@@ -56,7 +56,7 @@ demo-upgrade: deps xtask ## Upgrade a service in place on a real node while requ
 	bin=$(if $(filter 0,$(shell id -u)),$$($(XTASK) tools --print-path control-plane node)) && SPRINGTIDE_BIN=$$bin $(BUILT)/demo-upgrade
 
 .PHONY: demo-timeshare
-demo-timeshare: deps xtask ## Show a day in which two services and batch jobs share a real node, while requests run (root; four minutes).
+demo-timeshare: deps xtask ## Show two services and batch jobs share a real node, by the clock and by hand, while requests run (root; four minutes).
 	cargo build --workspace --bins
 	bin=$(if $(filter 0,$(shell id -u)),$$($(XTASK) tools --print-path control-plane node)) && SPRINGTIDE_BIN=$$bin $(BUILT)/demo-time-share
 

@@ -4,6 +4,7 @@
 //! arguments say; the demo builds it.
 
 mod queues;
+mod quickstart;
 mod time_shares;
 mod upgrades;
 
@@ -18,6 +19,7 @@ use crate::batch_task_profile::{BatchTaskProfile, BatchTaskProfileSpec, ProfileM
 use crate::common::{Quantity, Tier};
 
 pub use queues::batch_queues;
+pub use quickstart::{Quickstart, quickstarts};
 pub use time_shares::{reference_grants, time_share_groups};
 pub use upgrades::in_place_upgrades;
 

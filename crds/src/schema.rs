@@ -92,6 +92,21 @@ fn is_required(spec: &Value, path: &str) -> bool {
     spec["required"].as_array().is_some_and(|required| required.iter().any(|name| name == path))
 }
 
+/// Fills in the defaults of a schema, as the API server does: also in objects that are defaults themselves.
+pub fn with_defaults(value: &mut Value, schema: &Value) {
+    for item in value.as_array_mut().into_iter().flatten() {
+        with_defaults(item, &schema["items"]);
+    }
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        if value.get(name).is_none() && !field["default"].is_null() {
+            value[name] = field["default"].clone();
+        }
+        if let Some(inner) = value.get_mut(name) {
+            with_defaults(inner, field);
+        }
+    }
+}
+
 /// A schema of our own making that does not parse is a defect no caller can
 /// handle; it shows in the first test that asks for the CRD.
 #[allow(clippy::expect_used)]

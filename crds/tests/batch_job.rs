@@ -3,14 +3,12 @@
 // Helpers of tests fail the test, as tests do.
 #![allow(clippy::unwrap_used)]
 
-mod defaults;
-
-use defaults::with_defaults;
 use serde_json::{Value, json};
 use springtide_crds::batch_job::{
     BatchJob, BatchJobSpec, BatchJobStatus, CompletionMode, NAME_MAX_LENGTH, PodTemplate, crd,
 };
 use springtide_crds::common::Tier;
+use springtide_crds::schema::with_defaults;
 
 fn template() -> PodTemplate {
     serde_json::from_value(json!({

@@ -3,14 +3,12 @@
 // Helpers of tests fail the test, as tests do.
 #![allow(clippy::unwrap_used)]
 
-mod defaults;
-
-use defaults::with_defaults;
 use serde_json::{Value, json};
 use springtide_crds::batch_queue::{
     BatchQueue, BatchQueueSpec, BatchQueueStatus, CapacityType, Ordering, crd,
 };
 use springtide_crds::common::{Quantity, Tier};
+use springtide_crds::schema::with_defaults;
 
 fn schema(part: &str) -> Value {
     json!(crd())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part].clone()

@@ -3,9 +3,6 @@
 // Helpers of tests fail the test, as tests do.
 #![allow(clippy::unwrap_used)]
 
-mod defaults;
-
-use defaults::with_defaults;
 use serde_json::{Value, json};
 use springtide_crds::common::{ConditionStatus, IntOrPercent, OnTimeout};
 use springtide_crds::in_place_upgrade::{
@@ -15,6 +12,7 @@ use springtide_crds::in_place_upgrade::{
     StalledReason, TARGET_MAX_LENGTH, TargetKind, TrafficMode, crd,
 };
 use springtide_crds::reason::Reason;
+use springtide_crds::schema::with_defaults;
 
 fn schema(part: &str) -> Value {
     json!(crd())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part].clone()

@@ -3,14 +3,12 @@
 // Helpers of tests fail the test, as tests do.
 #![allow(clippy::unwrap_used)]
 
-mod defaults;
-
-use defaults::with_defaults;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use springtide_crds::common::{ConditionStatus, OnTimeout};
 use springtide_crds::in_place_upgrade::TargetKind;
 use springtide_crds::reason::Reason;
+use springtide_crds::schema::with_defaults;
 use springtide_crds::time_share_group::{
     AcceptedReason, AutoscalerConflictReason, Autoscalers, CapacitySafeReason, GuardsPassingReason,
     HeldReason, LimitsPolicy, MemberKind, MemoryPolicy, Mode, OnBreach, OnPreflightFailure, OnStuck, Order,

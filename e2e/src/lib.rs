@@ -25,6 +25,7 @@
 //! | [`foreign_crds`] | CRDs of other projects |
 //! | [`archive_sink`] | a server that takes the lines of finished jobs, or does not |
 //! | [`crash`] | a manager that ends at each of its writes, and what becomes of its work |
+//! | [`prometheus`] | a server that answers queries of metrics |
 //! | [`held_seats`] | a tenant that keeps the seats of a priority level |
 //! | [`batch`] | a cluster with a manager, and namespaces for tests of BatchJob |
 //! | [`recovery`] | how a manager comes back after a fault of what it stands on |
@@ -59,6 +60,7 @@ pub mod oracle;
 pub mod pki;
 pub mod polling;
 pub mod process;
+pub mod prometheus;
 pub mod recovery;
 pub mod relay;
 pub mod rights;

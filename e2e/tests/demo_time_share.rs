@@ -36,6 +36,8 @@ async fn the_demo_of_a_day_keeps_what_it_promises_and_leaves_nothing() -> Result
     for promise in [
         "promo has its peak size and all traffic in its peak",
         "payment has its peak size and all traffic in its peak",
+        "promo has it by hand inside the other one's peak",
+        "payment has it back when the override is gone",
         "they are the same pods all day",
         "no request to promo is lost",
         "batch has what the services leave",

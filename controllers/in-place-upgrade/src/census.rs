@@ -1,7 +1,6 @@
 //! The pods of a workload, counted by what is to be done to them and by where they stand.
 
 use crate::machine::{Failure, PodState, Stand};
-use springtide_plumbing::workloads::pod::PodView;
 use crate::steps::Progress;
 use crate::verdict::{Judgement, Verdict};
 use jiff::Timestamp;
@@ -10,6 +9,7 @@ use springtide_crds::in_place_upgrade::{
     BlockedPods, BlockedReason, FAILURES_MAX, Ineligible, NAME_MAX_LENGTH, PlanCounts, PodCounts, PodFailure,
 };
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::pod::PodView;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -4,16 +4,16 @@
 //! of its own. So what the wish leaves as it was is not held against a pod, unless it was us who changed it: the pod's
 //! record says so, or (for amounts, which are resized without one) a run is open.
 
-use springtide_plumbing::workloads::amounts::Amounts;
 use crate::change::{Change, KeyChange};
+use jiff::Timestamp;
+use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::amounts::Amounts;
 use springtide_plumbing::workloads::claims::{Claim, share};
 use springtide_plumbing::workloads::content::{ContainerContent, Metadata, Role};
 use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, turns_traffic};
 use springtide_plumbing::workloads::pod::{ContainerView, PodView};
 use springtide_plumbing::workloads::template::Template;
 use springtide_plumbing::workloads::trace::{Kind, Trace};
-use jiff::Timestamp;
-use springtide_plumbing::projection::Projection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -197,8 +197,8 @@ fn added<'a>(
 mod tests {
     use super::*;
     use crate::fixtures::{pod, template};
-    use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
     use serde_json::{Value, json};
+    use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 
     fn found(old: &Template, wish: &Template, over: Value) -> Differences {
         let change = Change::between(old, wish);

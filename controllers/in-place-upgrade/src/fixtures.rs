@@ -1,16 +1,16 @@
 //! Objects for tests: short forms of what the API server serves.
 
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use springtide_plumbing::workloads::content::POD_TEMPLATE_HASH;
+use springtide_plumbing::workloads::kinds::{
+    ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
+};
 use springtide_plumbing::workloads::node::NodeView;
 use springtide_plumbing::workloads::pod::PodView;
 use springtide_plumbing::workloads::template::Template;
 use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use springtide_plumbing::workloads::kinds::{
-    ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
-};
-use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// So many seconds after an instant that tests begin at.

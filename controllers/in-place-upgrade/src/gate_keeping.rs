@@ -2,6 +2,7 @@
 
 use crate::RIGHTS;
 use crate::projections::upgrade::UpgradeView;
+use crate::traffic::closed_by_run;
 use crate::watches::{Stores, UPGRADES_BY_TARGET};
 use springtide_crds::in_place_upgrade::TargetKind;
 use springtide_plumbing::key::ObjectKey;
@@ -40,9 +41,13 @@ impl Gates for UpgradeGates {
         &pod.signals
     }
 
-    /// What no run has closed is opened in mid-run too. A label needs nobody: its template says `"true"`.
+    /// A gate that no run has closed is opened in mid-run too. A label needs nobody, as its template says `"true"`, but
+    /// where a run has ended that had turned it off: of a pod that has failed, and recovers.
     fn forgotten(signals: &Signals, is_held: impl FnOnce() -> bool) -> Option<Lever> {
-        signals.is_gate_forgotten(|_| is_held()).then_some(Lever::ReadinessGate)
+        if signals.is_gate_forgotten(|_| true) {
+            return Some(Lever::ReadinessGate);
+        }
+        closed_by_run(signals).next().filter(|_| !is_held())
     }
 
     fn holds(&self, kind: TargetKind, workload: &ObjectKey) -> bool {
@@ -121,6 +126,20 @@ mod tests {
         assert_eq!((writes(closed(), true), writes(closed(), false)), (0, 1));
         let open = gate(json!([{"type": UPGRADE_TRAFFIC.gate, "status": "True"}]));
         assert_eq!(writes(open, false), 0);
+    }
+
+    #[test]
+    fn a_label_that_a_run_has_turned_off_is_turned_on_when_it_is_over_and_one_of_the_users_is_left_alone() {
+        let labelled = |value: &str| json!({"metadata": {"labels": {UPGRADE_TRAFFIC.label: value}}});
+        let of_run = || {
+            let note = json!({UPGRADE_TRAFFIC.annotation: "run=7c9f21ab04de,since=2026-11-23T10:00:00Z"});
+            let mut closed = labelled("false");
+            closed["metadata"]["annotations"] = note;
+            closed
+        };
+        assert_eq!((writes(of_run(), true), writes(of_run(), false)), (0, 1));
+        assert_eq!(writes(labelled("false"), false), 0, "somebody has it so on purpose");
+        assert_eq!(writes(labelled("true"), false), 0);
     }
 
     #[test]

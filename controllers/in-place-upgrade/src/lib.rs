@@ -5,6 +5,7 @@
 //! - [`plan`] decides, as a pure function: what is wished ([`wish`]), what that changes ([`change`], [`differences`]), what
 //!   is to be done to each pod ([`verdict`]), where it stands ([`machine`]), who starts ([`steps`], [`holds`], [`starts`]).
 //! - [`time_share`] is what a TimeShareGroup says of a workload.
+//! - [`traffic`] is given back to pods that nothing is changed of.
 //! - [`pre_pull`] has images on a node before anything there is stopped.
 //! - [`finalize`] brings the workload's own controller to see the work.
 //! - [`status`] says in the object's status where it stands.
@@ -15,6 +16,7 @@
 
 pub mod census;
 pub mod change;
+mod departures;
 pub mod differences;
 pub mod finalize;
 #[cfg(test)]
@@ -46,6 +48,7 @@ pub mod status;
 pub mod steps;
 pub mod target;
 pub mod time_share;
+pub mod traffic;
 pub mod verdict;
 mod warrants;
 pub mod watches;
@@ -56,6 +59,7 @@ pub use rights::RIGHTS;
 pub use warrants::InPlaceUpgradeWarrants;
 pub use watches::Stores;
 
+use departures::{Departing, Departures};
 use jiff::Timestamp;
 use measures::Measures;
 use memory::Memory;
@@ -74,7 +78,7 @@ use springtide_plumbing::failing::{Failing, Telling};
 use springtide_plumbing::key::{ObjectKey, Resource};
 use springtide_plumbing::metric_query::MetricQueries;
 use springtide_plumbing::metrics::{Census, Population};
-use springtide_plumbing::plan::{Action, Plan};
+use springtide_plumbing::plan::{Action, Outcome, Plan};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::rights::Rights;
@@ -94,6 +98,8 @@ pub struct InPlaceUpgradeReconciler {
     tools_image: Arc<str>,
     queue: OnceLock<WorkQueue<ObjectKey>>,
     measures: Measures,
+    /// What passes of other objects have just decided.
+    departures: Departures,
 }
 
 impl InPlaceUpgradeReconciler {
@@ -111,6 +117,7 @@ impl InPlaceUpgradeReconciler {
             tools_image: tools_image.into(),
             queue: OnceLock::new(),
             measures: Measures::default(),
+            departures: Departures::default(),
         })
     }
 
@@ -153,7 +160,8 @@ impl Reconciler for InPlaceUpgradeReconciler {
     type Observed = Observed;
 
     fn observe(&self, key: &ObjectKey, failing: Option<&Failing>, now: Timestamp) -> Option<Observed> {
-        self.gather(key, failing, now)
+        let departing = self.departures.begin(key);
+        self.gather(key, failing, departing, now)
     }
 
     fn generation(observed: &Observed) -> Option<i64> {
@@ -161,11 +169,19 @@ impl Reconciler for InPlaceUpgradeReconciler {
     }
 
     fn plan(&self, observed: &Observed, now: Timestamp) -> Plan {
-        plan::plan(observed, now)
+        let planned = plan::plan(observed, now);
+        let key = &observed.upgrade.meta().key;
+        if observed.budgets.is_empty() || self.departures.decide(key, &observed.departing, &planned) {
+            return planned;
+        }
+        // What it rests on is no more.
+        let mut again = Plan::idle(Outcome::Progressing);
+        again.wake_at(now);
+        again
     }
 
     fn tell(&self, key: &ObjectKey, failing: &Failing, now: Timestamp) -> Option<Telling> {
-        let observed = self.gather(key, Some(failing), now)?;
+        let observed = self.gather(key, Some(failing), Departing::default(), now)?;
         let upgrade = &observed.upgrade;
         let event = failing.note(IN_PLACE_UPGRADE, key.clone(), upgrade.meta().uid.clone())?;
         // The stored status with other conditions: nothing that a run rests on moves by it.

@@ -1,11 +1,11 @@
 //! Whether the workload's own controller leaves pods alone that do not match its template.
 
-use springtide_plumbing::workloads::kinds::StatefulSetStrategy;
 use crate::target::Target;
 use springtide_crds::common::ConditionStatus;
 use springtide_crds::in_place_upgrade::{Lock, LockedReason, Persist};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::kinds::StatefulSetStrategy;
 
 /// A verdict and what there is to say about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +40,11 @@ pub struct Terms<'a> {
     pub was_unlocked: bool,
     /// UID of our object, by which a pause of ours is known.
     pub uid: &'a str,
-    /// Partition that the open run has recorded: from there it is lowered by us, as pods are done.
-    pub recorded_partition: Option<u32>,
+    /// Whether a StatefulSet's partition is one that the open run has found and looks after: it lowers it past pods that
+    /// are done, and others may scale the workload past it.
+    pub has_recorded_partition: bool,
+    /// Whether somebody else has lowered it past pods that are still to be changed, so that they are made anew.
+    pub is_lowered_by_others: bool,
 }
 
 /// Whether the workload is locked.
@@ -139,8 +142,8 @@ fn of_kind(target: &Target, terms: &Terms<'_>) -> LockVerdict {
                 "the update strategy has no lock: use RollingUpdate with a partition, or OnDelete",
             ),
             StatefulSetStrategy::RollingUpdate { partition } => {
-                // In a run it is lowered by us, and only as far as pods are relabelled: what is below it was done.
-                let is_ours = terms.recorded_partition.is_some_and(|recorded| recorded > partition);
+                let is_ours =
+                    terms.is_run_open && terms.has_recorded_partition && !terms.is_lowered_by_others;
                 if partition >= set.replicas || is_ours {
                     LockVerdict::new(LockedReason::Partition, format!("the partition is {partition}"))
                 } else {
@@ -177,7 +180,8 @@ mod tests {
         is_run_open: false,
         was_unlocked: false,
         uid: "ipu",
-        recorded_partition: None,
+        has_recorded_partition: false,
+        is_lowered_by_others: false,
     };
 
     fn web(image: &str, over: Value) -> Target {
@@ -256,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_is_a_lock_at_or_above_the_replicas_and_below_only_where_we_lower_it() {
+    fn a_partition_is_a_lock_at_or_above_the_replicas_and_below_only_where_a_run_looks_after_it() {
         let reason = |partition: u32, terms: &Terms<'_>| {
             let strategy = json!({"updateStrategy": {"rollingUpdate": {"partition": partition}}});
             let set = stateful_set(3, "app:2", strategy, json!({}));
@@ -264,8 +268,11 @@ mod tests {
         };
         assert_eq!(reason(3, &TERMS), LockedReason::Partition);
         assert_eq!(reason(2, &TERMS), LockedReason::PartitionTooLow);
-        let open = Terms { is_run_open: true, recorded_partition: Some(3), ..TERMS };
+        let open = Terms { is_run_open: true, has_recorded_partition: true, ..TERMS };
         assert_eq!(reason(2, &open), LockedReason::Partition);
+        let lowered = Terms { is_lowered_by_others: true, ..open };
+        assert_eq!(reason(2, &lowered), LockedReason::UnlockedDuringRun);
+        assert_eq!(reason(3, &lowered), LockedReason::Partition, "no pod is above it");
         let other = stateful_set(3, "app:2", json!({"updateStrategy": {"type": "Recreate"}}), json!({}));
         let verdict = lock(&Target::stateful_set(other, Vec::new()), &TERMS);
         assert_eq!(verdict.reason, LockedReason::StrategyNotLockable);

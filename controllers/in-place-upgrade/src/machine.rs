@@ -9,8 +9,7 @@ mod settling;
 
 pub use failure::Failure;
 
-use springtide_plumbing::workloads::pod::{PodView, container_now};
-use springtide_plumbing::workloads::trace::Trace;
+use crate::restarts::is_of_main;
 use crate::verdict::{Judgement, Verdict};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::InPlaceUpgradeSpec;
@@ -19,6 +18,7 @@ use springtide_plumbing::done_rule::{DoneVerdict, NotYet, Record};
 use springtide_plumbing::first_seen::Sighting;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::traffic::{DrainRule, DrainVerdict, Draining, Exposure, Lever, Traffic};
+use springtide_plumbing::workloads::pod::{PodView, container_now};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -261,19 +261,62 @@ pub fn renewed(pod: &PodView, stand: Stand, pace: &Pace, now: Timestamp) -> Stan
 /// A kubelet that sees two patches at once, the second of which takes the first one back, restarts nothing, and nobody
 /// could tell whether the second is done.
 fn undone_until(pod: &PodView, judgement: &Judgement, pace: &Pace, now: Timestamp) -> Option<Timestamp> {
-    let Trace::Record(record) = &pod.trace else { return None };
+    let record = pod.trace.record()?;
     let until = after(record.at, pace.pod_deadline);
-    let is_undone = judgement.differences.restarting().any(|name| {
-        let Some(container) = pod.container(name).filter(|_| record.base.contains_key(name)) else {
-            return false;
-        };
-        match record.judge(name, &container_now(pod, container), SignedDuration::ZERO, None, now) {
-            DoneVerdict::NotYet { reason: NotYet::NotObserved | NotYet::OldContainer, .. } => true,
-            DoneVerdict::NotYet { reason: NotYet::NotRunning | NotYet::SameImage, .. }
-            | DoneVerdict::Done => false,
-        }
-    });
+    let is_undone = judgement.differences.restarting().any(|name| is_undone(pod, record, name, now));
     (is_undone && now < until).then_some(until)
+}
+
+/// Whether the kubelet has yet to stop a container whose image a patch has changed.
+fn is_undone(pod: &PodView, record: &Record, name: &str, now: Timestamp) -> bool {
+    let Some(container) = pod.container(name).filter(|_| record.base.contains_key(name)) else {
+        return false;
+    };
+    match record.judge(name, &container_now(pod, container), SignedDuration::ZERO, None, now) {
+        DoneVerdict::NotYet { reason: NotYet::NotObserved | NotYet::OldContainer, .. } => true,
+        DoneVerdict::NotYet { reason: NotYet::NotRunning | NotYet::SameImage, .. } | DoneVerdict::Done => {
+            false
+        }
+    }
+}
+
+/// Whether a container of a pod that may be ready is about to be stopped, as its spec asks for it: its kubelet has yet to
+/// see the image that we have written, or to put a resize in force that restarts it. Until then, and for as long as the
+/// container takes to end, the pod says that it is ready.
+pub fn is_about_to_stop(pod: &PodView, now: Timestamp) -> bool {
+    let is_patched = pod
+        .trace
+        .record()
+        .is_some_and(|record| record.base.keys().any(|name| is_undone(pod, record, name, now)));
+    // One that waits for room on its node stops nothing.
+    is_patched || (pod.resize_pending.is_none() && has_resize_that_restarts(pod))
+}
+
+/// Whether a resize that restarts a container has been asked for and is not in force.
+fn has_resize_that_restarts(pod: &PodView) -> bool {
+    pod.containers.iter().filter(|container| is_of_main(container.role)).any(|container| {
+        let in_force = container.status.as_ref().and_then(|status| status.amounts);
+        let (cpu, memory) = in_force.map_or((false, false), |amounts| amounts.changes_to(&container.amounts));
+        (cpu && container.cpu_restarts) || (memory && container.memory_restarts)
+    })
+}
+
+/// Whether a pod is about to be out of service where it stands, though it may be ready: what limits count is what has been
+/// begun, not what its kubelet has come to see of it.
+pub fn is_going(pod: &PodView, state: &PodState, now: Timestamp) -> bool {
+    match state {
+        PodState::Patched | PodState::Renewed => true,
+        PodState::Resizing => has_resize_that_restarts(pod),
+        PodState::Old
+        | PodState::Draining { .. }
+        | PodState::Drained
+        | PodState::NotDrained { .. }
+        | PodState::Started
+        | PodState::Updated
+        | PodState::Unavailable
+        | PodState::Failed(_)
+        | PodState::Ineligible => is_about_to_stop(pod, now),
+    }
 }
 
 /// What is known of a pod that is out of traffic.

@@ -1,12 +1,9 @@
 //! What the process remembers of an object: since when things have been as they are. A new leader has none of it, and
 //! waits for longer; nothing is decided otherwise.
 
-use springtide_plumbing::workloads::claims::{Claim, share};
 use crate::machine::Evidence;
 use crate::pod_times::{Passed, PodTimes};
 use crate::pre_pull::Puller;
-use springtide_plumbing::workloads::pod::{PodView, container_now};
-use springtide_plumbing::workloads::trace::Trace;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::{Traffic as TrafficSpec, TrafficMode};
 use springtide_plumbing::clock::after;
@@ -14,6 +11,9 @@ use springtide_plumbing::first_seen::FirstSeen;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::traffic::{DrainRule, DrainVerdict, Draining, Exposure, Lever, Traffic};
+use springtide_plumbing::workloads::claims::{Claim, share};
+use springtide_plumbing::workloads::pod::{PodView, container_now};
+use springtide_plumbing::workloads::trace::Trace;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -208,8 +208,8 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::fixtures::{at, pod};
-    use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
     use serde_json::json;
+    use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 
     fn off(is_ready: bool) -> Arc<PodView> {
         let ready = if is_ready { "True" } else { "False" };

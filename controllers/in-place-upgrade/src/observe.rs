@@ -1,11 +1,10 @@
 //! Gathers what the stores and this process know of one object.
 
+use crate::departures::Departing;
 use crate::health::{Metric, MetricState};
-use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
+use crate::machine::is_about_to_stop;
 use crate::observed::{BudgetRoom, Observed};
-use springtide_plumbing::workloads::pod::{PodPhase, PodView};
 use crate::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
-use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use crate::target::Target;
 use crate::time_share::TimeShare;
 use crate::watches::UPGRADES_BY_TARGET;
@@ -21,6 +20,9 @@ use springtide_plumbing::traffic::{Lever, Traffic, exposures};
 use springtide_plumbing::workloads::indexes::{
     AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER, workload_key,
 };
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
+use springtide_plumbing::workloads::pod::{PodPhase, PodView};
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -30,6 +32,7 @@ impl InPlaceUpgradeReconciler {
         &self,
         key: &ObjectKey,
         failing: Option<&Failing>,
+        departing: Departing,
         now: Timestamp,
     ) -> Option<Observed> {
         let Some(upgrade) = self.stores.upgrades.get(key) else {
@@ -50,8 +53,11 @@ impl InPlaceUpgradeReconciler {
         observed.time_share = self.time_share(&upgrade, now);
         observed.pods = observed.target.as_ref().map(|target| self.pods_of(target)).unwrap_or_default();
         observed.nodes = self.nodes_of(&observed.pods);
+        observed.departing = departing;
         observed.budgets = match upgrade.spec.strategy.disruption_budgets {
-            DisruptionBudgets::Respect if upgrade.is_run_open() => self.budgets_of(&upgrade, &observed.pods),
+            DisruptionBudgets::Respect if upgrade.is_run_open() => {
+                self.budgets_of(&upgrade, &observed.pods, &observed.departing.pods, now)
+            }
             DisruptionBudgets::Respect | DisruptionBudgets::Ignore => Vec::new(),
         };
         observed.pullers = self.stores.pods.by_index(&PODS_BY_OWNER, &IndexKey::from(&upgrade.meta().uid));
@@ -131,7 +137,10 @@ impl InPlaceUpgradeReconciler {
         pods
     }
 
-    fn nodes_of(&self, pods: &[Arc<PodView>]) -> HashMap<Arc<str>, Arc<springtide_plumbing::workloads::node::NodeView>> {
+    fn nodes_of(
+        &self,
+        pods: &[Arc<PodView>],
+    ) -> HashMap<Arc<str>, Arc<springtide_plumbing::workloads::node::NodeView>> {
         let Some(nodes) = &self.stores.nodes else { return HashMap::new() };
         let names: HashSet<&Arc<str>> = pods.iter().filter_map(|pod| pod.node.as_ref()).collect();
         let found = names.into_iter().filter_map(|name| {
@@ -142,7 +151,13 @@ impl InPlaceUpgradeReconciler {
     }
 
     /// The budgets that select one of the pods, and how much room each has by all pods that it selects.
-    fn budgets_of(&self, upgrade: &UpgradeView, pods: &[Arc<PodView>]) -> Vec<BudgetRoom> {
+    fn budgets_of(
+        &self,
+        upgrade: &UpgradeView,
+        pods: &[Arc<PodView>],
+        departing: &HashSet<Uid>,
+        now: Timestamp,
+    ) -> Vec<BudgetRoom> {
         let namespace = &upgrade.meta().key.namespace;
         let mut all: Option<Vec<Arc<PodView>>> = None;
         let mut rooms = Vec::new();
@@ -155,8 +170,11 @@ impl InPlaceUpgradeReconciler {
             }
             // Looked through only where there is a budget.
             let all = all.get_or_insert_with(|| self.stores.pods.list(Some(namespace)));
+            let is_going = |pod: &PodView| {
+                is_leaving(pod) || is_about_to_stop(pod, now) || departing.contains(&pod.meta().uid)
+            };
             let in_service =
-                all.iter().filter(|pod| pod.is_live() && pod.is_ready() && selects(pod) && !is_leaving(pod));
+                all.iter().filter(|pod| pod.is_live() && pod.is_ready() && selects(pod) && !is_going(pod));
             let room = budget.room(in_service.map(|pod| pod.meta().key.name.as_ref()));
             rooms.push(BudgetRoom { name: budget.meta().key.name.to_string(), room, pods: own });
         }
@@ -180,7 +198,12 @@ impl InPlaceUpgradeReconciler {
         }
         let slices = self.stores.slices.list(Some(&upgrade.meta().key.namespace));
         let service = |key: &ObjectKey| self.stores.services.get(key);
-        exposures(slices.iter().map(AsRef::as_ref), service, |uid| levers.get(uid).copied(), UPGRADE_TRAFFIC.label)
+        exposures(
+            slices.iter().map(AsRef::as_ref),
+            service,
+            |uid| levers.get(uid).copied(),
+            UPGRADE_TRAFFIC.label,
+        )
     }
 
     /// The older object of the same target, if there is one.
@@ -316,4 +339,69 @@ fn version(observed: &Observed) -> u64 {
         }
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{at, pod};
+    use crate::watches::rig::{Rig, bare, put, upgrade};
+    use serde_json::{Value, json};
+    use springtide_plumbing::done_rule::{Base, Record};
+    use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
+    use std::collections::BTreeSet;
+
+    /// A pod that a run has changed while it ran the container with this ID.
+    fn patched(before: &str) -> Value {
+        let record = Record {
+            run: "7c9f21ab04de".into(),
+            at: at(0),
+            generation: 1,
+            base: [("app".into(), Base::of(before, "reg/app@sha256:0"))].into(),
+            restarted: None,
+            renamed: BTreeSet::new(),
+            added: BTreeSet::new(),
+        };
+        json!({
+            "metadata": {"generation": 2, "annotations": {RECORD_ANNOTATION: record.encode().unwrap()}},
+            "status": {"observedGeneration": 2},
+        })
+    }
+
+    #[test]
+    fn a_budget_has_no_room_for_whoever_is_about_to_stop_though_it_is_still_ready() {
+        let mut rig = Rig::new();
+        put(&mut rig.upgrades, &upgrade("web", "Deployment", "web", true, json!({})));
+        let budget = json!({
+            "metadata": {"generation": 1},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}},
+            "status": {"observedGeneration": 1, "desiredHealthy": 1},
+        });
+        put(&mut rig.budgets, &bare("ns", "pdb", budget));
+        let closed = json!({
+            "spec": {"readinessGates": [{"conditionType": UPGRADE_TRAFFIC.gate}]},
+            "status": {"conditions": [
+                {"type": "Ready", "status": "True"},
+                {"type": UPGRADE_TRAFFIC.gate, "status": "False", "message": "run=7c9f21ab04de"},
+            ]},
+        });
+        let pods = [
+            pod("in-service", json!({})),
+            pod("closed", closed),
+            pod("about-to-stop", patched("containerd://1")),
+            pod("another", patched("containerd://0")),
+        ];
+        for pod in &pods {
+            put(&mut rig.pods, pod);
+        }
+        let reconciler = InPlaceUpgradeReconciler::new(rig.stores.clone(), None, "");
+        let upgrade = rig.stores.upgrades.get(&ObjectKey::new("ns", "web")).unwrap();
+        let room = |departing: &[&str]| {
+            let departing = departing.iter().map(|uid| Uid((*uid).into())).collect();
+            let rooms = reconciler.budgets_of(&upgrade, &pods, &departing, at(1));
+            rooms.iter().map(|room| (room.room, room.pods.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(room(&[]), [(1, 4)]);
+        assert_eq!(room(&["another", "closed"]), [(0, 4)], "another run is about to take it out");
+    }
 }

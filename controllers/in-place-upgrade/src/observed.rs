@@ -1,18 +1,19 @@
 //! What is known of one InPlaceUpgrade: plain data, gathered by [`observe`](crate::observe), that a plan rests on.
 
-use springtide_plumbing::workloads::claims::Claim;
+use crate::departures::Departing;
 use crate::health::Metric;
 use crate::machine::Evidence;
-use springtide_plumbing::workloads::node::NodeView;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
-use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use crate::target::Target;
 use crate::time_share::TimeShare;
 use jiff::Timestamp;
 use springtide_plumbing::dry_run::Answers;
 use springtide_plumbing::failing::Failing;
 use springtide_plumbing::key::{ObjectKey, Uid};
+use springtide_plumbing::workloads::claims::Claim;
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub struct Observed {
     pub nodes: HashMap<Arc<str>, Arc<NodeView>>,
     /// PodDisruptionBudgets that select one of them.
     pub budgets: Vec<BudgetRoom>,
+    /// What passes of other objects have just decided.
+    pub departing: Departing,
     /// The metrics of the spec.
     pub metrics: Vec<Metric>,
     /// Addresses of metrics that may not be asked, and why.
@@ -87,6 +90,7 @@ impl Observed {
             evidence: HashMap::new(),
             nodes: HashMap::new(),
             budgets: Vec::new(),
+            departing: Departing::default(),
             metrics: Vec::new(),
             refused_addresses: HashMap::new(),
             answers: Answers::new(),

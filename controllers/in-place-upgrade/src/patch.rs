@@ -1,14 +1,9 @@
 //! The writes to one pod: 3 of a pod with a gate, 1 of any other; image and resources together one more. One that is
 //! made anew is evicted, with 1.
 
-use springtide_plumbing::workloads::content::{Metadata, Role};
 use crate::differences::Differences;
 use crate::machine::PodWrite;
 use crate::names::{DELETION_COST, SPARED_COST};
-use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, RECORD_ANNOTATION, UPGRADE_TRAFFIC};
-use springtide_plumbing::workloads::pod::{PodView, container_now};
-use springtide_plumbing::workloads::resize;
-use springtide_plumbing::workloads::trace::{Kind, Trace};
 use crate::verdict::Judgement;
 use crate::wish::Wish;
 use jiff::Timestamp;
@@ -17,6 +12,11 @@ use springtide_plumbing::done_rule::{Base, Record};
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::plan::{Action, Patch, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::content::{Metadata, Role};
+use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, RECORD_ANNOTATION, UPGRADE_TRAFFIC};
+use springtide_plumbing::workloads::pod::{PodView, container_now};
+use springtide_plumbing::workloads::resize;
+use springtide_plumbing::workloads::trace::{Kind, Trace};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -241,12 +241,12 @@ mod tests {
     use super::*;
     use crate::change::Change;
     use crate::fixtures::{at, pod, template};
-    use springtide_plumbing::workloads::template::Template;
-    use springtide_plumbing::workloads::trace::Trace;
     use crate::verdict::{Court, judge};
     use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, Ineligible, TargetKind, TrafficMode};
     use springtide_plumbing::key::ResourceVersion;
     use springtide_plumbing::plan::{Fields, Part};
+    use springtide_plumbing::workloads::template::Template;
+    use springtide_plumbing::workloads::trace::Trace;
 
     fn written(old: &Arc<Template>, new: &Arc<Template>, pod: &PodView, what: PodWrite) -> Write {
         let wish = Wish::of(&InPlaceUpgradeSpec::new(TargetKind::Deployment, "web"), new);

@@ -4,14 +4,14 @@
 //! begin to its end. A process that begins to lead in the midst of one says nothing of it.
 
 use crate::machine::Evidence;
-use springtide_plumbing::workloads::pod::{PodView, container_now};
-use springtide_plumbing::workloads::trace::Trace;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::TrafficMode;
 use springtide_plumbing::done_rule::{DoneVerdict, Record};
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::traffic::Traffic;
+use springtide_plumbing::workloads::pod::{PodView, container_now};
+use springtide_plumbing::workloads::trace::Trace;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -237,8 +237,8 @@ fn is_down(pod: &PodView, way: Way) -> bool {
 mod tests {
     use super::*;
     use crate::fixtures::{at, overlay, pod};
-    use springtide_plumbing::workloads::names::{RECORD_ANNOTATION, UPGRADE_TRAFFIC};
     use serde_json::{Value, json};
+    use springtide_plumbing::workloads::names::{RECORD_ANNOTATION, UPGRADE_TRAFFIC};
 
     const RUN: &str = "7c9f21ab04de";
 

@@ -13,9 +13,7 @@ pub(crate) use puller::trouble as definite_pull_error;
 pub use puller::{PULLER_LABEL, PULLER_PREFIX, Puller, Recipe, Way, manifest, name};
 
 use crate::census::Member;
-use springtide_plumbing::workloads::content::Digest;
 use crate::machine::PodState;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::wish::Wish;
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::in_place_upgrade::{
@@ -25,6 +23,8 @@ use springtide_plumbing::clock::after;
 use springtide_plumbing::key::{Resource, Uid};
 use springtide_plumbing::plan::{Action, Step, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::content::Digest;
+use springtide_plumbing::workloads::pod::PodView;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -1,14 +1,14 @@
 //! What a rollback goes back to: recorded before the first pod is changed, and found again by what was recorded.
 
-use springtide_plumbing::workloads::content::{Metadata, Role};
-use springtide_plumbing::workloads::names::turns_traffic;
-use springtide_plumbing::workloads::pod::PodView;
-use springtide_plumbing::workloads::template::Template;
-use springtide_plumbing::workloads::kinds::{ReplicaSetView, StatefulSetStrategy};
 use crate::target::Target;
 use serde_json::{Map, Value, json};
 use springtide_crds::in_place_upgrade::{CONTENT_MAX_BYTES, Previous};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::content::{Metadata, Role};
+use springtide_plumbing::workloads::kinds::{ReplicaSetView, StatefulSetStrategy};
+use springtide_plumbing::workloads::names::turns_traffic;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::template::Template;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

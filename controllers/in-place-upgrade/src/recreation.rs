@@ -1,14 +1,14 @@
 //! Pods that cannot be changed in place and are made anew: whether their controller would make them as they are wished,
 //! and who has to act first.
 
-use springtide_plumbing::workloads::names::CONTROLLER_REVISION_HASH;
-use springtide_plumbing::workloads::pod::PodView;
-use springtide_plumbing::workloads::kinds::{StatefulSetStrategy, StatefulSetView};
 use crate::target::Target;
 use crate::wish::Wish;
 use springtide_crds::in_place_upgrade::{Lock, Persist};
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::warrant::PROTECTION_LABEL;
+use springtide_plumbing::workloads::kinds::{StatefulSetStrategy, StatefulSetView};
+use springtide_plumbing::workloads::names::CONTROLLER_REVISION_HASH;
+use springtide_plumbing::workloads::pod::PodView;
 
 /// How a pod comes to be made anew as it is wished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,11 +105,11 @@ fn of_stateful_set(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use springtide_plumbing::workloads::earlier::EarlierTemplates;
     use crate::fixtures::{at, daemon_set, deployment, pod, replica_set, revision, stateful_set, template};
-    use springtide_plumbing::workloads::kinds::ReplicaSetView;
     use serde_json::{Value, json};
     use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, TargetKind};
+    use springtide_plumbing::workloads::earlier::EarlierTemplates;
+    use springtide_plumbing::workloads::kinds::ReplicaSetView;
     use std::sync::Arc;
 
     fn forth() -> Wish {

@@ -1,18 +1,21 @@
 //! Restarts in place: the image of a container gets another of its names, which the kubelet takes for a change.
 //!
-//! Two things ask for one: `spec.restart`, and a label or annotation that a container's environment is made of, as that
-//! is read when it starts. A pod bears in its record for which restart it has been restarted, and which of its images
+//! Three things ask for one: `spec.restart`, `kubectl rollout restart` of a workload that is locked, and a label or
+//! annotation that a container's environment is made of, as that is read when it starts. A pod bears in its record for which restart it has been restarted, and which of its images
 //! stand there under another name than in the wish; else no name would be taken for another.
 
-use springtide_plumbing::workloads::content::Role;
 use crate::differences::Differences;
-use springtide_plumbing::workloads::image_name::ImageName;
-use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
 use crate::wish::Wish;
 use jiff::Timestamp;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::content::Role;
+use springtide_plumbing::workloads::image_name::ImageName;
+use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Annotation that `kubectl rollout restart` sets in a template, with the time as its value.
+const KUBECTL_RESTART: &str = "kubectl.kubernetes.io/restartedAt";
 
 /// The restart that a pod has yet to have, by the instant before which it was created; `None` if none.
 pub fn due(pod: &PodView, wish: &Wish) -> Option<Timestamp> {
@@ -29,6 +32,7 @@ pub fn add(pod: &PodView, wish: &Wish, found: &mut Differences) {
         asked.extend(named(pod, wish, found));
     }
     asked.extend(read_at_start(wish, found));
+    asked.extend(restarted_by_kubectl(wish, found));
     if wish.is_rollback {
         found.flips.extend(not_started(pod, wish));
     }
@@ -103,8 +107,18 @@ fn read_at_start(wish: &Wish, found: &Differences) -> Vec<Arc<str>> {
     reads.map(|(name, _)| Arc::clone(name)).collect()
 }
 
+/// All containers, where the template's annotation by which `kubectl rollout restart` has pods made anew is a new one: who
+/// asks for that is told by the workload's own controller that it is done. A rollback has nothing to restart.
+fn restarted_by_kubectl(wish: &Wish, found: &Differences) -> Vec<Arc<str>> {
+    if wish.is_rollback || !found.annotations.contains_key(KUBECTL_RESTART) {
+        return Vec::new();
+    }
+    let containers = wish.template.content.containers.iter();
+    containers.filter(|(_, content)| is_of_main(content.role)).map(|(name, _)| Arc::clone(name)).collect()
+}
+
 /// Whether a container runs for as long as its pod: others are not run again.
-fn is_of_main(role: Role) -> bool {
+pub(crate) fn is_of_main(role: Role) -> bool {
     match role {
         Role::Main | Role::Sidecar => true,
         Role::Init => false,

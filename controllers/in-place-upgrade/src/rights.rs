@@ -1,13 +1,15 @@
 //! What this controller may ask of the API server, verb by verb.
 
 use crate::projections::upgrade::IN_PLACE_UPGRADE;
-use springtide_plumbing::workloads::vertical_pod_autoscaler::VERTICAL_POD_AUTOSCALER;
-use springtide_plumbing::workloads::kinds::{CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET};
 use springtide_plumbing::disruption::POD_DISRUPTION_BUDGET;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::rights::{Right, Rights, Verb};
 use springtide_plumbing::time_share::{REFERENCE_GRANT, TIME_SHARE_GROUP};
 use springtide_plumbing::traffic::{ENDPOINT_SLICE, SERVICE};
+use springtide_plumbing::workloads::kinds::{
+    CONTROLLER_REVISION, DAEMON_SET, DEPLOYMENT, REPLICA_SET, STATEFUL_SET,
+};
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VERTICAL_POD_AUTOSCALER;
 
 /// Why a watch needs `list` beside `watch`.
 const FALLBACK: &str = "stands in for the watch's first list where a server cannot stream it";

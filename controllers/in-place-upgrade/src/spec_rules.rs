@@ -1,15 +1,26 @@
 //! What of a spec no schema can check.
 
-use springtide_plumbing::workloads::image_name::ImageName;
 use crate::message::quoting;
 use springtide_crds::common::{IntOrPercent, bounded_text};
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, Inline, MESSAGE_MAX_BYTES};
 use springtide_plumbing::quantity::parse_amount;
 use springtide_plumbing::window::Schedule;
+use springtide_plumbing::workloads::content::POD_TEMPLATE_HASH;
+use springtide_plumbing::workloads::image_name::ImageName;
+use springtide_plumbing::workloads::names::CONTROLLER_REVISION_HASH;
 use std::collections::BTreeSet;
 
 /// Of a longer problem the end is cut, so that something is left of the field's name.
 const PROBLEM_MAX_BYTES: usize = MESSAGE_MAX_BYTES / 3 * 2;
+
+/// Labels that the controllers of workloads give to pods, and know them by.
+const OF_CONTROLLERS: [&str; 5] = [
+    POD_TEMPLATE_HASH,
+    CONTROLLER_REVISION_HASH,
+    "pod-template-generation",
+    "statefulset.kubernetes.io/pod-name",
+    "apps.kubernetes.io/pod-index",
+];
 
 /// A window in which no pod starts.
 #[derive(Clone, Debug)]
@@ -136,6 +147,12 @@ fn inline_is_valid(inline: &Inline) -> Result<(), InvalidSpec> {
                     "keys of springtide.dev are the controllers' own: take it out",
                 ));
             }
+            if list == "labels" && OF_CONTROLLERS.contains(&key.as_str()) {
+                return Err(InvalidSpec::new(
+                    field(),
+                    "the workload's own controller knows its pods by it: take it out",
+                ));
+            }
             if list == "labels" && !value.is_empty() && !is_name(value) {
                 return Err(InvalidSpec::new(
                     field(),
@@ -236,6 +253,10 @@ mod tests {
             (
                 inline(json!({"metadata": {"labels": {"springtide.dev/upgrade-serving": "false"}}})),
                 "source.inline.metadata.labels[springtide.dev/upgrade-serving]",
+            ),
+            (
+                inline(json!({"metadata": {"labels": {"pod-template-hash": "x"}}})),
+                "source.inline.metadata.labels[pod-template-hash]",
             ),
             (
                 window(json!({"start": "08:00", "end": "20:00", "timeZone": "Mars/Base"})),

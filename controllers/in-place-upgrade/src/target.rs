@@ -1,15 +1,16 @@
 //! The workload whose pods are changed: what its own controller knows of it, and from what it makes pods.
 
-use springtide_plumbing::workloads::content::Digest;
-use springtide_plumbing::workloads::names::CONTROLLER_REVISION_HASH;
-use springtide_plumbing::workloads::pod::PodView;
-use springtide_plumbing::workloads::template::Template;
-use springtide_plumbing::workloads::kinds::{
-    ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
-};
+use serde_json::Value;
 use springtide_crds::in_place_upgrade::TargetKind;
 use springtide_plumbing::key::{ObjectKey, Uid};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::content::Digest;
+use springtide_plumbing::workloads::kinds::{
+    ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
+};
+use springtide_plumbing::workloads::names::CONTROLLER_REVISION_HASH;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::template::Template;
 use std::sync::Arc;
 
 /// A workload and its revisions.
@@ -99,6 +100,16 @@ impl Target {
             Self::ReplicaSet(set) => &set.template,
             Self::StatefulSet { set, .. } => &set.template,
             Self::DaemonSet { set, .. } => &set.template,
+        }
+    }
+
+    /// `spec.selector`, by which it knows its pods.
+    pub fn selector(&self) -> &Value {
+        match self {
+            Self::Deployment { deployment, .. } => &deployment.selector,
+            Self::ReplicaSet(set) => &set.selector,
+            Self::StatefulSet { set, .. } => &set.selector,
+            Self::DaemonSet { set, .. } => &set.selector,
         }
     }
 
@@ -274,9 +285,9 @@ fn in_order(mut revisions: Vec<Arc<ControllerRevisionView>>) -> Vec<Arc<Controll
 #[cfg(test)]
 mod tests {
     use super::*;
-    use springtide_plumbing::workloads::earlier::EarlierTemplates;
     use crate::fixtures::{at, daemon_set, deployment, pod, replica_set, revision, stateful_set};
     use serde_json::json;
+    use springtide_plumbing::workloads::earlier::EarlierTemplates;
 
     #[test]
     fn the_active_replica_set_is_the_one_that_is_to_have_pods() {

@@ -1,16 +1,16 @@
 //! What has to be done to a pod to make it as it is wished, or why it cannot be.
 
-use springtide_plumbing::workloads::amounts::Amounts;
 use crate::change::Change;
-use springtide_plumbing::workloads::claims::Claim;
-use springtide_plumbing::workloads::content::{Role, qos_class};
 use crate::differences::{Against, Differences, differences};
-use springtide_plumbing::workloads::node::NodeView;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::restarts;
 use crate::wish::Wish;
 use springtide_crds::in_place_upgrade::{BlockedReason, Ineligible, TrafficMode};
 use springtide_plumbing::traffic::Lever;
+use springtide_plumbing::workloads::amounts::Amounts;
+use springtide_plumbing::workloads::claims::Claim;
+use springtide_plumbing::workloads::content::{Role, qos_class};
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
 use std::sync::Arc;
 
 /// What is to be done to one pod.

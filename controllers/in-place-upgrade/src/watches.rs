@@ -20,11 +20,7 @@ pub(crate) mod rig;
 mod stores;
 
 use crate::InPlaceUpgradeReconciler;
-use springtide_plumbing::workloads::node::NodeView;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
-use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use springtide_plumbing::workloads::kinds::{self, ReplicaSetView};
 use springtide_crds::in_place_upgrade::TargetKind;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::projection::{OwnerRef, Projection};
@@ -32,6 +28,10 @@ use springtide_plumbing::queue::{Priority, Urgency, WorkQueue};
 use springtide_plumbing::store::{Change, Index};
 use springtide_plumbing::time_share::{MemberView, ReferenceGrantView, TimeShareGroupView};
 use springtide_plumbing::workloads::indexes::workload_key;
+use springtide_plumbing::workloads::kinds::{self, ReplicaSetView};
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

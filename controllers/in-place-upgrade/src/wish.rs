@@ -1,5 +1,6 @@
 //! What pods are to become.
 
+use crate::restarts::is_of_main;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -45,7 +46,7 @@ pub struct Wish {
     pub persist: Persist,
     /// What is to be restarted for its own sake.
     pub restart: Option<Restart>,
-    /// Containers that the wish names and the workload has not.
+    /// Containers that the wish names, to be changed or restarted, and the workload has not.
     pub unknown_containers: Vec<String>,
     /// Whether it is what a rollback goes back to.
     pub is_rollback: bool,
@@ -58,10 +59,12 @@ impl Wish {
             SourceType::Template => None,
             SourceType::Inline => spec.source.inline.as_ref(),
         };
-        let (wished, unknown_containers) = match inline {
+        let (wished, mut unknown_containers) = match inline {
             None => (Arc::clone(template), Vec::new()),
             Some(inline) => laid_over(template, inline),
         };
+        let named = spec.restart.iter().flat_map(|restart| &restart.containers);
+        unknown_containers.extend(named.filter(|name| !runs(&wished, name)).cloned());
         let restart = spec.restart.as_ref().map(|restart| {
             let before = restart.before_time.0.to_string();
             format!("{before} {}", restart.containers.join(","))
@@ -109,6 +112,11 @@ impl Wish {
     pub fn whole(&self) -> Digest {
         self.template.whole
     }
+}
+
+/// Whether pods of a template have a container of this name that can be restarted.
+fn runs(template: &Template, name: &str) -> bool {
+    template.content.containers.get(name).is_some_and(|content| is_of_main(content.role))
 }
 
 /// The template with an inline patch laid over it, and the containers that it has not.
@@ -228,6 +236,21 @@ mod tests {
         assert_eq!(wish.unknown_containers, ["nope"]);
         assert_eq!(wish.whole(), own.whole);
         assert_ne!(wish.hash, Wish::of(&spec(json!({})), &own).hash);
+    }
+
+    #[test]
+    fn a_container_that_is_to_be_restarted_and_does_not_run_in_the_workload_is_named() {
+        let own =
+            template("app:1", json!({"spec": {"initContainers": [{"name": "setup", "image": "setup:1"}]}}));
+        let mut restart = spec(json!({}));
+        let unknown = |restart: &InPlaceUpgradeSpec| Wish::of(restart, &own).unknown_containers;
+        restart.restart = serde_json::from_value(
+            json!({"beforeTime": "2026-11-23T10:00:00Z", "containers": ["app", "setup", "nope"]}),
+        )
+        .unwrap();
+        assert_eq!(unknown(&restart), ["setup", "nope"]);
+        restart.restart.as_mut().unwrap().containers.clear();
+        assert!(unknown(&restart).is_empty(), "those are all that run");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::message::quoting;
 use crate::names::FINALIZER;
 use crate::observed::{Attempt, Evidence, Member, MemberPod, Observed, Refused};
 use crate::plan::{own_write, status_write};
+use crate::profiles::restarts;
 use crate::projections::group::{GroupView, TIME_SHARE_GROUP};
 use crate::sizes::{Level, Size};
 use crate::traffic::{closed, route, turn_on};
@@ -88,7 +89,7 @@ fn left(observed: &Observed, now: Timestamp) -> Left {
         Left { writes: route::give_back(observed), retry_at: None, refused: None, is_nothing: true };
     left.is_nothing = left.writes.is_empty();
     for found in observed.members.iter().filter(|member| member.is_ours()).flat_map(|member| &member.pods) {
-        for lever in closed(found.signals()) {
+        for lever in closed(found.time_share()) {
             left.is_nothing = false;
             match refused(&found.evidence, Attempt::Traffic, now) {
                 Some(refused) => {
@@ -170,11 +171,11 @@ fn is_anothers_peak(group: &GroupView, name: &str) -> bool {
     holder.is_some_and(|holder| holder != name)
 }
 
-/// The cpu of a template, for those containers of a pod that request more.
+/// The cpu of a template, for those containers of a pod that request more; nothing where one would be restarted by it.
 fn excess(member: &Member, found: &MemberPod) -> Option<Size> {
     let template = &member.workload.as_ref()?.template;
-    let containers: Vec<_> = cpu_of_template(&found.pod, template).collect();
-    (!containers.is_empty()).then(|| Size::new(containers))
+    let size = Size::new(cpu_of_template(&found.pod, template));
+    (size != Size::default() && !restarts(&found.pod, &size)).then_some(size)
 }
 
 fn cpu_of_template(pod: &PodView, template: &Template) -> impl Iterator<Item = (Arc<str>, Amounts)> {

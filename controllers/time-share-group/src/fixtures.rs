@@ -313,6 +313,6 @@ mod tests {
             (7, 2)
         );
         assert!(observed.calendar.is_ok());
-        assert_eq!(observed.members[0].pods[0].signals().label.as_deref(), Some("false"));
+        assert_eq!(observed.members[0].pods[0].time_share().label.as_deref(), Some("false"));
     }
 }

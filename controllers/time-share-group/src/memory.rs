@@ -367,7 +367,8 @@ fn level(fields: &Fields, pod: Option<&PodView>) -> Level {
     if asks_for_more { Level::Peak } else { Level::Valley }
 }
 
-fn pause(refusals: u32) -> SignedDuration {
+/// After so long what was refused so often in a row is tried again.
+pub(crate) fn pause(refusals: u32) -> SignedDuration {
     let doublings = refusals.saturating_sub(1).min(10);
     RETRY_MIN.saturating_mul(1 << doublings).min(RETRY_MAX)
 }

@@ -123,7 +123,7 @@ impl MemberPod {
     }
 
     /// Its gate and label of time sharing.
-    pub fn signals(&self) -> &Signals {
+    pub fn time_share(&self) -> &Signals {
         &self.pod.time_share
     }
 }
@@ -207,6 +207,8 @@ pub struct Asked {
     pub peak: Option<Answer>,
     /// The resize to valley.
     pub valley: Option<Answer>,
+    /// How often in a row one of them was refused.
+    pub refusals: u32,
 }
 
 impl Asked {

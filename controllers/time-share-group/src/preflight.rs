@@ -18,8 +18,9 @@ pub use upcoming::{Upcoming, upcoming};
 
 use crate::memory_safety::{Shrink, shrink, widest};
 use crate::observed::{Member, MemberPod, Observed, PodIndex};
-use crate::profiles::qos_of;
+use crate::profiles::{qos_of, restarts};
 use crate::sizes::{Level, Profile, Scope, Size};
+use crate::traffic::never_leaves;
 use crate::units::{Unit, units};
 use forecast::Forecast;
 use jiff::{SignedDuration, Timestamp};
@@ -376,17 +377,15 @@ impl<'a> Resize<'a> {
         })
     }
 
-    /// What is wrong with it whatever anybody says: who restarts is asked by nobody, and the class of a pod is for life.
+    /// What is wrong with it whatever anybody says: who restarts, or would serve on, is asked by nobody, and the class of a
+    /// pod is for life.
     fn own_failure(&self) -> Option<PreflightFailure> {
         let pod = &self.found.pod;
-        let restarts = self.size.containers().any(|(name, wished)| {
-            pod.container(name).is_some_and(|own| {
-                let (cpu, memory) = own.amounts.changes_to(wished);
-                (cpu && own.cpu_restarts) || (memory && own.memory_restarts)
-            })
-        });
-        if restarts {
+        if restarts(pod, self.size) {
             return Some(PreflightFailure::ResizeNeedsRestart);
+        }
+        if never_leaves(self.spec, pod) {
+            return Some(PreflightFailure::DryRunRefused);
         }
         let class = pod.qos.unwrap_or_else(|| qos_of(pod, &Size::default()));
         (qos_of(pod, self.size) != class).then_some(PreflightFailure::QoSClassWouldChange)

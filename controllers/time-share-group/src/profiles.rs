@@ -138,6 +138,17 @@ pub fn off_valley<'a>(member: &Member, profile: &'a Profile) -> Option<&'a Arc<s
     profile.valley.containers().find(|(name, wished)| is_off(name, wished)).map(|(name, _)| name)
 }
 
+/// Whether a container of a pod would be restarted by the resize to a size: that of its template is looked at when the
+/// group is accepted, and older pods may have another one.
+pub fn restarts(pod: &PodView, size: &Size) -> bool {
+    size.containers().any(|(name, wished)| {
+        pod.container(name).is_some_and(|own| {
+            let (cpu, memory) = own.amounts.changes_to(wished);
+            (cpu && own.cpu_restarts) || (memory && own.memory_restarts)
+        })
+    })
+}
+
 /// By how much more the whole pod would request at a size than its spec asks for now; less than 0 is what it gives up.
 pub fn change(pod: &PodView, size: &Size) -> Demand {
     demand_at(pod, size) - spec_demand(pod)

@@ -88,6 +88,20 @@ pub fn lever(member: &MemberSpec, pod: &PodView) -> Option<Lever> {
     }
 }
 
+/// Whether a pod would keep all its traffic at valley size although its member is to have none there: it has not the gate
+/// of the member's mode, as one that is older than the template with the gate.
+pub fn never_leaves(member: &MemberSpec, pod: &PodView) -> bool {
+    let is_to_leave = match member.traffic.valley {
+        ValleyTraffic::Off | ValleyTraffic::Trickle => true,
+        ValleyTraffic::Keep => false,
+    };
+    let is_turned = match member.traffic.mode {
+        TrafficMode::ServiceLabel | TrafficMode::ReadinessGate => true,
+        TrafficMode::None | TrafficMode::HttpRoute => false,
+    };
+    is_to_leave && is_turned && lever(member, pod).is_none()
+}
+
 /// How pods of a member are drained.
 pub fn drain_rule(member: &MemberSpec) -> DrainRule {
     DrainRule::from(&member.traffic.drain)
@@ -182,6 +196,16 @@ mod tests {
         assert_eq!(lever(&by_gate(), &bare), None);
         for mode in ["None", "HTTPRoute"] {
             assert_eq!(lever(&member(json!({"mode": mode})), &gated), None, "{mode}");
+        }
+    }
+
+    #[test]
+    fn a_pod_without_the_gate_of_its_mode_never_leaves_unless_it_may_stay() {
+        let (bare, gated) = (made(json!({})), made(gated(Value::Null)));
+        assert!(never_leaves(&by_gate(), &bare) && !never_leaves(&by_gate(), &gated));
+        assert!(!never_leaves(&by_label(), &bare));
+        for traffic in [json!({}), json!({"mode": "ReadinessGate", "valley": "Keep"})] {
+            assert!(!never_leaves(&member(traffic.clone()), &bare), "{traffic}");
         }
     }
 

@@ -90,7 +90,8 @@ reasons! {
         PartitionTooLow => False,
         /// The update strategy has no lock: use OnDelete, or for a StatefulSet a partition.
         StrategyNotLockable => False,
-        /// More than one ReplicaSet of the Deployment has pods: let its rollout end first.
+        /// Not exactly one ReplicaSet of the Deployment has pods: let its rollout end first. One that was paused before its
+        /// first rollout has none.
         MultipleActiveReplicaSets => False,
         /// The lock was taken away during a run; no further pod is changed until it is back, and none is left out of
         /// traffic.

@@ -61,7 +61,10 @@ pub(super) fn last_step_is_all() -> Rule {
 /// A hold for a time without the time, or a time that nothing waits for.
 pub(super) fn duration_iff_type_duration() -> Rule {
     Rule::new("has(self.durationSeconds) == (self.type == 'Duration')")
-        .message("durationSeconds is for a hold of type Duration, which needs it")
+        .message(
+            "durationSeconds is for a hold of type Duration, which needs it; set type, or give or remove \
+             durationSeconds",
+        )
         .reason(Reason::FieldValueInvalid)
         .field_path(".durationSeconds")
 }

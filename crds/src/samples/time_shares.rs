@@ -59,8 +59,9 @@ pub fn time_share_groups() -> Vec<Sample> {
              says what would be. Outside of its working hours nobody has the peak, so that batch jobs may have the room. A \
              twentieth of the ledger's pods would serve on at valley size, by the readiness gate springtide.dev/traffic. \
              Memory would move too, once it is free; the ledger would not shrink under load; and a switch would not begin \
-             before each unit has been proved, nor go on with a unit that is stuck. Stays not Ready, reason Observing, while \
-             a switch is due; set spec.mode to Active to have it done.",
+             before each unit has been proved, nor go on with a unit that is stuck. The manager's \
+             metricQueries.allowedAddresses must have its Prometheus. Stays not Ready, reason Observing, while a switch is \
+             due; set spec.mode to Active to have it done.",
             "trial",
             TimeShareGroupSpec {
                 mode: Mode::Observe,

@@ -43,8 +43,8 @@ fn of_templates() -> Vec<Sample> {
             "For a Deployment web that is paused in Git: a new image in its template reaches the live pods. One pod \
              first, and then somebody approves status.targetHash in spec.approval; a tenth next, ten minutes to look at \
              it, and the rest. At most half of what changes at a time is in one zone, and nothing starts in the busy \
-             hours. A rate of errors above one in a hundred, twice in a row, rolls everything back in place. Becomes \
-             Ready, reason UpToDate.",
+             hours. A rate of errors above one in a hundred, twice in a row, rolls everything back in place; the \
+             manager's metricQueries.allowedAddresses must have its Prometheus. Becomes Ready, reason UpToDate.",
             "web",
             InPlaceUpgradeSpec {
                 strategy: Strategy {

@@ -39,7 +39,7 @@ fn spec_rules() -> Vec<Rule> {
             "schedule.windows",
             "!has(self.schedule.windows) || \
              self.schedule.windows.all(w, self.members.exists(m, m.name == w.member))",
-            "schedule.windows: each member must be the name of one of members",
+            "schedule.windows: each member must be the name of one of members; correct it, or add that member",
         ),
         rule(
             "override.member",
@@ -176,7 +176,10 @@ pub(super) fn last_step_is_all() -> Rule {
 /// Who gives up the peak is busy above a load, not below it.
 pub(super) fn donor_max_load_is_an_upper_bound() -> Rule {
     Rule::new("!has(self.donorMaxLoad) || has(self.donorMaxLoad.failureAbove)")
-        .message("donorMaxLoad needs failureAbove, the load above which pods do not shrink")
+        .message(
+            "donorMaxLoad needs failureAbove, the load above which pods do not shrink; give it instead of \
+             failureBelow",
+        )
         .reason(Reason::FieldValueInvalid)
         .field_path(".donorMaxLoad")
 }

@@ -12,6 +12,7 @@ use springtide_crds::reason::Reason;
 
 use super::Testbed;
 use crate::oracle::feed::PATIENCE;
+use crate::oracle::statuses;
 use crate::polling::until_seen;
 
 /// Creates a queue.
@@ -105,10 +106,6 @@ pub async fn events_tell(test: &Testbed<'_>, reasons: &[&str]) -> Result<()> {
 /// Whether a queue has a condition with this reason, about its present generation.
 #[must_use]
 pub fn says<R: Reason>(queue: &BatchQueue, reason: &R) -> bool {
-    let conditions = queue.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| {
-        condition.type_ == R::CONDITION
-            && condition.reason == reason.as_str()
-            && Some(condition.observed_generation) == queue.metadata.generation
-    })
+    let conditions = queue.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    statuses::says(conditions, queue.metadata.generation, reason)
 }

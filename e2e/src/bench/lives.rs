@@ -1,16 +1,19 @@
 //! Lives that are led side by side: chains of requests, whose rate is the raw limit of whoever sends as many.
 
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::report::quantile;
 use super::stats::sorted;
+use crate::oracle::feed::{Feed, Fold};
 
 /// Bound of one life: far above any that makes sense.
 const LIFE: Duration = Duration::from_secs(120);
@@ -92,6 +95,76 @@ where
     })
 }
 
+/// Leads lives as [`lead`] does with each number in flight, one after the other, and says so. `what` is what a life is about.
+///
+/// # Errors
+/// As [`lead`].
+pub async fn sweep<F>(
+    in_flight: &[usize],
+    window: Window,
+    what: &str,
+    life: impl Fn(usize) -> F + Clone + Send + 'static,
+) -> Result<Vec<Lives>>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let (mut first, mut sweep) = (0, Vec::new());
+    for in_flight in in_flight {
+        let lives = lead(*in_flight, window, &mut first, life.clone()).await?;
+        eprintln!("      raw, {in_flight} in flight: {:.1} {what}/s, p99 {:.2} s", lives.rate, lives.p99);
+        sweep.push(lives);
+    }
+    Ok(sweep)
+}
+
+/// Things of which each rings a bell of its own when it has changed: of thousands who wait, each is woken for its own.
+pub trait Belled {
+    /// One of them.
+    type Thing;
+
+    /// The one of a UID.
+    fn thing(&self, uid: &str) -> Option<&Self::Thing>;
+
+    /// Its bell.
+    fn bell(thing: &Self::Thing) -> &Arc<Notify>;
+}
+
+/// Waits until the thing of a UID is as `met` has it; a life that takes too long is ended from outside.
+///
+/// # Errors
+/// It was not there when it began.
+pub async fn until<F: Fold + Belled>(
+    feed: &Feed<F>,
+    uid: &str,
+    met: impl Fn(&F::Thing) -> bool,
+) -> Result<()> {
+    let bell = feed.now().thing(uid).map(F::bell).cloned().context("what was there is gone")?;
+    loop {
+        let rung = bell.notified();
+        tokio::pin!(rung);
+        rung.as_mut().enable();
+        if feed.now().thing(uid).is_some_and(&met) {
+            return Ok(());
+        }
+        rung.await;
+    }
+}
+
+/// Writes the rows of a sweep under the head of a page's table, each with a title. `what` is what a life is about.
+///
+/// # Errors
+/// Never, as a page is a text.
+pub fn table(page: &mut String, what: &str, sweeps: &[(&str, &[Lives])]) -> fmt::Result {
+    writeln!(page, "\n| without a controller | in flight | {what}s/s | p50 of a {what} | p99 |")?;
+    writeln!(page, "|---|---|---|---|---|")?;
+    for (title, sweep) in sweeps {
+        for Lives { in_flight, rate, p50, p99 } in *sweep {
+            writeln!(page, "| {title} | {in_flight} | {rate:.1} | {p50:.2} s | {p99:.2} s |")?;
+        }
+    }
+    Ok(())
+}
+
 /// The best of a sweep: the highest rate whose lives are short enough; of none that is, none.
 #[must_use]
 pub fn best(sweep: &[Lives], longest_p99: f64) -> Option<&Lives> {
@@ -152,6 +225,28 @@ mod tests {
         let mut numbers = numbers.lock().unwrap().clone();
         numbers.sort_unstable();
         assert_eq!(numbers, (7..first).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_sweep_goes_on_with_numbers_where_it_was() {
+        let window = Window { warm_up: Duration::ZERO, counted: Duration::from_millis(30) };
+        let most = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&most);
+        let life = move |number| {
+            // No number comes twice.
+            assert!(number == 0 || seen.fetch_max(number, Ordering::Relaxed) < number);
+            async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Ok(())
+            }
+        };
+        let sweep = sweep(&[1, 1], window, "pods", life).await.unwrap();
+        assert!(sweep.iter().map(|lives| lives.in_flight).eq([1, 1]));
+        let mut page = String::new();
+        table(&mut page, "pod", &[("with a gate", &[lives(8, 90.0, 0.2)])]).unwrap();
+        assert!(
+            page.ends_with("| p99 |\n|---|---|---|---|---|\n| with a gate | 8 | 90.0 | 0.10 s | 0.20 s |\n")
+        );
     }
 
     #[tokio::test]

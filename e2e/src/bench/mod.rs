@@ -5,10 +5,11 @@
 //! | [`parts`] | a bench in parts, and what becomes of each |
 //! | [`stored`] | parts that were measured before |
 //! | [`checkout`] | the commit that is measured |
-//! | [`large`] | a control plane for many pods, and a manager with a budget |
+//! | [`large`] | a control plane for many pods, and a manager with a budget that can be replaced |
 //! | [`at_rest`] | memory of a manager beside many pods, and what it writes then |
 //! | [`lives`] | chains of requests that are led side by side: raw limits |
 //! | [`processes`], [`usage`] | what processes use |
+//! | [`requests`] | requests through a Service, and how many are lost |
 //! | [`progress`] | waiting for many things |
 //! | [`scrape`] | what manager and API server count |
 //! | [`counted`] | what random tests count |
@@ -24,6 +25,7 @@ pub mod parts;
 pub mod processes;
 pub mod progress;
 pub mod report;
+pub mod requests;
 pub mod scrape;
 pub mod stats;
 pub mod stored;
@@ -37,12 +39,33 @@ use kube::core::Request;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::manager::Manager;
+use crate::node::{self, NodeCluster, required_or_skipped};
+
 /// Flags of the controller manager and of the scheduler, so that no limit of theirs is what is measured.
 pub const TUNED: [&str; 2] = ["--kube-api-qps=5000", "--kube-api-burst=10000"];
 /// How kubelets patch.
 pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
 /// Bound of one request: far above any that makes sense.
 const REQUEST: Duration = Duration::from_secs(60);
+
+/// A cluster with a real node, whose options are asked for then, and a manager; none where no node can run and
+/// `SPRINGTIDE_NODE=off` says so.
+///
+/// # Errors
+/// A part does not start, or no node can run although one is wanted.
+pub async fn on_a_node(
+    options: impl FnOnce() -> Result<node::Builder>,
+) -> Result<Option<(NodeCluster, Manager)>> {
+    if !required_or_skipped().await? {
+        return Ok(None);
+    }
+    let cluster = options()?.start().await?;
+    cluster.control_plane().install_crds().await?;
+    let mut manager = Manager::start(cluster.control_plane(), "manager", &[]).await?;
+    manager.wait_ready().await?;
+    Ok(Some((cluster, manager)))
+}
 
 /// Creates an object.
 ///

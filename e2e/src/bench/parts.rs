@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -150,6 +150,25 @@ impl Log {
         self.left_out.push((title, "No real node is wanted (`SPRINGTIDE_NODE=off`).".to_owned()));
     }
 
+    /// Notes what a part has that takes a real node, or that it is left out as none is wanted.
+    pub fn on_a_node<T>(&mut self, title: String, measured: Option<T>) -> Option<T> {
+        if measured.is_none() {
+            self.without_node(title);
+        }
+        measured
+    }
+
+    /// How the program ends after so many parts.
+    ///
+    /// # Errors
+    /// Something has failed.
+    pub fn verdict(&self, parts: usize) -> Result<()> {
+        match self.failures.len() {
+            0 => Ok(()),
+            failed => bail!("{failed} failures in {parts} parts"),
+        }
+    }
+
     /// Whether all parts that were asked for are there.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -214,7 +233,6 @@ impl Log {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use anyhow::bail;
     use serde_json::json;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -309,6 +327,7 @@ pub(super) mod tests {
         );
         assert_eq!(toy.log.done.iter().map(|done| &*done.part).collect::<Vec<_>>(), ["quick"]);
         assert!(!toy.log.is_complete());
+        assert_eq!(toy.log.verdict(2).unwrap_err().to_string(), "2 failures in 2 parts");
         assert_eq!(wanted(&[Part::Thorough]), [Part::Thorough]);
     }
 
@@ -316,7 +335,8 @@ pub(super) mod tests {
     fn a_page_begins_with_what_is_not_there() {
         let mut log = Log { minutes: 61.4, ..Log::default() };
         log.failures.push(("a part".to_owned(), "it has ended".to_owned()));
-        log.without_node("another".to_owned());
+        assert_eq!(log.on_a_node("a third".to_owned(), Some(1)), Some(1));
+        assert_eq!(log.on_a_node("another".to_owned(), None::<u8>), None);
         let mut page = String::new();
         let goals = [Goal::at_most("A1", "seconds", 1.0, "s", 2.0)];
         log.open(&mut page, "Title", "Written by a test.", None, &goals).unwrap();

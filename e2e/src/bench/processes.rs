@@ -17,6 +17,9 @@ pub const MANAGER: &str = "manager";
 pub const KWOK: &str = "kwok";
 /// The bench itself.
 pub const BENCH: &str = "bench";
+/// Names of the processes of a run with the manager alone, in the order of a page.
+pub const NAMES: [&str; 7] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", KWOK, MANAGER, BENCH];
 const COMPONENTS: [Component; 4] =
     [Component::Etcd, Component::ApiServer, Component::ControllerManager, Component::Scheduler];
 

@@ -53,6 +53,18 @@ impl Goal {
         Self::new(id, what, value, unit, &format!("< {bound}"), value < bound)
     }
 
+    /// Its identifier.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it is met.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        self.met
+    }
+
     /// As a row of a Markdown table: what, value with unit, target, whether it is met.
     #[must_use]
     pub fn row(&self) -> String {
@@ -116,6 +128,25 @@ impl Report {
     #[must_use]
     pub fn plot(&self) -> PathBuf {
         docs().join(format!("{}.svg", self.name))
+    }
+
+    /// Writes all of a run, and prints the page: those of the repository, with the plot, where everything was measured that
+    /// the method asks for, else partial ones in the target folder.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(
+        &self,
+        page: &str,
+        goals: &[Goal],
+        is_complete: bool,
+        plot: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        if !is_complete {
+            return self.publish_partial(page, goals);
+        }
+        plot(&self.plot())?;
+        self.publish(page, goals)
     }
 
     /// Writes and prints the page, and writes `target/bench/<name>.json`. The last line printed says which goals

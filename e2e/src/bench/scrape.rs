@@ -1,6 +1,7 @@
 //! What the manager and the API server say of themselves at /metrics.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 
 use anyhow::Result;
 use kube::Client;
@@ -144,11 +145,70 @@ impl Traffic {
         }
     }
 
+    /// Writes of each class on each resource, for each of so many things, in words.
+    #[must_use]
+    pub fn by_class(&self, things: f64) -> String {
+        let each = |([class, resource], count): &([String; 2], f64)| {
+            format!("{class} {resource} {:.2}", count / things)
+        };
+        listed(self.writes.iter().map(each))
+    }
+
+    /// How often a write was put off, by what was short, in words.
+    #[must_use]
+    pub fn put_off(&self) -> String {
+        listed(self.throttled.iter().map(|(limit, count)| format!("{limit} {count:.0}")))
+    }
+
     /// All writes that succeeded.
     #[must_use]
     pub fn written(&self) -> f64 {
         self.writes.iter().map(|(_, count)| count).sum()
     }
+}
+
+fn listed(parts: impl Iterator<Item = String>) -> String {
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
+}
+
+/// What a manager sent in a run, for a page.
+pub struct Sent<'a> {
+    /// Which run.
+    pub title: &'a str,
+    /// Pods, or units, that it was about.
+    pub things: usize,
+    /// What the manager sent.
+    pub traffic: &'a Traffic,
+    /// What all components wrote on pods, by the API server's own count.
+    pub served: f64,
+}
+
+/// Writes the section of a page on what was written in runs; `what` is what each is about.
+///
+/// # Errors
+/// Never, as a page is a text.
+pub fn section(page: &mut String, what: &str, runs: &[Sent<'_>]) -> fmt::Result {
+    writeln!(page, "\n## What was written in these runs\n")?;
+    writeln!(
+        page,
+        "| | writes of the manager a {what}, by class and resource | under way on average | answer after, on average | put \
+         off | writes of all on pods, a {what} |"
+    )?;
+    writeln!(page, "|---|---|---|---|---|---|")?;
+    for Sent { title, things, traffic, served } in runs {
+        let things = *things as f64;
+        writeln!(
+            page,
+            "| {title} | {} | {:.1} | {:.1} ms | {} | {:.2} |",
+            traffic.by_class(things),
+            traffic.in_flight,
+            1000.0 * traffic.latency,
+            traffic.put_off(),
+            served / things
+        )?;
+    }
+    Ok(())
 }
 
 /// By how much each has grown, as far as it has.
@@ -229,5 +289,12 @@ mod tests {
         assert_eq!(traffic.writes, [(["spec".to_owned(), "pods".to_owned()], 100.0)]);
         assert_eq!(traffic.throttled, [("window".to_owned(), 3.0)]);
         assert_eq!(traffic.written(), 100.0);
+        let mut page = String::new();
+        let sent = Sent { title: "with a gate", things: 50, traffic: &traffic, served: 350.0 };
+        section(&mut page, "pod", &[sent]).unwrap();
+        assert!(
+            page.ends_with("| with a gate | spec pods 2.00 | 2.0 | 40.0 ms | window 3 | 7.00 |\n"),
+            "{page}"
+        );
     }
 }

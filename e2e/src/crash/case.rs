@@ -10,6 +10,9 @@ use super::write_id::WriteId;
 /// Environment variable that names the one case to run, as [`Case`] is written.
 pub const CASE_VARIABLE: &str = "SPRINGTIDE_CRASH_CASE";
 
+/// Its value for each write of every scenario once: points and recoveries take turns.
+pub const EACH_WRITE: &str = "each-write";
+
 /// Where on the way of a write its sender crashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
@@ -173,6 +176,23 @@ impl Case {
 }
 
 impl Case {
+    /// One case of each of these writes of a scenario: points take turns, and so do a restart and a standby; every tenth is a
+    /// SIGKILL.
+    #[must_use]
+    pub fn each(scenario: &str, writes: &[WriteId]) -> Vec<Self> {
+        let case = |(number, write): (usize, &WriteId)| {
+            // As many of each recovery at each point.
+            let recovery = match number {
+                number if number.is_multiple_of(10) => Recovery::Sigkill,
+                number if (number / Point::SINGLE.len()).is_multiple_of(2) => Recovery::Restart,
+                _ => Recovery::Failover,
+            };
+            let point = Point::SINGLE[number % Point::SINGLE.len()];
+            Self { scenario: scenario.to_owned(), writes: vec![write.clone()], point, recovery }
+        };
+        writes.iter().enumerate().map(case).collect()
+    }
+
     /// Whether each of its writes does something, so that every run has it: statuses and events can be more or
     /// fewer.
     #[must_use]
@@ -243,6 +263,24 @@ mod tests {
         ] {
             assert!(wrong.parse::<Case>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_write_once_has_all_points_and_recoveries_in_turns() {
+        let writes = writes(60);
+        let each = Case::each("indexed", &writes);
+        assert!(each.iter().zip(&writes).all(|(case, write)| case.writes == [write.clone()]));
+        let count = |is: &dyn Fn(&Case) -> bool| each.iter().filter(|case| is(case)).count();
+        for point in Point::SINGLE {
+            assert_eq!(count(&|case| case.point == point), 20);
+            for recovery in [Recovery::Restart, Recovery::Failover, Recovery::Sigkill] {
+                assert!(
+                    count(&|case| case.point == point && case.recovery == recovery) > 0,
+                    "{point} {recovery:?}"
+                );
+            }
+        }
+        assert_eq!(count(&|case| case.recovery == Recovery::Sigkill), 6);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tabled::builder::Builder;
 use tabled::settings::Style;
 
 use super::Scenario;
-use super::case::{CASE_VARIABLE, Case, Point};
+use super::case::{CASE_VARIABLE, Case, EACH_WRITE, Point};
 use super::lane::{Lane, Verdict};
 use super::reference::Reference;
 use super::strike::Struck;
@@ -37,15 +37,42 @@ const WATCHED_SAMPLE: Duration = Duration::from_secs(1);
 /// puts off.
 const WATCHED_REFERENCE: Duration = Duration::from_secs(40);
 
+/// Which cases of its scenarios are run.
+enum Extent {
+    /// One of each.
+    Sample,
+    /// Each write once.
+    EachWrite,
+    /// All.
+    All,
+    /// This one.
+    Only(Case),
+}
+
+impl Extent {
+    /// Whether so many are run that the references and what is counted are worth their time.
+    fn is_thorough(&self) -> bool {
+        match self {
+            Self::EachWrite | Self::All => true,
+            Self::Sample | Self::Only(_) => false,
+        }
+    }
+
+    /// How long no write may come after a case.
+    fn watched(&self) -> Duration {
+        match self {
+            Self::All => WATCHED,
+            Self::Sample | Self::EachWrite | Self::Only(_) => WATCHED_SAMPLE,
+        }
+    }
+}
+
 /// What is run.
 struct Selection<'a, S> {
     /// Name of the test program, for commands.
     program: &'a str,
     scenarios: Vec<&'a S>,
-    /// The only one.
-    case: Option<Case>,
-    /// Every case, not a sample.
-    long: bool,
+    extent: Extent,
 }
 
 impl<'a, S: Scenario> Selection<'a, S> {
@@ -54,25 +81,27 @@ impl<'a, S: Scenario> Selection<'a, S> {
             let found = all.iter().find(|scenario| scenario.name() == name);
             found.with_context(|| format!("{name} is no scenario"))
         };
-        Ok(match std::env::var(CASE_VARIABLE).ok() {
-            None => Self { program, scenarios: all.iter().collect(), case: None, long: long() },
-            Some(name) if !name.contains(':') => {
-                Self { program, scenarios: vec![by_name(&name)?], case: None, long: true }
-            }
+        let every = || all.iter().collect();
+        let (scenarios, extent) = match std::env::var(CASE_VARIABLE).ok() {
+            None => (every(), if long() { Extent::All } else { Extent::Sample }),
+            Some(name) if name == EACH_WRITE => (every(), Extent::EachWrite),
+            Some(name) if !name.contains(':') => (vec![by_name(&name)?], Extent::All),
             Some(text) => {
                 let case: Case = text.parse()?;
-                Self { program, scenarios: vec![by_name(&case.scenario)?], case: Some(case), long: false }
+                (vec![by_name(&case.scenario)?], Extent::Only(case))
             }
-        })
+        };
+        Ok(Self { program, scenarios, extent })
     }
 
     /// The cases of the `number`-th scenario.
     fn cases(&self, number: usize, reference: &Reference) -> Vec<Case> {
         let name = self.scenarios[number].name();
-        match &self.case {
-            Some(case) => vec![case.clone()],
-            None if self.long => Case::all(name, &reference.writes, &reference.stages),
-            None => {
+        match &self.extent {
+            Extent::Only(case) => vec![case.clone()],
+            Extent::All => Case::all(name, &reference.writes, &reference.stages),
+            Extent::EachWrite => Case::each(name, &reference.writes),
+            Extent::Sample => {
                 let (writes, stages) = reference.certain();
                 sample(number, &Case::all(name, &writes, &stages)).into_iter().collect()
             }
@@ -82,10 +111,10 @@ impl<'a, S: Scenario> Selection<'a, S> {
     /// Control planes for it.
     fn lanes(&self) -> Result<usize> {
         let processors = std::thread::available_parallelism()?.get();
-        Ok(match (self.long, &self.case) {
-            (_, Some(_)) => 1,
-            (true, None) => (3 * processors).min(LANES_MAX),
-            (false, None) => LANES_SAMPLE,
+        Ok(match self.extent {
+            Extent::Only(_) => 1,
+            Extent::All | Extent::EachWrite => (3 * processors).min(LANES_MAX),
+            Extent::Sample => LANES_SAMPLE,
         })
     }
 }
@@ -105,7 +134,8 @@ fn sample(number: usize, all: &[Case]) -> Option<Case> {
 }
 
 /// Runs the cases of a test program's scenarios on control planes that `lane` starts: with `SPRINGTIDE_LONG=1` all of
-/// them, else one of each scenario; where [`CASE_VARIABLE`] is set, the one case that it names, or all of the scenario.
+/// them, else one of each scenario; where [`CASE_VARIABLE`] is set, the one case that it names, all of the scenario, or
+/// with [`EACH_WRITE`] one of each write.
 ///
 /// # Errors
 /// No control plane starts; a scenario does not come to its end without a crash, a case comes to another one, or too few
@@ -122,7 +152,7 @@ pub async fn run<S: Scenario>(
     eprintln!("{count} control planes in {} s", began.elapsed().as_secs());
 
     let (first, others) = (WATCHED_SAMPLE, WATCHED_REFERENCE);
-    let runs = if selection.long { vec![first, others, first] } else { vec![first] };
+    let runs = if selection.extent.is_thorough() { vec![first, others, first] } else { vec![first] };
     let played = match lanes.first() {
         Some(lane) => lane.references(&selection.scenarios, &runs).await?,
         None => bail!("no control plane"),
@@ -148,7 +178,7 @@ pub async fn run<S: Scenario>(
     let seconds = began.elapsed().as_secs();
     eprintln!("{} cases of {} scenarios, prepared in {seconds} s", cases.len(), references.len());
 
-    let watched = if selection.long { WATCHED } else { WATCHED_SAMPLE };
+    let watched = selection.extent.watched();
     let (cases, verdicts) = (RefCell::new(cases), RefCell::new(Vec::new()));
     try_join_all(lanes.iter().map(async |lane| {
         while let Some((scenario, reference, case)) = { cases.borrow_mut().pop_front() } {
@@ -172,7 +202,7 @@ pub async fn run<S: Scenario>(
         began.elapsed().as_secs()
     );
     let bad: Vec<_> = verdicts.iter().filter(|verdict| !verdict.violations.is_empty()).collect();
-    if selection.long {
+    if selection.extent.is_thorough() {
         Count {
             what: format!("{program}-ends"),
             tries: (verdicts.len() + unrun) as u64,

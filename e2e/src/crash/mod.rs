@@ -34,7 +34,7 @@ use anyhow::Result;
 
 use crate::local_cluster::LocalCluster;
 
-pub use case::{CASE_VARIABLE, Case, Point, Recovery, Subset};
+pub use case::{CASE_VARIABLE, Case, EACH_WRITE, Point, Recovery, Subset};
 pub use driver::run;
 pub use facts::Facts;
 pub use lane::{Lane, Verdict};

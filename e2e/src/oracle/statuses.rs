@@ -1,7 +1,7 @@
 //! What no status of a kind of ours may say, whatever the kind.
 
 use springtide_crds::common::{Condition, ConditionStatus, condition};
-use springtide_crds::reason::ReasonDoc;
+use springtide_crds::reason::{Reason, ReasonDoc};
 
 /// The largest status that the API's users must expect, in bytes of JSON.
 const STATUS_MAX_BYTES: usize = 10_000;
@@ -53,6 +53,16 @@ impl Told<'_> {
         hold("it is Ready and Reconciling".to_owned(), !(is_true("Ready") && is_true("Reconciling")));
         wrong
     }
+}
+
+/// Whether one of an object's conditions has this reason, and is about the object's present generation.
+#[must_use]
+pub fn says<R: Reason>(conditions: &[Condition], generation: Option<i64>, reason: &R) -> bool {
+    conditions.iter().any(|condition| {
+        condition.type_ == R::CONDITION
+            && condition.reason == reason.as_str()
+            && Some(condition.observed_generation) == generation
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use springtide_crds::time_share_group::{
 };
 
 use crate::oracle::feed::{Feed, Fold};
-use crate::oracle::statuses::Told;
+use crate::oracle::statuses::{self, Told};
 
 /// A watch on the groups of one namespace.
 pub type GroupFeed = Feed<Groups>;
@@ -23,6 +23,10 @@ pub struct Groups {
     reasons: BTreeMap<String, Vec<String>>,
     /// Numbers and steps of transitions by name, in their order, repetitions left out.
     steps: BTreeMap<String, Vec<(u32, u32)>>,
+    /// Most units that were under way at a time, by name and number of the transition.
+    in_flight: BTreeMap<(String, u32), u32>,
+    /// Most units that had begun or were done, by name, and number and step of the transition.
+    begun: BTreeMap<(String, u32, u32), u32>,
     violations: Vec<String>,
 }
 
@@ -49,6 +53,18 @@ impl Groups {
     #[must_use]
     pub fn steps(&self, name: &str) -> &[(u32, u32)] {
         self.steps.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Most units of the transition of a number that were under way at a time, by what its statuses say.
+    #[must_use]
+    pub fn most_in_flight(&self, name: &str, id: u32) -> u32 {
+        self.in_flight.get(&(name.to_owned(), id)).copied().unwrap_or_default()
+    }
+
+    /// Most units of the transition of a number that had begun or were done in a step, by what its statuses say.
+    #[must_use]
+    pub fn most_begun(&self, name: &str, (id, step): (u32, u32)) -> u32 {
+        self.begun.get(&(name.to_owned(), id, step)).copied().unwrap_or_default()
     }
 
     /// What may never be seen, whatever a test does.
@@ -128,12 +144,8 @@ fn wrong_turn(before: &TimeShareGroupStatus, after: &TimeShareGroupStatus) -> Op
 /// Whether a group has a condition with this reason, about its present generation.
 #[must_use]
 pub fn says<R: Reason>(group: &TimeShareGroup, reason: &R) -> bool {
-    let conditions = group.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| {
-        condition.type_ == R::CONDITION
-            && condition.reason == reason.as_str()
-            && Some(condition.observed_generation) == group.metadata.generation
-    })
+    let conditions = group.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    statuses::says(conditions, group.metadata.generation, reason)
 }
 
 impl Fold for Groups {
@@ -156,6 +168,11 @@ impl Fold for Groups {
             if steps.last() != Some(&step) {
                 steps.push(step);
             }
+            let most = self.in_flight.entry((name.clone(), transition.id)).or_default();
+            *most = transition.units.in_flight.max(*most);
+            let begun = transition.units.in_flight + transition.units.done;
+            let most = self.begun.entry((name.clone(), transition.id, transition.step)).or_default();
+            *most = begun.max(*most);
         }
         self.present.insert(name, group);
     }
@@ -230,7 +247,7 @@ mod tests {
         let statuses = [
             switching(2, 1, json!({})),
             switching(2, 1, held),
-            switching(2, 2, json!({})),
+            switching(2, 2, json!({"units": {"total": 4, "inFlight": 2, "done": 1}})),
             switching(2, 2, done),
             switching(3, 1, json!({"activeMember": "promo", "lastTransitions": last})),
         ];
@@ -238,6 +255,8 @@ mod tests {
         let mut groups = Groups::default();
         statuses.iter().for_each(|status| groups.apply(group(status)));
         assert_eq!(groups.steps("share"), [(2, 1), (2, 2), (3, 1)]);
+        assert_eq!([2, 3].map(|id| groups.most_in_flight("share", id)), [2, 0]);
+        assert_eq!([1, 2].map(|step| groups.most_begun("share", (2, step))), [0, 3]);
     }
 
     #[test]

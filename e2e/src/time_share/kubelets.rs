@@ -4,7 +4,7 @@
 //!
 //! | annotation | meaning |
 //! |---|---|
-//! | [`RESIZE_OUTCOME`] | [`ResizeOutcome::InProgress`]: nothing that was allocated is put in force; [`ResizeOutcome::Infeasible`]: no resize is allocated, and the status says why |
+//! | [`RESIZE_OUTCOME`] | [`ResizeOutcome::InProgress`]: nothing that was allocated is put in force; [`ResizeOutcome::Infeasible`]: it is allocated no more than it has, and the status says why |
 //! | [`OLD`] | the status says nothing of sizes, as those of kubelets that know no resizes |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,16 +15,19 @@ use anyhow::{Context, Result};
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use springtide_time_share_group::allocator::kubelet::Kubelet;
+use springtide_time_share_group::sizes::Demand;
 use tokio::runtime::Runtime;
 
-use super::sizes::demand;
+use super::sizes::{PodSize, demand};
 use crate::kwok::{RESIZE_OUTCOME, ResizeOutcome};
 use crate::local_cluster::LocalCluster;
 
@@ -54,23 +57,11 @@ impl Default for Habits {
     }
 }
 
-/// What has happened on all nodes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Happened {
-    /// Pods that were bound to a node without room for them, as namespace and name.
-    pub turned_away: Vec<(String, String)>,
-    /// Sizes that were put in force.
-    pub resized: usize,
-    /// Pods whose resize has had to wait.
-    pub deferred: usize,
-    /// Nodes that have had more given out than they have, at a time.
-    pub overcommitted: Vec<String>,
-}
-
 #[derive(Default)]
 struct Shared {
     habits: Mutex<Habits>,
-    happened: Mutex<Happened>,
+    /// Pods that were bound to a node without room for them, as namespace and name.
+    turned_away: Mutex<Vec<(String, String)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -120,17 +111,11 @@ impl Kubelets {
         *lock(&self.shared.habits) = habits;
     }
 
-    /// What has happened until now.
-    #[must_use]
-    pub fn happened(&self) -> Happened {
-        lock(&self.shared.happened).clone()
-    }
-
     /// Pods of a namespace that were bound to a node without room for them.
     #[must_use]
     pub fn turned_away(&self, namespace: &str) -> Vec<String> {
-        let happened = lock(&self.shared.happened);
-        let own = happened.turned_away.iter().filter(|(own, _)| own == namespace);
+        let turned_away = lock(&self.shared.turned_away);
+        let own = turned_away.iter().filter(|(own, _)| own == namespace);
         own.map(|(_, name)| name.clone()).collect()
     }
 }
@@ -195,7 +180,7 @@ impl Nodes {
         }
         let now = Timestamp::now();
         let is_admitted = match (self.kubelets.get_mut(&node), outcome(&value)) {
-            (Some(_), Some(ResizeOutcome::Infeasible)) if self.pods.contains_key(&uid) => true,
+            (Some(kubelet), Some(ResizeOutcome::Infeasible)) if asks_for_more(kubelet, pod) => true,
             (Some(kubelet), _) => kubelet.look(&value, now),
             (None, _) => return,
         };
@@ -255,47 +240,52 @@ impl Nodes {
             kubelet.miss_news();
         }
         kubelet.look_again(Timestamp::now());
-        lock(&self.shared.happened).resized += 1;
         true
     }
 
-    /// Has what was allocated put in force in time, and tells of all pods of a node what has changed.
+    /// Has what was allocated put in force in time, and tells of all pods of a node what has changed: of those that got
+    /// smaller first, so that what all are told to have is never more than the node has.
     async fn follow(&mut self, node: &str) {
         let Some(kubelet) = self.kubelets.get(node) else { return };
-        let has = kubelet.node();
         let is_stuck = |uid: &str| {
             self.pods.get(uid).and_then(outcome) == Some(ResizeOutcome::InProgress)
                 || self.due.iter().any(|(_, _, other)| other == uid)
         };
         let begun: Vec<String> = kubelet.under_way().into_iter().filter(|uid| !is_stuck(uid)).collect();
-        let mut told: Vec<(String, Value)> = Vec::new();
+        let (mut smaller, mut others) = (Vec::new(), Vec::new());
         for uid in kubelet.pods() {
             let Some(pod) = self.pods.get(uid).filter(|pod| pod["status"]["phase"] == "Running") else {
                 continue;
             };
             let status = status(kubelet, pod);
             if pod["status"] != status {
-                told.push((uid.to_owned(), status));
+                let is_smaller = allocated(&status).fits(allocated(&pod["status"]));
+                let list = if is_smaller { &mut smaller } else { &mut others };
+                list.push((uid.to_owned(), status));
             }
-        }
-        if !has.claimed().fits(has.allocatable()) {
-            lock(&self.shared.happened).overcommitted.push(node.to_owned());
         }
         for uid in begun {
             let Habits { least, most, .. } = lock(&self.shared.habits).clone();
             let delay = least + most.saturating_sub(least).mul_f64(self.random.random());
             self.due.insert((Instant::now() + delay, node.to_owned(), uid));
         }
-        for (uid, status) in told {
+        let mut are_told = true;
+        for (uid, status) in smaller {
+            are_told &= self.tell(&uid, &status).await;
+        }
+        if !are_told {
+            // The version that came between is looked at next, and the others are told of then.
+            return;
+        }
+        for (uid, status) in others {
             self.tell(&uid, &status).await;
         }
     }
 
-    /// Writes a pod's status. Of a version that is no more, nothing: the one that is will be looked at.
-    async fn tell(&mut self, uid: &str, status: &Value) {
-        let Some(pod) = self.pods.get(uid) else { return };
-        let is_put_off = |status: &Value| conditions(status).any(|found| found["reason"] == "Deferred");
-        let is_newly_deferred = is_put_off(status) && !is_put_off(&pod["status"]);
+    /// Writes a pod's status; whether that went through. Of a version that is no more, nothing is written: the one that is
+    /// will be looked at.
+    async fn tell(&mut self, uid: &str, status: &Value) -> bool {
+        let Some(pod) = self.pods.get(uid) else { return true };
         let mut change = json!({"metadata": {"resourceVersion": pod["metadata"]["resourceVersion"]}});
         for field in ["observedGeneration", "conditions", "containerStatuses", "initContainerStatuses"] {
             if let Some(value) = status.get(field) {
@@ -305,18 +295,19 @@ impl Nodes {
         let [Some(namespace), Some(name)] =
             ["namespace", "name"].map(|field| pod["metadata"][field].as_str().map(str::to_owned))
         else {
-            return;
+            return true;
         };
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let patched = pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(change)).await;
         match patched.map(|pod| serde_json::to_value(&pod)) {
             Ok(Ok(pod)) => {
-                lock(&self.shared.happened).deferred += usize::from(is_newly_deferred);
                 self.pods.insert(uid.to_owned(), pod);
+                return true;
             }
             Ok(Err(error)) => tracing::debug!(%error, %name, "a pod that is no JSON"),
             Err(error) => tracing::debug!(%error, %name, "a status was refused"),
         }
+        false
     }
 
     async fn turn_away(&mut self, uid: &str) {
@@ -334,7 +325,7 @@ impl Nodes {
         if let Err(error) = pods.patch_status(&name, &PatchParams::default(), &patch).await {
             tracing::debug!(%error, %name, "a pod could not be turned away");
         }
-        lock(&self.shared.happened).turned_away.push((namespace, name));
+        lock(&self.shared.turned_away).push((namespace, name));
     }
 
     /// Whether a node is there, and known from now on.
@@ -357,6 +348,16 @@ fn outcome(pod: &Value) -> Option<ResizeOutcome> {
         .find(|outcome| outcome.name() == value)
 }
 
+/// What a status says to be allocated to the containers of a pod.
+fn allocated(status: &Value) -> Demand {
+    let containers = status["containerStatuses"].as_array().into_iter().flatten();
+    let amounts = containers.filter_map(|container| {
+        let list = container["allocatedResources"].clone();
+        serde_json::from_value::<BTreeMap<String, Quantity>>(list).ok()
+    });
+    amounts.map(|list| demand(&list)).sum()
+}
+
 fn conditions(status: &Value) -> impl Iterator<Item = &Value> {
     status["conditions"].as_array().into_iter().flatten()
 }
@@ -373,7 +374,8 @@ fn status(kubelet: &Kubelet, pod: &Value) -> Value {
         }
         return status;
     }
-    if outcome(pod) == Some(ResizeOutcome::Infeasible) && is_asking(pod, &status) {
+    let is_more = || Pod::deserialize(pod).is_ok_and(|pod| asks_for_more(kubelet, &pod));
+    if outcome(pod) == Some(ResizeOutcome::Infeasible) && is_more() {
         let since = conditions(&pod["status"])
             .find(|found| found["type"] == "PodResizePending")
             .map(|found| found["lastTransitionTime"].clone());
@@ -390,13 +392,8 @@ fn status(kubelet: &Kubelet, pod: &Value) -> Value {
     status
 }
 
-/// Whether a pod's spec asks for other sizes than those in force.
-fn is_asking(pod: &Value, status: &Value) -> bool {
-    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
-    let statuses = status["containerStatuses"].as_array();
-    containers.into_iter().any(|container| {
-        let mut all = statuses.into_iter().flatten();
-        let own = all.find(|status| status["name"] == container["name"]);
-        own.is_some_and(|own| own["resources"] != container["resources"])
-    })
+/// Whether a pod that its kubelet knows asks for more than was allocated to it.
+fn asks_for_more(kubelet: &Kubelet, pod: &Pod) -> bool {
+    let known = pod.metadata.uid.as_ref().and_then(|uid| kubelet.node().pod(uid));
+    known.is_some_and(|known| !PodSize::of(pod).asked.fits(known.allocated))
 }

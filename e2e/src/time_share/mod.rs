@@ -13,17 +13,25 @@
 //! | [`node_member`] | members that a real node runs, or KWOK plays |
 //! | [`node_stage`] | a group of servers on a real node |
 //! | [`traffic`] | clients that count what switches cost them |
+//! | [`windows`] | windows by the clock |
+//! | [`routes`] | an HTTPRoute of the members |
+//! | [`third_pods`] | pods of others that wait for room |
+//! | [`fixed_pods`] | pods that the API server lets nobody resize |
 
+pub mod fixed_pods;
 pub mod groups;
 pub mod kubelets;
 pub mod node_member;
 pub mod node_stage;
 pub mod pods;
 pub mod resizes;
+pub mod routes;
 pub mod sizes;
 pub mod stage;
 pub mod testbed;
+pub mod third_pods;
 pub mod traffic;
+pub mod windows;
 
 use std::path::Path;
 

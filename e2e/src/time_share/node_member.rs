@@ -65,6 +65,24 @@ impl NodeMember {
         }
     }
 
+    /// Of another name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
+    /// With so many pods.
+    #[must_use]
+    pub fn replicas(self, replicas: u32) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// With so much cpu at peak.
+    #[must_use]
+    pub fn peak(self, peak: &str) -> Self {
+        Self { peak: peak.to_owned(), ..self }
+    }
+
     /// With another way to traffic.
     #[must_use]
     pub fn mode(self, mode: TrafficMode) -> Self {

@@ -7,9 +7,10 @@ use kube::ResourceExt;
 use springtide_time_share_group::sizes::{Demand, Level};
 
 use super::node_member::NodeMember;
-use super::sizes::{SizedPod, Sizes};
+use super::sizes::{PodSize, SizedPod, Sizes};
 use super::{GATE, LABEL};
 use crate::oracle::feed::{Feed, Fold};
+use crate::upgrade::GATE as UPGRADE_GATE;
 use crate::upgrade::pods::{is_false, is_true};
 
 /// A watch on the pods of one namespace.
@@ -39,13 +40,19 @@ impl Standing {
     /// So many pods, all at peak size and with traffic.
     #[must_use]
     pub fn peak(pods: usize) -> Self {
-        Self { at_peak: pods, serving: pods, ..Self::default() }
+        Self::split(pods, 0)
     }
 
     /// So many pods, all at valley size and without traffic.
     #[must_use]
     pub fn valley(pods: usize) -> Self {
-        Self { at_valley: pods, ..Self::default() }
+        Self::split(0, pods)
+    }
+
+    /// So many pods at peak size and with traffic, and so many at valley size and without.
+    #[must_use]
+    pub fn split(at_peak: usize, at_valley: usize) -> Self {
+        Self { at_peak, at_valley, between: 0, serving: at_peak }
     }
 }
 
@@ -81,7 +88,7 @@ impl Pods {
         self.is_dark = false;
     }
 
-    /// What may never be seen: a pod that gets traffic with less than its peak size.
+    /// What may never be seen: a pod that gets traffic with less than its peak size, or is resized while it is upgraded.
     #[must_use]
     pub fn violations(&self) -> &[String] {
         &self.violations
@@ -157,6 +164,12 @@ impl Fold for Pods {
     type Object = Pod;
 
     fn apply(&mut self, pod: Pod) {
+        let known = pod.uid().and_then(|uid| self.sizes.get(&uid));
+        let in_upgrade =
+            known.filter(|known| is_false(&known.pod, UPGRADE_GATE)).map(|known| known.size.asked);
+        if in_upgrade.is_some_and(|asked| asked != PodSize::of(&pod).asked) {
+            self.violations.push(format!("{} was resized while it was upgraded", pod.name_any()));
+        }
         self.sizes.apply(pod.clone());
         self.judge(&pod);
     }
@@ -210,6 +223,19 @@ mod tests {
         assert_eq!(pods.standing("pay"), Standing { between: 1, ..Standing::default() });
         assert_eq!(pods.by_node("pay")["node-0"], ["pay-1"]);
         assert_eq!(pods.violations(), [""; 0]);
+    }
+
+    #[test]
+    fn who_is_resized_while_it_is_upgraded_is_a_violation() {
+        let mut pods = Pods::default();
+        let mut upgraded = pod("200m", "false");
+        let closed = json!([{"type": UPGRADE_GATE, "status": "False"}]);
+        upgraded.status.as_mut().unwrap().conditions = serde_json::from_value(closed).unwrap();
+        pods.apply(upgraded.clone());
+        pods.apply(upgraded);
+        assert!(pods.violations().is_empty());
+        pods.apply(pod("4", "false"));
+        assert_eq!(pods.violations().len(), 1);
     }
 
     #[test]

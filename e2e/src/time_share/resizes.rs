@@ -19,6 +19,12 @@ pub fn of_pod(writes: &[(String, String)], pod: &str) -> Vec<String> {
     writes.iter().filter(|(_, name)| name == pod).map(|(resource, _)| resource.clone()).collect()
 }
 
+/// Of them those on these pods: chains of different units go out at the same time.
+#[must_use]
+pub fn of_unit(writes: &[(String, String)], pods: [&str; 2]) -> Vec<(String, String)> {
+    writes.iter().filter(|(_, name)| pods.contains(&name.as_str())).cloned().collect()
+}
+
 /// Holds of `writes` that each resize of `first` is followed by one of `then`, with nothing between them, and gives how
 /// many there were.
 ///
@@ -59,6 +65,8 @@ mod tests {
         let good = writes(&[("pods", "a"), ("pods/resize", "a"), ("pods/resize", "b"), ("pods", "b")]);
         assert_eq!(ensure_chained(&good, "a", "b").unwrap(), 1);
         assert_eq!(of_pod(&good, "a"), ["pods", "pods/resize"]);
+        let beside = writes(&[("pods/resize", "a"), ("pods/resize", "c"), ("pods/resize", "b")]);
+        assert_eq!(ensure_chained(&of_unit(&beside, ["a", "b"]), "a", "b").unwrap(), 1);
         for bad in [
             writes(&[("pods/resize", "a"), ("pods", "c"), ("pods/resize", "b")]),
             writes(&[("pods/resize", "b"), ("pods/resize", "a")]),

@@ -138,9 +138,7 @@ impl SizedPod {
     /// What makes it the same pod; `None` before it has started.
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
-        let status = self.pod.status.as_ref()?;
-        let node = self.pod.spec.as_ref()?.node_name.clone()?;
-        Some(Identity { uid: self.pod.uid()?, ip: status.pod_ip.clone()?, node })
+        Identity::of(&self.pod)
     }
 
     /// How often its containers were started anew, all together.
@@ -150,8 +148,20 @@ impl SizedPod {
         statuses.map(|status| status.restart_count).sum()
     }
 
+    /// Whether the scheduler has found a node for it.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.node().is_some()
+    }
+
     fn node(&self) -> Option<&str> {
         self.pod.spec.as_ref()?.node_name.as_deref()
+    }
+
+    /// Whether its kubelet says anything of its containers.
+    fn is_admitted(&self) -> bool {
+        let statuses = self.pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        statuses.is_some_and(|statuses| !statuses.is_empty())
     }
 
     /// Takes room on its node: it is bound, and has not ended.
@@ -255,7 +265,7 @@ impl Sizes {
 
     fn count(&mut self) {
         let mut sums: BTreeMap<&str, Demand> = BTreeMap::new();
-        for pod in self.pods.values().filter(|pod| pod.takes_room()) {
+        for pod in self.pods.values().filter(|pod| pod.takes_room() && pod.is_admitted()) {
             *sums.entry(pod.node().unwrap_or_default()).or_default() += pod.size.allocated;
         }
         for (node, sum) in sums {

@@ -4,7 +4,8 @@
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Service};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::{Value, json};
 use springtide_crds::time_share_group::{
     ReadyReason, Schedule, TimeShareGroup, TimeShareGroupSpec, TrafficMode, ValleyTraffic,
@@ -14,12 +15,12 @@ use springtide_time_share_group::sizes::Level;
 use super::LABEL;
 use super::node_member::{NodeMember, group_of};
 use super::node_stage::GROUP;
-use super::pods::{Pods, Standing};
+use super::pods::{Pods, Standing, serves};
 use super::resizes::{of_pod, stored};
+use super::sizes::demand;
 use super::testbed::Testbed;
 use crate::batch::{POOL, pool};
 use crate::local_cluster::LocalCluster;
-use crate::oracle::feed::Fold;
 use crate::write_count::Mark;
 
 /// What there is before a test begins.
@@ -338,9 +339,7 @@ impl Stage<'_> {
     /// # Errors
     /// It is refused.
     pub async fn scale(&self, member: &str, replicas: u32) -> Result<()> {
-        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        self.test.api::<Deployment>().patch(member, &PatchParams::default(), &patch).await?;
-        Ok(())
+        self.test.patch_deployment(member, json!({"spec": {"replicas": replicas}})).await
     }
 
     /// Names of a member's pods, in order.
@@ -349,28 +348,80 @@ impl Stage<'_> {
         self.test.pods.now().sizes.of(member).iter().map(|pod| pod.name()).collect()
     }
 
+    /// Waits until each node is wholly of one member: its pods there are all at peak with traffic, and those of the other one
+    /// all at valley without.
+    ///
     /// # Errors
-    /// Units are not wholly on one side: on a node there is not exactly one member whose pods are all at peak with traffic,
-    /// while those of the other one are all at valley without.
-    pub fn ensure_whole(&self) -> Result<()> {
-        let pods = self.test.pods.now();
-        let by_node = |member: &str| pods.by_node(member);
-        let (pay, promo) = (by_node("pay"), by_node("promo"));
-        for (node, own) in &pay {
-            let none = Vec::new();
-            let others = promo.get(node).unwrap_or(&none);
-            let are = |member: &str, names: &[String], level: Level| {
-                names.iter().all(|name| {
-                    pods.sizes.named(name).is_some_and(|pod| {
-                        let serves = super::pods::serves(&pod.pod);
-                        pods.level(member, pod) == Some(level) && serves == (level == Level::Peak)
-                    })
+    /// It does not come to that.
+    pub async fn whole(&self) -> Result<()> {
+        let is_of = |pods: &Pods, member: &str, names: &[String], level: Level| {
+            names.iter().all(|name| {
+                pods.sizes.named(name).is_some_and(|pod| {
+                    pods.level(member, pod) == Some(level) && serves(&pod.pod) == (level == Level::Peak)
                 })
-            };
-            let is_pays = are("pay", own, Level::Peak) && are("promo", others, Level::Valley);
-            let is_promos = are("pay", own, Level::Valley) && are("promo", others, Level::Peak);
-            ensure!(is_pays || is_promos, "{node} is of nobody:\n{}", pods.describe());
+            })
+        };
+        let are_whole = |pods: &Pods| {
+            let promo = pods.by_node("promo");
+            let none = Vec::new();
+            let is_whole = pods.by_node("pay").iter().all(|(node, own)| {
+                let others = promo.get(node).unwrap_or(&none);
+                [(Level::Peak, Level::Valley), (Level::Valley, Level::Peak)]
+                    .into_iter()
+                    .any(|(pay, promo)| is_of(pods, "pay", own, pay) && is_of(pods, "promo", others, promo))
+            });
+            is_whole.then_some(())
+        };
+        self.test.pods_until("each node is of one member", are_whole).await
+    }
+
+    /// Waits until all pods serve at valley size, as those of no group do once somebody has turned them on.
+    ///
+    /// # Errors
+    /// They do not.
+    pub async fn off_duty(&self) -> Result<()> {
+        for member in [&self.pay, &self.promo] {
+            let pods = member.replicas as usize;
+            self.stand(&member.name, Standing { serving: pods, ..Standing::valley(pods) }).await?;
         }
+        Ok(())
+    }
+
+    /// Waits until the pods of a member stand so, as the oracle sees them.
+    ///
+    /// # Errors
+    /// They do not come to that.
+    pub async fn stand(&self, member: &str, wanted: Standing) -> Result<()> {
+        let is = |pods: &Pods| (pods.standing(member) == wanted).then_some(());
+        self.test.pods_until(&format!("{member}: {wanted:?}"), is).await
+    }
+
+    fn nodes(&self) -> (Api<Node>, ListParams) {
+        let own = ListParams::default().labels(&format!("{POOL}={}", self.test.namespace));
+        (Api::all(self.test.client()), own)
+    }
+
+    /// Nodes of the stage whose pods have had more than the node has, by what their statuses said at a time, a line each.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn overcommitted(&self) -> Result<Vec<String>> {
+        let (nodes, own) = self.nodes();
+        let nodes = nodes.list(&own).await?.items;
+        let pods = self.test.pods.now();
+        let too_much = |node: &Node| {
+            let has = demand(node.status.as_ref()?.allocatable.as_ref()?);
+            let most = pods.sizes.most_allocated(&node.name_any());
+            (!most.fits(has)).then(|| format!("{}: {most:?} were allocated of {has:?}", node.name_any()))
+        };
+        Ok(nodes.iter().filter_map(too_much).collect())
+    }
+
+    /// # Errors
+    /// As [`Stage::overcommitted`], or there is one.
+    pub async fn ensure_never_overcommitted(&self) -> Result<()> {
+        let overcommitted = self.overcommitted().await?;
+        ensure!(overcommitted.is_empty(), "{}", overcommitted.join("\n"));
         Ok(())
     }
 
@@ -380,8 +431,7 @@ impl Stage<'_> {
     /// Something stays.
     pub async fn clear(&self) -> Result<()> {
         self.test.clear().await?;
-        let nodes: Api<Node> = Api::all(self.test.client());
-        let own = ListParams::default().labels(&format!("{POOL}={}", self.test.namespace));
+        let (nodes, own) = self.nodes();
         nodes.delete_collection(&DeleteParams::default(), &own).await?;
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use springtide_crds::reason::Reason;
@@ -76,13 +77,21 @@ impl<'a> Testbed<'a> {
         created.with_context(|| format!("create the group {name}"))
     }
 
-    /// Merges `change` into a group.
+    /// Merges `change` into a group, and waits until the oracle knows of that, so that nothing is taken for an answer that was
+    /// said before.
     ///
     /// # Errors
     /// It is refused.
     pub async fn edit(&self, name: &str, change: Value) -> Result<TimeShareGroup> {
-        let edited = self.api().patch(name, &PatchParams::default(), &Patch::Merge(change)).await;
-        edited.with_context(|| format!("edit the group {name}"))
+        let edited =
+            self.api::<TimeShareGroup>().patch(name, &PatchParams::default(), &Patch::Merge(change)).await;
+        let edited = edited.with_context(|| format!("edit the group {name}"))?;
+        let is_seen = |groups: &Groups| {
+            let seen = groups.get(name)?.metadata.generation;
+            (seen >= edited.metadata.generation).then_some(())
+        };
+        self.groups.until(&format!("the edit of {name} is seen"), is_seen).await?;
+        Ok(edited)
     }
 
     /// Gives the peak to a member, or to nobody, by hand, for longer than any test. Waits for nothing.
@@ -154,6 +163,25 @@ impl<'a> Testbed<'a> {
     ) -> Result<TimeShareGroup> {
         let what = format!("{member:?} has the peak");
         self.until(name, &what, |group| is_settled(group, member, reasons)).await
+    }
+
+    /// Changes the template of a member's Deployment so that new pods take the place of its pods. Waits for nothing.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn roll(&self, member: &str) -> Result<()> {
+        let annotations = json!({"spec": {"template": {"metadata": {"annotations": {"rolled": "yes"}}}}});
+        self.patch_deployment(member, annotations).await
+    }
+
+    /// Merges `change` strategically into a member's Deployment, as its user.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn patch_deployment(&self, member: &str, change: Value) -> Result<()> {
+        let patched =
+            self.api::<Deployment>().patch(member, &PatchParams::default(), &Patch::Strategic(change)).await;
+        patched.map(drop).with_context(|| format!("patch the Deployment {member}"))
     }
 
     /// Waits until pods are as `check` wants them.

@@ -1,20 +1,13 @@
 //! Clients behind Services of a group's members, that count the requests which switches cost them.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::Service;
+use anyhow::Result;
 use serde_json::{Value, json};
 use springtide_plumbing::workloads::names::TIME_SHARE_TRAFFIC;
 
 use super::node_member::FRONT;
 use super::testbed::Testbed;
 use crate::node::load::{Load, Seen};
-use crate::upgrade::slices::{SliceFeed, Slices};
-use crate::upgrade::traffic::PORT;
-
-/// For the node's proxy to follow an EndpointSlice, before the first request.
-const PROXY: Duration = Duration::from_secs(2);
+use crate::upgrade::traffic::served;
 
 /// Pods that a Service of members selects, as long as they have their traffic.
 #[must_use]
@@ -28,21 +21,6 @@ pub fn with_traffic(app: Option<&str>, by_label: bool) -> Value {
         selector[TIME_SHARE_TRAFFIC.label] = json!("true");
     }
     selector
-}
-
-/// Makes the Service of a name for what it selects, and gives its address.
-///
-/// # Errors
-/// It is refused.
-pub async fn service(test: &Testbed<'_>, name: &str, selector: &Value) -> Result<String> {
-    let service: Service = test
-        .create(json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-            "spec": {"selector": selector, "ports": [{"port": PORT}]},
-        }))
-        .await?;
-    let address = service.spec.and_then(|spec| spec.cluster_ip).context("the address of the Service")?;
-    Ok(format!("{address}:{PORT}"))
 }
 
 /// Requests to a Service.
@@ -62,11 +40,7 @@ impl Clients {
         pods: usize,
         rate: u32,
     ) -> Result<Self> {
-        let address = service(test, name, selector).await?;
-        let slices = SliceFeed::start(test.api()).await?;
-        let all = |slices: &Slices| (slices.ready(name).len() == pods).then_some(());
-        slices.until(&format!("the Service {name} has {pods} pods"), all).await?;
-        tokio::time::sleep(PROXY).await;
+        let address = served(test, name, selector, pods).await?;
         let clients = format!("{name}-clients");
         Ok(Self { load: Load::start(test.client(), &test.namespace, &clients, &address, rate).await? })
     }

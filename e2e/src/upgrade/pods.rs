@@ -24,6 +24,16 @@ pub struct Identity {
     pub node: String,
 }
 
+impl Identity {
+    /// Of a pod; `None` before it has started.
+    #[must_use]
+    pub fn of(pod: &Pod) -> Option<Self> {
+        let status = pod.status.as_ref()?;
+        let node = pod.spec.as_ref()?.node_name.clone()?;
+        Some(Self { uid: pod.uid()?, ip: status.pod_ip.clone()?, node })
+    }
+}
+
 /// A pod as last seen, and what was seen of it before.
 #[derive(Clone, Debug)]
 pub struct Life {
@@ -51,9 +61,7 @@ impl Life {
     /// What makes it the same pod; `None` before it has started.
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
-        let status = self.pod.status.as_ref()?;
-        let node = self.pod.spec.as_ref()?.node_name.clone()?;
-        Some(Identity { uid: self.pod.uid()?, ip: status.pod_ip.clone()?, node })
+        Identity::of(&self.pod)
     }
 
     /// Present, and not being deleted.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Service;
-use serde_json::json;
+use serde_json::{Value, json};
 use springtide_image::{Image, ImageSpec};
 
 use super::slices::{SliceFeed, Slices};
@@ -82,6 +82,34 @@ pub fn lines(cluster: &NodeCluster, ip: &str) -> Result<Vec<String>> {
     Ok(ask(cluster, ip, "/lines")?.lines().map(str::to_owned).collect())
 }
 
+/// Makes the Service of a name for what it selects, and gives its address.
+///
+/// # Errors
+/// It is refused.
+pub async fn service(test: &Testbed<'_>, name: &str, selector: &Value) -> Result<String> {
+    let service: Service = test
+        .create(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"selector": selector, "ports": [{"port": PORT}]},
+        }))
+        .await?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip).context("the address of the Service")?;
+    Ok(format!("{address}:{PORT}"))
+}
+
+/// As [`service`], once it has so many pods and the node's proxy knows them.
+///
+/// # Errors
+/// It does not get them.
+pub async fn served(test: &Testbed<'_>, name: &str, selector: &Value, pods: usize) -> Result<String> {
+    let address = service(test, name, selector).await?;
+    let slices = SliceFeed::start(test.api()).await?;
+    let all = |slices: &Slices| (slices.ready(name).len() == pods).then_some(());
+    slices.until(&format!("the Service {name} has {pods} pods"), all).await?;
+    tokio::time::sleep(PROXY).await;
+    Ok(address)
+}
+
 /// Requests to a workload of the kind [`Workload::serving`] by way of a Service of its name.
 pub struct Traffic {
     load: Load,
@@ -109,20 +137,9 @@ impl Traffic {
 
     /// Makes the Service. Gives a name for its clients, and its address.
     async fn service(test: &Testbed<'_>, workload: &Workload) -> Result<(String, String)> {
-        let name = &workload.name;
-        let service: Service = test
-            .create(json!({
-                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-                "spec": {"selector": {"app": name}, "ports": [{"port": PORT}]},
-            }))
-            .await?;
-        let address = service.spec.and_then(|spec| spec.cluster_ip).context("the address of the Service")?;
-        let slices = SliceFeed::start(test.api()).await?;
-        let pods = workload.replicas as usize;
-        let all = |slices: &Slices| (slices.ready(name).len() == pods).then_some(());
-        slices.until(&format!("the Service has {pods} pods"), all).await?;
-        tokio::time::sleep(PROXY).await;
-        Ok((format!("{name}-clients"), format!("{address}:{PORT}")))
+        let (name, pods) = (&workload.name, workload.replicas as usize);
+        let address = served(test, name, &json!({"app": name}), pods).await?;
+        Ok((format!("{name}-clients"), address))
     }
 
     /// Waits until all requests are sent, and gives what the clients have seen.

@@ -8,7 +8,7 @@ use springtide_crds::in_place_upgrade::{InPlaceUpgrade, InPlaceUpgradeStatus, al
 use springtide_crds::reason::Reason;
 
 use crate::oracle::feed::{Feed, Fold};
-use crate::oracle::statuses::Told;
+use crate::oracle::statuses::{self, Told};
 
 /// A watch on the upgrades of one namespace.
 pub type UpgradeFeed = Feed<Upgrades>;
@@ -71,12 +71,8 @@ impl Upgrades {
 /// Whether an upgrade has a condition with this reason, about its present generation.
 #[must_use]
 pub fn says<R: Reason>(upgrade: &InPlaceUpgrade, reason: &R) -> bool {
-    let conditions = upgrade.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| {
-        condition.type_ == R::CONDITION
-            && condition.reason == reason.as_str()
-            && Some(condition.observed_generation) == upgrade.metadata.generation
-    })
+    let conditions = upgrade.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    statuses::says(conditions, upgrade.metadata.generation, reason)
 }
 
 impl Fold for Upgrades {

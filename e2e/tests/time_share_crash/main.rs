@@ -9,11 +9,16 @@ mod scenarios;
 use anyhow::Result;
 use scenarios::Sharing;
 use springtide_e2e::crash::{Lane, run};
+use springtide_e2e::foreign_crds::HTTP_ROUTE;
 use springtide_e2e::upgrade;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_write_changes_no_end() -> Result<()> {
-    // KWOK's own kubelets do: what a node has is no matter here.
-    let lane = async || Lane::new(upgrade::cluster().await?, &upgrade::manager_configuration());
+    let lane = async || {
+        // KWOK's own kubelets do: what a node has is no matter here.
+        let cluster = upgrade::cluster().await?;
+        cluster.apply(HTTP_ROUTE).await?;
+        Lane::new(cluster, &upgrade::manager_configuration())
+    };
     run("time_share_crash", &Sharing::ALL, lane).await
 }

@@ -1,6 +1,8 @@
 //! The scenarios: two members on one node, and a switch from the one to the other.
 
 use anyhow::Result;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 use springtide_crds::time_share_group::{
     HeldReason, Mode, OnStuck, Order, Overlap, ReadyReason, StalledReason, Step, TimeShareGroupSpec,
@@ -11,7 +13,10 @@ use springtide_e2e::crash::Scenario;
 use springtide_e2e::kwok::{RESIZE_OUTCOME, RESIZE_SECONDS, ResizeOutcome};
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::time_share::node_stage::GROUP;
+use springtide_e2e::time_share::pods::Standing;
+use springtide_e2e::time_share::routes::{OF_PAY, OF_PROMO, by_route};
 use springtide_e2e::time_share::stage::{Setting, Stage};
+use springtide_e2e::time_share::windows::{cron_window, minute_after};
 
 use crate::facts::Namespace;
 
@@ -19,6 +24,10 @@ use crate::facts::Namespace;
 pub(crate) const PODS: u32 = 2;
 /// Long enough that the play comes in between, in seconds.
 const SLOW: &str = "2";
+/// The member that comes for one that goes.
+pub(crate) const OTHER: &str = "other";
+/// Seconds from an edit of the schedule to the edge that it makes: the manager has read it by then, or is away.
+const SOON: i64 = 5;
 
 /// The scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +56,20 @@ pub(crate) enum Sharing {
     Paused,
     /// The group is deleted in mid-switch.
     Deleted,
+    /// The member that gets the peak has another pod in mid-switch.
+    Scaled,
+    /// The member that has the peak has less of it from then on.
+    Reshaped,
+    /// The member that has the peak is taken out, and another one put in.
+    Removed,
+    /// By the clock the lead of a window begins, and a window ends.
+    WindowByClock,
+    /// By the weights of an HTTPRoute.
+    Routed,
 }
 
 impl Sharing {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Pipelined,
         Self::Gated,
         Self::Claimed,
@@ -63,6 +82,11 @@ impl Sharing {
         Self::Revoked,
         Self::Paused,
         Self::Deleted,
+        Self::Scaled,
+        Self::Reshaped,
+        Self::Removed,
+        Self::WindowByClock,
+        Self::Routed,
     ];
 
     /// A node of the pool that all share, so that few are on the same one.
@@ -75,6 +99,7 @@ impl Sharing {
         let setting = Setting::on(self.name(), &self.host(), PODS);
         match self {
             Self::Gated => setting.each(|member| member.mode(TrafficMode::ReadinessGate)),
+            Self::Routed => setting.each(|member| member.mode(TrafficMode::HttpRoute)),
             Self::Pipelined
             | Self::Claimed
             | Self::ShrunkFirst
@@ -85,14 +110,18 @@ impl Sharing {
             | Self::RolledBack
             | Self::Revoked
             | Self::Paused
-            | Self::Deleted => setting,
+            | Self::Deleted
+            | Self::Scaled
+            | Self::Reshaped
+            | Self::Removed
+            | Self::WindowByClock => setting,
         }
     }
 
     /// Whether its pods take a while for a resize.
     fn is_slow(self) -> bool {
         match self {
-            Self::Revoked | Self::Paused | Self::Deleted => true,
+            Self::Revoked | Self::Paused | Self::Deleted | Self::Scaled => true,
             Self::Pipelined
             | Self::Gated
             | Self::Claimed
@@ -101,7 +130,11 @@ impl Sharing {
             | Self::Stepwise
             | Self::Nobody
             | Self::Skipped
-            | Self::RolledBack => false,
+            | Self::RolledBack
+            | Self::Reshaped
+            | Self::Removed
+            | Self::WindowByClock
+            | Self::Routed => false,
         }
     }
 
@@ -120,8 +153,14 @@ impl Sharing {
                 switch.on_stuck = OnStuck::Rollback;
                 switch.max_in_flight_units = 1;
             }
-            Self::Revoked | Self::Paused | Self::Deleted => switch.max_in_flight_units = 1,
-            Self::Pipelined | Self::Gated | Self::Nobody => {}
+            Self::Revoked | Self::Paused | Self::Deleted | Self::Scaled => switch.max_in_flight_units = 1,
+            Self::Routed => by_route(spec),
+            Self::Pipelined
+            | Self::Gated
+            | Self::Nobody
+            | Self::Reshaped
+            | Self::Removed
+            | Self::WindowByClock => {}
         }
     }
 }
@@ -143,6 +182,11 @@ impl Scenario for Sharing {
             Self::Revoked => "revoked",
             Self::Paused => "paused",
             Self::Deleted => "deleted",
+            Self::Scaled => "scaled",
+            Self::Reshaped => "reshaped",
+            Self::Removed => "removed",
+            Self::WindowByClock => "window-by-clock",
+            Self::Routed => "routed",
         }
     }
 
@@ -157,6 +201,9 @@ impl Scenario for Sharing {
 
 async fn play(scenario: Sharing, stage: &Stage<'_>) -> Result<()> {
     stage.start_members().await?;
+    if scenario == Sharing::Routed {
+        stage.create_route().await?;
+    }
     stage.create_group(|spec| scenario.change(spec)).await?;
     stage.settled("pay").await?;
     if scenario.is_slow() {
@@ -223,7 +270,68 @@ async fn play(scenario: Sharing, stage: &Stage<'_>) -> Result<()> {
                 })
                 .await
         }
+        Sharing::Scaled => {
+            stage.give("promo").await?;
+            begun(stage).await?;
+            stage.scale("promo", PODS + 1).await?;
+            stage.stand("promo", Standing::peak(PODS as usize + 1)).await?;
+            stage.stand("pay", Standing::valley(PODS as usize)).await?;
+            stage.settled("promo").await.map(drop)
+        }
+        Sharing::Reshaped => {
+            let smaller = stage.pay.clone().peak("3");
+            stage.test.pods.now().know(&[&smaller]);
+            stage.edit(json!({"members": [smaller.member()?, stage.promo.member()?]})).await?;
+            stage.stand("pay", Standing::peak(PODS as usize)).await?;
+            stage.settled("pay").await.map(drop)
+        }
+        Sharing::Removed => removed(stage).await,
+        Sharing::WindowByClock => by_the_clock(stage).await,
+        Sharing::Routed => {
+            stage.weights(OF_PAY).await?;
+            stage.give("promo").await?;
+            stage.settled("promo").await?;
+            stage.weights(OF_PROMO).await
+        }
     }
+}
+
+async fn removed(stage: &Stage<'_>) -> Result<()> {
+    stage.give("promo").await?;
+    stage.settled("promo").await?;
+    let other = stage.pay.clone().named(OTHER).replicas(1);
+    stage.test.pods.now().know(&[&other]);
+    stage.test.create::<Deployment>(other.manifest()).await?;
+    // It is of no group yet, so that somebody turns it on.
+    let off_duty = Standing { serving: 1, ..Standing::valley(1) };
+    stage.stand(OTHER, off_duty).await?;
+    stage.edit(json!({"members": [stage.pay.member()?, other.member()?], "override": null})).await?;
+    let pods = PODS as usize;
+    stage.stand("promo", Standing { serving: pods, ..Standing::valley(pods) }).await?;
+    stage.stand("pay", Standing::peak(pods)).await?;
+    stage.stand(OTHER, Standing::valley(1)).await?;
+    stage.settled("pay").await.map(drop)
+}
+
+/// Of one window the lead begins some seconds from now; another one, which was open already, takes its place once `promo`
+/// has the peak, and ends some seconds from then. Whoever is away at such a moment finds the same when it is back, so that
+/// no crash has to be over in time.
+async fn by_the_clock(stage: &Stage<'_>) -> Result<()> {
+    let near = minute_after(60);
+    let lead = near.duration_since(Timestamp::now()).as_secs() - SOON;
+    stage.edit(json!({"schedule": {"windows": [cron_window("promo", near, 3600, lead)]}})).await?;
+    stage.settled("promo").await?;
+    stage.ensure_peak("promo").await?;
+    // No window is shorter than a minute.
+    let close = Timestamp::now() + SignedDuration::from_secs(SOON);
+    let open = Timestamp::from_second((close.as_second() / 60 - 1) * 60)?;
+    let seconds = close.duration_since(open).as_secs();
+    stage.edit(json!({"schedule": {"windows": [cron_window("promo", open, seconds, 0)]}})).await?;
+    stage.settled("pay").await?;
+    stage.ensure_peak("pay").await?;
+    // Its times would make the spec of each run another one.
+    stage.edit(json!({"schedule": {"windows": null}})).await?;
+    stage.settled("pay").await.map(drop)
 }
 
 /// Waits until a pod is about to get the peak.

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde_json::json;
 use springtide_crds::time_share_group::{HeldReason, Mode, ReadyReason};
 use springtide_e2e::time_share::node_stage::GROUP;
-use springtide_e2e::time_share::pods::{Pods, serves};
+use springtide_e2e::time_share::pods::{Pods, Standing, serves};
 use springtide_e2e::time_share::shared;
 use springtide_e2e::time_share::stage::{Setting, Stage};
 
@@ -30,7 +30,7 @@ async fn a_pause_lets_what_has_begun_come_to_rest_and_begins_nothing() -> Result
         (pay.serving + promo.serving == 6 && pay.between + promo.between == 0).then_some(())
     };
     stage.test.pods_until("it has come to rest", no_unit_is_open).await?;
-    stage.ensure_whole()?;
+    stage.whole().await?;
     let before = stage.standing("promo");
     tokio::time::sleep(Duration::from_secs(3)).await;
     ensure!(stage.standing("promo") == before && before.serving < 6, "{before:?}");
@@ -64,14 +64,13 @@ async fn a_group_that_is_deleted_in_mid_switch_leaves_every_pod_in_traffic_at_it
 
 #[tokio::test]
 async fn a_member_that_is_removed_gets_its_traffic_and_gives_its_room_back() -> Result<()> {
-    let stage = Setting::new("removed", 3).start(&shared().await?.cluster, |_| {}).await?;
+    // With room for a pod of another member.
+    let stage = Setting::new("removed", 3).room(200).start(&shared().await?.cluster, |_| {}).await?;
     stage.switch_to("promo").await?;
     stage.test.pods.now().let_serve();
     let mut members = stage.test.groups.now().get(GROUP).context("the group")?.spec.members.clone();
     // Nobody is in its place: two members are the least, so that another workload comes for it.
-    let mut other = stage.pay.clone();
-    other.name = "other".to_owned();
-    other.replicas = 1;
+    let other = stage.pay.clone().named("other").replicas(1);
     members.retain(|member| member.name != "promo");
     members.push(other.member()?);
     stage.test.create::<Deployment>(other.manifest()).await?;
@@ -84,7 +83,6 @@ async fn a_member_that_is_removed_gets_its_traffic_and_gives_its_room_back() -> 
         })
         .await?;
     stage.settled("pay").await?;
-    let pay = stage.standing("pay");
-    ensure!((pay.at_peak, pay.serving) == (3, 3), "{pay:?}");
+    stage.stand("pay", Standing::peak(3)).await?;
     stage.test.verify()
 }

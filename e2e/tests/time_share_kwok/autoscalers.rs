@@ -72,14 +72,8 @@ async fn members_that_are_scaled_in_mid_switch_come_to_the_same_end() -> Result<
     stage.scale("promo", 8).await?;
     stage.scale("pay", 2).await?;
     stage.settled("promo").await?;
-    stage
-        .test
-        .pods_until("all are where they belong", |pods| {
-            let is =
-                pods.standing("promo") == Standing::peak(8) && pods.standing("pay") == Standing::valley(2);
-            is.then_some(())
-        })
-        .await?;
+    stage.stand("promo", Standing::peak(8)).await?;
+    stage.stand("pay", Standing::valley(2)).await?;
     stage.test.verify()
 }
 
@@ -103,7 +97,7 @@ async fn an_autoscaler_that_resizes_pods_itself_is_refused_until_it_only_tells()
     bounded.cluster.apply(&autoscaler("InPlaceOrRecreate")).await?;
     stage.test.told(GROUP, AutoscalerConflictReason::VerticalPodAutoscaler).await?;
     stage.test.told(GROUP, StalledReason::Refused(RefusalReason::AutoscalerRefused)).await?;
-    ensure!(stage.standing("pay") == Standing::peak(1), "{:?}", stage.standing("pay"));
+    stage.stand("pay", Standing::peak(1)).await?;
     bounded.cluster.apply(&autoscaler("Off")).await?;
     stage.test.told(GROUP, AutoscalerConflictReason::None).await?;
     stage.switch_to("promo").await?;

@@ -6,8 +6,13 @@
 
 mod aborts;
 mod autoscalers;
+mod bad_input;
+mod drains;
+mod grants;
+mod guards;
 mod neighbours;
 mod overrides;
+mod preemption;
 mod quotas;
 mod recreated;
 mod refusals;
@@ -17,3 +22,8 @@ mod shapes;
 mod switches;
 mod templates;
 mod valley;
+mod zz_plays;
+#[path = "../time_share_crash/facts.rs"]
+mod facts;
+#[path = "../time_share_crash/scenarios.rs"]
+mod scenarios;

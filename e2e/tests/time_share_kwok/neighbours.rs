@@ -1,12 +1,9 @@
-//! Upgrades of members' pods, priorities, and whoever else has a say in them.
+//! Upgrades in place of members' pods.
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::scheduling::v1::PriorityClass;
-use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use springtide_crds::in_place_upgrade::{HeldReason, ReadyReason};
-use springtide_crds::time_share_group::{CapacitySafeReason, Order, TrafficMode};
+use springtide_crds::time_share_group::{TimeShareGroup, TrafficMode};
 use springtide_e2e::kwok::RESTART_SECONDS;
 use springtide_e2e::time_share::node_member::CONTAINER;
 use springtide_e2e::time_share::node_stage::GROUP;
@@ -21,9 +18,7 @@ async fn paused_with_both_gates(stage: &Stage<'_>) -> Result<()> {
     let template = json!({"metadata": {"annotations": {RESTART_SECONDS: "3"}}, "spec": {
         "readinessGates": [{"conditionType": UPGRADE_GATE}],
     }});
-    let patch = Patch::Strategic(json!({"spec": {"template": template}}));
-    let deployments: Api<Deployment> = stage.test.api();
-    deployments.patch("promo", &PatchParams::default(), &patch).await?;
+    stage.test.patch_deployment("promo", json!({"spec": {"template": template}})).await?;
     stage
         .test
         .pods_until("pods with the gate are there", |pods| {
@@ -35,9 +30,7 @@ async fn paused_with_both_gates(stage: &Stage<'_>) -> Result<()> {
             (has_gate && pods.standing("promo").at_valley == own.len() && own.len() == 3).then_some(())
         })
         .await?;
-    let pause = Patch::Merge(json!({"spec": {"paused": true}}));
-    deployments.patch("promo", &PatchParams::default(), &pause).await?;
-    Ok(())
+    stage.test.patch_deployment("promo", json!({"spec": {"paused": true}})).await
 }
 
 #[tokio::test]
@@ -51,6 +44,11 @@ async fn a_pod_that_is_upgraded_is_not_resized_and_an_upgrade_holds_while_a_swit
     upgrades.upgrade("upgrade", promo.one_by_one()).await?;
     upgrades.under_way(&promo, &image(2)).await?;
     stage.give("promo").await?;
+    let counts_it = |group: &TimeShareGroup| {
+        let members = group.status.iter().flat_map(|status| &status.members);
+        members.into_iter().any(|member| member.name == "promo" && member.upgrading == 1)
+    };
+    stage.test.until(GROUP, "it leaves the pod alone", counts_it).await?;
     // It is promo's peak too.
     let reasons = [HeldReason::TimeShareSwitch, HeldReason::TimeSharePeak];
     upgrades
@@ -89,30 +87,5 @@ async fn a_pod_with_both_gates_is_ready_only_when_both_are_open() -> Result<()> 
         }
     }
     drop(pods);
-    stage.test.verify()
-}
-
-#[tokio::test]
-async fn members_of_different_priorities_are_told_of_where_a_claim_could_cost_a_donor_its_life() -> Result<()>
-{
-    let cluster = &shared().await?.cluster;
-    let classes: Api<PriorityClass> = Api::all(cluster.client("springtide-test")?);
-    for (name, value) in [("share-low", 100), ("share-high", 1000)] {
-        let class: PriorityClass = serde_json::from_value(json!({
-            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
-        }))?;
-        classes.create(&PostParams::default(), &class).await?;
-    }
-    let setting = Setting::new("priorities", 2).each(|member| {
-        let class = if member.name == "pay" { "share-low" } else { "share-high" };
-        member.pod(json!({"priorityClassName": class}))
-    });
-    let stage = setting.start(&shared().await?.cluster, |spec| spec.switch.order = Order::ClaimFirst).await?;
-    stage.test.told(GROUP, CapacitySafeReason::PrioritiesDiffer).await?;
-    let before = stage.test.pods.now().sizes.identities("pay");
-    stage.switch_to("promo").await?;
-    stage.test.pods.now().sizes.ensure_same("pay", &before)?;
-    stage.edit(json!({"switch": {"order": Order::Pipelined}})).await?;
-    stage.test.told(GROUP, CapacitySafeReason::WithinBudget).await?;
     stage.test.verify()
 }

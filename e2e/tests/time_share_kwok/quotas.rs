@@ -11,8 +11,10 @@ use springtide_e2e::manager::USER_AGENT;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::polling::until_seen;
 use springtide_e2e::time_share::node_stage::GROUP;
+use springtide_e2e::time_share::pods::Standing;
 use springtide_e2e::time_share::shared;
 use springtide_e2e::time_share::stage::{Setting, Stage};
+use springtide_e2e::time_share::windows::far_window;
 
 /// Units of the stages here.
 const UNITS: u32 = 6;
@@ -41,7 +43,10 @@ async fn as_many_units_are_under_way_as_a_quota_has_room_for_and_no_resize_is_re
     let stage = Setting::new("quota", UNITS).start(&shared().await?.cluster, |_| {}).await?;
     quota(&stage, 3 * 3800).await?;
     let mark = stage.test.mark()?;
-    stage.switch_to("promo").await?;
+    let group = stage.switch_to("promo").await?;
+    let id = group.status.and_then(|status| status.transition).context("a transition")?.id;
+    let most = stage.test.groups.now().most_in_flight(GROUP, id);
+    ensure!(most <= 3, "{most} units were under way");
     let requests = stage.test.requests_since(mark)?.by_agent(USER_AGENT).writes().of_resource("pods/resize");
     let refused = requests.filter(|request| request.code == 403);
     ensure!(refused.is_empty(), "refused:\n{refused}");
@@ -57,7 +62,7 @@ async fn a_quota_without_room_for_one_is_told_and_shrinking_first_needs_none() -
     stage.give("promo").await?;
     stage.test.told(GROUP, CapacitySafeReason::QuotaTooSmall).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    ensure!(stage.standing("pay").serving == UNITS as usize, "{:?}", stage.standing("pay"));
+    stage.stand("pay", Standing::peak(UNITS as usize)).await?;
     stage.edit(json!({"switch": {"order": Order::ShrinkFirst}})).await?;
     stage.settled("promo").await?;
     stage.ensure_peak("promo").await?;
@@ -79,19 +84,16 @@ async fn a_limit_range_that_lets_nobody_grow_is_named_before_the_switch_and_no_d
     stage.give("promo").await?;
     let group = stage.settled_with_skips("promo").await?;
     let status = group.status.context("a status")?;
-    ensure!(stage.standing("pay").serving == 2, "{:?}", stage.standing("pay"));
+    stage.stand("pay", Standing::peak(2)).await?;
     let requests = stage.test.requests_since(mark)?.by_agent(USER_AGENT).writes().of_resource("pods/resize");
     ensure!(requests.is_empty(), "it was asked, and not tried:\n{requests}");
     ensure!(status.stuck.len() <= 2);
     // What it would be named as ahead of the next switch.
     stage.test.override_to(GROUP, Some("pay")).await?;
     stage.settled("pay").await?;
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(90);
-    let [start, end] =
-        [soon, soon + jiff::SignedDuration::from_hours(1)].map(|at| at.strftime("%H:%M").to_string());
-    let window = json!({"name": "night", "member": "promo", "window": {"start": start, "end": end, "timeZone": "UTC"}});
-    stage.edit(json!({"override": null, "schedule": {"windows": [window]}, "guards": {"preflight": {"leadSeconds": 7200}}})).await?;
-    let group = stage.test.told(GROUP, PreflightPassedReason::QuotaExceeded).await?;
+    stage.edit(json!({"override": null, "schedule": {"windows": [far_window("promo")]}})).await?;
+    let group =
+        stage.test.told(GROUP, PreflightPassedReason::Failed(PreflightFailure::QuotaExceeded)).await?;
     let preflight = group.status.and_then(|status| status.preflight).context("a preflight")?;
     ensure!((preflight.units, preflight.passed) == (2, 0), "{preflight:?}");
     ensure!(

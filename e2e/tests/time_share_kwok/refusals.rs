@@ -5,76 +5,40 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use springtide_crds::time_share_group::{
-    GuardsPassingReason, HeldReason, OnPreflightFailure, PreflightPassedReason, ReadyReason, RefusalReason,
-    StalledReason, StuckReason,
+    GuardsPassingReason, HeldReason, OnPreflightFailure, PreflightFailure, PreflightPassedReason,
+    ReadyReason, RefusalReason, StalledReason, StuckReason,
 };
 use springtide_e2e::kwok::{RESIZE_OUTCOME, ResizeOutcome};
 use springtide_e2e::manager::USER_AGENT;
-use springtide_e2e::oracle::feed::PATIENCE;
-use springtide_e2e::polling::until;
 use springtide_e2e::time_share::kubelets::OLD;
 use springtide_e2e::time_share::node_stage::GROUP;
 use springtide_e2e::time_share::pods::Standing;
 use springtide_e2e::time_share::shared;
 use springtide_e2e::time_share::stage::{Setting, Stage};
+use springtide_e2e::time_share::windows::far_window;
 
-/// Annotation of the pods that a policy lets nobody resize.
-const FIXED: &str = "example.com/fixed";
-
-/// Has the API server refuse resizes of pods of the namespace with [`FIXED`], once it has compiled that: until a dry run is
-/// refused.
-async fn forbid(stage: &Stage<'_>) -> Result<()> {
-    let name = format!("fixed-{}", stage.test.namespace);
-    let meta = json!({"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}});
-    let rule = json!({
-        "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods/resize"],
-    });
-    let mut policy = meta.clone();
-    policy["kind"] = json!("ValidatingAdmissionPolicy");
-    policy["spec"] = json!({
-        "matchConstraints": {"resourceRules": [rule]},
-        "validations": [{"expression": format!("!('{FIXED}' in object.metadata.?annotations.orValue({{}}))")}],
-    });
-    let namespace = json!({"matchLabels": {"kubernetes.io/metadata.name": stage.test.namespace}});
-    let mut binding = meta;
-    binding["kind"] = json!("ValidatingAdmissionPolicyBinding");
-    binding["spec"] = json!({
-        "policyName": name, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": namespace},
-    });
-    for object in [policy, binding] {
-        stage.test.cluster.apply(&object.to_string()).await?;
-    }
-    let pod = stage.names("promo").into_iter().next().context("a pod")?;
-    stage.test.annotate(&pod, json!({FIXED: "yes"})).await?;
-    let patch =
-        json!({"spec": {"containers": [{"name": "app", "resources": {"requests": {"cpu": "150m"}}}]}});
-    let patch = patch.to_string();
-    let args = ["patch", "pod", &pod, "--subresource", "resize", "--dry-run=server", "-p", &patch];
-    until(PATIENCE, "the policy counts", async || Ok(stage.test.kubectl(&args).await.is_err().then_some(())))
-        .await
-}
+/// What preflight says of resizes that the API server does not take.
+const REFUSED: PreflightPassedReason = PreflightPassedReason::Failed(PreflightFailure::DryRunRefused);
 
 #[tokio::test]
 async fn what_admission_refuses_was_named_ahead_and_its_donors_keep_their_size() -> Result<()> {
     let stage = Setting::new("denied", 4)
         .start(&shared().await?.cluster, |spec| spec.guards.failure_threshold_percent = 100)
         .await?;
-    forbid(&stage).await?;
-    let second = stage.names("promo").get(1).context("a pod")?.clone();
-    stage.test.annotate(&second, json!({FIXED: "yes"})).await?;
     let fixed: BTreeSet<String> = stage.names("promo").into_iter().take(2).collect();
-    // A switch is known, and an hour away.
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(90);
-    let [start, end] =
-        [soon, soon + jiff::SignedDuration::from_hours(1)].map(|at| at.strftime("%H:%M").to_string());
-    let window = json!({"name": "night", "member": "promo", "window": {"start": start, "end": end, "timeZone": "UTC"}});
-    stage
-        .edit(json!({"schedule": {"windows": [window]}, "guards": {"preflight": {"leadSeconds": 7200}}}))
-        .await?;
-    let group = stage.test.told(GROUP, PreflightPassedReason::DryRunRefused).await?;
+    for (number, pod) in fixed.iter().enumerate() {
+        if number == 0 {
+            stage.test.forbid_resizes(pod).await?;
+        } else {
+            stage.test.fix(pod).await?;
+        }
+    }
+    // A switch is known, and more than an hour away.
+    stage.edit(json!({"schedule": {"windows": [far_window("promo")]}})).await?;
+    let group = stage.test.told(GROUP, REFUSED).await?;
     let preflight = group.status.and_then(|status| status.preflight).context("a preflight")?;
     let named: BTreeSet<String> = preflight.failures.iter().map(|row| row.pod.clone()).collect();
     ensure!(named == fixed && (preflight.units, preflight.passed) == (4, 2), "{preflight:?}");
@@ -82,14 +46,16 @@ async fn what_admission_refuses_was_named_ahead_and_its_donors_keep_their_size()
     let mark = stage.test.mark()?;
     stage.give("promo").await?;
     stage.settled_with_skips("promo").await?;
-    stage.ensure_whole()?;
-    ensure!(stage.standing("pay").serving == 2, "{:?}", stage.standing("pay"));
+    stage.whole().await?;
+    for member in ["pay", "promo"] {
+        stage.stand(member, Standing::split(2, 2)).await?;
+    }
     let requests = stage.test.requests_since(mark)?.by_agent(USER_AGENT).writes().of_resource("pods/resize");
     let refused = requests.filter(|request| request.code >= 400 && request.code != 409);
     ensure!(refused.is_empty(), "refused though it was known:\n{refused}");
     // What is let through later is raised later.
     for pod in fixed {
-        stage.test.annotate(&pod, json!({FIXED: null})).await?;
+        stage.test.release(&pod).await?;
     }
     stage.settled("promo").await?;
     stage.ensure_peak("promo").await?;
@@ -109,9 +75,9 @@ async fn what_a_node_can_never_do_is_given_up_at_once_and_taken_back() -> Result
     let status = group.status.context("a status")?;
     let row = status.stuck.first().context("a row")?;
     ensure!((row.pod.as_str(), row.reason) == (pod.as_str(), StuckReason::Infeasible), "{row:?}");
-    stage.ensure_whole()?;
-    let standing = (stage.standing("pay"), stage.standing("promo"));
-    ensure!((standing.0.serving, standing.1.serving) == (1, 2), "{standing:?}");
+    stage.whole().await?;
+    stage.stand("pay", Standing::split(1, 2)).await?;
+    stage.stand("promo", Standing::split(2, 1)).await?;
     stage.test.annotate(&pod, json!({RESIZE_OUTCOME: null})).await?;
     stage.give("pay").await?;
     stage.settled("pay").await?;
@@ -170,9 +136,9 @@ async fn pods_of_kubelets_that_know_no_resizes_are_named_and_nobody_shrinks_for_
         })
         .await?;
     stage.give("promo").await?;
-    stage.test.told(GROUP, PreflightPassedReason::DryRunRefused).await?;
+    stage.test.told(GROUP, REFUSED).await?;
     stage.test.told(GROUP, HeldReason::PreflightFailed).await?;
-    ensure!(stage.standing("pay") == Standing::peak(2), "{:?}", stage.standing("pay"));
+    stage.stand("pay", Standing::peak(2)).await?;
     stage.test.verify()
 }
 
@@ -204,13 +170,12 @@ async fn a_spec_that_would_change_the_class_of_pods_or_restart_them_is_refused_b
     let well = json!({"name": "app", "peak": size("4"), "valley": size("200m")});
     stage.edit(of_pay(well.clone())).await?;
     stage.settled("pay").await?;
-    ensure!(stage.standing("pay") == Standing::peak(1), "{:?}", stage.standing("pay"));
+    stage.stand("pay", Standing::peak(1)).await?;
 
     let restarting = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
     let containers = json!([{"name": "app", "resizePolicy": restarting}]);
     let template = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-    let patch = Patch::Strategic(template);
-    stage.test.api::<Deployment>().patch("promo", &PatchParams::default(), &patch).await?;
+    stage.test.patch_deployment("promo", template).await?;
     let group = stage.test.told(GROUP, StalledReason::Refused(RefusalReason::InvalidSpec)).await?;
     let message = group.status.context("a status")?.conditions;
     ensure!(message.iter().any(|found| found.message.contains("resizePolicy")), "{message:?}");

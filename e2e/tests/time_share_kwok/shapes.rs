@@ -1,11 +1,47 @@
-//! Members of other sizes than each other, and pods that find no partner on their node.
+//! Members of other sizes than each other and of other kinds, and pods that find no partner on their node.
 
 use anyhow::{Context, Result, ensure};
-use springtide_crds::time_share_group::{CapacitySafeReason, Unpaired};
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use serde_json::json;
+use springtide_crds::time_share_group::{CapacitySafeReason, MemberKind, Unpaired};
 use springtide_e2e::time_share::node_stage::GROUP;
 use springtide_e2e::time_share::pods::Standing;
 use springtide_e2e::time_share::shared;
 use springtide_e2e::time_share::stage::Setting;
+use springtide_time_share_group::sizes::Level;
+
+#[tokio::test]
+async fn members_may_be_stateful_sets_and_replica_sets_of_nobody() -> Result<()> {
+    let stage = Setting::new("kinds", 3).open(&shared().await?.cluster).await?;
+    let mut pay = stage.pay.manifest();
+    pay["kind"] = json!("StatefulSet");
+    pay["spec"]["serviceName"] = json!("pay");
+    stage.test.create::<StatefulSet>(pay).await?;
+    let mut promo = stage.promo.manifest();
+    promo["kind"] = json!("ReplicaSet");
+    stage.test.create::<ReplicaSet>(promo).await?;
+    for member in [&stage.pay, &stage.promo] {
+        stage.all_at(member, Level::Valley).await?;
+    }
+    let before = ["pay", "promo"].map(|member| stage.test.pods.now().sizes.identities(member));
+    stage
+        .create_group(|spec| {
+            let kinds = [MemberKind::StatefulSet, MemberKind::ReplicaSet];
+            for (member, kind) in spec.members.iter_mut().zip(kinds) {
+                member.target_ref.kind = kind;
+            }
+        })
+        .await?;
+    stage.settled("pay").await?;
+    stage.ensure_peak("pay").await?;
+    for member in ["promo", "pay"] {
+        stage.switch_to(member).await?;
+    }
+    for (member, before) in ["pay", "promo"].into_iter().zip(&before) {
+        stage.test.pods.now().sizes.ensure_same(member, before)?;
+    }
+    stage.test.verify()
+}
 
 #[tokio::test]
 async fn one_large_pod_and_three_small_ones_have_each_others_room() -> Result<()> {
@@ -37,7 +73,7 @@ async fn who_finds_no_partner_grows_where_there_is_room_or_is_left_as_the_spec_h
         .await?;
     stage.give("promo").await?;
     stage.settled("promo").await?;
-    ensure!(stage.standing("promo") == Standing::peak(4), "{:?}", stage.standing("promo"));
+    stage.stand("promo", Standing::peak(4)).await?;
 
     let stage = setting("left")
         .start(&shared().await?.cluster, |spec| spec.pairing.unpaired = Unpaired::Leave)
@@ -67,8 +103,8 @@ async fn donors_without_a_receiver_shrink_last_and_nodes_beyond_their_budget_are
         .await?;
     stage.give("promo").await?;
     stage.settled("promo").await?;
-    ensure!(stage.standing("pay") == Standing::valley(4), "{:?}", stage.standing("pay"));
-    ensure!(stage.standing("promo") == Standing::peak(2), "{:?}", stage.standing("promo"));
+    stage.stand("pay", Standing::valley(4)).await?;
+    stage.stand("promo", Standing::peak(2)).await?;
     // Three each do not fit on a node at peak.
     stage.scale("pay", 8).await?;
     stage.test.told(GROUP, CapacitySafeReason::NodesOverBudget).await?;

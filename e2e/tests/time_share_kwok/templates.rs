@@ -1,6 +1,6 @@
 //! Templates of members, and pods that are of no group.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
@@ -52,16 +52,15 @@ async fn a_template_that_is_not_at_valley_size_is_told_of_and_changes_no_running
     let stage = Setting::new("template", 2).room(2000).start(&shared().await?.cluster, |_| {}).await?;
     stage.switch_to("promo").await?;
     let before = stage.test.pods.now().sizes.identities("promo");
-    let deployments = stage.test.api::<Deployment>();
     // A paused Deployment makes no new pods for another template.
     let resources = json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "500m"}});
     let containers = json!([{"name": "app", "resources": resources}]);
     let change = json!({"spec": {"paused": true, "template": {"spec": {"containers": containers}}}});
-    deployments.patch("promo", &PatchParams::default(), &Patch::Strategic(change)).await?;
+    stage.test.patch_deployment("promo", change).await?;
     stage.test.told(GROUP, CapacitySafeReason::TemplateNotAtValley).await?;
     stage.settled("promo").await?;
     stage.test.pods.now().sizes.ensure_same("promo", &before)?;
-    ensure!(stage.standing("promo") == Standing::peak(2), "{:?}", stage.standing("promo"));
+    stage.stand("promo", Standing::peak(2)).await?;
     stage.switch_to("pay").await?;
     stage.test.verify()
 }

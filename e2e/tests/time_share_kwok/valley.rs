@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{EvictParams, Patch, PatchParams};
+use kube::api::EvictParams;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::ReadyReason;
 use springtide_crds::time_share_group::TrafficMode;
@@ -15,45 +15,36 @@ use springtide_e2e::time_share::shared;
 use springtide_e2e::time_share::stage::{Setting, Stage};
 use springtide_e2e::upgrade::{Workload, image, native};
 
-/// `promo` is off stage, and has another annotation of its template.
-async fn roll(stage: &Stage<'_>) -> Result<()> {
-    let annotations = json!({"spec": {"template": {"metadata": {"annotations": {"rolled": "1"}}}}});
-    stage
-        .test
-        .api::<Deployment>()
-        .patch("promo", &PatchParams::default(), &Patch::Merge(annotations))
-        .await?;
-    Ok(())
+/// Makes a budget of the pods of `promo`, and evicts one of them once it lets that be.
+async fn evicted_within(stage: &Stage<'_>, budget: Value) -> Result<()> {
+    let mut spec = budget;
+    spec["selector"] = json!({"matchLabels": {"app": "promo"}});
+    let manifest = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "promo"}, "spec": spec,
+    });
+    stage.test.create::<PodDisruptionBudget>(manifest).await?;
+    let name = stage.names("promo").into_iter().next().context("a pod")?;
+    until_seen(PATIENCE, "it may be evicted", async || {
+        let evicted = stage.test.api::<Pod>().evict(&name, &EvictParams::default()).await;
+        Ok(evicted.map(drop).map_err(|error| error.to_string()))
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_rollout_of_labelled_pods_off_stage_ends_and_they_are_scaled_and_evicted_as_ever() -> Result<()> {
     let stage = Setting::new("rollout", 3).room(400).start(&shared().await?.cluster, |_| {}).await?;
     let before = stage.names("promo");
-    roll(&stage).await?;
+    stage.test.roll("promo").await?;
     native::agrees(&stage.test, &Workload::deployment("promo", 3)).await?;
     ensure!(stage.names("promo").iter().all(|name| !before.contains(name)), "they are new");
-    ensure!(stage.standing("promo") == Standing::valley(3), "{:?}", stage.standing("promo"));
+    stage.stand("promo", Standing::valley(3)).await?;
     stage.scale("promo", 2).await?;
     native::agrees(&stage.test, &Workload::deployment("promo", 2)).await?;
     stage.scale("promo", 3).await?;
     native::agrees(&stage.test, &Workload::deployment("promo", 3)).await?;
-    stage
-        .test
-        .create::<PodDisruptionBudget>(json!({
-            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "promo"},
-            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "promo"}}},
-        }))
-        .await?;
     // The budget counts pods that are ready, as labelled ones are.
-    let name = stage.names("promo").into_iter().next().context("a pod")?;
-    until_seen(PATIENCE, "it may be evicted", async || {
-        Ok(match stage.test.api::<Pod>().evict(&name, &EvictParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        })
-    })
-    .await?;
+    evicted_within(&stage, json!({"maxUnavailable": 1})).await?;
     native::agrees(&stage.test, &Workload::deployment("promo", 3)).await?;
     stage.settled("pay").await?;
     stage.switch_to("promo").await?;
@@ -71,24 +62,7 @@ async fn gated_pods_off_stage_are_unready_for_their_deployment_and_a_budget_that
         Ok(if unavailable == Some(3) { Ok(()) } else { Err(promo["status"].to_string()) })
     })
     .await?;
-    stage
-        .test
-        .create::<PodDisruptionBudget>(json!({
-            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "promo"},
-            "spec": {
-                "minAvailable": 2, "selector": {"matchLabels": {"app": "promo"}},
-                "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            },
-        }))
-        .await?;
-    let name = stage.names("promo").into_iter().next().context("a pod")?;
-    until_seen(PATIENCE, "it may be evicted", async || {
-        Ok(match stage.test.api::<Pod>().evict(&name, &EvictParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        })
-    })
-    .await?;
+    evicted_within(&stage, json!({"minAvailable": 2, "unhealthyPodEvictionPolicy": "AlwaysAllow"})).await?;
     stage.switch_to("promo").await?;
     stage.test.verify()
 }
@@ -97,8 +71,7 @@ async fn gated_pods_off_stage_are_unready_for_their_deployment_and_a_budget_that
 async fn an_upgrade_of_a_member_off_stage_changes_its_pods_in_place() -> Result<()> {
     let stage = Setting::new("offstage", 3).start(&shared().await?.cluster, |_| {}).await?;
     let promo = Workload::deployment("promo", 3);
-    let pause = Patch::Merge(json!({"spec": {"paused": true}}));
-    stage.test.api::<Deployment>().patch("promo", &PatchParams::default(), &pause).await?;
+    stage.test.patch_deployment("promo", json!({"spec": {"paused": true}})).await?;
     let before = stage.test.pods.now().sizes.identities("promo");
     let upgrades = stage.test.of_upgrades();
     upgrades.set_image(&promo, &image(2)).await?;

@@ -26,7 +26,11 @@ const SLOW: Duration = Duration::from_secs(2);
 const LATE: [&str; 6] =
     ["pods", "pods", "timesharegroups", "endpointslices", "deployments", "resourcequotas"];
 /// What of the manager's writes may fail: most of them resizes and traffic.
-const WRITTEN: [&str; 4] = ["pods/resize", "pods/resize", "pods", "timesharegroups/status"];
+const WRITTEN: [&str; 5] = ["pods", "pods/status", "timesharegroups/status", "pods/resize", "pods/resize"];
+/// So many of them, from the first on, may in a calm round.
+const CALM: usize = 3;
+/// A calm kubelet puts no size in force sooner than that: far later than the other resize of a unit comes on a busy machine.
+const CALM_LEAST: Duration = Duration::from_millis(600);
 
 /// One thing that is done.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +43,8 @@ enum Deed {
     ReplaceLeader(End),
     /// It stands still, and does not know for how long.
     HaltLeader(Duration),
-    /// Kubelets take so long at most, and miss so many of a hundred changes.
-    Behave { most: Duration, deaf_percent: u32 },
+    /// Kubelets take so long at least and at most, and miss so many of a hundred changes.
+    Behave { least: Duration, most: Duration, deaf_percent: u32 },
 }
 
 /// How a write fails.
@@ -59,8 +63,8 @@ enum Failure {
 }
 
 impl Failure {
-    fn draw(random: &mut StdRng, is_calm: bool) -> Self {
-        match random.random_range(0..if is_calm { 4 } else { 5 }) {
+    fn draw(random: &mut StdRng) -> Self {
+        match random.random_range(0..5) {
             0 => Self::Lost,
             1 => Self::Unanswered,
             2 => Self::Conflict,
@@ -81,9 +85,9 @@ impl Failure {
 }
 
 impl Deed {
-    /// In a calm round no write is late.
+    /// In a calm round nothing comes between the two resizes of a unit: none fails or is late, and who leads stays.
     fn draw(random: &mut StdRng, is_calm: bool) -> Self {
-        match random.random_range(0..12) {
+        match random.random_range(0..if is_calm { 9 } else { 12 }) {
             0..3 => {
                 let late = random.random_range(0..3) > 0;
                 let by = LATEST.mul_f64(random.random());
@@ -91,19 +95,26 @@ impl Deed {
             }
             3..7 => {
                 let fails = random.random_range(0..3) > 0;
-                let how = Failure::draw(random, is_calm);
-                Self::Fail { place: random.random_range(0..WRITTEN.len()), how: fails.then_some(how) }
+                let how = Failure::draw(random);
+                let places = if is_calm { CALM } else { WRITTEN.len() };
+                Self::Fail { place: random.random_range(0..places), how: fails.then_some(how) }
             }
-            7..9 => Self::Behave {
-                most: Duration::from_millis(random.random_range(50..1500)),
-                deaf_percent: random.random_range(0..30),
-            },
+            7..9 => {
+                let most = Duration::from_millis(random.random_range(50..1500));
+                let deaf_percent = random.random_range(0..30);
+                Self::Behave { least: least(is_calm), most: most.max(least(is_calm)), deaf_percent }
+            }
             9 | 10 => {
                 Self::ReplaceLeader(if random.random_range(0..2) == 0 { End::Killed } else { End::Asked })
             }
             _ => Self::HaltLeader(STILL.mul_f64(random.random())),
         }
     }
+}
+
+/// The time that kubelets take for a size at least.
+fn least(is_calm: bool) -> Duration {
+    if is_calm { CALM_LEAST } else { Duration::from_millis(20) }
 }
 
 /// Does one thing after the other until `done`; what has begun is brought to its end. Tells of each in `deeds`.
@@ -117,6 +128,8 @@ pub(crate) async fn disturb(
     deeds: &RefCell<Vec<String>>,
 ) -> Result<()> {
     let began = Instant::now();
+    let least = least(is_calm);
+    kubelets.behave(Habits { least, most: least.max(Habits::default().most), deaf_percent: 0 });
     let mut late: BTreeMap<usize, RuleId> = BTreeMap::new();
     let mut failing: BTreeMap<usize, RuleId> = BTreeMap::new();
     while !done.get() {
@@ -154,8 +167,8 @@ pub(crate) async fn disturb(
                 tokio::time::sleep(time).await;
                 processes.manager(leader)?.child().resume()?;
             }
-            Deed::Behave { most, deaf_percent } => {
-                kubelets.behave(Habits { least: Duration::from_millis(20), most, deaf_percent });
+            Deed::Behave { least, most, deaf_percent } => {
+                kubelets.behave(Habits { least, most, deaf_percent });
             }
         }
     }

@@ -62,8 +62,13 @@ async fn a_manager_that_is_killed_at_ten_moments_goes_the_same_way_and_writes_no
     ensure!((transition.id, transition.units.done, transition.units.total) == (2, 16, 16), "{transition:?}");
     let last = status.last_transitions.first().context("a record")?;
     ensure!((last.id, last.result, last.skipped) == (2, TransitionResult::Succeeded, 0), "{last:?}");
-    let steps = stage.test.groups.now().steps(GROUP).to_vec();
+    let groups = stage.test.groups.now();
+    let steps = groups.steps(GROUP).to_vec();
     ensure!(steps == [(1, 1), (2, 1), (2, 2), (2, 3)], "{steps:?}");
+    // The canary is the same for each of them: no step has more units than its own.
+    let begun = [1, 2].map(|step| groups.most_begun(GROUP, (2, step)));
+    ensure!(begun[0] <= 2 && begun[1] <= 8, "{begun:?}");
+    drop(groups);
     let writes = stored(&stage.test.requests_since(mark)?);
     for name in [stage.names("pay"), stage.names("promo")].concat() {
         let own = of_pod(&writes, &name);

@@ -6,30 +6,30 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::future::{join_all, try_join_all};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::json;
 use springtide_crds::time_share_group::{OnStuck, Order, Overlap, ReadyReason, TrafficMode};
-use springtide_e2e::batch::POOL;
 use springtide_e2e::time_share::Kubelets;
 use springtide_e2e::time_share::node_stage::GROUP;
-use springtide_e2e::time_share::sizes::SizedPod;
 use springtide_e2e::time_share::stage::{Setting, Stage};
 use springtide_e2e::upgrade::disturbed::{Disturbed, Processes};
 
 use crate::disturbance::{LATEST, disturb};
 
-/// Groups of a round.
-pub(crate) const GROUPS: usize = 6;
+/// How much there is in a round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// Groups, of each order as many.
+    pub(crate) groups: usize,
+    /// Switches of each of them, one after the other.
+    pub(crate) switches: usize,
+}
+
 /// Nodes of a group, each with as many units.
 const NODES: u32 = 3;
 const UNITS: u32 = 2;
 /// Longest time before a group's next switch.
 const BETWEEN: Duration = Duration::from_secs(2);
-/// Label of pods that wait for room.
-const THIRD: &str = "third";
 
 /// What may not be, a line each.
 pub(crate) type Violations = Vec<String>;
@@ -80,7 +80,7 @@ impl Story {
         }
     }
 
-    /// Whether nobody else may ever get its room. A slow API server is no matter of one that claims first.
+    /// Whether nobody else may ever get its room. To one that claims first, what comes between its resizes is no matter.
     fn keeps_its_room(&self, is_calm: bool) -> bool {
         match self.order {
             Order::Pipelined => is_calm,
@@ -91,8 +91,8 @@ impl Story {
 }
 
 impl Round {
-    /// Plays the round of a seed, with so many switches of each group, and leaves nothing of it behind. Every other round is
-    /// calm: no write is late.
+    /// Plays the round of a seed, of so much, and leaves nothing of it behind. Every other round is calm: nothing comes between
+    /// the two resizes of a unit.
     ///
     /// # Errors
     /// The groups do not start, or a process does not.
@@ -101,14 +101,14 @@ impl Round {
         stage: &Disturbed,
         processes: &mut Processes<'_>,
         seed: u64,
-        turns: usize,
+        extent: Extent,
     ) -> Result<Self> {
         let mut random = StdRng::seed_from_u64(seed);
         let is_calm = seed % 2 == 1;
-        let stories: Vec<Story> = (0..GROUPS).map(|number| Story::draw(number, turns, &mut random)).collect();
+        let Extent { groups, switches: turns } = extent;
+        let stories: Vec<Story> = (0..groups).map(|number| Story::draw(number, turns, &mut random)).collect();
         stage.proxy.forget();
         let groups = try_join_all(stories.iter().map(|story| begin(stage, story, is_calm))).await?;
-        let before = kubelets.happened();
 
         let (done, deeds, switches) = (Cell::new(false), RefCell::default(), Cell::new(0));
         let played = async {
@@ -126,21 +126,20 @@ impl Round {
 
         let mut violations = Vec::new();
         let mut counts: BTreeMap<String, (u64, Violations)> = BTreeMap::new();
-        let overcommitted = kubelets.happened().overcommitted;
-        for ((group, story), end) in groups.iter().zip(&stories).zip(ends) {
+        let robbers: Vec<Vec<String>> = groups.iter().map(|group| group.robbers(kubelets)).collect();
+        let rests = join_all(groups.iter().map(rests_where_it_belongs)).await;
+        let ended = groups.iter().zip(&stories).zip(ends.into_iter().zip(rests)).zip(robbers);
+        for (((group, story), (end, rest)), robbers) in ended {
             let mut note = |what: Result<()>| {
                 violations.extend(what.err().map(|error| format!("{story:?}: {error:#}")));
             };
             note(end);
-            let robbers = robbed(kubelets, group);
-            note(rests_where_it_belongs(group).await);
+            note(rest);
             note(group.test.verify());
             let tries = turns as u64;
             let (sum, known) = counts.entry(format!("overcommit-{}", story.name())).or_default();
             *sum += tries;
-            let own = |node: &&String| node.starts_with(&group.test.namespace);
-            let new = overcommitted.iter().skip(before.overcommitted.len());
-            known.extend(new.filter(own).map(|node| format!("{node} has given out more than it has")));
+            known.extend(group.overcommitted().await?);
             if story.keeps_its_room(is_calm) {
                 let (sum, known) = counts.entry(format!("theft-{}", story.name())).or_default();
                 *sum += tries;
@@ -166,19 +165,7 @@ async fn begin<'a>(stage: &'a Disturbed, story: &Story, is_calm: bool) -> Result
         })
         .await?;
     if story.keeps_its_room(is_calm) {
-        for node in 0..NODES {
-            let pod = json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": format!("{THIRD}-{node}"), "labels": {"app": THIRD}},
-                "spec": {
-                    "nodeSelector": {POOL: group.test.namespace}, "terminationGracePeriodSeconds": 1,
-                    "containers": [{
-                        "name": "main", "image": "example.com/task:1", "resources": {"requests": {"cpu": "1"}},
-                    }],
-                },
-            });
-            group.test.create::<Pod>(pod).await?;
-        }
+        group.wait_for_room(NODES as usize).await?;
     }
     Ok(group)
 }
@@ -203,24 +190,11 @@ async fn tell(group: &Stage<'_>, story: &Story, switches: &Cell<usize>) -> Resul
 /// Once nobody disturbs it any more, a group that was given up in part is wholly on one side, and one more switch there and
 /// back leaves nothing undone.
 async fn rests_where_it_belongs(group: &Stage<'_>) -> Result<()> {
-    let pods: Vec<String> = group.names(THIRD);
-    for name in pods {
-        group.test.api::<Pod>().delete(&name, &DeleteParams::default()).await?;
-    }
+    group.let_others_go().await?;
     for member in ["promo", "pay"] {
         group.give(member).await?;
         group.settled(member).await?;
         group.ensure_peak(member).await?;
     }
-    group.ensure_whole()
-}
-
-/// Pods of others that have got room of the group's nodes.
-fn robbed(kubelets: &Kubelets, group: &Stage<'_>) -> Vec<String> {
-    let pods = group.test.pods.now();
-    let is_bound = |pod: &&&SizedPod| pod.pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    let waiting = pods.sizes.of(THIRD);
-    let mut robbed: Vec<String> = waiting.iter().filter(is_bound).map(|pod| pod.name()).collect();
-    robbed.extend(kubelets.turned_away(&group.test.namespace));
-    robbed
+    group.whole().await
 }

@@ -40,13 +40,6 @@ async fn stage(
     Ok((stage, pay))
 }
 
-/// A change of a workload's template that needs new pods.
-async fn roll(stage: &NodeStage<'_>, version: &str) -> Result<()> {
-    let template = json!({"metadata": {"annotations": {"version": version}}});
-    let patch = json!({"spec": {"template": template}}).to_string();
-    stage.test.kubectl(&["patch", "deployment", "promo", "--patch", &patch]).await.map(drop)
-}
-
 /// Whether the rollout ends within so many seconds.
 async fn is_rolled_out(stage: &NodeStage<'_>, seconds: u32) -> bool {
     let timeout = format!("--timeout={seconds}s");
@@ -62,7 +55,7 @@ async fn a_member_at_valley_with_the_label_is_rolled_out_scaled_and_evicted_as_a
     let (stage, pay) = stage(bed, "label", &promo).await?;
     let before = stage.sizes.now().identities("pay");
     let first = stage.sizes.now().identities("promo");
-    roll(&stage, "v2").await?;
+    stage.test.roll("promo").await?;
     ensure!(is_rolled_out(&stage, 120).await, "the rollout of a member at valley waits");
     stage.all(&promo, Level::Valley).await?;
     stage.settled(Some("pay")).await?;
@@ -73,9 +66,7 @@ async fn a_member_at_valley_with_the_label_is_rolled_out_scaled_and_evicted_as_a
     let one = |sizes: &Sizes| (sizes.of("promo").len() == 1).then_some(());
     stage.sizes.until("one pod is left", one).await?;
     stage.switch_to(Some("promo")).await?;
-    let mut smaller = promo.clone();
-    smaller.replicas = 1;
-    stage.all(&smaller, Level::Peak).await?;
+    stage.all(&promo.clone().replicas(1), Level::Peak).await?;
     stage.ensure_at(&pay, Level::Valley)?;
     stage.test.kubectl(&["scale", "deployment", "promo", "--replicas=2"]).await?;
     // It is born small, and raised.
@@ -145,7 +136,7 @@ async fn a_member_at_valley_with_the_gate_waits_with_its_rollout_until_it_has_th
     ensure!(evicted.is_none(), "{evicted:?}");
     stage.all(&promo, Level::Valley).await?;
 
-    roll(&stage, "v2").await?;
+    stage.test.roll("promo").await?;
     ensure!(!is_rolled_out(&stage, 15).await, "a rollout of unready pods does not wait");
     stage.ask_for(Some("promo")).await?;
     ensure!(is_rolled_out(&stage, 180).await, "the rollout goes on when its pods have the peak");
@@ -171,8 +162,7 @@ async fn a_member_at_valley_is_upgraded_in_place_and_then_takes_its_turn_with_th
     let promo = NodeMember::new("promo", 2, "300m", "50m").container(image(1));
     let (stage, pay) = stage(bed, "upgraded", &promo).await?;
     let before = stage.sizes.now().identities("promo");
-    let pause = json!({"spec": {"paused": true}}).to_string();
-    stage.test.kubectl(&["patch", "deployment", "promo", "--patch", &pause]).await?;
+    stage.test.patch_deployment("promo", json!({"spec": {"paused": true}})).await?;
     let set = format!("{CONTAINER}={}", server_reference(2));
     stage.test.kubectl(&["set", "image", "deployment/promo", &set]).await?;
     let mut spec = InPlaceUpgradeSpec::new(TargetKind::Deployment, "promo");

@@ -19,8 +19,9 @@ use springtide_time_share_group::sizes::Level;
 use super::{TURN, shared, told};
 
 const KUBELET: &str = "kubelet/";
-/// After this time a resize that waits is asked for anew. Longer than what this test does before.
-const NUDGE_AFTER: u32 = 20;
+/// After this time a resize that waits is asked for anew. Far longer than what this test does before, and shorter than the
+/// three minutes after which the kubelet looks by itself.
+const NUDGE_AFTER: u32 = 60;
 /// For a kubelet to have seen what the API server has told it.
 const SEEN: Duration = Duration::from_secs(3);
 
@@ -51,7 +52,7 @@ async fn a_resize_that_a_kubelet_has_forgotten_is_ended_by_a_nudge_and_not_by_ot
     stage
         .group(&[&pay, &promo], |spec| {
             spec.switch.nudge_after_seconds = NUDGE_AFTER;
-            spec.switch.unit_deadline_seconds = 120;
+            spec.switch.unit_deadline_seconds = 300;
         })
         .await?;
     stage.switch_to(Some("pay")).await?;

@@ -3,9 +3,6 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
 use springtide_crds::time_share_group::{OnPreflightFailure, PreflightFailure, StuckReason, TimeShareGroup};
 use springtide_e2e::node::{NodeCluster, required_or_skipped};
 use springtide_e2e::time_share::node_member::NodeMember;
@@ -16,11 +13,6 @@ use springtide_e2e::upgrade::real_node::NodeBed;
 use springtide_time_share_group::sizes::Level;
 
 use super::{TURN, shared, told};
-
-/// Label of pods whose resizes a policy refuses.
-const PROTECTED: &str = "protected";
-/// Name of the policy and of its binding.
-const POLICY: &str = "no-resize-of-protected-pods";
 
 /// Pods of a member that get traffic.
 fn serving(sizes: &Sizes, member: &str) -> BTreeSet<String> {
@@ -40,29 +32,6 @@ async fn pods_that_the_api_server_would_not_resize_are_named_ahead_and_their_don
     let _turn = TURN.lock().await;
     let Some(bed) = shared().await? else { return Ok(()) };
     let stage = NodeStage::new(&bed.cluster, "refused").await?;
-    let policy = json!({"apiVersion": "v1", "kind": "List", "items": [
-        {
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-            "metadata": {"name": POLICY},
-            "spec": {
-                "failurePolicy": "Fail",
-                "matchConstraints": {"resourceRules": [{
-                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"],
-                    "resources": ["pods/resize"],
-                }]},
-                "validations": [{
-                    "expression": format!("!('{PROTECTED}' in object.metadata.labels)"),
-                    "message": "the pod is protected",
-                }],
-            },
-        },
-        {
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
-            "metadata": {"name": POLICY},
-            "spec": {"policyName": POLICY, "validationActions": ["Deny"]},
-        },
-    ]});
-    bed.plane().apply(&policy.to_string()).await?;
     let (pay, promo) = (NodeMember::new("pay", 3, "300m", "50m"), NodeMember::new("promo", 3, "300m", "50m"));
     let before = [stage.start(&pay).await?, stage.start(&promo).await?];
     stage.fill(750).await?;
@@ -76,8 +45,7 @@ async fn pods_that_the_api_server_would_not_resize_are_named_ahead_and_their_don
         .await?;
     stage.switch_to(Some("pay")).await?;
     let protected = before[1].keys().next().context("a pod")?.clone();
-    let label = Patch::Merge(json!({"metadata": {"labels": {PROTECTED: "yes"}}}));
-    stage.test.api::<Pod>().patch(&protected, &PatchParams::default(), &label).await?;
+    stage.test.forbid_resizes(&protected).await?;
     let mark = stage.test.mark()?;
     let group = stage.switch_to_what_can_be(Some("promo")).await?;
     let expected = vec![(protected.clone(), PreflightFailure::DryRunRefused)];
@@ -103,20 +71,13 @@ async fn pods_that_the_api_server_would_not_resize_are_named_ahead_and_their_don
     );
 
     // When the policy lets it through, it follows.
-    let free = Patch::Merge(json!({"metadata": {"labels": {PROTECTED: null}}}));
-    stage.test.api::<Pod>().patch(&protected, &PatchParams::default(), &free).await?;
+    stage.test.release(&protected).await?;
     stage.settled(Some("promo")).await?;
     stage.ensure_at(&pay, Level::Valley)?;
     stage.ensure_at(&promo, Level::Peak)?;
     for (name, before) in ["pay", "promo"].into_iter().zip(&before) {
         stage.sizes.now().ensure_same(name, before)?;
     }
-    bed.plane()
-        .kubectl_in(
-            "default",
-            &["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", POLICY],
-        )
-        .await?;
     stage.test.verify()?;
     stage.test.clear().await
 }

@@ -14,15 +14,14 @@ use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::time_share::node_member::{CONTAINER, NodeMember};
 use springtide_e2e::time_share::node_stage::{GROUP, NodeStage};
-use springtide_e2e::time_share::sizes::Sizes;
+use springtide_e2e::time_share::sizes::{SizedPod, Sizes};
+use springtide_e2e::time_share::third_pods::THIRD;
 use springtide_time_share_group::sizes::Level;
 
 use super::{Proxied, TURN, shared, told};
 
 /// Pods of each member.
 const PAIRS: u32 = 4;
-/// A pod that anyone makes, and that fits as soon as one of a pair is small while the other one is not large yet.
-const THIRD: &str = "third";
 /// How late each resize of a pod that grows is, where the API is slow.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -30,7 +29,8 @@ fn pairs() -> [NodeMember; 2] {
     ["pay", "promo"].map(|name| NodeMember::new(name, PAIRS, "300m", "50m"))
 }
 
-/// Fills the node for both members, gives the first one the peak, and has a third pod wait for room.
+/// Fills the node for both members, gives the first one the peak, and has a third pod wait for room, that fits as soon as one
+/// of a pair is small while the other one is not large yet.
 async fn full(stage: &NodeStage<'_>, [pay, promo]: &[NodeMember; 2], order: Order) -> Result<()> {
     stage.start(pay).await?;
     stage.start(promo).await?;
@@ -54,10 +54,7 @@ async fn full(stage: &NodeStage<'_>, [pay, promo]: &[NodeMember; 2], order: Orde
 
 /// Whether the third pod has found room.
 fn is_bound(stage: &NodeStage<'_>) -> bool {
-    let sizes = stage.sizes.now();
-    sizes
-        .named(THIRD)
-        .is_some_and(|third| third.pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()))
+    stage.sizes.now().named(THIRD).is_some_and(SizedPod::is_bound)
 }
 
 async fn without_third(stage: &NodeStage<'_>) -> Result<()> {
@@ -113,10 +110,7 @@ async fn a_slow_api_gives_room_away_only_where_a_pod_shrinks_before_another_one_
         }
         if is_lost {
             stage.ask_for(Some("promo")).await?;
-            let bound = |sizes: &Sizes| {
-                let third = sizes.named(THIRD)?;
-                third.pod.spec.as_ref()?.node_name.as_ref().map(|_| ())
-            };
+            let bound = |sizes: &Sizes| sizes.named(THIRD).filter(|third| third.is_bound()).map(|_| ());
             stage.sizes.until("the third pod takes the room of a pod that has shrunk", bound).await?;
         } else {
             stage.switch_to(Some("promo")).await?;

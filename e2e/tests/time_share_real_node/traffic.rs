@@ -8,8 +8,9 @@ use springtide_e2e::node::NodeCluster;
 use springtide_e2e::node::load::Seen;
 use springtide_e2e::time_share::node_member::NodeMember;
 use springtide_e2e::time_share::node_stage::NodeStage;
-use springtide_e2e::time_share::traffic::{Clients, service, with_traffic};
+use springtide_e2e::time_share::traffic::{Clients, with_traffic};
 use springtide_e2e::upgrade::slices::SliceFeed;
+use springtide_e2e::upgrade::traffic::service;
 use tokio::time::Instant;
 
 use super::{TURN, shared};

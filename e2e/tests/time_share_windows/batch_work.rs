@@ -15,8 +15,7 @@ use springtide_e2e::time_share::pods::{Pods, Standing};
 use springtide_e2e::time_share::shared;
 use springtide_e2e::time_share::sizes::SizedPod;
 use springtide_e2e::time_share::stage::Setting;
-
-use crate::{minute_after, window};
+use springtide_e2e::time_share::windows::{minute_after, window};
 
 /// The queue of jobs that name none.
 const QUEUE: &str = "default";
@@ -74,7 +73,7 @@ async fn batch_work_has_what_members_let_go_and_is_gone_before_they_take_it_back
 
     // The room is there as soon as the statuses are smaller, and not before.
     batch.running("low", FREE as usize).await?;
-    ensure!(stage.standing("pay") == Standing::valley(2), "{:?}", stage.standing("pay"));
+    stage.stand("pay", Standing::valley(2)).await?;
     ensure!(bounded.kubelets.turned_away(&stage.test.namespace).is_empty(), "they came too soon");
     told(&batch, QUEUE, ReadyReason::Admitting).await?;
 
@@ -98,7 +97,7 @@ async fn batch_work_has_what_members_let_go_and_is_gone_before_they_take_it_back
     ensure!(left.is_empty(), "batch pods are left: {:?}", left.keys());
     batch.reason("low", SuspendedReason::PeakWindow).await?;
     stage.settled("pay").await?;
-    ensure!(stage.standing("pay") == Standing::peak(2), "{:?}", stage.standing("pay"));
+    stage.stand("pay", Standing::peak(2)).await?;
     ensure!(bounded.kubelets.turned_away(&stage.test.namespace).is_empty());
     batch.delete("low").await?;
     batch.gone("low").await?;

@@ -2,12 +2,14 @@
 //! touched.
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
-use springtide_crds::common::IntOrPercent;
+use springtide_crds::common::{IntOrPercent, whole_seconds};
 use springtide_crds::in_place_upgrade::{
-    BlockedReason, InPlaceUpgrade, InPlaceUpgradeSpec, OnFailure, StalledReason, TrafficMode,
+    BlockedReason, InPlaceUpgrade, InPlaceUpgradeSpec, Ineligible, Inline, InlineMetadata, OnFailure,
+    Persist, RefusalReason, Restart, Source, SourceType, StalledReason, TrafficMode,
 };
 use springtide_e2e::batch::GENERAL;
 use springtide_e2e::kwok::{RESIZE_OUTCOME, ResizeOutcome};
@@ -17,7 +19,7 @@ use springtide_e2e::upgrade::cost::{workload_writes, writes_by_pod};
 use springtide_e2e::upgrade::pods::is_false;
 use springtide_e2e::upgrade::replacements::Replacements;
 use springtide_e2e::upgrade::workload::{CONTAINER, inline, with_pod};
-use springtide_e2e::upgrade::{GATE, Signal, Testbed, Workload, image, native, shared};
+use springtide_e2e::upgrade::{GATE, SERVING_LABEL, Signal, Testbed, Workload, image, native, shared};
 
 /// An image that the cluster's policy denies.
 const DENIED: &str = "denied.example.com/app:v1";
@@ -59,6 +61,13 @@ impl Case {
         {
             container.name = "nobody".to_owned();
         }
+        // Leaving pods out does not make sense of it.
+        let mut ignored = Self::new("ignored", BlockedReason::ContainerMissing, json!({"image": image(2)}));
+        ignored.spec.policy.ineligible = Ineligible::Ignore;
+        ignored.spec.restart = Some(Restart {
+            before_time: whole_seconds(Timestamp::now()),
+            containers: vec!["nobody".to_owned()],
+        });
         vec![
             Self::new(
                 "field",
@@ -91,6 +100,7 @@ impl Case {
             }),
             gate,
             unknown,
+            ignored,
         ]
     }
 }
@@ -215,6 +225,45 @@ async fn a_resize_that_its_node_does_not_carry_out_fails_the_pod_and_its_image_s
         let failed = pods.named(&format!("{}-1", workload.name)).context("the pod")?;
         ensure!(failed.image() == Some(&*image(1)) && failed.restarts() == 0, "{:?}", failed.images);
         ensure!(failed.drains == 0 && !is_false(&failed.pod, GATE), "it was never to leave traffic");
+    }
+    oracle.ensure_none()?;
+    test.verify()
+}
+
+#[tokio::test]
+async fn labels_by_which_a_workload_knows_its_pods_are_not_changed_under_it() -> Result<()> {
+    let test = Testbed::new(shared().await?, "selected").await?;
+    let hotfix = Workload::deployment("hotfix", 2);
+    let selects = json!({"matchLabels": {"app": "label", SERVING_LABEL: "true"}});
+    let label = Workload::deployment("label", 2).signal(Signal::Label).spec(json!({"selector": selects}));
+    let mut before = Vec::new();
+    for workload in [&hotfix, &label] {
+        before.push(test.start_paused(workload).await?);
+    }
+    let oracle = Replacements::watch(&test).await?;
+    let mark = test.mark()?;
+    let mut renames = hotfix.upgrade();
+    let labels = [("app".to_owned(), "another".to_owned())].into();
+    renames.source = Source {
+        type_: SourceType::Inline,
+        inline: Some(Inline {
+            persist: Persist::PodsOnly,
+            metadata: Some(InlineMetadata { labels, ..InlineMetadata::default() }),
+            ..Inline::default()
+        }),
+    };
+    test.upgrade("hotfix", renames).await?;
+    test.set_image(&label, &image(2)).await?;
+    test.upgrade("label", label.upgrade()).await?;
+    for workload in [&hotfix, &label] {
+        test.told(&workload.name, StalledReason::Refused(RefusalReason::InvalidSpec)).await?;
+    }
+    native::is_idle(&test).await?;
+    let requests = test.requests_since(mark)?;
+    let (pods, workloads) = (writes_by_pod(&requests), workload_writes(&requests));
+    ensure!(pods.is_empty() && workloads.is_empty(), "{pods:?}\n{workloads}");
+    for (workload, before) in [&hotfix, &label].into_iter().zip(&before) {
+        test.pods.now().ensure_same(&workload.name, before)?;
     }
     oracle.ensure_none()?;
     test.verify()

@@ -14,7 +14,7 @@ use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::polling::until_seen;
 use springtide_e2e::upgrade::cost::{PLAIN, RESIZED, ensure_each_pod_cost};
 use springtide_e2e::upgrade::workload::CONTAINER;
-use springtide_e2e::upgrade::{Testbed, Workload, image, native, shared};
+use springtide_e2e::upgrade::{Signal, Testbed, Workload, image, native, shared};
 
 /// So slow that limits would be exceeded if nobody kept them.
 const SLOW: &str = "0.5";
@@ -162,7 +162,10 @@ async fn a_node_and_a_zone_have_limits_of_their_own() -> Result<()> {
     test.set_image(&web, &image(2)).await?;
     test.upgrade("web", spec).await?;
     test.succeeded("web", "").await?;
-    let (of_a_node, all) = (test.pods.now().most_out_of_a_node(), test.pods.now().most_out());
+    let (of_a_node, all) = {
+        let pods = test.pods.now();
+        (pods.most_out_of_a_node(), pods.most_out())
+    };
     ensure!(of_a_node == 1 && all > 1, "{of_a_node} of a node, {all} of all");
 
     let hash = test.target_hash("web");
@@ -225,6 +228,32 @@ async fn no_more_pods_are_out_at_a_time_than_may_be() -> Result<()> {
     test.succeeded("web", "").await?;
     let most = test.pods.now().most_out();
     ensure!((1..=2).contains(&most), "{most} were out");
+    test.pods.now().ensure_same("web", &before)?;
+    test.verify()
+}
+
+#[tokio::test]
+async fn pods_that_are_changed_in_traffic_are_out_from_their_patch_on() -> Result<()> {
+    let test = Testbed::new(shared().await?, "plain").await?;
+    // Their containers take their time to end, and are ready for as long.
+    let web = Workload::deployment("web", 6).signal(Signal::None).annotated(RESTART_SECONDS, SLOW);
+    let before = test.start_paused(&web).await?;
+    test.set_image(&web, &image(2)).await?;
+    let mut spec = web.upgrade();
+    spec.strategy.max_unavailable = IntOrPercent::Int(2);
+    test.upgrade("web", spec).await?;
+    test.succeeded("web", "").await?;
+    let most = test.pods.now().most_out();
+    ensure!((1..=2).contains(&most), "{most} were out");
+
+    let hash = test.target_hash("web");
+    budget(&test, "one", &web, json!({"minAvailable": 5})).await?;
+    test.edit("web", json!({"spec": {"strategy": {"maxUnavailable": "100%"}}})).await?;
+    test.pods.now().count_anew();
+    test.set_image(&web, &image(3)).await?;
+    test.succeeded("web", &hash).await?;
+    let most = test.pods.now().most_out();
+    ensure!(most == 1, "the budget allows one, and {most} were out");
     test.pods.now().ensure_same("web", &before)?;
     test.verify()
 }

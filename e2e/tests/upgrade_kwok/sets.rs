@@ -3,16 +3,22 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use springtide_crds::common::IntOrPercent;
-use springtide_crds::in_place_upgrade::{HeldReason, LockedReason, ReadyReason, StalledReason};
+use springtide_crds::in_place_upgrade::{
+    HeldReason, Ineligible, LockedReason, ReadyReason, StalledReason, TrafficMode,
+};
 use springtide_e2e::batch::pool;
 use springtide_e2e::kwok::{IMAGE_OUTCOMES, ImageOutcome, NodeSpec, image_outcomes};
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::polling::until_seen;
 use springtide_e2e::upgrade::cost::{GATED, ensure_each_pod_cost, workload_writes};
 use springtide_e2e::upgrade::workload::{LOCKED_PARTITION, inline};
-use springtide_e2e::upgrade::{REVISION_LABEL, Testbed, Workload, image, native, shared};
+use springtide_e2e::upgrade::{
+    REVISION_LABEL, SERVING_LABEL, Signal, Testbed, Workload, image, native, shared,
+};
 use springtide_e2e::write_count::Verb;
 
 use crate::{approval, approved_after};
@@ -225,5 +231,76 @@ async fn a_daemon_set_counts_its_changed_pods_and_the_one_of_a_node_that_joins()
         four.iter().filter_map(|name| revisions(name)?.get(REVISION_LABEL).cloned()).collect();
     ensure!(revisions.len() == 1, "{revisions:?}");
     drop(pods);
+    test.verify()
+}
+
+#[tokio::test]
+async fn another_wish_in_mid_run_has_the_partition_raised_before_its_pods_are_made_anew() -> Result<()> {
+    let test = Testbed::new(shared().await?, "superseded").await?;
+    let db = Workload::stateful_set("db", 4);
+    let before = test.start(&db).await?;
+    test.set_image(&db, &image(2)).await?;
+    let mut spec = db.upgrade();
+    spec.strategy.steps = approved_after(3);
+    test.upgrade("db", spec).await?;
+    test.told("db", HeldReason::ApprovalRequired).await?;
+    has_partition(&test, &db, 1).await?;
+    let mark = test.mark()?;
+    let hash = test.target_hash("db");
+    test.set_image(&db, &image(3)).await?;
+    let other = test.another_wish("db", &hash).await?;
+    test.edit("db", approval(&other)).await?;
+    test.succeeded("db", &hash).await?;
+    native::agrees(&test, &db).await?;
+    has_partition(&test, &db, LOCKED_PARTITION).await?;
+    test.running(&db, &image(3), 4).await?;
+    // Its controller is at the first one as soon as it sees the template; the others stay.
+    let now = test.pods.now().identities("db");
+    for name in ["db-0", "db-1", "db-2"] {
+        ensure!(before.get(name) == now.get(name), "{name}: {before:?} became {now:?}");
+    }
+    let ended = native::replacements(&test.requests_since(mark)?).of_verb(Verb::Delete);
+    let others = ended.filter(|request| request.name != "db-3");
+    ensure!(others.is_empty(), "{others}");
+    test.verify()
+}
+
+#[tokio::test]
+async fn a_pod_that_is_left_out_leaves_the_lock_of_its_set_as_it_was() -> Result<()> {
+    let test = Testbed::new(shared().await?, "left-out").await?;
+    let db = Workload::stateful_set("db", 3).signal(Signal::Label);
+    let before = test.start(&db).await?;
+    let unlabelled = Patch::Merge(json!({"metadata": {"labels": {SERVING_LABEL: null}}}));
+    test.api::<Pod>().patch("db-0", &PatchParams::default(), &unlabelled).await?;
+    test.set_image(&db, &image(2)).await?;
+    let mark = test.mark()?;
+    let mut spec = db.upgrade();
+    spec.policy.ineligible = Ineligible::Ignore;
+    spec.traffic.mode = TrafficMode::ServiceLabel;
+    test.upgrade("db", spec).await?;
+    let upgrade = test.succeeded("db", "").await?;
+    let pods = upgrade.status.context("a status")?.pods;
+    ensure!((pods.updated_ready, pods.blocked) == (2, 1), "{pods:?}");
+    ensure!(test.running(&db, &image(2), 2).await? == ["db-1", "db-2"]);
+    has_partition(&test, &db, LOCKED_PARTITION).await?;
+
+    // What comes in the place of one that is lost is of the revision from before, and is changed too.
+    let lost = test.recreated("db-2").await?;
+    ensure!(lost.images.first() == Some(&image(1)), "{:?}", lost.images);
+    ensure!(test.running(&db, &image(2), 2).await? == ["db-1", "db-2"]);
+    test.told("db", ReadyReason::UpToDate).await?;
+    let hash = test.target_hash("db");
+    test.set_image(&db, &image(3)).await?;
+    test.succeeded("db", &hash).await?;
+    ensure!(test.running(&db, &image(3), 2).await? == ["db-1", "db-2"]);
+    has_partition(&test, &db, LOCKED_PARTITION).await?;
+    native::is_idle(&test).await?;
+    let now = test.pods.now().identities("db");
+    for name in ["db-0", "db-1"] {
+        ensure!(before.get(name) == now.get(name), "{name}: {before:?} became {now:?}");
+    }
+    let ended = native::replacements(&test.requests_since(mark)?).of_verb(Verb::Delete);
+    let others = ended.filter(|request| request.name != "db-2");
+    ensure!(others.is_empty(), "{others}");
     test.verify()
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt;
 use serde_json::json;
 use springtide_crds::common::{IntOrPercent, OnTimeout};
 use springtide_crds::in_place_upgrade::{OnFailure, StalledReason};
+use springtide_e2e::kwok::{IMAGE_OUTCOMES, ImageOutcome, image_outcomes};
 use springtide_e2e::local_cluster::Component;
 use springtide_e2e::oracle::feed::PATIENCE;
 use springtide_e2e::polling::until_seen;
@@ -15,6 +17,8 @@ use springtide_e2e::upgrade::slices::{SliceFeed, Slices};
 use springtide_e2e::upgrade::{
     GATE, SERVING_LABEL, Signal, Testbed, Workload, cluster, image, manager, native, shared,
 };
+
+use crate::states::list;
 
 /// A Service of a workload's pods.
 async fn service(test: &Testbed<'_>, name: &str, workload: &Workload, publish_not_ready: bool) -> Result<()> {
@@ -209,4 +213,64 @@ async fn a_drain_that_is_not_proved_in_time_ends_as_it_is_said() -> Result<()> {
     test.running(fail, &image(1), 2).await?;
     manager.stop()?;
     Ok(())
+}
+
+#[tokio::test]
+async fn whoever_is_out_of_traffic_comes_back_when_another_way_is_asked_for() -> Result<()> {
+    let test = Testbed::new(shared().await?, "way").await?;
+    let workloads = [Workload::deployment("gate", 2), Workload::deployment("label", 2).signal(Signal::Label)];
+    let mut before = Vec::new();
+    for workload in &workloads {
+        let pods = test.start_paused(workload).await?;
+        for pod in pods.keys() {
+            list(&test, pod, pod).await?;
+        }
+        before.push(pods);
+        test.set_image(workload, &image(2)).await?;
+        let mut spec = workload.one_by_one();
+        spec.traffic.drain.timeout_seconds = 3600;
+        test.upgrade(&workload.name, spec).await?;
+    }
+    let is_off = |pods: &Pods, name: &str| {
+        pods.of(name).iter().any(|life| {
+            let label = life.pod.labels().get(SERVING_LABEL).is_some_and(|value| value != "true");
+            label || is_false(&life.pod, GATE)
+        })
+    };
+    for workload in &workloads {
+        let name = &workload.name;
+        test.pods_until("a pod leaves traffic", |pods| is_off(pods, name).then_some(())).await?;
+        test.edit(name, json!({"spec": {"traffic": {"mode": "None"}}})).await?;
+        test.succeeded(name, "").await?;
+        test.running(workload, &image(2), 2).await?;
+        native::agrees(&test, workload).await?;
+        ensure!(!is_off(&test.pods.now(), name), "{name}");
+    }
+    for (workload, before) in workloads.iter().zip(&before) {
+        test.pods.now().ensure_same(&workload.name, before)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_that_failed_comes_into_traffic_when_it_recovers_after_its_run() -> Result<()> {
+    let test = Testbed::new(shared().await?, "recovers").await?;
+    let slices = SliceFeed::start(test.api()).await?;
+    let web = Workload::deployment("web", 2).signal(Signal::Label);
+    service(&test, "web", &web, false).await?;
+    let before = test.start_paused(&web).await?;
+    let broken = before.keys().next().context("a pod")?;
+    let unready = image_outcomes(&[(&image(2), ImageOutcome::Unready)]);
+    test.annotate(broken, json!({IMAGE_OUTCOMES: unready})).await?;
+    test.set_image(&web, &image(2)).await?;
+    let mut spec = web.upgrade();
+    spec.strategy.pod_deadline_seconds = 30;
+    spec.health.failure_threshold = IntOrPercent::Percent(50);
+    test.upgrade("web", spec).await?;
+    test.succeeded("web", "").await?;
+    serves(&slices, "web", 1).await?;
+    test.set_condition(broken, "ContainersReady", "True").await?;
+    serves(&slices, "web", 2).await?;
+    test.pods.now().ensure_same("web", &before)?;
+    test.verify()
 }

@@ -53,6 +53,20 @@ enum Turn {
     IsDeleted,
 }
 
+/// Somebody's balancer has a pod, ready or not, by a slice of this name.
+pub(crate) async fn list(test: &Testbed<'_>, slice: &str, pod: &str) -> Result<()> {
+    let uid = test.pods.now().named(pod).and_then(|life| life.pod.metadata.uid.clone());
+    let target = json!({"kind": "Pod", "namespace": test.namespace, "name": pod, "uid": uid});
+    test.create::<EndpointSlice>(json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": slice, "labels": {"kubernetes.io/service-name": "balancer"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "targetRef": target}],
+    }))
+    .await?;
+    Ok(())
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Case {
     state: State,
@@ -98,7 +112,7 @@ impl Case {
     async fn prepare(&self, test: &Testbed<'_>) -> Result<()> {
         let second = self.pod(1);
         match self.state {
-            State::Draining => self.list(test, &second).await?,
+            State::Draining => list(test, &self.to_string(), &second).await?,
             State::Patched => test.annotate(&second, json!({RESTART_SECONDS: NEVER})).await?,
             State::Unready => {
                 let unready = image_outcomes(&[(&image(2), ImageOutcome::Unready)]);
@@ -114,20 +128,6 @@ impl Case {
             let missing = image_outcomes(&[(&image(2), ImageOutcome::Missing)]);
             test.annotate(&self.pod(0), json!({IMAGE_OUTCOMES: missing, RESTART_SECONDS: NEVER})).await?;
         }
-        Ok(())
-    }
-
-    /// Somebody's balancer has a pod, ready or not.
-    async fn list(&self, test: &Testbed<'_>, pod: &str) -> Result<()> {
-        let uid = test.pods.now().named(pod).and_then(|life| life.pod.metadata.uid.clone());
-        let target = json!({"kind": "Pod", "namespace": test.namespace, "name": pod, "uid": uid});
-        test.create::<EndpointSlice>(json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": self.to_string(), "labels": {"kubernetes.io/service-name": "balancer"}},
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "targetRef": target}],
-        }))
-        .await?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use springtide_e2e::batch::pool;
 use springtide_e2e::kwok::RESTART_SECONDS;
 use springtide_e2e::manager::USER_AGENT;
 use springtide_e2e::upgrade::cost::workload_writes;
+use springtide_e2e::upgrade::workload::LOCKED_PARTITION;
 use springtide_e2e::upgrade::{Testbed, Workload, image, native, shared};
 use springtide_e2e::write_count::Mark;
 
@@ -103,5 +104,33 @@ async fn sets_whose_strategy_is_changed_in_mid_run_are_their_own_controllers() -
         test.all_in_traffic(workload).await?;
         only_gates_are_set(&test, told)?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pods_that_another_lowers_a_partition_past_are_their_own_controllers() -> Result<()> {
+    let test = Testbed::new(shared().await?, "lowered").await?;
+    let db = Workload::stateful_set("db", 4).annotated(RESTART_SECONDS, SLOW);
+    test.start(&db).await?;
+    test.set_image(&db, &image(2)).await?;
+    test.upgrade("db", db.one_by_one()).await?;
+    test.under_way(&db, &image(2)).await?;
+    let strategy = json!({"rollingUpdate": {"partition": 0}});
+    test.patch(&db, json!({"spec": {"updateStrategy": strategy}})).await?;
+    test.told("db", LockedReason::UnlockedDuringRun).await?;
+    test.told("db", StalledReason::NotLocked).await?;
+    let told = test.mark()?;
+    native::agrees(&test, &db).await?;
+    test.running(&db, &image(2), 4).await?;
+    // Nothing is left to do but to lock it again.
+    test.succeeded("db", "").await?;
+    let set = native::object(&test, &db).await?;
+    let partition = &set["spec"]["updateStrategy"]["rollingUpdate"]["partition"];
+    ensure!(*partition == LOCKED_PARTITION, "{partition}");
+    let since = test.requests_since(told)?.by_agent(USER_AGENT).writes();
+    let on_pods = since.filter(|request| request.resource == "pods" || request.resource == "pods/resize");
+    ensure!(on_pods.is_empty(), "{on_pods}");
+    let written = workload_writes(&since).successful();
+    ensure!(written.len() == 1, "the partition, once:\n{written}");
     Ok(())
 }

@@ -17,33 +17,34 @@ use springtide_e2e::batch::long;
 use springtide_e2e::bench::counted::Count;
 use springtide_e2e::upgrade::disturbed::{Disturbed, Processes};
 
-use rounds::{Round, STORIES};
+use rounds::{Extent, Round};
 
 /// Names the seed of the one round to run.
 const SEED_VARIABLE: &str = "SPRINGTIDE_UPGRADE_SEED";
 /// Seed of the first round; the next ones follow by one.
 const FIRST_SEED: u64 = 20_261_128;
-/// Rounds of the long run, and upgrades of each workload in one: a thousand in all.
-const LONG: (u64, usize) = (10, 5);
+/// Rounds of the long run, and what there is in one: a thousand upgrades in all. They wait for what is late, so that many
+/// workloads take no longer than few.
+const LONG: (u64, Extent) = (5, Extent { workloads: 50, upgrades: 4 });
 /// The same of the sample.
-const SAMPLE: (u64, usize) = (1, 1);
+const SAMPLE: (u64, Extent) = (1, Extent { workloads: 20, upgrades: 1 });
 
-fn seeds() -> Result<(Vec<u64>, usize)> {
-    let (rounds, turns) = if long() { LONG } else { SAMPLE };
+fn seeds() -> Result<(Vec<u64>, Extent)> {
+    let (rounds, extent) = if long() { LONG } else { SAMPLE };
     Ok(match std::env::var(SEED_VARIABLE).ok() {
         Some(seed) => (vec![seed.parse::<u64>().with_context(|| format!("{SEED_VARIABLE}={seed}"))?], LONG.1),
-        None => ((FIRST_SEED..FIRST_SEED + rounds).collect(), turns),
+        None => ((FIRST_SEED..FIRST_SEED + rounds).collect(), extent),
     })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn upgrades_at_random_beside_controllers_that_are_late_and_replaced_replace_no_pod() -> Result<()> {
-    let (seeds, turns) = seeds()?;
+    let (seeds, extent) = seeds()?;
     let stage = Disturbed::start().await?;
     let mut processes = Processes::start(&stage).await?;
     let (mut runs, mut deeds, mut violations) = (0, 0, Vec::new());
     for seed in &seeds {
-        let round = Round::play(&stage, &mut processes, *seed, turns).await;
+        let round = Round::play(&stage, &mut processes, *seed, extent).await;
         let round = round.with_context(|| format!("the round of seed {seed}"))?;
         println!("seed {seed}: {} upgrades, {} disturbances", round.runs, round.deeds.len());
         runs += round.runs;
@@ -64,6 +65,6 @@ async fn upgrades_at_random_beside_controllers_that_are_late_and_replaced_replac
         .tell()?;
     }
     ensure!(violations.is_empty(), "{} of {runs} upgrades:\n{}", violations.len(), violations.join("\n"));
-    ensure!(runs == seeds.len() * STORIES * turns, "{runs} upgrades were run");
+    ensure!(runs == seeds.len() * extent.workloads * extent.upgrades, "{runs} upgrades were run");
     Ok(())
 }

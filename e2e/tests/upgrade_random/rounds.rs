@@ -19,8 +19,14 @@ use springtide_e2e::upgrade::{Testbed, image, native};
 use crate::disturbance::{LATEST, disturb};
 use crate::stories::{Protocol, Story, Turn};
 
-/// Workloads of a round.
-pub(crate) const STORIES: usize = 20;
+/// How much there is in a round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// Workloads.
+    pub(crate) workloads: usize,
+    /// Upgrades of each of them, one after the other.
+    pub(crate) upgrades: usize,
+}
 
 /// What became of a round.
 pub(crate) struct Round {
@@ -40,7 +46,7 @@ struct Before {
 }
 
 impl Round {
-    /// Plays the round of a seed, with so many upgrades of each workload, and leaves nothing of it behind.
+    /// Plays the round of a seed, of so much, and leaves nothing of it behind.
     ///
     /// # Errors
     /// The workloads do not start, or a process does not.
@@ -48,11 +54,12 @@ impl Round {
         stage: &Disturbed,
         processes: &mut Processes<'_>,
         seed: u64,
-        turns: usize,
+        extent: Extent,
     ) -> Result<Self> {
         let mut random = StdRng::seed_from_u64(seed);
+        let Extent { workloads, upgrades } = extent;
         let stories: Vec<Story> =
-            (0..STORIES).map(|number| Story::draw(number, turns, &mut random)).collect();
+            (0..workloads).map(|number| Story::draw(number, upgrades, &mut random)).collect();
         stage.proxy.forget();
         let test = Testbed::new(&stage.cluster, "random").await?;
         let before = try_join_all(stories.iter().map(|story| begin(&test, story))).await?;

@@ -88,3 +88,30 @@ async fn pods_are_restarted_in_place_as_often_as_it_is_asked_for() -> Result<()>
     test.verify()?;
     test.clear().await
 }
+
+#[tokio::test]
+async fn a_rollout_restart_of_kubectl_gives_new_containers_to_the_same_pods() -> Result<()> {
+    let _turn = TURN.read().await;
+    let Some(bed) = shared().await? else { return Ok(()) };
+    let test = Testbed::new(bed.plane(), "kubectl").await?;
+    let db = with_pod(Workload::stateful_set("db", 2).serving(), |pod| {
+        pod["terminationGracePeriodSeconds"] = json!(1);
+    });
+    let before = test.start(&db).await?;
+    test.upgrade("db", db.one_by_one()).await?;
+    test.told("db", ReadyReason::UpToDate).await?;
+    let hash = test.target_hash("db");
+    test.kubectl(&["rollout", "restart", "statefulset/db"]).await?;
+    test.succeeded("db", &hash).await?;
+    native::agrees(&test, &db).await?;
+    {
+        let pods = test.pods.now();
+        pods.ensure_same("db", &before)?;
+        let restarts: Vec<i32> = pods.of("db").iter().map(|life| life.restarts()).collect();
+        ensure!(restarts == [1, 1], "{restarts:?}");
+    }
+    ensure_lines(bed, &test, &db, &["v1", "v1"])?;
+    native::is_idle(&test).await?;
+    test.verify()?;
+    test.clear().await
+}

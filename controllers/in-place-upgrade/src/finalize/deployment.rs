@@ -4,11 +4,6 @@
 pub(super) mod ahead;
 
 use super::{Finalize, Terms, apply, inline_template};
-use springtide_plumbing::workloads::content::{Digest, POD_TEMPLATE_HASH};
-use springtide_plumbing::workloads::earlier::EarlierTemplates;
-use springtide_plumbing::workloads::names::PAUSED_BY_ANNOTATION;
-use springtide_plumbing::workloads::template::Template;
-use springtide_plumbing::workloads::kinds::{DEPLOYMENT, DeploymentView, REPLICA_SET, REVISION, ReplicaSetView};
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Value, json};
@@ -16,6 +11,13 @@ use springtide_crds::in_place_upgrade::{FinalizedReason, History, Inline, Lock};
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::plan::{Action, Step, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::content::{Digest, POD_TEMPLATE_HASH};
+use springtide_plumbing::workloads::earlier::EarlierTemplates;
+use springtide_plumbing::workloads::kinds::{
+    DEPLOYMENT, DeploymentView, REPLICA_SET, REVISION, ReplicaSetView,
+};
+use springtide_plumbing::workloads::names::PAUSED_BY_ANNOTATION;
+use springtide_plumbing::workloads::template::Template;
 use std::sync::Arc;
 
 /// Digits of the digest in the name of a ReplicaSet that is made here.

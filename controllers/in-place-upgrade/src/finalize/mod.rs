@@ -7,7 +7,6 @@ pub mod deployment;
 pub mod partition;
 
 use crate::names::FIELD_MANAGER;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Map, Value, json};
@@ -15,6 +14,7 @@ use springtide_crds::in_place_upgrade::{FieldOwnership, FinalizedReason, History
 use springtide_plumbing::key::{Resource, Uid};
 use springtide_plumbing::plan::{Action, Part, Step, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::pod::PodView;
 use std::sync::Arc;
 
 /// What is next.

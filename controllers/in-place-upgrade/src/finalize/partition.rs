@@ -2,11 +2,15 @@
 //! them, as far as its controller has counted them.
 
 use super::{Finalize, Terms};
-use springtide_plumbing::workloads::kinds::{STATEFUL_SET, StatefulSetStrategy, StatefulSetView};
+use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::json;
 use springtide_plumbing::plan::{Action, Part, Step, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::kinds::{STATEFUL_SET, StatefulSetStrategy, StatefulSetView};
+use springtide_plumbing::workloads::names::CONTROLLER_REVISION_HASH;
+use springtide_plumbing::workloads::pod::PodView;
+use std::sync::Arc;
 
 /// Field manager of the partition: what is applied with the template would else take it away.
 const PARTITION_MANAGER: &str = "springtide-in-place-upgrade-partition";
@@ -28,29 +32,73 @@ pub(super) fn finalize(set: &StatefulSetView, wish: &Wish, terms: &Terms<'_>) ->
             return counted(set, is_observed, terms.left_out);
         }
     };
+    let recorded = terms.recorded_partition.unwrap_or(partition);
+    let restored = (partition != recorded).then(|| {
+        let step = apply(set, recorded, WriteClass::Spec);
+        Finalize::write(vec![vec![step]], format!("the partition is {recorded} again"))
+    });
+    if terms.left_out > 0 {
+        // Those would be made anew, were it lowered past them, and without them the new revision never becomes the current
+        // one. So the lock is as it was, and whatever is made anew below it is changed by another run.
+        return restored.unwrap_or_else(|| counted(set, is_observed, terms.left_out));
+    }
     let is_current = set.current_revision == set.update_revision;
     if is_observed && is_current && set.updated_replicas == set.replicas {
-        let recorded = terms.recorded_partition.unwrap_or(partition);
-        return match partition == recorded {
-            true => Finalize::agreed(),
-            false => Finalize::write(
-                vec![vec![apply(set, recorded, WriteClass::Spec)]],
-                format!("the partition is {recorded} again"),
-            ),
-        };
+        return restored.unwrap_or_else(Finalize::agreed);
     }
     if let Some(step) = lower(set, partition, terms.relabelled) {
         return Finalize::write(vec![vec![step]], "the partition is lowered past the changed pods");
     }
-    match partition {
-        0 => Finalize::waiting(format!(
-            "the StatefulSet's controller has {} of {} pods of the new revision, and takes it for the current one when \
-             all are ready",
-            set.updated_replicas, set.replicas
-        )),
-        // Those that are left out would be made anew, were it lowered past them.
-        _ => counted(set, is_observed, 0),
+    Finalize::waiting(format!(
+        "the StatefulSet's controller has {} of {} pods of the new revision, and takes it for the current one when all are \
+         ready",
+        set.updated_replicas, set.replicas
+    ))
+}
+
+/// A pod that a StatefulSet's controller makes anew by itself, as it is not below the partition and not of the template.
+#[derive(Clone, Copy, Debug)]
+pub struct AtStake<'a> {
+    /// The pod.
+    pub pod: &'a PodView,
+    /// Its number, counted from the first one.
+    pub place: u32,
+    /// The partition, counted in the same way.
+    pub partition: u32,
+    /// Whether it is of the current revision: no run has changed it.
+    pub is_current: bool,
+}
+
+impl AtStake<'_> {
+    /// Whether it is the last one above the partition: that which a run gives its controller to make anew.
+    pub fn is_next(&self) -> bool {
+        self.place == self.partition
     }
+}
+
+/// The pods that its controller makes anew as the partition is now; none of another kind of workload.
+pub fn at_stake<'a>(target: &'a Target, pods: &'a [Arc<PodView>]) -> impl Iterator<Item = AtStake<'a>> {
+    let rolling = match target {
+        Target::StatefulSet { set, .. } => match set.strategy {
+            StatefulSetStrategy::RollingUpdate { partition } => Some((set, partition)),
+            StatefulSetStrategy::OnDelete | StatefulSetStrategy::Other => None,
+        },
+        Target::Deployment { .. } | Target::ReplicaSet(_) | Target::DaemonSet { .. } => None,
+    };
+    rolling.into_iter().flat_map(move |(set, partition)| {
+        pods.iter().filter(|pod| pod.is_live()).filter_map(move |pod| {
+            let place = target.ordinal(pod)?.checked_sub(set.first_ordinal)?;
+            let is_of_template =
+                target.template_of(pod).is_some_and(|template| template.whole == set.template.whole);
+            let is_current = pod.meta().labels.get(CONTROLLER_REVISION_HASH) == Some(&set.current_revision);
+            (place >= partition && place < set.replicas && !is_of_template).then_some(AtStake {
+                pod,
+                place,
+                partition,
+                is_current,
+            })
+        })
+    })
 }
 
 /// The write that lowers the partition, as far as that is right; `None` where it is low enough, or not yet.
@@ -123,12 +171,10 @@ mod tests {
     use super::*;
     use crate::finalize::finalize as finalize_target;
     use crate::fixtures::{stateful_set, template};
-    use crate::target::Target;
     use proptest::prelude::*;
     use serde_json::Value;
     use springtide_crds::in_place_upgrade::{FieldOwnership, History, InPlaceUpgradeSpec, Lock, TargetKind};
     use springtide_plumbing::key::Uid;
-    use std::sync::Arc;
 
     fn set(replicas: u32, partition: u32, status: Value) -> Arc<StatefulSetView> {
         let spec =

@@ -1,11 +1,11 @@
 //! Why a pod has failed.
 
 use super::restart_count;
-use springtide_plumbing::workloads::image_name::ImageName;
 use crate::pre_pull::definite_pull_error;
-use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
 use jiff::Timestamp;
 use springtide_plumbing::done_rule::Record;
+use springtide_plumbing::workloads::image_name::ImageName;
+use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
 use std::sync::Arc;
 
 /// Reasons of waiting containers that do not go away by waiting for what the pod asks for.

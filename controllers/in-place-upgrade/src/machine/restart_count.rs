@@ -4,9 +4,9 @@
 //! its kubelet saw the patch, and a node or a runtime that ended with all that ran on it. None of these says anything
 //! about the new version. What the status tells of the container that ran before says which it was.
 
-use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
 use jiff::Timestamp;
 use springtide_plumbing::done_rule::Record;
+use springtide_plumbing::workloads::pod::{ContainerState, ContainerView, PodView};
 
 /// Its ends beyond the one that the patch asks for. One that is about to start again has ended already.
 ///

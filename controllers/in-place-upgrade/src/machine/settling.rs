@@ -2,12 +2,12 @@
 
 use super::failure::{self, Trouble};
 use super::{Evidence, Failure, Pace, PodState, Stand, container_now, is_off, restart_count};
-use springtide_plumbing::workloads::pod::{ContainerView, PodView};
 use crate::verdict::Judgement;
 use jiff::{SignedDuration, Timestamp};
 use springtide_plumbing::clock::after;
 use springtide_plumbing::done_rule::{DoneVerdict, NotYet, Record};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::pod::{ContainerView, PodView};
 
 /// A kubelet that has just been restarted may say of containers with a probe that they are not ready, until it has probed
 /// them: so long that is no news.

@@ -3,14 +3,14 @@ mod mishaps;
 use super::*;
 use crate::change::Change;
 use crate::fixtures::{at, overlay, pod, template};
-use springtide_plumbing::workloads::names::{RECORD_ANNOTATION, UPGRADE_TRAFFIC};
-use springtide_plumbing::workloads::template::Template;
 use crate::verdict::{Court, judge as verdict_of};
 use crate::wish::Wish;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use springtide_crds::common::OnTimeout;
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, Ineligible, TargetKind, TrafficMode};
+use springtide_plumbing::workloads::names::{RECORD_ANNOTATION, UPGRADE_TRAFFIC};
+use springtide_plumbing::workloads::template::Template;
 
 fn spec() -> InPlaceUpgradeSpec {
     InPlaceUpgradeSpec::new(TargetKind::Deployment, "web")
@@ -307,6 +307,43 @@ fn a_pod_is_available_only_when_it_has_been_ready_for_long_enough() {
     assert_eq!(run.state(ready, 40), PodState::Updated);
     let flapping = both(run.patched(json!({})), readiness(true, 325));
     assert!(matches!(run.state(flapping, 330), PodState::Failed(Failure::DeadlineExceeded { .. })));
+}
+
+#[test]
+fn a_pod_is_about_to_stop_from_its_patch_until_its_kubelet_has_acted() {
+    let run = Run::images();
+    let is_about_to = |over: Value| is_about_to_stop(&pod("web-1", over), at(3));
+    assert!(!is_about_to(json!({})));
+    let unseen = json!({"status": {"observedGeneration": 1}});
+    assert!(is_about_to(both(run.patched(json!({"containerID": "containerd://1"})), unseen)));
+    assert!(is_about_to(run.patched(json!({"containerID": "containerd://1"}))), "it has its grace period");
+    assert!(!is_about_to(run.patched(json!({}))), "another one runs");
+}
+
+#[test]
+fn a_resize_that_restarts_is_about_to_stop_its_container_unless_its_node_puts_it_off() {
+    let cpu = |cpu: &str| json!({"requests": {"cpu": cpu}});
+    let resized = |policy: &str, in_force: &str| {
+        json!({
+            "spec": {"containers": [{
+                "name": "app", "image": "app:1", "resources": cpu("2"),
+                "resizePolicy": [{"resourceName": "cpu", "restartPolicy": policy}],
+            }]},
+            "status": {"containerStatuses": [
+                {"name": "app", "containerID": "containerd://1", "imageID": "i", "resources": cpu(in_force)},
+            ]},
+        })
+    };
+    let is_going = |over: &Value, state| super::is_going(&pod("web-1", over.clone()), &state, at(0));
+    let restarts = resized("RestartContainer", "1");
+    assert!(is_going(&restarts, PodState::Updated) && is_going(&restarts, PodState::Resizing));
+    assert!(!is_going(&resized("NotRequired", "1"), PodState::Resizing));
+    assert!(!is_going(&resized("RestartContainer", "2"), PodState::Updated));
+    let deferred = json!([{"type": "PodResizePending", "status": "True", "reason": "Deferred"}]);
+    let deferred = both(restarts, json!({"status": {"conditions": deferred}}));
+    assert!(!is_going(&deferred, PodState::Updated), "another one's may be put off for as long as it likes");
+    assert!(is_going(&deferred, PodState::Resizing), "ours may begin at any time");
+    assert!(is_going(&json!({}), PodState::Renewed) && is_going(&json!({}), PodState::Patched));
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! Whether a spec is served at all.
 
+use super::selection::loses_pods;
 use super::situation::Course;
-use springtide_plumbing::workloads::claims::Claim;
 use crate::message::quoting;
 use crate::observed::Observed;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::spec_rules::{self, Freeze};
 use crate::target::Target;
 use crate::wish::Wish;
@@ -13,6 +12,8 @@ use springtide_crds::in_place_upgrade::{MAX_PODS, RefusalReason, TargetKind};
 use springtide_plumbing::clock::after;
 use springtide_plumbing::plan::Outcome;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::claims::Claim;
+use springtide_plumbing::workloads::pod::PodView;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -91,6 +92,9 @@ pub(crate) fn accept(observed: &Observed, now: Timestamp) -> Result<(&Target, Ve
             "the target has {pods} pods, of {MAX_PODS} at most: scale it down, or split it into several workloads"
         );
         return Err(Refused::new(RefusalReason::LimitExceeded, message));
+    }
+    if let Some(problem) = loses_pods(observed, target) {
+        return Err(Refused::new(RefusalReason::InvalidSpec, problem));
     }
     match conflict(observed, target) {
         Some(conflict) => Err(conflict),

@@ -2,6 +2,7 @@
 
 use super::situation::{Course, Situation};
 use crate::census::Member;
+use crate::finalize::partition::AtStake;
 use crate::finalize::{self, Finalize, Need, partition};
 use crate::previous::NotRecorded;
 use crate::recreation::Renewal;
@@ -12,6 +13,7 @@ use springtide_crds::in_place_upgrade::{
 };
 use springtide_plumbing::plan::Step;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::names::CONTROLLER_REVISION_HASH;
 
 /// What is done next.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +48,7 @@ pub enum Decision {
     Fail,
     /// An inline wish is written into the template, ahead of pods.
     Persist(Step),
-    /// A partition that was lowered is raised, ahead of pods.
+    /// A partition that was lowered is raised, ahead of pods, or as they are not of the template any more.
     Raise(Step),
     /// What pods are made anew from becomes what is wished, ahead of them.
     Flip(Finalize),
@@ -119,6 +121,9 @@ fn in_run(situation: &Situation<'_>) -> Decision {
     // First of all: a template that another writes into a workload that is not locked looks like another wish.
     if !situation.lock.is_locked() {
         return Decision::NotLocked;
+    }
+    if let Some(step) = raise_at_once(situation) {
+        return Decision::Raise(step);
     }
     if course == Course::Superseded {
         return Decision::Supersede;
@@ -229,7 +234,7 @@ impl Decision {
 
 /// Blocked pods that are nobody's concern.
 fn ignored(situation: &Situation<'_>) -> u32 {
-    match (situation.observed.upgrade.spec.policy.ineligible, situation.course) {
+    match (situation.ineligible, situation.course) {
         (Ineligible::Ignore, _) => situation.left_out(),
         // Those that were made anew and whose controller would make the same again do not go back; all others have.
         (Ineligible::Recreate, Course::Back) => situation.census.pods.blocked,
@@ -286,6 +291,21 @@ fn persist(situation: &Situation<'_>) -> Option<Step> {
     finalize::persist(situation.target, &situation.terms(&[])).map(Step::from)
 }
 
+/// The write that raises a partition past which pods are not of the template any more, as where another wish has come in
+/// mid-run: their controller makes one after the other anew. In a rollback it is raised in any case.
+fn raise_at_once(situation: &Situation<'_>) -> Option<Step> {
+    let is_made_anew_by_us = |stake: &AtStake<'_>| {
+        let of_pod = |member: &&Member| member.pod.meta().uid == stake.pod.meta().uid;
+        let member = situation.members.iter().find(of_pod);
+        stake.is_next() && member.is_some_and(|member| member.judgement.verdict == Verdict::Recreate)
+    };
+    let mut at_stake = partition::at_stake(situation.target, &situation.observed.pods);
+    if at_stake.all(|stake| is_made_anew_by_us(&stake)) {
+        return None;
+    }
+    raise(situation)
+}
+
 /// The write that raises a partition which the run has lowered.
 fn raise(situation: &Situation<'_>) -> Option<Step> {
     let Target::StatefulSet { set, .. } = situation.target else { return None };
@@ -335,8 +355,19 @@ impl<'a> Situation<'a> {
         // A restart whose time has come since is nobody's change.
         let is_due = |member: &Member| member.judgement.differences.restart.is_some();
         has_succeeded
-            && !self.members.iter().any(is_due)
+            && !self.members.iter().any(|member| is_due(member) || self.is_born_old(member))
             && self.wish.persist == Persist::Template
             && self.target.template().whole == self.wish.whole()
+    }
+
+    /// Whether a StatefulSet's controller has made a pod by the revision from before, which stays the current one as long
+    /// as some pods are left as they are: that is nobody's change, and it is changed like those before it.
+    fn is_born_old(&self, member: &Member) -> bool {
+        let Target::StatefulSet { set, .. } = self.target else { return false };
+        let named = member.pod.meta().labels.get(CONTROLLER_REVISION_HASH);
+        set.current_revision != set.update_revision
+            && named == Some(&set.current_revision)
+            && member.judgement.verdict != Verdict::UpToDate
+            && !self.leaves_out(member)
     }
 }

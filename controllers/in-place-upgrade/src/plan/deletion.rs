@@ -4,19 +4,18 @@
 use super::{own_write, status_write};
 use crate::finalize::{Finalize, Terms, finalize, partition};
 use crate::message::{count, quoting};
-use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::observed::Observed;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::FINALIZER;
 use crate::status::Report;
 use crate::target::Target;
+use crate::traffic::given_back;
 use crate::wish::Wish;
 use jiff::Timestamp;
 use springtide_crds::in_place_upgrade::SourceType;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::plan::{Action, Outcome, Plan, Step, Why, Write, WriteClass, remove_finalizer};
 use springtide_plumbing::projection::Projection;
-use springtide_plumbing::traffic::{Lever, Traffic};
+use springtide_plumbing::workloads::pod::PodView;
 
 /// The plan for an object that is being deleted. Everything is looked at anew in each pass, so that nothing has to be
 /// remembered; the finalizer goes when nothing is left to give back.
@@ -29,7 +28,7 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Plan {
         return plan;
     }
     let mut left = Vec::new();
-    let traffic: Vec<Step> = observed.pods.iter().filter_map(|pod| traffic_on(pod, now)).collect();
+    let traffic: Vec<Step> = observed.pods.iter().filter_map(|pod| given_back(pod, None, now)).collect();
     if !traffic.is_empty() {
         let pods = u32::try_from(traffic.len()).unwrap_or(u32::MAX);
         left.push(format!("traffic of {}", count(pods, "pod")));
@@ -65,21 +64,6 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Plan {
 
 /// Reason of what is said of an object that goes.
 const DELETING: &str = "Deleting";
-
-/// Gives a pod its traffic back that a run has taken, by whichever lever.
-pub(super) fn traffic_on(pod: &PodView, now: Timestamp) -> Option<Step> {
-    let lever = [Lever::ReadinessGate, Lever::ServiceLabel].into_iter().find(|lever| {
-        let has = match lever {
-            Lever::ReadinessGate => pod.signals.has_gate,
-            Lever::ServiceLabel => pod.signals.label.is_some(),
-        };
-        // A label without a run in its note is the user's own.
-        has && matches!(pod.signals.traffic(*lever), Traffic::Off { run: Some(_), .. })
-    })?;
-    let action = UPGRADE_TRAFFIC.turn_on(lever, &pod.meta().uid, &pod.signals, now);
-    let key = pod.meta().key.clone();
-    Some(Write { resource: Resource::POD, key, class: WriteClass::Protective, action }.into())
-}
 
 /// Ends a pause of ours, or raises a partition that we have lowered.
 ///

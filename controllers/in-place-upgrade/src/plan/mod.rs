@@ -9,6 +9,7 @@ mod deletion;
 pub mod moves;
 mod pace;
 pub mod preflight;
+mod selection;
 pub mod situation;
 
 use crate::finalize::Finalize;
@@ -16,6 +17,7 @@ use crate::observed::Observed;
 use crate::pre_pull::{PrePull, PrePullInput, Recipe, images_of, pre_pull};
 use crate::projections::upgrade::{FINALIZER, IN_PLACE_UPGRADE, UpgradeView};
 use crate::status::{Report, events, of_stalled, status};
+use crate::traffic::given_back;
 use accept::{Refused, accept};
 use decision::{Decision, decide};
 use jiff::Timestamp;
@@ -48,10 +50,16 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let made = match &decision {
         Decision::Move => moves::moves(&situation, &pulled, false, now),
         // However long it may be until the run goes on: pods in flight are in traffic again, and that is all.
-        Decision::PlanOnly | Decision::NotLocked | Decision::NoWayBack if situation.course.is_open() => {
+        Decision::PlanOnly
+        | Decision::NotLocked
+        | Decision::NoWayBack
+        | Decision::TemplateNotObserved
+        | Decision::Persist(_)
+            if situation.course.is_open() =>
+        {
             moves::moves(&situation, &pulled, true, now)
         }
-        Decision::Persist(_) | Decision::Flip(_) if observed.field_conflict.is_some() => {
+        Decision::Flip(_) if observed.field_conflict.is_some() => {
             moves::moves(&situation, &pulled, true, now)
         }
         Decision::PlanOnly
@@ -250,7 +258,7 @@ fn refusal(observed: &Observed, refused: &Refused, now: Timestamp) -> Plan {
     if observed.upgrade.is_run_open() && observed.rival.is_none() {
         // However long it stands: nobody stays out of traffic for a run that does not go on. Pods of an older object's
         // run are that one's.
-        let back: Vec<Step> = observed.pods.iter().filter_map(|pod| deletion::traffic_on(pod, now)).collect();
+        let back: Vec<Step> = observed.pods.iter().filter_map(|pod| given_back(pod, None, now)).collect();
         plan.stages = if back.is_empty() { Vec::new() } else { vec![back] };
     }
     let report = Report::of_refused(&observed.upgrade, refused);

@@ -2,23 +2,24 @@
 
 use super::situation::{Course, Situation};
 use crate::census::Member;
-use springtide_plumbing::workloads::claims::share;
 use crate::finalize::partition;
 use crate::health::MetricState;
 use crate::holds::{Hold, HoldInput, hold};
 use crate::machine::{Leave, PodState, PodWrite, about_to_start, next_write};
 use crate::patch;
 use crate::pre_pull::PrePull;
-use springtide_plumbing::workloads::kinds::StatefulSetStrategy;
 use crate::recreation::Renewal;
 use crate::starts::{Budget, Candidate, Limits, Obstacle, starts};
 use crate::target::Target;
+use crate::traffic::given_back;
 use crate::verdict::Verdict;
 use jiff::Timestamp;
 use springtide_crds::in_place_upgrade::{DisruptionBudgets, Ineligible};
 use springtide_plumbing::disruption::InFlight;
 use springtide_plumbing::plan::Step;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::claims::share;
+use springtide_plumbing::workloads::kinds::StatefulSetStrategy;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -37,7 +38,12 @@ pub struct Moves {
 
 /// The writes of a run. With `only_rests` nothing starts, what has started comes to rest, and the workload itself is left
 /// alone.
-pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, only_rests: bool, now: Timestamp) -> Moves {
+pub(crate) fn moves(
+    situation: &Situation<'_>,
+    pre_pull: &PrePull,
+    only_rests: bool,
+    now: Timestamp,
+) -> Moves {
     let spec = &situation.observed.upgrade.spec;
     let without_data = situation.observed.metrics.iter().find(|metric| metric.state == MetricState::NoData);
     let input = HoldInput {
@@ -68,6 +74,10 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, only_rests: b
         chosen = started;
     }
     for (index, member) in situation.members.iter().enumerate() {
+        if let Some(step) = given_back(&member.pod, member.judgement.lever, now) {
+            found.steps.push(step);
+            continue;
+        }
         let leave = match (rests, chosen.contains(&index)) {
             (true, _) => Leave::Rest,
             (false, true) => Leave::Start,
@@ -104,7 +114,7 @@ pub(crate) fn moves(situation: &Situation<'_>, pre_pull: &PrePull, only_rests: b
 /// stop no rollback.
 pub(crate) fn is_blocked(situation: &Situation<'_>) -> bool {
     let are_any = situation.census.pods.blocked > 0;
-    match situation.observed.upgrade.spec.policy.ineligible {
+    match situation.ineligible {
         Ineligible::Block => are_any,
         Ineligible::Recreate => are_any && situation.course != Course::Back,
         Ineligible::Ignore => situation.census.pods.blocked > situation.left_out(),

@@ -1,7 +1,6 @@
 //! Dry runs before the first pod is touched: admission and validation say what they think of each kind of change.
 
 use super::situation::Situation;
-use springtide_plumbing::workloads::content::Digest;
 use crate::finalize;
 use crate::machine::PodWrite;
 use crate::message::quoting;
@@ -19,6 +18,7 @@ use springtide_plumbing::executor::WriteResult;
 use springtide_plumbing::key::Resource;
 use springtide_plumbing::plan::{Action, Step};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::content::Digest;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

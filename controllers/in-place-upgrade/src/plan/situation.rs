@@ -3,15 +3,12 @@
 use super::preflight::{self, Preflight};
 use crate::census::{Census, Member, is_left_out};
 use crate::change::Change;
-use springtide_plumbing::workloads::claims::Claim;
-use springtide_plumbing::workloads::content::{Digest, Role};
+use crate::finalize::partition;
 use crate::health::{Health, ends_run, health};
 use crate::lock::{self, LockVerdict};
 use crate::machine::{self, Evidence, Pace, PodState, Stand};
 use crate::observed::Observed;
 use crate::previous::{self, NotRecorded};
-use springtide_plumbing::workloads::pod::PodView;
-use springtide_plumbing::workloads::template::Template;
 use crate::projections::upgrade::UpgradeView;
 use crate::recreation::{self, Renewal};
 use crate::restarts;
@@ -27,6 +24,10 @@ use springtide_crds::in_place_upgrade::{
 };
 use springtide_plumbing::clock::after;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::claims::Claim;
+use springtide_plumbing::workloads::content::{Digest, Role};
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::template::Template;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -105,6 +106,9 @@ pub struct Situation<'a> {
     pub wish: Wish,
     /// What pods are held against: the wish, or what a rollback goes back to.
     pub goal: Wish,
+    /// `policy.ineligible`, but `Block` for a wish that names what the workload has not: no pod could ever take that on,
+    /// and one that left all of them out would look as if it had come to its end.
+    pub ineligible: Ineligible,
     /// Whether what a rollback goes back to is gone.
     pub is_goal_lost: bool,
     /// Where the object is.
@@ -178,7 +182,8 @@ impl<'a> Situation<'a> {
             was_unlocked: upgrade.reason::<LockedReason>() == Some(LockedReason::UnlockedDuringRun)
                 && status.observed_generation == upgrade.meta().generation,
             uid: &upgrade.meta().uid.0,
-            recorded_partition: stored.and_then(|previous| previous.partition),
+            has_recorded_partition: stored.is_some_and(|previous| previous.partition.is_some()),
+            is_lowered_by_others: is_lowered_by_others(observed, target),
         };
         let lock = lock::lock(target, &terms);
         let pace = Pace::of(spec, target.min_ready_seconds());
@@ -194,7 +199,9 @@ impl<'a> Situation<'a> {
             stored: status.step.as_ref().filter(|_| is_same),
             ignores_holds: course == Course::Back,
         };
-        let progress = census.progress(target.replicas(), spec.policy.ineligible);
+        let is_known = wish.unknown_containers.is_empty();
+        let ineligible = if is_known { spec.policy.ineligible } else { Ineligible::Block };
+        let progress = census.progress(target.replicas(), ineligible);
         let step = step_now(&input, progress, now);
         let health = health(&census, &spec.health, &observed.metrics);
         let mut situation = Self {
@@ -203,6 +210,7 @@ impl<'a> Situation<'a> {
             freezes,
             wish,
             goal,
+            ineligible,
             is_goal_lost,
             course,
             lock,
@@ -252,13 +260,12 @@ impl<'a> Situation<'a> {
 
     /// Whether a pod that differs is left as it is, as it cannot be changed.
     pub fn leaves_out(&self, member: &Member) -> bool {
-        let policy = self.observed.upgrade.spec.policy.ineligible;
-        member.blocked().is_some_and(|reason| is_left_out(reason, policy))
+        member.blocked().is_some_and(|reason| is_left_out(reason, self.ineligible))
     }
 
     /// How many are.
     pub fn left_out(&self) -> u32 {
-        self.census.left_out(self.observed.upgrade.spec.policy.ineligible)
+        self.census.left_out(self.ineligible)
     }
 
     /// How a pod is made anew; see [`recreation`](crate::recreation).
@@ -364,7 +371,8 @@ fn members(
                 _,
             ) => stand,
         };
-        let is_available = machine::is_available(pod, judgement.lever, pace.min_ready, now);
+        let is_available = machine::is_available(pod, judgement.lever, pace.min_ready, now)
+            && !machine::is_going(pod, &stand.state, now);
         let awaits_restart = awaits_restart(pod, change, &goal.template, goal.hash.as_str());
         let images = judgement.differences.images.iter();
         let images = images.filter_map(|name| goal.template.content.containers.get(name));
@@ -372,6 +380,22 @@ fn members(
         (Member { pod: Arc::clone(pod), judgement, stand, is_available, awaits_restart }, origin)
     });
     judged.unzip()
+}
+
+/// Whether somebody else has lowered a StatefulSet's partition past pods that no run has changed: a run lowers it past those
+/// that are done, and past the one that is made anew next.
+fn is_lowered_by_others(observed: &Observed, target: &Target) -> bool {
+    let upgrade = &observed.upgrade;
+    // At the end all pods are of the revision that has become the current one, also where another wish is there by now.
+    if upgrade.reason::<FinalizedReason>() == Some(FinalizedReason::WaitingForHandshake) {
+        return false;
+    }
+    let makes_anew = match upgrade.spec.policy.ineligible {
+        Ineligible::Recreate => true,
+        Ineligible::Block | Ineligible::Ignore => false,
+    };
+    partition::at_stake(target, &observed.pods)
+        .any(|stake| stake.is_current && !(makes_anew && stake.is_next()))
 }
 
 /// Pods that are waited for, as some may have been evicted whose place is still empty. Nobody knows which are missing for

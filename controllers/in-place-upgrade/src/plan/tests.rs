@@ -7,13 +7,16 @@ mod events;
 mod histories;
 mod kinds;
 mod left_out;
+mod limits;
 mod neighbours;
+mod partitions;
 mod reasons;
 mod refusals;
 mod renewal;
 mod repair;
 mod restarts;
 mod scenes;
+mod selection;
 mod summary;
 mod world;
 

@@ -1,9 +1,6 @@
 //! The pod that pulls images to one node.
 
 use super::short;
-use springtide_plumbing::workloads::content::Role;
-use springtide_plumbing::workloads::pod::{ContainerState, PodPhase, PodView};
-use springtide_plumbing::workloads::template::Template;
 use crate::projections::upgrade::IN_PLACE_UPGRADE;
 use crate::wish::Wish;
 use jiff::Timestamp;
@@ -11,6 +8,9 @@ use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::PrePulledReason;
 use springtide_plumbing::key::Uid;
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::content::Role;
+use springtide_plumbing::workloads::pod::{ContainerState, PodPhase, PodView};
+use springtide_plumbing::workloads::template::Template;
 use std::sync::Arc;
 
 /// What the names of pullers begin with.

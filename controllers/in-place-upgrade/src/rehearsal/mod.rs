@@ -23,16 +23,7 @@ use crate::observed::Observed;
 use crate::plan::accept::accept;
 use crate::plan::plan;
 use crate::plan::situation::Situation;
-use springtide_plumbing::workloads::indexes::{
-    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER,
-};
-use springtide_plumbing::workloads::node::NodeView;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::{IN_PLACE_UPGRADE, UpgradeView};
-use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
-use springtide_plumbing::workloads::kinds::{
-    ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
-};
 use crate::watches::{Stores, UPGRADES_BY_TARGET};
 use crate::wish::Wish;
 use jiff::Timestamp;
@@ -49,6 +40,15 @@ use springtide_plumbing::rehearsal::stored;
 use springtide_plumbing::store::StoreWriter;
 use springtide_plumbing::time_share::{TimeShareGroupView, TimeShares};
 use springtide_plumbing::traffic::{EndpointSliceView, ServiceView};
+use springtide_plumbing::workloads::indexes::{
+    AUTOSCALERS_BY_TARGET, PODS_BY_OWNER, REPLICA_SETS_BY_OWNER, REVISIONS_BY_OWNER,
+};
+use springtide_plumbing::workloads::kinds::{
+    ControllerRevisionView, DaemonSetView, DeploymentView, ReplicaSetView, StatefulSetView,
+};
+use springtide_plumbing::workloads::node::NodeView;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::vertical_pod_autoscaler::VerticalPodAutoscalerView;
 use std::sync::Arc;
 
 /// Passes after which a rehearsal ends: of the object alone there are a few at most.

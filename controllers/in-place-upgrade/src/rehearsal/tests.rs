@@ -1,11 +1,11 @@
 use super::*;
 use crate::fixtures::{at, deployment, overlay, pod, replica_set};
-use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::watches::rig::upgrade;
 use serde_json::json;
 use springtide_crds::in_place_upgrade::{HeldReason, LockedReason, StalledReason};
 use springtide_crds::reason::Reason;
 use springtide_plumbing::error::{Refusal, WriteError};
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 
 fn key() -> ObjectKey {
     ObjectKey::new("ns", "web")
@@ -237,15 +237,16 @@ mod ways {
     use crate::differences::Differences;
     use crate::fixtures::pod;
     use crate::machine::{PodState, PodWrite, Stand};
-    use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
     use crate::rehearsal::way::way;
     use crate::verdict::{Judgement, Verdict};
     use serde_json::{Value, json};
     use springtide_plumbing::traffic::Lever;
+    use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
     use std::collections::BTreeMap;
 
     fn amounts() -> BTreeMap<std::sync::Arc<str>, springtide_plumbing::workloads::amounts::Amounts> {
-        let amounts = springtide_plumbing::workloads::amounts::Amounts::read(&json!({"requests": {"cpu": "1"}}));
+        let amounts =
+            springtide_plumbing::workloads::amounts::Amounts::read(&json!({"requests": {"cpu": "1"}}));
         BTreeMap::from([("app".into(), amounts)])
     }
 

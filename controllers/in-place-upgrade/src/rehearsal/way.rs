@@ -17,7 +17,11 @@ pub(super) fn way(member: &Member) -> Vec<PodWrite> {
         }
         PodState::Resizing if back.is_some() => changes(member).chain(back).collect(),
         PodState::Resizing => {
-            if member.judgement.differences.needs_patch() { patching(member) } else { Vec::new() }
+            if member.judgement.differences.needs_patch() {
+                patching(member)
+            } else {
+                Vec::new()
+            }
         }
         PodState::Patched | PodState::Started | PodState::Ineligible => back.into_iter().collect(),
         PodState::Failed(failure) => back.into_iter().filter(|_| failure.leaves_pod_as_it_was()).collect(),

@@ -2,9 +2,10 @@ use super::*;
 use crate::change::Change;
 use crate::differences::{Against, differences};
 use crate::fixtures::{overlay, pod, template};
-use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, TargetKind};
+use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
+use springtide_plumbing::workloads::template::Template;
 
 const CREATED: &str = "2026-11-23T09:00:00Z";
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -162,4 +163,44 @@ fn a_key_that_the_environment_is_made_of_restarts_its_container_with_the_patch_t
     assert_eq!(differs(json!({"config": "v1", "other": "v1"})), (2, 1));
     assert_eq!(differs(json!({"config": "v2", "other": "v1"})), (1, 0), "its environment is read already");
     assert_eq!(differs(json!({"config": "v2", "other": "v2"})), (0, 0));
+}
+
+#[test]
+fn a_rollout_restart_of_kubectl_restarts_all_that_runs_and_a_rollback_of_it_nothing() {
+    let asked = |value: &str| {
+        let setup = json!([{"name": "setup", "image": "setup:1"}]);
+        let annotations = json!({KUBECTL_RESTART: value});
+        template(
+            "app:1",
+            json!({"metadata": {"annotations": annotations}, "spec": {"initContainers": setup}}),
+        )
+    };
+    let pod = running("app:1", json!({}));
+    let against = |old: &Template, wish: &Wish, pod: &PodView| {
+        let change = Change::between(old, &wish.template);
+        let wished = &wish.template;
+        let against = Against {
+            wish: wished,
+            change: &change,
+            revision: None,
+            is_strict_on_amounts: true,
+            claims: &[],
+        };
+        let mut found = differences(pod, &against);
+        add(pod, wish, &mut found);
+        found
+    };
+    let (first, second) = (asked("2026-11-23T10:00:00Z"), asked("2026-11-23T11:00:00Z"));
+    let spec = InPlaceUpgradeSpec::new(TargetKind::Deployment, "web");
+    let forth = Wish::of(&spec, &second);
+    for old in [&template("app:1", json!({})), &first] {
+        let found = against(old, &forth, &pod);
+        assert_eq!(found.flips.keys().map(AsRef::as_ref).collect::<Vec<&str>>(), ["app"]);
+        assert_eq!(&*found.annotations[KUBECTL_RESTART], "2026-11-23T11:00:00Z", "with the same patch");
+    }
+    let done =
+        running("app:1", json!({"metadata": {"annotations": {KUBECTL_RESTART: "2026-11-23T11:00:00Z"}}}));
+    assert!(against(&first, &forth, &done).flips.is_empty());
+    let back = against(&second, &forth.back_to(&first), &done);
+    assert!(back.flips.is_empty() && back.annotations.len() == 1, "it runs");
 }

@@ -4,19 +4,19 @@ use super::standstill::is_put_off;
 use crate::census::{Member, is_left_out};
 use crate::machine::PodState;
 use crate::message::{count, quoting};
-use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::plan::situation::Situation;
 use crate::pre_pull::PrePull;
 use crate::verdict::Verdict;
 use springtide_crds::in_place_upgrade::{BlockedReason, PrePulledReason, StalledReason};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use std::collections::BTreeSet;
 
 /// Which pods cannot be changed in place, for the reason that most of them have.
 pub(super) fn blocked(situation: &Situation<'_>) -> String {
     let census = &situation.census;
-    let policy = situation.observed.upgrade.spec.policy.ineligible;
-    let Some(row) = census.plan.reasons.iter().find(|row| !is_left_out(row.reason, policy)) else {
+    let Some(row) = census.plan.reasons.iter().find(|row| !is_left_out(row.reason, situation.ineligible))
+    else {
         return format!("{} cannot be changed in place", count(census.pods.blocked, "pod"));
     };
     if row.reason == BlockedReason::AdmissionDenied
@@ -30,7 +30,10 @@ pub(super) fn blocked(situation: &Situation<'_>) -> String {
     let before =
         format!("{} of {} cannot be changed in place, first ", row.count, count(census.pods.total, "pod"));
     let (why, remedy) = why(row.reason, situation, first);
-    quoting(&before, name, &format!(": {why}; {remedy}, or see spec.policy.ineligible"))
+    // What no pod could ever take on is not left out.
+    let is_known = situation.goal.unknown_containers.is_empty();
+    let policy = if is_known { ", or see spec.policy.ineligible" } else { "" };
+    quoting(&before, name, &format!(": {why}; {remedy}{policy}"))
 }
 
 /// Why a pod cannot be changed, and what helps beside leaving it out.
@@ -55,14 +58,16 @@ fn why(reason: BlockedReason, situation: &Situation<'_>, member: Option<&Member>
             return (format!("it would request more than node {node} has"), "wish less cpu or memory");
         }
         BlockedReason::GateMissing => {
-            let why = format!("it has not what spec.traffic.mode asks for, such as gate {}", UPGRADE_TRAFFIC.gate);
+            let why =
+                format!("it has not what spec.traffic.mode asks for, such as gate {}", UPGRADE_TRAFFIC.gate);
             return (why, "add it to the template, or use mode Auto");
         }
         BlockedReason::ContainerMissing => {
             let unknown = situation.goal.unknown_containers.first().map(String::as_str);
             let missing = member.and_then(|member| member.judgement.differences.missing.first());
             let name = unknown.or(missing.map(AsRef::as_ref)).unwrap_or_default();
-            return (format!("it has no container {name}"), "correct spec.source.inline.containers");
+            let remedy = "correct spec.source.inline.containers or spec.restart.containers";
+            return (format!("it has no container {name} that could be changed so"), remedy);
         }
         BlockedReason::DigestUnknown => {
             ("the digest of a running image is not known", "name its image by a digest")

@@ -105,8 +105,12 @@ pub(super) fn summary(
             let target = situation.observed.upgrade.target_text();
             goes(ReadyReason::Upgrading, format!("the wish is written into the template of {target}"))
         }
-        Decision::Raise(_) => {
+        Decision::Raise(_) if is_back => {
             goes(ReadyReason::RollingBack, "the partition is raised before the first pod goes back")
+        }
+        Decision::Raise(_) => {
+            let why = "the partition is raised again, as pods past it are not of the template any more";
+            goes(ReadyReason::Upgrading, why)
         }
         Decision::Flip(next) => {
             let ready = match situation.course {

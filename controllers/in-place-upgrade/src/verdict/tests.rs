@@ -1,8 +1,8 @@
 use super::*;
 use crate::fixtures::{node, overlay, pod, template};
-use springtide_plumbing::workloads::template::Template;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeSpec, TargetKind};
+use springtide_plumbing::workloads::template::Template;
 
 fn wish(template: &Arc<Template>) -> Wish {
     Wish::of(&InPlaceUpgradeSpec::new(TargetKind::Deployment, "web"), template)

@@ -1,7 +1,6 @@
 //! Which pods of workloads may be evicted: an open run declares that those are made anew which cannot be changed, and by how
 //! many less of them the workload may be at a time.
 
-use springtide_plumbing::workloads::pod::PodView;
 use crate::projections::upgrade::UpgradeView;
 use crate::watches::{Stores, UPGRADES_BY_TARGET, target_kind};
 use springtide_crds::in_place_upgrade::{Ineligible, Mode, TargetKind};
@@ -10,6 +9,7 @@ use springtide_plumbing::projection::{OwnerRef, Projection};
 use springtide_plumbing::store::IndexKey;
 use springtide_plumbing::warrant::Warrant;
 use springtide_plumbing::workloads::indexes::{PODS_BY_OWNER, workload_key};
+use springtide_plumbing::workloads::pod::PodView;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 

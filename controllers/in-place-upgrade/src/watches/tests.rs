@@ -3,6 +3,7 @@ use super::*;
 use crate::fixtures::{autoscaler, daemon_set, deployment, node, overlay, pod, replica_set, stateful_set};
 use futures::FutureExt;
 use serde_json::{Value, json};
+use springtide_plumbing::controller::Reconciler;
 use springtide_plumbing::queue::Next;
 use springtide_plumbing::store::StoreWriter;
 use springtide_plumbing::workloads::kinds::StatefulSetView;
@@ -222,7 +223,7 @@ async fn what_a_group_says_of_a_workload_is_observed_and_that_of_another_namespa
     let reconciler = InPlaceUpgradeReconciler::new(bench.rig.stores.clone(), None, "");
     let group_of = || {
         let observed =
-            reconciler.gather(&ObjectKey::new("ns", "web"), None, "2026-05-04T12:00:00Z".parse().unwrap());
+            reconciler.observe(&ObjectKey::new("ns", "web"), None, "2026-05-04T12:00:00Z".parse().unwrap());
         observed.unwrap().time_share.map(|share| share.group)
     };
     assert_eq!(group_of(), None);

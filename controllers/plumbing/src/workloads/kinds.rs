@@ -147,6 +147,8 @@ pub enum StatefulSetStrategy {
 #[serde(from = "Wire<NoLabels, NoAnnotations>")]
 pub struct DaemonSetView {
     meta: Meta,
+    /// `spec.selector`.
+    pub selector: Value,
     /// Whether a pod is made anew only when somebody deletes it.
     pub is_on_delete: bool,
     /// `spec.minReadySeconds`.
@@ -370,6 +372,7 @@ impl From<Wire<NoLabels, NoAnnotations>> for DaemonSetView {
         let type_ = spec.update_strategy.and_then(|strategy| strategy.type_);
         Self {
             meta,
+            selector: spec.selector,
             is_on_delete: type_.as_deref() == Some("OnDelete"),
             min_ready_seconds: spec.min_ready_seconds,
             template: Template::shared(&spec.template),

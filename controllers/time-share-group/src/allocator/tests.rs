@@ -279,8 +279,8 @@ proptest! {
         order in Just((0..12_usize).collect::<Vec<_>>()).prop_shuffle(),
     ) {
         let mut node = Allocator::new(cpu(12));
-        let name = |pod: usize| format!("{}{}", if pod % 2 == 0 { "shrinks" } else { "grows" }, pod / 2);
-        let large = |pod: usize, is_after: bool| cpu(if (pod % 2 == 0) == is_after { 1 } else { 3 });
+        let name = |pod: usize| format!("{}{}", if pod.is_multiple_of(2) { "shrinks" } else { "grows" }, pod / 2);
+        let large = |pod: usize, is_after: bool| cpu(if pod.is_multiple_of(2) == is_after { 1 } else { 3 });
         for pod in 0..6 {
             prop_assert_eq!(node.offer(&name(pod), large(pod, false), RANK, at(0)), Answer::Allocated);
         }

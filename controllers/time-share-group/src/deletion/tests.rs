@@ -147,6 +147,13 @@ fn a_removed_member_is_let_go_when_none_of_its_pods_holds_more_than_its_template
     assert!(!is_done(&peak) && is_done(&without_promo(active(), json!({}))));
     // What was asked for is enough: the rest is its kubelet's.
     assert!(is_done(&without_promo(active(), sized("200m", "4"))));
+    let restarted = json!({"spec": {"containers": [{"name": "app", "resizePolicy": [
+        {"resourceName": "cpu", "restartPolicy": "RestartContainer"},
+    ]}]}});
+    let mut over = on_stage();
+    overlay(&mut over, restarted);
+    let restarted = without_promo(active(), over);
+    assert!(let_go(&restarted, at(0)).is_empty() && is_done(&restarted), "it is not restarted for that");
     let mut upgrading = peak.clone();
     upgrading.removed[0].pods[0].evidence.is_upgrading = true;
     assert!(let_go(&upgrading, at(0)).is_empty() && !is_done(&upgrading));
@@ -225,7 +232,7 @@ proptest! {
         let after = seen(&overs);
         prop_assert_eq!(sizes(&before), sizes(&after));
         for found in after.members.iter().flat_map(|member| &member.pods) {
-            prop_assert_eq!(closed(found.signals()).count(), 0);
+            prop_assert_eq!(closed(found.time_share()).count(), 0);
         }
         let last = plan(&after, at(1));
         let [write] = writes_of(&last)[..] else { panic!("{last:?}") };

@@ -42,7 +42,7 @@ pub(super) fn next(
 fn judge(unit: &Unit, play: &Play<'_>, look: &mut Look, left: Demand) -> (UnitState, Act) {
     let court = play.court;
     let (state, act) = play.row(look, left);
-    let act = if look.refused.is_some() || look.is_upgrading { without_resize(act) } else { act };
+    let act = if look.refused.is_some() || look.upgrading.is_some() { without_resize(act) } else { act };
     if state == UnitState::Done {
         return (UnitState::GivenUp, act);
     }
@@ -144,7 +144,7 @@ fn at_rest(pods: &[PodIndex], leave: Leave, court: &Court<'_>) -> Option<Moves> 
     }
     let off = |actor: Actor<'_>| {
         actor
-            .to_dim()
+            .lever_to_dim()
             .filter(|_| !actor.is_on_stage())
             .and_then(|lever| dark(&actor, lever, court, WriteClass::Spec))
     };

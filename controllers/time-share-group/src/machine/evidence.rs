@@ -3,8 +3,9 @@
 use super::Court;
 use crate::observed::{Attempt, Evidence, Member, MemberPod, PodIndex, Refused};
 use crate::preflight::{Answered, answered};
+use crate::profiles::restarts;
 use crate::sizes::{Demand, Level, Profile, Size, is_resized};
-use crate::traffic::{TrafficGoal, drain_rule, due, lever, serves};
+use crate::traffic::{TrafficGoal, drain_rule, due, lever, never_leaves, serves};
 use crate::union::{demand_at, spec_demand};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::time_share_group::Member as MemberSpec;
@@ -52,7 +53,7 @@ pub(super) enum Out {
     /// It gets none, or none is to be taken from it.
     Gone,
     /// It should have got none any more since then.
-    TimedOut(Timestamp),
+    Late(Timestamp),
 }
 
 /// Whether the containers of a pod are ready.
@@ -128,14 +129,21 @@ impl<'a> Actor<'a> {
         })
     }
 
-    /// Whether one of the containers that change their size is not there, or does not run any more.
-    pub(super) fn is_ineligible(&self) -> bool {
-        self.profile.peak.containers().any(|(name, _)| {
+    /// Whether one of the containers that change their size is not there, does not run any more, or would be restarted by
+    /// it: nobody is asked, as the API server would have that.
+    pub(super) fn is_ineligible(&self, size: &Size) -> bool {
+        let cannot = |name: &str| {
             self.pod().container(name).is_none_or(|container| match container.role {
                 Role::Init => true,
                 Role::Main | Role::Sidecar => false,
             })
-        })
+        };
+        self.profile.peak.containers().any(|(name, _)| cannot(name)) || restarts(self.pod(), size)
+    }
+
+    /// Whether it would serve on at valley size although it is not to: it takes no part, whichever way the switch goes.
+    pub(super) fn never_leaves(&self) -> bool {
+        never_leaves(self.spec, self.pod())
     }
 
     /// How far the resize to a size has come that its spec asks for.
@@ -214,7 +222,7 @@ impl<'a> Actor<'a> {
     }
 
     /// The lever to turn off, if it has its valley size and should not serve at that, and does.
-    pub(super) fn to_dim(&self) -> Option<Lever> {
+    pub(super) fn lever_to_dim(&self) -> Option<Lever> {
         let (lever, is_on) = self.due(Level::Valley)?;
         (!is_on && self.size(Level::Valley).is_in_force(self.pod())).then_some(lever)
     }
@@ -247,15 +255,15 @@ impl<'a> Actor<'a> {
         match draining.verdict(&rule, self.court.now) {
             DrainVerdict::Drained => Out::Gone,
             DrainVerdict::Draining { wake, .. } => Out::Leaving(wake),
-            DrainVerdict::TimedOut { .. } => Out::TimedOut(after(off_since, rule.timeout)),
+            DrainVerdict::TimedOut { .. } => Out::Late(after(off_since, rule.timeout)),
         }
     }
 
     /// The lever by which it is to be turned off, if it is to shrink and serves.
-    pub(super) fn to_drain(&self) -> Option<Lever> {
+    pub(super) fn lever_to_drain(&self) -> Option<Lever> {
         match self.out() {
             Out::Serving => lever(self.spec, self.pod()),
-            Out::Leaving(_) | Out::Gone | Out::TimedOut(_) => None,
+            Out::Leaving(_) | Out::Gone | Out::Late(_) => None,
         }
     }
 
@@ -282,6 +290,6 @@ impl<'a> Actor<'a> {
 
     /// What a dry run of its resize to a level was answered.
     pub(super) fn answered(&self, level: Level) -> Answered {
-        answered(self.member, self.known, level, self.court.now)
+        answered(self.member, self.known, level, self.court.asked_from, self.court.now)
     }
 }

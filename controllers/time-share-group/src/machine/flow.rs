@@ -21,7 +21,8 @@ use crate::observed::PodIndex;
 use crate::sizes::Demand;
 use crate::union::Room;
 use crate::units::{Stray, Unit};
-use springtide_crds::time_share_group::{Order, Overlap};
+use jiff::Timestamp;
+use springtide_crds::time_share_group::{Order, Overlap, StuckReason};
 use springtide_plumbing::clock::after;
 use springtide_plumbing::plan::WriteClass;
 use std::slice;
@@ -122,8 +123,8 @@ impl<'a> Play<'a> {
     pub(super) fn stand(&self, side: Side, left: Demand) -> Stand {
         let mut look = Look::of(self);
         let (state, _) = self.judge(&look, left);
-        if look.is_upgrading && state == UnitState::Idle {
-            look.wake_at(after(self.court.start, self.court.rules.unit_deadline), self);
+        if look.upgrading.is_some() {
+            look.wake_at(self.upgraded_by(), self);
         }
         look.stand(state, side, look.begun, self.court.rules.is_open)
     }
@@ -132,9 +133,9 @@ impl<'a> Play<'a> {
     fn judge(&self, look: &Look, left: Demand) -> (UnitState, Act) {
         let rules = self.court.rules;
         let (state, act) = self.row(look, left);
-        let is_refused = look.refused.is_some() || look.denied.is_some();
+        let is_hindered = look.refused.is_some() || look.denied.is_some() || look.upgrading.is_some();
         if let Some(trouble) = self.trouble(look) {
-            let act = match (self.marks, is_refused) {
+            let act = match (self.marks, is_hindered) {
                 (true, _) => Act::Mark,
                 (false, true) => Act::None,
                 (false, false) => act,
@@ -147,24 +148,40 @@ impl<'a> Play<'a> {
         if let Some((by, _)) = look.denied.filter(|_| !self.is_shrunk(look)) {
             return (UnitState::Cannot(Cannot::Refused(by)), Act::Restore);
         }
-        if look.is_upgrading {
-            let until = after(self.court.start, rules.unit_deadline);
-            return match (look.begun, rules.is_open && self.court.now < until) {
-                (true, _) => (state, Act::None),
-                (false, true) => (UnitState::Idle, Act::None),
-                (false, false) => (UnitState::Cannot(Cannot::Upgrading), Act::None),
+        if look.upgrading.is_some() {
+            let waits = rules.is_open && self.court.now < self.upgraded_by();
+            return match (look.begun, waits || self.is_resized(look)) {
+                (true, true) => (state, Act::None),
+                (false, true) if waits => (UnitState::Idle, Act::None),
+                (_, _) => (UnitState::Cannot(Cannot::Upgrading), Act::Restore),
             };
         }
         (state, act)
     }
 
+    /// For so long an upgrade of one of its pods is waited for.
+    fn upgraded_by(&self) -> Timestamp {
+        after(self.court.start, self.court.rules.unit_deadline)
+    }
+
+    /// Whether the spec of one of its pods asks for its new size already. Of one that shrinks that says something only where
+    /// this switch has begun with the unit: new ones are born so.
+    fn is_resized(&self, look: &Look) -> bool {
+        self.grow.len() > look.ungrown || (look.begun && self.shrink.len() > look.unshrunk)
+    }
+
     /// What is wrong with a unit that has to be given up for it. A refusal is that once something of the unit was changed: a
-    /// write's as soon as it has begun, and that of a dry run when it is resized in part, so that nobody shrinks on.
+    /// write's as soon as it has begun, and that of a dry run when it is resized in part, so that nobody shrinks on. So is an
+    /// upgrade that keeps the rest of it from being resized for too long.
     pub(super) fn trouble(&self, look: &Look) -> Option<Trouble> {
-        let is_resized = self.grow.len() > look.ungrown || (look.begun && self.shrink.len() > look.unshrunk);
+        let is_resized = self.is_resized(look);
         let refused = look.refused.filter(|_| look.begun || self.is_shrunk(look));
         let denied = look.denied.filter(|_| is_resized && look.unshrunk > 0);
-        look.trouble.or(refused.or(denied).map(|(_, trouble)| trouble))
+        let since = self.upgraded_by();
+        let is_late = is_resized && self.holds_to_times() && since <= self.court.now;
+        let upgrading = look.upgrading.filter(|_| is_late);
+        let upgrading = upgrading.map(|pod| Trouble { reason: StuckReason::Upgrading, pod, since });
+        look.trouble.or(refused.or(denied).map(|(_, trouble)| trouble)).or(upgrading)
     }
 
     /// Whether all that shrink for others have done so. By whom is not to be told of pods that are turned by nothing; what the

@@ -51,8 +51,8 @@ pub(super) struct Look {
     pub(super) denied: Option<(RefusedBy, Trouble)>,
     /// What it has refused, while that is not tried again.
     pub(super) refused: Option<(RefusedBy, Trouble)>,
-    /// Whether an InPlaceUpgrade is at work on one that is to be resized.
-    pub(super) is_upgrading: bool,
+    /// One that is to be resized, and that an InPlaceUpgrade is at work on.
+    pub(super) upgrading: Option<PodIndex>,
     /// What is wrong.
     pub(super) trouble: Option<Trouble>,
     /// When time alone may change something.
@@ -126,12 +126,12 @@ impl Look {
                 self.leaving += 1;
                 self.wake_at(until, play);
             }
-            Out::TimedOut(since) if play.way == Way::Forth => {
+            Out::Late(since) if play.way == Way::Forth => {
                 self.leaving += 1;
                 self.trouble(StuckReason::DrainTimedOut, actor, since);
             }
             // What goes back goes on without the proof: else nobody would serve.
-            Out::TimedOut(_) | Out::Gone => {}
+            Out::Late(_) | Out::Gone => {}
         }
     }
 
@@ -226,9 +226,11 @@ impl Look {
 
     /// One that is to be resized: what speaks against it.
     fn tried(&mut self, actor: &Actor<'_>, level: Level, play: &Play<'_>) {
-        self.is_upgrading |= actor.evidence().is_upgrading;
+        if actor.evidence().is_upgrading {
+            self.upgrading.get_or_insert(actor.index);
+        }
         self.refusal(actor, Attempt::Resize(level), play);
-        if actor.is_ineligible() {
+        if actor.is_ineligible(&actor.size(level)) || actor.never_leaves() {
             self.denied.get_or_insert((RefusedBy::Ineligible, denial(actor, play.court.now)));
         }
         if play.way != Way::Forth {

@@ -69,6 +69,8 @@ pub struct Court<'a> {
     pub rules: &'a Rules,
     /// When the switch began.
     pub start: Timestamp,
+    /// Since when the API server has to have been asked about a resize.
+    pub asked_from: Timestamp,
     /// Now.
     pub now: Timestamp,
 }

@@ -144,8 +144,9 @@ impl<'a> Play<'a> {
         for actor in self.actors(self.grow) {
             let size = actor.size(Level::Peak);
             let needed = actor.difference(&size);
-            let is_hindered =
-                actor.evidence().is_upgrading || actor.refused(Attempt::Resize(Level::Peak)).is_some();
+            let is_hindered = actor.evidence().is_upgrading
+                || actor.is_ineligible(&size)
+                || actor.refused(Attempt::Resize(Level::Peak)).is_some();
             if size.is_asked_by(actor.pod()) || is_hindered || !needed.fits(room.left(self.node)) {
                 continue;
             }
@@ -171,7 +172,7 @@ impl<'a> Play<'a> {
 
     /// Turns those off that have shrunk and serve.
     fn dims(&self) -> Vec<Step> {
-        let off = |actor: Actor<'_>| self.off(&actor, actor.to_dim()?);
+        let off = |actor: Actor<'_>| self.off(&actor, actor.lever_to_dim()?);
         self.actors(self.shrink).filter_map(off).collect()
     }
 
@@ -179,7 +180,7 @@ impl<'a> Play<'a> {
     fn drains(&self) -> Vec<Step> {
         let off = |actor: Actor<'_>| {
             let is_to_shrink = !actor.size(Level::Valley).is_asked_by(actor.pod());
-            self.off(&actor, actor.to_drain().filter(|_| is_to_shrink)?)
+            self.off(&actor, actor.lever_to_drain().filter(|_| is_to_shrink)?)
         };
         self.actors(self.shrink).filter_map(off).collect()
     }
@@ -197,18 +198,23 @@ impl<'a> Play<'a> {
         Some(writes::mark_write(actor.pod(), &trouble.told(self.court), heading.id, now).into())
     }
 
-    /// Of which pods the API server is to be asked whether it would let them grow.
+    /// Of which resizes the API server is to be asked: of those that grow what it has not been asked, and of all of them what
+    /// it has refused a while ago.
     pub(super) fn questions(&self) -> Vec<(PodIndex, Level)> {
-        let is_open = |actor: &Actor<'_>| {
-            let is_to_grow = !actor.size(Level::Peak).is_asked_by(actor.pod());
-            is_to_grow
-                && match actor.answered(Level::Peak) {
-                    Answered::Unasked => true,
+        let is_open = |actor: &Actor<'_>, level: Level| {
+            !actor.size(level).is_asked_by(actor.pod())
+                && match actor.answered(level) {
+                    Answered::Unasked => level == Level::Peak,
                     Answered::Refused { again, .. } => again <= self.court.now,
                     Answered::Accepted => false,
                 }
         };
-        self.actors(self.grow).filter(is_open).map(|actor| (actor.index, Level::Peak)).collect()
+        let sides = [(self.grow, Level::Peak), (self.shrink, Level::Valley)];
+        let of_side = |(pods, level): (&'a [PodIndex], Level)| {
+            let open = self.actors(pods).filter(move |actor| is_open(actor, level));
+            open.map(move |actor| (actor.index, level))
+        };
+        sides.into_iter().flat_map(of_side).collect()
     }
 }
 

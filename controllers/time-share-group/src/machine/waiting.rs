@@ -115,6 +115,6 @@ impl Look {
             && self.shrinking == 0
             && self.denied.is_none()
             && self.refused.is_none()
-            && !self.is_upgrading
+            && self.upgrading.is_none()
     }
 }

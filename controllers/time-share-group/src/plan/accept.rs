@@ -4,14 +4,14 @@ use crate::autoscalers::{AutoscalerVerdict, autoscalers};
 use crate::message::{count, quoting};
 use crate::observed::{Member, Observed};
 use crate::profiles;
+use crate::rollback;
 use crate::sizes::Profile;
 use crate::spec_rules::{self, InvalidSpec};
 use crate::transition::Course;
 use jiff::{SignedDuration, Timestamp};
-use springtide_crds::time_share_group::{MAX_PODS, Member as MemberSpec, RefusalReason};
+use springtide_crds::time_share_group::{MAX_PODS, Member as MemberSpec, RefusalReason, StalledReason};
 use springtide_plumbing::clock::after;
 use springtide_plumbing::plan::Outcome;
-use springtide_plumbing::projection::Projection;
 use std::sync::Arc;
 
 /// A workload that does not show up within this time counts as missing: who applies a manifest may apply all at once.
@@ -102,7 +102,9 @@ pub fn accept(observed: &Observed, course: &Course, now: Timestamp) -> Result<Ac
         return Err(refusal);
     }
     let there = members().filter(|(_, member)| member.is_granted);
-    if let Some(refusal) = missing(there, now) {
+    // Who has begun to lead does not wait once more for what is known to be missing.
+    let is_told = rollback::stalled(observed) == Some(StalledReason::Refused(RefusalReason::MemberNotFound));
+    if let Some(refusal) = missing(there, is_told, now) {
         return Err(refusal);
     }
     let autoscalers = autoscalers(observed);
@@ -127,16 +129,17 @@ fn not_granted(spec: &MemberSpec, member: &Member) -> Option<Refusal> {
     Some(Refusal::new(RefusalReason::MemberNotGranted, quoting(&before, &workload(spec), "")))
 }
 
-/// The member whose workload is gone longest, if one's is.
+/// The member whose workload is gone longest, if one's is; `is_told`: the status says of one that it is missing.
 fn missing<'a>(
     members: impl Iterator<Item = (&'a MemberSpec, &'a Member)>,
+    is_told: bool,
     now: Timestamp,
 ) -> Option<Refusal> {
     let gone = members.filter(|(_, member)| member.workload.is_none());
     let until = |member: &Member| after(member.missing_since.unwrap_or(now), MISSING_AFTER);
     let (spec, member) = gone.min_by_key(|(_, member)| until(member))?;
     let until = until(member);
-    if now < until {
+    if now < until && !is_told {
         return Some(Refusal::MemberAwaited { member: Arc::clone(&member.name), until });
     }
     let before = format!("member {}: there is no ", spec.name);
@@ -192,6 +195,25 @@ mod tests {
         observed.members[0].workload = None;
         observed.members[0].missing_since = Some(at(50));
         assert_eq!(refused(&observed, 70).0, RefusalReason::MemberNotFound);
+    }
+
+    #[test]
+    fn a_workload_that_is_known_to_be_missing_is_not_awaited_once_more_by_who_begins_to_lead() {
+        let told = |generation: i64| {
+            let stalled = json!({
+                "type": "Stalled", "status": "True", "reason": "MemberNotFound", "message": "",
+                "observedGeneration": 1, "lastTransitionTime": at(-60).to_string(),
+            });
+            let status = json!({"conditions": [stalled]});
+            group(json!({"metadata": {"generation": generation}, "status": status}))
+        };
+        let mut observed = observed_of(told(1), &[]);
+        observed.members[1].workload = None;
+        observed.members[1].missing_since = Some(at(0));
+        assert_eq!(refused(&observed, 0).0, RefusalReason::MemberNotFound);
+        observed.group = told(2);
+        let awaited = accept(&observed, &Course::Fresh, at(0));
+        assert!(matches!(awaited, Err(Refusal::MemberAwaited { .. })), "of another spec: {awaited:?}");
     }
 
     #[test]

@@ -6,12 +6,11 @@ use super::situation::{Situation, StrayNow};
 use crate::deletion::let_go;
 use crate::guards::Guarding;
 use crate::limits::{Candidate, Limits, Started, starts};
-use crate::machine::{self, Cannot, Leave, MoveRank, Moves, Side, UnitState, Waiting};
+use crate::machine::{self, Cannot, Leave, MoveRank, Moves, Side, Stand, UnitState, Waiting};
 use crate::observed::PodIndex;
 use crate::preflight::ask;
 use crate::sizes::Level;
 use crate::transition::Course;
-use crate::units::Unit;
 use springtide_crds::time_share_group::Mode;
 use springtide_plumbing::plan::{MAX_WRITES, Step, Write, WriteClass};
 
@@ -95,17 +94,23 @@ fn of_units(situation: &Situation<'_>, leave: Leave, list: &mut List) {
         Leave::Start => begins(situation),
         Leave::GoOn | Leave::Rest => Started::default(),
     };
-    let mut begins_now = vec![false; units.len()];
+    let mut begins_now = vec![false; units.len() + situation.strays.len()];
     for rank in started.ranks {
         if let Some(begins) = begins_now.get_mut(rank) {
             *begins = true;
         }
     }
+    let (begins_now, strays_begin) = begins_now.split_at(units.len());
     let court = situation.court();
     let mut room = situation.room.clone();
-    let all = || units.iter().zip(stands).zip(situation.sides.iter().zip(&begins_now));
-    let may_grow =
-        all().filter(|((_, stand), (side, begins))| **side == Side::To && (stand.begun || **begins));
+    let all = || units.iter().zip(stands).zip(situation.sides.iter().zip(begins_now));
+    // Who only waits for room takes nobody out of traffic: it gets what another one lets go of, whatever the limits are, or
+    // others would.
+    let may_join = situation.headroom.units.is_none() && leave == Leave::Start && may_begin(situation, false);
+    let may_grow = all().filter(|((_, stand), (side, begins))| {
+        let joins = may_join && stand.state == UnitState::Waiting;
+        **side == Side::To && (stand.begun || **begins || joins)
+    });
     let mut waiting = Waiting::of(&court, may_grow.map(|((unit, _), _)| unit));
     for is_for_begun in [true, false] {
         for ((unit, stand), (side, begins)) in all().filter(|((_, stand), _)| stand.begun == is_for_begun) {
@@ -120,7 +125,11 @@ fn of_units(situation: &Situation<'_>, leave: Leave, list: &mut List) {
             list.add(situation, moves);
         }
         if is_for_begun {
-            for StrayNow { stray, is_reached, stand } in &situation.strays {
+            for (StrayNow { stray, is_reached, stand }, begins) in situation.strays.iter().zip(strays_begin) {
+                let leave = match leave {
+                    Leave::Start if *is_reached && !begins => Leave::GoOn,
+                    Leave::Start | Leave::GoOn | Leave::Rest => leave,
+                };
                 let moves =
                     machine::next_of_stray(stray, *is_reached, stand, leave, &court, &mut room, &mut waiting);
                 list.add(situation, moves);
@@ -129,8 +138,8 @@ fn of_units(situation: &Situation<'_>, leave: Leave, list: &mut List) {
     }
 }
 
-/// The units that begin now. Those that wait come last: they begin only when what they wait for is there, and keep nobody
-/// from it.
+/// What begins now: units by their rank, and strays by their place behind all of these. Strays go first, as they have room
+/// that units may need. Those that wait come last: they begin only when what they wait for is there, and keep nobody from it.
 fn begins(situation: &Situation<'_>) -> Started {
     let switch = &situation.observed.group.spec.switch;
     let limits = Limits {
@@ -143,14 +152,29 @@ fn begins(situation: &Situation<'_>) -> Started {
         let found = units().filter(move |(_, ((unit, stand), side))| {
             **side == Side::To
                 && !stand.begun
-                && readiness(situation, unit, &stand.state) == wanted
-                && may_begin(situation, unit)
+                && readiness(situation, unit.pods(), &stand.state) == wanted
+                && may_begin(situation, !unit.from.is_empty())
         });
         found.map(|(rank, ((unit, _), _))| Candidate { rank, node: &unit.node, grows: !unit.to.is_empty() })
     };
-    let in_flight = units().filter(|(_, ((_, stand), _))| stand.in_flight && stand.begun);
+    let strays = |wanted: Readiness| {
+        let all = (situation.units.units.len()..).zip(&situation.strays);
+        let found = all.filter(move |(_, StrayNow { stray, is_reached, stand })| {
+            *is_reached
+                && !stand.begun
+                && readiness(situation, [stray.pod], &stand.state) == wanted
+                && may_begin(situation, true)
+        });
+        found.map(|(rank, found)| Candidate { rank, node: &found.stray.node, grows: false })
+    };
+    let flies = |stand: &Stand| stand.in_flight && stand.begun;
+    let in_flight = units().filter(|(_, ((_, stand), _))| flies(stand));
     let in_flight = in_flight.map(|(_, ((unit, _), _))| &*unit.node);
-    starts(candidates(Readiness::Ready).chain(candidates(Readiness::Waits)), in_flight, limits)
+    let strays_in_flight = situation.strays.iter().filter(|found| flies(&found.stand));
+    let in_flight = in_flight.chain(strays_in_flight.map(|found| &*found.stray.node));
+    let ready = strays(Readiness::Ready).chain(candidates(Readiness::Ready));
+    let waits = candidates(Readiness::Waits).chain(strays(Readiness::Waits));
+    starts(ready.chain(waits), in_flight, limits)
 }
 
 /// Whether a unit could begin, as far as its own pods and its node go.
@@ -166,7 +190,11 @@ enum Readiness {
 }
 
 /// Pods of a unit that has not begun may have left traffic already, or be small: by another switch, or as they are new.
-fn readiness(situation: &Situation<'_>, unit: &Unit, state: &UnitState) -> Readiness {
+fn readiness(
+    situation: &Situation<'_>,
+    pods: impl IntoIterator<Item = PodIndex>,
+    state: &UnitState,
+) -> Readiness {
     match state {
         UnitState::Idle
         | UnitState::Draining
@@ -177,7 +205,7 @@ fn readiness(situation: &Situation<'_>, unit: &Unit, state: &UnitState) -> Readi
         | UnitState::Turning
         | UnitState::Cannot(Cannot::Unasked) => {
             let of = |pod| situation.observed.pod(pod).is_some_and(|found| found.evidence.is_upgrading);
-            if unit.pods().any(of) { Readiness::Waits } else { Readiness::Ready }
+            if pods.into_iter().any(of) { Readiness::Waits } else { Readiness::Ready }
         }
         UnitState::Waiting | UnitState::Cannot(Cannot::Refused(_)) => Readiness::Waits,
         UnitState::Still
@@ -189,9 +217,8 @@ fn readiness(situation: &Situation<'_>, unit: &Unit, state: &UnitState) -> Readi
     }
 }
 
-/// Whether guards and routes let a unit begin.
-fn may_begin(situation: &Situation<'_>, unit: &Unit) -> bool {
-    let shrinks = !unit.from.is_empty();
+/// Whether guards and routes let pods begin, of which one `shrinks` or not.
+fn may_begin(situation: &Situation<'_>, shrinks: bool) -> bool {
     let is_guarded = match &situation.guarding {
         Guarding::Passing => false,
         Guarding::DonorBusy => shrinks,

@@ -33,7 +33,7 @@ fn overridden(observed: &Observed, over: &Override, now: Timestamp) -> Option<De
             Some(Arc::clone(&known.name))
         }
     };
-    over.is_in_force(now).then(|| Desired {
+    over.is_in_force(now).then_some(Desired {
         member,
         cause: Cause::Override,
         window: None,

@@ -39,7 +39,7 @@ use crate::union::{Room, Union, union};
 use crate::units::{Heading, Stray, Units, units};
 use jiff::{SignedDuration, Timestamp};
 use springtide_crds::time_share_group::{
-    Mode, OnBreach, OnStuck, StalledReason, Transition, TransitionCause,
+    GuardsPassingReason, Mode, OnBreach, OnStuck, StalledReason, Transition, TransitionCause,
 };
 use springtide_plumbing::clock::after;
 use springtide_plumbing::window::calendar::{CalendarProblem, Desired};
@@ -111,6 +111,7 @@ pub struct Situation<'a> {
     scopes: Scopes,
     traffic: TrafficGoals,
     rules: Rules,
+    asked_from: Timestamp,
 }
 
 /// A pod in no unit.
@@ -164,6 +165,13 @@ impl<'a> Situation<'a> {
         let scopes = scopes(observed, &profiles, &units, &room, now);
         let traffic = goals(observed);
         let rules = Rules::of(spec, &heading, course.is_open());
+        let total = number(units.units.len());
+        let is_whole = match course {
+            Course::Open(heading) => heading.is_return,
+            Course::Fresh | Course::Ended(_) => true,
+        };
+        let reach = transition.map_or_else(Reach::default, |own| reach(spec, own, total, is_whole));
+        let asked_from = transition.map_or(Timestamp::MIN, |own| asked_from(own, &reach, now));
         let court = Court {
             observed,
             profiles: &profiles,
@@ -172,14 +180,9 @@ impl<'a> Situation<'a> {
             heading: &heading,
             rules: &rules,
             start: transition.map_or(now, |transition| transition.start_time.0),
+            asked_from,
             now,
         };
-        let total = number(units.units.len());
-        let is_whole = match course {
-            Course::Open(heading) => heading.is_return,
-            Course::Fresh | Course::Ended(_) => true,
-        };
-        let reach = transition.map_or_else(Reach::default, |own| reach(spec, own, total, is_whole));
         let (sides, mut stands) = judged(&units, &reach, &court, &room);
         let strays = strays(&units, &sides, &reach, &court);
         let (which, where_): (Vec<Stray>, Vec<Stand>) =
@@ -246,6 +249,7 @@ impl<'a> Situation<'a> {
             scopes,
             traffic,
             rules,
+            asked_from,
             units,
             profiles,
         }
@@ -261,6 +265,7 @@ impl<'a> Situation<'a> {
             heading: &self.heading,
             rules: &self.rules,
             start: self.transition().map_or(self.now, |transition| transition.start_time.0),
+            asked_from: self.asked_from,
             now: self.now,
         }
     }
@@ -372,6 +377,15 @@ impl<'a> Situation<'a> {
     }
 }
 
+/// The API server is asked once more about the first of several steps, however much is known ahead: a canary is to show
+/// what the others would come to.
+fn asked_from(transition: &Transition, reach: &Reach, now: Timestamp) -> Timestamp {
+    let start = transition.start_time.0;
+    let is_canary = transition.step <= 1 && !reach.is_last;
+    // By a clock that is behind that of who began, no answer would ever be late enough.
+    if is_canary && start <= now { start } else { Timestamp::MIN }
+}
+
 /// Side and stand of each unit.
 fn judged(units: &Units, reach: &Reach, court: &Court<'_>, room: &Room) -> (Vec<Side>, Vec<Stand>) {
     let mut sides = Vec::with_capacity(units.units.len());
@@ -421,10 +435,11 @@ fn stop(observed: &Observed, course: &Course, guarding: &Guarding, tally: &Tally
         Guarding::Breached(_) => true,
         Guarding::Passing | Guarding::NoData(_) | Guarding::DonorBusy => false,
     };
+    // Another trouble may have taken the place of the reason meanwhile, as a member that was missing.
+    let was_breached =
+        told.is_some_and(|reason| reason == StalledReason::GuardBreached || is_told_of_breach(observed));
     match spec.guards.on_breach {
-        OnBreach::Pause if is_breached || told == Some(StalledReason::GuardBreached) => {
-            return Some(Stop::GuardBreached);
-        }
+        OnBreach::Pause if is_breached || was_breached => return Some(Stop::GuardBreached),
         OnBreach::Pause | OnBreach::Rollback => {}
     }
     // Since when a unit is stuck, a new process has to learn first: until all that is under way is done, it stays told.
@@ -434,6 +449,17 @@ fn stop(observed: &Observed, course: &Course, guarding: &Guarding, tally: &Tally
         OnStuck::Pause if is_stuck => Some(Stop::UnitStuck),
         OnStuck::Pause | OnStuck::Skip | OnStuck::Rollback => None,
     }
+}
+
+/// Whether the stored status says that a guard was breached.
+fn is_told_of_breach(observed: &Observed) -> bool {
+    observed.group.reason().is_some_and(|reason| match reason {
+        GuardsPassingReason::TooManyFailures | GuardsPassingReason::MetricBreached => true,
+        GuardsPassingReason::NotObserved
+        | GuardsPassingReason::NoMetricData
+        | GuardsPassingReason::Passing
+        | GuardsPassingReason::DonorBusy => false,
+    })
 }
 
 /// When a switch is late: its holds do not count. A return has none.

@@ -38,10 +38,17 @@ impl Answers {
         if held.0 != basis {
             *held = (basis, Asked::default());
         }
-        match level {
-            Level::Valley => held.1.valley = Some(answer),
-            Level::Peak => held.1.peak = Some(answer),
+        let asked = &mut held.1;
+        let kept = match level {
+            Level::Valley => &mut asked.valley,
+            Level::Peak => &mut asked.peak,
+        };
+        if answer.refused.is_some() {
+            asked.refusals = asked.refusals.saturating_add(1);
+        } else if kept.as_ref().is_some_and(|before| before.refused.is_some()) {
+            asked.refusals = 0;
         }
+        *kept = Some(answer);
     }
 
     /// Forgets pods that are gone.
@@ -80,10 +87,25 @@ mod tests {
         answers.note(uid.clone(), Level::Peak, basis, answer(0));
         answers.note(uid.clone(), Level::Valley, basis, answer(1));
         answers.note(uid.clone(), Level::Peak, basis, answer(2));
-        assert_eq!(answers.of(&uid, basis), Asked { peak: Some(answer(2)), valley: Some(answer(1)) });
+        let all = Asked { peak: Some(answer(2)), valley: Some(answer(1)), refusals: 3 };
+        assert_eq!(answers.of(&uid, basis), all);
         assert_eq!(answers.of(&Uid("b".into()), basis), Asked::default());
         answers.retain(|known| *known != uid);
         assert_eq!(answers.of(&uid, basis), Asked::default());
+    }
+
+    #[test]
+    fn refusals_are_counted_until_what_was_refused_is_let_through() {
+        let (basis, uid) = (basis(&spec(json!({})), &template("1")), Uid("a".into()));
+        let mut answers = Answers::default();
+        let mut after = |level, refused: bool| {
+            let answer = Answer { refused: answer(0).refused.filter(|_| refused), ..answer(0) };
+            answers.note(uid.clone(), level, basis, answer);
+            answers.of(&uid, basis).refusals
+        };
+        assert_eq!([after(Level::Peak, true), after(Level::Peak, true)], [1, 2]);
+        assert_eq!(after(Level::Valley, false), 2, "that was another one");
+        assert_eq!([after(Level::Peak, false), after(Level::Peak, true)], [0, 1]);
     }
 
     #[test]
@@ -105,7 +127,7 @@ mod tests {
         assert_eq!(answers.of(&uid, same).peak, Some(answer(0)), "that is no matter of sizes");
         let other = basis(&spec(json!({})), &template("2"));
         answers.note(uid.clone(), Level::Valley, other, answer(1));
-        assert_eq!(answers.of(&uid, other), Asked { peak: None, valley: Some(answer(1)) });
+        assert_eq!(answers.of(&uid, other), Asked { peak: None, valley: Some(answer(1)), refusals: 1 });
         assert_eq!(answers.of(&uid, first), Asked::default());
     }
 

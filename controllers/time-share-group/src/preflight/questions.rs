@@ -1,5 +1,6 @@
 //! Dry runs of resizes: their names, and what the answers mean.
 
+use crate::memory::pause;
 use crate::memory_safety::widest;
 use crate::observed::{Member, MemberPod, RefusedBy};
 use crate::sizes::{Level, Profile};
@@ -16,8 +17,6 @@ use std::sync::Arc;
 
 /// A unit begins by answers that are no older: quotas and policies change.
 pub const ANSWER_AGE: SignedDuration = SignedDuration::from_hours(1);
-/// After so long a resize that was refused is worth another question.
-pub const RETRY: SignedDuration = SignedDuration::from_secs(60);
 
 /// HTTP 422: the API server's own validation.
 const INVALID: u16 = 422;
@@ -111,12 +110,22 @@ pub enum Answered {
     },
 }
 
-/// What the API server has answered to a pod's resize to a level.
-pub fn answered(member: &Member, found: &MemberPod, level: Level, now: Timestamp) -> Answered {
-    let Some(answer) = found.evidence.asked.of(level) else { return Answered::Unasked };
+/// What the API server has answered to a pod's resize to a level; consents from before `from` do not count. A refusal is
+/// worth another question after as long as a write that was refused.
+pub fn answered(
+    member: &Member,
+    found: &MemberPod,
+    level: Level,
+    from: Timestamp,
+    now: Timestamp,
+) -> Answered {
+    let asked = &found.evidence.asked;
+    let Some(answer) = asked.of(level) else { return Answered::Unasked };
     match &answer.refused {
-        Some((by, _)) if counts(member, *by) => Answered::Refused { by: *by, again: after(answer.at, RETRY) },
-        Some(_) | None if now < after(answer.at, ANSWER_AGE) => Answered::Accepted,
+        Some((by, _)) if counts(member, *by) => {
+            Answered::Refused { by: *by, again: after(answer.at, pause(asked.refusals)) }
+        }
+        Some(_) | None if now < after(answer.at, ANSWER_AGE) && answer.at >= from => Answered::Accepted,
         Some(_) | None => Answered::Unasked,
     }
 }

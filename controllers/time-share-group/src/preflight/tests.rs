@@ -64,9 +64,9 @@ fn look(observed: &Observed, upcoming: &Upcoming, now: i64) -> Preflight {
 
 /// What is asked by some dry runs.
 fn asked(questions: &[Write]) -> Vec<(Uid, Level)> {
-    let of = |write: &Write| match &write.action {
-        Action::DryRun { question, .. } => read_question(question).unwrap(),
-        other => panic!("{other:?}"),
+    let of = |write: &Write| {
+        let Action::DryRun { question, .. } = &write.action else { panic!("{write:?}") };
+        read_question(question).unwrap()
     };
     questions.iter().map(of).collect()
 }

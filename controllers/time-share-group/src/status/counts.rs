@@ -99,7 +99,7 @@ fn workload_uid(situation: &Situation<'_>, member: &Member) -> String {
 }
 
 fn removed(member: &Member) -> MemberStatus {
-    let serving = member.pods.iter().filter(|found| closed(found.signals()).next().is_none());
+    let serving = member.pods.iter().filter(|found| closed(found.time_share()).next().is_none());
     MemberStatus {
         name: member.name.to_string(),
         workload_uid: member.workload.as_ref().map(|workload| workload.uid.0.to_string()).unwrap_or_default(),

@@ -2,15 +2,18 @@
 //! kind; so what is only news of how far it is waits for its second.
 
 use jiff::{SignedDuration, Timestamp};
-use springtide_crds::common::condition;
-use springtide_crds::reason::Reason;
+use springtide_crds::common::{condition, remove_condition};
+use springtide_crds::reason::{Reason, said};
 use springtide_crds::time_share_group::{
-    AcceptedReason, GuardsPassingReason, HeldReason, ScheduleValidReason, StalledReason, TimeShareGroupStatus,
+    AcceptedReason, GuardsPassingReason, HeldReason, PreflightPassedReason, ScheduleValidReason,
+    StalledReason, TimeShareGroupStatus,
 };
 use springtide_plumbing::clock::after;
 
 /// Distance between two writes of figures.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(1);
+/// The same where nothing is new but how many dry runs were answered of those that are spread over a lead of hours.
+const ASKING_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 
 /// When to write a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +37,8 @@ pub fn due(
     }
     // A clock that was put back says nothing of how long ago that was.
     let Some(written) = written.filter(|written| *written <= now) else { return Due::Now };
-    let time = after(written, INTERVAL);
+    let interval = if is_of_questions(stored, desired) { ASKING_INTERVAL } else { INTERVAL };
+    let time = after(written, interval);
     if time <= now { Due::Now } else { Due::At(time) }
 }
 
@@ -78,6 +82,21 @@ fn is_decisive(stored: &TimeShareGroupStatus, desired: &TimeShareGroupStatus) ->
         || decisive.into_iter().any(|type_| reason(stored, type_) != reason(desired, type_))
 }
 
+/// Whether nothing differs but how far the questions ahead of a switch are that are not all answered yet.
+fn is_of_questions(stored: &TimeShareGroupStatus, desired: &TimeShareGroupStatus) -> bool {
+    let is_asking = |status: &TimeShareGroupStatus| {
+        said::<PreflightPassedReason>(&status.conditions)
+            .is_some_and(|(reason, _)| reason == PreflightPassedReason::NotObserved)
+    };
+    let rest = |status: &TimeShareGroupStatus| {
+        let mut rest = status.clone();
+        rest.preflight = None;
+        remove_condition(&mut rest.conditions, PreflightPassedReason::CONDITION);
+        rest
+    };
+    is_asking(stored) && is_asking(desired) && rest(stored) == rest(desired)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +137,23 @@ mod tests {
         assert_eq!(due(Some(at(500))), Due::Now, "its clock was put back");
         let same = status(1, json!({}));
         assert_eq!(super::due(&same, &same, Some(at(10)), at(10)), Due::Now, "it wakes nobody");
+    }
+
+    #[test]
+    fn how_many_questions_are_answered_is_written_once_in_a_minute() {
+        let asking = |passed: u32, done: u32, reason| {
+            let mut status = status(done, json!({"preflight": {"units": 300, "passed": passed}}));
+            tell(&mut status, reason);
+            status
+        };
+        use PreflightPassedReason::{AllUnits, NotObserved};
+        let due = |desired: &TimeShareGroupStatus, now| {
+            super::due(&asking(10, 1, NotObserved), desired, Some(at(10)), at(now))
+        };
+        assert_eq!(due(&asking(20, 1, NotObserved), 11), Due::At(at(70)));
+        assert_eq!(due(&asking(20, 1, NotObserved), 70), Due::Now);
+        assert_eq!(due(&asking(20, 2, NotObserved), 11), Due::Now, "something else is new too");
+        assert_eq!(due(&asking(300, 1, AllUnits), 11), Due::Now, "all are");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::Shared;
 use crate::contender::{RAISED, RAISED_WORKERS};
 use crate::generator::Generator;
 use crate::manifests::{System, Task};
-use crate::processes::{Beside, Meter, Spent};
+use crate::processes::{Meter, Spent};
 use crate::throughput::BOUND;
 use crate::watcher::{Jobs, Seen, Watcher, spans};
 
@@ -48,7 +48,7 @@ pub(crate) async fn measure(nodes: u16, jobs: usize) -> Result<Flood> {
     let args = ["--config", &path, "--write-budget-factor", &factor, "--workers", &workers];
     let start = Instant::now();
     let mut manager = Manager::start(&cluster, "manager-flood", &args).await?;
-    let meter = Meter::start_beside(&cluster, Beside::Manager(&manager))?;
+    let meter = Meter::start(&cluster, Some(&manager))?;
     manager.wait_ready().await?;
     watcher.until_all("gone", jobs, BOUND, |seen| seen.is_gone()).await?;
     let spent = meter.end()?;

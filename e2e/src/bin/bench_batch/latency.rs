@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+use springtide_e2e::bench::on_a_node;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
-use springtide_e2e::node::{NodeCluster, required_or_skipped};
+use springtide_e2e::node::NodeCluster;
 
 use crate::generator::Generator;
 use crate::manifests::{System, Task};
@@ -56,15 +57,9 @@ pub(crate) async fn on_kwok(
 
 /// With a kubelet and containers; none where no node can run and `SPRINGTIDE_NODE=off` says so.
 pub(crate) async fn on_a_real_node() -> Result<Option<Latency>> {
-    if !required_or_skipped().await? {
-        return Ok(None);
-    }
-    let cluster = NodeCluster::builder().start().await?;
+    let Some((cluster, manager)) = on_a_node(|| Ok(NodeCluster::builder())).await? else { return Ok(None) };
     let plane = cluster.control_plane();
-    plane.install_crds().await?;
     let namespace = plane.create_namespace("bench").await?;
-    let mut manager = Manager::start(plane, "manager-containers", &[]).await?;
-    manager.wait_ready().await?;
     let log = plane.audit_log()?;
     let mark = log.mark()?;
     let here = std::slice::from_ref(&namespace);

@@ -35,7 +35,7 @@ mod writes;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Measured;
 use serde_json::Value;
@@ -224,10 +224,7 @@ async fn main() -> Result<()> {
     parts::run(&mut batch, &parts, &store, resumes, BOUND).await;
     let measured = &batch.measured;
     report::write(&report, measured, is_whole)?;
-    match measured.log.failures.len() {
-        0 => Ok(()),
-        failed => bail!("{failed} failures in {} parts", parts.len()),
-    }
+    measured.log.verdict(parts.len())
 }
 
 /// A run of this bench.
@@ -311,16 +308,12 @@ impl Bench for Batch {
                 self.measured.flood = Some(flood::measure(*nodes, *flood_jobs as usize).await?);
             }
             Part::Containers => {
-                self.measured.containers = latency::on_a_real_node().await?;
-                if self.measured.containers.is_none() {
-                    self.measured.log.without_node(part.title(&self.options));
-                }
+                let (title, log) = (part.title(&self.options), &mut self.measured.log);
+                self.measured.containers = log.on_a_node(title, latency::on_a_real_node().await?);
             }
             Part::Online => {
-                self.measured.online = online::measure().await?;
-                if self.measured.online.is_none() {
-                    self.measured.log.without_node(part.title(&self.options));
-                }
+                let (title, log) = (part.title(&self.options), &mut self.measured.log);
+                self.measured.online = log.on_a_node(title, online::measure().await?);
             }
             Part::Writes => self.measured.writes = Some(writes::per_job().await?),
             Part::Decision => self.measured.decision = Some(decision::cpu_time()?),

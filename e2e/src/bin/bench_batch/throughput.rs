@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use springtide_e2e::bench::scrape::{Scrape, Traffic};
-use springtide_e2e::bench::stats::{rates_of_tenths, sorted};
+use springtide_e2e::bench::stats::rates_of_tenths;
 use springtide_e2e::local_cluster::LocalCluster;
 use springtide_e2e::manager::Manager;
 

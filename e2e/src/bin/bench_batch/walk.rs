@@ -1,7 +1,7 @@
 //! G15, and G11 under clocks at random: how often what may never be was, in very many random steps. It is the controller's
 //! own tests that walk, with their long loops, and count.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use springtide_e2e::bench::counted::{self, Count};
 
@@ -35,20 +35,14 @@ impl Walk {
 
 /// Walks.
 pub(crate) async fn measure() -> Result<Walk> {
-    of(&counted::run(&[PROGRAM], &TESTS).await?)
+    of(&counted::run(&[PROGRAM], &TESTS, &[]).await?)
 }
 
 fn of(counts: &[Count]) -> Result<Walk> {
-    let find = |what: &str, tries: u64| {
-        let found = counts.iter().find(|counted| counted.what == what);
-        let found = found.with_context(|| format!("no test has counted {what}"))?;
-        ensure!(found.tries >= tries && found.starts > 0, "that is no walk of {tries}: {found:?}");
-        anyhow::Ok(found.clone())
-    };
     Ok(Walk {
-        above_max: find("walk-used-above-max", STEPS)?,
-        inside: find("walk-starts-inside", STEPS)?,
-        inside_by_clock: find("clocks-starts-inside", CLOCKS)?,
+        above_max: counted::find(counts, "walk-used-above-max", STEPS)?,
+        inside: counted::find(counts, "walk-starts-inside", STEPS)?,
+        inside_by_clock: counted::find(counts, "clocks-starts-inside", CLOCKS)?,
     })
 }
 

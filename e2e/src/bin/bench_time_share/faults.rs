@@ -1,17 +1,25 @@
-//! T4, T5 and T7: what the controller's own tests count, run in full: overcommit and theft in switches among faults, units
-//! after aborts, and starts that are late.
+//! T4 and T5: what the controller's own tests count: overcommit and theft in switches among faults, and units after aborts.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use springtide_e2e::bench::counted::{self, Count};
 
-/// The test programs and their tests.
-const PROGRAMS: [&str; 2] = ["time_share_random", "time_share_windows"];
-const TESTS: [&str; 3] = [
+/// The test program and its tests.
+const PROGRAM: &str = "time_share_random";
+const TESTS: [&str; 2] = [
     "switches_among_faults_overcommit_no_node_and_lose_no_room",
-    "aborts_at_any_moment_leave_whole_units",
-    "a_switch_begins_within_a_second_of_its_lead_also_after_a_change_of_leader",
+    "aborts::aborts_at_any_moment_leave_whole_units",
 ];
+/// Tells the first of them how many rounds it has.
+const ROUNDS_VARIABLE: &str = "SPRINGTIDE_TIME_SHARE_ROUNDS";
+/// Rounds, every other one of them without late writes.
+pub(crate) const ROUNDS: u64 = 4;
+/// Rounds in which there are a thousand switches of each order.
+pub(crate) const SPECIFIED_ROUNDS: u64 = 12;
+/// Switches of each order in a round.
+const SWITCHES: u64 = 84;
+/// Aborts of all orders.
+const ABORTS: u64 = 150;
 
 /// Something that is counted.
 pub(crate) struct Counted {
@@ -21,53 +29,47 @@ pub(crate) struct Counted {
     pub(crate) id: &'static str,
     /// What may never be, of what.
     pub(crate) text: &'static str,
-    /// The least that are all of them.
-    least: u64,
+    /// Tries in two rounds.
+    of_two_rounds: u64,
 }
 
 /// All of it, in the order of the goals.
-pub(crate) const COUNTED: [Counted; 7] = [
+pub(crate) const COUNTED: [Counted; 6] = [
     Counted {
         what: "time_share-overcommit-pipelined",
         id: "T4-overcommit-pipelined",
-        text: "statuses with more allocated than a node has, switches among faults, Pipelined",
-        least: 1000,
+        text: "nodes with more allocated at a time than they have, switches among faults, Pipelined",
+        of_two_rounds: 2 * SWITCHES,
     },
     Counted {
         what: "time_share-overcommit-claim-first",
         id: "T4-overcommit-claim-first",
         text: "the same, ClaimFirst",
-        least: 1000,
+        of_two_rounds: 2 * SWITCHES,
     },
     Counted {
         what: "time_share-overcommit-shrink-first",
         id: "T4-overcommit-shrink-first",
         text: "the same, ShrinkFirst",
-        least: 1000,
+        of_two_rounds: 2 * SWITCHES,
     },
     Counted {
         what: "time_share-theft-pipelined",
         id: "T4-theft-pipelined",
         text: "pods of others that got room of a unit, Pipelined without delays of the API",
-        least: 1,
+        of_two_rounds: SWITCHES,
     },
     Counted {
         what: "time_share-theft-claim-first",
         id: "T4-theft-claim-first",
         text: "the same, ClaimFirst among faults",
-        least: 1,
+        of_two_rounds: 2 * SWITCHES,
     },
     Counted {
         what: "time_share-aborts",
         id: "T5-aborts",
         text: "units in part on either side, or pods at peak without traffic, after aborts at random moments",
-        least: 1,
-    },
-    Counted {
-        what: "time_share-starts",
-        id: "T7-starts",
-        text: "switches that began more than a second after window - lead, some after a change of leader",
-        least: 1,
+        of_two_rounds: 0,
     },
 ];
 
@@ -78,17 +80,16 @@ pub(crate) struct Faults {
     pub(crate) counts: Vec<Count>,
 }
 
-/// Runs the tests.
-pub(crate) async fn measure() -> Result<Faults> {
-    of(&counted::run(&PROGRAMS, &TESTS).await?)
+/// Runs the tests, so many rounds of the first one.
+pub(crate) async fn measure(rounds: u64) -> Result<Faults> {
+    let environment = [(ROUNDS_VARIABLE, &*rounds.to_string())];
+    of(&counted::run(&[PROGRAM], &TESTS, &environment).await?, rounds)
 }
 
-fn of(counts: &[Count]) -> Result<Faults> {
-    let found = COUNTED.iter().map(|counted| {
-        let count = counts.iter().find(|count| count.what == counted.what);
-        let count = count.with_context(|| format!("no test has counted {}", counted.what))?;
-        ensure!(count.tries >= counted.least, "those are not all: {count:?}");
-        Ok(count.clone())
+fn of(counts: &[Count], rounds: u64) -> Result<Faults> {
+    let found = COUNTED.iter().map(|Counted { what, of_two_rounds, .. }| {
+        let least = if *of_two_rounds == 0 { ABORTS } else { of_two_rounds * (rounds / 2) };
+        counted::find(counts, what, least)
     });
     Ok(Faults { counts: found.collect::<Result<_>>()? })
 }
@@ -97,11 +98,12 @@ fn of(counts: &[Count]) -> Result<Faults> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A thousand tries each, the last one with violations.
+    /// As many tries as there are to be, the last one with violations.
     pub(crate) fn faults(violations: u64) -> Faults {
+        let tries = SWITCHES * ROUNDS;
         let mut counts: Vec<Count> = COUNTED
             .iter()
-            .map(|counted| Count { what: counted.what.to_owned(), tries: 1000, starts: 900, violations: 0 })
+            .map(|counted| Count { what: counted.what.to_owned(), tries, starts: 900, violations: 0 })
             .collect();
         if let Some(last) = counts.last_mut() {
             last.violations = violations;
@@ -111,13 +113,16 @@ pub(crate) mod tests {
 
     #[test]
     fn counts_are_taken_in_their_order_if_they_are_all() {
+        assert!(TESTS.iter().all(|test| counted::is_test_of(PROGRAM, test)));
         let mut counts = faults(1).counts;
         counts.reverse();
-        assert_eq!(of(&counts).unwrap().counts, faults(1).counts);
+        assert_eq!(of(&counts, ROUNDS).unwrap().counts, faults(1).counts);
+        of(&counts, ROUNDS + 2).map(drop).unwrap_err();
         counts.pop();
-        of(&counts).map(drop).unwrap_err();
+        of(&counts, ROUNDS).map(drop).unwrap_err();
         let mut few = faults(0).counts;
-        few[0].tries = COUNTED[0].least - 1;
-        of(&few).map(drop).unwrap_err();
+        few[0].tries -= 1;
+        of(&few, ROUNDS).map(drop).unwrap_err();
+        const { assert!(SWITCHES * SPECIFIED_ROUNDS >= 1000 && ROUNDS.is_multiple_of(2)) };
     }
 }

@@ -1,23 +1,20 @@
 //! Two members of many pods on nodes that KWOK plays, each node full when one of them has the peak, and a manager with a
 //! write budget.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use springtide_crds::time_share_group::{ReadyReason, TimeShareGroup, TimeShareGroupSpec, TrafficMode};
 use springtide_e2e::batch::{GENERAL, POOL, pool};
-use springtide_e2e::bench::at_rest::Managed;
-use springtide_e2e::bench::large::{self, start_manager};
+use springtide_e2e::bench::large::{self, Managed};
 use springtide_e2e::bench::progress::until_all;
 use springtide_e2e::kwok::RESIZE_SECONDS;
-use springtide_e2e::local_cluster::{Builder, LocalCluster};
-use springtide_e2e::manager::Manager;
+use springtide_e2e::local_cluster::Builder;
 use springtide_e2e::polling::until_seen;
 use springtide_e2e::time_share::node_member::{NodeMember, group_of};
 use springtide_e2e::time_share::node_stage::is_settled;
@@ -29,36 +26,38 @@ use crate::pods::{PEAK, PodFeed, VALLEY};
 /// Pods of each member on a node.
 pub(crate) const PER_NODE: u32 = 10;
 /// Name of the group.
-const GROUP: &str = "share";
+pub(crate) const GROUP: &str = "share";
 /// The members: who has the peak by default, and the other one.
 pub(crate) const DEFAULT: &str = "pay";
 pub(crate) const OTHER: &str = "promo";
 /// How long a kubelet takes to put a resize in force, as KWOK plays it, in seconds.
 const RESIZE: &str = "0.1";
 /// Bound for anything: the longest is for all pods to be there.
-const BOUND: Duration = Duration::from_secs(90 * 60);
+const BOUND: Duration = Duration::from_secs(30 * 60);
 
 /// Options of a control plane for so many pods of each member.
 pub(crate) fn builder(pairs: u32) -> Builder {
     let nodes = pairs.div_ceil(PER_NODE) as usize;
     let full = i64::from(PER_NODE) * (PEAK + VALLEY);
-    large::builder(pool(GENERAL, nodes, &format!("{full}m"), 110))
+    large::builder(pool(GENERAL, nodes, &format!("{full}m"), 110)).with_fsync()
 }
 
 /// The two members, and who has them take turns.
 pub(crate) struct Field {
     /// What was seen of their pods.
     pub(crate) pods: Arc<PodFeed>,
-    /// The bench's own hands.
-    pub(crate) client: Client,
-    /// Where they are.
-    pub(crate) namespace: String,
     /// Pods of each member.
     pub(crate) pairs: usize,
-    manager: Option<Manager>,
-    config: String,
     // Last, so that it ends last.
-    pub(crate) cluster: LocalCluster,
+    pub(crate) managed: Managed,
+}
+
+impl Deref for Field {
+    type Target = Managed;
+
+    fn deref(&self) -> &Managed {
+        &self.managed
+    }
 }
 
 /// A Deployment of so many pods on the nodes, spread evenly, whose resizes take their time.
@@ -81,6 +80,15 @@ pub(crate) fn member(name: &str, pods: u32, mode: TrafficMode) -> NodeMember {
     }))
 }
 
+/// The group of both: the first one has the peak by default, and a switch takes as long as it takes.
+pub(crate) fn group(members: &[NodeMember; 2]) -> Result<TimeShareGroupSpec> {
+    let [first, second] = members;
+    let mut spec = group_of(&[first, second])?;
+    spec.schedule.default_member = Some(first.name.clone());
+    spec.switch.deadline_seconds = 86_400;
+    Ok(spec)
+}
+
 impl Field {
     /// A group of two Deployments without anything in the way: the one has the peak, and all pods are as they should be.
     /// `change` gets its spec.
@@ -91,26 +99,18 @@ impl Field {
         writes_per_second: u32,
         change: impl FnOnce(&mut TimeShareGroupSpec),
     ) -> Result<Self> {
-        let cluster = builder.start().await?;
-        cluster.install_crds().await?;
-        let config = large::configure(&cluster, manager_configuration(), writes_per_second)?;
-        let manager = Some(start_manager(&cluster, "manager", &config).await?);
-        let client = cluster.client("bench-generator")?;
-        let namespace = cluster.create_namespace("share").await?;
-        let feed = PodFeed::start(Api::namespaced(cluster.client("bench-watcher")?, &namespace)).await?;
+        let managed = Managed::start(builder, manager_configuration(), writes_per_second, "share").await?;
+        let watched = Api::namespaced(managed.cluster.client("bench-watcher")?, &managed.namespace);
+        let pods = Arc::new(PodFeed::start(watched).await?);
         let members = [DEFAULT, OTHER].map(|name| member(name, pairs, mode));
-        let [first, second] = &members;
-        let mut spec = group_of(&[first, second])?;
-        spec.schedule.default_member = Some(DEFAULT.to_owned());
+        let mut spec = group(&members)?;
         spec.switch.max_in_flight_units = 5000;
-        spec.switch.deadline_seconds = 86_400;
         change(&mut spec);
-        let pods = Arc::new(feed);
-        let field = Self { pods, client, namespace, pairs: pairs as usize, manager, config, cluster };
+        let field = Self { pods, pairs: pairs as usize, managed };
         // Before its pods: those that are of no group get traffic.
         field.api().create(&PostParams::default(), &TimeShareGroup::new(GROUP, spec)).await?;
         for member in &members {
-            field.create(&manifest(member)).await?;
+            field.create(manifest(member)).await?;
         }
         field.all(OTHER, Level::Valley, "at valley").await?;
         field.all(DEFAULT, Level::Peak, "at peak").await?;
@@ -118,24 +118,9 @@ impl Field {
         Ok(field)
     }
 
-    /// Creates a Deployment.
-    pub(crate) async fn create(&self, manifest: &Value) -> Result<()> {
-        let deployment: Deployment = serde_json::from_value(manifest.clone())?;
-        self.api().create(&PostParams::default(), &deployment).await.context("a Deployment")?;
-        Ok(())
-    }
-
-    /// An API of its namespace.
-    pub(crate) fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
     /// Gives the other member a window of two hours that begins `ahead` from now or up to a minute earlier, as windows
-    /// begin at full minutes, and has its preflight begin `lead` before that. Gives when it begins.
-    pub(crate) async fn foresee(&self, ahead: SignedDuration, lead: u32) -> Result<Timestamp> {
+    /// begin at full minutes, and has its preflight begin `lead` seconds before that.
+    pub(crate) async fn foresee(&self, ahead: SignedDuration, lead: u32) -> Result<()> {
         let start = Timestamp::from_second((Timestamp::now() + ahead).as_second() / 60 * 60)?;
         let time = |at: Timestamp| at.strftime("%H:%M").to_string();
         let end = start + SignedDuration::from_hours(2);
@@ -146,8 +131,7 @@ impl Field {
         let change = json!({"spec": {
             "schedule": {"windows": windows}, "guards": {"preflight": {"leadSeconds": lead}},
         }});
-        self.edit(change).await?;
-        Ok(start)
+        self.edit(change).await
     }
 
     async fn edit(&self, change: Value) -> Result<()> {
@@ -213,45 +197,18 @@ impl Field {
         both.filter(|(one, other)| one.0 == other.0).map(|(one, other)| [one.1, other.1]).collect()
     }
 
-    /// Path of a pod.
-    pub(crate) fn path(&self, name: &str) -> String {
-        format!("/api/v1/namespaces/{}/pods/{name}", self.namespace)
-    }
-
     /// Ends it all in order.
-    pub(crate) fn stop(mut self) -> Result<()> {
-        self.stop_manager()?;
-        let Self { pods, cluster, .. } = self;
+    pub(crate) fn stop(self) -> Result<()> {
+        let Self { pods, managed, .. } = self;
         drop(pods);
-        cluster.stop()
-    }
-}
-
-impl Managed for Field {
-    fn cluster(&self) -> &LocalCluster {
-        &self.cluster
-    }
-
-    fn manager(&self) -> Result<&Manager> {
-        self.manager.as_ref().context("no manager runs")
-    }
-
-    fn stop_manager(&mut self) -> Result<()> {
-        if let Some(manager) = self.manager.take() {
-            manager.stop()?;
-        }
-        Ok(())
-    }
-
-    async fn start_manager(&mut self, name: &str) -> Result<()> {
-        self.manager = Some(start_manager(&self.cluster, name, &self.config).await?);
-        Ok(())
+        managed.stop()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::apps::v1::Deployment;
 
     #[test]
     fn pods_are_on_the_nodes_and_their_resizes_take_a_while() {

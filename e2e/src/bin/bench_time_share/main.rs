@@ -13,6 +13,7 @@ mod raw;
 mod report;
 mod requests;
 mod scaler;
+mod starts;
 mod stored;
 mod switched;
 mod unit;
@@ -20,7 +21,7 @@ mod writes;
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use field::Field;
 use report::Measured;
@@ -33,8 +34,8 @@ use springtide_e2e::bench::stored::Store;
 use springtide_time_share_group::sizes::Level;
 use switched::BUDGET;
 
-/// The longest that a part may take: switches among faults take most of that on two cores.
-const BOUND: Duration = Duration::from_secs(420 * 60);
+/// The longest that a part may take: the longest ones take a quarter of that on two cores, and may be asked for more.
+const BOUND: Duration = Duration::from_secs(120 * 60);
 
 /// What is measured, and how much of it.
 #[derive(Parser)]
@@ -52,7 +53,7 @@ struct Options {
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(100..=10_000))]
     units: u32,
     /// Minutes in which nothing changes.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = at_rest::REST_MINUTES)]
     rest_minutes: u64,
     /// Pods of the run that only looks at memory.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(10_000..=50_000))]
@@ -60,6 +61,9 @@ struct Options {
     /// Requests through a Service while its pods take turns.
     #[arg(long, default_value_t = 1_000_000)]
     requests: u64,
+    /// Rounds of switches among faults; an even number, as every other one is without late writes.
+    #[arg(long, default_value_t = faults::ROUNDS, value_parser = clap::value_parser!(u64).range(2..))]
+    fault_rounds: u64,
 }
 
 impl Options {
@@ -88,13 +92,15 @@ enum Part {
     Unit,
     /// T9: requests that are lost, on a real node.
     Requests,
-    /// T4, T5, T7: what tests count.
+    /// T4, T5: switches among faults, and aborts.
     Faults,
+    /// T7: switches that begin late.
+    Starts,
 }
 
 impl Part {
     fn title(self, options: &Options) -> String {
-        let Options { units, rest_minutes, many, requests, .. } = options;
+        let Options { units, rest_minutes, many, requests, fault_rounds, .. } = options;
         match self {
             Self::Label => format!("{units} units by the label, {BUDGET} writes/s, and a scaler"),
             Self::Gate => format!("{units} units by the gate, {BUDGET} writes/s"),
@@ -104,7 +110,8 @@ impl Part {
             Self::Writes => format!("writes a pod, {} pods of each kind", writes::PODS),
             Self::Unit => format!("{} switches of one unit on a real node", unit::SWITCHES),
             Self::Requests => format!("{requests} requests through a Service on a real node"),
-            Self::Faults => "switches among faults, aborts and starts".to_owned(),
+            Self::Faults => format!("{fault_rounds} rounds of switches among faults, and aborts"),
+            Self::Starts => "starts of switches, after changes of leader too".to_owned(),
         }
     }
 
@@ -117,7 +124,8 @@ impl Part {
             Self::Rest => options.units == method.units && options.rest_minutes >= method.rest_minutes,
             Self::Many => options.many == method.many,
             Self::Requests => options.requests >= method.requests,
-            Self::Writes | Self::Unit | Self::Faults => true,
+            Self::Faults => options.fault_rounds >= method.fault_rounds,
+            Self::Writes | Self::Unit | Self::Starts => true,
         }
     }
 }
@@ -134,10 +142,7 @@ async fn main() -> Result<()> {
     parts::run(&mut groups, &parts, &store, resumes, BOUND).await;
     let Groups { measured, options } = &groups;
     report::write(&report, measured, options, is_whole)?;
-    match measured.log.failures.len() {
-        0 => Ok(()),
-        failed => bail!("{failed} failures in {} parts", parts.len()),
-    }
+    measured.log.verdict(parts.len())
 }
 
 /// A run of this bench.
@@ -168,7 +173,7 @@ impl Bench for Groups {
 
     async fn measure(&mut self, part: Part) -> Result<()> {
         let title = part.title(&self.options);
-        let Options { units, rest_minutes, many, requests, .. } = self.options;
+        let Options { units, rest_minutes, many, requests, fault_rounds, .. } = self.options;
         match part {
             Part::Label => {
                 self.measured.label = Some(switched::measure(TrafficMode::ServiceLabel, units, true).await?);
@@ -180,25 +185,19 @@ impl Bench for Groups {
             Part::Rest => self.measured.rest = Some(at_rest_after_a_switch(units, rest_minutes).await?),
             Part::Many => match at_rest::too_small_for_many()? {
                 None => self.measured.many = Some(many::measure(many).await?),
-                Some(free) => {
-                    let why = format!("It takes {} GiB of memory, and {free} are free.", at_rest::LARGE_GIB);
-                    self.measured.log.left_out.push((title, why));
-                }
+                Some(why) => self.measured.log.left_out.push((title, why)),
             },
             Part::Writes => self.measured.writes = Some(writes::per_pod().await?),
             Part::Unit => {
-                self.measured.unit = unit::measure().await?;
-                if self.measured.unit.is_none() {
-                    self.measured.log.without_node(title);
-                }
+                let units = unit::measure().await?;
+                self.measured.unit = self.measured.log.on_a_node(title, units);
             }
             Part::Requests => {
-                self.measured.requests = requests::measure(requests).await?;
-                if self.measured.requests.is_none() {
-                    self.measured.log.without_node(title);
-                }
+                let compared = requests::measure(requests).await?;
+                self.measured.requests = self.measured.log.on_a_node(title, compared);
             }
-            Part::Faults => self.measured.faults = Some(faults::measure().await?),
+            Part::Faults => self.measured.faults = Some(faults::measure(fault_rounds).await?),
+            Part::Starts => self.measured.starts = Some(starts::measure().await?),
         }
         Ok(())
     }
@@ -226,7 +225,7 @@ async fn at_rest_after_a_switch(units: u32, minutes: u64) -> Result<at_rest::Res
     field.all(field::OTHER, Level::Peak, "switched").await?;
     field.settled(field::OTHER, &[ReadyReason::Settled]).await?;
     let pods = 2 * field.pairs;
-    let rest = at_rest::measure(&mut field, pods, minutes).await?;
+    let rest = at_rest::measure(&mut field.managed, pods, minutes).await?;
     field.stop()?;
     Ok(rest)
 }
@@ -259,6 +258,7 @@ mod tests {
             ["--rest-minutes", "1"],
             ["--many", "10000"],
             ["--requests", "10000"],
+            ["--fault-rounds", "2"],
         ] {
             assert!(!is_whole(&less), "{less:?}");
         }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use springtide_e2e::bench::lives::Belled;
 use springtide_e2e::oracle::feed::{Feed, Fold};
 use springtide_e2e::time_share::pods::serves;
 use springtide_e2e::time_share::sizes::PodSize;
@@ -39,11 +40,6 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Rings whenever the pod has changed: of thousands who wait, each is woken for its own.
-    pub(crate) fn bell(&self) -> Arc<Notify> {
-        Arc::clone(&self.bell)
-    }
-
     /// Where it stands, if it has come to stand there: at peak with traffic, or at valley without.
     pub(crate) fn level(&self) -> Option<Level> {
         match (self.in_force, self.is_serving) {
@@ -68,11 +64,6 @@ impl Pods {
     /// The live pods, by UID.
     pub(crate) fn lives(&self) -> impl Iterator<Item = (&String, &Life)> {
         self.lives.iter()
-    }
-
-    /// The pod of a UID.
-    pub(crate) fn get(&self, uid: &str) -> Option<&Life> {
-        self.lives.get(uid)
     }
 
     /// How many pods of a member stand there.
@@ -105,6 +96,18 @@ impl Pods {
     /// How often the watch had to begin anew: what was in between was not seen.
     pub(crate) fn gaps(&self) -> usize {
         self.lists.saturating_sub(1)
+    }
+}
+
+impl Belled for Pods {
+    type Thing = Life;
+
+    fn thing(&self, uid: &str) -> Option<&Life> {
+        self.lives.get(uid)
+    }
+
+    fn bell(life: &Life) -> &Arc<Notify> {
+        &life.bell
     }
 }
 

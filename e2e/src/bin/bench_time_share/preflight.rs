@@ -5,13 +5,12 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use springtide_crds::time_share_group::{ReadyReason, TrafficMode};
-use springtide_e2e::bench::at_rest::Managed;
 use springtide_e2e::bench::scrape::Scrape;
 use springtide_e2e::bench::stats::mean;
 use springtide_e2e::time_share::stage::{Setting, Stage};
@@ -25,14 +24,15 @@ const ONE_IN: usize = 100;
 /// Label of those pods, and the name of the policy.
 const PROTECTED: &str = "protected";
 const POLICY: &str = "no-resize-of-protected-pods";
-/// The window is at least so far ahead; its preflight begins at once, and asks for half of that time.
-const AHEAD: SignedDuration = SignedDuration::from_mins(11);
-const LEAD: u32 = 600;
+/// The window is so far ahead, or up to a minute less; its preflight begins at once or up to a minute later, and asks for
+/// half of its lead. It is switched by hand as soon as it is known what comes through.
+const AHEAD: SignedDuration = SignedDuration::from_mins(6);
+const LEAD: u32 = 300;
 /// The other group: nodes, and pods of each member on each of them.
 const NODES: u32 = 2;
 const PODS: u32 = 10;
 /// Its members take turns for so long before anything is asked for, and at least so often beside it.
-const BEFORE: Duration = Duration::from_secs(120);
+const BEFORE: Duration = Duration::from_secs(60);
 const TURNS: usize = 5;
 
 /// What was measured.
@@ -82,7 +82,7 @@ pub(crate) async fn measure(units: u32) -> Result<Asked> {
     let server = Scrape::of_api_server(&field.client).await?;
     field.pods.now().count_anew();
     let began = Instant::now();
-    let start = field.foresee(AHEAD, LEAD).await?;
+    field.foresee(AHEAD, LEAD).await?;
     let is_known = Cell::new(false);
     let known = async {
         let known = field.preflight().await;
@@ -107,8 +107,7 @@ pub(crate) async fn measure(units: u32) -> Result<Asked> {
         "      {dry_runs:.0} dry runs in {seconds:.0} s; {named} units would not come through, of {denied}"
     );
 
-    let left = start.duration_since(Timestamp::now()).unsigned_abs();
-    tokio::time::sleep(left).await;
+    field.ask_for(OTHER).await?;
     let group = field.settled(OTHER, &[ReadyReason::Settled, ReadyReason::SettledWithSkips]).await?;
     let transition = group.status.and_then(|status| status.transition).context("a transition")?;
     let at_peak = field.pods.now().at(OTHER, Level::Peak);

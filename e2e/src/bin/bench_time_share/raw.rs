@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use kube::Client;
 use serde_json::{Value, json};
 use springtide_crds::time_share_group::TrafficMode;
-use springtide_e2e::bench::lives::{Lives, Window, lead};
+use springtide_e2e::bench::lives::{Lives, Window, sweep, until};
 use springtide_e2e::bench::{STRATEGIC, patch};
 use springtide_e2e::time_share::node_member::CONTAINER;
 use springtide_e2e::time_share::{GATE, LABEL};
 
 use crate::field::Field;
-use crate::pods::{Life, PEAK, PodFeed, VALLEY};
+use crate::pods::{PEAK, PodFeed, VALLEY};
 
 /// Units under way at once.
 pub(crate) const IN_FLIGHT: [usize; 4] = [16, 64, 128, 256];
@@ -32,19 +32,11 @@ pub(crate) async fn measure(field: &Field, mode: TrafficMode) -> Result<Vec<Live
         units: field.pairs().into_iter().map(|[one, other]| [path(other), path(one)]).collect(),
         mode,
     });
-    let mut first = 0;
-    let mut sweep = Vec::new();
-    for in_flight in IN_FLIGHT {
+    let life = move |number| {
         let generator = Arc::clone(&generator);
-        let life = move |number| {
-            let generator = Arc::clone(&generator);
-            async move { generator.switch(number).await }
-        };
-        let lives = lead(in_flight, WINDOW, &mut first, life).await?;
-        eprintln!("      raw, {in_flight} in flight: {:.1} units/s, p99 {:.2} s", lives.rate, lives.p99);
-        sweep.push(lives);
-    }
-    Ok(sweep)
+        async move { generator.switch(number).await }
+    };
+    sweep(&IN_FLIGHT, WINDOW, "units", life).await
 }
 
 struct Generator {
@@ -65,10 +57,10 @@ impl Generator {
         self.turn(donor, false).await?;
         self.resize(donor, VALLEY).await?;
         self.resize(receiver, PEAK).await?;
-        self.until(donor, |life| life.in_force == Some(VALLEY)).await?;
-        self.until(receiver, |life| life.in_force == Some(PEAK)).await?;
+        until(&self.feed, &donor.0, |life| life.in_force == Some(VALLEY)).await?;
+        until(&self.feed, &receiver.0, |life| life.in_force == Some(PEAK)).await?;
         self.turn(receiver, true).await?;
-        self.until(receiver, |life| life.is_serving).await
+        until(&self.feed, &receiver.0, |life| life.is_serving).await
     }
 
     /// Gives a pod its traffic, or takes it away.
@@ -95,20 +87,6 @@ impl Generator {
 
     async fn patch(&self, path: &str, body: &Value) -> Result<()> {
         patch(&self.client, path, body, STRATEGIC).await.with_context(|| format!("patch {path}"))
-    }
-
-    /// Waits for a pod; a life that takes too long is ended from outside.
-    async fn until(&self, (uid, _): &(String, String), met: impl Fn(&Life) -> bool) -> Result<()> {
-        let bell = self.feed.now().get(uid).map(Life::bell).context("a pod that was there is gone")?;
-        loop {
-            let rung = bell.notified();
-            tokio::pin!(rung);
-            rung.as_mut().enable();
-            if self.feed.now().get(uid).is_some_and(&met) {
-                return Ok(());
-            }
-            rung.await;
-        }
     }
 }
 

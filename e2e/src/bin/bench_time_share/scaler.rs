@@ -20,7 +20,7 @@ use crate::field::{Field, manifest, member};
 const DOWN: &str = "down";
 const UP: &str = "up";
 /// Bound for anything: the longest is for all pods to be there.
-const BOUND: Duration = Duration::from_secs(90 * 60);
+const BOUND: Duration = Duration::from_secs(30 * 60);
 
 /// What was measured.
 #[derive(Serialize, Deserialize)]
@@ -43,7 +43,7 @@ pub(crate) async fn measure(field: &Field, replicas: u32) -> Result<Scaled> {
     })
     .await?;
     for (name, pods) in [(DOWN, replicas), (UP, 0)] {
-        field.create(&at_peak(name, pods)).await?;
+        field.create(at_peak(name, pods)).await?;
     }
     let count = replicas as usize;
     until_all("replicas before", count, BOUND, || field.pods.now().ready(DOWN)[0]).await?;

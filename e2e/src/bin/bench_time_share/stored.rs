@@ -9,13 +9,14 @@ use crate::{Options, Part};
 
 /// The options that the figures of a part depend on.
 pub(crate) fn shape(part: Part, options: &Options) -> Value {
-    let Options { units, rest_minutes, many, requests, only: _, resume: _ } = options;
+    let Options { units, rest_minutes, many, requests, fault_rounds, only: _, resume: _ } = options;
     match part {
         Part::Label | Part::Gate | Part::Preflight => json!({"units": units}),
         Part::Rest => json!({"units": units, "minutes": rest_minutes}),
         Part::Many => json!({"pods": many}),
         Part::Requests => json!({"requests": requests}),
-        Part::Writes | Part::Unit | Part::Faults => json!({}),
+        Part::Faults => json!({"rounds": fault_rounds}),
+        Part::Writes | Part::Unit | Part::Starts => json!({}),
     }
 }
 
@@ -31,6 +32,7 @@ pub(crate) fn result(part: Part, measured: &Measured) -> Result<Option<Value>> {
         Part::Unit => stored(measured.unit.as_ref()),
         Part::Requests => stored(measured.requests.as_ref()),
         Part::Faults => stored(measured.faults.as_ref()),
+        Part::Starts => stored(measured.starts.as_ref()),
     }
 }
 
@@ -46,6 +48,7 @@ pub(crate) fn put(part: Part, measured: &mut Measured, result: Value) -> Result<
         Part::Unit => measured.unit = restored(result)?,
         Part::Requests => measured.requests = restored(result)?,
         Part::Faults => measured.faults = restored(result)?,
+        Part::Starts => measured.starts = restored(result)?,
     }
     Ok(())
 }
@@ -64,11 +67,12 @@ mod tests {
         };
         let names: Vec<String> = Part::value_variants().iter().map(|part| name_of(*part)).collect();
         let method = shapes(&[]);
-        let cases: [(&[&str], &[&str]); 5] = [
+        let cases: [(&[&str], &[&str]); 6] = [
             (&["--units", "1000"], &["label", "gate", "preflight", "rest"]),
             (&["--rest-minutes", "31"], &["rest"]),
             (&["--many", "20000"], &["many"]),
             (&["--requests", "1000001"], &["requests"]),
+            (&["--fault-rounds", "12"], &["faults"]),
             (&["--resume", "--only", "writes"], &[]),
         ];
         for (args, parts) in cases {

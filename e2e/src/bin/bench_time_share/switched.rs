@@ -5,7 +5,6 @@ use anyhow::{Context, Result, ensure};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use springtide_crds::time_share_group::{ReadyReason, TrafficMode};
-use springtide_e2e::bench::at_rest::Managed;
 use springtide_e2e::bench::lives::{Lives, best};
 use springtide_e2e::bench::processes::{Meter, Spent};
 use springtide_e2e::bench::scrape::{Scrape, Traffic};
@@ -92,7 +91,7 @@ pub(crate) async fn measure(mode: TrafficMode, units: u32, with_scaler: bool) ->
     let seconds = (last - began).as_secs_f64();
     eprintln!("      {units} units in {seconds:.0} s, done {finished:.1} s later");
     let nudges = group.status.and_then(|status| Some(status.transition?.nudges)).context("a transition")?;
-    field.stop_manager()?;
+    field.managed.stop_manager()?;
     let raw = raw::measure(&field, mode).await?;
     let scaled = if with_scaler { Some(scaler::measure(&field, units).await?) } else { None };
     field.stop()?;

@@ -9,9 +9,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use springtide_e2e::bench::on_a_node;
 use springtide_e2e::bench::stats::sorted;
-use springtide_e2e::manager::{Manager, USER_AGENT};
-use springtide_e2e::node::{NodeCluster, required_or_skipped};
+use springtide_e2e::manager::USER_AGENT;
+use springtide_e2e::node::NodeCluster;
 use springtide_e2e::time_share::node_member::{CONTAINER, NodeMember};
 use springtide_e2e::time_share::node_stage::NodeStage;
 use springtide_e2e::time_share::sizes::Sizes;
@@ -36,21 +37,9 @@ pub(crate) struct Units {
     pub(crate) by_hand: Vec<f64>,
 }
 
-/// A cluster with a real node, and a manager; none where no node can run and `SPRINGTIDE_NODE=off` says so.
-pub(crate) async fn on_a_node() -> Result<Option<(NodeCluster, Manager)>> {
-    if !required_or_skipped().await? {
-        return Ok(None);
-    }
-    let cluster = NodeCluster::builder().start().await?;
-    cluster.control_plane().install_crds().await?;
-    let mut manager = Manager::start(cluster.control_plane(), "manager", &[]).await?;
-    manager.wait_ready().await?;
-    Ok(Some((cluster, manager)))
-}
-
 /// Has one pair take turns on a full node, first by the manager, then without it.
 pub(crate) async fn measure() -> Result<Option<Units>> {
-    let Some((cluster, manager)) = on_a_node().await? else { return Ok(None) };
+    let Some((cluster, manager)) = on_a_node(|| Ok(NodeCluster::builder())).await? else { return Ok(None) };
     let stage = NodeStage::new(&cluster, "unit").await?;
     let members = ["pay", "promo"].map(|name| NodeMember::new(name, 1, "600m", "50m"));
     let [pay, promo] = &members;

@@ -23,6 +23,8 @@ const PER_NODE: u32 = 50;
 pub(crate) const PODS: usize = (2 * NODES * PER_NODE) as usize;
 /// Name of the route.
 const ROUTE: &str = "front";
+/// Identifier of the row of which writes on routes are a part.
+pub(crate) const ROUTES: &str = "route";
 /// Bound for a kind to be served.
 const SERVED: Duration = Duration::from_secs(60);
 
@@ -58,7 +60,7 @@ struct Case {
 const CASES: [Case; 4] = [
     Case { what: "the label", id: "label", mode: TrafficMode::ServiceLabel, due: 2 },
     Case { what: "the readiness gate", id: "gate", mode: TrafficMode::ReadinessGate, due: 2 },
-    Case { what: "the weight of a route", id: "route", mode: TrafficMode::HttpRoute, due: 1 },
+    Case { what: "the weight of a route", id: ROUTES, mode: TrafficMode::HttpRoute, due: 1 },
     Case { what: "nothing", id: "none", mode: TrafficMode::None, due: 1 },
 ];
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use kube::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use springtide_e2e::bench::lives::Belled;
 use springtide_e2e::bench::{STRATEGIC, patch};
 use springtide_e2e::manager::USER_AGENT;
 use springtide_e2e::upgrade::image;
@@ -118,7 +119,7 @@ impl Noise {
 fn pick<'a>(feed: &PodFeed, pods: &'a [(String, String)], wish: &str) -> &'a str {
     let some = || &pods[rand::random_range(0..pods.len())];
     let seen = feed.now();
-    let is_old = |uid: &str| seen.get(uid).is_some_and(|life| life.serves.as_deref() != Some(wish));
+    let is_old = |uid: &str| seen.thing(uid).is_some_and(|life| life.serves.as_deref() != Some(wish));
     let looks = (0..LOOKS).map(|_| some()).find(|(uid, _)| is_old(uid));
     &looks.unwrap_or_else(some).1
 }

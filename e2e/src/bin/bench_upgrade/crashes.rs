@@ -1,14 +1,15 @@
 //! I5: upgrades whose manager is killed at each of its writes, and that come to another end. It is the test of these
-//! crashes that plays them, with its long loop, and counts.
+//! crashes that plays them, and counts.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use springtide_e2e::bench::counted::{self, Count};
+use springtide_e2e::crash::{CASE_VARIABLE, EACH_WRITE};
 
 /// The test program and its test.
 const PROGRAM: &str = "upgrade_crash";
 const TEST: &str = "a_crash_at_any_write_changes_no_end";
-/// What it counts, and the least that are all of them: of each scenario some writes, each at several points.
+/// What it counts, and the least that are all of them: of each scenario several writes.
 const COUNTED: &str = "upgrade_crash-ends";
 const LEAST: u64 = 100;
 
@@ -21,14 +22,11 @@ pub(crate) struct Crashes {
 
 /// Plays them.
 pub(crate) async fn measure() -> Result<Crashes> {
-    of(&counted::run(&[PROGRAM], &[TEST]).await?)
+    of(&counted::run(&[PROGRAM], &[TEST], &[(CASE_VARIABLE, EACH_WRITE)]).await?)
 }
 
 fn of(counts: &[Count]) -> Result<Crashes> {
-    let found =
-        counts.iter().find(|counted| counted.what == COUNTED).context("no test has counted crashes")?;
-    ensure!(found.tries >= LEAST && found.starts > 0, "those are not all: {found:?}");
-    Ok(Crashes { ends: found.clone() })
+    Ok(Crashes { ends: counted::find(counts, COUNTED, LEAST)? })
 }
 
 #[cfg(test)]
@@ -37,11 +35,12 @@ pub(crate) mod tests {
 
     /// Of so many cases some ended in another way.
     pub(crate) fn crashes(violations: u64) -> Crashes {
-        Crashes { ends: Count { what: COUNTED.to_owned(), tries: 900, starts: 880, violations } }
+        Crashes { ends: Count { what: COUNTED.to_owned(), tries: 280, starts: 275, violations } }
     }
 
     #[test]
     fn crashes_count_if_they_are_all() {
+        assert!(counted::is_test_of(PROGRAM, TEST));
         let mut count = crashes(1).ends;
         assert_eq!(of(std::slice::from_ref(&count)).unwrap().ends.violations, 1);
         count.tries = LEAST - 1;

@@ -1,4 +1,5 @@
-//! I7: for how long a pod is out while its container is replaced, with a real kubelet and images that are on the node.
+//! I7 and I4: for how long a pod is out while its container is replaced, with a real kubelet and images that are on the
+//! node, and whether its volume is the same.
 
 use std::time::Duration;
 
@@ -7,10 +8,10 @@ use kube::api::Api;
 use serde::{Deserialize, Serialize};
 use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::PrePullMode;
+use springtide_e2e::bench::on_a_node;
 use springtide_e2e::bench::stats::sorted;
-use springtide_e2e::manager::Manager;
-use springtide_e2e::node::{NodeCluster, required_or_skipped};
-use springtide_e2e::upgrade::traffic::{server_image, server_reference};
+use springtide_e2e::node::{self, NodeCluster};
+use springtide_e2e::upgrade::traffic::{lines, server_image, server_reference, server_text};
 use springtide_e2e::upgrade::{Signal, Testbed, Workload};
 
 use crate::pods::PodFeed;
@@ -34,6 +35,10 @@ pub(crate) struct Downtime {
     pub(crate) out: Vec<f64>,
     /// Change of the image to the new container, of those in such a time.
     pub(crate) restarted: Vec<f64>,
+    /// Pods that there were.
+    pub(crate) pods: usize,
+    /// Those of them whose volume has kept each start of each version.
+    pub(crate) volumes: usize,
 }
 
 /// Of pods with the gate and of pods without.
@@ -43,18 +48,9 @@ pub(crate) struct Downtimes {
     pub(crate) plain: Downtime,
 }
 
-/// A cluster with a real node that has the images of two versions of a server, and a manager; none where no node can run
-/// and `SPRINGTIDE_NODE=off` says so.
-pub(crate) async fn on_a_node() -> Result<Option<(NodeCluster, Manager)>> {
-    if !required_or_skipped().await? {
-        return Ok(None);
-    }
-    let builder = NodeCluster::builder().image(server_image(1)?).image(server_image(2)?);
-    let cluster = builder.start().await?;
-    cluster.control_plane().install_crds().await?;
-    let mut manager = Manager::start(cluster.control_plane(), "manager", &[]).await?;
-    manager.wait_ready().await?;
-    Ok(Some((cluster, manager)))
+/// A node that has the images of two versions of a server.
+pub(crate) fn with_servers() -> Result<node::Builder> {
+    Ok(NodeCluster::builder().image(server_image(1)?).image(server_image(2)?))
 }
 
 /// The version that follows: its image is on the node too.
@@ -64,7 +60,7 @@ pub(crate) fn next(version: u32) -> u32 {
 
 /// Measures both, one pod at a time.
 pub(crate) async fn measure() -> Result<Option<Downtimes>> {
-    let Some((cluster, manager)) = on_a_node().await? else { return Ok(None) };
+    let Some((cluster, manager)) = on_a_node(with_servers).await? else { return Ok(None) };
     let gated = of(&cluster, Signal::Gate).await?;
     let plain = of(&cluster, Signal::None).await?;
     manager.stop()?;
@@ -105,8 +101,18 @@ async fn of(cluster: &NodeCluster, signal: Signal) -> Result<Downtime> {
     if signal == Signal::Gate {
         ensure!(outages.len() == changes, "{} pods were out in {changes} changes", outages.len());
     }
+    let expected: Vec<String> = (0..=ROUNDS)
+        .scan(1, |version, _| Some(std::mem::replace(version, next(*version))))
+        .map(server_text)
+        .collect();
+    let mut volumes = 0;
+    for pod in before.values() {
+        volumes += usize::from(lines(cluster, &pod.ip)? == expected);
+    }
     let downtime = Downtime {
         changes,
+        pods: before.len(),
+        volumes,
         out: sorted(outages.iter().map(|outage| outage.seconds)),
         restarted: sorted(outages.iter().filter_map(|outage| outage.restarted_after)),
     };

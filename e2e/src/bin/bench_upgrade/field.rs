@@ -1,22 +1,23 @@
 //! A workload of many pods on nodes that KWOK plays, a manager with a write budget, and an upgrade of it.
 
+use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::Client;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use springtide_crds::common::IntOrPercent;
 use springtide_crds::in_place_upgrade::{InPlaceUpgrade, InPlaceUpgradeSpec, ReadyReason, RunResult};
 use springtide_e2e::batch::{GENERAL, pool};
-use springtide_e2e::bench::at_rest::Managed;
-use springtide_e2e::bench::large::{self, start_manager};
+use springtide_e2e::bench::large::{self, Managed};
 use springtide_e2e::bench::progress::until_all;
-use springtide_e2e::local_cluster::{Builder, LocalCluster};
-use springtide_e2e::manager::Manager;
+use springtide_e2e::local_cluster::Builder;
 use springtide_e2e::polling::{until, until_seen};
+use springtide_e2e::upgrade::native::replicas;
 use springtide_e2e::upgrade::upgrades::says;
 use springtide_e2e::upgrade::workload::CONTAINER;
 use springtide_e2e::upgrade::{Signal, Workload, image, manager_configuration};
@@ -28,34 +29,35 @@ pub(crate) const NODES: usize = 200;
 const PODS_PER_NODE: u32 = 110;
 /// Name of the workload and of its upgrade.
 pub(crate) const WEB: &str = "web";
-/// Bounds: for all pods to be there, for the Deployment controller to follow, and for an upgrade.
-const CREATED: Duration = Duration::from_secs(60 * 60);
+/// Bounds: for all pods to serve an image, and for the Deployment controller to follow.
+const SERVED: Duration = Duration::from_secs(30 * 60);
 const FOLLOWED: Duration = Duration::from_secs(300);
-const UPGRADED: Duration = Duration::from_secs(60 * 60);
 
 /// Options of a control plane for so many pods on each of its nodes.
 pub(crate) fn builder(pods_per_node: u32) -> Builder {
     large::builder(pool(GENERAL, NODES, "32", pods_per_node))
 }
 
-/// Writes the configuration of a manager that writes so much a second, and gives its path.
-pub(crate) fn configure(cluster: &LocalCluster, writes_per_second: u32) -> Result<String> {
-    large::configure(cluster, manager_configuration(), writes_per_second)
+/// Those that most parts have.
+pub(crate) fn usual() -> Builder {
+    builder(PODS_PER_NODE).with_fsync()
 }
 
 /// A workload, and who upgrades it.
 pub(crate) struct Field {
     /// What was seen of its pods.
     pub(crate) pods: Arc<PodFeed>,
-    /// The bench's own hands.
-    pub(crate) client: Client,
-    /// Where the workload is.
-    pub(crate) namespace: String,
     workload: Workload,
-    manager: Option<Manager>,
-    config: String,
     // Last, so that it ends last.
-    pub(crate) cluster: LocalCluster,
+    pub(crate) managed: Managed,
+}
+
+impl Deref for Field {
+    type Target = Managed;
+
+    fn deref(&self) -> &Managed {
+        &self.managed
+    }
 }
 
 impl Field {
@@ -66,32 +68,19 @@ impl Field {
         pods: u32,
         writes_per_second: u32,
     ) -> Result<Self> {
-        let cluster = builder.start().await?;
-        cluster.install_crds().await?;
-        let config = configure(&cluster, writes_per_second)?;
-        let manager = Some(start_manager(&cluster, "manager", &config).await?);
-        let client = cluster.client("bench-generator")?;
-        let namespace = cluster.create_namespace("upgrade").await?;
-        let feed = PodFeed::start(Api::namespaced(cluster.client("bench-watcher")?, &namespace)).await?;
+        let managed = Managed::start(builder, manager_configuration(), writes_per_second, "upgrade").await?;
+        let watched = Api::namespaced(managed.cluster.client("bench-watcher")?, &managed.namespace);
+        let pods_of_it = Arc::new(PodFeed::start(watched).await?);
         let workload = Workload::deployment(WEB, pods).signal(signal);
-        let field = Self { pods: Arc::new(feed), client, namespace, workload, manager, config, cluster };
-        let manifest: Deployment = serde_json::from_value(field.workload.manifest())?;
-        field.api::<Deployment>().create(&PostParams::default(), &manifest).await.context("a Deployment")?;
+        managed.create(workload.manifest()).await?;
+        let field = Self { pods: pods_of_it, workload, managed };
         field.all_serve(&image(1), "serve").await?;
         field.patch_workload(json!({"spec": {"paused": true}})).await?;
         Ok(field)
     }
 
-    /// An API of its namespace.
-    pub(crate) fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
     /// An upgrade to the template with nothing in the way: all pods may be unavailable at once.
-    pub(crate) fn upgrade(&self) -> InPlaceUpgradeSpec {
+    fn upgrade(&self) -> InPlaceUpgradeSpec {
         let mut spec = self.workload.upgrade();
         spec.strategy.max_unavailable = IntOrPercent::ALL;
         spec
@@ -113,8 +102,7 @@ impl Field {
 
     /// Waits until all pods serve an image, and gives when each came to.
     pub(crate) async fn all_serve(&self, image: &str, what: &str) -> Result<Vec<Instant>> {
-        let bound = CREATED.max(UPGRADED);
-        until_all(what, self.workload.replicas as usize, bound, || self.pods.now().served(image).len())
+        until_all(what, self.workload.replicas as usize, SERVED, || self.pods.now().served(image).len())
             .await?;
         Ok(self.pods.now().served(image).to_vec())
     }
@@ -122,7 +110,7 @@ impl Field {
     /// Waits until the upgrade says that a run has succeeded and nothing is left to do.
     pub(crate) async fn finished(&self) -> Result<()> {
         let upgrades: Api<InPlaceUpgrade> = self.api();
-        until_seen(UPGRADED, "the upgrade is done", async || {
+        until_seen(SERVED, "the upgrade is done", async || {
             let upgrade = upgrades.get(WEB).await?;
             let run = upgrade.status.as_ref().and_then(|status| status.last_run.as_ref());
             let is_done = run.is_some_and(|run| run.result == RunResult::Succeeded)
@@ -132,23 +120,23 @@ impl Field {
         .await
     }
 
+    /// UIDs of the ReplicaSets that are to have pods.
+    pub(crate) async fn active_sets(&self) -> Result<BTreeSet<String>> {
+        let sets = self.api::<ReplicaSet>().list(&ListParams::default()).await?;
+        Ok(sets.iter().filter(|set| replicas(set) > 0).filter_map(ResourceExt::uid).collect())
+    }
+
     /// The live pods: UID and name of each.
     pub(crate) fn names(&self) -> Vec<(String, String)> {
         let pods = self.pods.now();
         pods.lives().map(|(uid, life)| (uid.clone(), life.name.clone())).collect()
     }
 
-    /// Path of a pod.
-    pub(crate) fn path(&self, name: &str) -> String {
-        format!("/api/v1/namespaces/{}/pods/{name}", self.namespace)
-    }
-
     /// Ends it all in order.
-    pub(crate) fn stop(mut self) -> Result<()> {
-        self.stop_manager()?;
-        let Self { pods, cluster, .. } = self;
+    pub(crate) fn stop(self) -> Result<()> {
+        let Self { pods, managed, .. } = self;
         drop(pods);
-        cluster.stop()
+        managed.stop()
     }
 
     async fn patch_workload(&self, change: Value) -> Result<()> {
@@ -161,31 +149,4 @@ impl Field {
         })
         .await
     }
-}
-
-impl Managed for Field {
-    fn cluster(&self) -> &LocalCluster {
-        &self.cluster
-    }
-
-    fn manager(&self) -> Result<&Manager> {
-        self.manager.as_ref().context("no manager runs")
-    }
-
-    fn stop_manager(&mut self) -> Result<()> {
-        if let Some(manager) = self.manager.take() {
-            manager.stop()?;
-        }
-        Ok(())
-    }
-
-    async fn start_manager(&mut self, name: &str) -> Result<()> {
-        self.manager = Some(start_manager(&self.cluster, name, &self.config).await?);
-        Ok(())
-    }
-}
-
-/// The options of the control plane that most parts have.
-pub(crate) fn usual() -> Builder {
-    builder(PODS_PER_NODE)
 }

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
+use springtide_e2e::bench::lives::Belled;
 use springtide_e2e::oracle::feed::{Feed, Fold};
-use springtide_e2e::upgrade::pods::is_true;
+use springtide_e2e::upgrade::pods::{Identity, is_true};
 use springtide_e2e::upgrade::workload::CONTAINER;
 use tokio::sync::Notify;
 
@@ -37,15 +38,11 @@ pub(crate) struct Life {
     change: Option<Change>,
     out_since: Option<Instant>,
     restarted_after: Option<f64>,
+    identity: Option<Identity>,
     bell: Arc<Notify>,
 }
 
 impl Life {
-    /// Rings whenever the pod has changed: of thousands who wait, each is woken for its own.
-    pub(crate) fn bell(&self) -> Arc<Notify> {
-        Arc::clone(&self.bell)
-    }
-
     /// Whether a container of this image runs, ready or not.
     pub(crate) fn runs(&self, image: &str) -> bool {
         self.image == image && self.change.is_none()
@@ -72,6 +69,7 @@ impl Life {
             restarted_after: self.restarted_after.take(),
         });
         self.name = pod.name_any();
+        self.identity = Identity::of(pod);
         self.container = container;
         self.image = image;
         outage
@@ -103,9 +101,10 @@ impl Pods {
         self.lives.iter()
     }
 
-    /// The pod of a UID.
-    pub(crate) fn get(&self, uid: &str) -> Option<&Life> {
-        self.lives.get(uid)
+    /// What makes each live pod that has started the same pod, by its UID.
+    pub(crate) fn identities(&self) -> HashMap<String, Identity> {
+        let identity = |(uid, life): (&String, &Life)| Some((uid.clone(), life.identity.clone()?));
+        self.lives.iter().filter_map(identity).collect()
     }
 
     /// When pods came to serve an image, in the order in which they did.
@@ -121,6 +120,18 @@ impl Pods {
     /// How often the watch had to begin anew: what was in between was not seen.
     pub(crate) fn gaps(&self) -> usize {
         self.lists.saturating_sub(1)
+    }
+}
+
+impl Belled for Pods {
+    type Thing = Life;
+
+    fn thing(&self, uid: &str) -> Option<&Life> {
+        self.lives.get(uid)
+    }
+
+    fn bell(life: &Life) -> &Arc<Notify> {
+        &life.bell
     }
 }
 
@@ -178,8 +189,9 @@ mod tests {
         let state = if container.is_some() { json!({"running": {}}) } else { json!({"waiting": {}}) };
         serde_json::from_value(json!({
             "metadata": {"name": "web-1", "uid": "1"},
-            "spec": {"containers": [{"name": CONTAINER, "image": image}]},
+            "spec": {"nodeName": "node-0", "containers": [{"name": CONTAINER, "image": image}]},
             "status": {
+                "podIP": "10.0.0.1",
                 "conditions": [{"type": "Ready", "status": ready}],
                 "containerStatuses": [{
                     "name": CONTAINER, "image": "sha256:of-some-name", "imageID": "", "ready": true,
@@ -195,7 +207,7 @@ mod tests {
         let mut pods = Pods::default();
         let mut seen = |image: &str, container, ready| {
             pods.apply(pod(image, container, ready));
-            let life = pods.get("1").unwrap();
+            let life = pods.thing("1").unwrap();
             (life.serves.clone(), life.runs(image))
         };
         let serves = |image: &str| Some(image.to_owned());
@@ -209,6 +221,8 @@ mod tests {
         assert_eq!((pods.served("v1").len(), pods.served("v2").len(), pods.served("v3").len()), (1, 1, 0));
         let outages = pods.outages();
         assert!(outages.len() == 1 && outages[0].restarted_after.is_some(), "{outages:?}");
+        let identity = Identity { uid: "1".to_owned(), ip: "10.0.0.1".to_owned(), node: "node-0".to_owned() };
+        assert_eq!(pods.identities(), HashMap::from([("1".to_owned(), identity)]));
         pods.delete(&pod("v2", Some("b"), "True"));
         assert_eq!(pods.lives().count(), 0);
     }

@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use kube::Client;
 use serde_json::{Value, json};
-use springtide_e2e::bench::lives::{Lives, Window, lead};
+use springtide_e2e::bench::lives::{Lives, Window, sweep, until};
 use springtide_e2e::bench::{STRATEGIC, patch};
 use springtide_e2e::upgrade::workload::CONTAINER;
 use springtide_e2e::upgrade::{GATE, RECORD, Signal, image};
 
 use crate::field::Field;
-use crate::pods::{Life, PodFeed};
+use crate::pods::PodFeed;
 
 /// Pods under way at once.
 pub(crate) const IN_FLIGHT: [usize; 4] = [32, 128, 256, 512];
@@ -27,26 +27,17 @@ const RECORD_BYTES: usize = 230;
 
 /// Leads pods through their writes, with each number in flight. No manager may run: it would open gates.
 pub(crate) async fn measure(field: &Field, signal: Signal) -> Result<Vec<Lives>> {
-    let generator = Generator {
+    let generator = Arc::new(Generator {
         client: field.client.clone(),
         feed: Arc::clone(&field.pods),
         pods: field.names().into_iter().map(|(uid, name)| (uid, field.path(&name))).collect(),
         signal,
-    };
-    let generator = Arc::new(generator);
-    let mut first = 0;
-    let mut sweep = Vec::new();
-    for in_flight in IN_FLIGHT {
+    });
+    let life = move |number| {
         let generator = Arc::clone(&generator);
-        let life = move |number| {
-            let generator = Arc::clone(&generator);
-            async move { generator.upgrade(number).await }
-        };
-        let lives = lead(in_flight, WINDOW, &mut first, life).await?;
-        eprintln!("      raw, {in_flight} in flight: {:.1} pods/s, p99 {:.2} s", lives.rate, lives.p99);
-        sweep.push(lives);
-    }
-    Ok(sweep)
+        async move { generator.upgrade(number).await }
+    };
+    sweep(&IN_FLIGHT, WINDOW, "pods", life).await
 }
 
 struct Generator {
@@ -65,32 +56,18 @@ impl Generator {
         let status = format!("{path}/status");
         if self.signal == Signal::Gate {
             self.patch(&status, &gate(uid, "False")).await?;
-            self.until(uid, |life| !life.is_ready).await?;
+            until(&self.feed, uid, |life| !life.is_ready).await?;
         }
         self.patch(path, &change(uid, &image)).await?;
         if self.signal == Signal::Gate {
-            self.until(uid, |life| life.runs(&image)).await?;
+            until(&self.feed, uid, |life| life.runs(&image)).await?;
             self.patch(&status, &gate(uid, "True")).await?;
         }
-        self.until(uid, |life| life.serves.as_ref() == Some(&image)).await
+        until(&self.feed, uid, |life| life.serves.as_ref() == Some(&image)).await
     }
 
     async fn patch(&self, path: &str, body: &Value) -> Result<()> {
         patch(&self.client, path, body, STRATEGIC).await.with_context(|| format!("patch {path}"))
-    }
-
-    /// Waits for a pod; a life that takes too long is ended from outside.
-    async fn until(&self, uid: &str, met: impl Fn(&Life) -> bool) -> Result<()> {
-        let bell = self.feed.now().get(uid).map(Life::bell).context("a pod that was there is gone")?;
-        loop {
-            let rung = bell.notified();
-            tokio::pin!(rung);
-            rung.as_mut().enable();
-            if self.feed.now().get(uid).is_some_and(&met) {
-                return Ok(());
-            }
-            rung.await;
-        }
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn shape(part: Part, options: &Options) -> Value {
         Part::Rest => json!({"pods": pods, "minutes": rest_minutes}),
         Part::Many => json!({"pods": many}),
         Part::Requests => json!({"requests": requests}),
-        Part::Writes | Part::Downtime | Part::Crashes => json!({}),
+        Part::Writes | Part::Downtime | Part::Names | Part::Crashes | Part::Random => json!({}),
     }
 }
 
@@ -30,7 +30,9 @@ pub(crate) fn result(part: Part, measured: &Measured) -> Result<Option<Value>> {
         Part::Writes => stored(measured.writes.as_ref()),
         Part::Downtime => stored(measured.downtimes.as_ref()),
         Part::Requests => stored(measured.requests.as_ref()),
+        Part::Names => stored(measured.names.as_ref()),
         Part::Crashes => stored(measured.crashes.as_ref()),
+        Part::Random => stored(measured.random.as_ref()),
     }
 }
 
@@ -45,7 +47,9 @@ pub(crate) fn put(part: Part, measured: &mut Measured, result: Value) -> Result<
         Part::Writes => measured.writes = restored(result)?,
         Part::Downtime => measured.downtimes = restored(result)?,
         Part::Requests => measured.requests = restored(result)?,
+        Part::Names => measured.names = restored(result)?,
         Part::Crashes => measured.crashes = restored(result)?,
+        Part::Random => measured.random = restored(result)?,
     }
     Ok(())
 }

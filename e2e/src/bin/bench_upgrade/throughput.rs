@@ -1,9 +1,8 @@
-//! I3: how fast ten thousand pods are upgraded within a write budget, and what the same writes come to without a
-//! controller.
+//! I3 and I4: how fast ten thousand pods are upgraded within a write budget, what the same writes come to without a
+//! controller, and whether they are the same pods.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use springtide_e2e::bench::at_rest::Managed;
 use springtide_e2e::bench::lives::{Lives, best};
 use springtide_e2e::bench::processes::{Meter, Spent};
 use springtide_e2e::bench::scrape::{Scrape, Traffic};
@@ -38,6 +37,10 @@ pub(crate) struct Upgraded {
     pub(crate) served: f64,
     /// The same writes without a controller, by pods in flight.
     pub(crate) raw: Vec<Lives>,
+    /// Pods that had the UID, the address and the node of before when the upgrade was done.
+    pub(crate) same: usize,
+    /// ReplicaSets that had pods then, beside the one of before.
+    pub(crate) other_sets: usize,
 }
 
 impl Upgraded {
@@ -64,6 +67,8 @@ pub(crate) async fn measure(signal: Signal, pods: u32) -> Result<Upgraded> {
         Signal::None => PLAIN.len(),
     };
     let mut field = Field::start(field::usual().without_audit(), signal, pods, BUDGET).await?;
+    let identities = field.pods.now().identities();
+    let sets = field.active_sets().await?;
     field.wish(&image(2)).await?;
     let before = Scrape::of(field.manager()?).await?;
     let server = Scrape::of_api_server(&field.client).await?.writes_on(&["pods"]);
@@ -78,7 +83,10 @@ pub(crate) async fn measure(signal: Signal, pods: u32) -> Result<Upgraded> {
     let finished = last.elapsed().as_secs_f64();
     let seconds = (last - began).as_secs_f64();
     eprintln!("      {pods} pods in {seconds:.0} s, done {finished:.1} s later");
-    field.stop_manager()?;
+    let now = field.pods.now().identities();
+    let same = identities.iter().filter(|(uid, identity)| now.get(*uid) == Some(*identity)).count();
+    let other_sets = field.active_sets().await?.difference(&sets).count();
+    field.managed.stop_manager()?;
     let raw = raw::measure(&field, signal).await?;
     field.stop()?;
     let ends: Vec<f64> = served.iter().map(|at| at.saturating_duration_since(began).as_secs_f64()).collect();
@@ -92,6 +100,8 @@ pub(crate) async fn measure(signal: Signal, pods: u32) -> Result<Upgraded> {
         traffic,
         served: server,
         raw,
+        same,
+        other_sets,
     })
 }
 
@@ -117,6 +127,8 @@ pub(crate) mod tests {
             },
             served: 70_000.0,
             raw: vec![lives(32, 60.0), lives(128, 75.0)],
+            same: 10_000,
+            other_sets: 0,
         }
     }
 

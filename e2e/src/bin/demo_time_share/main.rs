@@ -1,11 +1,14 @@
 //! The demo of time-share groups: a day in two minutes. Two services with their peaks one after the other share a real
-//! node while clients ask both all the time, and batch jobs have what they leave before and after. It shows what happens,
-//! judges it, and removes everything.
+//! node while clients ask both all the time, and batch jobs have what they leave before and after. In the second peak the
+//! first service gets the room by hand, and gives it back. It shows what is typed and what happens, judges it, and removes
+//! everything.
 
 mod judge;
+mod manifests;
 mod show;
 #[path = "../demo/steps.rs"]
 mod steps;
+mod typed;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,23 +16,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use jiff::{SignedDuration, Timestamp};
-use kube::api::PostParams;
-use serde_json::json;
-use springtide_crds::batch_job::{BatchJob, BatchJobSpec, Interruption, PodTemplate};
-use springtide_crds::batch_queue::{BatchQueue, BatchQueueSpec};
-use springtide_crds::common::Tier;
-use springtide_crds::time_share_group::{Overlap, Step, TimeShareGroupSpec};
 use springtide_e2e::manager::Manager;
 use springtide_e2e::node::preflight::{Availability, availability};
-use springtide_e2e::node::program::BOX_IMAGE;
 use springtide_e2e::node::{Allocatable, NODE_NAME, NodeCluster};
 use springtide_e2e::time_share::node_member::NodeMember;
 use springtide_e2e::time_share::node_stage::{GROUP, NodeStage};
 use springtide_e2e::time_share::traffic::{Clients, with_traffic};
 
-use judge::Record;
+use judge::{Deed, Record};
 use show::{Screen, View};
 use steps::Steps;
+use typed::Terminal;
 
 /// The services, in the order of their peaks.
 const MEMBERS: [&str; 2] = ["promo", "payment"];
@@ -55,6 +52,13 @@ const OPEN: i64 = 60;
 const RAMP: u32 = 10;
 /// Everything is there for so long at least before the first pod leaves.
 const BEFORE: i64 = 15;
+/// So many seconds after a service has the peak the user takes it to the other one by hand, or back.
+const PAUSE: SignedDuration = SignedDuration::from_secs(4);
+/// A change of the group that takes an override away.
+const NO_OVERRIDE: &str = r#"{"spec":{"override":null}}"#;
+/// The output of kubectl for what became of the last switches, the newest first.
+const LAST_SWITCHES: &str = "jsonpath={range .status.lastTransitions[*]}{.id}  {.cause}  to {.to}: {.result}, \
+                             {.units} units in {.durationSeconds} s, {.skipped} skipped{\"\\n\"}{end}";
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -156,24 +160,14 @@ async fn run(options: &Options) -> Result<bool> {
     for member in &members {
         stage.start(member).await?;
     }
-    let [first, second] = &members;
-    steps.begin(&format!(
-        "Create TimeShareGroup {GROUP}, BatchQueue {QUEUE} that follows it, and {JOBS} batch jobs"
-    ));
+    steps.begin(&format!("Make TimeShareGroup {GROUP} of both, and {JOBS} batch jobs for the night"));
+    let terminal = Terminal::new(&stage);
     let day = Day::next(Timestamp::now())?;
-    stage.group(&[first, second], |spec| shape(spec, day)).await?;
-    create_batch(&stage).await?;
-    steps.note(&format!(
-        "{}  {PEAK} cpu a pod from {} to {} UTC; the switch begins {LEAD} s before\n\
-         {}  {PEAK} cpu a pod from {} to {}\n\
-         {QUEUE}  {JOB_CPU} cpu a pod, gone {LEAD} s before the first peak, back over {RAMP} s after the second one",
-        MEMBERS[0],
-        time_of_day(day.first),
-        time_of_day(day.second),
-        MEMBERS[1],
-        time_of_day(day.second),
-        time_of_day(day.end),
-    ));
+    terminal.apply(&steps, "share.yaml", &[manifests::group(day)]).await?;
+    stage.settled(None).await?;
+    let night = [vec![manifests::queue()], manifests::jobs()].concat();
+    terminal.apply(&steps, "night.yaml", &night).await?;
+    terminal.get(&steps).await?;
     steps.begin(&format!(
         "Send {RATE} requests a second to each through its Service, half of them on new connections"
     ));
@@ -193,6 +187,18 @@ async fn run(options: &Options) -> Result<bool> {
         screen.show(&view);
         if record.see(&view, &stage, &members) {
             steps.note(&show::table(&stage)?);
+            terminal.get(&steps).await?;
+        }
+        match record.next_deed(view.at) {
+            Some(Deed::Override) => {
+                terminal.patch(&steps, &override_to(first_member(), day.end)).await?;
+                record.begin_by_hand(Timestamp::now());
+            }
+            Some(Deed::TakeBack) => {
+                terminal.patch(&steps, NO_OVERRIDE).await?;
+                record.begin_again(Timestamp::now());
+            }
+            None => {}
         }
         if record.is_over() {
             break;
@@ -213,6 +219,7 @@ async fn run(options: &Options) -> Result<bool> {
     }
     steps.note(&show::requests(&seen));
     steps.note(&show::table(&stage)?);
+    terminal.kubectl(&steps, &["get", "tsg", GROUP, "-o", LAST_SWITCHES]).await?;
     let has = stage.allocatable().await?.cpu;
     let most = stage.sizes.now().most_allocated(NODE_NAME).cpu;
     let verdicts = record.verdicts(&stage, &seen, most, has);
@@ -231,64 +238,22 @@ async fn run(options: &Options) -> Result<bool> {
     Ok(well)
 }
 
-/// Hours and minutes, as a window has them.
-fn time_of_day(at: Timestamp) -> String {
-    at.strftime("%H:%M").to_string()
+/// A change of the group by which a member has the peak until then, whatever its windows say.
+fn override_to(member: &str, until: Timestamp) -> String {
+    let until = until.strftime("%FT%TZ");
+    format!(r#"{{"spec":{{"override":{{"member":"{member}","untilTime":"{until}","reason":"INC-4711"}}}}}}"#)
 }
 
-/// A first unit before all others, and the two windows of the day; nobody has the peak outside of them.
-fn shape(spec: &mut TimeShareGroupSpec, day: Day) {
-    spec.switch.overlap = Overlap::WhenFree;
-    spec.switch.steps = vec![Step { percent: 30, hold_seconds: 3 }, Step { percent: 100, hold_seconds: 0 }];
-    for member in &mut spec.members {
-        member.traffic.drain.min_seconds = 2;
-        member.warm_up_seconds = 1;
-    }
-    let window = |name: &str, lead: u32, start: Timestamp, end: Timestamp| {
-        json!({
-            "name": name, "member": name, "leadSeconds": lead,
-            "window": {"start": time_of_day(start), "end": time_of_day(end), "timeZone": "UTC"},
-        })
-    };
-    let [first, second] = MEMBERS;
-    // The lead of the second one would reach into the first one's peak.
-    let windows = json!([window(first, LEAD, day.first, day.second), window(second, 0, day.second, day.end)]);
-    spec.schedule.windows = serde_json::from_value(windows).unwrap_or_default();
-}
-
-async fn create_batch(stage: &NodeStage<'_>) -> Result<()> {
-    let windows = json!([{
-        "name": "peaks",
-        "fromTimeShareGroup": {"name": GROUP},
-        "actions": [{"tier": "BestEffort", "action": "Drain"}],
-        "leadSeconds": LEAVE,
-        "resume": {"rampSeconds": RAMP, "jitterSeconds": 0},
-    }]);
-    let spec = BatchQueueSpec { peak_windows: serde_json::from_value(windows)?, ..BatchQueueSpec::new() };
-    let queue = BatchQueue::new(QUEUE, spec);
-    stage.test.api().create(&PostParams::default(), &queue).await.context("create the queue")?;
-    let template = json!({"spec": {"containers": [{
-        "name": "main", "image": BOX_IMAGE, "args": ["sleep", "100000"],
-        "resources": {"requests": {"cpu": JOB_CPU}},
-    }]}});
-    for number in 0..JOBS {
-        let template = template.as_object().cloned().map(PodTemplate).unwrap_or_default();
-        let spec = BatchJobSpec {
-            queue_name: Some(QUEUE.to_owned()),
-            tier: Tier::BestEffort,
-            interruption: Interruption { grace_seconds: 2, ..Interruption::default() },
-            ..BatchJobSpec::new(template)
-        };
-        let job = BatchJob::new(&format!("job-{number}"), spec);
-        stage.test.api().create(&PostParams::default(), &job).await.context("create a job")?;
-    }
-    Ok(())
+/// The service with the first peak.
+fn first_member() -> &'static str {
+    let [first, _] = MEMBERS;
+    first
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use springtide_e2e::time_share::node_member::group_of;
+    use springtide_crds::time_share_group::Override;
 
     #[test]
     fn a_day_begins_at_a_full_minute_that_is_far_enough() {
@@ -305,12 +270,12 @@ mod tests {
     }
 
     #[test]
-    fn the_group_of_a_day_has_both_windows() {
-        let members = MEMBERS.map(|name| NodeMember::new(name, PODS, PEAK, VALLEY));
-        let mut spec = group_of(&[&members[0], &members[1]]).unwrap();
-        shape(&mut spec, Day::next(Timestamp::now()).unwrap());
-        let windows: Vec<_> = spec.schedule.windows.iter().map(|window| &*window.member).collect();
-        assert_eq!(windows, MEMBERS);
-        assert_eq!((spec.schedule.windows[0].lead_seconds, spec.schedule.windows[1].lead_seconds), (LEAD, 0));
+    fn an_override_is_one_as_the_group_takes_it() {
+        let day = Day::next(Timestamp::now()).unwrap();
+        let change: serde_json::Value = serde_json::from_str(&override_to(first_member(), day.end)).unwrap();
+        let given: Override = serde_json::from_value(change["spec"]["override"].clone()).unwrap();
+        assert_eq!((given.member.as_deref(), given.until_time.0), (Some("promo"), day.end));
+        let none: serde_json::Value = serde_json::from_str(NO_OVERRIDE).unwrap();
+        assert!(none["spec"]["override"].is_null());
     }
 }

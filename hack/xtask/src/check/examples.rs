@@ -1,5 +1,5 @@
-//! The stored examples of CEL rules. A test against a real API server applies
-//! them; the lint only demands that they are there.
+//! The stored examples of what a kind takes and refuses. A test against a real API server applies
+//! them; the lint demands that they are there, and a test here evaluates the rules on them.
 
 use std::fs;
 use std::path::Path;
@@ -14,9 +14,8 @@ use springtide_crds::Kind;
 #[serde(deny_unknown_fields)]
 pub(super) struct Examples {
     /// A valid object; all others are merge patches on it.
-    #[allow(dead_code)] // read by the test that applies the examples
-    pub(super) base: Value,
-    /// One entry per rule.
+    base: Value,
+    /// One entry per rule, and more for what the schema itself refuses.
     pub(super) rules: Vec<RuleExamples>,
 }
 
@@ -24,7 +23,7 @@ pub(super) struct Examples {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleExamples {
-    /// The rule's message, which names it.
+    /// The rule's message, which names it; of the schema, how the API server's words begin.
     pub(super) message: String,
     /// For a transition rule: the object before the update.
     pub(super) old: Option<Value>,
@@ -34,9 +33,21 @@ pub(super) struct RuleExamples {
     pub(super) reject: Vec<Value>,
 }
 
+impl Examples {
+    /// The object that a patch stands for.
+    pub(super) fn with(&self, patch: &Value) -> Value {
+        let mut object = self.base.clone();
+        json_patch::merge(&mut object, patch);
+        object
+    }
+}
+
 /// Reads the examples of a kind.
 pub(super) fn read(root: &Path, kind: &Kind) -> Result<Examples> {
     let path = root.join("crds/tests/fixtures/cel").join(format!("{}.yaml", kind.crd.spec.names.plural));
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     serde_yaml::from_str(&text).with_context(|| format!("parse {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests;

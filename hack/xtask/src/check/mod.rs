@@ -7,6 +7,7 @@ mod allowed;
 mod compatibility;
 mod drift;
 mod examples;
+mod fit;
 mod lints;
 mod pages;
 mod sources;

@@ -53,11 +53,15 @@ pub(crate) fn files(kinds: &[Kind]) -> Result<BTreeMap<PathBuf, String>> {
         let name = file_name(kind);
         files.insert(PathBuf::from(format!("config/crd/{name}.yaml")), yaml::document(&kind.crd, &[])?);
         for sample in &kind.samples {
-            let text = yaml::document(&samples::without_defaults(kind, sample), &[sample.doc])?;
+            let text = yaml::document(&samples::without_defaults(kind, &sample.object), &[sample.doc])?;
             files.insert(PathBuf::from(format!("config/samples/{}.yaml", sample.file)), text);
         }
         let page = kind.crd.spec.names.kind.to_lowercase();
         files.insert(PathBuf::from(format!("docs/reference/{page}.md")), reference::page(kind)?);
+    }
+    for start in springtide_crds::samples::quickstarts() {
+        let path = PathBuf::from(format!("config/samples/quickstart/{}.yaml", start.file));
+        files.insert(path, samples::quickstart(kinds, &start)?);
     }
     files.extend(chart::files(kinds)?);
     files.extend(roles::files(kinds)?);

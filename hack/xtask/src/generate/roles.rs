@@ -226,7 +226,8 @@ fn page(kinds: &[Kind]) -> Result<String> {
                 (Reach::Everywhere, _, Some(name)) => format!("`{name}`"),
             };
             let verb = right.verb.as_str();
-            let option = right.option.map(|option| format!("; with `rbac.{option}` of the chart")).unwrap_or_default();
+            let option =
+                right.option.map(|option| format!("; with `rbac.{option}` of the chart")).unwrap_or_default();
             writeln!(page, "| `{}`{group} | {verb} | {place}{option} | {} |", right.path(), right.why)?;
         }
     }

@@ -1,17 +1,33 @@
 //! Samples as people write them.
 
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use springtide_crds::Kind;
-use springtide_crds::samples::Sample;
+use springtide_crds::samples::Quickstart;
 
+use super::yaml;
 use crate::schema;
 
 /// The sample without the fields that have their default anyway: an example
 /// shows what matters.
-pub(crate) fn without_defaults(kind: &Kind, sample: &Sample) -> Value {
-    let mut object = sample.object.clone();
+pub(crate) fn without_defaults(kind: &Kind, object: &Value) -> Value {
+    let mut object = object.clone();
     prune(&mut object, &schema::root(&json!(kind.crd)));
     object
+}
+
+/// The text of a file of several objects.
+pub(super) fn quickstart(kinds: &[Kind], start: &Quickstart) -> Result<String> {
+    let shown = |object: &Value| match kinds.iter().find(|kind| object["kind"] == *kind.crd.spec.names.kind) {
+        Some(kind) => without_defaults(kind, object),
+        None => object.clone(),
+    };
+    let (first, others) = start.objects.split_first().context("a quickstart has objects")?;
+    let mut text = yaml::document(&shown(first), start.doc)?;
+    for object in others {
+        text += &yaml::further_document(&shown(object))?;
+    }
+    Ok(text)
 }
 
 fn prune(value: &mut Value, schema: &Value) {

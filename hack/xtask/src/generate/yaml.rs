@@ -8,14 +8,22 @@ use super::MARK;
 
 /// The object as a YAML document below the generated mark and the comments.
 pub(crate) fn document(object: &impl Serialize, comments: &[&str]) -> Result<String> {
-    let mut value = serde_json::to_value(object).context("object to JSON")?;
-    tidy(&mut value);
     let mut text = format!("# {MARK}; edits are lost.\n");
     for comment in comments {
         text.push_str(&format!("# {comment}\n"));
     }
-    text.push_str(&serde_yaml::to_string(&value).context("object to YAML")?);
-    Ok(text)
+    Ok(text + &body(object)?)
+}
+
+/// The object as one more document of a file.
+pub(crate) fn further_document(object: &impl Serialize) -> Result<String> {
+    Ok(format!("---\n{}", body(object)?))
+}
+
+fn body(object: &impl Serialize) -> Result<String> {
+    let mut value = serde_json::to_value(object).context("object to JSON")?;
+    tidy(&mut value);
+    serde_yaml::to_string(&value).context("object to YAML")
 }
 
 /// Whole numbers lose their `.0`: the Rust type of a schema's bounds is f64.

@@ -81,7 +81,7 @@ pub(crate) fn files(root: &Path, kinds: &[Kind]) -> Result<BTreeMap<PathBuf, Str
         let find = |kind: &Kind| kind.samples.iter().find(|sample| sample.file == file).cloned();
         let found = kinds.iter().find_map(|kind| Some((kind, find(kind)?)));
         let Some((kind, sample)) = found else { bail!("there is no sample {file}") };
-        let mut object = samples::without_defaults(kind, &sample);
+        let mut object = samples::without_defaults(kind, &sample.object);
         object["spec"]["ttlSecondsAfterFinished"] = json!(WORK_TTL_SECONDS);
         let image = "Replace the image: the demo alone puts this one on its node.";
         let text = yaml::document(&object, &[sample.doc, image])?;

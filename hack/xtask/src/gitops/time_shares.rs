@@ -1,6 +1,6 @@
 //! TimeShareGroups in the situations of the status contract.
 //!
-//! Their statuses are written down here, from the reasons of the API.
+//! Their statuses are written down here, in the words of the controller.
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -45,7 +45,7 @@ struct Stand {
 
 const SWITCHING: Stand = Stand {
     ready: ReadyReason::Switching,
-    message: "30 of 300 units are switched to payment, 20 are in flight",
+    message: "switch 42 to payment: step 2 of 3, 30 of 300 units done, 20 in flight; promo-7 on n7 leaves traffic",
     reconciling: Some(ReconcilingReason::Switching),
     stalled: None,
     accepted: AcceptedReason::Accepted,
@@ -61,7 +61,7 @@ const SWITCHING: Stand = Stand {
 
 const SETTLED: Stand = Stand {
     ready: ReadyReason::Settled,
-    message: "payment has the peak with all of its 300 pods",
+    message: "payment has the peak, and each of 600 pods its size and traffic",
     reconciling: None,
     active: "payment",
     done: UNITS,
@@ -76,41 +76,49 @@ pub(super) fn staged(kind: &Kind) -> Result<Vec<Staged>> {
     let settled = at(new.clone(), SETTLED, after(200))?;
     let step_hold = Stand {
         ready: ReadyReason::Held,
-        message: "step 2 is done; the next one begins at 2026-11-11T00:02:20Z",
-        reconciling: None,
+        message: "step 2 of 3 is done, and is looked at: step 3 begins at 2026-11-11T00:02:20Z",
         held: HeldReason::StepHold,
+        ..SWITCHING
+    };
+    let donor_busy = Stand {
+        ready: ReadyReason::Held,
+        message: "metric qps is above guards.donorMaxLoad: pods of promo do not shrink yet",
+        reconciling: None,
+        guards: GuardsPassingReason::DonorBusy,
+        held: HeldReason::DonorBusy,
         ..SWITCHING
     };
     let paused = Stand {
         ready: ReadyReason::Paused,
-        message: "spec.mode is Paused; set it to Active to go on",
+        message: "spec.mode is Paused: no unit starts; set it to Active to go on",
         reconciling: None,
         held: HeldReason::Paused,
         ..SWITCHING
     };
     let observing = Stand {
         ready: ReadyReason::Observing,
-        message: "300 units would be switched to payment; set spec.mode to Active to have it done",
+        message: "spec.mode is Observe: a switch to payment is due; set it to Active to have it done",
         reconciling: None,
         done: 0,
         ..SWITCHING
     };
     let with_skips = Stand {
         ready: ReadyReason::SettledWithSkips,
-        message: "payment has the peak, but for 4 of 300 units; status.stuck names some",
+        message: "payment has the peak; 4 of 300 units did not come through, first payment-7 on n7 (Deferred): make room on its \
+                  node",
         done: UNITS - 4,
         stuck: 4,
         ..SETTLED
     };
     let settling = Stand {
         ready: ReadyReason::Degraded,
-        message: "3 new pods of payment get their peak size",
+        message: "payment has the peak, and pods get what is theirs; payment-7 on n7 is being resized by its kubelet",
         reconciling: Some(ReconcilingReason::Settling),
         ..SETTLED
     };
     let rolling_back = Stand {
         ready: ReadyReason::RollingBack,
-        message: "7 of 300 units are stuck, more than 2 %; 20 are still to be taken back",
+        message: "switch 42 goes back to promo: 7 of 30 units failed, with 2 % tolerated",
         reconciling: Some(ReconcilingReason::RollingBack),
         guards: GuardsPassingReason::TooManyFailures,
         cause: TransitionCause::Rollback,
@@ -118,8 +126,7 @@ pub(super) fn staged(kind: &Kind) -> Result<Vec<Staged>> {
         ..SWITCHING
     };
     let rolled_back = Stand {
-        ready: ReadyReason::Degraded,
-        message: "7 of 300 units were stuck, more than 2 %; promo has the peak again until the window ends",
+        message: "no peak for payment: 7 of 30 units failed, with 2 % tolerated; change the spec, or wait for its next window",
         reconciling: None,
         stalled: Some(StalledReason::RolledBack),
         is_complete: true,
@@ -127,16 +134,16 @@ pub(super) fn staged(kind: &Kind) -> Result<Vec<Staged>> {
     };
     let invalid = Stand {
         ready: ReadyReason::Refused,
-        message: "windows night and day overlap at 2026-11-11T00:00:00Z; move one of them",
-        reconciling: None,
+        message: "windows night and day of two members overlap from 2026-11-11T00:00:00Z to 2026-11-11T01:30:00Z: move one of \
+                  them",
         stalled: Some(StalledReason::Refused(RefusalReason::InvalidSchedule)),
         accepted: AcceptedReason::Refused(RefusalReason::InvalidSchedule),
         schedule: ScheduleValidReason::WindowsOverlap,
-        ..SWITCHING
+        ..SETTLED
     };
     let deleting = Stand {
         ready: ReadyReason::Deleting,
-        message: "12 pods are getting their traffic",
+        message: "each pod gets its traffic before the group goes",
         reconciling: Some(ReconcilingReason::Deleting),
         ..SWITCHING
     };
@@ -145,7 +152,8 @@ pub(super) fn staged(kind: &Kind) -> Result<Vec<Staged>> {
     Ok(vec![
         staged("new", Situation::NotYetSeen, new.clone()),
         staged("running", Situation::Working, running.clone()),
-        staged("step-hold", Situation::Waiting, at(running.clone(), step_hold, after(70))?),
+        staged("step-hold", Situation::Working, at(running.clone(), step_hold, after(70))?),
+        staged("donor-busy", Situation::Waiting, at(running.clone(), donor_busy, after(70))?),
         staged("suspended", Situation::AwaitsPerson, at(in_mode(&running, "Paused"), paused, after(70))?),
         staged("observing", Situation::AwaitsPerson, at(in_mode(&new, "Observe"), observing, after(5))?),
         staged("rolling-back", Situation::Working, at(running.clone(), rolling_back, after(90))?),
@@ -168,7 +176,32 @@ fn at(mut object: Value, stand: Stand, now: Timestamp) -> Result<Value> {
     let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
     let earlier: TimeShareGroupStatus =
         serde_json::from_value(object["status"].clone()).context("read the status")?;
-    let in_flight = if stand.reconciling.is_some() && !stand.is_complete { 20 } else { 0 };
+    let is_held = stand.held != HeldReason::Free;
+    let in_flight = if stand.reconciling.is_some() && !stand.is_complete && !is_held { 20 } else { 0 };
+    let (from, to) = match stand.cause {
+        TransitionCause::Rollback => ("payment", "promo"),
+        TransitionCause::Window | TransitionCause::Default | TransitionCause::Override => {
+            ("promo", "payment")
+        }
+    };
+    let transition = Transition {
+        id: 42,
+        from: Some(from.to_owned()),
+        to: Some(to.to_owned()),
+        cause: stand.cause,
+        start_time: Time(after(1)),
+        completion_time: stand.is_complete.then(|| Time(after(150))),
+        step: 2,
+        hold_until_time: (stand.held == HeldReason::StepHold).then(|| Time(after(140))),
+        units: UnitCounts {
+            total: UNITS,
+            done: stand.done,
+            in_flight,
+            stuck: stand.stuck,
+            ..UnitCounts::default()
+        },
+        nudges: 0,
+    };
     let amounts = |cpu: &str, memory: &str| ResourceAmounts {
         cpu: Some(Quantity::new(cpu)),
         memory: Some(Quantity::new(memory)),
@@ -179,24 +212,8 @@ fn at(mut object: Value, stand: Stand, now: Timestamp) -> Result<Value> {
         active_member: Some(stand.active.to_owned()),
         desired_member: Some("payment".to_owned()),
         next_transition: None,
-        transition: Some(Transition {
-            id: 42,
-            from: Some("promo".to_owned()),
-            to: Some("payment".to_owned()),
-            cause: stand.cause,
-            start_time: Time(after(1)),
-            completion_time: stand.is_complete.then(|| Time(after(150))),
-            step: 2,
-            hold_until_time: None,
-            units: UnitCounts {
-                total: UNITS,
-                done: stand.done,
-                in_flight,
-                stuck: stand.stuck,
-                ..UnitCounts::default()
-            },
-            nudges: 0,
-        }),
+        // One that only observes opens none.
+        transition: (stand.ready != ReadyReason::Observing).then_some(transition),
         members: vec![member("payment", stand.done), member("promo", UNITS - stand.done)],
         union: Some(UnionBudget {
             nodes: 30,

@@ -2,16 +2,16 @@
 //! and notes what its pods were made from.
 
 use super::{flip, is_ready_for_flip, prepare, snapshot};
-use springtide_plumbing::workloads::earlier::EarlierTemplates;
 use crate::finalize::{Finalize, Need, Terms};
-use springtide_plumbing::workloads::names::EARLIER_ANNOTATION;
-use springtide_plumbing::workloads::pod::PodView;
-use springtide_plumbing::workloads::kinds::{DeploymentView, REPLICA_SET, ReplicaSetView};
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Value, json};
 use springtide_plumbing::plan::{Action, Step, Write, WriteClass};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::earlier::EarlierTemplates;
+use springtide_plumbing::workloads::kinds::{DeploymentView, REPLICA_SET, ReplicaSetView};
+use springtide_plumbing::workloads::names::EARLIER_ANNOTATION;
+use springtide_plumbing::workloads::pod::PodView;
 use std::sync::Arc;
 
 /// What is next before a pod is evicted; `None` when nothing is.
@@ -129,10 +129,10 @@ fn noted(set: &ReplicaSetView, earlier: &EarlierTemplates) -> Step {
 mod tests {
     use super::*;
     use crate::fixtures::{at, deployment, pod, replica_set, template};
-    use springtide_plumbing::workloads::template::Template;
     use springtide_crds::in_place_upgrade::{FieldOwnership, History, InPlaceUpgradeSpec, Lock, TargetKind};
     use springtide_plumbing::key::Uid;
     use springtide_plumbing::plan::Patch;
+    use springtide_plumbing::workloads::template::Template;
 
     fn wish(template: &Arc<Template>) -> Wish {
         Wish::of(&InPlaceUpgradeSpec::new(TargetKind::Deployment, "web"), template)

@@ -4,10 +4,10 @@ use super::kinds::{db, db_pod, in_run, observed, writes};
 use super::scenes::draining;
 use super::world::World;
 use crate::fixtures::{at, overlay};
-use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::plan::plan;
 use serde_json::{Value, json};
-use springtide_plumbing::plan::Action;
+use springtide_plumbing::plan::{Action, Write};
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 
 /// Lets everybody act for a while.
 fn wait(world: &mut World) {
@@ -76,10 +76,60 @@ fn a_field_that_another_manager_holds_in_mid_run_leaves_nobody_out_of_traffic() 
     overlay(&mut over, json!({"spec": {"source": {"type": "Inline", "inline": inline}}}));
     let mut seen = observed("StatefulSet", db(100_000, 0, 1), pods, over);
     let planned = plan(&seen, at(0));
-    assert!(matches!(writes(&planned)[..], [write] if matches!(write.action, Action::Apply { .. })));
+    let is_applied = |write: &Write| matches!(write.action, Action::Apply { .. });
+    assert!(matches!(writes(&planned)[..], [back, write] if !is_applied(back) && is_applied(write)));
     seen.field_conflict = Some("it is another's".to_owned());
     let planned = plan(&seen, at(0));
     let written: Vec<_> =
         writes(&planned).into_iter().map(|write| (&*write.key.name, write.action.subresource())).collect();
     assert_eq!(written, [("db-2", "status")]);
+}
+
+#[test]
+fn who_is_out_of_traffic_comes_back_while_the_revision_of_another_wish_is_awaited() {
+    let pods = vec![
+        db_pod(0, "db-a", "app:1", json!({})),
+        db_pod(1, "db-a", "app:1", json!({})),
+        db_pod(2, "db-a", "app:1", out_of_traffic()),
+    ];
+    let planned = plan(&observed("StatefulSet", db(100_000, 0, 0), pods, in_run()), at(0));
+    let written: Vec<_> =
+        writes(&planned).into_iter().map(|write| (&*write.key.name, write.action.subresource())).collect();
+    assert_eq!(written, [("db-2", "status")], "its controller may be away for long");
+}
+
+#[test]
+fn who_was_taken_out_of_traffic_in_a_way_that_is_not_asked_for_any_more_comes_back() {
+    let mut by_both = out_of_traffic();
+    let note = format!("run=000000000000,since={}", at(-5));
+    let metadata = json!({
+        "labels": {UPGRADE_TRAFFIC.label: "false"}, "annotations": {UPGRADE_TRAFFIC.annotation: note},
+    });
+    overlay(&mut by_both, json!({"metadata": metadata}));
+    let mut over = in_run();
+    for (mode, first) in [("None", "status"), ("ServiceLabel", "status"), ("ReadinessGate", ""), ("Auto", "")]
+    {
+        let pods = vec![
+            db_pod(0, "db-b", "app:2", json!({})),
+            db_pod(1, "db-b", "app:2", json!({})),
+            db_pod(2, "db-a", "app:1", by_both.clone()),
+        ];
+        over["spec"] = json!({"traffic": {"mode": mode}});
+        let planned = plan(&observed("StatefulSet", db(100_000, 2, 1), pods, over.clone()), at(0));
+        let written: Vec<_> = writes(&planned)
+            .into_iter()
+            .map(|write| (&*write.key.name, write.action.subresource()))
+            .collect();
+        assert_eq!(written, [("db-2", first)], "{mode}");
+    }
+}
+
+#[test]
+fn a_mode_that_is_changed_in_mid_drain_leaves_nobody_out_of_traffic() {
+    let mut world = draining(json!({}));
+    assert!(world.out_of_traffic() > 0);
+    overlay(&mut world.upgrade, json!({"spec": {"traffic": {"mode": "None"}}}));
+    world.pass(usize::MAX);
+    world.run_until("UpToDate", |world| assert_eq!(world.out_of_traffic(), 0));
+    assert_eq!(world.images(), ["app:2"; 4]);
 }

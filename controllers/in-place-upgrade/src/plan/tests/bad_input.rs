@@ -3,7 +3,6 @@
 use super::scenes::{message_of, status_of};
 use super::world::World;
 use crate::fixtures::at;
-use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 use crate::observed::Observed;
 use crate::plan::plan;
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use springtide_crds::in_place_upgrade::{
 };
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::plan::{Action, Plan};
+use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 
 fn world(spec: Value) -> World {
     World::new(3, false, spec)

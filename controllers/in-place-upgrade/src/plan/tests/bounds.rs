@@ -3,9 +3,7 @@
 use super::kinds::observed;
 use super::scenes::status_of;
 use crate::fixtures::{at, pod, replica_set};
-use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 use crate::plan::plan;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Value, json};
@@ -16,6 +14,8 @@ use springtide_crds::in_place_upgrade::{
 use springtide_plumbing::error::ErrorClass;
 use springtide_plumbing::failing::Failing;
 use springtide_plumbing::plan::MAX_STATUS_BYTES;
+use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
+use springtide_plumbing::workloads::pod::PodView;
 use std::sync::Arc;
 
 /// Foreign text of which each character takes more than one byte.

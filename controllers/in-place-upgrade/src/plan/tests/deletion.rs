@@ -3,11 +3,11 @@
 use super::scenes::{draining, message_of};
 use super::world::World;
 use crate::fixtures::{at, overlay};
-use springtide_plumbing::workloads::names::PAUSED_BY_ANNOTATION;
 use crate::plan::plan;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{ReadyReason, ReconcilingReason, StalledReason};
+use springtide_plumbing::workloads::names::PAUSED_BY_ANNOTATION;
 use std::collections::BTreeMap;
 
 /// An inline wish for a Deployment that nobody has paused.

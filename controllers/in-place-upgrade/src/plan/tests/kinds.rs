@@ -1,11 +1,9 @@
 //! What is planned for workloads other than Deployments, one look at a time.
 
 use crate::fixtures::{at, autoscaler, daemon_set, overlay, pod, replica_set, revision, stateful_set};
-use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, RECORD_ANNOTATION};
 use crate::observed::{BudgetRoom, Observed};
 use crate::plan::plan;
 use crate::previous::content_of_pods;
-use springtide_plumbing::workloads::pod::PodView;
 use crate::target::Target;
 use crate::wish::Wish;
 use serde_json::{Value, json};
@@ -13,6 +11,8 @@ use springtide_crds::in_place_upgrade::InPlaceUpgradeStatus;
 use springtide_plumbing::dry_run::{Answer, Verdict};
 use springtide_plumbing::plan::{Action, Patch, Plan, Write};
 use springtide_plumbing::projection::Projection;
+use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, RECORD_ANNOTATION};
+use springtide_plumbing::workloads::pod::PodView;
 use std::sync::Arc;
 
 /// An object of a target in the middle of a run: what tests lay over it is all that matters to them.

@@ -4,9 +4,9 @@
 use super::world::World;
 use super::{count, status};
 use crate::fixtures::overlay;
-use springtide_plumbing::workloads::names::EARLIER_ANNOTATION;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{BlockedPods, BlockedReason};
+use springtide_plumbing::workloads::names::EARLIER_ANNOTATION;
 
 fn world(replicas: usize) -> World {
     World::new(replicas, false, json!({"policy": {"ineligible": "Ignore"}}))
@@ -92,4 +92,24 @@ fn what_was_changed_is_what_a_later_run_goes_back_to_though_others_were_left_out
     world.run_until("RolledBack", |_| {});
     assert_eq!(world.images(), ["app:1", "app:2", "app:2"]);
     assert!(note(&world).is_string(), "web-00 is still what it was");
+}
+
+#[test]
+fn a_wish_that_names_what_the_workload_has_not_leaves_nobody_out() {
+    let unknown = json!({"containers": [{"name": "ap", "image": "app:2"}]});
+    for wish in [
+        json!({"source": {"type": "Inline", "inline": unknown}}),
+        json!({"restart": {"beforeTime": "2099-01-01T00:00:00Z", "containers": ["ap"]}}),
+    ] {
+        let mut world = world(3);
+        overlay(&mut world.upgrade, json!({"spec": wish}));
+        world.run_until("Blocked", |_| {});
+        rest(&mut world);
+        assert_eq!((world.images(), count(&world, "Pod")), (vec!["app:1"; 3], 0));
+        assert_eq!(world.reason("Stalled"), "PodsBlocked");
+        let told = status(&world);
+        assert_eq!(told.plan.reasons, [BlockedPods { reason: BlockedReason::ContainerMissing, count: 3 }]);
+        let ready = message(&world, "Ready");
+        assert!(ready.contains("no container ap that"), "{ready}");
+    }
 }

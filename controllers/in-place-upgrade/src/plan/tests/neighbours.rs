@@ -1,19 +1,14 @@
 //! What is done beside others that have a say in the same pods: a VerticalPodAutoscaler, a TimeShareGroup.
 
 use super::world::World;
-use springtide_plumbing::workloads::amounts::Amounts;
 use crate::change::Change;
-use springtide_plumbing::workloads::claims::Claim;
 use crate::differences::{Against, differences};
 use crate::fixtures::{at, autoscaler, deployment, overlay, pod, replica_set, template};
 use crate::machine::{PodWrite, is_available};
-use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
 use crate::observed::Observed;
 use crate::patch;
 use crate::plan::accept::{Refused, accept};
 use crate::plan::plan;
-use springtide_plumbing::workloads::pod::PodView;
-use springtide_plumbing::workloads::template::Template;
 use crate::target::Target;
 use crate::time_share::TimeShare;
 use crate::verdict::{Court, Verdict, judge};
@@ -24,6 +19,11 @@ use springtide_crds::in_place_upgrade::{
     InPlaceUpgradeSpec, Ineligible, RefusalReason, TargetKind, TrafficMode,
 };
 use springtide_plumbing::plan::{Action, Fields, Patch, Write};
+use springtide_plumbing::workloads::amounts::Amounts;
+use springtide_plumbing::workloads::claims::Claim;
+use springtide_plumbing::workloads::names::RECORD_ANNOTATION;
+use springtide_plumbing::workloads::pod::PodView;
+use springtide_plumbing::workloads::template::Template;
 use std::sync::Arc;
 
 /// A Deployment of one pod of `app:1`, and an object that wishes what the inline patch says.

@@ -2,12 +2,12 @@
 
 use super::world::World;
 use crate::fixtures::{overlay, pod};
-use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, EARLIER_ANNOTATION};
 use crate::plan::plan;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeStatus, RunResult};
 use springtide_plumbing::plan::{Action, Plan};
+use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, EARLIER_ANNOTATION};
 use std::collections::BTreeSet;
 
 /// What a template has beside what can be changed in place.

@@ -3,10 +3,10 @@
 use super::world::World;
 use crate::fixtures::{at, overlay};
 use crate::plan::plan;
-use springtide_plumbing::workloads::template::Template;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{InPlaceUpgradeStatus, RunResult};
+use springtide_plumbing::workloads::template::Template;
 use std::collections::BTreeSet;
 
 /// A Deployment whose pods are as they are wished, at second 100.
@@ -193,4 +193,23 @@ proptest! {
         prop_assert!(containers(&world).is_disjoint(&before));
         prop_assert_eq!((seen.len(), world.out_of_traffic()), (6, 0));
     }
+}
+
+#[test]
+fn a_rollout_restart_of_kubectl_gives_new_containers_to_the_same_pods() {
+    let mut world = settled(3, false, json!({}));
+    let before = containers(&world);
+    let names: Vec<String> = world.pods.keys().cloned().collect();
+    let annotations = json!({"kubectl.kubernetes.io/restartedAt": "2026-11-23T10:00:00Z"});
+    world.deployment["spec"]["template"]["metadata"]["annotations"] = annotations.clone();
+    until_restarted(&mut world);
+    let restarted = containers(&world);
+    assert!(restarted.is_disjoint(&before) && restarted.len() == 3);
+    assert_eq!((world.pods.keys().cloned().collect::<Vec<_>>(), count(&world, "Pod")), (names, 3));
+    for _ in 0..5 {
+        world.pass(usize::MAX);
+        world.others_act();
+        world.now += 60;
+    }
+    assert_eq!((containers(&world), count(&world, "Pod")), (restarted, 3), "once");
 }

@@ -4,13 +4,13 @@ use super::world::World;
 use crate::fixtures::{at, node, overlay};
 use crate::observed::Observed;
 use crate::plan::plan;
-use springtide_plumbing::workloads::pod::PodView;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::InPlaceUpgradeStatus;
 use springtide_crds::reason::Reason;
 use springtide_plumbing::dry_run::{Answer, Verdict};
 use springtide_plumbing::error::Refusal;
 use springtide_plumbing::plan::{Action, Plan};
+use springtide_plumbing::workloads::pod::PodView;
 use std::sync::Arc;
 
 /// What is seen at a time.

@@ -3,8 +3,6 @@
 use super::conditions::planned_status;
 use super::scenes::{Scene, draining, opened, pulling, without_images};
 use super::world::World;
-use springtide_plumbing::workloads::amounts::Amounts;
-use springtide_plumbing::workloads::claims::Claim;
 use crate::fixtures::{at, overlay};
 use crate::plan::plan;
 use crate::projections::upgrade::UpgradeView;
@@ -17,6 +15,8 @@ use springtide_crds::in_place_upgrade::{
 use springtide_crds::reason::Reason;
 use springtide_plumbing::key::ObjectKey;
 use springtide_plumbing::plan::{Action, Plan};
+use springtide_plumbing::workloads::amounts::Amounts;
+use springtide_plumbing::workloads::claims::Claim;
 use std::sync::Arc;
 
 /// A plan's condition has the status and the reason; returns its message.

@@ -6,13 +6,10 @@ mod server;
 
 use crate::fixtures::at;
 use crate::machine::Evidence;
-use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
 use crate::observed::Observed;
 use crate::plan::plan;
-use springtide_plumbing::workloads::pod::{PodView, container_now};
 use crate::projections::upgrade::UpgradeView;
 use crate::target::Target;
-use springtide_plumbing::workloads::trace::Trace;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use springtide_plumbing::dry_run::Answers;
@@ -21,6 +18,9 @@ use springtide_plumbing::key::Uid;
 use springtide_plumbing::plan::Plan;
 use springtide_plumbing::projection::Projection;
 use springtide_plumbing::traffic::{Exposure, Lever, Traffic};
+use springtide_plumbing::workloads::names::UPGRADE_TRAFFIC;
+use springtide_plumbing::workloads::pod::{PodView, container_now};
+use springtide_plumbing::workloads::trace::Trace;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

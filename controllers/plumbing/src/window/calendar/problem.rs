@@ -4,14 +4,15 @@ use crate::window::WindowError;
 use jiff::Timestamp;
 use springtide_crds::time_share_group::ScheduleValidReason;
 use std::fmt;
+use std::sync::Arc;
 
 /// A window of a schedule in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Side {
     /// Name of the window.
-    pub window: String,
+    pub window: Arc<str>,
     /// Whose it is.
-    pub member: String,
+    pub member: Arc<str>,
 }
 
 impl fmt::Display for Side {

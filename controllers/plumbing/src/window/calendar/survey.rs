@@ -6,6 +6,7 @@ use super::{Calendar, MemberWindow};
 use crate::clock::after;
 use crate::window::Occurrence;
 use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
 
 /// How far ahead windows are compared.
 const HORIZON: SignedDuration = SignedDuration::from_hours(400 * 24);
@@ -71,8 +72,8 @@ fn conflict(former: &Claim<'_>, latter: &Claim<'_>, now: Timestamp) -> Option<Ca
         return None;
     }
     let side = |claim: &Claim<'_>| Side {
-        window: claim.window.name.to_string(),
-        member: claim.window.member.to_string(),
+        window: Arc::clone(&claim.window.name),
+        member: Arc::clone(&claim.window.member),
     };
     let both_from = former.opens.max(latter.opens);
     if both_from < until {

@@ -88,7 +88,7 @@ fn of_one_node_one_pod_is_nudged_at_a_time() {
                 let stand = stand(unit, Side::To, court, &room);
                 next(unit, Side::To, &stand, Leave::Start, court, &mut room, &mut waiting)
             };
-            units.units.iter().filter_map(|unit| nudged(unit)).map(|moves| moves.nudged).sum::<u32>()
+            units.units.iter().filter_map(&mut nudged).map(|moves| moves.nudged).sum::<u32>()
         })
     };
     assert_eq!(all(&pods()), 1);

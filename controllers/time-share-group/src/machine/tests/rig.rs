@@ -102,6 +102,7 @@ impl Rig {
             heading: &self.heading,
             rules: &self.rules,
             start: at(0),
+            asked_from: Timestamp::MIN,
             now: self.now,
         };
         of(&court, &units, &room)

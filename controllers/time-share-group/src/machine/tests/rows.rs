@@ -3,9 +3,10 @@
 use super::rig::{PAY, PROMO, Rig, off, unready, written};
 use crate::fixtures::{PEAK, at, on_stage, overlaid, pending, pod, serving, sized};
 use crate::machine::*;
-use crate::observed::RefusedBy;
+use crate::observed::{Answer, RefusedBy};
 use crate::sizes::Demand;
 use serde_json::{Value, json};
+use springtide_crds::time_share_group::StuckReason;
 use springtide_plumbing::plan::{Step, WriteClass};
 
 const NONE: Vec<String> = Vec::new();
@@ -112,7 +113,20 @@ fn nobody_shrinks_for_a_pod_that_the_api_server_would_not_let_grow() {
     let mut rig = Rig::pair(on_stage(), json!({})).at(10_000);
     rig.answer(Some(RefusedBy::Admission), 5);
     let moves = rig.moves(Leave::Start).unwrap();
-    assert_eq!((rig.state(), moves.asks.len(), moves.steps.len()), (refused, 1, 0), "it is asked again");
+    assert_eq!(
+        (rig.state(), moves.asks.len(), moves.steps.len()),
+        (refused.clone(), 1, 0),
+        "it is asked again"
+    );
+    // So is what was refused to the one that would shrink.
+    let mut rig = Rig::pair(on_stage(), json!({}));
+    let no = Some((RefusedBy::Admission, "no".into()));
+    rig.evidence(PROMO).asked.valley = Some(Answer { at: at(5), refused: no });
+    assert_eq!((rig.state(), rig.stand().wake, rig.moves(Leave::Start)), (refused, Some(at(65)), None));
+    let rig = rig.at(65);
+    let asks = rig.moves(Leave::Start).unwrap().asks;
+    let asked: Vec<_> = asks.iter().map(|(pod, level)| (rig.name(*pod), *level)).collect();
+    assert_eq!(asked, [("promo-1", Level::Valley)]);
 }
 
 #[test]
@@ -315,12 +329,77 @@ fn a_pod_in_an_upgrade_is_not_resized_and_its_unit_waits_for_a_while() {
     assert_eq!((rig.state(), rig.stand().wake, rig.written()), (UnitState::Idle, Some(at(60)), NONE));
     let rig = rig.at(60);
     assert_eq!((rig.state(), rig.written()), (UnitState::Cannot(Cannot::Upgrading), NONE));
-    let mut rig = drained(json!({}), json!({})).at(100);
+    let mut rig = drained(json!({}), json!({})).at(59);
     rig.evidence(PROMO).is_upgrading = true;
-    assert_eq!((rig.state(), rig.written()), (UnitState::Drained, NONE), "one that has begun waits");
+    assert_eq!(
+        (rig.state(), rig.stand().wake),
+        (UnitState::Drained, Some(at(60))),
+        "one that has begun waits"
+    );
+    assert_eq!(rig.written(), NONE);
+    let rig = rig.at(60);
+    assert_eq!(
+        (rig.state(), rig.written()),
+        (UnitState::Cannot(Cannot::Upgrading), vec!["promo-1 on".to_owned()]),
+        "and serves then, as nothing was resized"
+    );
     let mut done = resized(overlaid(serving("true"), unready(20))).at(100);
     done.evidence(PAY).is_upgrading = true;
     assert_eq!(done.state(), UnitState::Done, "that it is not ready is the upgrade's doing");
+}
+
+#[test]
+fn a_unit_that_an_upgrade_keeps_half_way_is_given_up_when_its_time_is_over() {
+    let mut rig = Rig::pair(off(7, 0), json!({})).at(59);
+    rig.fill(PEAK);
+    rig.evidence(PAY).is_upgrading = true;
+    assert_eq!((rig.state(), rig.stand().wake, rig.written()), (UnitState::Drained, Some(at(60)), NONE));
+    let mut rig = rig.at(60);
+    assert!(
+        matches!(rig.state(), UnitState::Stuck(stuck) if stuck.reason == StuckReason::Upgrading && stuck.since == at(60))
+    );
+    assert_eq!(rig.written(), ["pay-1 given up: Upgrading"]);
+    rig.rules.marks = false;
+    assert_eq!(rig.moves(Leave::Start), None, "it is not resized meanwhile");
+    rig.rules.is_open = false;
+    assert_eq!(
+        (rig.state(), rig.moves(Leave::Start)),
+        (UnitState::Drained, None),
+        "after the switch it waits"
+    );
+}
+
+/// What to lay over a pod whose container is restarted by a resize of this.
+fn restarts(resource: &str) -> Value {
+    let policy = json!([{"resourceName": resource, "restartPolicy": "RestartContainer"}]);
+    json!({"spec": {"containers": [{"name": "app", "resizePolicy": policy}]}})
+}
+
+#[test]
+fn a_pod_that_a_resize_would_restart_is_left_alone() {
+    let refused = UnitState::Cannot(Cannot::Refused(RefusedBy::Ineligible));
+    for (promo, pay) in [(restarts("cpu"), json!({})), (json!({}), restarts("cpu"))] {
+        let rig = Rig::pair(overlaid(on_stage(), promo), pay);
+        assert_eq!((rig.state(), rig.written()), (refused.clone(), NONE));
+    }
+    let memory = Rig::pair(on_stage(), restarts("memory"));
+    assert_eq!(memory.written(), ["promo-1 off"], "its memory does not move");
+    let mut new = Rig::pair(restarts("cpu"), json!({}));
+    new.fill(PEAK);
+    assert_eq!(new.written_on(Side::Stay, Leave::Start), NONE, "nor is it raised where it is new");
+}
+
+#[test]
+fn a_pod_without_the_gate_of_its_mode_is_not_made_small_under_its_traffic() {
+    let gated = |name: &str| json!({"members": [{"name": name, "traffic": {"mode": "ReadinessGate"}}]});
+    let refused = UnitState::Cannot(Cannot::Refused(RefusedBy::Ineligible));
+    for name in ["promo", "pay"] {
+        let rig = Rig::pair_of(gated(name), on_stage(), serving("true"));
+        assert_eq!((rig.state(), rig.written()), (refused.clone(), NONE), "{name}");
+    }
+    let mut new = Rig::pair_of(gated("promo"), serving("true"), json!({}));
+    new.fill(PEAK);
+    assert_eq!(new.written_on(Side::Stay, Leave::Start), ["promo-1=4"], "it serves, so it may grow");
 }
 
 #[test]

@@ -14,10 +14,9 @@ fn chained(pay: Value) -> Rig {
 }
 
 fn stuck(rig: &Rig) -> Stuck {
-    match rig.state() {
-        UnitState::Stuck(stuck) => stuck,
-        other => panic!("{other:?}"),
-    }
+    let state = rig.state();
+    let UnitState::Stuck(stuck) = state else { panic!("{state:?}") };
+    stuck
 }
 
 fn reason(rig: &Rig) -> (StuckReason, Timestamp, String) {

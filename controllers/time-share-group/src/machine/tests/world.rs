@@ -40,6 +40,9 @@ pub(super) struct Pod {
     nudges: Nudges,
 }
 
+/// How many pods are large, and how many small.
+type Sizes = (usize, usize);
+
 pub(super) struct World {
     pub(super) pods: BTreeMap<String, Pod>,
     nodes: BTreeMap<String, Allocator>,
@@ -205,6 +208,7 @@ impl World {
             heading: &self.heading,
             rules: &rules,
             start: self.start,
+            asked_from: Timestamp::MIN,
             now: self.now,
         };
         of(&court, &units, &room)
@@ -404,7 +408,7 @@ impl World {
     }
 
     /// What a unit has come to: how many of its pods are large and how many are small, of those that shrink and grow.
-    pub(super) fn sides(&self) -> Vec<(UnitKind, UnitState, [(usize, usize); 2])> {
+    pub(super) fn sides(&self) -> Vec<(UnitKind, UnitState, [Sizes; 2])> {
         self.judge(|court, units, room| {
             let count = |pods: &[PodIndex]| {
                 let asked = |index: &PodIndex| {

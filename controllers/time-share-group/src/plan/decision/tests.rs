@@ -7,6 +7,7 @@ use crate::plan::situation::{Hold, Stop};
 use serde_json::{Value, json};
 use springtide_crds::time_share_group::{TransitionCause, UnitCounts};
 use springtide_plumbing::metric_query::MetricVerdict;
+use std::slice;
 
 fn decided(observed: &Observed) -> Decision {
     let mut decided = None;
@@ -120,7 +121,7 @@ fn what_is_settled_is_kept_up() {
 fn guards_that_are_breached_take_the_switch_back_or_stop_it() {
     let (small, large) = before();
     let breached = |over: Value| {
-        let mut observed = found(to_pay(over), &[small.clone()], &[large.clone()]);
+        let mut observed = found(to_pay(over), slice::from_ref(&small), slice::from_ref(&large));
         let verdict = MetricVerdict::Breached { failures: 1 };
         observed.metrics = vec![Guard { name: "errors".into(), verdict }];
         observed
@@ -136,9 +137,17 @@ fn guards_that_are_breached_take_the_switch_back_or_stop_it() {
     });
     // The value is good again: a person has to look all the same.
     let told = to_pay(both(pauses, stalled("GuardBreached")));
-    looked_at(&found(told, &[small.clone()], &[large.clone()]), |situation, decision| {
+    looked_at(&found(told, slice::from_ref(&small), slice::from_ref(&large)), |situation, decision| {
         assert_eq!((decision, situation.stop), (Decision::Rest, Some(Stop::GuardBreached)));
         assert!(situation.keeps_verdict());
+    });
+    // Another trouble has taken the place of the reason, and is over.
+    let guards = json!({"type": "GuardsPassing", "status": "False", "reason": "TooManyFailures", "message": "",
+        "observedGeneration": 1, "lastTransitionTime": at(50).to_string()});
+    let over = json!({"spec": {"guards": {"onBreach": "Pause"}}, "status": {"conditions": [guards]}});
+    let told = to_pay(both(over, stalled("MemberNotFound")));
+    looked_at(&found(told, slice::from_ref(&small), slice::from_ref(&large)), |situation, decision| {
+        assert_eq!((decision, situation.stop), (Decision::Rest, Some(Stop::GuardBreached)));
     });
     let mut returns = json!({"spec": {"schedule": {"defaultMember": "promo"}}});
     overlay(&mut returns, json!({"status": switching(8, Some("promo"), Some("pay"))}));
@@ -178,7 +187,7 @@ fn a_grant_that_goes_in_mid_switch_takes_it_back() {
         observed.members[0].pods.clear();
         observed
     };
-    let lost = lose(found(to_pay(json!({})), &[small.clone()], &[large.clone()]));
+    let lost = lose(found(to_pay(json!({})), slice::from_ref(&small), slice::from_ref(&large)));
     assert!(matches!(decided(&lost), Decision::Fail { .. }));
     let mut back = json!({"status": switching(8, Some("pay"), Some("promo"))});
     back["status"]["transition"]["cause"] = json!("Rollback");

@@ -30,11 +30,12 @@ fn driven(observed: &Observed) -> Made {
 }
 
 fn part(step: &Step) -> Option<Part> {
-    match &step.writes()[0].action {
-        Action::Patch { part, .. } => Some(*part),
-        Action::DryRun { .. } => None,
-        other => panic!("{other:?}"),
+    let action = &step.writes()[0].action;
+    if matches!(action, Action::DryRun { .. }) {
+        return None;
     }
+    let Action::Patch { part, .. } = action else { panic!("{action:?}") };
+    Some(*part)
 }
 
 /// The API server has accepted all resizes that could be asked for.
@@ -121,6 +122,25 @@ fn what_guards_hold_does_not_begin() {
     let verdict = MetricVerdict::Breached { failures: 1 };
     alone.donor_load = Some(Guard { name: "qps".into(), verdict });
     assert_eq!(driven(&alone).steps.len(), 1, "nobody shrinks for it");
+}
+
+#[test]
+fn the_api_server_is_asked_once_more_about_the_first_of_several_steps() {
+    let made_of = |steps: Value, step: u32, second: i64| {
+        let step = json!({"status": {"transition": {"step": step}}});
+        let mut observed = before(2, both(switch(json!({"steps": steps})), step));
+        fill(&mut observed, Demand::ZERO);
+        for found in &mut observed.members[0].pods {
+            found.evidence.asked.peak = Some(Answer { at: at(second), refused: None });
+        }
+        driven(&observed).steps.iter().map(part).collect::<Vec<_>>()
+    };
+    let two = json!([{"percent": 50}, {"percent": 100}]);
+    let drain = Some(Part::Main);
+    assert_eq!(made_of(two.clone(), 1, -60), [None], "that was before the switch");
+    assert_eq!(made_of(two.clone(), 1, 90), [drain]);
+    assert_eq!(made_of(two, 2, -60), [drain; 2]);
+    assert_eq!(made_of(json!([{"percent": 100}]), 1, -60), [drain; 2], "all are no canary");
 }
 
 #[test]

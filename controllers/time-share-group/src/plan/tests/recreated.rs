@@ -73,6 +73,22 @@ fn a_pod_that_is_being_upgraded_is_left_alone_and_its_unit_waits() {
 }
 
 #[test]
+fn a_pod_whose_upgrade_begins_when_its_donor_is_drained_keeps_that_from_serving_for_a_while_only() {
+    let mut world = World::settled(3, [1, 1], json!({}));
+    world.give(Some("promo"));
+    world.until("all are drained", |world| world.serving("pay") == 0);
+    let promo = world.pods_of("promo")[0].clone();
+    world.upgrading.insert(promo.clone());
+    world.until("the switch ends", |world| world.status().active_member.as_deref() == Some("promo"));
+    world.run_for(60);
+    assert_eq!((world.stage(&promo), world.count("promo", Stage::Peak)), (Stage::Valley, 2));
+    assert_eq!((world.count("pay", Stage::Peak), world.reason("Ready").as_str()), (1, "SettledWithSkips"));
+    world.upgrading.clear();
+    world.rest();
+    assert_eq!((world.stages("promo"), world.stages("pay")), ([3, 0, 0], [0, 3, 0]));
+}
+
+#[test]
 fn a_workload_that_goes_in_mid_switch_is_told_of_and_its_return_taken_up() {
     let mut world = World::settled(2, [1, 1], json!({"switch": {"maxInFlightUnits": 1}}));
     world.give(Some("promo"));

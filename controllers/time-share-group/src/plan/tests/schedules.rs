@@ -1,6 +1,6 @@
 //! Windows and overrides: a switch begins when it is due, whoever looked on, and the way is that of the latest wish.
 
-use super::world::World;
+use super::world::{Stage, World};
 use crate::fixtures::at;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -203,6 +203,33 @@ fn an_override_that_is_replaced_in_mid_switch_leads_to_the_last_one_that_was_nam
     for name in world.pods.keys() {
         assert!(world.writes_of(name).len() <= 4, "{name}: {:?}", world.writes_of(name));
     }
+}
+
+#[test]
+fn pods_of_who_has_part_of_the_peak_and_is_to_have_none_shrink_within_the_limits_too() {
+    let switch = json!({"switch": {"maxInFlightUnits": 1}});
+    let mut world = World::settled(4, [1, 1], switch).with_room(200);
+    world.add_member("games", 4, &crate::fixtures::member("games"));
+    world.rest();
+    world.give(Some("promo"));
+    world.until("three are done", |world| world.count("promo", Stage::Peak) == 3);
+    let serves = |world: &World, name: &String| {
+        world.pods[name]["metadata"]["labels"]["springtide.dev/traffic-serving"] == "true"
+    };
+    let served: Vec<String> =
+        world.pods_of("promo").into_iter().filter(|name| serves(&world, name)).collect();
+    world.give(Some("games"));
+    let mut most = 0;
+    world.until("games has the peak", |world| {
+        let is_out = |name: &&String| !serves(world, name) && world.stage(name) != Stage::Valley;
+        most = most.max(served.iter().filter(is_out).count());
+        world.status().active_member.as_deref() == Some("games")
+    });
+    assert_eq!(served.len(), 3);
+    assert_eq!(most, 1);
+    world.rest();
+    let stages = ["pay", "promo", "games"].map(|member| world.stages(member));
+    assert_eq!(stages, [[0, 4, 0], [0, 4, 0], [4, 0, 0]], "{:#}", world.group["status"]);
 }
 
 #[test]

@@ -100,11 +100,8 @@ fn each_step_is_gone_over_once() {
     world.give(Some("promo"));
     let mut steps = Vec::new();
     world.until("promo has the peak", |world| {
-        if let Some(transition) = world.status().transition.filter(|transition| transition.id == 2) {
-            if steps.last() != Some(&transition.step) {
-                steps.push(transition.step);
-            }
-        }
+        let open = world.status().transition.filter(|transition| transition.id == 2);
+        steps.extend(open.map(|open| open.step).filter(|step| steps.last() != Some(step)));
         world.status().active_member.as_deref() == Some("promo")
     });
     assert_eq!(steps, [1, 2, 3]);

@@ -33,7 +33,26 @@ fn a_pod_whose_resize_is_refused_keeps_its_donor_as_it_is() {
     assert!(world.writes_of(&pay).is_empty(), "nothing was begun");
     assert_eq!(world.count("promo", Stage::Peak), 3);
     assert_eq!(world.reason("Ready"), "SettledWithSkips");
-    // What is refused may be let through later.
+    // What is refused may be let through later, and is asked about now and then.
+    world.rest();
+    let asked = world.asked;
+    world.run_for(3600);
+    assert!((1..=7).contains(&(world.asked - asked)), "{} questions in an hour", world.asked - asked);
+    world.oddities.denied.clear();
+    world.rest();
+    assert_eq!((world.stages("promo"), world.stages("pay")), ([4, 0, 0], [0, 4, 0]));
+    assert_eq!(world.reason("Ready"), "Settled");
+}
+
+#[test]
+fn a_donor_whose_resize_is_refused_ahead_keeps_its_size_until_it_is_let_through() {
+    let mut world = four(json!({"guards": {"preflight": {"onFailure": "Hold", "requirePercent": 50}}}));
+    let pay = world.pods_of("pay")[0].clone();
+    world.oddities.denied.insert(pay.clone());
+    world.give(Some("promo"));
+    world.rest();
+    assert_eq!((world.stage(&pay), world.count("promo", Stage::Peak)), (Stage::Peak, 3));
+    assert!(world.writes_of(&pay).is_empty(), "nothing was begun");
     world.oddities.denied.clear();
     world.rest();
     assert_eq!((world.stages("promo"), world.stages("pay")), ([4, 0, 0], [0, 4, 0]));

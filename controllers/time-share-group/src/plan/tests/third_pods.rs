@@ -1,13 +1,15 @@
 //! Pods of others that wait for any room that a switch lets go of.
 
-use super::world::World;
-use serde_json::{Value, json};
+use super::world::{Fault, World};
+use proptest::prelude::*;
+use serde_json::json;
 
-/// Switches there and back, while on each node a pod of somebody else waits for so much. Those that came to run.
-fn thieves(order: &str, over: Value) -> usize {
-    let mut spec = json!({"switch": {"order": order, "overlap": "Never"}});
-    crate::fixtures::overlay(&mut spec, over);
-    let mut world = World::settled(4, [2, 2], spec);
+/// Switches there and back, while on each node a pod of somebody else waits for so much, and writes meet these. Those that
+/// came to run.
+fn thieves(order: &str, faults: Vec<Fault>, is_late: bool) -> usize {
+    let mut world = World::settled(4, [2, 2], json!({"switch": {"order": order, "overlap": "Never"}}));
+    world.oddities.is_late = is_late;
+    world.faults.extend(faults);
     for number in 0..4 {
         world.add_third(&format!("third-{number}"), &format!("node-{number}"), 1000);
     }
@@ -25,13 +27,25 @@ fn thieves(order: &str, over: Value) -> usize {
 #[test]
 fn nobody_takes_the_room_of_a_switch_that_claims_it_in_time() {
     for order in ["Pipelined", "ClaimFirst"] {
-        assert_eq!(thieves(order, json!({})), 0, "{order}");
+        assert_eq!(thieves(order, Vec::new(), false), 0, "{order}");
     }
 }
 
 #[test]
 fn somebody_takes_the_room_of_a_switch_that_lets_go_of_it() {
-    assert!(thieves("ShrinkFirst", json!({})) > 0);
+    assert!(thieves("ShrinkFirst", Vec::new(), false) > 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn nobody_takes_room_that_is_claimed_first_whatever_becomes_of_writes(
+        faults in Fault::some(120),
+        is_late in any::<bool>(),
+    ) {
+        prop_assert_eq!(thieves("ClaimFirst", faults, is_late), 0);
+    }
 }
 
 #[test]

@@ -114,6 +114,7 @@ fn a_label_that_somebody_else_has_changed_is_set_back() {
         let passed = world.pass();
         world.go_on_after(&passed);
     }
+    world.rest();
     assert_eq!((world.stages("promo"), world.reason("Ready").as_str()), ([0, 2, 0], "Settled"));
 }
 

@@ -85,6 +85,10 @@ pub(super) struct World {
     pub(super) asked: usize,
     /// What the next writes meet.
     pub(super) faults: VecDeque<Fault>,
+    /// Names of pods of which a write of ours was refused, or its answer lost.
+    pub(super) disturbed: BTreeSet<String>,
+    /// Pods as resizes were stored, which their kubelets have yet to take in, in that order.
+    resized: Vec<Value>,
     /// What the process remembers.
     memory: Memory,
     versions: i64,
@@ -143,6 +147,8 @@ impl World {
             written: Vec::new(),
             asked: 0,
             faults: VecDeque::new(),
+            disturbed: BTreeSet::new(),
+            resized: Vec::new(),
             memory: Memory::default(),
             versions: 10,
             births: 0,
@@ -217,10 +223,11 @@ impl World {
 
     /// The status as stored.
     pub(super) fn status(&self) -> TimeShareGroupStatus {
-        match &self.group["status"] {
-            Value::Null => TimeShareGroupStatus::default(),
-            stored => serde_json::from_value(stored.clone()).unwrap(),
+        let stored = &self.group["status"];
+        if stored.is_null() {
+            return TimeShareGroupStatus::default();
         }
+        serde_json::from_value(stored.clone()).unwrap()
     }
 
     /// Reason of a condition of the group; empty where it is not there.

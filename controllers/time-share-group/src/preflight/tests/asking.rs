@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::observed::Observed;
-use crate::preflight::questions::{ANSWER_AGE, RETRY};
+use crate::preflight::questions::ANSWER_AGE;
 use proptest::prelude::*;
 use springtide_plumbing::error::Refusal;
 use springtide_plumbing::plan::{Part, Patch};
@@ -88,22 +88,27 @@ fn who_refuses_is_told_by_the_servers_words() {
 #[test]
 fn a_unit_begins_by_fresh_answers_and_a_refusal_is_asked_again_after_a_while() {
     let mut observed = stage(1, json!({}));
-    let of = |observed: &Observed, now: i64| {
+    let since = |observed: &Observed, from: i64, now: i64| {
         let member = &observed.members[1];
-        answered(member, &member.pods[0], Level::Peak, at(now))
+        answered(member, &member.pods[0], Level::Peak, at(from), at(now))
     };
+    let of = |observed: &Observed, now: i64| since(observed, 0, now);
     assert_eq!(of(&observed, 0), Answered::Unasked);
-    let note = |observed: &mut Observed, refused: Refusals| {
-        observed.members[1].pods[0].evidence.asked.peak = Some(Answer { at: at(0), refused });
+    let note = |observed: &mut Observed, refused: Refusals, refusals: u32| {
+        let asked = &mut observed.members[1].pods[0].evidence.asked;
+        (asked.peak, asked.refusals) = (Some(Answer { at: at(0), refused }), refusals);
     };
-    note(&mut observed, None);
+    note(&mut observed, None, 0);
     let age = ANSWER_AGE.as_secs();
     assert_eq!((of(&observed, age - 1), of(&observed, age)), (Answered::Accepted, Answered::Unasked));
-    let again = at(RETRY.as_secs());
-    note(&mut observed, Some((RefusedBy::Admission, "no".into())));
-    assert_eq!(of(&observed, 2 * age), Answered::Refused { by: RefusedBy::Admission, again });
-    note(&mut observed, Some((RefusedBy::Quota, "exceeded quota: q".into())));
-    assert_eq!(of(&observed, 1), Answered::Refused { by: RefusedBy::Quota, again });
+    assert_eq!(since(&observed, 1, 2), Answered::Unasked, "it was before what it is wanted for");
+    for (refusals, again) in [(1, 60), (2, 120), (9, 600)] {
+        note(&mut observed, Some((RefusedBy::Admission, "no".into())), refusals);
+        let refused = Answered::Refused { by: RefusedBy::Admission, again: at(again) };
+        assert_eq!(of(&observed, 2 * age), refused, "{refusals}");
+    }
+    note(&mut observed, Some((RefusedBy::Quota, "exceeded quota: q".into())), 1);
+    assert_eq!(of(&observed, 1), Answered::Refused { by: RefusedBy::Quota, again: at(60) });
     observed.members[1].quotas = vec![Quota::default()];
     assert_eq!(of(&observed, 1), Answered::Accepted, "our own count knows better");
 }

@@ -118,8 +118,8 @@ fn traffic(page: &mut String, comparison: &Comparison) -> Result<()> {
         };
         let jobs = step.run.jobs;
         let title = format!("{}{}", step.contender.title(), round_of(comparison, round));
-        let Traffic { writes, in_flight, latency, throttled } = traffic;
-        let put_off = listed(throttled.iter().map(|(limit, count)| format!("{limit} {count:.0}")));
+        let Traffic { in_flight, latency, .. } = traffic;
+        let put_off = traffic.put_off();
         writeln!(
             page,
             "| {title} | {:.2} | {:.0} | {:.2} | {in_flight:.1} | {:.1} ms | {put_off} |",
@@ -128,10 +128,7 @@ fn traffic(page: &mut String, comparison: &Comparison) -> Result<()> {
             traffic.written() / jobs as f64,
             1000.0 * latency,
         )?;
-        let by_class = writes
-            .iter()
-            .map(|([class, resource], count)| format!("{class} {resource} {:.2}", count / jobs as f64));
-        writeln!(classes, "- {title}: {}", listed(by_class))?;
+        writeln!(classes, "- {title}: {}", traffic.by_class(jobs as f64))?;
     }
     writeln!(page, "\nWrites a job by class and resource:\n\n{classes}")?;
     Ok(())
@@ -158,11 +155,6 @@ fn served(page: &mut String, comparison: &Comparison) -> Result<()> {
 fn rounds(comparison: &Comparison) -> impl Iterator<Item = (usize, &Step)> {
     let rounds = comparison.rounds.iter().enumerate();
     rounds.flat_map(|(round, steps)| steps.iter().map(move |step| (round, step)))
-}
-
-fn listed(parts: impl Iterator<Item = String>) -> String {
-    let parts: Vec<String> = parts.collect();
-    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
 /// What each process used in each part: processor seconds and, at the end, resident MiB.

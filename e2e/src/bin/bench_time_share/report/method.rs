@@ -1,7 +1,11 @@
 //! The page's paragraphs on how it was measured, and on the peers.
 
+use springtide_e2e::bench::at_rest;
+use springtide_e2e::bench::requests::method as clients;
+
 use super::Measured;
 use crate::Options;
+use crate::faults;
 use crate::field::PER_NODE;
 use crate::pods::{PEAK, VALLEY};
 use crate::raw;
@@ -12,7 +16,7 @@ use crate::writes;
 
 /// All of them.
 pub(super) fn paragraphs(measured: &Measured, options: &Options) -> Vec<String> {
-    let Options { units, many, .. } = options;
+    let Options { units, many, rest_minutes, fault_rounds, .. } = options;
     let sweep: Vec<String> = raw::IN_FLIGHT.iter().map(usize::to_string).collect();
     let nodes = units.div_ceil(PER_NODE);
     vec![
@@ -46,16 +50,18 @@ pub(super) fn paragraphs(measured: &Measured, options: &Options) -> Vec<String> 
              not."
         ),
         format!(
-            "Dry runs: a window is foreseen, and all resizes of its switch are asked for within five minutes, while another \
-             group of forty pods takes turns; a policy refuses one unit of a hundred. Waits for the budget are those that the \
-             manager counts, in all classes but that of dry runs. When the window opens, the units are switched, and those that \
-             are not are compared with those that were named."
+            "Dry runs: a window is foreseen, and all resizes of its switch are asked for within half of its lead of five \
+             minutes, while another group of forty pods takes turns; a policy refuses one unit of a hundred. Waits for the \
+             budget are those that the manager counts, in all classes but that of dry runs. As soon as all units are looked at, \
+             an override asks for the switch, and those that do not come through are compared with those that were named. \
+             Writes a pod are counted by an audit log, {} pods a row, refused ones too, on nodes whose room is accounted as a \
+             kubelet does.",
+            writes::PODS
         ),
         format!(
-            "Writes a pod are counted by an audit log, {} pods a row, refused ones too, on nodes whose room is accounted as a \
-             kubelet does. Memory is the resident set of the manager half a minute after the last change; at rest nothing but \
-             KWOK's heartbeats is written by anybody. Of {many} pods ten thousand each are of one group.",
-            writes::PODS
+            "{} Of {many} pods ten thousand each are of one group, of which one member has the peak; etcd does not wait for \
+             the disk there.",
+            at_rest::method(*rest_minutes)
         ),
         format!(
             "One unit: two pods take turns on a full real node {} times, with limits of cpu, so that the kernel's quota changes \
@@ -66,23 +72,37 @@ pub(super) fn paragraphs(measured: &Measured, options: &Options) -> Vec<String> 
             unit::BY_HAND
         ),
         format!(
-            "Requests: {} pods of each member behind one Service, kube-proxy of the same node, `minSeconds: {}`. {} requests a \
-             second from a pod's network, half of them with a connection each, the others on connections that are kept; none is \
-             sent again. Members take turns until all are sent, one unit after the other. In the control all units begin at \
-             once, so that for some seconds nobody serves, {} times.",
+            "Requests: {} pods of each member behind one Service, kube-proxy of the same node, `minSeconds: {}`; {}. Members \
+             take turns until all are sent, one unit after the other. In the control all units begin at once, so that for some \
+             seconds nobody serves, {} times.",
             requests::PODS,
             requests::MIN_SECONDS,
-            requests::RATE,
+            clients(),
             requests::CONTROL
         ),
-        "Faults: the controller's own tests in a build for development, with their long loops, on nodes whose room is accounted \
-         as a kubelet does. Switches meet refused, lost and late requests and late events, and managers that are killed; after \
-         each status of each pod what is allocated on its node is summed up. Pods of others wait for room beside them. Aborts \
-         come at random moments of a switch."
-            .to_owned(),
+        format!(
+            "Faults: the controller's own tests, in a build for development, on nodes whose room is accounted as a kubelet \
+             does. Switches of many groups meet refused, lost and late requests and late events, and managers that are killed, \
+             in {fault_rounds} rounds; after each status of each pod what is allocated on its node is summed up. Pods of \
+             others wait for room beside them.{} Aborts come at random moments of a switch. Starts: the leader ends, by SIGKILL \
+             or in order, some seconds before window - lead.",
+            fewer(*fault_rounds)
+        ),
         format!(
             "{} Times of single runs vary on a small machine; the comparisons are within one run.",
             measured.log.independence()
         ),
     ]
+}
+
+/// What is said of fewer rounds than the specification has.
+fn fewer(rounds: u64) -> String {
+    if rounds >= faults::SPECIFIED_ROUNDS {
+        return String::new();
+    }
+    format!(
+        " The specification names a thousand switches of each order; those are {} rounds (`--fault-rounds`), as the test has \
+         them by itself in `make test-long`.",
+        faults::SPECIFIED_ROUNDS
+    )
 }

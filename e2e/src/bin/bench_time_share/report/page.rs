@@ -3,25 +3,21 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use springtide_e2e::bench::at_rest::{Large, Rest};
-use springtide_e2e::bench::lives::Lives;
-use springtide_e2e::bench::processes::{BENCH, KWOK, MANAGER, Spent, table};
+use springtide_e2e::bench::at_rest;
+use springtide_e2e::bench::counted::Count;
+use springtide_e2e::bench::lives::{self, Lives};
+use springtide_e2e::bench::processes::{NAMES, Spent, table};
 use springtide_e2e::bench::report::{Goal, quantile};
-use springtide_e2e::bench::scrape::Traffic;
+use springtide_e2e::bench::scrape::{self, Sent};
 
-use super::{Measured, method};
+use super::{AFTER, Measured, WAYS, method};
 use crate::Options;
-use crate::faults::{COUNTED, Faults};
+use crate::faults::COUNTED;
 use crate::preflight::Asked;
-use crate::requests::{Compared, Requests};
 use crate::scaler::Scaled;
 use crate::switched::{BUDGET, Switched};
 use crate::unit::Units;
 use crate::writes::Writes;
-
-/// Names of the processes, in their order.
-const NAMES: [&str; 7] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", KWOK, MANAGER, BENCH];
 
 /// All of it.
 pub(super) fn of(measured: &Measured, options: &Options, goals: &[Goal], origin: &str) -> Result<String> {
@@ -32,7 +28,7 @@ pub(super) fn of(measured: &Measured, options: &Options, goals: &[Goal], origin:
     measured.log.open(&mut page, title, origin, plot, goals)?;
     if !timed.is_empty() {
         speed(&mut page, &timed)?;
-        sent(&mut page, &timed)?;
+        scrape::section(&mut page, "unit", &timed.iter().map(sent).collect::<Vec<_>>())?;
         let spent: Vec<(String, &Spent)> =
             timed.iter().map(|(which, switched)| ((*which).to_owned(), &switched.spent)).collect();
         table(&mut page, &NAMES, &spent)?;
@@ -43,17 +39,15 @@ pub(super) fn of(measured: &Measured, options: &Options, goals: &[Goal], origin:
     if let Some(units) = &measured.unit {
         one_unit(&mut page, units)?;
     }
-    if let Some(faults) = &measured.faults {
-        counted(&mut page, faults)?;
-    }
+    counted(&mut page, measured)?;
     if let Some(asked) = &measured.preflight {
         ahead(&mut page, asked)?;
     }
-    if measured.rest.is_some() || measured.many.is_some() {
-        at_rest(&mut page, measured)?;
-    }
+    let many = "of several groups";
+    at_rest::section(&mut page, AFTER, measured.rest.as_ref(), many, measured.many.as_ref())?;
     if let Some(compared) = &measured.requests {
-        lost(&mut page, compared)?;
+        writeln!(page, "\n## Requests through a Service whose members take turns\n")?;
+        compared.table(&mut page, WAYS, "switches", "member")?;
     }
     write!(page, "\n## Method\n\n{}\n", method::paragraphs(measured, options).join("\n\n"))?;
     Ok(page)
@@ -80,15 +74,9 @@ fn speed(page: &mut String, timed: &[(&'static str, &Switched)]) -> Result<()> {
             100.0 * rate / limit
         )?;
     }
-    writeln!(
-        page,
-        "\n| without a controller | in flight | units/s | p50 of a unit | p99 |\n|---|---|---|---|---|"
-    )?;
-    for (which, switched) in timed {
-        for Lives { in_flight, rate, p50, p99 } in &switched.raw {
-            writeln!(page, "| {which} | {in_flight} | {rate:.1} | {p50:.2} s | {p99:.2} s |")?;
-        }
-    }
+    let sweeps: Vec<(&str, &[Lives])> =
+        timed.iter().map(|(which, switched)| (*which, &*switched.raw)).collect();
+    lives::table(page, "unit", &sweeps)?;
     let scaled =
         timed.iter().filter_map(|(which, switched)| Some((which, switched, switched.scaled.as_ref()?)));
     for (which, switched, Scaled { replicas, seconds, served }) in scaled {
@@ -109,33 +97,8 @@ fn speed(page: &mut String, timed: &[(&'static str, &Switched)]) -> Result<()> {
     Ok(())
 }
 
-fn sent(page: &mut String, timed: &[(&'static str, &Switched)]) -> Result<()> {
-    writeln!(page, "\n## What was written in these runs\n")?;
-    writeln!(
-        page,
-        "| | writes of the manager a unit, by class and resource | under way on average | answer after, on average | put \
-         off | writes of all on pods, a unit |"
-    )?;
-    writeln!(page, "|---|---|---|---|---|---|")?;
-    for (which, switched) in timed {
-        let Traffic { writes, in_flight, latency, throttled } = &switched.traffic;
-        let units = switched.units as f64;
-        let by_class: Vec<String> = writes
-            .iter()
-            .map(|([class, resource], count)| format!("{class} {resource} {:.2}", count / units))
-            .collect();
-        let put_off: Vec<String> =
-            throttled.iter().map(|(limit, count)| format!("{limit} {count:.0}")).collect();
-        writeln!(
-            page,
-            "| {which} | {} | {in_flight:.1} | {:.1} ms | {} | {:.2} |",
-            by_class.join(", "),
-            1000.0 * latency,
-            put_off.join(", "),
-            switched.served / units
-        )?;
-    }
-    Ok(())
+fn sent<'a>((which, switched): &(&'a str, &'a Switched)) -> Sent<'a> {
+    Sent { title: which, things: switched.units, traffic: &switched.traffic, served: switched.served }
 }
 
 fn written(page: &mut String, rows: &[Writes]) -> Result<()> {
@@ -163,11 +126,19 @@ fn one_unit(page: &mut String, Units { switched, nudges, by_hand }: &Units) -> R
     Ok(())
 }
 
-fn counted(page: &mut String, Faults { counts }: &Faults) -> Result<()> {
+/// What tests have counted.
+fn counted(page: &mut String, measured: &Measured) -> Result<()> {
+    let Measured { faults, starts, .. } = measured;
+    let among = faults.iter().flat_map(|faults| COUNTED.iter().zip(&faults.counts));
+    let mut rows: Vec<(&str, &Count)> = among.map(|(counted, count)| (counted.text, count)).collect();
+    rows.extend(starts.iter().map(|starts| ("switches that began more than a second late", &starts.late)));
+    if rows.is_empty() {
+        return Ok(());
+    }
     writeln!(page, "\n## Among faults\n\n| what may never be | tries | managers and faults | times |")?;
     writeln!(page, "|---|---|---|---|")?;
-    for (counted, count) in COUNTED.iter().zip(counts) {
-        writeln!(page, "| {} | {} | {} | {} |", counted.text, count.tries, count.starts, count.violations)?;
+    for (text, Count { tries, starts, violations, what: _ }) in rows {
+        writeln!(page, "| {text} | {tries} | {starts} | {violations} |")?;
     }
     Ok(())
 }
@@ -204,54 +175,6 @@ fn ahead(page: &mut String, asked: &Asked) -> Result<()> {
     writeln!(page, "| units that were named as not coming through | {named} |")?;
     writeln!(page, "| units that did not | {skipped} |")?;
     writeln!(page, "| real resizes that were refused | {refused:.0} |")?;
-    Ok(())
-}
-
-fn at_rest(page: &mut String, measured: &Measured) -> Result<()> {
-    writeln!(page, "\n## Memory, and writes at rest\n\n| measure | value |\n|---|---|")?;
-    if let Some(Rest { pods, resident_mib, peak_mib, fresh_mib, minutes, writes, writes_of_fresh }) =
-        &measured.rest
-    {
-        writeln!(page, "| manager RSS beside {pods} pods, after a switch of all | {resident_mib:.0} MiB |")?;
-        writeln!(page, "| the most until then | {peak_mib:.0} MiB |")?;
-        writeln!(page, "| RSS of another manager that has just started | {fresh_mib:.0} MiB |")?;
-        writeln!(page, "| writes in {minutes} min in which nothing changes | {writes} |")?;
-        writeln!(page, "| writes of the other one in its first two minutes | {writes_of_fresh} |")?;
-    }
-    if let Some(Large { pods, idle_mib, resident_mib, peak_mib }) = &measured.many {
-        writeln!(page, "| manager RSS without pods | {idle_mib:.0} MiB |")?;
-        writeln!(page, "| beside {pods} pods of several groups | {resident_mib:.0} MiB |")?;
-        writeln!(page, "| the most until then | {peak_mib:.0} MiB |")?;
-    }
-    Ok(())
-}
-
-fn lost(page: &mut String, Compared { drained, control }: &Compared) -> Result<()> {
-    writeln!(page, "\n## Requests through a Service whose members take turns\n")?;
-    writeln!(
-        page,
-        "| | switches | requests | lost, a connection each | lost, connections kept | p50 of either, ms | p99 of either, ms | \
-         slowest | answers by member |"
-    )?;
-    writeln!(page, "|---|---|---|---|---|---|---|---|---|")?;
-    for (which, requests) in [("one unit after the other", drained), ("all at once", control)] {
-        let Requests { switches, failed: [new, kept], p50, p99, slowest, members, .. } = requests;
-        let members: Vec<String> =
-            members.iter().map(|(member, count)| format!("{member} {count}")).collect();
-        let millis =
-            |seconds: &[f64; 2]| seconds.map(|seconds| format!("{:.1}", 1000.0 * seconds)).join(", ");
-        writeln!(
-            page,
-            "| {which} | {switches} | {} | {new} | {kept} | {} | {} | {slowest:.2} s | {} |",
-            requests.sent(),
-            millis(p50),
-            millis(p99),
-            members.join(", ")
-        )?;
-    }
-    for failure in &drained.failures {
-        writeln!(page, "\nLost one unit after the other: {failure}.")?;
-    }
     Ok(())
 }
 

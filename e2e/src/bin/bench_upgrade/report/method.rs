@@ -1,19 +1,21 @@
 //! The page's paragraphs on how it was measured, and on the peer that is not there.
 
 use springtide_crds::in_place_upgrade::MAX_PODS;
+use springtide_e2e::bench::at_rest;
+use springtide_e2e::bench::requests::method as clients;
 
 use super::Measured;
 use crate::conflicts::NOISE_PER_SECOND;
 use crate::field::NODES;
 use crate::throughput::BUDGET;
-use crate::{Options, downtime, raw, requests, writes};
+use crate::{Options, downtime, names, raw, requests, writes};
 
 /// Requests a second that the client of OpenKruise's manager is held to unless its flag `--rest-config-qps` says otherwise.
 const OPEN_KRUISE_QPS: u32 = 30;
 
 /// All of them.
 pub(super) fn paragraphs(measured: &Measured, options: &Options) -> Vec<String> {
-    let Options { pods, many, .. } = options;
+    let Options { pods, many, rest_minutes, .. } = options;
     let sweep: Vec<String> = raw::IN_FLIGHT.iter().map(usize::to_string).collect();
     vec![
         format!(
@@ -39,38 +41,47 @@ pub(super) fn paragraphs(measured: &Measured, options: &Options) -> Vec<String> 
             sweep.join(", ")
         ),
         format!(
-            "Writes a pod are counted by an audit log, {} pods a row, refused ones too. The one who writes statuses sets a \
-             condition of {NOISE_PER_SECOND} pods a second, at random among those that have not been upgraded yet; the share is \
-             of all writes of the manager on pods in that upgrade. Memory is the resident set of the manager half a minute \
-             after the last change; at rest nothing but KWOK's heartbeats is written by anybody. Of {many} pods, as an object \
-             takes {MAX_PODS} at most, ten thousand each are of one workload; there is no upgrade of them, and their gates \
-             are opened by the manager.",
+            "Of the same pods are those whose UID, address and node are what they were before the upgrade. Writes a pod are \
+             counted by an audit log, {} pods a row, refused ones too. The one who writes statuses sets a condition of \
+             {NOISE_PER_SECOND} pods a second, at random among those that have not been upgraded yet; the share is of all \
+             writes of the manager on pods in that upgrade.",
             writes::PODS
+        ),
+        format!(
+            "{} Of {many} pods, as an object takes {MAX_PODS} at most, ten thousand each are of one workload, which has an \
+             upgrade with nothing to do; etcd does not wait for the disk there.",
+            at_rest::method(*rest_minutes)
         ),
         format!(
             "Out: {} pods of a real node that serve HTTP are upgraded {} times, one at a time, between two versions whose \
              images are both on the node, `minSeconds: 0`. Their probe asks every second. Without connections a server takes \
              {} s of its grace, which the goal adds to its bound; a pod without a gate may be back before anybody has seen it \
-             out.",
+             out. A server adds a line to a file in its volume when it starts.",
             downtime::PODS,
             downtime::ROUNDS,
             downtime::GRACE_USED
         ),
         format!(
-            "Requests: {} pods behind a Service, kube-proxy of the same node, `minSeconds: {}`. {} requests a second from a \
-             pod's network, half of them with a connection each, the others on connections that are kept until the server \
-             ends them; none is sent again. Upgrades follow one another until all are sent. Without a drain \
-             (`traffic.mode: None`) the same goes on for {} upgrades.",
+            "Requests: {} pods behind a Service, kube-proxy of the same node, `minSeconds: {}`; {}. Upgrades follow one \
+             another until all are sent. Without a drain (`traffic.mode: None`) the same goes on for {} upgrades.",
             requests::PODS,
             requests::MIN_SECONDS,
-            requests::RATE,
+            clients(),
             requests::CONTROL_UPGRADES
         ),
-        "Kills: the controller's own test in a build for development, with its long loop. Each scenario is played without a \
-         kill first, and then with one at each write the manager makes: before it is sent, when it is stored and not \
-         answered, and after that. A case ends otherwise when its end state, the history of its pods or its writes are \
-         others than without a kill."
-            .to_owned(),
+        format!(
+            "Upgrades that end otherwise: the controller's own tests, in a build for development. On a real node with a \
+             registry {} tests upgrade among names of equal digests, digest pins and a tag that gets other content, and \
+             restart kubelet, containerd and node in between. Kills: each scenario is played without a kill first, and then \
+             with one at each write the manager makes, which hits in turns before it is sent, when it is stored and not \
+             answered, and after that, with in turns a new manager and a standby to go on (`make test-long` has all points \
+             of each write with both, and those of several at once). A case ends otherwise when its end state, the history of \
+             its pods or its writes are others than without a kill. At random: small workloads of all kinds, many at a time, \
+             with steps, histories and protocols by chance, beside watches that are late by up to six seconds, controller \
+             managers that are killed or stand still, and changes of leader; every ReplicaSet and pod that is made or ended \
+             for them counts, and every upgrade that does not come to its end.",
+            names::TESTS.len()
+        ),
         open_kruise(*pods),
         format!(
             "{} Times of single runs vary on a small machine; the shares are within one run.",

@@ -3,24 +3,19 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use springtide_e2e::bench::at_rest::{Large, Rest};
-use springtide_e2e::bench::lives::Lives;
-use springtide_e2e::bench::processes::{BENCH, KWOK, MANAGER, Spent, table};
+use springtide_e2e::bench::at_rest;
+use springtide_e2e::bench::counted::Count;
+use springtide_e2e::bench::lives::{self, Lives};
+use springtide_e2e::bench::processes::{NAMES, Spent, table};
 use springtide_e2e::bench::report::{Goal, quantile};
-use springtide_e2e::bench::scrape::Traffic;
+use springtide_e2e::bench::scrape::{self, Sent};
 
-use super::{Measured, method};
+use super::{AFTER, Measured, WAYS, method};
 use crate::Options;
 use crate::conflicts::{Conflicts, NOISE_PER_SECOND};
-use crate::crashes::Crashes;
 use crate::downtime::{Downtime, Downtimes};
-use crate::requests::{Compared, Requests};
 use crate::throughput::{BUDGET, Upgraded};
 use crate::writes::Writes;
-
-/// Names of the processes, in their order.
-const NAMES: [&str; 7] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", KWOK, MANAGER, BENCH];
 
 /// All of it.
 pub(super) fn of(measured: &Measured, options: &Options, goals: &[Goal], origin: &str) -> Result<String> {
@@ -31,7 +26,8 @@ pub(super) fn of(measured: &Measured, options: &Options, goals: &[Goal], origin:
     measured.log.open(&mut page, title, origin, plot, goals)?;
     if !timed.is_empty() {
         speed(&mut page, &timed)?;
-        sent(&mut page, &timed)?;
+        same(&mut page, &timed)?;
+        scrape::section(&mut page, "pod", &timed.iter().map(sent).collect::<Vec<_>>())?;
         let spent: Vec<(String, &Spent)> =
             timed.iter().map(|(which, upgraded)| ((*which).to_owned(), &upgraded.spent)).collect();
         table(&mut page, &NAMES, &spent)?;
@@ -42,18 +38,16 @@ pub(super) fn of(measured: &Measured, options: &Options, goals: &[Goal], origin:
     if let Some(conflicts) = &measured.conflicts {
         refused(&mut page, conflicts)?;
     }
-    if measured.rest.is_some() || measured.many.is_some() {
-        at_rest(&mut page, measured)?;
-    }
+    let many = "in several workloads";
+    at_rest::section(&mut page, AFTER, measured.rest.as_ref(), many, measured.many.as_ref())?;
     if let Some(downtimes) = &measured.downtimes {
         out(&mut page, downtimes)?;
     }
     if let Some(compared) = &measured.requests {
-        lost(&mut page, compared)?;
+        writeln!(page, "\n## Requests through a Service whose pods are upgraded\n")?;
+        compared.table(&mut page, WAYS, "upgrades of all pods", "version")?;
     }
-    if let Some(crashes) = &measured.crashes {
-        killed(&mut page, crashes)?;
-    }
+    counted(&mut page, measured)?;
     write!(page, "\n## Method\n\n{}\n", method::paragraphs(measured, options).join("\n\n"))?;
     Ok(page)
 }
@@ -85,45 +79,25 @@ fn speed(page: &mut String, timed: &[(&'static str, &Upgraded)]) -> Result<()> {
             100.0 * rate / limit
         )?;
     }
+    let sweeps: Vec<(&str, &[Lives])> =
+        timed.iter().map(|(which, upgraded)| (*which, &*upgraded.raw)).collect();
+    Ok(lives::table(page, "pod", &sweeps)?)
+}
+
+fn same(page: &mut String, timed: &[(&'static str, &Upgraded)]) -> Result<()> {
     writeln!(
         page,
-        "\n| without a controller | in flight | pods/s | p50 of a pod | p99 |\n|---|---|---|---|---|"
+        "\n| after it | pods with UID, address and node of before | ReplicaSets with pods, beside the one of before |"
     )?;
-    for (which, upgraded) in timed {
-        for Lives { in_flight, rate, p50, p99 } in &upgraded.raw {
-            writeln!(page, "| {which} | {in_flight} | {rate:.1} | {p50:.2} s | {p99:.2} s |")?;
-        }
+    writeln!(page, "|---|---|---|")?;
+    for (which, Upgraded { pods, same, other_sets, .. }) in timed {
+        writeln!(page, "| {which} | {same} of {pods} | {other_sets} |")?;
     }
     Ok(())
 }
 
-fn sent(page: &mut String, timed: &[(&'static str, &Upgraded)]) -> Result<()> {
-    writeln!(page, "\n## What was written in these runs\n")?;
-    writeln!(
-        page,
-        "| | writes of the manager a pod, by class and resource | under way on average | answer after, on average | put \
-         off | writes of all on pods, a pod |"
-    )?;
-    writeln!(page, "|---|---|---|---|---|---|")?;
-    for (which, upgraded) in timed {
-        let Traffic { writes, in_flight, latency, throttled } = &upgraded.traffic;
-        let pods = upgraded.pods as f64;
-        let by_class: Vec<String> = writes
-            .iter()
-            .map(|([class, resource], count)| format!("{class} {resource} {:.2}", count / pods))
-            .collect();
-        let put_off: Vec<String> =
-            throttled.iter().map(|(limit, count)| format!("{limit} {count:.0}")).collect();
-        writeln!(
-            page,
-            "| {which} | {} | {in_flight:.1} | {:.1} ms | {} | {:.2} |",
-            by_class.join(", "),
-            1000.0 * latency,
-            put_off.join(", "),
-            upgraded.served / pods
-        )?;
-    }
-    Ok(())
+fn sent<'a>((which, upgraded): &(&'a str, &'a Upgraded)) -> Sent<'a> {
+    Sent { title: which, things: upgraded.pods, traffic: &upgraded.traffic, served: upgraded.served }
 }
 
 fn written(page: &mut String, rows: &[Writes]) -> Result<()> {
@@ -150,33 +124,11 @@ fn refused(page: &mut String, conflicts: &Conflicts) -> Result<()> {
     Ok(())
 }
 
-fn at_rest(page: &mut String, measured: &Measured) -> Result<()> {
-    writeln!(page, "\n## Memory, and writes at rest\n\n| measure | value |\n|---|---|")?;
-    if let Some(Rest { pods, resident_mib, peak_mib, fresh_mib, minutes, writes, writes_of_fresh }) =
-        &measured.rest
-    {
-        writeln!(
-            page,
-            "| manager RSS beside {pods} pods, after an upgrade of all | {resident_mib:.0} MiB |"
-        )?;
-        writeln!(page, "| the most until then | {peak_mib:.0} MiB |")?;
-        writeln!(page, "| RSS of another manager that has just started | {fresh_mib:.0} MiB |")?;
-        writeln!(page, "| writes in {minutes} min in which nothing changes | {writes} |")?;
-        writeln!(page, "| writes of the other one in its first two minutes | {writes_of_fresh} |")?;
-    }
-    if let Some(Large { pods, idle_mib, resident_mib, peak_mib }) = &measured.many {
-        writeln!(page, "| manager RSS without pods | {idle_mib:.0} MiB |")?;
-        writeln!(page, "| beside {pods} pods with a gate, in several workloads | {resident_mib:.0} MiB |")?;
-        writeln!(page, "| the most until then | {peak_mib:.0} MiB |")?;
-    }
-    Ok(())
-}
-
 fn out(page: &mut String, Downtimes { gated, plain }: &Downtimes) -> Result<()> {
     writeln!(page, "\n## How long a pod is out, real kubelet, images on the node, in s\n")?;
     writeln!(page, "| pods | from | changes | seen | p50 | p99 | longest |\n|---|---|---|---|---|---|---|")?;
     for (which, downtime) in [("with a gate", gated), ("without a gate", plain)] {
-        let Downtime { changes, out, restarted } = downtime;
+        let Downtime { changes, out, restarted, .. } = downtime;
         for (from, spans) in
             [("Ready False to True", out), ("change of the image to a new container", restarted)]
         {
@@ -185,38 +137,35 @@ fn out(page: &mut String, Downtimes { gated, plain }: &Downtimes) -> Result<()> 
             writeln!(page, "| {which} | {from} | {changes} | {seen} | {p50:.2} | {p99:.2} | {longest:.2} |")?;
         }
     }
+    let (pods, volumes) = (gated.pods + plain.pods, gated.volumes + plain.volumes);
+    writeln!(page, "\nOf their {pods} volumes {volumes} have kept what each version has left there.")?;
     Ok(())
 }
 
-fn lost(page: &mut String, Compared { drained, control }: &Compared) -> Result<()> {
-    writeln!(page, "\n## Requests through a Service whose pods are upgraded\n")?;
-    writeln!(
-        page,
-        "| | upgrades of all pods | requests | lost, a connection each | lost, connections kept | slowest | answers by version |"
-    )?;
-    writeln!(page, "|---|---|---|---|---|---|---|")?;
-    for (which, requests) in [("gate and proof", drained), ("no drain", control)] {
-        let Requests { upgrades, failed: [new, kept], slowest, versions, .. } = requests;
-        let versions: Vec<String> =
-            versions.iter().map(|(version, count)| format!("{version} {count}")).collect();
-        writeln!(
-            page,
-            "| {which} | {upgrades} | {} | {new} | {kept} | {slowest:.2} s | {} |",
-            requests.sent(),
-            versions.join(", ")
-        )?;
+/// What tests have counted.
+fn counted(page: &mut String, measured: &Measured) -> Result<()> {
+    let Measured { names, crashes, random, .. } = measured;
+    let rows = [
+        (
+            "names of equal and of changed content, containers that end before their change: tests",
+            names.as_ref().map(|names| &names.ends),
+        ),
+        ("a kill of the manager at each write: upgrades", crashes.as_ref().map(|crashes| &crashes.ends)),
+        (
+            "at random, beside controllers that are late and replaced: upgrades",
+            random.as_ref().map(|random| &random.replacements),
+        ),
+    ];
+    if rows.iter().all(|(_, count)| count.is_none()) {
+        return Ok(());
     }
-    for failure in &drained.failures {
-        writeln!(page, "\nLost with gate and proof: {failure}.")?;
+    writeln!(page, "\n## Upgrades that end otherwise than they have to\n")?;
+    writeln!(page, "| | all | kills, or disturbances | that end otherwise |\n|---|---|---|---|")?;
+    for (what, Count { tries, starts, violations, what: _ }) in
+        rows.into_iter().filter_map(|(what, count)| Some((what, count?)))
+    {
+        writeln!(page, "| {what} | {tries} | {starts} | {violations} |")?;
     }
-    Ok(())
-}
-
-fn killed(page: &mut String, Crashes { ends }: &Crashes) -> Result<()> {
-    writeln!(page, "\n## A kill of the manager at each write\n\n| measure | value |\n|---|---|")?;
-    writeln!(page, "| cases | {} |", ends.tries)?;
-    writeln!(page, "| managers that were killed where they were to be | {} |", ends.starts)?;
-    writeln!(page, "| cases that ended otherwise than without a kill | {} |", ends.violations)?;
     Ok(())
 }
 

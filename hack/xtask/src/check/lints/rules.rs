@@ -4,6 +4,8 @@ use serde_json::Value;
 use springtide_crds::Kind;
 
 use super::{Problem, Subject};
+use crate::check::examples::RuleExamples;
+use crate::check::fit;
 use crate::schema;
 
 /// Every rule has a message that names a field, a reason and examples; every
@@ -33,7 +35,7 @@ pub(super) fn rules(subject: &Subject) -> Vec<Problem> {
     });
     for example in &subject.examples.rules {
         if !known.iter().any(|(message, _)| *message == example.message) {
-            problems.push((String::new(), format!("examples for {:?}, which no rule says", example.message)));
+            problems.extend(schema_problem(subject, example).map(|problem| (String::new(), problem)));
         }
     }
     let transitions: Vec<&str> =
@@ -54,6 +56,27 @@ fn example_problem(subject: &Subject, message: &str, transition: bool) -> Option
         return Some("examples have `old` exactly when the rule compares with oldSelf");
     }
     None
+}
+
+/// What no rule says the schema itself may refuse: then the message is how the API server begins, with the path of a
+/// field, as `spec.override.untilTime: Required value`.
+fn schema_problem(subject: &Subject, example: &RuleExamples) -> Option<String> {
+    let message = &example.message;
+    let field = message.split_once(": ").map(|(path, _)| path).filter(|path| path.starts_with("spec."));
+    let Some(name) = field.and_then(|path| path.rsplit('.').next()).and_then(|name| name.split('[').next())
+    else {
+        return Some(format!("examples for {message:?}, which no rule says"));
+    };
+    let problems = |patch: &Value| fit::object_problems(&subject.examples.with(patch), &subject.root);
+    let is_refused = |patch: &Value| problems(patch).iter().any(|problem| problem.contains(name));
+    if example.accept.is_empty() || example.reject.is_empty() {
+        return Some(format!("{message:?} needs an accepted and a rejected example"));
+    }
+    if let Some(patch) = example.accept.iter().find(|patch| !problems(patch).is_empty()) {
+        return Some(format!("the schema does not take {patch}, which {message:?} accepts"));
+    }
+    let taken = example.reject.iter().find(|patch| !is_refused(patch))?;
+    Some(format!("nothing refuses {taken}, which {message:?} rejects"))
 }
 
 fn guarded(subject: &Subject, transitions: &[&str]) -> Vec<Problem> {

@@ -9,6 +9,7 @@ use springtide_crds::reason::ReasonDoc;
 
 use super::*;
 use crate::check::allowed;
+use crate::check::examples::RuleExamples;
 
 /// The real BatchJob with a controller that uses every field.
 fn subject() -> Subject {
@@ -198,6 +199,25 @@ fn all_broken() -> Vec<Broken> {
         broken("rules", |s| s.examples.rules[0].reject.clear(), "an accepted and a rejected"),
         broken("rules", |s| s.examples.rules[0].old = Some(json!({})), "`old` exactly when"),
         broken("rules", |s| s.examples.rules[0].message.push('!'), "which no rule says"),
+        broken(
+            "rules",
+            |s| s.examples.rules.push(of_schema(json!([{}]), json!([{"spec": {"tier": "Standard"}}]))),
+            "nothing refuses",
+        ),
+        broken(
+            "rules",
+            |s| {
+                s.examples
+                    .rules
+                    .push(of_schema(json!([{"spec": {"tier": "A"}}]), json!([{"spec": {"tier": "B"}}])))
+            },
+            "the schema does not take",
+        ),
+        broken(
+            "rules",
+            |s| s.examples.rules.push(of_schema(json!([{}]), json!([]))),
+            "an accepted and a rejected",
+        ),
         broken("rules", |s| s.kind.immutable_fields = &["priority"], "no transition rule guards it"),
         broken("rules", |s| s.kind.immutable_fields = &["prioritee"], "does not exist"),
         broken(
@@ -221,6 +241,20 @@ fn all_broken() -> Vec<Broken> {
 
 fn odd_reason(doc: &'static str, reason: &'static str) -> ReasonDoc {
     ReasonDoc { condition: "Queued", status: ConditionStatus::True, reason, doc }
+}
+
+/// Examples of what the schema itself takes and refuses.
+fn of_schema(accept: Value, reject: Value) -> RuleExamples {
+    let message = "spec.tier: Unsupported value";
+    serde_json::from_value(json!({"message": message, "accept": accept, "reject": reject})).unwrap()
+}
+
+#[test]
+fn what_the_schema_refuses_may_have_examples_too() {
+    let mut subject = subject();
+    let example = of_schema(json!([{"spec": {"tier": "Standard"}}]), json!([{"spec": {"tier": "Odd"}}]));
+    subject.examples.rules.push(example);
+    assert!(!findings(&subject).iter().any(|found| found.lint == "rules"));
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! The YAML in the docs is what the API server takes: each object of ours, and each part of a spec, fits the schema of
 //! its kind. Rules in CEL the API server knows best: a test gives it the same objects (`e2e/tests/crd_validation/main.rs`).
 
-mod fit;
-
 use std::fs;
 use std::path::Path;
 
@@ -11,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use springtide_crds::Kind;
 
-use super::Finding;
+use super::{Finding, fit};
 
 /// Pages, or folders of them, below the root.
 const PAGES: [&str; 2] = ["README.md", "docs"];
@@ -103,7 +101,7 @@ fn judge_document(document: &Value, block: &str, shapes: &[Shape]) -> Vec<String
     let of_group = |shape: &Shape| group(&shape.api_version) == group(api_version);
     if !api_version.is_empty() {
         return match shapes.iter().find(|shape| (&*shape.api_version, &*shape.kind) == (api_version, kind)) {
-            Some(shape) => fit::problems(&without_type_and_metadata(document), &shape.root, ""),
+            Some(shape) => fit::object_problems(document, &shape.root),
             None if shapes.iter().any(of_group) => vec![format!("there is no {kind} in {api_version}")],
             None => Vec::new(),
         };
@@ -112,13 +110,6 @@ fn judge_document(document: &Value, block: &str, shapes: &[Shape]) -> Vec<String
         Some(part) => judge_part(part, shapes),
         None => Vec::new(),
     }
-}
-
-/// What the schema of a CRD speaks of: the rest is the API server's own.
-fn without_type_and_metadata(object: &Value) -> Value {
-    let mut fields = object.as_object().cloned().unwrap_or_default();
-    fields.retain(|name, _| !["apiVersion", "kind", "metadata"].contains(&name.as_str()));
-    Value::Object(fields)
 }
 
 fn group(api_version: &str) -> &str {

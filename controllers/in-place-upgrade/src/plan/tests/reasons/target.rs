@@ -1,8 +1,6 @@
 //! Whether a spec is served, whether its workload is locked, and whether images are on the nodes.
 
 use super::Told;
-use springtide_plumbing::workloads::amounts::Amounts;
-use springtide_plumbing::workloads::claims::Claim;
 use crate::fixtures::{at, autoscaler, daemon_set, overlay, pod, replica_set, revision};
 use crate::observed::Observed;
 use crate::plan::tests::kinds::{db, in_run, observed, old_pods};
@@ -13,6 +11,8 @@ use crate::time_share::TimeShare;
 use serde_json::{Value, json};
 use springtide_crds::in_place_upgrade::{AcceptedReason, LockedReason, PrePulledReason, RefusalReason};
 use springtide_plumbing::key::ObjectKey;
+use springtide_plumbing::workloads::amounts::Amounts;
+use springtide_plumbing::workloads::claims::Claim;
 
 fn world(spec: Value) -> World {
     World::new(3, false, spec)

@@ -1,11 +1,11 @@
 //! Those who act beside us: the kubelet, and the controllers of ReplicaSets, Deployments and StatefulSets.
 
 use super::{World, condition, revision_json};
-use springtide_plumbing::workloads::content::Digest;
 use crate::fixtures::at;
+use serde_json::{Value, json};
+use springtide_plumbing::workloads::content::Digest;
 use springtide_plumbing::workloads::names::{CONTROLLER_REVISION_HASH, UPGRADE_TRAFFIC};
 use springtide_plumbing::workloads::template::Template;
-use serde_json::{Value, json};
 
 impl World {
     /// The kubelet and the Deployment's controller see what is there, and say so.

@@ -1,7 +1,7 @@
 //! What may never be, and what has to be at rest.
 
 use super::{World, condition};
-use crate::names::TIME_SHARE_TRAFFIC;
+use crate::names::{SKIPPED, TIME_SHARE_TRAFFIC, TRANSITION};
 use serde_json::Value;
 use springtide_plumbing::workloads::amounts::Pair;
 
@@ -99,20 +99,27 @@ impl World {
     }
 
     /// At rest each unit is wholly on one side, and traffic goes with sizes: of the first pods of either member on a node,
-    /// so many of each as are a block, the ones are at peak and the others at valley.
+    /// so many of each as are a block, the ones are at peak and the others at valley. All are at valley where nobody has
+    /// given the peak up, and the unit was.
     #[track_caller]
     pub(in crate::plan::tests) fn assert_whole(&self, block: [usize; 2]) {
         for node in self.nodes.keys() {
-            let on_it = |deployment: &str| -> Vec<Stage> {
-                let names = self.pods_of(deployment);
-                let own = names.iter().filter(|name| self.pods[*name]["spec"]["nodeName"] == *node);
-                own.map(|name| self.stage(name)).collect()
+            let on_it = |deployment: &str| -> Vec<String> {
+                let names = self.pods_of(deployment).into_iter();
+                names.filter(|name| self.pods[name]["spec"]["nodeName"] == *node).collect()
             };
             let (pay, promo) = (on_it("pay"), on_it("promo"));
             for (number, (pay, promo)) in pay.chunks(block[0]).zip(promo.chunks(block[1])).enumerate() {
-                let is = |pods: &[Stage], stage| pods.iter().all(|found| *found == stage);
-                let is_whole = (is(pay, Stage::Peak) && is(promo, Stage::Valley))
-                    || (is(pay, Stage::Valley) && is(promo, Stage::Peak));
+                let stages = |pods: &[String]| pods.iter().map(|name| self.stage(name)).collect::<Vec<_>>();
+                let are = |pods: &[String], stage| stages(pods).iter().all(|found| *found == stage);
+                let are_small = [are(pay, Stage::Valley), are(promo, Stage::Valley)];
+                let is_whole = match are_small {
+                    [true, true] => pay.iter().chain(promo).any(|name| self.is_back_from_nobody(name)),
+                    [false, true] => are(pay, Stage::Peak),
+                    [true, false] => are(promo, Stage::Peak),
+                    [false, false] => false,
+                };
+                let (pay, promo) = (stages(pay), stages(promo));
                 assert!(
                     is_whole,
                     "block {number} of {node}: {pay:?} and {promo:?}: {:#}",
@@ -120,6 +127,14 @@ impl World {
                 );
             }
         }
+    }
+
+    /// Whether a pod's unit was given up in the last switch, which has led from nobody.
+    fn is_back_from_nobody(&self, name: &str) -> bool {
+        let transition = self.status().transition.filter(|transition| transition.from.is_none());
+        let mark = condition(&self.pods[name]["status"], SKIPPED);
+        let told = mark.and_then(|mark| mark["message"].as_str()?.split(':').next());
+        transition.is_some_and(|transition| told == Some(&*format!("{TRANSITION}{}", transition.id)))
     }
 }
 

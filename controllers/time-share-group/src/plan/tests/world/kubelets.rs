@@ -48,6 +48,13 @@ impl World {
             kubelet.miss_news();
         }
         let now = at(self.now);
+        // A watch brings each version, and not the last one alone: a nudge is two of them.
+        let is_here = |pod: &Value| pod["spec"]["nodeName"] == node;
+        let (own, others) = std::mem::take(&mut self.resized).into_iter().partition::<Vec<_>, _>(is_here);
+        self.resized = others;
+        for pod in own.iter().filter(|pod| mine.iter().any(|name| pod["metadata"]["name"] == **name)) {
+            kubelet.look(pod, now);
+        }
         let (stay, away): (Vec<&String>, Vec<&String>) =
             mine.iter().partition(|name| kubelet.look(&self.pods[*name], now));
         kubelet.look_again(now);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use springtide_plumbing::dry_run::Verdict;
 use springtide_plumbing::error::{Refusal, WriteError};
 use springtide_plumbing::executor::Done;
+use springtide_plumbing::key::Resource;
 use springtide_plumbing::plan::{Action, Fields, Part, Patch, Write};
 use springtide_plumbing::workloads::amounts::Pair;
 use springtide_plumbing::workloads::pod::PodView;
@@ -20,8 +21,8 @@ impl World {
         if let Action::DryRun { of, .. } = &write.action {
             return self.answer(write, of);
         }
-        match self.faults.pop_front() {
-            Some(Fault::NotSent) => Err(WriteError::NotSent("nobody listens".to_owned())),
+        let outcome = match self.faults.pop_front() {
+            Some(Fault::NotSent) => return Err(WriteError::NotSent("nobody listens".to_owned())),
             Some(Fault::Unknown) => {
                 // Whatever it would have been told.
                 let _ = self.store(write);
@@ -29,7 +30,11 @@ impl World {
             }
             Some(Fault::Conflict) => Err(WriteError::Conflict("somebody else was first".to_owned())),
             Some(Fault::None) | None => self.store(write),
+        };
+        if outcome.is_err() && write.resource == Resource::POD {
+            self.disturbed.insert(write.key.name.to_string());
         }
+        outcome
     }
 
     fn answer(&mut self, write: &Write, of: &Action) -> Result<Done, WriteError> {
@@ -58,6 +63,9 @@ impl World {
         after["metadata"]["resourceVersion"] = json!(self.next_version());
         let what = format!("{} {}", write.resource.kind, write.action.subresource()).trim_end().to_owned();
         self.written.push(Written { what, name: name.clone(), amount: amount(&write.action) });
+        if write.action.subresource() == "resize" {
+            self.resized.push(after.clone());
+        }
         match write.resource.kind {
             "Pod" => drop(self.pods.insert(name, after)),
             "TimeShareGroup" => {

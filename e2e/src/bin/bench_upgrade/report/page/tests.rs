@@ -3,10 +3,14 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::conflicts::tests::conflicts;
 use crate::crashes::tests::crashes;
+use crate::names::Names;
+use crate::random::tests::random;
 use crate::report::goals;
 use crate::throughput::tests::upgraded;
 use crate::{Options, Part, stored};
 use clap::{Parser, ValueEnum};
+use springtide_e2e::bench::at_rest::{Large, Rest};
+use springtide_e2e::bench::requests::{Compared, Requests};
 
 fn options() -> Options {
     Options::parse_from(["bench-upgrade"])
@@ -18,18 +22,26 @@ fn rendered(measured: &Measured) -> String {
 
 fn requests(failed: [u64; 2]) -> Requests {
     Requests {
-        upgrades: 40,
+        turns: 40,
         answered: 1_000_000,
         failed,
+        p50: [0.0004, 0.0002],
+        p99: [0.003, 0.002],
         slowest: 0.25,
-        versions: BTreeMap::from([("v1".to_owned(), 600_000), ("v2".to_owned(), 400_000)]),
+        texts: BTreeMap::from([("v1".to_owned(), 600_000), ("v2".to_owned(), 400_000)]),
         failures: Vec::new(),
     }
 }
 
 /// Something of each part.
 pub(in crate::report) fn measured() -> Measured {
-    let downtime = |longest: f64| Downtime { changes: 48, out: vec![0.9, longest], restarted: vec![0.4] };
+    let downtime = |longest: f64| Downtime {
+        changes: 48,
+        out: vec![0.9, longest],
+        restarted: vec![0.4],
+        pods: 4,
+        volumes: 4,
+    };
     let writes = |what: &str, id: &str, due: usize| Writes {
         what: what.to_owned(),
         id: id.to_owned(),
@@ -48,7 +60,7 @@ pub(in crate::report) fn measured() -> Measured {
             resident_mib: 92.5,
             peak_mib: 120.0,
             fresh_mib: 80.0,
-            minutes: 30,
+            minutes: 15,
             writes: 0,
             writes_of_fresh: 0,
         }),
@@ -56,7 +68,11 @@ pub(in crate::report) fn measured() -> Measured {
         writes: Some(vec![writes("an image, pods with the gate", "gated", 3), writes("cpu", "resize", 1)]),
         downtimes: Some(Downtimes { gated: downtime(1.25), plain: downtime(1.75) }),
         requests: Some(Compared { drained: requests([0, 0]), control: requests([7, 2]) }),
+        names: Some(Names {
+            ends: Count { what: "upgrade-names".to_owned(), tries: 3, starts: 3, violations: 0 },
+        }),
         crashes: Some(crashes(0)),
+        random: Some(random(0)),
         ..Measured::default()
     }
 }
@@ -70,14 +86,17 @@ fn every_run_has_its_row_and_tables_are_whole() {
         "| I8-control | requests lost without a drain, which shows that the clients see it, of 1000009 through a Service | 9.000 requests | >= 1 | met |",
         "| 10000 | with a gate | 208 | 48.1 | 96 % | 75.0 | 64 % | 48.0, 50.0 | 1.5 s more |",
         "| without a gate | 128 | 75.0 | 0.50 s | 1.00 s |",
+        "| without a gate | 10000 of 10000 | 0 |",
         "| with a gate | spec pods 2.00 | 4.0 | 20.0 ms | namespace 900 | 7.00 |",
         "| an image, pods with the gate | 3.00 | 3 | 3 | 12 | 4.00 |",
         "| refused by a conflict | 100, 0.33 % |",
-        "| writes in 30 min in which nothing changes | 0 |",
-        "| beside 50000 pods with a gate, in several workloads | 410 MiB |",
+        "| writes in 15 min in which nothing changes | 0 |",
+        "| beside 50000 pods in several workloads | 410 MiB |",
         "| with a gate | Ready False to True | 48 | 2 | 1.25 | 1.25 | 1.25 |",
-        "| no drain | 40 | 1000009 | 7 | 2 | 0.25 s | v1 600000, v2 400000 |",
-        "| managers that were killed where they were to be | 880 |",
+        "Of their 8 volumes 8 have kept",
+        "| without a drain | 40 | 1000009 | 7 | 2 | 0.4, 0.2 | 3.0, 2.0 | 0.25 s | v1 600000, v2 400000 |",
+        "| a kill of the manager at each write: upgrades | 280 | 275 | 0 |",
+        "| at random, beside controllers that are late and replaced: upgrades | 1000 | 340 | 0 |",
     ] {
         assert!(page.contains(row), "{row}\n{page}");
     }
@@ -101,7 +120,9 @@ fn what_was_not_measured_has_no_section_and_says_why() {
         ),
         "{page}"
     );
-    for section in ["## All pods", "## Writes", "## Memory", "## Requests", "upgrade.svg", "| I"] {
+    for section in
+        ["## All pods", "## Writes", "## Memory", "## Requests", "## Upgrades", "upgrade.svg", "| I"]
+    {
         assert!(!page.contains(section), "{section}\n{page}");
     }
     assert!(page.contains("OpenKruise"), "why the peer is not there:\n{page}");

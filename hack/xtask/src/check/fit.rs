@@ -4,6 +4,14 @@
 use regex::Regex;
 use serde_json::Value;
 
+/// What of an object does not fit the root schema of its kind, each with its path.
+pub(super) fn object_problems(object: &Value, root: &Value) -> Vec<String> {
+    // Type and metadata are the API server's own.
+    let mut fields = object.as_object().cloned().unwrap_or_default();
+    fields.retain(|name, _| !["apiVersion", "kind", "metadata"].contains(&name.as_str()));
+    problems(&Value::Object(fields), root, "")
+}
+
 /// What of the value does not fit, each with its path.
 pub(super) fn problems(value: &Value, schema: &Value, path: &str) -> Vec<String> {
     let mut problems = Vec::new();
