@@ -13,8 +13,8 @@ use crate::common::{METRICS_MAX, MetricGate};
 pub struct Guards {
     /// Asks the API server for each resize of the next switch without doing it, and counts what fits on each node.
     pub preflight: Preflight,
-    /// The switch has gone wrong when more units than this are stuck or unready, in percent of those that its steps have
-    /// reached; units that the API server refuses count in percent of all. With 0 the first one is too many.
+    /// The switch has gone wrong when more units than this are stuck or were taken back, in percent of those that its steps
+    /// have reached; units that the API server refuses count in percent of all. With 0 the first one is too many.
     #[schemars(range(max = 100))]
     pub failure_threshold_percent: u32,
     /// Pods do not shrink while the measured value is above failureAbove: those that lose the peak are still busy. Absent =
