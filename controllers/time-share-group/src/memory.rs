@@ -119,7 +119,12 @@ impl Memory {
     }
 
     /// Takes in whether a member's workload is missing; since when it is.
-    pub fn look_for_workload(&mut self, member: &Arc<str>, is_missing: bool, now: Timestamp) -> Option<Timestamp> {
+    pub fn look_for_workload(
+        &mut self,
+        member: &Arc<str>,
+        is_missing: bool,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let seen = self.missing.look(Arc::clone(member), is_missing.then_some(()), now);
         seen.map(|seen| seen.since)
     }
@@ -187,7 +192,9 @@ impl Memory {
                     let is_remembered = self.refuse(write, refusal, &pod, now);
                     if is_remembered { remembered += 1 } else { left += 1 }
                 }
-                Err(WriteError::FieldConflict(_) | WriteError::NotSent(_) | WriteError::Unknown(_)) => left += 1,
+                Err(WriteError::FieldConflict(_) | WriteError::NotSent(_) | WriteError::Unknown(_)) => {
+                    left += 1
+                }
                 // No failures of their own; the loop sees to them whatever is said here.
                 Err(
                     WriteError::Throttled(_)
@@ -237,7 +244,9 @@ impl Memory {
             Verdict::Accepted(_) => None,
             Verdict::Refused(refusal) => Some((refused_by(refusal), words(&refusal.message))),
             // Patches are refused in neither way.
-            Verdict::FieldConflict(_) => Some((RefusedBy::Admission, words("other field managers hold the fields"))),
+            Verdict::FieldConflict(_) => {
+                Some((RefusedBy::Admission, words("other field managers hold the fields")))
+            }
             Verdict::DisruptionBudget(message) => Some((RefusedBy::Admission, words(message))),
         };
         self.answers.note(uid, level, basis, Answer { at: now, refused });

@@ -124,8 +124,8 @@ impl TimeShareGroupReconciler {
         let divides = horizontal.iter().filter(|autoscaler| autoscaler.divides_by_what_moves(spec));
         // Of several the oldest is asked, as the autoscaler itself has it (`GetControllingVPAForPod`).
         let resizes = vertical.iter().filter(|autoscaler| autoscaler.resizes);
-        let oldest =
-            resizes.min_by_key(|autoscaler| (autoscaler.meta().creation_time, autoscaler.meta().key.name.clone()));
+        let oldest = resizes
+            .min_by_key(|autoscaler| (autoscaler.meta().creation_time, autoscaler.meta().key.name.clone()));
         Autoscalers {
             by_utilization: divides.map(|autoscaler| Arc::clone(&autoscaler.meta().key.name)).collect(),
             vertical: oldest.map(|autoscaler| Arc::clone(&autoscaler.meta().key.name)),
@@ -198,11 +198,16 @@ impl TimeShareGroupReconciler {
             return Some(format!("the group has {own} pods, more than {MAX_PODS}"));
         }
         // One that is not served for that takes nothing from others.
-        let served = older.iter().filter(|other| other.reason::<RefusalReason>() != Some(RefusalReason::LimitExceeded));
+        let served = older
+            .iter()
+            .filter(|other| other.reason::<RefusalReason>() != Some(RefusalReason::LimitExceeded));
         let others = served.flat_map(|other| &other.status.members).map(|member| member.pods);
         let pods = others.fold(own, u32::saturating_add);
-        (pods > MAX_PODS_PER_CLUSTER)
-            .then(|| format!("with this one the groups of the cluster have {pods} pods, more than {MAX_PODS_PER_CLUSTER}"))
+        (pods > MAX_PODS_PER_CLUSTER).then(|| {
+            format!(
+                "with this one the groups of the cluster have {pods} pods, more than {MAX_PODS_PER_CLUSTER}"
+            )
+        })
     }
 
     /// The nodes of the group's pods, and what pods of others take there.

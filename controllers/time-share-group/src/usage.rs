@@ -89,7 +89,8 @@ impl TimeShareGroupReconciler {
         let pod = self.stores.pods.get(&metrics.key).filter(|pod| !pod.containers.is_empty())?;
         // Whatever runs has memory; without it nothing was measured.
         let measured = metrics.containers.into_iter().filter(|container| container.usage.memory > 0);
-        let working_set = measured.map(|container| (Arc::from(container.name), container.usage.memory)).collect();
+        let working_set =
+            measured.map(|container| (Arc::from(container.name), container.usage.memory)).collect();
         let at = metrics.timestamp.unwrap_or(now).min(now);
         Some((pod.meta().key.clone(), Usage { at, working_set }))
     }
@@ -146,9 +147,7 @@ mod tests {
         assert!(asks(json!({"status": {"conditions": [settling]}})));
         let next = |seconds: i64| json!({"status": {"nextTransition": {"member": "pay", "startTime": at(seconds).to_string()}}});
         assert!(asks(next(7200)) && !asks(next(7201)), "the preflight begins two hours before");
-        let forced = |until: i64| {
-            json!({"spec": {"override": {"member": "pay", "untilTime": at(until).to_string(), "reason": "test"}}})
-        };
+        let forced = |until: i64| json!({"spec": {"override": {"member": "pay", "untilTime": at(until).to_string(), "reason": "test"}}});
         assert!(asks(forced(1)) && !asks(forced(0)));
         let mut paused = forced(1);
         overlay(&mut paused, json!({"spec": {"mode": "Paused"}}));

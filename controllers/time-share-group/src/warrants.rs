@@ -67,7 +67,10 @@ mod tests {
         assert_eq!(of(TIME_SHARE_GROUP, "gone", false), None);
         assert_eq!(of(TIME_SHARE_GROUP, "leaving", true), None, "the group itself");
         assert_eq!((of(Resource::POD, "pay-1", true), of(Resource::POD, "pay-1", false)), (None, None));
-        assert_eq!((warrants.live(TIME_SHARE_GROUP, Some("shop")), warrants.live(Resource::POD, None)), (2, 0));
+        assert_eq!(
+            (warrants.live(TIME_SHARE_GROUP, Some("shop")), warrants.live(Resource::POD, None)),
+            (2, 0)
+        );
         assert_eq!(warrants.live(TIME_SHARE_GROUP, Some("other")), 0);
     }
 }

@@ -137,7 +137,8 @@ impl TimeShareGroupReconciler {
             self.wake_owner(&pod.meta().key.namespace, owner, priority(change));
         }
         if let Some(node) = leaves_room(change) {
-            let is_there = |key: &ObjectKey| lock(&self.nodes).get(key).is_some_and(|nodes| nodes.contains(node));
+            let is_there =
+                |key: &ObjectKey| lock(&self.nodes).get(key).is_some_and(|nodes| nodes.contains(node));
             self.wake_where(priority(change), |group| !group.is_settled() && is_there(&group.meta().key));
         }
     }
@@ -203,7 +204,8 @@ impl TimeShareGroupReconciler {
         }
         self.wake_where(priority(change), |group| {
             group.spec.members.iter().any(|member| {
-                let is_named = member.traffic.http_route.as_ref().is_some_and(|named| *named.name == *route.name);
+                let is_named =
+                    member.traffic.http_route.as_ref().is_some_and(|named| *named.name == *route.name);
                 let is_by_route = match member.traffic.mode {
                     TrafficMode::HttpRoute => true,
                     TrafficMode::None | TrafficMode::ServiceLabel | TrafficMode::ReadinessGate => false,

@@ -32,7 +32,13 @@ fn cpu(cpu: i64) -> Size {
 }
 
 /// What a write came to, for a pod as it is now.
-fn settle(memory: &mut Memory, pod: &Arc<PodView>, write: Write, outcome: Result<Done, WriteError>, now: i64) -> Settled {
+fn settle(
+    memory: &mut Memory,
+    pod: &Arc<PodView>,
+    write: Write,
+    outcome: Result<Done, WriteError>,
+    now: i64,
+) -> Settled {
     let results = [WriteResult { write, outcome }];
     memory.settle(&results, |key| (*key == pod.meta().key).then(|| Arc::clone(pod)), at(now))
 }
@@ -42,7 +48,10 @@ fn a_resize_is_open_from_when_it_was_first_seen_and_another_one_begins_anew() {
     let mut memory = Memory::default();
     let resized = |generation: u32| {
         let mut over = sized("4", "200m");
-        overlay(&mut over, json!({"metadata": {"generation": generation}, "status": {"observedGeneration": generation}}));
+        overlay(
+            &mut over,
+            json!({"metadata": {"generation": generation}, "status": {"observedGeneration": generation}}),
+        );
         pod("pay-1", "n1", over)
     };
     assert_eq!(look(&mut memory, &pod("pay-1", "n1", json!({})), 0).open_since, None);
@@ -58,7 +67,11 @@ fn a_resize_is_open_from_when_it_was_first_seen_and_another_one_begins_anew() {
 #[test]
 fn a_pod_is_warm_while_its_size_is_in_force_and_its_containers_are_ready() {
     let mut memory = Memory::default();
-    let unready = pod("pay-1", "n1", json!({"status": {"conditions": [{"type": "ContainersReady", "status": "False"}]}}));
+    let unready = pod(
+        "pay-1",
+        "n1",
+        json!({"status": {"conditions": [{"type": "ContainersReady", "status": "False"}]}}),
+    );
     let ready = pod("pay-1", "n1", json!({}));
     assert_eq!(look(&mut memory, &ready, 0).warm_since, Some(at(0)));
     assert_eq!(look(&mut memory, &ready, 5).warm_since, Some(at(0)));
@@ -128,7 +141,8 @@ fn what_is_no_matter_of_the_pod_is_left_to_the_loop() {
     let pay = pod("pay-1", "n1", json!({}));
     look(&mut memory, &pay, 0);
     let grow = || resize(&pay, &cpu(4000), WriteClass::Spec);
-    let right = refusal("pods \"pay-1\" is forbidden: User \"x\" cannot patch resource \"pods/resize\" in API group");
+    let right =
+        refusal("pods \"pay-1\" is forbidden: User \"x\" cannot patch resource \"pods/resize\" in API group");
     for error in [WriteError::Refused(right), WriteError::Unknown("cut".to_owned())] {
         assert_eq!(settle(&mut memory, &pay, grow(), Err(error), 1), Settled::Default);
         assert_eq!(look(&mut memory, &pay, 1).refused, None);
@@ -143,7 +157,10 @@ fn nudges_are_those_of_one_transition_and_go_on_from_what_the_status_says() {
     let pay = pod("pay-1", "n1", json!({}));
     let transition = |id: u32, nudges: u32| -> Transition {
         let start = at(0).to_string();
-        serde_json::from_value(json!({"id": id, "cause": "Window", "startTime": start, "step": 1, "nudges": nudges})).unwrap()
+        serde_json::from_value(
+            json!({"id": id, "cause": "Window", "startTime": start, "step": 1, "nudges": nudges}),
+        )
+        .unwrap()
     };
     let seen = |memory: &mut Memory, id: u32, told: u32| {
         memory.begin(Some(&transition(id, told)));
@@ -212,12 +229,16 @@ fn another_size_is_tried_at_once_though_one_was_refused() {
 #[test]
 fn memory_that_a_kubelet_does_not_take_is_left_for_a_while() {
     let mut memory = Memory::default();
-    let refused = pod("pay-1", "n1", json!({
-        "spec": {"containers": [{"name": "app", "resources": {"requests": {"memory": "512Mi"}}}]},
-        "status": {"conditions": [{
-            "type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": "memory usage is above the limit",
-        }]},
-    }));
+    let refused = pod(
+        "pay-1",
+        "n1",
+        json!({
+            "spec": {"containers": [{"name": "app", "resources": {"requests": {"memory": "512Mi"}}}]},
+            "status": {"conditions": [{
+                "type": "PodResizeInProgress", "status": "True", "reason": "Error", "message": "memory usage is above the limit",
+            }]},
+        }),
+    );
     let kept = |evidence: Evidence| evidence.memory_kept_until;
     assert_eq!(kept(look(&mut memory, &refused, 0)), Some(after(at(0), MEMORY_RETRY)));
     let back = pod("pay-1", "n1", json!({}));
@@ -268,11 +289,17 @@ fn a_mark_that_is_refused_is_no_refusal_of_traffic() {
         fields: json!({"status": {"conditions": [condition]}}),
     };
     let action = Action::Patch { part: Part::Status, patch: Patch::Strategic(fields) };
-    let write = Write { resource: Resource::POD, key: pay.meta().key.clone(), class: WriteClass::Protective, action };
+    let write =
+        Write { resource: Resource::POD, key: pay.meta().key.clone(), class: WriteClass::Protective, action };
     let no = Err(WriteError::Refused(refusal("denied by policy")));
     assert_eq!(settle(&mut memory, &pay, write, no, 1), Settled::Default);
     let gate = TIME_SHARE_TRAFFIC.turn_on(Lever::ReadinessGate, &pay.meta().uid, &pay.time_share, at(1));
-    let write = Write { resource: Resource::POD, key: pay.meta().key.clone(), class: WriteClass::Protective, action: gate };
+    let write = Write {
+        resource: Resource::POD,
+        key: pay.meta().key.clone(),
+        class: WriteClass::Protective,
+        action: gate,
+    };
     let no = Err(WriteError::Refused(refusal("denied by policy")));
     assert_eq!(settle(&mut memory, &pay, write, no, 1), Settled::Handled);
 }

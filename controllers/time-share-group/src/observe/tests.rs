@@ -63,7 +63,8 @@ fn nothing_is_known_of_a_workload_of_another_namespace_without_a_grant() {
     let member = &gather(&rig).members[0];
     assert!(!member.is_granted && member.workload.is_none() && member.missing_since.is_none());
     assert_eq!(&*member.namespace, "bank");
-    let spec = json!({"from": [{"kind": "TimeShareGroup", "namespace": "shop"}], "to": [{"kind": "Deployment"}]});
+    let spec =
+        json!({"from": [{"kind": "TimeShareGroup", "namespace": "shop"}], "to": [{"kind": "Deployment"}]});
     put(&mut rig.grants, &bare("bank", "grant", json!({"spec": spec})));
     assert!(gather(&rig).members[0].is_ours());
 }
@@ -85,7 +86,8 @@ fn the_pods_of_a_workload_that_an_older_group_has_are_left_to_it() {
 
 #[test]
 fn a_member_that_is_no_more_is_found_by_the_uid_that_the_status_has() {
-    let told = |uid: &str| json!({"status": {"members": [{"name": "games", "workloadUid": uid}, {"name": "old"}]}});
+    let told =
+        |uid: &str| json!({"status": {"members": [{"name": "games", "workloadUid": uid}, {"name": "old"}]}});
     let mut rig = rig(told("games"));
     put(&mut rig.deployments, &deployment("games", json!({})));
     put(&mut rig.replica_sets, &replica_set("games-1", Some("games")));
@@ -118,7 +120,11 @@ fn a_node_has_the_room_that_pods_of_no_member_take() {
     put(&mut rig.pods, &other("night-3", json!({"status": {"phase": "Succeeded"}})));
     put(&mut rig.pods, &pod("pay-3", "n1", json!({"metadata": {"deletionTimestamp": at(0).to_string()}})));
     let nodes = gather(&rig).nodes;
-    assert_eq!(nodes.keys().map(|name| &**name).collect::<Vec<_>>(), ["n1"], "others are of no interest or not there");
+    assert_eq!(
+        nodes.keys().map(|name| &**name).collect::<Vec<_>>(),
+        ["n1"],
+        "others are of no interest or not there"
+    );
     let gib = 1 << 30;
     let expected = Node {
         allocatable: Demand { cpu: 8000, memory: 16 * gib },
@@ -178,7 +184,11 @@ fn the_weights_of_a_route_are_steady_since_they_were_first_seen() {
     let mut rig = rig(json!({"spec": {"members": [{"name": "pay", "traffic": traffic}]}}));
     let route = |number: u32, weight: u32| {
         let rules = json!([{"backendRefs": [{"name": "pay", "weight": weight}, {"name": "promo", "weight": number}]}]);
-        bare("shop", "front", json!({"metadata": {"resourceVersion": number.to_string()}, "spec": {"rules": rules}}))
+        bare(
+            "shop",
+            "front",
+            json!({"metadata": {"resourceVersion": number.to_string()}, "spec": {"rules": rules}}),
+        )
     };
     put(&mut rig.routes, &route(1, 5));
     let reconciler = reconciler(&rig);
@@ -267,12 +277,16 @@ fn the_oldest_groups_are_served_and_those_that_are_not_take_no_pods_from_others(
         overlay(&mut whole, over);
         group(whole)
     };
-    let pods = json!({"status": {"members": [{"name": "pay", "pods": 30_000}, {"name": "promo", "pods": 20_000}]}});
+    let pods =
+        json!({"status": {"members": [{"name": "pay", "pods": 30_000}, {"name": "promo", "pods": 20_000}]}});
     let mut unserved = pods.clone();
-    overlay(&mut unserved, json!({"status": {"conditions": [{
-        "type": "Accepted", "status": "False", "reason": "LimitExceeded", "message": "", "observedGeneration": 1,
-        "lastTransitionTime": at(-60).to_string(),
-    }]}}));
+    overlay(
+        &mut unserved,
+        json!({"status": {"conditions": [{
+            "type": "Accepted", "status": "False", "reason": "LimitExceeded", "message": "", "observedGeneration": 1,
+            "lastTransitionTime": at(-60).to_string(),
+        }]}}),
+    );
     put(&mut rig.groups, &older("unserved", "a", unserved));
     assert_eq!(gather(&rig).excess, None);
     put(&mut rig.groups, &older("large", "a", pods));
@@ -294,7 +308,8 @@ fn metrics_are_asked_for_in_a_switch_and_an_address_that_may_not_be_is_told_befo
         "metrics": [gate("qps", "http://prom", "failureBelow"), gate("p99", "http://else", "failureAbove")],
     });
     let mut rig = rig(json!({"spec": {"guards": guards}}));
-    let settings = QuerySettings { allowed: vec!["http://prom".parse().unwrap()], ..QuerySettings::default() };
+    let settings =
+        QuerySettings { allowed: vec!["http://prom".parse().unwrap()], ..QuerySettings::default() };
     let queries = Arc::new(MetricQueries::new(settings));
     let reconciler = TimeShareGroupReconciler::new(rig.stores.clone(), Some(queries));
     let key = ObjectKey::new("shop", "double11");
@@ -359,11 +374,19 @@ fn what_was_refused_is_known_at_the_next_look() {
     let key = ObjectKey::new("shop", "double11");
     reconciler.gather(&key, None, at(0)).unwrap();
     let action = TIME_SHARE_TRAFFIC.turn_on(Lever::ServiceLabel, &pay.meta().uid, &pay.time_share, at(0));
-    let write = Write { resource: Resource::POD, key: pay.meta().key.clone(), class: WriteClass::Protective, action };
-    let refusal = Refusal { code: 403, reason: "Forbidden".to_owned(), message: "denied by policy".to_owned(), fields: vec![] };
+    let write =
+        Write { resource: Resource::POD, key: pay.meta().key.clone(), class: WriteClass::Protective, action };
+    let refusal = Refusal {
+        code: 403,
+        reason: "Forbidden".to_owned(),
+        message: "denied by policy".to_owned(),
+        fields: vec![],
+    };
     let results = [WriteResult { write, outcome: Err(WriteError::Refused(refusal)) }];
     reconciler.settle(&key, &results, at(1));
     let observed = reconciler.gather(&key, None, at(2)).unwrap();
-    let Some(Refused { at: when, message, .. }) = &observed.members[0].pods[0].evidence.refused else { panic!() };
+    let Some(Refused { at: when, message, .. }) = &observed.members[0].pods[0].evidence.refused else {
+        panic!()
+    };
     assert_eq!((*when, &**message), (at(1), "denied by policy"));
 }

@@ -172,15 +172,15 @@ mod tests {
         assert!(!divides(resource("cpu", "AverageValue"), json!({})));
         assert!(!divides(resource("memory", "Utilization"), json!({})), "it is equal in peak and valley");
         assert!(divides(resource("memory", "Utilization"), json!({"memory": "Move"})));
-        let pods = json!({"type": "Pods", "pods": {"metric": {"name": "qps"}, "target": {"type": "AverageValue"}}});
+        let pods =
+            json!({"type": "Pods", "pods": {"metric": {"name": "qps"}, "target": {"type": "AverageValue"}}});
         assert!(!divides(pods, json!({})));
     }
 
     #[test]
     fn a_container_that_the_group_leaves_alone_is_no_matter() {
         let of = |container: &str| {
-            let resource =
-                json!({"name": "cpu", "container": container, "target": {"type": "Utilization"}});
+            let resource = json!({"name": "cpu", "container": container, "target": {"type": "Utilization"}});
             divides(json!({"type": "ContainerResource", "containerResource": resource}), json!({}))
         };
         assert!(of("app") && !of("proxy"));

@@ -25,7 +25,8 @@ pub struct ResourceQuotaView {
 impl ResourceQuotaView {
     /// Whether it bounds anything that a resize changes.
     pub fn bounds_resizes(&self) -> bool {
-        let Quota { name: _, requests_cpu, requests_memory, limits_cpu, limits_memory, is_scoped: _ } = &self.quota;
+        let Quota { name: _, requests_cpu, requests_memory, limits_cpu, limits_memory, is_scoped: _ } =
+            &self.quota;
         [requests_cpu, requests_memory, limits_cpu, limits_memory].into_iter().any(Option::is_some)
     }
 }
@@ -122,7 +123,9 @@ mod tests {
         let status = || json!({"hard": {"pods": "10"}, "used": {"pods": "3"}});
         assert!(!view(json!({}), status()).bounds_resizes());
         let scoped = json!({"scopes": ["NotTerminating"]});
-        assert!(view(scoped, status()).quota.is_scoped && !view(json!({"scopes": []}), status()).quota.is_scoped);
+        assert!(
+            view(scoped, status()).quota.is_scoped && !view(json!({"scopes": []}), status()).quota.is_scoped
+        );
         let selected = json!({"scopeSelector": {"matchExpressions": []}});
         assert!(view(selected, status()).quota.is_scoped);
     }

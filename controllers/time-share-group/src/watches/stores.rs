@@ -281,7 +281,9 @@ mod tests {
         put(&mut rig.groups, &named("young", "2026-11-23T10:00:00Z", "shop"));
         put(&mut rig.groups, &named("foreign", "2026-11-23T08:00:00Z", "events"));
         let pay = ObjectKey::new("shop", "pay");
-        let of_pay = |rig: &Rig| rig.stores.group_of(TargetKind::Deployment, &pay).map(|group| group.meta().key.to_string());
+        let of_pay = |rig: &Rig| {
+            rig.stores.group_of(TargetKind::Deployment, &pay).map(|group| group.meta().key.to_string())
+        };
         assert_eq!(rig.stores.groups_of(MemberKind::Deployment, &pay).len(), 2);
         assert_eq!(of_pay(&rig).as_deref(), Some("shop/young"));
         let grant = json!({

@@ -61,17 +61,20 @@ impl Bench {
 }
 
 fn calm(number: u32, over: Value) -> Arc<GroupView> {
-    let mut whole = version(number, json!({
-        "metadata": {"name": "calm", "uid": "calm"},
-        "spec": {"members": [
-            {"name": "pay", "targetRef": {"kind": "StatefulSet"}},
-            {"name": "promo", "targetRef": {"name": "games", "namespace": "events"}},
-        ]},
-        "status": {"conditions": [{
-            "type": "Ready", "status": "True", "reason": "Settled", "message": "", "observedGeneration": 1,
-            "lastTransitionTime": "2026-11-23T10:00:00Z",
-        }]},
-    }));
+    let mut whole = version(
+        number,
+        json!({
+            "metadata": {"name": "calm", "uid": "calm"},
+            "spec": {"members": [
+                {"name": "pay", "targetRef": {"kind": "StatefulSet"}},
+                {"name": "promo", "targetRef": {"name": "games", "namespace": "events"}},
+            ]},
+            "status": {"conditions": [{
+                "type": "Ready", "status": "True", "reason": "Settled", "message": "", "observedGeneration": 1,
+                "lastTransitionTime": "2026-11-23T10:00:00Z",
+            }]},
+        }),
+    );
     overlay(&mut whole, over);
     group(whole)
 }
@@ -134,12 +137,15 @@ async fn a_pod_that_leaves_room_wakes_the_groups_of_its_node_that_may_wait_for_i
     let other = |number: u32, cpu: &str, phase: &str| {
         let containers = json!([{"name": "app", "resources": {"requests": {"cpu": cpu}}}]);
         let mut over = version(number, owned_by("night-1", "Job", "night"));
-        overlay(&mut over, json!({
-            "spec": {"containers": containers},
-            "status": {"phase": phase, "containerStatuses": [{
-                "name": "app", "allocatedResources": {"cpu": cpu}, "resources": {"requests": {"cpu": cpu}},
-            }]},
-        }));
+        overlay(
+            &mut over,
+            json!({
+                "spec": {"containers": containers},
+                "status": {"phase": phase, "containerStatuses": [{
+                    "name": "app", "allocatedResources": {"cpu": cpu}, "resources": {"requests": {"cpu": cpu}},
+                }]},
+            }),
+        );
         pod("night-1", "n1", over)
     };
     assert_eq!(bench.on(|rig| &mut rig.pods, &other(1, "2", "Running")), nobody());
@@ -190,7 +196,8 @@ async fn services_slices_and_quotas_wake_groups_that_are_not_settled_and_have_a_
         assert_eq!(bench.on(|rig| &mut rig.slices, &bare(namespace, "pay-1", json!({}))), nobody());
         assert_eq!(bench.on(|rig| &mut rig.quotas, &bare(namespace, "team", json!({}))), nobody());
     }
-    let switches = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Switching"}]}});
+    let switches =
+        json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Switching"}]}});
     put(&mut bench.rig.groups, &calm(2, switches));
     bench.woken();
     assert_eq!(bench.on(|rig| &mut rig.slices, &bare("events", "games-1", json!({}))), normal(CALM));
@@ -215,14 +222,26 @@ async fn an_autoscaler_wakes_the_group_of_its_target_when_it_says_something_else
     let mut bench = Bench::new();
     let target = |name: &str| json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name});
     let horizontal = |number: u32, name: &str, min: u32| -> Arc<HorizontalPodAutoscalerView> {
-        bare("shop", "hpa", version(number, json!({"spec": {"scaleTargetRef": target(name), "minReplicas": min}})))
+        bare(
+            "shop",
+            "hpa",
+            version(number, json!({"spec": {"scaleTargetRef": target(name), "minReplicas": min}})),
+        )
     };
     assert_eq!(bench.on(|rig| &mut rig.horizontal, &horizontal(1, "pay", 1)), normal(DOUBLE));
     assert_eq!(bench.on(|rig| &mut rig.horizontal, &horizontal(2, "pay", 2)), nobody());
-    assert_eq!(bench.on(|rig| &mut rig.horizontal, &horizontal(3, "other", 2)), normal(DOUBLE), "it lets it go");
+    assert_eq!(
+        bench.on(|rig| &mut rig.horizontal, &horizontal(3, "other", 2)),
+        normal(DOUBLE),
+        "it lets it go"
+    );
     let vertical = |number: u32, mode: &str| -> Arc<VerticalPodAutoscalerView> {
         let policy = json!({"updateMode": mode});
-        bare("shop", "vpa", version(number, json!({"spec": {"targetRef": target("promo"), "updatePolicy": policy}})))
+        bare(
+            "shop",
+            "vpa",
+            version(number, json!({"spec": {"targetRef": target("promo"), "updatePolicy": policy}})),
+        )
     };
     assert_eq!(bench.on(|rig| &mut rig.vertical, &vertical(1, "Auto")), normal(DOUBLE));
     assert_eq!(bench.on(|rig| &mut rig.vertical, &vertical(2, "Auto")), nobody(), "a recommendation");

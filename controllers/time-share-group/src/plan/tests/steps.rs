@@ -98,7 +98,7 @@ fn each_step_is_gone_over_once() {
         {"percent": 10, "holdSeconds": 5}, {"percent": 50, "holdSeconds": 5}, {"percent": 100}
     ]}}));
     world.give(Some("promo"));
-    let mut steps = Vec::new();
+    let mut steps: Vec<u32> = Vec::new();
     world.until("promo has the peak", |world| {
         let open = world.status().transition.filter(|transition| transition.id == 2);
         steps.extend(open.map(|open| open.step).filter(|step| steps.last() != Some(step)));
